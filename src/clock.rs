@@ -1,0 +1,171 @@
+//! The one place where clocks are read: monotonic stamps, wall time, CPU time, and a timer that wakes on a stamp.
+//!
+//! Everything measured carries a [`Stamp`] of this host's `CLOCK_MONOTONIC`, so that two of them may be
+//! subtracted. Wall time only labels a run; nothing is computed from it.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this module is where clocks are read"
+)]
+
+use std::io;
+use std::ops::{Add, Sub};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+    timerfd_create, timerfd_settime,
+};
+use tokio::io::unix::AsyncFd;
+
+/// An instant on this host's `CLOCK_MONOTONIC`, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Stamp(u64);
+
+impl Stamp {
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Time since `earlier`; zero when `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Signed nanoseconds from `origin` to here.
+    pub fn signed_since(self, origin: Self) -> i64 {
+        self.0.wrapping_sub(origin.0).cast_signed()
+    }
+}
+
+impl Add<Duration> for Stamp {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanos))
+    }
+}
+
+impl Sub<Duration> for Stamp {
+    type Output = Self;
+
+    fn sub(self, duration: Duration) -> Self {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(nanos))
+    }
+}
+
+fn read(clock: ClockId) -> Timespec {
+    clock_gettime(clock)
+}
+
+fn nanos(time: Timespec) -> u64 {
+    // Monotonic and CPU clocks start at zero: both fields are never negative.
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+}
+
+/// Now, on `CLOCK_MONOTONIC`.
+pub fn now() -> Stamp {
+    Stamp(nanos(read(ClockId::Monotonic)))
+}
+
+/// Wall-clock time, for labels only.
+pub fn wall() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
+/// CPU time the calling thread has used.
+pub fn thread_cpu() -> Duration {
+    Duration::from_nanos(nanos(read(ClockId::ThreadCPUTime)))
+}
+
+/// CPU time this process has used, all threads together.
+pub fn process_cpu() -> Duration {
+    Duration::from_nanos(nanos(read(ClockId::ProcessCPUTime)))
+}
+
+/// Wakes at a [`Stamp`], to some 20 µs, where tokio's own timer rounds up to a millisecond.
+/// Backed by a timerfd on `CLOCK_MONOTONIC`; must be made inside a tokio runtime.
+#[derive(Debug)]
+pub struct Timer {
+    fd: AsyncFd<OwnedFd>,
+}
+
+impl Timer {
+    pub fn new() -> io::Result<Self> {
+        let fd = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )?;
+        Ok(Self {
+            fd: AsyncFd::register(fd)?,
+        })
+    }
+
+    /// Sleeps until `due`; returns at once when it has passed. Dropping the future disarms nothing,
+    /// but the next call re-arms.
+    pub async fn sleep_until(&mut self, due: Stamp) -> io::Result<()> {
+        if now() >= due {
+            return Ok(());
+        }
+        let at = Timespec {
+            tv_sec: (due.0 / 1_000_000_000).cast_signed(),
+            tv_nsec: (due.0 % 1_000_000_000).cast_signed(),
+        };
+        let spec = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: at,
+        };
+        timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::ABSTIME, &spec)?;
+        loop {
+            let mut ready = self.fd.readable().await?;
+            let mut expirations = [0_u8; 8];
+            match ready.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut expirations)?)) {
+                Ok(outcome) => {
+                    outcome?;
+                    if now() >= due {
+                        return Ok(());
+                    }
+                }
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_subtract_with_a_sign() {
+        let origin = Stamp::from_nanos(1_000);
+        assert_eq!((origin + Duration::from_nanos(5)).signed_since(origin), 5);
+        assert_eq!((origin - Duration::from_nanos(5)).signed_since(origin), -5);
+        assert_eq!(
+            (origin - Duration::from_nanos(5)).since(origin),
+            Duration::ZERO
+        );
+    }
+
+    #[test]
+    fn a_timer_never_wakes_early() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut timer = Timer::new().unwrap();
+            for micros in [0, 50, 700, 1_500] {
+                let due = now() + Duration::from_micros(micros);
+                timer.sleep_until(due).await.unwrap();
+                assert!(now() >= due);
+            }
+        });
+    }
+}

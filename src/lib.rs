@@ -1,0 +1,12 @@
+//! replbench: load generator and replication-lag benchmark for PostgreSQL.
+//!
+//! The layers, lowest first, are listed in ARCHITECTURE.md; `tests/layers.rs` holds them.
+
+pub mod clock;
+pub mod histogram;
+pub mod pg;
+pub mod plan;
+pub mod record;
+pub mod sample;
+pub mod topology;
+pub mod units;

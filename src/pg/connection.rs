@@ -1,0 +1,284 @@
+//! Connecting, with a deadline and an ear for warnings, and turning driver errors into sentences.
+
+use std::error::Error as _;
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{AsyncMessage, Client, NoTls};
+
+/// A password that no formatter prints.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The password itself, for a connection or a file that only its owner reads.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+/// Where and as whom to connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The node's name, for messages.
+    pub node: String,
+    pub host: String,
+    pub port: u16,
+    pub database: String,
+    pub user: String,
+    pub password: Option<Password>,
+}
+
+impl Endpoint {
+    /// The same server, another database.
+    #[must_use]
+    pub fn with_database(&self, database: &str) -> Self {
+        Self {
+            database: database.into(),
+            ..self.clone()
+        }
+    }
+}
+
+/// A connection that could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("`{node}` at {address} refused the connection: {failure}")]
+    Refused {
+        node: String,
+        address: String,
+        failure: Failure,
+    },
+    #[error("`{node}` at {address} did not answer within {seconds} s; is something else listening there?", seconds = .deadline.as_secs_f64())]
+    Silent {
+        node: String,
+        address: String,
+        deadline: Duration,
+    },
+}
+
+impl ConnectError {
+    /// The SQLSTATE with which the server refused, if it was the server.
+    pub fn sqlstate(&self) -> Option<&SqlState> {
+        match self {
+            Self::Refused { failure, .. } => failure.sqlstate.as_ref(),
+            Self::Silent { .. } => None,
+        }
+    }
+}
+
+/// A driver error as data: its SQLSTATE, if the server sent one, and a sentence that includes the cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub sqlstate: Option<SqlState>,
+    pub message: String,
+    /// The connection is spent: whether the transaction committed is unknown.
+    pub connection_lost: bool,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.sqlstate {
+            Some(state) => write!(f, "{} (SQLSTATE {})", self.message, state.code()),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The driver's own text is only "db error": this walks to the cause and keeps the SQLSTATE.
+pub fn describe(error: &tokio_postgres::Error) -> Failure {
+    if let Some(db) = error.as_db_error() {
+        let mut message = db.message().to_owned();
+        if let Some(detail) = db.detail() {
+            message.push_str("; ");
+            message.push_str(detail);
+        }
+        // 57P01..57P03 end the session; class 08 is a broken connection.
+        let code = db.code();
+        return Failure {
+            connection_lost: matches!(
+                *code,
+                SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW
+            ) || code.code().starts_with("08"),
+            sqlstate: Some(code.clone()),
+            message,
+        };
+    }
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !message.contains(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        source = cause.source();
+    }
+    Failure {
+        sqlstate: None,
+        message,
+        connection_lost: true,
+    }
+}
+
+/// Counts warnings that a commit "may not have been replicated" on one connection.
+#[derive(Debug, Clone, Default)]
+pub struct Warnings(Arc<AtomicU64>);
+
+impl Warnings {
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// An open connection. Its messages are read by a task of its own, which ends with the client.
+#[derive(Debug)]
+pub struct Session {
+    client: Client,
+    warnings: Warnings,
+    reader: JoinHandle<()>,
+}
+
+impl Session {
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub fn client_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
+    pub fn warnings(&self) -> &Warnings {
+        &self.warnings
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Says goodbye to the server and waits until the connection is gone, a second at most.
+    pub async fn close(self) {
+        drop(self.client);
+        let abort = self.reader.abort_handle();
+        if tokio::time::timeout(Duration::from_secs(1), self.reader)
+            .await
+            .is_err()
+        {
+            abort.abort();
+        }
+    }
+}
+
+/// Connects within `deadline`, TCP, start-up and authentication together.
+///
+/// `options` are settings of the session, such as `-c synchronous_commit=off`.
+pub async fn connect(
+    endpoint: &Endpoint,
+    application_name: &str,
+    options: Option<&str>,
+    deadline: Duration,
+) -> Result<Session, ConnectError> {
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host(&endpoint.host)
+        .port(endpoint.port)
+        .dbname(&endpoint.database)
+        .user(&endpoint.user)
+        .application_name(application_name)
+        .connect_timeout(deadline);
+    if let Some(password) = &endpoint.password {
+        config.password(password.reveal());
+    }
+    if let Some(options) = options {
+        config.options(options);
+    }
+    let address = || format!("{}:{}", endpoint.host, endpoint.port);
+    let connected = tokio::time::timeout(deadline, config.connect(NoTls))
+        .await
+        .map_err(|_| ConnectError::Silent {
+            node: endpoint.node.clone(),
+            address: address(),
+            deadline,
+        })?;
+    let (client, mut connection) = connected.map_err(|error| ConnectError::Refused {
+        node: endpoint.node.clone(),
+        address: address(),
+        failure: describe(&error),
+    })?;
+    let warnings = Warnings::default();
+    let counter = warnings.clone();
+    let reader = tokio::spawn(async move {
+        while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+            match message {
+                // A cancelled wait for synchronous replication answers success, and only this warning says otherwise.
+                Ok(AsyncMessage::Notice(notice))
+                    if notice.code() == &SqlState::WARNING
+                        && notice.message().contains("synchronous replication") =>
+                {
+                    counter.0.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+    });
+    Ok(Session {
+        client,
+        warnings,
+        reader,
+    })
+}
+
+/// An identifier, quoted whatever it contains.
+pub fn quote_ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A string literal, whatever it contains (`standard_conforming_strings` is on since 9.1).
+pub fn quote_literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_names_stay_names() {
+        assert_eq!(
+            quote_ident(r#"x"; DROP SCHEMA public; --"#),
+            r#""x""; DROP SCHEMA public; --""#
+        );
+        assert_eq!(quote_literal("it's"), "'it''s'");
+    }
+
+    #[test]
+    fn a_password_is_never_printed() {
+        let endpoint = Endpoint {
+            node: "primary".into(),
+            host: "127.0.0.1".into(),
+            port: 5432,
+            database: "postgres".into(),
+            user: "replbench".into(),
+            password: Some(Password::new("hunter2")),
+        };
+        assert!(!format!("{endpoint:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,9 @@
+//! Connections to PostgreSQL, every catalog query, and what differs between versions.
+//! Knows servers and SQL; never who is measured, nor why.
+
+mod connection;
+
+pub use connection::{
+    ConnectError, Endpoint, Failure, Password, Session, Warnings, connect, describe, quote_ident,
+    quote_literal,
+};

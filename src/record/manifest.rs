@@ -1,0 +1,87 @@
+//! `manifest.json`: what was run, on what, by what, and how it ended.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Rises when a reader of an older version would misread the directory.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// How a run ended, or that it has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    Running,
+    Complete,
+    /// Stopped by a person; what was measured is kept.
+    Interrupted,
+    /// Cut short by an error; what was measured is kept.
+    Failed,
+    /// Complete, and not to be relied on: see `invalid_reasons`.
+    Invalid,
+}
+
+/// The whole file. `profile` is the resolved plan, as JSON, so that an older run can be read by a newer replbench.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub schema_version: u32,
+    pub run_id: String,
+    pub status: RunStatus,
+    pub invalid_reasons: Vec<String>,
+    /// What a reader should know though the run is valid.
+    pub warnings: Vec<String>,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    pub ended_at: Option<String>,
+    pub argv: Vec<String>,
+    pub profile: serde_json::Value,
+    pub seed: u64,
+    pub harness: Harness,
+    pub subject: Subject,
+    pub host: Host,
+    pub nodes: Vec<NodeInfo>,
+    /// SHA-256 by file name, of a finished run.
+    pub files: BTreeMap<String, String>,
+}
+
+/// replbench itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Harness {
+    pub version: String,
+    /// Commit from which it was built, if known, with `-dirty`.
+    pub git: Option<String>,
+}
+
+/// What was benchmarked: the state of the directory that the run was started in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Subject {
+    pub git: Option<String>,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// The machine that ran clients and servers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct Host {
+    /// Digest of the machine id; runs of different hosts are not comparable.
+    pub host_id: String,
+    pub cpu: String,
+    pub cores: u32,
+    pub memory_bytes: u64,
+    pub kernel: String,
+    /// Of the directory that holds the servers' data.
+    pub filesystem: String,
+    pub virtualisation: Option<String>,
+}
+
+/// One server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// Which of the run's clusters it belongs to, such as `1 primary, 2 standbys`.
+    pub cluster: String,
+    pub name: String,
+    pub role: String,
+    /// As `server_version` says.
+    pub version: String,
+    /// Settings whose source is not the default.
+    pub settings: BTreeMap<String, String>,
+}

@@ -1,0 +1,197 @@
+//! The rows that are measured: what load and probe hand over while a cell runs, and the rows of the CSV files.
+//!
+//! Units stand in the column names. An `Option` that is `None` is an empty field: unknown, never zero. Times `t_us`
+//! are microseconds from the start of the cell's measurement phase; negative ones belong to the warm-up.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Stamp;
+
+/// An acknowledged commit, as the load tells the probes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Commit {
+    /// The primary's transaction id.
+    pub xid: u64,
+    /// The table whose new row carries the commit (an index into the plan's tables), and that row's id.
+    pub row: Option<(u8, i64)>,
+    /// When the transaction (its COMMIT, if it is a message of its own) was sent.
+    pub sent: Stamp,
+    pub acked: Stamp,
+    /// Whether the arrival fell into the measurement phase.
+    pub measured: bool,
+}
+
+/// Whether a row describes warm-up or measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    Warmup,
+    Measure,
+    Drain,
+}
+
+/// A row of `cells.csv`: one cell (mode x repetition) as a whole. Counts are of arrivals in the measurement phase.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CellRow {
+    pub cell_id: u32,
+    pub mode: String,
+    pub rep: u32,
+    pub block: u32,
+    pub order_idx: u32,
+    /// Wall-clock time at the start of the measurement phase, RFC 3339.
+    pub started_at: String,
+    pub warmup_s: f64,
+    pub measured_s: f64,
+    /// Empty for a closed loop.
+    pub offered_tps: Option<f64>,
+    /// Acknowledged transactions a second of the measurement phase.
+    pub achieved_tps: f64,
+    /// Arrivals that were due.
+    pub offered: u64,
+    pub acked: u64,
+    /// Acknowledged with a warning that the commit may not have been replicated.
+    pub acked_with_warning: u64,
+    pub failed: u64,
+    /// Sent, connection lost or deadline passed before an answer.
+    pub indeterminate: u64,
+    /// Due but never sent.
+    pub missed: u64,
+    pub peak_backlog: u64,
+    pub peak_in_flight: u64,
+    /// CPU time of the load threads, share of one core.
+    pub load_cpu_share: Option<f64>,
+    pub probe_cpu_share: Option<f64>,
+    pub host_busy_share: Option<f64>,
+    pub host_steal_share: Option<f64>,
+    pub wal_bytes: Option<i64>,
+    pub valid: bool,
+    /// Why the cell is invalid, or what to know about it; sentences separated by `; `.
+    pub notes: String,
+}
+
+/// A row of `intervals.csv`: one second of one cell. Percentiles are of the transactions that ended in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IntervalRow {
+    pub cell_id: u32,
+    pub t_us: i64,
+    pub length_us: u64,
+    pub phase: Phase,
+    pub offered: u64,
+    pub sent: u64,
+    pub acked: u64,
+    pub failed: u64,
+    /// Due arrivals not yet handed to the pool at the end of the interval.
+    pub backlog: u64,
+    pub in_flight: u64,
+    pub start_lag_p50_us: Option<f64>,
+    pub start_lag_p99_us: Option<f64>,
+    pub pool_wait_p50_us: Option<f64>,
+    pub pool_wait_p99_us: Option<f64>,
+    pub service_p50_us: Option<f64>,
+    pub service_p99_us: Option<f64>,
+    pub service_max_us: Option<f64>,
+    pub response_p50_us: Option<f64>,
+    pub response_p99_us: Option<f64>,
+    pub response_max_us: Option<f64>,
+    pub wal_bytes: Option<i64>,
+    /// Most backends seen waiting for synchronous replication.
+    pub syncrep_waiters: Option<i64>,
+    pub host_busy_share: Option<f64>,
+    pub host_steal_share: Option<f64>,
+    pub host_iowait_share: Option<f64>,
+    pub load_cpu_share: Option<f64>,
+    pub probe_cpu_share: Option<f64>,
+}
+
+/// A row of `lag.csv`: one node at one sample. All from the upstream's view, but for the `received_*` and `replayed_*` columns,
+/// which the node says itself. A node that is gone has a row with empty figures.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct LagRow {
+    pub cell_id: u32,
+    pub t_us: i64,
+    pub node: String,
+    /// `streaming`, `catchup` ... as in `pg_stat_replication`; empty when the upstream knows no such node.
+    pub state: Option<String>,
+    pub sync_state: Option<String>,
+    pub sent_lag_bytes: Option<i64>,
+    pub write_lag_bytes: Option<i64>,
+    pub flush_lag_bytes: Option<i64>,
+    pub replay_lag_bytes: Option<i64>,
+    pub write_lag_us: Option<i64>,
+    pub flush_lag_us: Option<i64>,
+    pub replay_lag_us: Option<i64>,
+    /// Age of the node's last reply to its upstream.
+    pub reply_age_us: Option<i64>,
+    /// WAL that the node's slot holds back on its upstream.
+    pub slot_retained_bytes: Option<i64>,
+    pub slot_wal_status: Option<String>,
+    /// Distance of the node's own receive position behind the primary's, as read right after it.
+    pub received_lag_bytes: Option<i64>,
+    pub replayed_lag_bytes: Option<i64>,
+    /// `now() - pg_last_xact_replay_timestamp()`: grows on an idle primary, for comparison only.
+    pub replay_timestamp_age_us: Option<i64>,
+    /// Round trip of the upstream's sample: its error in time.
+    pub sampler_rtt_us: Option<i64>,
+}
+
+/// A row of `visibility.csv`: the commits acknowledged in one second of one cell, as seen by one node. Delays count from
+/// the acknowledgement, may be negative, and are an interval: not seen by `lo`, seen by `hi`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VisibilityRow {
+    pub cell_id: u32,
+    pub t_us: i64,
+    pub node: String,
+    pub commits: u64,
+    pub seen: u64,
+    /// Not seen by the end of the drain (censored).
+    pub unseen: u64,
+    pub p50_lo_us: Option<f64>,
+    pub p50_hi_us: Option<f64>,
+    pub p99_lo_us: Option<f64>,
+    pub p99_hi_us: Option<f64>,
+    pub max_hi_us: Option<f64>,
+    /// Median width of the intervals.
+    pub resolution_us: Option<f64>,
+}
+
+/// A row of `events.csv`: something that happened at a time, or a count of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventRow {
+    /// Empty outside a cell.
+    pub cell_id: Option<u32>,
+    /// From the start of the cell's measurement phase; outside a cell, from the start of the run.
+    pub t_us: i64,
+    pub node: Option<String>,
+    /// `error`, `checkpoint`, `state`, `reconnect`, `rows`, `sync_state`, `signal`, `note`...
+    pub kind: String,
+    pub sqlstate: Option<String>,
+    pub count: Option<u64>,
+    pub detail: String,
+}
+
+/// Which way a metric is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    LowerIsBetter,
+    HigherIsBetter,
+    /// Context: no verdict is given on it.
+    Neutral,
+}
+
+/// A row of `summary.csv`: one figure of one cell. `value` is empty when the quantile falls among the censored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SummaryRow {
+    pub cell_id: u32,
+    pub mode: String,
+    pub rep: u32,
+    /// The standby or subscriber the figure is about; empty for the primary.
+    pub standby: Option<String>,
+    pub metric: String,
+    pub stat: String,
+    pub value: Option<f64>,
+    pub unit: String,
+    pub direction: Direction,
+    /// Observations behind the figure, censored ones included.
+    pub n: u64,
+}

@@ -1,0 +1,240 @@
+//! Quantities with a unit: rates, LSNs, distances in the write-ahead log, durations as people write them.
+//! Pure; refuses values that could not be measured with.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A value that does not parse, with what was expected instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{value}` is not {expected}")]
+pub struct UnitError {
+    value: String,
+    expected: &'static str,
+}
+
+impl UnitError {
+    fn new(value: impl Into<String>, expected: &'static str) -> Self {
+        Self {
+            value: value.into(),
+            expected,
+        }
+    }
+
+    /// What would have been accepted.
+    pub fn expected(&self) -> &'static str {
+        self.expected
+    }
+}
+
+/// Transactions a second; finite and above zero.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct Rate(f64);
+
+impl Rate {
+    pub const EXPECTED: &'static str =
+        "a rate: transactions a second, above 0 and at most 10,000,000";
+
+    pub fn per_second(value: f64) -> Result<Self, UnitError> {
+        if value.is_finite() && value > 0.0 && value <= 1e7 {
+            Ok(Self(value))
+        } else {
+            Err(UnitError::new(value.to_string(), Self::EXPECTED))
+        }
+    }
+
+    pub fn as_per_second(self) -> f64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/s", self.0)
+    }
+}
+
+/// A position in the write-ahead log, written as PostgreSQL does: `16/B374D848`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Lsn(u64);
+
+impl Lsn {
+    pub const fn new(position: u64) -> Self {
+        Self(position)
+    }
+
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    /// Bytes of log from `earlier` to here; negative when `earlier` is ahead.
+    pub fn distance_from(self, earlier: Self) -> LsnDistance {
+        LsnDistance(self.0.wrapping_sub(earlier.0).cast_signed())
+    }
+}
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xffff_ffff)
+    }
+}
+
+impl FromStr for Lsn {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let parse = || {
+            let (high, low) = text.split_once('/')?;
+            let high = u32::from_str_radix(high, 16).ok()?;
+            let low = u32::from_str_radix(low, 16).ok()?;
+            Some(Self(u64::from(high) << 32 | u64::from(low)))
+        };
+        parse().ok_or_else(|| UnitError::new(text, "an LSN such as 16/B374D848"))
+    }
+}
+
+/// A distance in the write-ahead log, in bytes.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct LsnDistance(i64);
+
+impl LsnDistance {
+    pub const fn from_bytes(bytes: i64) -> Self {
+        Self(bytes)
+    }
+
+    pub const fn bytes(self) -> i64 {
+        self.0
+    }
+}
+
+/// Reads a duration with a unit: `300 ms`, `5s`, `1 min 30 s`. Between 1 ns and 24 hours, or zero.
+pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+    const EXPECTED: &str =
+        "a duration with a unit, such as `300 ms`, `5 s` or `2 min`, at most 24 h";
+    let refuse = || UnitError::new(text, EXPECTED);
+    let span: jiff::SignedDuration = text.trim().parse().map_err(|_| refuse())?;
+    let duration = Duration::try_from(span).map_err(|_| refuse())?;
+    if duration > Duration::from_hours(24) {
+        return Err(refuse());
+    }
+    Ok(duration)
+}
+
+/// A duration as a person reads it, three significant digits: `0.21 ms`, `14.3 ms`, `2.05 s`.
+pub fn format_duration(duration: Duration) -> String {
+    format_seconds(duration.as_secs_f64())
+}
+
+/// As [`format_duration`], for signed seconds.
+pub fn format_seconds(seconds: f64) -> String {
+    let magnitude = seconds.abs();
+    let (value, unit) = if magnitude == 0.0 {
+        return "0 s".into();
+    } else if magnitude < 1e-3 {
+        (seconds * 1e6, "µs")
+    } else if magnitude < 1.0 {
+        (seconds * 1e3, "ms")
+    } else {
+        (seconds, "s")
+    };
+    format!("{} {unit}", three_digits(value))
+}
+
+/// Bytes as a person reads them, in powers of 1,024: `0 B`, `96 kiB`, `1.25 MiB`.
+pub fn format_bytes(bytes: f64) -> String {
+    let magnitude = bytes.abs();
+    for (scale, unit) in [
+        (1024.0_f64.powi(3), "GiB"),
+        (1024.0_f64.powi(2), "MiB"),
+        (1024.0, "kiB"),
+    ] {
+        if magnitude >= scale {
+            return format!("{} {unit}", three_digits(bytes / scale));
+        }
+    }
+    format!("{bytes:.0} B")
+}
+
+/// Three significant digits without an exponent; integers from 100 up.
+pub fn three_digits(value: f64) -> String {
+    let magnitude = value.abs();
+    if magnitude >= 99.95 || magnitude == 0.0 {
+        format!("{value:.0}")
+    } else if magnitude >= 9.995 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+/// An integer with commas between thousands: `10,000`.
+pub fn thousands(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_that_cannot_be_offered_are_refused() {
+        for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e8] {
+            assert!(Rate::per_second(bad).is_err(), "{bad}");
+        }
+        assert_eq!(
+            Rate::per_second(500.0).unwrap().as_per_second().to_bits(),
+            500.0_f64.to_bits()
+        );
+    }
+
+    #[test]
+    fn lsn_text_round_trips() {
+        for text in ["0/0", "16/B374D848", "FFFFFFFF/FFFFFFFF"] {
+            assert_eq!(text.parse::<Lsn>().unwrap().to_string(), text);
+        }
+        assert!("16-3".parse::<Lsn>().is_err());
+    }
+
+    #[test]
+    fn lsn_distance_is_signed() {
+        let (low, high) = (Lsn::new(0x10), Lsn::new(0x1_0000_0000));
+        assert_eq!(high.distance_from(low).bytes(), 0xffff_fff0);
+        assert_eq!(low.distance_from(high).bytes(), -0xffff_fff0);
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_a_bound() {
+        assert_eq!(
+            parse_duration("300 ms").unwrap(),
+            Duration::from_millis(300)
+        );
+        assert_eq!(parse_duration("2min").unwrap(), Duration::from_mins(2));
+        assert_eq!(parse_duration("0 s").unwrap(), Duration::ZERO);
+        for bad in ["5", "", "-3 s", "99999999999 h", "soon", "2 days"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn people_read_three_significant_digits() {
+        assert_eq!(format_duration(Duration::from_micros(214)), "214 µs");
+        assert_eq!(format_duration(Duration::from_micros(14_320)), "14.3 ms");
+        assert_eq!(format_seconds(-0.000_035), "-35.0 µs");
+        assert_eq!(format_bytes(1_310_720.0), "1.25 MiB");
+        assert_eq!(thousands(1_234_567), "1,234,567");
+    }
+}
