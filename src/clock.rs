@@ -102,9 +102,13 @@ impl Timer {
             TimerfdClockId::Monotonic,
             TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
         )?;
-        Ok(Self {
-            fd: AsyncFd::register(fd)?,
-        })
+        #[expect(
+            deprecated,
+            reason = "unsound only for types that lend a descriptor they do not own; this one is an OwnedFd, and the \
+                      replacement is unsafe to call"
+        )]
+        let fd = AsyncFd::new(fd)?;
+        Ok(Self { fd })
     }
 
     /// Sleeps until `due`; returns at once when it has passed. Dropping the future disarms nothing,
