@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod clock;
 pub mod histogram;
+pub mod load;
 pub mod pg;
 pub mod plan;
 pub mod record;
