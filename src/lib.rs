@@ -7,6 +7,7 @@ pub mod clock;
 pub mod histogram;
 pub mod pg;
 pub mod plan;
+pub mod profile;
 pub mod record;
 pub mod sample;
 pub mod topology;
