@@ -155,7 +155,8 @@ pub fn unseen_commit(mode: &Mode, kind: TransactionKind) -> Option<String> {
     })
 }
 
-const UNSEEN_HELP: &str = "leave out the mode or the transaction; `order` updates and inserts";
+/// The remedy for [`unseen_commit`].
+pub const UNSEEN_HELP: &str = "leave out the mode or the transaction; `order` updates and inserts";
 
 /// The first transaction that updates rows of a table that has none.
 pub fn without_rows(tables: &[Table], transactions: &[Transaction]) -> Option<TransactionKind> {
