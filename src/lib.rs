@@ -8,6 +8,7 @@ pub mod histogram;
 pub mod load;
 pub mod pg;
 pub mod plan;
+pub mod probe;
 pub mod profile;
 pub mod record;
 pub mod sample;

@@ -8,6 +8,7 @@ pub mod workload;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -17,11 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use stats::{FailureCount, Outcomes, Second};
 
-use crate::clock::Stamp;
 use crate::pg::Endpoint;
-use crate::plan::arrivals::{KeyChooser, Mix, Schedule};
-use crate::plan::{Cell, Offered, Plan};
-use crate::sample::{Commit, Phase};
+use crate::plan::{Cell, KeyChooser, Mix, Offered, Plan, Schedule};
+use crate::sample::{Commit, Phase, Timeline};
 
 /// Connecting all pools may take so long.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
@@ -37,45 +36,6 @@ pub enum LoadError {
     OpenTooSlow,
     #[error("a load thread ended early: {0}")]
     Ended(String),
-}
-
-/// When a cell's phases begin. Seconds count from the start of the measurement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeline {
-    pub start: Stamp,
-    pub measure_from: Stamp,
-}
-
-impl Timeline {
-    pub fn new(start: Stamp, warmup: Duration) -> Self {
-        Self {
-            start,
-            measure_from: start + warmup,
-        }
-    }
-
-    fn phase_at(&self, at: Stamp) -> Phase {
-        if at < self.measure_from {
-            Phase::Warmup
-        } else {
-            Phase::Measure
-        }
-    }
-
-    fn first_second(&self) -> i64 {
-        self.start
-            .signed_since(self.measure_from)
-            .div_euclid(1_000_000_000)
-    }
-
-    fn end_of_second(&self, index: i64) -> Stamp {
-        let seconds = Duration::from_secs((index + 1).unsigned_abs());
-        if index + 1 < 0 {
-            self.measure_from - seconds
-        } else {
-            self.measure_from + seconds
-        }
-    }
 }
 
 /// Load threads whose connections are open and which wait for the start.
@@ -231,12 +191,12 @@ fn entries(plan: &Plan) -> Vec<thread::Entry> {
             let kind = transaction.kind;
             let inserted = kind.inserts_into().and_then(|kind| plan.table_of(kind));
             let read = plan.table_of(kind.tables()[0]);
-            let rows = read.map_or(0, |index| plan.tables[index].rows);
+            let rows = read.and_then(|index| NonZeroU64::new(plan.tables[index].rows));
             thread::Entry {
                 kind,
                 table: inserted.and_then(|index| u8::try_from(index).ok()),
                 row_bytes: inserted.map_or(0, |index| plan.tables[index].row_bytes as usize),
-                keys: (rows > 0).then(|| KeyChooser::new(transaction.keys, rows)),
+                keys: rows.map(|rows| KeyChooser::new(transaction.keys, rows)),
             }
         })
         .collect()
@@ -273,7 +233,10 @@ impl Merger {
     /// The oldest second that no thread can add to any more.
     fn pop(&mut self) -> Option<Second> {
         let oldest = *self.waiting.keys().next()?;
-        let complete = self.closed.iter().all(|last| last.is_some_and(|last| last >= oldest));
+        let complete = self
+            .closed
+            .iter()
+            .all(|last| last.is_some_and(|last| last >= oldest));
         if complete { self.flush() } else { None }
     }
 
@@ -285,20 +248,7 @@ impl Merger {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn seconds_count_from_the_start_of_the_measurement() {
-        let start = Stamp::from_nanos(10_000_000_000);
-        let timeline = Timeline::new(start, Duration::from_millis(1_500));
-        assert_eq!(timeline.first_second(), -2);
-        assert_eq!(
-            timeline.end_of_second(-2),
-            start + Duration::from_millis(500)
-        );
-        assert_eq!(timeline.end_of_second(-1), timeline.measure_from);
-        assert_eq!(timeline.phase_at(start), Phase::Warmup);
-        assert_eq!(timeline.phase_at(timeline.measure_from), Phase::Measure);
-    }
+    use crate::clock::Stamp;
 
     #[test]
     fn a_second_is_whole_when_every_thread_has_closed_it() {

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool::managed::{Manager, Metrics, Pool, PoolConfig, QueueMode, RecycleError, RecycleResult};
+use deadpool::managed::{
+    Manager, Metrics, Pool, PoolConfig, QueueMode, RecycleError, RecycleResult,
+};
 use deadpool::{Runtime, managed};
 use tokio_postgres::{Error, Statement};
 
@@ -123,8 +125,7 @@ impl Manager for Connector {
     type Error = OpenError;
 
     async fn create(&self) -> Result<Connection, OpenError> {
-        let session =
-            pg::connect(&self.endpoint, "replbench load", None, CONNECT_DEADLINE).await?;
+        let session = pg::connect(&self.endpoint, "replbench load", None, CONNECT_DEADLINE).await?;
         let mut prepared = Vec::with_capacity(self.statements.len());
         for transaction in self.statements.iter() {
             let mut statements = Vec::with_capacity(transaction.len());

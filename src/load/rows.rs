@@ -4,24 +4,79 @@ use rand::{Rng, RngExt};
 use rust_decimal::Decimal;
 
 const GIVEN: [&str; 32] = [
-    "Amara", "Anna", "Aryan", "Chen", "Clara", "Daniel", "Diego", "Elena", "Emeka", "Fatima", "Femi",
-    "Hana", "Hugo", "Ingrid", "Ivan", "Jonas", "Kenji", "Laila", "Leo", "Lucía", "Marta", "Mateo",
-    "Mei", "Nadia", "Noah", "Olu", "Priya", "Rafael", "Sofia", "Tariq", "Yuki", "Zoë",
+    "Amara", "Anna", "Aryan", "Chen", "Clara", "Daniel", "Diego", "Elena", "Emeka", "Fatima",
+    "Femi", "Hana", "Hugo", "Ingrid", "Ivan", "Jonas", "Kenji", "Laila", "Leo", "Lucía", "Marta",
+    "Mateo", "Mei", "Nadia", "Noah", "Olu", "Priya", "Rafael", "Sofia", "Tariq", "Yuki", "Zoë",
 ];
 const FAMILY: [&str; 32] = [
-    "Abara", "Ahmed", "Andersson", "Bauer", "Costa", "Dubois", "Eze", "Fernández", "Fischer",
-    "Garcia", "Gupta", "Haddad", "Hansen", "Ivanova", "Jansen", "Kim", "Kovač", "Lopes", "Martin",
-    "Meyer", "Mwangi", "Nakamura", "Novak", "Okafor", "Patel", "Rossi", "Sato", "Silva", "Smith",
-    "Tanaka", "Wang", "Yilmaz",
+    "Abara",
+    "Ahmed",
+    "Andersson",
+    "Bauer",
+    "Costa",
+    "Dubois",
+    "Eze",
+    "Fernández",
+    "Fischer",
+    "Garcia",
+    "Gupta",
+    "Haddad",
+    "Hansen",
+    "Ivanova",
+    "Jansen",
+    "Kim",
+    "Kovač",
+    "Lopes",
+    "Martin",
+    "Meyer",
+    "Mwangi",
+    "Nakamura",
+    "Novak",
+    "Okafor",
+    "Patel",
+    "Rossi",
+    "Sato",
+    "Silva",
+    "Smith",
+    "Tanaka",
+    "Wang",
+    "Yilmaz",
 ];
 const ADJECTIVE: [&str; 16] = [
-    "Compact", "Cordless", "Ergonomic", "Foldable", "Handmade", "Insulated", "Lightweight",
-    "Magnetic", "Organic", "Portable", "Rechargeable", "Rugged", "Silent", "Solar", "Vintage",
+    "Compact",
+    "Cordless",
+    "Ergonomic",
+    "Foldable",
+    "Handmade",
+    "Insulated",
+    "Lightweight",
+    "Magnetic",
+    "Organic",
+    "Portable",
+    "Rechargeable",
+    "Rugged",
+    "Silent",
+    "Solar",
+    "Vintage",
     "Waterproof",
 ];
 const THING: [&str; 16] = [
-    "Backpack", "Bicycle Lamp", "Chair", "Coffee Grinder", "Desk", "Drill", "Headphones", "Kettle",
-    "Keyboard", "Lantern", "Monitor", "Notebook", "Speaker", "Tent", "Tripod", "Water Bottle",
+    "Backpack",
+    "Bicycle Lamp",
+    "Chair",
+    "Coffee Grinder",
+    "Desk",
+    "Drill",
+    "Headphones",
+    "Kettle",
+    "Keyboard",
+    "Lantern",
+    "Monitor",
+    "Notebook",
+    "Speaker",
+    "Tent",
+    "Tripod",
+    "Water Bottle",
 ];
 
 /// A row for the table of products.
@@ -126,7 +181,10 @@ mod tests {
     fn addresses_are_ascii() {
         for seed in 0..200 {
             let user = user(&mut Xoshiro256PlusPlus::seed_from_u64(seed), 0);
-            assert!(user.email.is_ascii() && user.email.contains('@'), "{user:?}");
+            assert!(
+                user.email.is_ascii() && user.email.contains('@'),
+                "{user:?}"
+            );
         }
     }
 }

@@ -17,12 +17,11 @@ use tokio::task::LocalSet;
 
 use super::pool::{Connection, Connector, OpenError, Reply, Work};
 use super::stats::{Outcome, Reason, Second};
-use super::{LoadError, Timeline, rows};
+use super::{LoadError, rows};
 use crate::clock::{self, Stamp, Timer};
 use crate::pg;
-use crate::plan::arrivals::{self, KeyChooser, Mix, Schedule};
-use crate::plan::{Length, TransactionKind};
-use crate::sample::{Commit, Phase};
+use crate::plan::{self, KeyChooser, Length, Mix, Schedule, TransactionKind};
+use crate::sample::{Commit, Phase, Timeline};
 
 /// An arrival that was due within the phase may still be sent this long after its end; then it is missed.
 const GRACE: Duration = Duration::from_millis(10);
@@ -116,7 +115,11 @@ async fn offer(orders: Orders) -> io::Result<()> {
         timeline,
         finished: Notify::new(),
         state: RefCell::new(State {
-            second: Second::new(timeline.first_second(), timeline.phase_at(timeline.start), timeline.start),
+            second: Second::new(
+                timeline.first_second(),
+                timeline.phase_at(timeline.start),
+                timeline.start,
+            ),
             in_flight: 0,
             backlog: 0,
             closed: false,
@@ -257,14 +260,14 @@ impl State {
 
 impl Desk {
     fn work(&self, number: u64) -> (usize, Work) {
-        let mut rng: Xoshiro256PlusPlus = arrivals::rng(self.seed, number);
+        let mut rng: Xoshiro256PlusPlus = plan::rng(self.seed, number);
         let index = self.mix.pick(&mut rng);
         let entry = &self.entries[index];
         let mut key = || {
             entry
                 .keys
                 .as_ref()
-                .map_or(1, |keys| keys.choose(&mut rng).cast_signed())
+                .map_or(1, |keys| keys.pick(&mut rng).cast_signed())
         };
         let work = match entry.kind {
             TransactionKind::StockUpdate => Work::Stock { id: key() },
@@ -272,7 +275,9 @@ impl Desk {
                 id: key(),
                 quantity: 1,
             },
-            TransactionKind::ProductInsert => Work::Product(rows::product(&mut rng, entry.row_bytes)),
+            TransactionKind::ProductInsert => {
+                Work::Product(rows::product(&mut rng, entry.row_bytes))
+            }
             TransactionKind::UsersInsert => Work::User(rows::user(&mut rng, entry.row_bytes)),
         };
         (index, work)
@@ -529,7 +534,9 @@ impl Pace {
         of: u64,
         measure: Length,
     ) -> io::Result<()> {
-        let numbers = Rc::new(RefCell::new((index..).step_by(usize::try_from(of).unwrap_or(1))));
+        let numbers = Rc::new(RefCell::new(
+            (index..).step_by(usize::try_from(of).unwrap_or(1)),
+        ));
         let budget = Rc::new(RefCell::new(match measure {
             Length::For(_) => u64::MAX,
             Length::Count(count) => count / of + u64::from(index < count % of),
@@ -629,7 +636,10 @@ impl Pace {
                 state.second.arrivals.offered += 1;
             }
         }
-        debug_assert!(due.position >= next.position, "nothing is sent before it is due");
+        debug_assert!(
+            due.position >= next.position,
+            "nothing is sent before it is due"
+        );
     }
 
     fn note_backlog(&self, due: &Share, next: &Share) {
@@ -657,7 +667,11 @@ impl Pace {
         let cpu = clock::thread_cpu();
         let timeline = &self.desk.timeline;
         let index = state.second.index;
-        let next_index = if end >= timeline.end_of_second(index) { index + 1 } else { index };
+        let next_index = if end >= timeline.end_of_second(index) {
+            index + 1
+        } else {
+            index
+        };
         let next_phase = phase.unwrap_or(if state.second.phase == Phase::Drain {
             Phase::Drain
         } else {

@@ -186,11 +186,7 @@ pub async fn prepare_sight(client: &Client) -> Result<Statement, Error> {
 }
 
 /// Which transactions a read on this standby sees now; `asked` are the ones of which that matters.
-pub async fn sight(
-    client: &Client,
-    statement: &Statement,
-    asked: &[Xid8],
-) -> Result<Sight, Error> {
+pub async fn sight(client: &Client, statement: &Statement, asked: &[Xid8]) -> Result<Sight, Error> {
     let row = client.query_one(statement, &[&asked]).await?;
     let (Xid8(xmin), Xid8(xmax)) = (row.try_get(0)?, row.try_get(1)?);
     let committed: Vec<Xid8> = row.try_get(2)?;

@@ -51,9 +51,7 @@ mod tests {
     #[test]
     fn a_transaction_id_round_trips() {
         let mut raw = BytesMut::new();
-        Xid8(0x1_0000_0007)
-            .to_sql(&Type::XID8, &mut raw)
-            .unwrap();
+        Xid8(0x1_0000_0007).to_sql(&Type::XID8, &mut raw).unwrap();
         assert_eq!(
             Xid8::from_sql(&Type::XID8, &raw).unwrap(),
             Xid8(0x1_0000_0007)

@@ -90,14 +90,24 @@ impl ByTransaction {
             known_from: self.next_number() + u64::from(self.asking),
         };
         if let Some(poll) = self.polls.get(first) {
-            return Some(Sighting::new(commit, self.missed_at(&awaited, first), poll.end));
+            return Some(Sighting::new(
+                commit,
+                self.missed_at(&awaited, first),
+                poll.end,
+            ));
         }
         self.outstanding.insert(commit.xid, awaited);
         None
     }
 
     /// Takes what a poll saw and settles every commit that it shows.
-    pub(super) fn poll(&mut self, start: Stamp, end: Stamp, sight: &Sight, out: &mut Vec<Sighting>) {
+    pub(super) fn poll(
+        &mut self,
+        start: Stamp,
+        end: Stamp,
+        sight: &Sight,
+        out: &mut Vec<Sighting>,
+    ) {
         self.asking = false;
         self.polls.push_back(Poll {
             start,
@@ -122,15 +132,26 @@ impl ByTransaction {
                 .map(|awaited| Sighting::new(awaited.commit, self.missed_at(awaited, last), end)),
         );
         while self.polls.len() > MOST
-            || self.polls.front().is_some_and(|poll| end.since(poll.end) > MEMORY)
+            || self
+                .polls
+                .front()
+                .is_some_and(|poll| end.since(poll.end) > MEMORY)
         {
             self.polls.pop_front();
             self.forgotten += 1;
         }
     }
 
-    pub(super) fn outstanding(&self) -> impl Iterator<Item = &Commit> {
-        self.outstanding.values().map(|awaited| &awaited.commit)
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// About the longest awaited commit: ids are handed out nearly in order.
+    pub(super) fn oldest(&self) -> Option<Commit> {
+        self.outstanding
+            .values()
+            .next()
+            .map(|awaited| awaited.commit)
     }
 
     fn next_number(&self) -> u64 {
@@ -159,7 +180,7 @@ impl ByTransaction {
 #[derive(Debug)]
 pub(super) struct ByRow {
     tables: Vec<RowsOfTable>,
-    outstanding: HashMap<(u8, i64), Commit>,
+    outstanding: BTreeMap<(u8, i64), Commit>,
     /// Rows seen whose commit has not been acknowledged yet.
     unclaimed: HashMap<(u8, i64), (Option<Stamp>, Stamp)>,
     last_start: Option<Stamp>,
@@ -186,7 +207,7 @@ impl ByRow {
                     gaps: BTreeMap::new(),
                 })
                 .collect(),
-            outstanding: HashMap::new(),
+            outstanding: BTreeMap::new(),
             unclaimed: HashMap::new(),
             last_start: None,
             last_tidied: Stamp::default(),
@@ -253,8 +274,13 @@ impl ByRow {
             .retain(|_, (_, seen)| now.since(*seen) <= MEMORY);
     }
 
-    pub(super) fn outstanding(&self) -> impl Iterator<Item = &Commit> {
-        self.outstanding.values()
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// About the longest awaited commit.
+    pub(super) fn oldest(&self) -> Option<Commit> {
+        self.outstanding.values().next().copied()
     }
 }
 
@@ -299,7 +325,7 @@ mod tests {
         assert!(poll(&mut tracker, 130, &sight(5, 5, &[])).is_empty());
         let seen = poll(&mut tracker, 160, &sight(6, 6, &[]));
         assert_eq!((seen[0].lo, seen[0].hi), (at(130), at(170)));
-        assert_eq!(tracker.outstanding().count(), 0);
+        assert_eq!(tracker.outstanding(), 0);
     }
 
     #[test]
@@ -347,7 +373,7 @@ mod tests {
         // 12 was visible before anybody knew of it.
         let early = tracker.commit(commit(12, 150, 400)).unwrap();
         assert_eq!((early.lo, early.hi), (at(150), at(210)));
-        assert_eq!(tracker.outstanding().count(), 0);
+        assert_eq!(tracker.outstanding(), 0);
     }
 
     #[test]

@@ -2,8 +2,11 @@
 //! after it is a function of those files.
 
 mod manifest;
+mod write;
 
 pub use manifest::{Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Subject};
+
+pub use write::{Recorder, WriteError, seal, write_manifest};
 
 /// Names of the files in a run directory.
 pub mod files {
