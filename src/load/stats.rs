@@ -89,6 +89,8 @@ pub struct Second {
     pub response: Histogram,
     /// By SQLSTATE and whether the outcome is unknown.
     pub failures: BTreeMap<(String, bool), FailureCount>,
+    /// By transaction of the mix, of all phases: how many committed, and of how many that is unknown.
+    pub committed: Vec<(u64, u64)>,
     /// CPU time of the load threads.
     pub cpu: Duration,
 }
@@ -111,6 +113,7 @@ impl Second {
             service: Histogram::new(),
             response: Histogram::new(),
             failures: BTreeMap::new(),
+            committed: Vec::new(),
             cpu: Duration::ZERO,
         }
     }
@@ -124,6 +127,13 @@ impl Second {
             entry.detail = reason.message;
         }
         entry.count += 1;
+    }
+
+    pub(super) fn committed_mut(&mut self, transaction: usize) -> &mut (u64, u64) {
+        if self.committed.len() <= transaction {
+            self.committed.resize(transaction + 1, (0, 0));
+        }
+        &mut self.committed[transaction]
     }
 
     /// Adds the same second of another thread.
@@ -145,6 +155,11 @@ impl Second {
                 entry.detail.clone_from(&failure.detail);
             }
             entry.count += failure.count;
+        }
+        for (index, (committed, unknown)) in other.committed.iter().enumerate() {
+            let sum = self.committed_mut(index);
+            sum.0 += committed;
+            sum.1 += unknown;
         }
         self.cpu += other.cpu;
     }

@@ -394,11 +394,13 @@ impl Desk {
             }
             Some((Outcome::Indeterminate(reason), _)) => {
                 second.arrivals.indeterminate += u64::from(counts);
+                second.committed_mut(index).1 += 1;
                 second.count_failure(reason, true);
                 (None, None)
             }
             Some((outcome, reply)) => {
                 second.acks += 1;
+                second.committed_mut(index).0 += u64::from(reply.is_some());
                 if counts {
                     if outcome == Outcome::Acked {
                         second.arrivals.acked += 1;
@@ -519,6 +521,7 @@ impl Pace {
         let now = clock::now();
         self.count_due(due, &next, now);
         let undispatched = due.position - next.position;
+        self.close_second(now, Some(Phase::Drain));
         self.timer.sleep_until(now + GRACE).await?;
         let mut state = self.desk.state.borrow_mut();
         state.closed = true;
@@ -579,6 +582,7 @@ impl Pace {
             self.close_seconds(now);
             let spent = *budget.borrow() == 0 && self.desk.state.borrow().in_flight == 0;
             if spent || end.is_some_and(|end| now >= end) || self.stopping() {
+                self.close_second(now, Some(Phase::Drain));
                 return Ok(());
             }
             let wake = self.second_end().min(now + NAP);
@@ -589,9 +593,7 @@ impl Pace {
 
     /// Waits for the last answers, `limit` at most; what is still in flight then is indeterminate.
     async fn drain(&mut self, limit: Duration) -> io::Result<()> {
-        let now = clock::now();
-        self.close_second(now, Some(Phase::Drain));
-        let deadline = now + limit;
+        let deadline = clock::now() + limit;
         loop {
             let now = clock::now();
             self.close_seconds(now);
@@ -609,6 +611,8 @@ impl Pace {
             let unanswered = u64::from(state.in_flight);
             state.second.arrivals.indeterminate += unanswered;
             state.second.arrivals.sent += unanswered;
+            // Which transaction each of them was no longer matters: any of them may have committed.
+            state.second.committed_mut(0).1 += unanswered;
             state.in_flight = 0;
         }
         self.close_second(clock::now(), None);
