@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::error::{Mistake, nearest};
 use super::wire::{Field, Value};
 use super::workload::{KeyChoice, Pace};
-use crate::units::{Rate, format_duration, parse_duration, thousands};
+use crate::units::{Rate, exact_duration, parse_duration, thousands};
 
 /// Why a value is refused.
 #[derive(Debug)]
@@ -125,8 +125,8 @@ pub(super) fn duration(
             .ok_or_else(|| {
                 Refusal::new(format!(
                     "a duration with a unit, such as \"300 ms\", \"5 s\" or \"2 min\", from {} to {}",
-                    format_duration(*bounds.start()),
-                    format_duration(*bounds.end())
+                    exact_duration(*bounds.start()),
+                    exact_duration(*bounds.end())
                 ))
             })
     }

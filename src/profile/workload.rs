@@ -157,7 +157,11 @@ impl std::str::FromStr for Pace {
         if text == "max" {
             return Ok(Self::Max);
         }
-        Rate::per_second(text.parse().unwrap_or(f64::NAN)).map(Self::At)
+        let rate = text.parse().ok().map(Rate::per_second);
+        match rate {
+            Some(Ok(rate)) => Ok(Self::At(rate)),
+            _ => Err(UnitError::new(text, Self::EXPECTED)),
+        }
     }
 }
 
@@ -179,6 +183,15 @@ impl Arrivals {
             Self::Poisson => "poisson",
             Self::Uniform => "uniform",
         }
+    }
+}
+
+impl std::str::FromStr for Arrivals {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let found = Self::ALL.into_iter().find(|it| it.as_str() == text);
+        found.ok_or_else(|| UnitError::new(text, "`poisson` or `uniform`"))
     }
 }
 
