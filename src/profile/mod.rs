@@ -4,6 +4,7 @@
 mod builtin;
 mod error;
 mod judge;
+mod settings;
 mod validate;
 mod wire;
 mod workload;
@@ -86,8 +87,9 @@ impl Profile {
 
     /// A built-in profile by its name, or a file by its path: with a `/` or ending in `.toml`.
     pub fn load(name_or_path: &str) -> Result<Self, ProfileError> {
-        if name_or_path.contains('/') || name_or_path.ends_with(".toml") {
-            return Self::read(Path::new(name_or_path));
+        let path = Path::new(name_or_path);
+        if name_or_path.contains('/') || path.extension().is_some_and(|it| it == "toml") {
+            return Self::read(path);
         }
         match BUILT_IN.iter().find(|(name, _)| *name == name_or_path) {
             Some((name, text)) => Self::parse(&format!("workloads/{name}.toml"), text),
@@ -186,14 +188,13 @@ fn toml_mistake(error: &toml::de::Error) -> Mistake {
             };
             (format!("unknown key {key}"), Some(help))
         }
+        None if message.contains("recurs") => ("this is nested too deeply".into(), None),
+        None if message.contains("private_datetime") => {
+            ("no key of a profile takes a date or time".into(), None)
+        }
         None => (message.to_owned(), None),
     };
-    Mistake {
-        span,
-        title,
-        label: None,
-        help,
-    }
+    Mistake { span, title, help }
 }
 
 /// A file's stem with everything replaced that a directory's name should not have.

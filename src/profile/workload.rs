@@ -204,6 +204,11 @@ pub struct Phases {
     pub drain: Duration,
 }
 
+impl Phases {
+    /// The shortest measurement.
+    pub const SHORTEST: Duration = Duration::from_millis(1);
+}
+
 /// How long a measurement phase lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
