@@ -438,3 +438,24 @@ fn a_reader_that_leaves_early_is_no_error() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(text(&output.stderr), "");
 }
+
+#[test]
+fn the_documented_defaults_are_the_defaults() {
+    let guide = include_str!("../workloads/README.md");
+    let example = guide
+        .split("```")
+        .nth(1)
+        .and_then(|it| it.strip_prefix("toml\n"))
+        .unwrap();
+    let documented = accepted(example);
+    let bare =
+        "name = \"mine\"\ndescription = \"What do I ask?\"\n[[transaction]]\nkind = \"order\"\n";
+    assert_eq!(sorted(&documented), sorted(&accepted(bare)));
+}
+
+/// Without the workload's hash: tables are in the order in which they are listed.
+fn sorted(page: &str) -> Vec<&str> {
+    page.lines()
+        .filter(|line| !line.starts_with("  workload "))
+        .collect()
+}

@@ -11,7 +11,7 @@ use crate::units::parse_duration;
 /// Each one leaves the profile's own value alone when it is absent.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Instead of what the profile says")]
-pub(crate) struct OverrideArgs {
+pub(super) struct OverrideArgs {
     /// Modes to compare, such as `async,sync:any-2,logical:3`; the first is the baseline
     #[arg(long, value_name = "MODE,..", value_delimiter = ',')]
     modes: Option<Vec<ModeSpec>>,
@@ -74,7 +74,7 @@ pub(crate) struct OverrideArgs {
 }
 
 impl OverrideArgs {
-    pub(crate) fn to_overrides(&self) -> Overrides {
+    pub(super) fn to_overrides(&self) -> Overrides {
         Overrides {
             modes: self.modes.clone(),
             rate: self.rate,

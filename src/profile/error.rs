@@ -119,8 +119,9 @@ impl Mistakes {
 
     /// The part of a span on its first line: a table's span covers lines that are fine.
     fn one_line(&self, span: &Range<usize>) -> Range<usize> {
-        let start = span.start.min(self.text.len());
-        let end = span.end.clamp(start, self.text.len());
+        // The parser counts bytes and may point into a character.
+        let start = self.text.floor_char_boundary(span.start);
+        let end = self.text.floor_char_boundary(span.end.max(start));
         let length = self.text[start..end]
             .find(['\r', '\n'])
             .unwrap_or(end - start);
