@@ -5,9 +5,17 @@
     reason = "this is the layer that prints"
 )]
 
+mod check;
+mod list;
+mod overrides;
+
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+
+use crate::profile::ProfileError;
 
 /// What the process says to its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +69,10 @@ struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    List(list::ListArgs),
+    Check(check::CheckArgs),
+}
 
 /// Parses the arguments, runs the subcommand, prints its error if it has one.
 pub fn main() -> ExitCode {
@@ -78,12 +89,30 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
-    let outcome: Result<Exit, Stop> = match arguments.command {};
+    let outcome: Result<Exit, Stop> = match &arguments.command {
+        Command::List(arguments) => list::list(arguments),
+        Command::Check(arguments) => check::check(arguments),
+    };
     match outcome {
         Ok(exit) => exit.into(),
         Err(stop) => {
-            eprintln!("error: {:#}", stop.error);
+            // A profile's mistakes bring their own layout.
+            match stop.error.downcast_ref::<ProfileError>() {
+                Some(error) => anstream::eprintln!("{}", error.styled()),
+                None => eprintln!("error: {:#}", stop.error),
+            }
             stop.exit.into()
         }
+    }
+}
+
+/// Prints to standard output. A reader that has seen enough (`| head`) is no error.
+fn print(text: &str) -> Result<(), Stop> {
+    let mut out = anstream::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error)
+            .context("write to standard output")
+            .map_err(|error| Stop::new(Exit::Results, error)),
+        _ => Ok(()),
     }
 }

@@ -196,3 +196,21 @@ pub async fn sight(client: &Client, statement: &Statement, asked: &[Xid8]) -> Re
         committed: committed.into_iter().map(|Xid8(xid)| xid).collect(),
     })
 }
+
+/// Errors that this subscriber's apply and copy workers have met; `None` before PostgreSQL 15, which does not count them.
+pub async fn apply_errors(client: &Client) -> Result<Option<i64>, Error> {
+    let version = client
+        .query_one("SELECT current_setting('server_version_num')::int", &[])
+        .await?;
+    if version.get::<_, i32>(0) < 150_000 {
+        return Ok(None);
+    }
+    let row = client
+        .query_one(
+            "SELECT coalesce(sum(apply_error_count + sync_error_count), 0)::bigint \
+             FROM pg_stat_subscription_stats",
+            &[],
+        )
+        .await?;
+    row.try_get(0)
+}

@@ -20,6 +20,7 @@ pub use crate::profile::{
     Arrivals, KeyChoice, Length, Pace, Phases, Table, TableKind, Transaction, TransactionKind,
 };
 pub use arrivals::{KeyChooser, Mix, Schedule, rng};
+pub(crate) use describe::fold;
 pub use resolve::{Overrides, PlanError, resolve};
 
 /// A profile resolved against the overrides of the command line.

@@ -131,6 +131,9 @@ mod tests {
 
     #[test]
     fn a_seed_means_the_same_order_for_ever() {
-        insta::assert_debug_snapshot!(orders(&cells(4, 3, 1), 4), @"");
+        assert_eq!(
+            orders(&cells(4, 3, 1), 4),
+            [[2, 0, 3, 1], [1, 3, 0, 2], [0, 3, 2, 1]]
+        );
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::profile::{self, Load, Profile};
 use crate::topology::{Mode, ModeError, ModeSpec, Topology};
-use crate::units::thousands;
+use crate::units::{exact_duration, thousands};
 
 /// What the command line changes about a profile; `None` leaves it alone.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -185,11 +185,11 @@ fn phases(profile: &Profile, overrides: &Overrides) -> Result<Phases, PlanError>
     let phases = &profile.phases;
     let quick = |own: Duration, most: Duration| if overrides.quick { own.min(most) } else { own };
     let measure = match (overrides.measure, phases.measure) {
-        (Some(Length::For(duration)), _) if duration.is_zero() => {
+        (Some(Length::For(duration)), _) if duration < Phases::SHORTEST => {
             return Err(PlanError::OutOfRange {
                 option: "duration",
-                value: "0 s".into(),
-                least: "above 0".into(),
+                value: exact_duration(duration),
+                least: exact_duration(Phases::SHORTEST),
                 most: "24 h".into(),
             });
         }
@@ -236,4 +236,123 @@ fn within(
         least: thousands(*bounds.start()),
         most: thousands(*bounds.end()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built_in(name: &str, overrides: &Overrides) -> Plan {
+        resolve(&Profile::load(name).unwrap(), overrides).unwrap()
+    }
+
+    fn quick() -> Overrides {
+        Overrides {
+            quick: true,
+            ..Overrides::default()
+        }
+    }
+
+    #[test]
+    fn every_built_in_profile_resolves_under_its_own_name() {
+        for name in Profile::built_in_names() {
+            for overrides in [Overrides::default(), quick()] {
+                let plan = built_in(name, &overrides);
+                assert_eq!(plan.profile, name);
+                assert!(plan.description.contains('?'), "{name} asks no question");
+                assert_eq!(plan.cells.len(), plan.modes.len() * plan.repeats as usize);
+            }
+        }
+    }
+
+    #[test]
+    fn a_quick_look_at_sync_vs_async_takes_a_minute_or_so() {
+        let plan = built_in("sync-vs-async", &quick());
+        assert_eq!(plan.modes.len(), 4);
+        assert!(plan.estimate() <= Duration::from_secs(90));
+    }
+
+    #[test]
+    fn an_override_wins_over_quick_and_quick_over_the_profile() {
+        let plan = built_in(
+            "sync-vs-async",
+            &Overrides {
+                repeats: Some(5),
+                warmup: Some(Duration::from_secs(7)),
+                ..quick()
+            },
+        );
+        assert_eq!(plan.repeats, 5);
+        assert_eq!(plan.phases.warmup, Duration::from_secs(7));
+        assert_eq!(plan.phases.measure, Length::For(QUICK_MEASURE));
+    }
+
+    #[test]
+    fn a_fixed_count_stays_fixed_when_quick() {
+        let plan = built_in("posts-10000", &quick());
+        assert_eq!(plan.phases.measure, Length::Count(10_000));
+    }
+
+    #[test]
+    fn threads_never_outnumber_connections() {
+        let plan = built_in(
+            "sync-vs-async",
+            &Overrides {
+                threads: Some(8),
+                connections: Some(3),
+                ..Overrides::default()
+            },
+        );
+        assert_eq!(plan.load.threads, 3);
+    }
+
+    #[test]
+    fn scale_multiplies_rows() {
+        let scaled = |scale| {
+            let overrides = Overrides {
+                scale: Some(scale),
+                ..Overrides::default()
+            };
+            built_in("ecommerce", &overrides).tables[0].rows
+        };
+        assert_eq!(scaled(2.5), 25_000);
+        assert_eq!(scaled(0.0001), 1);
+    }
+
+    #[test]
+    fn the_workload_is_the_same_whatever_the_seed_repetitions_and_modes() {
+        let plan = built_in("ecommerce", &Overrides::default());
+        let other = built_in(
+            "ecommerce",
+            &Overrides {
+                seed: Some(99),
+                repeats: Some(2),
+                modes: Some(vec!["local".parse().unwrap()]),
+                ..Overrides::default()
+            },
+        );
+        assert_eq!(plan.workload_hash(), other.workload_hash());
+        assert_eq!(plan.workload_hash().len(), 64);
+        let scaled = built_in(
+            "ecommerce",
+            &Overrides {
+                scale: Some(2.0),
+                ..Overrides::default()
+            },
+        );
+        assert_ne!(plan.workload_hash(), scaled.workload_hash());
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_plan() {
+        let seeded = |seed| {
+            let overrides = Overrides {
+                seed: Some(seed),
+                ..Overrides::default()
+            };
+            built_in("sync-vs-async", &overrides)
+        };
+        assert_eq!(seeded(5), seeded(5));
+        assert_ne!(seeded(5).cells, seeded(6).cells);
+    }
 }

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
+use crate::units::format_bytes;
+
 /// A profile that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
@@ -20,8 +22,9 @@ pub enum ProfileError {
     #[error("profile `{}` cannot be read: {source}", visible(&.path.to_string_lossy()))]
     Read { path: PathBuf, source: io::Error },
     #[error(
-        "profile `{}` is larger than {limit} bytes; a profile is a page of text",
-        visible(&.path.to_string_lossy())
+        "profile `{}` is larger than {}; a profile is a page of text",
+        visible(&.path.to_string_lossy()),
+        format_bytes(*.limit as f64)
     )]
     TooLarge { path: PathBuf, limit: u64 },
     #[error(
@@ -70,8 +73,7 @@ pub(super) struct Mistake {
     /// Bytes of the text.
     pub(super) span: Range<usize>,
     pub(super) title: String,
-    /// Beside the caret.
-    pub(super) label: Option<String>,
+    /// A remedy, in words of replbench's own: it may have several lines.
     pub(super) help: Option<String>,
 }
 
@@ -96,20 +98,11 @@ impl Mistakes {
             .map(|mistake| {
                 let snippet = Snippet::source(self.text.as_str())
                     .path(self.origin.as_str())
-                    .annotation(
-                        AnnotationKind::Primary
-                            .span(self.one_line(&mistake.span))
-                            .label(mistake.label.as_deref().map(visible)),
-                    );
+                    .annotation(AnnotationKind::Primary.span(self.one_line(&mistake.span)));
                 Level::ERROR
                     .primary_title(visible(&mistake.title))
                     .element(snippet)
-                    .elements(
-                        mistake
-                            .help
-                            .iter()
-                            .map(|help| Level::HELP.message(visible(help))),
-                    )
+                    .elements(mistake.help.iter().map(|help| Level::HELP.message(help)))
             })
             .collect();
         let mut out: String = groups
@@ -126,8 +119,9 @@ impl Mistakes {
 
     /// The part of a span on its first line: a table's span covers lines that are fine.
     fn one_line(&self, span: &Range<usize>) -> Range<usize> {
-        let start = span.start.min(self.text.len());
-        let end = span.end.clamp(start, self.text.len());
+        // The parser counts bytes and may point into a character.
+        let start = self.text.floor_char_boundary(span.start);
+        let end = self.text.floor_char_boundary(span.end.max(start));
         let length = self.text[start..end]
             .find(['\r', '\n'])
             .unwrap_or(end - start);

@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::error::{Mistake, nearest};
 use super::wire::{Field, Value};
 use super::workload::{KeyChoice, Pace};
-use crate::units::{Rate, format_duration, parse_duration, thousands};
+use crate::units::{Rate, exact_duration, parse_duration, thousands};
 
 /// Why a value is refused.
 #[derive(Debug)]
@@ -24,6 +24,15 @@ impl Refusal {
         Self {
             expected: expected.into(),
             help: None,
+        }
+    }
+
+    /// A refusal of a value that should be a number; a number in quotes is the commonest mistake.
+    fn of_number(expected: impl Into<String>, value: &Value) -> Self {
+        let quoted = matches!(value, Value::Text(text) if text.parse::<f64>().is_ok());
+        Self {
+            expected: expected.into(),
+            help: quoted.then(|| "leave out the quotes".into()),
         }
     }
 }
@@ -46,13 +55,13 @@ impl Judge {
         field: &Field,
         parse: impl FnOnce(&Value) -> Result<T, Refusal>,
     ) -> Option<T> {
-        self.value(key, field.as_ref()?, parse)
+        self.value(&format!("`{key}`"), field.as_ref()?, parse)
     }
 
     /// As [`Judge::read`], for a value that is there.
     pub(super) fn value<T>(
         &mut self,
-        key: &str,
+        subject: &str,
         value: &Spanned<Value>,
         parse: impl FnOnce(&Value) -> Result<T, Refusal>,
     ) -> Option<T> {
@@ -61,8 +70,7 @@ impl Judge {
             Err(refusal) => {
                 self.found.push(Mistake {
                     span: value.span(),
-                    title: format!("`{key}` must be {}", refusal.expected),
-                    label: value.get_ref().describe(),
+                    title: format!("{subject} must be {}", refusal.expected),
                     help: refusal.help,
                 });
                 None
@@ -75,7 +83,6 @@ impl Judge {
         self.found.push(Mistake {
             span,
             title,
-            label: None,
             help: Some(help.into()),
         });
     }
@@ -102,11 +109,8 @@ pub(super) fn integer<T: TryFrom<u64>>(
         within
             .and_then(|value| T::try_from(value).ok())
             .ok_or_else(|| {
-                Refusal::new(format!(
-                    "an integer from {} to {}",
-                    thousands(*bounds.start()),
-                    thousands(*bounds.end())
-                ))
+                let (least, most) = (thousands(*bounds.start()), thousands(*bounds.end()));
+                Refusal::of_number(format!("an integer from {least} to {most}"), value)
             })
     }
 }
@@ -125,8 +129,8 @@ pub(super) fn duration(
             .ok_or_else(|| {
                 Refusal::new(format!(
                     "a duration with a unit, such as \"300 ms\", \"5 s\" or \"2 min\", from {} to {}",
-                    format_duration(*bounds.start()),
-                    format_duration(*bounds.end())
+                    exact_duration(*bounds.start()),
+                    exact_duration(*bounds.end())
                 ))
             })
     }
@@ -163,7 +167,7 @@ pub(super) fn pace(value: &Value) -> Result<Pace, Refusal> {
     };
     Rate::per_second(rate)
         .map(Pace::At)
-        .map_err(|_| Refusal::new(Pace::EXPECTED))
+        .map_err(|_| Refusal::of_number(Pace::EXPECTED, value))
 }
 
 /// `"uniform"`, or a table with the exponent of Zipf's law.

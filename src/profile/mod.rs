@@ -4,6 +4,7 @@
 mod builtin;
 mod error;
 mod judge;
+mod settings;
 mod validate;
 mod wire;
 mod workload;
@@ -86,8 +87,9 @@ impl Profile {
 
     /// A built-in profile by its name, or a file by its path: with a `/` or ending in `.toml`.
     pub fn load(name_or_path: &str) -> Result<Self, ProfileError> {
-        if name_or_path.contains('/') || name_or_path.ends_with(".toml") {
-            return Self::read(Path::new(name_or_path));
+        let path = Path::new(name_or_path);
+        if name_or_path.contains('/') || path.extension().is_some_and(|it| it == "toml") {
+            return Self::read(path);
         }
         match BUILT_IN.iter().find(|(name, _)| *name == name_or_path) {
             Some((name, text)) => Self::parse(&format!("workloads/{name}.toml"), text),
@@ -186,14 +188,13 @@ fn toml_mistake(error: &toml::de::Error) -> Mistake {
             };
             (format!("unknown key {key}"), Some(help))
         }
+        None if message.contains("recurs") => ("this is nested too deeply".into(), None),
+        None if message.contains("private_datetime") => {
+            ("no key of a profile takes a date or time".into(), None)
+        }
         None => (message.to_owned(), None),
     };
-    Mistake {
-        span,
-        title,
-        label: None,
-        help,
-    }
+    Mistake { span, title, help }
 }
 
 /// A file's stem with everything replaced that a directory's name should not have.
@@ -227,4 +228,70 @@ fn most_like(name: &str) -> Vec<&'static str> {
 fn place(before: &str) -> (usize, usize) {
     let last = before.rsplit('\n').next().unwrap_or_default();
     (before.matches('\n').count() + 1, last.chars().count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Whatever it is, it is a profile or an error that can be shown.
+    fn survives(text: &str) {
+        if let Err(error) = Profile::parse("p.toml", text) {
+            assert!(error.to_string().starts_with("error: "), "{error}");
+            assert!(!error.styled().is_empty());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_strange(text in ".{0,200}") {
+            survives(&text);
+        }
+
+        #[test]
+        fn no_damage_to_a_good_profile_is_too_strange(
+            which in 0..BUILT_IN.len(), at: prop::sample::Index, length in 0_usize..20, noise in "(\\PC|\n|\r|\"){0,5}",
+        ) {
+            let mut characters: Vec<char> = BUILT_IN[which].1.chars().collect();
+            let start = at.index(characters.len());
+            let end = (start + length).min(characters.len());
+            characters.splice(start..end, noise.chars());
+            survives(&characters.into_iter().collect::<String>());
+        }
+
+        #[test]
+        fn no_value_is_too_strange(key in "rate|rows|weight|name|modes|seed|keys|tick", value in ".{0,20}") {
+            for section in ["", "[load]", "[[table]]", "[[transaction]]", "[probes]"] {
+                survives(&format!("{section}\n{key} = {value}\n"));
+                survives(&format!("{section}\n{key} = \"{value}\"\n"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_profile_without_a_name_takes_its_file_s() {
+        let parse = |origin| {
+            Profile::parse(origin, "[[transaction]]\nkind = \"order\"")
+                .unwrap()
+                .name
+        };
+        assert_eq!(parse("/tmp/my load.toml"), "my-load");
+        assert_eq!(parse("./-x.toml"), "x");
+        assert_eq!(parse("/"), "profile");
+        assert_eq!(parse("../../é.toml"), "profile");
+    }
+
+    #[test]
+    fn everything_left_out_has_a_default() {
+        let profile = Profile::parse("p.toml", "[[transaction]]\nkind = \"order\"").unwrap();
+        assert_eq!(profile.modes[0].name(), "async");
+        assert_eq!((profile.load.connections, profile.load.threads), (16, 1));
+        let tables: Vec<_> = profile
+            .tables
+            .iter()
+            .map(|table| (table.name.as_str(), table.rows))
+            .collect();
+        assert_eq!(tables, [("Product", 10_000), ("orders", 0)]);
+    }
 }

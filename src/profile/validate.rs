@@ -1,7 +1,6 @@
 //! From the wire form to the domain: defaults, bounds, and the rules between parts of a profile.
 //! Collects every mistake it can; reads no file.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -18,33 +17,21 @@ use crate::topology::{Mode, ModeError, ModeSpec, Topology};
 use crate::units::Rate;
 
 const DAY: Duration = Duration::from_hours(24);
-const INSTANT: Duration = Duration::from_millis(1);
-
-/// Server settings that replbench owns: a mode or the cluster sets them, and a profile would contradict it.
-const OWNED_SETTINGS: [&str; 18] = [
-    "archive_command",
-    "archive_mode",
-    "data_directory",
-    "fsync",
-    "hba_file",
-    "hot_standby",
-    "ident_file",
-    "listen_addresses",
-    "logging_collector",
-    "port",
-    "primary_conninfo",
-    "primary_slot_name",
-    "restore_command",
-    "synchronous_commit",
-    "synchronous_standby_names",
-    "unix_socket_directories",
-    "wal_level",
-    "restart_after_crash",
-];
 
 /// The domain form, or every mistake. `fallback_name` is the profile's name when it gives none.
 pub(super) fn profile(wire: &wire::Profile, fallback_name: &str) -> Result<Profile, Vec<Mistake>> {
-    let judge = &mut Judge::default();
+    let mut judge = Judge::default();
+    let profile = read(&mut judge, wire, fallback_name);
+    let mistakes = judge.into_mistakes();
+    if mistakes.is_empty() {
+        Ok(profile)
+    } else {
+        Err(mistakes)
+    }
+}
+
+/// The profile with defaults where a value is refused.
+fn read(judge: &mut Judge, wire: &wire::Profile, fallback_name: &str) -> Profile {
     let standbys = judge
         .read("standbys", &wire.topology.standbys, nodes(0))
         .unwrap_or(2);
@@ -56,7 +43,7 @@ pub(super) fn profile(wire: &wire::Profile, fallback_name: &str) -> Result<Profi
     let tables = tables(judge, &wire.table, &transactions);
     subscribers_see_every_commit(judge, &modes, &transactions);
     let (phases, repeats) = phases(judge, &wire.phases);
-    let profile = Profile {
+    Profile {
         name: judge
             .read("name", &wire.name, judge::profile_name)
             .unwrap_or_else(|| fallback_name.into()),
@@ -76,13 +63,7 @@ pub(super) fn profile(wire: &wire::Profile, fallback_name: &str) -> Result<Profi
         probes: probes(judge, &wire.probes),
         tables,
         transactions: transactions.into_iter().map(|it| it.value).collect(),
-        settings: settings(judge, &wire.settings),
-    };
-    let mistakes = std::mem::take(judge).into_mistakes();
-    if mistakes.is_empty() {
-        Ok(profile)
-    } else {
-        Err(mistakes)
+        settings: super::settings::settings(judge, &wire.settings),
     }
 }
 
@@ -110,7 +91,7 @@ fn modes(judge: &mut Judge, field: &Field, standbys: u8, subscribers: u8) -> Vec
     let items = match written.get_ref() {
         Value::List(items) if !items.is_empty() => items,
         _ => {
-            judge.value::<()>("modes", written, |_| Err(Refusal::new(EXPECTED)));
+            judge.value::<()>("`modes`", written, |_| Err(Refusal::new(EXPECTED)));
             return default();
         }
     };
@@ -173,7 +154,6 @@ fn transactions(
     judge: &mut Judge,
     written: &[Spanned<wire::Transaction>],
 ) -> Vec<NamedTransaction> {
-    const EXAMPLE: &str = "add one, such as\n\n[[transaction]]\nkind = \"users-insert\"";
     let mut found: Vec<NamedTransaction> = Vec::new();
     let mut refused = false;
     for entry in written {
@@ -201,21 +181,24 @@ fn transactions(
         };
         found.push(NamedTransaction { value, span });
     }
-    let listed = found.len();
-    let last = found.last().map(|last| last.span.clone());
-    found.retain(|transaction| transaction.value.weight > 0);
-    if found.is_empty() && !refused {
-        if let Some(span) = last.filter(|_| listed > 0) {
-            judge.refuse(
-                span,
-                "the weights of all transactions sum to 0".into(),
-                "give at least one transaction a weight above 0",
-            );
-        } else {
-            judge.refuse(0..0, "the profile has no transaction".into(), EXAMPLE);
-        }
+    if !refused {
+        refuse_an_empty_mix(judge, &found);
     }
+    found.retain(|transaction| transaction.value.weight > 0);
     found
+}
+
+fn refuse_an_empty_mix(judge: &mut Judge, transactions: &[NamedTransaction]) {
+    const EXAMPLE: &str = "add one, such as\n\n[[transaction]]\nkind = \"users-insert\"";
+    match transactions.last() {
+        None => judge.refuse(0..0, "the profile has no transaction".into(), EXAMPLE),
+        Some(last) if transactions.iter().all(|it| it.value.weight == 0) => judge.refuse(
+            last.span.clone(),
+            "the weights of all transactions sum to 0".into(),
+            "give at least one transaction a weight above 0",
+        ),
+        Some(_) => {}
+    }
 }
 
 /// A key that has no default.
@@ -245,29 +228,14 @@ fn tables(
         let Some(table) = table(judge, entry, &mix) else {
             continue;
         };
-        let clash = if found.iter().any(|other| other.kind == table.kind) {
-            Some(format!(
-                "a second table of kind \"{}\"",
-                table.kind.as_str()
-            ))
-        } else if found.iter().any(|other| other.name == table.name) {
-            Some(format!("a second table named `{}`", table.name))
-        } else {
-            None
-        };
-        if let Some(title) = clash {
-            let help = "a profile has one table of each kind, each with a name of its own";
-            judge.refuse(entry.span(), title, help);
+        if let Some(title) = clash(&table, &found) {
+            judge.refuse(entry.span(), title, CLASH_HELP);
             continue;
         }
         if let Some(needs) = without_rows(std::slice::from_ref(&table), &mix) {
-            let span = entry
-                .get_ref()
-                .rows
-                .as_ref()
-                .map_or(entry.span(), Spanned::span);
+            let rows = entry.get_ref().rows.as_ref();
             judge.refuse(
-                span,
+                rows.map_or(entry.span(), Spanned::span),
                 format!(
                     "transaction `{}` updates rows of `{}`, which has none",
                     needs.as_str(),
@@ -279,12 +247,35 @@ fn tables(
         found.push(table);
     }
     for kind in TableKind::ALL {
-        let needed = mix.iter().any(|it| it.kind.tables().contains(&kind));
-        if needed && !found.iter().any(|table| table.kind == kind) {
-            found.push(default_table(kind, &mix));
+        let user = transactions
+            .iter()
+            .find(|it| it.value.kind.tables().contains(&kind));
+        let Some(user) = user.filter(|_| found.iter().all(|table| table.kind != kind)) else {
+            continue;
+        };
+        let table = default_table(kind, &mix);
+        if let Some(title) = clash(&table, &found) {
+            judge.refuse(user.span.clone(), title, CLASH_HELP);
         }
+        found.push(table);
     }
     found
+}
+
+const CLASH_HELP: &str = "a profile has one table of each kind, each with a name of its own";
+
+/// Why a table cannot stand beside the others.
+fn clash(table: &Table, others: &[Table]) -> Option<String> {
+    if others.iter().any(|other| other.kind == table.kind) {
+        Some(format!(
+            "a second table of kind \"{}\"",
+            table.kind.as_str()
+        ))
+    } else if others.iter().any(|other| other.name == table.name) {
+        Some(format!("a second table named `{}`", table.name))
+    } else {
+        None
+    }
 }
 
 fn table(judge: &mut Judge, entry: &Spanned<wire::Table>, mix: &[Transaction]) -> Option<Table> {
@@ -332,7 +323,7 @@ fn subscribers_see_every_commit(
 
 fn load(judge: &mut Judge, wire: &wire::Load) -> Load {
     let arrivals = judge::word(&Arrivals::ALL, Arrivals::as_str);
-    let deadline = judge::duration(INSTANT..=Duration::from_mins(10));
+    let deadline = judge::duration(Phases::SHORTEST..=Duration::from_mins(10));
     Load {
         pace: judge
             .read("rate", &wire.rate, judge::pace)
@@ -372,7 +363,11 @@ fn phases(judge: &mut Judge, wire: &wire::Phases) -> (Phases, u32) {
         );
     }
     let any = || judge::duration(Duration::ZERO..=DAY);
-    let duration = judge.read("duration", &wire.duration, judge::duration(INSTANT..=DAY));
+    let duration = judge.read(
+        "duration",
+        &wire.duration,
+        judge::duration(Phases::SHORTEST..=DAY),
+    );
     let count = judge.read("count", &wire.count, judge::integer(1..=Length::MOST));
     let phases = Phases {
         warmup: judge
@@ -400,63 +395,5 @@ fn probes(judge: &mut Judge, wire: &wire::Probes) -> Probes {
         lag_interval: judge
             .read("lag_interval", &wire.lag_interval, interval)
             .unwrap_or(Duration::from_millis(100)),
-    }
-}
-
-fn settings(judge: &mut Judge, field: &Field) -> BTreeMap<String, String> {
-    let Some(written) = field else {
-        return BTreeMap::new();
-    };
-    let Value::Table(entries) = written.get_ref() else {
-        judge.value::<()>("settings", written, |_| {
-            Err(Refusal::new("a table of server settings"))
-        });
-        return BTreeMap::new();
-    };
-    let mut found = BTreeMap::new();
-    for (key, value) in entries {
-        let name = key.get_ref().to_ascii_lowercase();
-        if !is_setting_name(&name) {
-            judge.refuse(
-                key.span(),
-                format!("`{}` is not the name of a server setting", key.get_ref()),
-                "names are letters, digits, `_` and, for an extension's, `.` in quotes",
-            );
-        } else if OWNED_SETTINGS.contains(&name.as_str()) {
-            judge.refuse(
-                key.span(),
-                format!("setting `{name}` belongs to replbench"),
-                "leave it out: the mode or the cluster decides it",
-            );
-        } else if found.contains_key(&name) {
-            judge.refuse(
-                key.span(),
-                format!("setting `{name}` is given twice"),
-                "keep one",
-            );
-        } else if let Some(value) = judge.value(&name, value, setting_value) {
-            found.insert(name, value);
-        }
-    }
-    found
-}
-
-fn is_setting_name(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.".contains(&byte);
-    (1..=63).contains(&name.len())
-        && !name.starts_with(|first: char| first.is_ascii_digit() || first == '.')
-        && name.bytes().all(allowed)
-}
-
-/// As PostgreSQL writes it. A value stays on its line of `postgresql.conf`.
-fn setting_value(value: &Value) -> Result<String, Refusal> {
-    match value {
-        Value::Text(text) if !text.contains(|it: char| it.is_control()) => Ok(text.clone()),
-        Value::Integer(number) => Ok(number.to_string()),
-        Value::Float(number) if number.is_finite() => Ok(number.to_string()),
-        Value::Boolean(on) => Ok(if *on { "on" } else { "off" }.into()),
-        _ => Err(Refusal::new(
-            "a string without control characters, a number or a boolean",
-        )),
     }
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
 /// Any value with its place; absent when the key is.
@@ -84,7 +84,7 @@ pub(super) struct Transaction {
     pub(super) keys: Field,
 }
 
-/// A TOML value as it was written.
+/// A TOML value as it was written. Dates are none: toml gives them no place, and no key wants one.
 #[derive(Debug)]
 pub(super) enum Value {
     Text(String),
@@ -93,23 +93,6 @@ pub(super) enum Value {
     Boolean(bool),
     List(Vec<Spanned<Value>>),
     Table(Vec<(Spanned<String>, Spanned<Value>)>),
-    Date,
-}
-
-impl Value {
-    /// What stands here, where the text alone does not make it plain.
-    pub(super) fn describe(&self) -> Option<String> {
-        let kind = match self {
-            Self::Text(_) => return None,
-            Self::Integer(_) => "an integer",
-            Self::Float(_) => "a number",
-            Self::Boolean(_) => "a boolean",
-            Self::List(_) => "a list",
-            Self::Table(_) => "a table",
-            Self::Date => "a date or time",
-        };
-        Some(format!("this is {kind}"))
-    }
 }
 
 impl<'de> Deserialize<'de> for Value {
@@ -164,15 +147,9 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        // toml hands a date over as a table with one private key.
-        const DATE: &str = "$__toml_private_datetime";
         let mut table = Vec::new();
-        while let Some(key) = entries.next_key::<Spanned<String>>()? {
-            if key.get_ref() == DATE {
-                entries.next_value::<IgnoredAny>()?;
-                return Ok(Value::Date);
-            }
-            table.push((key, entries.next_value()?));
+        while let Some(entry) = entries.next_entry()? {
+            table.push(entry);
         }
         Ok(Value::Table(table))
     }

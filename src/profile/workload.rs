@@ -157,7 +157,11 @@ impl std::str::FromStr for Pace {
         if text == "max" {
             return Ok(Self::Max);
         }
-        Rate::per_second(text.parse().unwrap_or(f64::NAN)).map(Self::At)
+        let rate = text.parse().ok().map(Rate::per_second);
+        match rate {
+            Some(Ok(rate)) => Ok(Self::At(rate)),
+            _ => Err(UnitError::new(text, Self::EXPECTED)),
+        }
     }
 }
 
@@ -182,6 +186,15 @@ impl Arrivals {
     }
 }
 
+impl std::str::FromStr for Arrivals {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let found = Self::ALL.into_iter().find(|it| it.as_str() == text);
+        found.ok_or_else(|| UnitError::new(text, "`poisson` or `uniform`"))
+    }
+}
+
 /// The phases of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Phases {
@@ -189,6 +202,11 @@ pub struct Phases {
     pub measure: Length,
     /// How long the cell waits for the last answers, and for replicas to show every commit.
     pub drain: Duration,
+}
+
+impl Phases {
+    /// The shortest measurement.
+    pub const SHORTEST: Duration = Duration::from_millis(1);
 }
 
 /// How long a measurement phase lasts.
