@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::audit;
-use super::figures::Figures;
+use super::figures::{CellHeadline, Figures};
 use super::verdict::{self, Verdict};
 use super::{Interrupt, LiveSecond, Observer, Progress, RunError};
 use crate::clock;
@@ -40,6 +40,7 @@ pub(super) struct Bench<'a> {
 pub(super) struct Ended {
     pub(super) row: CellRow,
     pub(super) verdict: Verdict,
+    pub(super) headline: CellHeadline,
 }
 
 impl Bench<'_> {
@@ -283,7 +284,11 @@ impl Bench<'_> {
         let row = cell_row(self.plan, self.cell, self.mode, &desk, &verdict);
         self.recorder.cell(&row)?;
         self.recorder.flush()?;
-        Ok(Ended { row, verdict })
+        Ok(Ended {
+            row,
+            verdict,
+            headline: desk.figures.headline(),
+        })
     }
 
     async fn audit(&mut self, desk: &Desk, verdict: &mut Verdict) -> Result<(), RunError> {

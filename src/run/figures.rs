@@ -11,6 +11,15 @@ use crate::probe::{Delay, HostSecond, LagSample, VisibilitySecond};
 use crate::sample::{IntervalRow, Phase, Timeline, VisibilityRow};
 use crate::units::Lsn;
 
+/// A cell in three figures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CellHeadline {
+    pub response_p50: Option<Duration>,
+    pub response_p99: Option<Duration>,
+    /// Of the worst node, from the acknowledgement; `None` also when more than 1 % were not seen in time.
+    pub visibility_p99_s: Option<f64>,
+}
+
 /// Everything a cell's row and verdict are made from.
 #[derive(Debug)]
 pub(super) struct Figures {
@@ -24,6 +33,8 @@ pub(super) struct Figures {
     pub(super) peak_in_flight: u64,
     pub(super) start_lag: Histogram,
     pub(super) pool_wait: Histogram,
+    response: Histogram,
+    visibility: BTreeMap<String, (SignedHistogram, u64)>,
     pub(super) committed: Vec<(u64, u64)>,
     load_cpu: Duration,
     probe_cpu: Duration,
@@ -61,6 +72,8 @@ impl Figures {
             peak_in_flight: 0,
             start_lag: Histogram::new(),
             pool_wait: Histogram::new(),
+            response: Histogram::new(),
+            visibility: BTreeMap::new(),
             committed: Vec::new(),
             load_cpu: Duration::ZERO,
             probe_cpu: Duration::ZERO,
@@ -89,6 +102,7 @@ impl Figures {
             self.peak_in_flight = self.peak_in_flight.max(second.peak_in_flight);
             self.start_lag.merge(&second.start_lag);
             self.pool_wait.merge(&second.pool_wait);
+            self.response.merge(&second.response);
         }
         if second.phase == Phase::Measure {
             self.acks += second.acks;
@@ -218,6 +232,9 @@ impl Figures {
         let unseen = second.commits.saturating_sub(seen);
         *self.unseen.entry(second.node.clone()).or_default() += unseen;
         let distributions = Distributions::of(&second.delays);
+        let (merged, commits) = self.visibility.entry(second.node.clone()).or_default();
+        merged.merge(&distributions.hi);
+        *commits += second.commits;
         let commits = second.commits;
         let quantile = |signed: &SignedHistogram, q| signed.quantile_of(q, commits).map(|s| s * 1e6);
         let mut widths: Vec<_> = second.delays.iter().map(|delay| delay.hi - delay.lo).collect();
@@ -240,6 +257,23 @@ impl Figures {
             resolution_us: widths.get(widths.len() / 2).map(|nanos| *nanos as f64 / 1e3),
         };
         (row, distributions)
+    }
+
+    /// The figures that a person is shown when the cell ends.
+    pub(super) fn headline(&self) -> CellHeadline {
+        let offered = self.arrivals.offered;
+        let worst = self
+            .visibility
+            .values()
+            .map(|(delays, commits)| delays.quantile_of(0.99, *commits));
+        CellHeadline {
+            response_p50: self.response.quantile_of(0.5, offered),
+            response_p99: self.response.quantile_of(0.99, offered),
+            // One node on which the quantile is censored makes the worst one unknown.
+            visibility_p99_s: worst
+                .reduce(|one, other| Some(one?.max(other?)))
+                .flatten(),
+        }
     }
 
     pub(super) fn achieved_tps(&self) -> f64 {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+pub use figures::CellHeadline;
 pub use live::LiveSecond;
 
 use crate::clock::{self, Stamp};
@@ -109,7 +110,10 @@ pub enum Progress<'a> {
         of: usize,
     },
     Second(&'a LiveSecond),
-    CellEnds { row: &'a CellRow },
+    CellEnds {
+        row: &'a CellRow,
+        headline: CellHeadline,
+    },
     Stopping,
     /// Something a person should know at once.
     Note(String),
@@ -241,7 +245,10 @@ impl Conductor<'_> {
                 manifest.invalid_reasons.truncate(MOST_REASONS);
             })?;
         }
-        observer.on(Progress::CellEnds { row: &ended.row });
+        observer.on(Progress::CellEnds {
+            row: &ended.row,
+            headline: ended.headline,
+        });
         Ok(())
     }
 
