@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod histogram;
 pub mod pg;
 pub mod plan;

@@ -5,6 +5,10 @@
     reason = "this is the layer that prints"
 )]
 
+mod clean;
+mod cluster;
+mod keeper;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -61,7 +65,16 @@ struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// Keep a replicating cluster for playing with.
+    Cluster(cluster::Arguments),
+    /// Remove servers and directories that a killed replbench has left.
+    Clean(clean::Arguments),
+    #[command(name = "__keeper", hide = true)]
+    Keeper(keeper::KeeperArguments),
+    #[command(name = "__exec", hide = true)]
+    Exec(keeper::ExecArguments),
+}
 
 /// Parses the arguments, runs the subcommand, prints its error if it has one.
 pub fn main() -> ExitCode {
@@ -78,7 +91,12 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
-    let outcome: Result<Exit, Stop> = match arguments.command {};
+    let outcome: Result<Exit, Stop> = match arguments.command {
+        Command::Cluster(arguments) => cluster::run(&arguments),
+        Command::Clean(arguments) => clean::run(&arguments),
+        Command::Keeper(arguments) => return keeper::keeper(arguments),
+        Command::Exec(arguments) => return keeper::become_program(arguments),
+    };
     match outcome {
         Ok(exit) => exit.into(),
         Err(stop) => {

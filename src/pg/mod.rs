@@ -2,6 +2,7 @@
 //! Knows servers and SQL; never who is measured, nor why.
 
 mod connection;
+pub mod provisioning;
 
 pub use connection::{
     ConnectError, Endpoint, Failure, Password, Session, Warnings, connect, describe, quote_ident,
