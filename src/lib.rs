@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod histogram;
 pub mod load;
 pub mod pg;
@@ -11,6 +12,8 @@ pub mod plan;
 pub mod probe;
 pub mod profile;
 pub mod record;
+pub mod report;
+pub mod run;
 pub mod sample;
 pub mod topology;
 pub mod units;

@@ -6,8 +6,13 @@
 )]
 
 mod check;
+mod clean;
+mod cluster;
+mod keeper;
 mod list;
 mod overrides;
+mod progress;
+mod run;
 
 use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
@@ -70,8 +75,17 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::RunArgs),
     List(list::ListArgs),
     Check(check::CheckArgs),
+    /// Keep a replicating cluster for playing with.
+    Cluster(cluster::Arguments),
+    /// Remove servers and directories that a killed replbench has left.
+    Clean(clean::Arguments),
+    #[command(name = "__keeper", hide = true)]
+    Keeper(keeper::KeeperArguments),
+    #[command(name = "__exec", hide = true)]
+    Exec(keeper::ExecArguments),
 }
 
 /// Parses the arguments, runs the subcommand, prints its error if it has one.
@@ -89,9 +103,14 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
-    let outcome: Result<Exit, Stop> = match &arguments.command {
-        Command::List(arguments) => list::list(arguments),
-        Command::Check(arguments) => check::check(arguments),
+    let outcome: Result<Exit, Stop> = match arguments.command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::List(arguments) => list::list(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Cluster(arguments) => cluster::run(&arguments),
+        Command::Clean(arguments) => clean::run(&arguments),
+        Command::Keeper(arguments) => return keeper::keeper(arguments),
+        Command::Exec(arguments) => return keeper::become_program(arguments),
     };
     match outcome {
         Ok(exit) => exit.into(),

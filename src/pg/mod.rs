@@ -3,6 +3,7 @@
 
 pub mod catalog;
 mod connection;
+pub mod provisioning;
 mod types;
 
 pub use connection::{

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use procfs::{Current, CurrentSI};
+use procfs::Current;
 use sha2::{Digest, Sha256};
 
 use crate::cluster::process;
