@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::audit;
-use super::figures::{CellHeadline, Figures};
+use super::figures::{CellHeadline, Expected, Figures};
 use super::verdict::{self, Verdict};
 use super::{Interrupt, LiveSecond, Observer, Progress, RunError};
 use crate::clock;
@@ -63,7 +63,7 @@ impl Bench<'_> {
         probes.start(timeline);
         load.start(timeline);
         let mut desk = Desk {
-            figures: Figures::new(self.cell.id, timeline),
+            figures: Figures::new(self.cell.id, timeline, self.expected()),
             started,
             live: LiveSecond::new(self.plan),
         };
@@ -105,6 +105,17 @@ impl Bench<'_> {
         self.cluster.await_caught_up(CATCH_UP).await?;
         self.cluster.checkpoint().await?;
         Ok(())
+    }
+
+    fn expected(&self) -> Expected {
+        let nodes = self.cluster.nodes().iter().map(|node| &node.node);
+        Expected {
+            streaming: nodes
+                .filter(|node| node.upstream.is_some())
+                .map(|node| node.name.clone())
+                .collect(),
+            synchronous: self.mode.sync.as_ref().map(|set| set.quorum.count()),
+        }
     }
 
     fn assignment(&self) -> Assignment {
@@ -205,15 +216,14 @@ impl Bench<'_> {
     fn take_reading(&mut self, reading: Reading, desk: &mut Desk) -> Result<(), RunError> {
         match reading {
             Reading::Lag(sample) => {
-                let quorum = self.mode.sync.as_ref().map(|set| set.quorum.count());
-                desk.figures.lag(&sample, quorum);
+                desk.figures.lag(&sample);
                 desk.live.take_lag(&sample);
                 for row in &sample.rows {
                     self.recorder.lag(row)?;
                 }
             }
             Reading::Host(second) => {
-                desk.figures.host(&second);
+                desk.figures.host(second);
                 self.write_intervals(&mut desk.figures, false)?;
             }
             Reading::Visibility(second) => {
