@@ -195,7 +195,7 @@ fn line(text: &mut String, name: &str, value: &str) {
     let _ = writeln!(text, "{name} = '{value}'");
 }
 
-/// For archive_command and restore_command, in which a percent sign begins a placeholder.
+/// For `archive_command` and `restore_command`, in which a percent sign begins a placeholder.
 fn shell_quote(path: &str) -> String {
     format!("'{}'", path.replace('%', "%%").replace('\'', r"'\''"))
 }

@@ -223,7 +223,7 @@ impl Kept {
         match ask {
             Ask::Fast => self.signal(Signal::INT),
             Ask::Immediate => {
-                self.resume();
+                resume_descendants();
                 self.signal(Signal::QUIT)
             }
             Ask::Kill => {
@@ -235,7 +235,7 @@ impl Kept {
 
     /// Immediate shutdown, and SIGKILL to whatever is left of it after the grace.
     fn end_tree(&self) -> io::Result<()> {
-        self.resume();
+        resume_descendants();
         self.signal(Signal::QUIT)?;
         let due = clock::now() + ABANDONED_GRACE;
         while clock::now() < due {
@@ -243,18 +243,10 @@ impl Kept {
             if self.wait(None, Some(Duration::from_millis(200)))?.0 {
                 return Ok(());
             }
-            self.resume();
+            resume_descendants();
         }
         kill_descendants();
         Ok(())
-    }
-
-    /// A stopped process does not hear any other signal than SIGKILL.
-    fn resume(&self) {
-        for pid in tree::descendants(rustix::process::getpid()) {
-            // One that has ended meanwhile needs no resuming.
-            let _ = kill_process(pid, Signal::CONT);
-        }
     }
 
     fn signal(&self, signal: Signal) -> io::Result<()> {
@@ -289,6 +281,14 @@ impl Kept {
                 .is_some_and(|fd| !fd.revents().is_empty())
         };
         Ok((ready(0), ready(1)))
+    }
+}
+
+/// A stopped process does not hear any other signal than SIGKILL.
+fn resume_descendants() {
+    for pid in tree::descendants(rustix::process::getpid()) {
+        // One that has ended meanwhile needs no resuming.
+        let _ = kill_process(pid, Signal::CONT);
     }
 }
 

@@ -68,7 +68,7 @@ pub struct ClusterConfig {
 }
 
 impl ClusterConfig {
-    pub const DEADLINE: Duration = Duration::from_secs(60);
+    pub const DEADLINE: Duration = Duration::from_mins(1);
 
     /// A scratch cluster with defaults for everything else.
     pub fn new(topology: Topology, binaries: Binaries, directory: impl Into<PathBuf>) -> Self {
