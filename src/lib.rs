@@ -9,6 +9,7 @@ pub mod histogram;
 pub mod pg;
 pub mod plan;
 pub mod record;
+pub mod report;
 pub mod sample;
 pub mod topology;
 pub mod units;

@@ -5,6 +5,8 @@
     reason = "this is the layer that prints"
 )]
 
+mod report;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -61,7 +63,10 @@ struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// Rebuild the report, charts and summary of a run from its files
+    Report(report::ReportArguments),
+}
 
 /// Parses the arguments, runs the subcommand, prints its error if it has one.
 pub fn main() -> ExitCode {
@@ -78,7 +83,9 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
-    let outcome: Result<Exit, Stop> = match arguments.command {};
+    let outcome: Result<Exit, Stop> = match arguments.command {
+        Command::Report(arguments) => report::report(&arguments),
+    };
     match outcome {
         Ok(exit) => exit.into(),
         Err(stop) => {
