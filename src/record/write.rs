@@ -231,7 +231,9 @@ fn interval_lines(
     }
     if !with_header {
         let text = String::from_utf8(lines).map_err(io::Error::other)?;
-        let rows = text.split_inclusive('\n').filter(|line| line.starts_with("Tag="));
+        let rows = text
+            .split_inclusive('\n')
+            .filter(|line| line.starts_with("Tag="));
         return Ok(rows.collect::<String>().into_bytes());
     }
     Ok(lines)

@@ -13,8 +13,8 @@ use crate::load::{Load, Second, workload};
 use crate::pg::{self, catalog};
 use crate::plan::{Cell, Length, Offered, Plan};
 use crate::probe::{Assignment, Probes, Reading, Target, TrackedTable};
-use crate::record::tags::{self, Bound, Origin};
 use crate::record::Recorder;
+use crate::record::tags::{self, Bound, Origin};
 use crate::sample::{CellRow, EventRow, Phase, Timeline};
 use crate::topology::Mode;
 
@@ -179,10 +179,17 @@ impl Bench<'_> {
     fn take_second(&mut self, second: &Second, desk: &mut Desk) -> Result<(), RunError> {
         desk.figures.second(second);
         for ((sqlstate, indeterminate), failure) in &second.failures {
-            let kind = if *indeterminate { "indeterminate" } else { "error" };
+            let kind = if *indeterminate {
+                "indeterminate"
+            } else {
+                "error"
+            };
             self.recorder.event(&EventRow {
                 cell_id: Some(self.cell.id),
-                t_us: second.start.signed_since(desk.figures.timeline.measure_from) / 1_000,
+                t_us: second
+                    .start
+                    .signed_since(desk.figures.timeline.measure_from)
+                    / 1_000,
                 node: Some("primary".into()),
                 kind: kind.into(),
                 sqlstate: (!sqlstate.is_empty()).then(|| sqlstate.clone()),
@@ -234,18 +241,35 @@ impl Bench<'_> {
                     tags::visibility(&second.node, origin, bound, negative)
                 };
                 let tagged: [(String, &Histogram); 5] = [
-                    (tag(Origin::Ack, Bound::Lo, false), &distributions.lo.positive),
-                    (tag(Origin::Ack, Bound::Lo, true), &distributions.lo.negative),
-                    (tag(Origin::Ack, Bound::Hi, false), &distributions.hi.positive),
-                    (tag(Origin::Ack, Bound::Hi, true), &distributions.hi.negative),
-                    (tag(Origin::Send, Bound::Hi, false), &distributions.hi_from_send),
+                    (
+                        tag(Origin::Ack, Bound::Lo, false),
+                        &distributions.lo.positive,
+                    ),
+                    (
+                        tag(Origin::Ack, Bound::Lo, true),
+                        &distributions.lo.negative,
+                    ),
+                    (
+                        tag(Origin::Ack, Bound::Hi, false),
+                        &distributions.hi.positive,
+                    ),
+                    (
+                        tag(Origin::Ack, Bound::Hi, true),
+                        &distributions.hi.negative,
+                    ),
+                    (
+                        tag(Origin::Send, Bound::Hi, false),
+                        &distributions.hi_from_send,
+                    ),
                 ];
                 let start = Duration::from_secs(u64::try_from(second.index).unwrap_or(0));
                 let length = Duration::from_secs(1);
                 self.recorder
                     .histograms(self.cell.id, desk.started, start, length, &tagged)?;
             }
-            Reading::Trouble { node, detail, .. } => self.trouble(desk, &node, "reconnect", &detail)?,
+            Reading::Trouble { node, detail, .. } => {
+                self.trouble(desk, &node, "reconnect", &detail)?
+            }
         }
         Ok(())
     }
@@ -288,7 +312,9 @@ impl Bench<'_> {
         let interrupted = self.interrupt.level() > 0;
         let mut verdict = verdict::judge(self.plan, self.mode, figures, interrupted);
         for node in &desk.live.exited {
-            verdict.invalid.push(format!("the server of `{node}` ended during the cell"));
+            verdict
+                .invalid
+                .push(format!("the server of `{node}` ended during the cell"));
         }
         self.audit(&desk, &mut verdict).await?;
         let row = cell_row(self.plan, self.cell, self.mode, &desk, &verdict);
@@ -311,12 +337,17 @@ impl Bench<'_> {
             }
             match audit::count(self.plan, node).await {
                 Ok(rows) => counts.extend(rows),
-                Err(problem) => verdict.notes.push(format!("rows were not counted: {problem}")),
+                Err(problem) => verdict
+                    .notes
+                    .push(format!("rows were not counted: {problem}")),
             }
             if let Some(errors) = apply_errors(node).await
                 && errors > 0
             {
-                verdict.invalid.push(format!("`{name}` met {errors} errors while applying changes (its log: {})", node.log.display()));
+                verdict.invalid.push(format!(
+                    "`{name}` met {errors} errors while applying changes (its log: {})",
+                    node.log.display()
+                ));
             }
         }
         for count in &counts {
@@ -352,7 +383,9 @@ async fn apply_errors(node: &RunningNode) -> Option<i64> {
         return None;
     }
     let deadline = Duration::from_secs(5);
-    let session = pg::connect(&node.endpoint, "replbench audit", None, deadline).await.ok()?;
+    let session = pg::connect(&node.endpoint, "replbench audit", None, deadline)
+        .await
+        .ok()?;
     let errors = tokio::time::timeout(deadline, catalog::apply_errors(session.client()))
         .await
         .ok()?

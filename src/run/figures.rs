@@ -187,7 +187,11 @@ impl Figures {
 
     /// Bytes of WAL written between the samples nearest to the two ends.
     fn wal_between(&self, t_us: i64, length_us: u64) -> Option<i64> {
-        let start = self.timeline.measure_from.as_nanos().checked_add_signed(t_us * 1_000)?;
+        let start = self
+            .timeline
+            .measure_from
+            .as_nanos()
+            .checked_add_signed(t_us * 1_000)?;
         let position_at = |at: u64| {
             self.positions
                 .iter()
@@ -204,7 +208,8 @@ impl Figures {
     }
 
     pub(super) fn lag(&mut self, sample: &LagSample) {
-        self.positions.extend(sample.position.map(|lsn| (sample.at, lsn)));
+        self.positions
+            .extend(sample.position.map(|lsn| (sample.at, lsn)));
         let second = sample
             .at
             .signed_since(self.timeline.measure_from)
@@ -229,7 +234,10 @@ impl Figures {
     }
 
     /// The row of one second of visibility, and its distributions by tag.
-    pub(super) fn visibility(&mut self, second: &VisibilitySecond) -> (VisibilityRow, Distributions) {
+    pub(super) fn visibility(
+        &mut self,
+        second: &VisibilitySecond,
+    ) -> (VisibilityRow, Distributions) {
         let seen = second.delays.len() as u64;
         let unseen = second.commits.saturating_sub(seen);
         *self.unseen.entry(second.node.clone()).or_default() += unseen;
@@ -243,7 +251,11 @@ impl Figures {
                 .quantile_of(q, commits)
                 .map(|seconds| thousandths(seconds * 1e6))
         };
-        let mut widths: Vec<_> = second.delays.iter().map(|delay| delay.hi - delay.lo).collect();
+        let mut widths: Vec<_> = second
+            .delays
+            .iter()
+            .map(|delay| delay.hi - delay.lo)
+            .collect();
         widths.sort_unstable();
         let row = VisibilityRow {
             cell_id: self.cell_id,
@@ -260,7 +272,9 @@ impl Figures {
                 .then(|| second.delays.iter().map(|delay| delay.hi).max())
                 .flatten()
                 .map(|nanos| nanos as f64 / 1e3),
-            resolution_us: widths.get(widths.len() / 2).map(|nanos| *nanos as f64 / 1e3),
+            resolution_us: widths
+                .get(widths.len() / 2)
+                .map(|nanos| *nanos as f64 / 1e3),
         };
         (row, distributions)
     }
@@ -276,9 +290,7 @@ impl Figures {
             response_p50: self.response.quantile_of(0.5, offered),
             response_p99: self.response.quantile_of(0.99, offered),
             // One node on which the quantile is censored makes the worst one unknown.
-            visibility_p99_s: worst
-                .reduce(|one, other| Some(one?.max(other?)))
-                .flatten(),
+            visibility_p99_s: worst.reduce(|one, other| Some(one?.max(other?))).flatten(),
         }
     }
 
@@ -339,7 +351,11 @@ impl LagEvidence {
                 synchronous += 1;
             }
         }
-        self.too_few_sync += u64::from(expected.synchronous.is_some_and(|least| synchronous < least));
+        self.too_few_sync += u64::from(
+            expected
+                .synchronous
+                .is_some_and(|least| synchronous < least),
+        );
     }
 }
 

@@ -101,9 +101,14 @@ impl Interrupt {
 #[derive(Debug)]
 pub enum Progress<'a> {
     /// The run directory exists.
-    Recording { directory: &'a std::path::Path },
+    Recording {
+        directory: &'a std::path::Path,
+    },
     Provisioning(Topology),
-    Provisioned { topology: Topology, took: Duration },
+    Provisioned {
+        topology: Topology,
+        took: Duration,
+    },
     CellBegins {
         cell: &'a Cell,
         mode: &'a Mode,
@@ -158,7 +163,9 @@ pub async fn run(
         started: clock::now(),
         clusters: Vec::new(),
     };
-    let outcome = conductor.conduct(&mut recorder, observer, &mut interrupt).await;
+    let outcome = conductor
+        .conduct(&mut recorder, observer, &mut interrupt)
+        .await;
     observer.on(Progress::Stopping);
     let stopped = conductor.stop().await;
     let error = outcome.err().or(stopped.err());
@@ -191,7 +198,11 @@ impl Conductor<'_> {
             }
             let took = clock::now().since(begun);
             self.describe_nodes(*topology, recorder).await?;
-            self.event(recorder, "provisioned", &format!("{topology} in {}", format_duration(took)))?;
+            self.event(
+                recorder,
+                "provisioned",
+                &format!("{topology} in {}", format_duration(took)),
+            )?;
             observer.on(Progress::Provisioned {
                 topology: *topology,
                 took,
@@ -201,7 +212,8 @@ impl Conductor<'_> {
             if interrupt.level() > 0 {
                 break;
             }
-            self.run_cell(cell, &topologies, recorder, observer, interrupt).await?;
+            self.run_cell(cell, &topologies, recorder, observer, interrupt)
+                .await?;
         }
         Ok(())
     }
@@ -331,7 +343,9 @@ fn manifest(plan: &Plan, options: &Options) -> Manifest {
     let subject = environment::subject(options.tags.clone());
     let mut run_id = format!("{}-{}", now.strftime("%Y%m%dT%H%M%SZ"), plan.profile);
     if let Some(git) = &subject.git {
-        let (commit, suffix) = git.split_once('-').map_or((git.as_str(), ""), |(commit, _)| (commit, "-dirty"));
+        let (commit, suffix) = git
+            .split_once('-')
+            .map_or((git.as_str(), ""), |(commit, _)| (commit, "-dirty"));
         run_id = format!("{run_id}-{}{suffix}", &commit[..commit.len().min(7)]);
     }
     Manifest {
