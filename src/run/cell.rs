@@ -268,7 +268,7 @@ impl Bench<'_> {
                     .histograms(self.cell.id, desk.started, start, length, &tagged)?;
             }
             Reading::Trouble { node, detail, .. } => {
-                self.trouble(desk, &node, "reconnect", &detail)?
+                self.trouble(desk, &node, "reconnect", &detail)?;
             }
         }
         Ok(())

@@ -169,7 +169,7 @@ pub async fn run(
     observer.on(Progress::Stopping);
     let stopped = conductor.stop().await;
     let error = outcome.err().or(stopped.err());
-    finish(recorder, interrupt.level() > 0, error)
+    Ok(finish(recorder, interrupt.level() > 0, error))
 }
 
 struct Conductor<'a> {
@@ -371,7 +371,7 @@ fn finish(
     mut recorder: Recorder,
     interrupted: bool,
     error: Option<RunError>,
-) -> Result<Finished, RunError> {
+) -> Finished {
     let amended = recorder.amend(|manifest| {
         manifest.ended_at = Some(format!("{:.3}", clock::wall()));
         manifest.status = match (&error, interrupted) {
@@ -393,9 +393,9 @@ fn finish(
         (None, Err(error)) => Some(error.into()),
         (None, Ok(())) => None,
     };
-    Ok(Finished {
+    Finished {
         directory,
         manifest,
         error,
-    })
+    }
 }
