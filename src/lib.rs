@@ -5,11 +5,16 @@
 pub mod analyse;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod histogram;
+pub mod load;
 pub mod pg;
 pub mod plan;
+pub mod probe;
+pub mod profile;
 pub mod record;
 pub mod report;
+pub mod run;
 pub mod sample;
 pub mod topology;
 pub mod units;

@@ -3,9 +3,51 @@
 //! Units stand in the column names. An `Option` that is `None` is an empty field: unknown, never zero. Times `t_us`
 //! are microseconds from the start of the cell's measurement phase; negative ones belong to the warm-up.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Stamp;
+
+/// When a cell's phases begin. Seconds count from the start of the measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timeline {
+    pub start: Stamp,
+    pub measure_from: Stamp,
+}
+
+impl Timeline {
+    pub fn new(start: Stamp, warmup: Duration) -> Self {
+        Self {
+            start,
+            measure_from: start + warmup,
+        }
+    }
+
+    pub fn phase_at(&self, at: Stamp) -> Phase {
+        if at < self.measure_from {
+            Phase::Warmup
+        } else {
+            Phase::Measure
+        }
+    }
+
+    /// The second in which the warm-up begins.
+    pub fn first_second(&self) -> i64 {
+        self.start
+            .signed_since(self.measure_from)
+            .div_euclid(1_000_000_000)
+    }
+
+    pub fn end_of_second(&self, index: i64) -> Stamp {
+        let seconds = Duration::from_secs((index + 1).unsigned_abs());
+        if index + 1 < 0 {
+            self.measure_from - seconds
+        } else {
+            self.measure_from + seconds
+        }
+    }
+}
 
 /// An acknowledged commit, as the load tells the probes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,4 +236,23 @@ pub struct SummaryRow {
     pub direction: Direction,
     /// Observations behind the figure, censored ones included.
     pub n: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_count_from_the_start_of_the_measurement() {
+        let start = Stamp::from_nanos(10_000_000_000);
+        let timeline = Timeline::new(start, Duration::from_millis(1_500));
+        assert_eq!(timeline.first_second(), -2);
+        assert_eq!(
+            timeline.end_of_second(-2),
+            start + Duration::from_millis(500)
+        );
+        assert_eq!(timeline.end_of_second(-1), timeline.measure_from);
+        assert_eq!(timeline.phase_at(start), Phase::Warmup);
+        assert_eq!(timeline.phase_at(timeline.measure_from), Phase::Measure);
+    }
 }

@@ -16,7 +16,7 @@ pub struct UnitError {
 }
 
 impl UnitError {
-    fn new(value: impl Into<String>, expected: &'static str) -> Self {
+    pub fn new(value: impl Into<String>, expected: &'static str) -> Self {
         Self {
             value: value.into(),
             expected,
@@ -126,6 +126,27 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     Ok(duration)
 }
 
+/// A duration as a person would have written it, nothing rounded: `10 s`, `1.5 s`, `100 ms`, `24 h`.
+pub fn exact_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if duration.is_zero() {
+        return "0 s".into();
+    }
+    if duration.subsec_nanos() == 0 {
+        if seconds.is_multiple_of(3600) {
+            return format!("{} h", seconds / 3600);
+        } else if seconds.is_multiple_of(60) {
+            return format!("{} min", seconds / 60);
+        }
+    }
+    // The standard library's form is exact and lacks only the space.
+    let text = format!("{duration:?}");
+    let unit = text
+        .find(|it: char| !it.is_ascii_digit() && it != '.')
+        .unwrap_or(text.len());
+    format!("{} {}", &text[..unit], &text[unit..])
+}
+
 /// A duration as a person reads it, three significant digits: `0.21 ms`, `14.3 ms`, `2.05 s`.
 pub fn format_duration(duration: Duration) -> String {
     format_seconds(duration.as_secs_f64())
@@ -227,6 +248,21 @@ mod tests {
         for bad in ["5", "", "-3 s", "99999999999 h", "soon", "2 days"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn written_durations_keep_every_digit() {
+        for (millis, text) in [
+            (10_000, "10 s"),
+            (1500, "1.5 s"),
+            (100, "100 ms"),
+            (120_000, "2 min"),
+            (86_400_000, "24 h"),
+            (0, "0 s"),
+        ] {
+            assert_eq!(exact_duration(Duration::from_millis(millis)), text);
+        }
+        assert_eq!(exact_duration(Duration::from_nanos(1_500)), "1.5 µs");
     }
 
     #[test]

@@ -5,11 +5,23 @@
     reason = "this is the layer that prints"
 )]
 
+mod check;
+mod clean;
+mod cluster;
+mod keeper;
+mod list;
+mod overrides;
+mod progress;
 mod report;
+mod run;
 
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+
+use crate::profile::ProfileError;
 
 /// What the process says to its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +76,19 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::RunArgs),
     /// Rebuild the report, charts and summary of a run from its files
     Report(report::ReportArguments),
+    List(list::ListArgs),
+    Check(check::CheckArgs),
+    /// Keep a replicating cluster for playing with.
+    Cluster(cluster::Arguments),
+    /// Remove servers and directories that a killed replbench has left.
+    Clean(clean::Arguments),
+    #[command(name = "__keeper", hide = true)]
+    Keeper(keeper::KeeperArguments),
+    #[command(name = "__exec", hide = true)]
+    Exec(keeper::ExecArguments),
 }
 
 /// Parses the arguments, runs the subcommand, prints its error if it has one.
@@ -84,13 +107,35 @@ pub fn main() -> ExitCode {
         }
     };
     let outcome: Result<Exit, Stop> = match arguments.command {
+        Command::Run(arguments) => run::run(&arguments),
         Command::Report(arguments) => report::report(&arguments),
+        Command::List(arguments) => list::list(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Cluster(arguments) => cluster::run(&arguments),
+        Command::Clean(arguments) => clean::run(&arguments),
+        Command::Keeper(arguments) => return keeper::keeper(arguments),
+        Command::Exec(arguments) => return keeper::become_program(arguments),
     };
     match outcome {
         Ok(exit) => exit.into(),
         Err(stop) => {
-            eprintln!("error: {:#}", stop.error);
+            // A profile's mistakes bring their own layout.
+            match stop.error.downcast_ref::<ProfileError>() {
+                Some(error) => anstream::eprintln!("{}", error.styled()),
+                None => eprintln!("error: {:#}", stop.error),
+            }
             stop.exit.into()
         }
+    }
+}
+
+/// Prints to standard output. A reader that has seen enough (`| head`) is no error.
+fn print(text: &str) -> Result<(), Stop> {
+    let mut out = anstream::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error)
+            .context("write to standard output")
+            .map_err(|error| Stop::new(Exit::Results, error)),
+        _ => Ok(()),
     }
 }

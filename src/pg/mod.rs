@@ -1,9 +1,13 @@
 //! Connections to PostgreSQL, every catalog query, and what differs between versions.
 //! Knows servers and SQL; never who is measured, nor why.
 
+pub mod catalog;
 mod connection;
+pub mod provisioning;
+mod types;
 
 pub use connection::{
     ConnectError, Endpoint, Failure, Password, Session, Warnings, connect, describe, quote_ident,
     quote_literal,
 };
+pub use types::Xid8;

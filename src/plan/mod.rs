@@ -1,13 +1,27 @@
 //! What a run will do, fully resolved: every cell, its order, seed, phases, load and probes. Printable before anything runs.
 //! Pure; knows neither servers nor files.
 
+mod arrivals;
+mod describe;
+mod order;
+mod resolve;
+
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use crate::topology::{Mode, Topology};
 use crate::units::Rate;
+
+pub use crate::profile::{
+    Arrivals, KeyChoice, Length, Pace, Phases, Table, TableKind, Transaction, TransactionKind,
+};
+pub use arrivals::{KeyChooser, Mix, Schedule, rng};
+pub(crate) use describe::fold;
+pub use resolve::{Overrides, PlanError, resolve};
 
 /// A profile resolved against the overrides of the command line.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,93 +59,6 @@ pub struct Cell {
     pub seed: u64,
 }
 
-/// A table of the workload.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Table {
-    pub kind: TableKind,
-    /// Unquoted; `"Product"` and `users` by default.
-    pub name: String,
-    /// Rows before the first transaction of a cell.
-    pub rows: u64,
-    /// Width to which the text columns of a row are filled, in bytes.
-    pub row_bytes: u32,
-}
-
-/// The shape of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TableKind {
-    /// `"Id", "Name", "Price", "Stock", "CreatedAt"`, as Entity Framework makes it.
-    Product,
-    /// `id, name, email, created_at`.
-    Users,
-    /// `id, product_id, quantity, created_at`.
-    Orders,
-}
-
-/// One weighted transaction of the mix.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Transaction {
-    pub kind: TransactionKind,
-    /// Share of arrivals, relative to the sum of all weights.
-    pub weight: u32,
-    /// How existing rows are chosen; of no effect on pure inserts.
-    pub keys: KeyChoice,
-}
-
-/// What a transaction does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TransactionKind {
-    /// INSERT of one product.
-    ProductInsert,
-    /// INSERT of one user.
-    UsersInsert,
-    /// UPDATE of one product: its stock falls by 5.
-    StockUpdate,
-    /// UPDATE of a product's stock and INSERT of an order, between BEGIN and COMMIT.
-    Order,
-}
-
-impl TransactionKind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ProductInsert => "product-insert",
-            Self::UsersInsert => "users-insert",
-            Self::StockUpdate => "stock-update",
-            Self::Order => "order",
-        }
-    }
-
-    /// The table that receives this transaction's new row, by which a subscriber shows the commit.
-    pub fn inserts_into(self) -> Option<TableKind> {
-        match self {
-            Self::ProductInsert => Some(TableKind::Product),
-            Self::UsersInsert => Some(TableKind::Users),
-            Self::StockUpdate => None,
-            Self::Order => Some(TableKind::Orders),
-        }
-    }
-
-    /// The tables this transaction touches.
-    pub fn tables(self) -> &'static [TableKind] {
-        match self {
-            Self::ProductInsert | Self::StockUpdate => &[TableKind::Product],
-            Self::UsersInsert => &[TableKind::Users],
-            Self::Order => &[TableKind::Product, TableKind::Orders],
-        }
-    }
-}
-
-/// How a transaction chooses among the rows that were there before.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KeyChoice {
-    Uniform,
-    /// Zipf's law with this exponent, above 0.
-    Zipf(f64),
-}
-
 /// What load is offered, and through what.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LoadPlan {
@@ -154,34 +81,6 @@ pub enum Offered {
     Open { rate: Rate, arrivals: Arrivals },
     /// Every connection sends its next transaction when the last one is answered (`--rate max`).
     Closed,
-}
-
-/// The gaps between arrivals of an open loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Arrivals {
-    /// Exponential gaps: independent users.
-    Poisson,
-    /// Equal gaps.
-    Uniform,
-}
-
-/// The phases of a cell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Phases {
-    pub warmup: Duration,
-    pub measure: Length,
-    /// How long the cell waits for the last answers, and for replicas to show every commit.
-    pub drain: Duration,
-}
-
-/// How long a measurement phase lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Length {
-    For(Duration),
-    /// Exactly so many arrivals.
-    Count(u64),
 }
 
 /// What the probes watch, and how often.
@@ -209,5 +108,55 @@ impl Plan {
     /// The position of the table of this kind, if the plan has one.
     pub fn table_of(&self, kind: TableKind) -> Option<usize> {
         self.tables.iter().position(|table| table.kind == kind)
+    }
+
+    /// How long the run takes on a quiet host, provisioning not counted.
+    pub fn estimate(&self) -> Duration {
+        self.cells.iter().map(|cell| self.estimate_cell(cell)).sum()
+    }
+
+    fn estimate_cell(&self, cell: &Cell) -> Duration {
+        // Connecting, resetting the tables, a checkpoint and the last answers.
+        const AROUND: Duration = Duration::from_millis(1500);
+        // A closed loop is as fast as the server, which nobody knows yet.
+        const GUESSED_RATE: f64 = 2000.0;
+        let measure = match self.phases.measure {
+            Length::For(duration) => duration,
+            Length::Count(count) => {
+                let rate = match self.load.offered {
+                    Offered::Open { rate, .. } => rate.as_per_second(),
+                    Offered::Closed => GUESSED_RATE,
+                };
+                Duration::try_from_secs_f64(count as f64 / rate).unwrap_or(Duration::MAX)
+            }
+        };
+        // An archive's last segment is what its drain waits for; elsewhere replicas are done at once.
+        let drain = match self.modes[cell.mode].topology.archive {
+            0 => Duration::ZERO,
+            _ => self.phases.drain,
+        };
+        [self.phases.warmup, measure, drain, AROUND]
+            .into_iter()
+            .fold(Duration::ZERO, Duration::saturating_add)
+    }
+
+    /// Names what was asked of every server alike: tables, transactions, load and phases, in hexadecimal.
+    /// Runs with different hashes are not comparable. Seed, repetitions and modes do not enter.
+    pub fn workload_hash(&self) -> String {
+        // The order of fields is that of the types; reordering them changes every hash.
+        let workload = (
+            "replbench workload 1",
+            &self.tables,
+            &self.transactions,
+            &self.load,
+            &self.phases,
+        );
+        let json = serde_json::to_vec(&workload).expect("plain data without maps becomes JSON");
+        Sha256::digest(json)
+            .iter()
+            .fold(String::with_capacity(64), |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            })
     }
 }

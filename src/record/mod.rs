@@ -4,9 +4,12 @@
 mod hlog;
 mod manifest;
 mod read;
+mod write;
 
 pub use manifest::{Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Subject};
 pub use read::{CellHistograms, ReadError, ResponseSecond, Run};
+
+pub use write::{Recorder, WriteError, seal, write_manifest};
 
 /// Names of the files in a run directory.
 pub mod files {

@@ -1,0 +1,27 @@
+//! `replbench check`: reads a profile and says what it would run, or what is wrong with it.
+
+use clap::Args;
+
+use super::overrides::OverrideArgs;
+use super::{Exit, Stop, print};
+use crate::plan;
+use crate::profile::Profile;
+
+/// Check a profile without running it
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// A built-in profile (see `replbench list`) or the path of a file
+    profile: String,
+
+    #[command(flatten)]
+    overrides: OverrideArgs,
+}
+
+pub(super) fn check(arguments: &CheckArgs) -> Result<Exit, Stop> {
+    let usage = |error: anyhow::Error| Stop::new(Exit::Usage, error);
+    let profile = Profile::load(&arguments.profile).map_err(|error| usage(error.into()))?;
+    let plan = plan::resolve(&profile, &arguments.overrides.to_overrides())
+        .map_err(|error| usage(error.into()))?;
+    print(&format!("ok\n{}", plan.describe()))?;
+    Ok(Exit::Fine)
+}

@@ -1,0 +1,160 @@
+//! Shows a run as it goes: one line that renews itself on a terminal, plain lines elsewhere. Always on standard error, so that
+//! standard output holds results alone.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::clock::{self, Stamp};
+use crate::plan::{Cell, Plan};
+use crate::run::{CellHeadline, LiveSecond, Observer, Progress};
+use crate::sample::{CellRow, Phase};
+use crate::topology::Mode;
+use crate::units::{format_bytes, format_duration, format_seconds};
+
+/// How much is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verbosity {
+    Quiet,
+    Normal,
+}
+
+/// Tells a person how the run goes.
+pub(super) struct Terminal {
+    verbosity: Verbosity,
+    line: ProgressBar,
+    renewing: bool,
+    begun: Stamp,
+    estimate: Duration,
+    cells: usize,
+    mode_width: usize,
+    cell: Option<(Cell, String)>,
+}
+
+impl Terminal {
+    pub(super) fn new(plan: &Plan, verbosity: Verbosity) -> Self {
+        let renewing = verbosity == Verbosity::Normal && std::io::stderr().is_terminal();
+        let target = if renewing {
+            ProgressDrawTarget::stderr_with_hz(4)
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let line = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
+            line.set_style(style);
+        }
+        Self {
+            verbosity,
+            line,
+            renewing,
+            begun: clock::now(),
+            estimate: plan.estimate(),
+            cells: plan.cells.len(),
+            mode_width: plan
+                .modes
+                .iter()
+                .map(|mode| mode.name.len())
+                .max()
+                .unwrap_or(0),
+            cell: None,
+        }
+    }
+
+    /// Removes the renewing line.
+    pub(super) fn clear(&self) {
+        self.line.finish_and_clear();
+    }
+
+    fn say(&self, text: &str) {
+        match (self.verbosity, self.renewing) {
+            (Verbosity::Quiet, _) => {}
+            (Verbosity::Normal, true) => self.line.println(text),
+            (Verbosity::Normal, false) => eprintln!("{text}"),
+        }
+    }
+
+    fn cell_begins(&mut self, cell: &Cell, mode: &Mode) {
+        self.cell = Some((*cell, mode.name.clone()));
+        self.line.set_message(format!("{} resetting", self.place()));
+    }
+
+    /// `3/24 sync 1`: which cell, its mode and repetition.
+    fn place(&self) -> String {
+        let Some((cell, mode)) = &self.cell else {
+            return String::new();
+        };
+        format!("{}/{} {mode} {}", cell.id, self.cells, cell.rep)
+    }
+
+    fn second(&self, live: &LiveSecond) {
+        let when = match live.phase {
+            Phase::Warmup => "warm-up".into(),
+            Phase::Drain => "drain".into(),
+            Phase::Measure => match live.planned {
+                Some(planned) => format!("{}/{} s", live.index + 1, planned.as_secs_f64()),
+                None => format!("{} s", live.index + 1),
+            },
+        };
+        let unknown = || "-".to_owned();
+        let commit = live.response_p99.map_or_else(unknown, format_duration);
+        let visible = live
+            .visibility_p99_us
+            .map_or_else(unknown, |micros| format_seconds(micros / 1e6));
+        let lag = live
+            .worst_replay_lag_bytes
+            .map_or_else(unknown, |bytes| format_bytes(bytes as f64));
+        let left = self.estimate.saturating_sub(clock::now().since(self.begun));
+        let left = format!("{}:{:02} left", left.as_secs() / 60, left.as_secs() % 60);
+        self.line.set_message(format!(
+            "{} {when} {}/s p99 {commit} seen {visible} lag {lag} {left}",
+            self.place(),
+            live.acks
+        ));
+    }
+
+    fn cell_ends(&self, row: &CellRow, headline: CellHeadline) {
+        let unknown = || "unknown".to_owned();
+        let width = self.cells.to_string().len();
+        let mode_width = self.mode_width;
+        let commit = |quantile: Option<Duration>| quantile.map_or_else(unknown, format_duration);
+        let visible = headline
+            .visibility_p99_s
+            .map_or_else(unknown, format_seconds);
+        self.say(&format!(
+            "{:>width$}/{} {:mode_width$} {} {:.0}/s commit p50 {} p99 {} visible p99 {visible}{}",
+            row.cell_id,
+            self.cells,
+            row.mode,
+            row.rep,
+            row.achieved_tps,
+            commit(headline.response_p50),
+            commit(headline.response_p99),
+            if row.valid { "" } else { " INVALID" },
+        ));
+        if !row.notes.is_empty() {
+            self.say(&format!("{:>width$}  {}", "", row.notes));
+        }
+    }
+}
+
+impl Observer for Terminal {
+    fn on(&mut self, progress: Progress<'_>) {
+        match progress {
+            Progress::Recording { directory } => {
+                self.say(&format!("recording into {}", directory.display()));
+            }
+            Progress::Provisioning(topology) => {
+                self.line.set_message(format!("starting {topology}"));
+            }
+            Progress::Provisioned { topology, took } => {
+                self.say(&format!("{topology} ready in {}", format_duration(took)));
+            }
+            Progress::CellBegins { cell, mode, .. } => self.cell_begins(cell, mode),
+            Progress::Second(live) => self.second(live),
+            Progress::CellEnds { row, headline } => self.cell_ends(row, headline),
+            Progress::Stopping => self.line.set_message("stopping the servers"),
+            Progress::Note(text) => self.say(&text),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Finds the PostgreSQL server binaries of this machine. Knows where distributions put them; starts nothing but
+//! `postgres --version` and `pg_config`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::process;
+
+/// The programs of one PostgreSQL installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binaries {
+    directory: PathBuf,
+    version: String,
+    major: u32,
+    /// Set when the installation brings its own libpq, which the loader would not find otherwise.
+    library_path: Option<PathBuf>,
+}
+
+/// No usable PostgreSQL.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BinariesError {
+    #[error("no PostgreSQL server binaries found (looked at {searched}); install them with `{install}`, or name their directory with --pg-bindir", searched = .searched.join(", "), install = install_command())]
+    NotFound { searched: Vec<String> },
+    #[error("`{directory}` has no usable `{program}`: {problem}; --pg-bindir takes the directory that holds initdb, postgres and pg_basebackup", directory = .directory.display())]
+    Incomplete {
+        directory: PathBuf,
+        program: &'static str,
+        problem: String,
+    },
+    #[error("PostgreSQL {version} in `{directory}` is too old: replbench needs {oldest} or newer; name another with --pg-bindir", directory = .directory.display(), oldest = Binaries::OLDEST)]
+    TooOld { directory: PathBuf, version: String },
+}
+
+impl Binaries {
+    /// The oldest major version whose catalogs replbench reads.
+    pub const OLDEST: u32 = 14;
+    const PROGRAMS: [&'static str; 3] = ["initdb", "postgres", "pg_basebackup"];
+
+    /// The named directory, or the first of `PG_CONFIG`, `pg_config`, `PATH`, and the places of distributions
+    /// that holds a server. A client-only installation is passed over, a named directory never is.
+    pub fn find(explicit: Option<&Path>) -> Result<Self, BinariesError> {
+        if let Some(directory) = explicit {
+            return Self::at(directory);
+        }
+        let mut searched = Vec::new();
+        for (place, directories) in candidates() {
+            let mut best: Option<Self> = None;
+            for directory in directories {
+                // An old or partial installation in one place does not hide a good one in another.
+                if let Ok(found) = Self::at(&directory)
+                    && best.as_ref().is_none_or(|best| found.major > best.major)
+                {
+                    best = Some(found);
+                }
+            }
+            if let Some(best) = best {
+                return Ok(best);
+            }
+            searched.push(place);
+        }
+        Err(BinariesError::NotFound { searched })
+    }
+
+    fn at(directory: &Path) -> Result<Self, BinariesError> {
+        let directory = directory
+            .canonicalize()
+            .unwrap_or_else(|_| directory.to_owned());
+        let incomplete = |program, problem: String| BinariesError::Incomplete {
+            directory: directory.clone(),
+            program,
+            problem,
+        };
+        for program in Self::PROGRAMS {
+            if !directory.join(program).is_file() {
+                return Err(incomplete(program, "there is no such file".into()));
+            }
+        }
+        let library_path = library_path(&directory);
+        let text = process::output(
+            &directory.join("postgres"),
+            &["--version"],
+            library_path.as_deref(),
+            Duration::from_secs(10),
+        )
+        .map_err(|problem| incomplete("postgres", problem))?;
+        let version = version_of(&text).ok_or_else(|| {
+            incomplete("postgres", format!("its --version says `{}`", text.trim()))
+        })?;
+        if version.1 < Self::OLDEST {
+            return Err(BinariesError::TooOld {
+                directory,
+                version: version.0,
+            });
+        }
+        Ok(Self {
+            directory,
+            version: version.0,
+            major: version.1,
+            library_path,
+        })
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Such as `15.8` or `18beta1`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    pub fn major(&self) -> u32 {
+        self.major
+    }
+
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    pub(super) fn library_path(&self) -> Option<&Path> {
+        self.library_path.as_deref()
+    }
+}
+
+/// Places in order of preference, each with the directories it offers.
+fn candidates() -> Vec<(String, Vec<PathBuf>)> {
+    let mut places = Vec::new();
+    if let Some(config) = std::env::var_os("PG_CONFIG") {
+        places.push(("PG_CONFIG".into(), bindir_of(Path::new(&config))));
+    }
+    places.push(("pg_config".into(), bindir_of(Path::new("pg_config"))));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    places.push(("PATH".into(), std::env::split_paths(&path).collect()));
+    for (root, suffix) in [
+        ("/usr/lib/postgresql", "bin"),
+        ("/usr/pgsql-", "bin"),
+        ("/opt/homebrew/opt/postgresql@", "bin"),
+        ("/usr/local/opt/postgresql@", "bin"),
+        ("/home/linuxbrew/.linuxbrew/opt/postgresql@", "bin"),
+    ] {
+        places.push((format!("{root}*"), versioned(root, suffix)));
+    }
+    places
+}
+
+/// `root` is either a directory of versions, or the beginning of directories that end in a version.
+fn versioned(root: &str, suffix: &str) -> Vec<PathBuf> {
+    let (parent, prefix) = if Path::new(root).is_dir() {
+        (Path::new(root), "")
+    } else {
+        let Some((parent, prefix)) = root.rsplit_once('/') else {
+            return Vec::new();
+        };
+        (Path::new(parent), prefix)
+    };
+    let Ok(entries) = std::fs::read_dir(parent) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .map(|entry| entry.path().join(suffix))
+        .collect()
+}
+
+fn bindir_of(pg_config: &Path) -> Vec<PathBuf> {
+    process::output(pg_config, &["--bindir"], None, Duration::from_secs(10))
+        .map(|text| vec![PathBuf::from(text.trim_end_matches('\n'))])
+        .unwrap_or_default()
+}
+
+/// The `lib` beside the binaries when it holds a libpq. An installation unpacked by hand needs it: with
+/// another libpq its walreceiver does not stream. For a packaged one there is no such file, and none is needed.
+fn library_path(directory: &Path) -> Option<PathBuf> {
+    let library = directory.parent()?.join("lib");
+    let own = std::fs::read_dir(&library)
+        .ok()?
+        .flatten()
+        .any(|entry| entry.file_name().to_string_lossy().starts_with("libpq.so"));
+    own.then_some(library)
+}
+
+/// `postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)` gives `15.8` and 15.
+fn version_of(text: &str) -> Option<(String, u32)> {
+    let version = text
+        .split_once("(PostgreSQL)")?
+        .1
+        .split_whitespace()
+        .next()?;
+    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+    Some((version.to_owned(), digits.parse().ok()?))
+}
+
+/// The command that installs a server on this machine, by the package manager it has.
+fn install_command() -> &'static str {
+    let path: OsString = std::env::var_os("PATH").unwrap_or_default();
+    let has = |program: &str| std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
+    for (manager, command) in [
+        ("apt-get", "sudo apt-get install postgresql"),
+        ("dnf", "sudo dnf install postgresql-server"),
+        ("pacman", "sudo pacman -S postgresql"),
+        ("apk", "sudo apk add postgresql"),
+        ("zypper", "sudo zypper install postgresql-server"),
+        ("brew", "brew install postgresql"),
+    ] {
+        if has(manager) {
+            return command;
+        }
+    }
+    "sudo apt-get install postgresql"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_distributions_and_betas_write_them() {
+        for (text, version, major) in [
+            (
+                "postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)\n",
+                "15.8",
+                15,
+            ),
+            ("postgres (PostgreSQL) 18beta1\n", "18beta1", 18),
+            ("postgres (PostgreSQL) 9.6.24\n", "9.6.24", 9),
+        ] {
+            assert_eq!(version_of(text), Some((version.to_owned(), major)));
+        }
+        assert_eq!(version_of("mysqld 8.0"), None);
+    }
+
+    #[test]
+    fn a_named_directory_without_a_server_is_refused_by_name() {
+        let empty = tempfile::tempdir().unwrap();
+        let error = Binaries::find(Some(empty.path())).unwrap_err().to_string();
+        assert!(error.contains("no usable `initdb`"), "{error}");
+        assert!(error.contains("--pg-bindir"), "{error}");
+    }
+
+    #[test]
+    fn nothing_found_names_the_install_command() {
+        let error = BinariesError::NotFound {
+            searched: vec!["PATH".into()],
+        };
+        assert!(error.to_string().contains("install"), "{error}");
+    }
+}

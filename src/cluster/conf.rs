@@ -1,0 +1,277 @@
+//! What stands in a server's configuration, why, and how hostile paths are quoted there. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::error::ClusterError;
+use crate::topology::{Role, Topology};
+
+/// Settings that a profile may not make, and why: they would make a measurement untrue or a server unreachable.
+const RESERVED: [(&str, &str); 22] = [
+    (
+        "archive_cleanup_command",
+        "the archive is part of the topology",
+    ),
+    ("archive_command", "the archive is part of the topology"),
+    ("archive_library", "the archive is part of the topology"),
+    ("archive_mode", "the archive is part of the topology"),
+    ("cluster_name", "it is the node's name"),
+    ("data_directory", "it is chosen with --data-dir"),
+    ("external_pid_file", "it would be shared by all nodes"),
+    ("fsync", "a benchmark of durability measures it"),
+    ("hba_file", "it would open the servers"),
+    ("hot_standby", "reads on standbys are measured"),
+    ("ident_file", "it would open the servers"),
+    ("listen_addresses", "servers listen on 127.0.0.1 alone"),
+    ("log_destination", "a failed start shows the end of the log"),
+    (
+        "logging_collector",
+        "a failed start shows the end of the log",
+    ),
+    ("port", "ports are reserved"),
+    ("primary_conninfo", "it follows from the topology"),
+    ("primary_slot_name", "it follows from the topology"),
+    ("restore_command", "the archive is part of the topology"),
+    ("ssl", "servers listen on 127.0.0.1 alone"),
+    ("synchronous_commit", "it is what a mode sets"),
+    ("synchronous_standby_names", "it is what a mode sets"),
+    (
+        "unix_socket_directories",
+        "servers listen on 127.0.0.1 alone",
+    ),
+];
+
+/// Refuses settings that are not a profile's to make.
+pub(super) fn check(
+    settings: &BTreeMap<String, String>,
+    topology: Topology,
+) -> Result<(), ClusterError> {
+    for (name, value) in settings {
+        let refuse = |reason| {
+            Err(ClusterError::Setting {
+                name: name.escape_debug().to_string(),
+                value: value.escape_debug().to_string(),
+                reason,
+            })
+        };
+        let lower = name.to_ascii_lowercase();
+        if let Some((_, reason)) = RESERVED.iter().find(|(reserved, _)| *reserved == lower) {
+            return refuse(reason);
+        }
+        if name.is_empty()
+            || !name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))
+            || lower.starts_with("include")
+            || value.contains(['\0', '\n', '\r'])
+        {
+            return refuse("it is no name and value of a setting");
+        }
+        let least = if topology.subscribers > 0 {
+            "logical"
+        } else {
+            "replica"
+        };
+        if lower == "wal_level" && value != "logical" && value != least {
+            return refuse("the topology needs more in its WAL");
+        }
+    }
+    Ok(())
+}
+
+/// Everything a node's configuration is made of.
+pub(super) struct Conf<'a> {
+    pub(super) node: &'a str,
+    pub(super) role: Role,
+    pub(super) port: u16,
+    pub(super) topology: Topology,
+    pub(super) client_connections: u16,
+    pub(super) archive: &'a Path,
+    pub(super) settings: &'a BTreeMap<String, String>,
+}
+
+impl Conf<'_> {
+    /// A whole postgresql.conf. Replaces initdb's, so that nothing depends on what initdb found out about the host.
+    pub(super) fn render(&self) -> String {
+        let mut text = String::from("# written by replbench; changes are lost\n");
+        let own = self.own();
+        for (name, value) in &own {
+            line(&mut text, name, value);
+        }
+        for (name, value) in self.settings {
+            line(&mut text, name, value);
+        }
+        text
+    }
+
+    fn own(&self) -> Vec<(&'static str, String)> {
+        let nodes = u16::from(self.topology.standbys)
+            + u16::from(self.topology.cascading)
+            + u16::from(self.topology.archive)
+            + u16::from(self.topology.subscribers);
+        let level = if self.topology.subscribers > 0 {
+            "logical"
+        } else {
+            "replica"
+        };
+        let mut own: Vec<(&'static str, String)> = vec![
+            // Nobody else's business: TCP on the loopback, with a password, and no socket whose path could be too long.
+            ("listen_addresses", "127.0.0.1".into()),
+            ("port", self.port.to_string()),
+            ("unix_socket_directories", String::new()),
+            ("cluster_name", self.node.into()),
+            ("password_encryption", "scram-sha-256".into()),
+            // The default, said aloud: without it a commit's cost is fiction.
+            ("fsync", "on".into()),
+            // What replication needs and not more: `logical` writes more WAL.
+            ("wal_level", level.into()),
+            // A replica takes one sender, its creation two, an initial copy one for each of two tables.
+            ("max_wal_senders", (nodes * 4 + 4).to_string()),
+            ("max_replication_slots", (nodes * 4 + 4).to_string()),
+            // The load's and the probes' connections, and some for a person who looks on.
+            (
+                "max_connections",
+                (self.client_connections + 24).to_string(),
+            ),
+            // The apply worker and two copies at a time, beside the default's parallel workers. A standby may not
+            // have fewer than its primary, so all nodes have the same.
+            ("max_worker_processes", "16".into()),
+            ("max_logical_replication_workers", "8".into()),
+            // The value that initdb would have chosen on any machine of today.
+            ("shared_buffers", "128MB".into()),
+            // No checkpoint falls into a short cell by itself: replbench asks for one before each.
+            ("checkpoint_timeout", "30min".into()),
+            ("max_wal_size", "4GB".into()),
+            // The default of 5 s makes a failover or a restart of a standby look slow in some runs and not in others.
+            ("wal_retrieve_retry_interval", "500ms".into()),
+            // Checkpoints explain outliers; the log is where they are found.
+            ("log_checkpoints", "on".into()),
+            ("log_line_prefix", "%m [%p] %q%a ".into()),
+            // The same words and hours in every log.
+            ("lc_messages", "C".into()),
+            ("timezone", "UTC".into()),
+            ("log_timezone", "UTC".into()),
+        ];
+        if self.topology.archive > 0 {
+            own.extend(self.archiving());
+        }
+        own
+    }
+
+    fn archiving(&self) -> Vec<(&'static str, String)> {
+        let archive = shell_quote(&self.archive.to_string_lossy());
+        match self.role {
+            // Copied under another name first: a standby never sees half a segment.
+            Role::Primary => vec![
+                ("archive_mode", "on".into()),
+                (
+                    "archive_command",
+                    format!("cp %p {archive}/%f.part && mv {archive}/%f.part {archive}/%f"),
+                ),
+                // Log shipping is as stale as its segments are long: the shortest there is.
+                ("archive_timeout", "1s".into()),
+            ],
+            // Asked every half second for a segment that is not there yet, so it says nothing then.
+            Role::ArchiveStandby => vec![(
+                "restore_command",
+                format!("test -f {archive}/%f && cp {archive}/%f %p"),
+            )],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Who may come: anybody from this host who knows the password.
+pub(super) const HBA: &str = "\
+# written by replbench
+host all         all 127.0.0.1/32 scram-sha-256
+host replication all 127.0.0.1/32 scram-sha-256
+";
+
+fn line(text: &mut String, name: &str, value: &str) {
+    let value = value.replace('\\', "\\\\").replace('\'', "''");
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{name} = '{value}'");
+}
+
+/// For `archive_command` and `restore_command`, in which a percent sign begins a placeholder.
+fn shell_quote(path: &str) -> String {
+    format!("'{}'", path.replace('%', "%%").replace('\'', r"'\''"))
+}
+
+/// A libpq connection string.
+pub(super) fn conninfo(pairs: &[(&str, &str)]) -> String {
+    let pairs: Vec<_> = pairs
+        .iter()
+        .map(|(key, value)| {
+            let value = value.replace('\\', "\\\\").replace('\'', "\\'");
+            format!("{key}='{value}'")
+        })
+        .collect();
+    pairs.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE_OF_EACH: Topology = Topology {
+        standbys: 1,
+        cascading: 1,
+        archive: 1,
+        subscribers: 1,
+    };
+
+    fn render(role: Role, archive: &str) -> String {
+        Conf {
+            node: "primary",
+            role,
+            port: 21_000,
+            topology: ONE_OF_EACH,
+            client_connections: 10,
+            archive: Path::new(archive),
+            settings: &BTreeMap::from([("work_mem".to_owned(), "8MB".to_owned())]),
+        }
+        .render()
+    }
+
+    #[test]
+    fn a_path_with_quotes_and_percent_signs_survives_three_levels_of_quoting() {
+        let text = render(Role::Primary, r"/it's 100% \here");
+        // The shell's quoting ('\'' around the apostrophe), the placeholder's (%%), then the file's ('' and \\).
+        assert!(
+            text.contains(r"cp %p ''/it''\\''''s 100%% \\here''/%f.part"),
+            "{text}"
+        );
+        assert_eq!(
+            conninfo(&[("passfile", r"/it's \here")]),
+            r"passfile='/it\'s \\here'"
+        );
+    }
+
+    #[test]
+    fn settings_of_the_user_come_last_and_so_prevail() {
+        let text = render(Role::Standby, "/a");
+        assert!(text.ends_with("work_mem = '8MB'\n"), "{text}");
+        assert!(!text.contains("archive_command"), "{text}");
+    }
+
+    #[test]
+    fn settings_that_would_make_the_measurement_untrue_are_refused() {
+        for (name, value) in [
+            ("fsync", "off"),
+            ("FSYNC", "off"),
+            ("listen_addresses", "*"),
+            ("synchronous_commit", "off"),
+            ("include_if_exists", "/etc/passwd"),
+            ("work_mem = 1\nfsync", "off"),
+            ("work_mem", "1\nfsync = off"),
+            ("wal_level", "replica"),
+        ] {
+            let settings = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+            let error = check(&settings, ONE_OF_EACH).unwrap_err().to_string();
+            assert!(error.contains("leave it out"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! A cluster's directory: what lies where, who uses it at the moment, and how it goes away.
+//!
+//! The marker file says "replbench made this" and carries a lock: replbench and every keeper share it, so a
+//! directory whose lock is free has nobody, and only then may it be removed.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::account::Account;
+use super::error::ClusterError;
+
+const MARKER: &str = ".replbench-cluster";
+const DISCARD: &str = ".discard";
+
+/// Paths within a cluster's directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn node(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    pub(super) fn data(&self, name: &str) -> PathBuf {
+        self.root.join(name).join("data")
+    }
+
+    pub(super) fn log(&self, name: &str) -> PathBuf {
+        self.root.join(name).join("server.log")
+    }
+
+    /// The one file with the password, apart from initdb's, which is removed right after use.
+    pub(super) fn passfile(&self) -> PathBuf {
+        self.root.join("pgpass")
+    }
+
+    pub(super) fn archive(&self) -> PathBuf {
+        self.root.join("archive")
+    }
+
+    pub(super) fn state(&self) -> PathBuf {
+        self.root.join("cluster.json")
+    }
+}
+
+/// A share in a directory's use; ends with the process at the latest.
+#[derive(Debug)]
+pub(super) struct Lease(File);
+
+impl Lease {
+    pub(super) fn share(directory: &Path) -> io::Result<Self> {
+        let file = File::open(directory.join(MARKER))?;
+        flock(&file, FlockOperation::LockShared)?;
+        Ok(Self(file))
+    }
+
+    pub(super) fn is_held(directory: &Path) -> bool {
+        let Ok(file) = File::open(directory.join(MARKER)) else {
+            return false;
+        };
+        flock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
+    }
+
+    /// Gives the share back, and if it was the last one of a directory to be discarded, removes that.
+    ///
+    /// Of several at once exactly one finds itself the last: a failed upgrade loses the share it had.
+    pub(super) fn discard(self, directory: &Path) -> io::Result<()> {
+        if directory.join(DISCARD).exists()
+            && flock(&self.0, FlockOperation::NonBlockingLockExclusive).is_ok()
+        {
+            remove(directory)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether replbench made this directory for a cluster.
+pub(super) fn is_marked(directory: &Path) -> bool {
+    directory.join(MARKER).is_file()
+}
+
+/// From now on the last one to leave removes the directory.
+pub(super) fn mark_for_discarding(directory: &Path) -> io::Result<()> {
+    File::create(directory.join(DISCARD)).map(drop)
+}
+
+/// Removes a marked directory. The marker goes last, so that what an interrupted removal leaves is still known as
+/// replbench's.
+pub(super) fn remove(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name() == MARKER || entry.file_name() == DISCARD {
+            continue;
+        }
+        let gone = if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())
+        } else {
+            std::fs::remove_file(entry.path())
+        };
+        match gone {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    for name in [DISCARD, MARKER] {
+        match std::fs::remove_file(directory.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    std::fs::remove_dir(directory)
+}
+
+/// Makes the directory and its marker; refuses one that has anything in it.
+pub(super) fn create(wanted: &Path, account: &Account) -> Result<PathBuf, ClusterError> {
+    let refuse = |problem: String, remedy: &str| ClusterError::Directory {
+        path: wanted.to_owned(),
+        problem,
+        remedy: remedy.to_owned(),
+    };
+    if wanted.symlink_metadata().is_ok() {
+        let occupied = !wanted.is_dir()
+            || std::fs::read_dir(wanted)
+                .map_err(|source| ClusterError::io("read", wanted, source))?
+                .next()
+                .is_some();
+        if occupied {
+            return Err(refuse(
+                "exists and is not an empty directory".into(),
+                "name another with --data-dir",
+            ));
+        }
+    } else {
+        std::fs::create_dir_all(wanted)
+            .map_err(|source| ClusterError::io("create directory", wanted, source))?;
+    }
+    let path = wanted
+        .canonicalize()
+        .map_err(|source| ClusterError::io("resolve", wanted, source))?;
+    if path.to_str().is_none_or(|text| text.contains(['\n', '\r'])) {
+        return Err(refuse(
+            "has a name that is not UTF-8 or contains a line break".into(),
+            "server settings cannot hold that; name another with --data-dir",
+        ));
+    }
+    let barrier = account
+        .barrier(&path)
+        .map_err(|source| ClusterError::io("look at the parents of", &path, source))?;
+    if let Some((ancestor, mode)) = barrier {
+        let _ = std::fs::remove_dir(&path);
+        return Err(refuse(
+            format!(
+                "cannot be reached by the user `{}` that runs the servers, because `{}` has mode {mode:04o}",
+                account.name,
+                ancestor.display()
+            ),
+            "name another with --data-dir",
+        ));
+    }
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+        .map_err(|source| ClusterError::io("restrict", &path, source))?;
+    account.own(&path)?;
+    write(
+        &path.join(MARKER),
+        "replbench keeps a cluster here\n",
+        account,
+    )?;
+    Ok(path)
+}
+
+/// A directory for one node, or for the archive.
+pub(super) fn create_inner(path: &Path, account: &Account) -> Result<(), ClusterError> {
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| ClusterError::io("create directory", path, source))?;
+    account.own(path)
+}
+
+/// Writes a file that only the servers' user may read.
+pub(super) fn write(path: &Path, content: &str, account: &Account) -> Result<(), ClusterError> {
+    let make = || -> io::Result<()> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        File::options()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(path)?
+            .write_all(content.as_bytes())
+    };
+    make().map_err(|source| ClusterError::io("write", path, source))?;
+    account.own(path)
+}

@@ -1,0 +1,146 @@
+//! What can go wrong between a topology and running servers. Each names its subject, the value and a remedy.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::binaries::BinariesError;
+use crate::pg::{ConnectError, Failure};
+
+/// A cluster that could not be started, changed or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    #[error(transparent)]
+    Binaries(#[from] BinariesError),
+    #[error("directory `{path}` {problem}; {remedy}", path = .path.display())]
+    Directory {
+        path: PathBuf,
+        problem: String,
+        remedy: String,
+    },
+    #[error(
+        "setting `{name} = {value}` is replbench's own to make, because {reason}; leave it out"
+    )]
+    Setting {
+        name: String,
+        value: String,
+        reason: &'static str,
+    },
+    #[error("a topology of {topology} cannot be built: {problem}")]
+    Topology {
+        topology: String,
+        problem: &'static str,
+    },
+    #[error("no {wanted} free ports between {first} and {last} on 127.0.0.1; end some listeners, or see `replbench clean`", first = .range.0, last = .range.1)]
+    Ports { wanted: usize, range: (u16, u16) },
+    #[error("{action} `{path}`: {source}", path = .path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// A short command such as initdb failed or took too long.
+    #[error("{program} for `{node}` {outcome}{tail}", tail = .log.as_text())]
+    Command {
+        program: String,
+        node: String,
+        outcome: String,
+        log: LogTail,
+    },
+    /// A server ended although nobody had asked it to.
+    #[error("the server of `{node}` {outcome}{tail}", tail = .log.as_text())]
+    Ended {
+        node: String,
+        outcome: String,
+        log: LogTail,
+    },
+    /// A wait reached its deadline.
+    #[error("`{node}` did not {awaited} within {seconds} s{tail}", seconds = .deadline.as_secs_f64(), tail = .log.as_text())]
+    Late {
+        node: String,
+        awaited: String,
+        deadline: Duration,
+        log: LogTail,
+    },
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("{action} on `{node}`: {failure}")]
+    Query {
+        node: String,
+        action: &'static str,
+        failure: Failure,
+    },
+    #[error("no node is called `{name}`; there are {}", .known.join(", "))]
+    NoSuchNode { name: String, known: Vec<String> },
+    /// Any of the others, during a start: what was built so far is kept to be looked at.
+    #[error("{source}\n(what was built is kept in `{directory}`; `replbench clean` removes it)", directory = .directory.display())]
+    Start {
+        directory: PathBuf,
+        source: Box<Self>,
+    },
+}
+
+impl ClusterError {
+    pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// The last lines of a log, and where the rest is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogTail {
+    pub path: PathBuf,
+    pub text: String,
+}
+
+impl LogTail {
+    const LINES: usize = 12;
+    const BYTES: u64 = 8 * 1024;
+
+    /// Reads the end of the file; an unreadable log is an empty tail.
+    pub(super) fn read(path: &Path) -> Self {
+        use std::io::{Read as _, Seek as _, SeekFrom};
+
+        let mut bytes = Vec::new();
+        if let Ok(mut file) = std::fs::File::open(path) {
+            let length = file.metadata().map_or(0, |metadata| metadata.len());
+            let start = length.saturating_sub(Self::BYTES);
+            if file.seek(SeekFrom::Start(start)).is_ok() {
+                // What could be read is shown; the path tells where the rest is.
+                let _ = file.take(Self::BYTES).read_to_end(&mut bytes);
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+        Self {
+            path: path.to_owned(),
+            text: lines[lines.len().saturating_sub(Self::LINES)..].join("\n"),
+        }
+    }
+
+    pub(super) fn as_text(&self) -> String {
+        if self.text.is_empty() {
+            return format!(" (its log: {})", self.path.display());
+        }
+        let indented: Vec<_> = self
+            .text
+            .lines()
+            .map(|line| format!("    {line}"))
+            .collect();
+        format!(
+            "; the end of its log {}:\n{}",
+            self.path.display(),
+            indented.join("\n")
+        )
+    }
+}
+
+impl std::fmt::Display for LogTail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.as_text())
+    }
+}

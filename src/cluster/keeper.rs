@@ -1,0 +1,320 @@
+//! The process between replbench and one server, so that no server outlives replbench whatever becomes of it.
+//!
+//! A keeper holds one end of a pipe whose other end only replbench has. When that end closes, by exit, panic or
+//! SIGKILL, the keeper ends its server, stopped or not. Should the keeper itself be killed, the server's
+//! parent-death signal ends it. Knows one server and one directory; never a cluster, nor SQL.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{
+    Gid, Pid, PidfdFlags, Signal, Uid, WaitOptions, getppid, kill_process, pidfd_open,
+    pidfd_send_signal, set_child_subreaper, set_parent_process_death_signal, setsid, waitpid,
+};
+
+use super::directory::Lease;
+use super::process;
+use super::tree;
+use crate::clock;
+
+/// After this an abandoned server gets SIGKILL. Its own immediate shutdown takes some 20 ms.
+const ABANDONED_GRACE: Duration = Duration::from_secs(3);
+/// How long the children of a dead postmaster may take to notice.
+const ORPHAN_GRACE: Duration = Duration::from_millis(500);
+
+/// What replbench asks of a keeper through its pipe; one byte each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// SIGINT: sessions end, a checkpoint is written.
+    Fast = b'f' as isize,
+    /// SIGQUIT: at once, recovery follows at the next start.
+    Immediate = b'i' as isize,
+    /// SIGKILL to the server and all its processes.
+    Kill = b'k' as isize,
+}
+
+impl Ask {
+    pub(super) fn byte(self) -> u8 {
+        self as u8
+    }
+
+    fn of(byte: u8) -> Option<Self> {
+        [Self::Fast, Self::Immediate, Self::Kill]
+            .into_iter()
+            .find(|ask| ask.byte() == byte)
+    }
+}
+
+/// What a keeper is started with.
+#[derive(Debug, Clone)]
+pub struct KeeperOrder {
+    /// The cluster's directory: locked while the keeper lives, removed by the last one if it is to be discarded.
+    pub directory: PathBuf,
+    pub log: PathBuf,
+    /// The server stays when the pipe closes.
+    pub detached: bool,
+    pub account: Option<(u32, u32)>,
+    pub program: OsString,
+    pub arguments: Vec<OsString>,
+}
+
+impl KeeperOrder {
+    pub(super) fn to_arguments(&self) -> Vec<OsString> {
+        let mut line: Vec<OsString> = vec!["__keeper".into(), "--directory".into()];
+        line.push(self.directory.clone().into());
+        line.push("--log".into());
+        line.push(self.log.clone().into());
+        if self.detached {
+            line.push("--detached".into());
+        }
+        push_program(&mut line, self.account, &self.program, &self.arguments);
+        line
+    }
+}
+
+/// What the small process is started with that becomes a server or an initdb.
+#[derive(Debug, Clone)]
+pub struct ExecOrder {
+    /// User and group to become first.
+    pub account: Option<(u32, u32)>,
+    /// The process that must still be the parent.
+    pub parent: u32,
+    pub program: OsString,
+    pub arguments: Vec<OsString>,
+}
+
+impl ExecOrder {
+    pub(super) fn to_arguments(&self) -> Vec<OsString> {
+        let mut line: Vec<OsString> = vec!["__exec".into(), "--parent".into()];
+        line.push(self.parent.to_string().into());
+        push_program(&mut line, self.account, &self.program, &self.arguments);
+        line
+    }
+}
+
+fn push_program(
+    line: &mut Vec<OsString>,
+    account: Option<(u32, u32)>,
+    program: &OsString,
+    arguments: &[OsString],
+) {
+    if let Some((uid, gid)) = account {
+        line.extend(["--uid".into(), uid.to_string().into()]);
+        line.extend(["--gid".into(), gid.to_string().into()]);
+    }
+    line.push("--".into());
+    line.push(program.clone());
+    line.extend(arguments.iter().cloned());
+}
+
+/// Changes user, ties its life to its parent's, becomes the program. Returns only when that fails.
+///
+/// Must run in a process of one thread: user and group are changed for the calling thread.
+pub fn exec(order: &ExecOrder) -> io::Error {
+    fn prepare(order: &ExecOrder) -> io::Result<()> {
+        if let Some((uid, gid)) = order.account {
+            let gid = Gid::from_raw(gid);
+            rustix::thread::set_thread_groups(&[gid])?;
+            rustix::thread::set_thread_gid(gid)?;
+            rustix::thread::set_thread_uid(Uid::from_raw(uid))?;
+        }
+        // Only now: a change of user clears it. SIGQUIT lets a server remove its shared memory.
+        set_parent_process_death_signal(Some(Signal::QUIT))?;
+        let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+        if i64::from(parent) != i64::from(order.parent) {
+            return Err(io::Error::other(
+                "the process that started this one is gone",
+            ));
+        }
+        Ok(())
+    }
+    match prepare(order) {
+        Ok(()) => process::replace(&order.program, &order.arguments),
+        Err(error) => error,
+    }
+}
+
+/// Starts the server, keeps it until it ends or is abandoned, returns how it ended as a shell would say it:
+/// its status, or 128 and the signal.
+pub fn keep(order: &KeeperOrder) -> io::Result<u8> {
+    // A session of its own: neither the keeper nor its server hears a terminal's Ctrl-C or hang-up.
+    // Refused only to the leader of a process group, which does not hear them either.
+    let _ = setsid();
+    rustix::thread::set_name(c"pgkeeper")?;
+    // Backends that lose their postmaster become children of the keeper, so that none can be missed.
+    set_child_subreaper(Some(rustix::process::getpid()))?;
+    let lease = Lease::share(&order.directory)?;
+    let mut server = Kept::start(order)?;
+    let abandoned = server.attend(order.detached)?;
+    if abandoned {
+        server.end_tree()?;
+    }
+    let status = server.child.wait()?;
+    sweep(if abandoned {
+        Duration::ZERO
+    } else {
+        ORPHAN_GRACE
+    });
+    if abandoned {
+        lease.discard(&order.directory)?;
+    }
+    let code = status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    Ok(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+struct Kept {
+    child: Child,
+    pidfd: OwnedFd,
+}
+
+impl Kept {
+    fn start(order: &KeeperOrder) -> io::Result<Self> {
+        let exec = ExecOrder {
+            account: order.account,
+            parent: std::process::id(),
+            program: order.program.clone(),
+            arguments: order.arguments.clone(),
+        };
+        let child = process::spawn_server(&exec, &order.log)?;
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+        // A parent that is gone already shows as the end of stdin, right below.
+        let _ = writeln!(io::stdout(), "{}", child.id());
+        Ok(Self { child, pidfd })
+    }
+
+    /// Passes orders on until the server has ended (false) or the orders' giver has (true).
+    fn attend(&mut self, detached: bool) -> io::Result<bool> {
+        let stdin = io::stdin();
+        let mut listening = true;
+        loop {
+            let (ended, spoken) = self.wait(listening.then_some(&stdin), None)?;
+            if ended {
+                return Ok(false);
+            }
+            if !spoken {
+                continue;
+            }
+            let mut bytes = [0_u8; 16];
+            match rustix::io::read(&stdin, &mut bytes) {
+                Ok(0) if detached => listening = false,
+                Ok(0) => return Ok(true),
+                Ok(count) => {
+                    for ask in bytes[..count].iter().filter_map(|byte| Ask::of(*byte)) {
+                        self.obey(ask)?;
+                    }
+                }
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                Err(_) if detached => listening = false,
+                Err(_) => return Ok(true),
+            }
+        }
+    }
+
+    fn obey(&self, ask: Ask) -> io::Result<()> {
+        match ask {
+            Ask::Fast => self.signal(Signal::INT),
+            Ask::Immediate => {
+                resume_descendants();
+                self.signal(Signal::QUIT)
+            }
+            Ask::Kill => {
+                kill_descendants();
+                Ok(())
+            }
+        }
+    }
+
+    /// Immediate shutdown, and SIGKILL to whatever is left of it after the grace.
+    fn end_tree(&self) -> io::Result<()> {
+        resume_descendants();
+        self.signal(Signal::QUIT)?;
+        let due = clock::now() + ABANDONED_GRACE;
+        while clock::now() < due {
+            // Again and again: a process stopped between the look and the signal would hold all of them up.
+            if self.wait(None, Some(Duration::from_millis(200)))?.0 {
+                return Ok(());
+            }
+            resume_descendants();
+        }
+        kill_descendants();
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        match pidfd_send_signal(&self.pidfd, signal) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the server has ended, and whether the pipe has something to say.
+    fn wait(
+        &self,
+        pipe: Option<&io::Stdin>,
+        timeout: Option<Duration>,
+    ) -> io::Result<(bool, bool)> {
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: timeout.as_secs().cast_signed(),
+            tv_nsec: i64::from(timeout.subsec_nanos()),
+        });
+        let mut watched = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
+        if let Some(pipe) = pipe {
+            watched.push(PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN));
+        }
+        match poll(&mut watched, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok((false, false)),
+            Err(error) => return Err(error.into()),
+        }
+        let ready = |index: usize| {
+            watched
+                .get(index)
+                .is_some_and(|fd| !fd.revents().is_empty())
+        };
+        Ok((ready(0), ready(1)))
+    }
+}
+
+/// A stopped process does not hear any other signal than SIGKILL.
+fn resume_descendants() {
+    for pid in tree::descendants(rustix::process::getpid()) {
+        // One that has ended meanwhile needs no resuming.
+        let _ = kill_process(pid, Signal::CONT);
+    }
+}
+
+fn kill_descendants() {
+    for pid in tree::descendants(rustix::process::getpid()) {
+        // One that has ended meanwhile is what was wanted.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// Waits for the processes a dead postmaster has left to the keeper, and after the grace kills them.
+fn sweep(grace: Duration) {
+    let due = clock::now() + grace;
+    let latest = due + Duration::from_secs(2);
+    loop {
+        match waitpid(None, WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(Errno::INTR) => continue,
+            Ok(None) => {}
+            Err(_no_children) => return,
+        }
+        if clock::now() >= latest {
+            return;
+        }
+        if clock::now() >= due {
+            kill_descendants();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,333 @@
+//! Clusters that another process started: what is known of them is a file in their directory, and /proc.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+use super::account::Account;
+use super::directory::{self, Layout, Lease};
+use super::error::ClusterError;
+use super::{ClusterConfig, DATABASE, Lifetime, RunningNode, tree};
+use crate::clock;
+use crate::pg::{Endpoint, Password};
+use crate::topology::Node;
+
+/// A cluster's file about itself. Without the password, which is in the passfile beside it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Kept {
+    /// Not in the file: where it was found.
+    #[serde(skip)]
+    pub directory: PathBuf,
+    pub postgresql: String,
+    pub detached: bool,
+    pub nodes: Vec<KeptNode>,
+}
+
+/// One server as its starter wrote it down.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeptNode {
+    pub node: Node,
+    pub port: u16,
+    pub pid: i32,
+    /// In clock ticks since boot; with the pid it names one process and no later one.
+    pub started: u64,
+    pub boot_id: String,
+}
+
+pub(super) fn write(
+    layout: &Layout,
+    config: &ClusterConfig,
+    nodes: &[RunningNode],
+    account: &Account,
+) -> Result<(), ClusterError> {
+    let boot = boot_id();
+    let kept = Kept {
+        directory: PathBuf::new(),
+        postgresql: config.binaries.version().to_owned(),
+        detached: config.lifetime == Lifetime::Detached,
+        nodes: nodes
+            .iter()
+            .map(|running| KeptNode {
+                node: running.node.clone(),
+                port: running.endpoint.port,
+                pid: running.pid,
+                started: tree::started(running.pid).unwrap_or(0),
+                boot_id: boot.clone(),
+            })
+            .collect(),
+    };
+    let text = serde_json::to_string_pretty(&kept)
+        .map_err(|source| ClusterError::io("write", &layout.state(), source.into()))?;
+    directory::write(&layout.state(), &(text + "\n"), account)
+}
+
+fn boot_id() -> String {
+    // Unknown is as good as any constant: start times then decide alone.
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+impl Kept {
+    /// Reads the cluster that a directory holds.
+    pub fn load(path: &Path) -> Result<Self, ClusterError> {
+        let refuse = |problem: String, remedy: &str| ClusterError::Directory {
+            path: path.to_owned(),
+            problem,
+            remedy: remedy.to_owned(),
+        };
+        if !directory::is_marked(path) {
+            return Err(refuse(
+                "holds no cluster of replbench's".into(),
+                "name one with --data-dir, or start one with `replbench cluster up`",
+            ));
+        }
+        let root = path
+            .canonicalize()
+            .map_err(|source| ClusterError::io("resolve", path, source))?;
+        let state = Layout::new(root.clone()).state();
+        let text = std::fs::read_to_string(&state).map_err(|error| {
+            refuse(
+                format!("holds a cluster that was never complete ({error})"),
+                "`replbench clean` removes it",
+            )
+        })?;
+        let mut kept: Self = serde_json::from_str(&text).map_err(|error| {
+            refuse(
+                format!("has an unreadable cluster.json ({error})"),
+                "end its servers by hand, then remove it",
+            )
+        })?;
+        kept.directory = root;
+        Ok(kept)
+    }
+
+    pub fn passfile(&self) -> PathBuf {
+        Layout::new(self.directory.clone()).passfile()
+    }
+
+    /// Where a node is reached, with the password from the passfile.
+    pub fn endpoint(&self, node: &KeptNode) -> Result<Endpoint, ClusterError> {
+        let passfile = self.passfile();
+        let text = std::fs::read_to_string(&passfile)
+            .map_err(|source| ClusterError::io("read", &passfile, source))?;
+        let password = text.trim_end().rsplit(':').next().unwrap_or_default();
+        Ok(Endpoint {
+            node: node.node.name.clone(),
+            host: "127.0.0.1".into(),
+            port: node.port,
+            database: DATABASE.into(),
+            user: DATABASE.into(),
+            password: Some(Password::new(password)),
+        })
+    }
+
+    /// Stops the servers that still run, replicas first. Returns how many did.
+    pub fn stop(&self) -> Result<usize, ClusterError> {
+        let mut stopped = 0;
+        for node in self.nodes.iter().rev() {
+            stopped += usize::from(node.stop(&self.directory)?);
+        }
+        // The keepers end right after their servers.
+        let due = clock::now() + Duration::from_secs(5);
+        while Lease::is_held(&self.directory) && clock::now() < due {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(stopped)
+    }
+
+    /// Removes the directory of a stopped cluster.
+    pub fn remove(self) -> Result<(), ClusterError> {
+        if Lease::is_held(&self.directory) {
+            return Err(ClusterError::Directory {
+                path: self.directory,
+                problem: "is still used by a running replbench".into(),
+                remedy: "end that one first".into(),
+            });
+        }
+        directory::remove(&self.directory)
+            .map_err(|source| ClusterError::io("remove", &self.directory, source))
+    }
+}
+
+impl KeptNode {
+    /// Whether exactly the process that was started then still runs.
+    pub fn is_running(&self) -> bool {
+        self.boot_id == boot_id() && tree::started(self.pid) == Some(self.started)
+    }
+
+    /// A fast shutdown, an immediate one after ten seconds, SIGKILL after another three.
+    fn stop(&self, directory: &Path) -> Result<bool, ClusterError> {
+        let failed = |source: io::Error| ClusterError::io("stop the server of", directory, source);
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return Ok(false);
+        };
+        let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else {
+            return Ok(false);
+        };
+        // Looked at after the handle was taken: the handle is then of the process that was meant.
+        if !self.is_running() {
+            return Ok(false);
+        }
+        for (signal, seconds) in [(Signal::INT, 10), (Signal::QUIT, 3), (Signal::KILL, 2)] {
+            let family = tree::descendants(pid);
+            for child in &family {
+                // A stopped child would never hear its postmaster. One that has ended needs no resuming.
+                let _ = kill_process(*child, Signal::CONT);
+            }
+            let _ = pidfd_send_signal(&handle, Signal::CONT);
+            if pidfd_send_signal(&handle, signal).is_err() {
+                return Ok(true);
+            }
+            let timeout = Timespec {
+                tv_sec: seconds,
+                tv_nsec: 0,
+            };
+            let mut watched = [PollFd::new(&handle, PollFlags::IN)];
+            if poll(&mut watched, Some(&timeout)).map_err(|error| failed(error.into()))? > 0 {
+                return Ok(true);
+            }
+        }
+        Err(failed(io::Error::other(format!(
+            "`{}` (pid {}) survived SIGKILL",
+            self.node.name, self.pid
+        ))))
+    }
+}
+
+/// What a cleaning has found, and done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cleaned {
+    /// Removed, after ending so many servers.
+    Removed { directory: PathBuf, servers: usize },
+    /// Somebody works in it.
+    InUse { directory: PathBuf },
+    /// It was started to stay.
+    Detached { directory: PathBuf },
+}
+
+impl fmt::Display for Cleaned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Removed { directory, servers } => {
+                write!(f, "removed {}", directory.display())?;
+                match servers {
+                    0 => Ok(()),
+                    1 => f.write_str(", after ending 1 server"),
+                    many => write!(f, ", after ending {many} servers"),
+                }
+            }
+            Self::InUse { directory } => {
+                write!(
+                    f,
+                    "left {}: a running replbench uses it",
+                    directory.display()
+                )
+            }
+            Self::Detached { directory } => write!(
+                f,
+                "left {}: `replbench cluster down --data-dir` is for that",
+                directory.display()
+            ),
+        }
+    }
+}
+
+/// Looks for clusters that a killed replbench has left: under `root`, some levels deep, and behind every running
+/// server whose directory bears replbench's marker and lies under `root`. Ends and removes those nobody uses.
+pub fn clean(root: &Path) -> Result<Vec<Cleaned>, ClusterError> {
+    const DEPTH: usize = 5;
+    let root = root
+        .canonicalize()
+        .map_err(|source| ClusterError::io("look for clusters in", root, source))?;
+    let orphans: Vec<_> = servers()
+        .into_iter()
+        .filter(|(_, directory)| directory.starts_with(&root))
+        .collect();
+    let mut directories = Vec::new();
+    search(&root, DEPTH, &mut directories);
+    directories.extend(orphans.iter().map(|(_, directory)| directory.clone()));
+    directories.sort();
+    directories.dedup();
+    directories
+        .into_iter()
+        .map(|directory| clean_one(directory, &orphans))
+        .collect()
+}
+
+fn clean_one(directory: PathBuf, orphans: &[(Pid, PathBuf)]) -> Result<Cleaned, ClusterError> {
+    if Lease::is_held(&directory) {
+        let detached = Kept::load(&directory).is_ok_and(|kept| kept.detached);
+        return Ok(if detached {
+            Cleaned::Detached { directory }
+        } else {
+            Cleaned::InUse { directory }
+        });
+    }
+    let mut servers = 0;
+    for (pid, _) in orphans.iter().filter(|(_, other)| *other == directory) {
+        // Nothing of it is to be kept, so nothing is asked of it.
+        let mut family = tree::descendants(*pid);
+        family.insert(0, *pid);
+        for process in family {
+            let _ = kill_process(process, Signal::KILL);
+        }
+        servers += 1;
+    }
+    // A detached cluster whose host was restarted has no keeper any more, and its data were to be kept.
+    if Kept::load(&directory).is_ok_and(|kept| kept.detached) {
+        return Ok(Cleaned::Detached { directory });
+    }
+    directory::remove(&directory)
+        .map_err(|source| ClusterError::io("remove", &directory, source))?;
+    Ok(Cleaned::Removed { directory, servers })
+}
+
+fn search(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    if directory::is_marked(directory) {
+        found.push(directory.to_owned());
+        return;
+    }
+    let Some(depth) = depth.checked_sub(1) else {
+        return;
+    };
+    // What may not be read is not replbench's.
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            search(&entry.path(), depth, found);
+        }
+    }
+}
+
+/// Running postmasters whose data directory is that of a node of a marked cluster, with the cluster's directory.
+fn servers() -> Vec<(Pid, PathBuf)> {
+    let mut found = Vec::new();
+    for process in procfs::process::all_processes()
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let Ok(line) = process.cmdline() else {
+            continue;
+        };
+        let [program, option, data] = line.as_slice() else {
+            continue;
+        };
+        if option != "-D" || Path::new(program).file_name() != Some("postgres".as_ref()) {
+            continue;
+        }
+        let cluster = Path::new(data).parent().and_then(Path::parent);
+        if let (Some(cluster), Some(pid)) = (cluster, Pid::from_raw(process.pid()))
+            && directory::is_marked(cluster)
+        {
+            found.push((pid, cluster.to_owned()));
+        }
+    }
+    found
+}

@@ -1,0 +1,265 @@
+//! Builds clusters of real PostgreSQL servers on this machine, switches their mode, and takes them away again.
+//!
+//! Owns processes, directories, ports and passwords. Refuses to know profiles and measurements: it is told a
+//! topology, a schema and settings, and answers with endpoints. Nothing of it survives the process that started it,
+//! SIGKILL included, unless it was asked to.
+
+mod account;
+mod binaries;
+mod conf;
+mod directory;
+mod error;
+pub mod keeper;
+pub mod kept;
+mod modes;
+mod ports;
+pub mod process;
+mod provision;
+mod server;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use binaries::{Binaries, BinariesError};
+pub use error::{ClusterError, LogTail};
+
+use crate::pg::provisioning::{self, ServerSettings};
+use crate::pg::{self, Endpoint, Failure, Session};
+use crate::topology::{Mode, Node, Topology};
+use keeper::Ask;
+use provision::Site;
+
+/// The database that is made on every node, and the superuser's name.
+pub const DATABASE: &str = "replbench";
+
+/// How long a cluster lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until it is stopped or its process ends, however; then its directory goes as well.
+    Scratch,
+    /// Until it is stopped or its process ends; the directory stays.
+    Process,
+    /// Until `cluster down`: it outlives the process that started it.
+    Detached,
+}
+
+/// What to build, from what, and where.
+#[derive(Debug, Clone)]
+pub struct ClusterConfig {
+    pub topology: Topology,
+    pub binaries: Binaries,
+    /// Made if absent, and empty otherwise.
+    pub directory: PathBuf,
+    /// Server settings for every node, beyond replbench's own.
+    pub settings: BTreeMap<String, String>,
+    /// Connections that clients will want to each node at most.
+    pub max_connections: u16,
+    /// The replbench executable, which keepers are run from.
+    pub launcher: PathBuf,
+    /// Statements run on the primary and on each subscriber, in the database [`DATABASE`].
+    pub schema: Vec<String>,
+    /// Tables to publish, quoted and qualified. Needed for subscribers.
+    pub publish: Vec<String>,
+    pub lifetime: Lifetime,
+    /// For each single wait of a start: a server's readiness, a base backup, an initial copy.
+    pub deadline: Duration,
+}
+
+impl ClusterConfig {
+    pub const DEADLINE: Duration = Duration::from_mins(1);
+
+    /// A scratch cluster with defaults for everything else.
+    pub fn new(topology: Topology, binaries: Binaries, directory: impl Into<PathBuf>) -> Self {
+        Self {
+            topology,
+            binaries,
+            directory: directory.into(),
+            settings: BTreeMap::new(),
+            max_connections: 76,
+            // Stays valid when a build replaces the file.
+            launcher: "/proc/self/exe".into(),
+            schema: Vec::new(),
+            publish: Vec::new(),
+            lifetime: Lifetime::Scratch,
+            deadline: Self::DEADLINE,
+        }
+    }
+}
+
+/// A server that runs and has its place in the cluster.
+#[derive(Debug, Clone)]
+pub struct RunningNode {
+    pub node: Node,
+    pub endpoint: Endpoint,
+    /// The postmaster.
+    pub pid: i32,
+    pub data_dir: PathBuf,
+    pub log: PathBuf,
+}
+
+/// Running servers that replicate.
+#[derive(Debug)]
+pub struct Cluster {
+    site: Site,
+    nodes: Vec<RunningNode>,
+}
+
+impl Cluster {
+    /// Builds everything and returns when every replica replicates: standbys stream, subscriptions have made their
+    /// initial copy, an archive standby takes connections.
+    ///
+    /// A failed start stops what it had started and keeps the directory. A dropped future leaves nothing.
+    pub async fn start(config: ClusterConfig) -> Result<Self, ClusterError> {
+        let mut site = Site::prepare(config)?;
+        match provision::build(&site).await {
+            Ok(nodes) => {
+                site.complete(&nodes)?;
+                Ok(Self { site, nodes })
+            }
+            Err(source) => {
+                let directory = site.abandon().await;
+                Err(ClusterError::Start {
+                    directory,
+                    source: Box::new(source),
+                })
+            }
+        }
+    }
+
+    /// The primary first, then each node after its upstream.
+    pub fn nodes(&self) -> &[RunningNode] {
+        &self.nodes
+    }
+
+    pub fn primary(&self) -> &RunningNode {
+        &self.nodes[0]
+    }
+
+    pub fn node(&self, name: &str) -> Result<&RunningNode, ClusterError> {
+        self.nodes
+            .iter()
+            .find(|running| running.node.name == name)
+            .ok_or_else(|| ClusterError::NoSuchNode {
+                name: name.to_owned(),
+                known: self
+                    .nodes
+                    .iter()
+                    .map(|node| node.node.name.clone())
+                    .collect(),
+            })
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.site.layout.root()
+    }
+
+    /// A file in libpq's format with the password for all nodes, for `PGPASSFILE`.
+    pub fn passfile(&self) -> PathBuf {
+        self.site.layout.passfile()
+    }
+
+    pub fn binaries(&self) -> &Binaries {
+        &self.site.config.binaries
+    }
+
+    /// Switches the primary to the mode; returns when a fresh session has it and every replica has the
+    /// `sync_state` that follows from it.
+    pub async fn apply_mode(&self, mode: &Mode) -> Result<(), ClusterError> {
+        modes::apply(&self.nodes, mode, self.site.config.deadline).await
+    }
+
+    /// Waits until every replica has replayed or applied what the primary has committed so far.
+    pub async fn await_caught_up(&self, deadline: Duration) -> Result<(), ClusterError> {
+        modes::await_caught_up(&self.nodes, deadline).await
+    }
+
+    /// A checkpoint or restartpoint on all nodes at once, after which nothing from before waits to be written back.
+    pub async fn checkpoint(&self) -> Result<(), ClusterError> {
+        futures_util::future::try_join_all(self.nodes.iter().map(|node| async {
+            let session = admin(&node.endpoint).await?;
+            provisioning::checkpoint(session.client())
+                .await
+                .map_err(|failure| query(node, "checkpoint", failure))?;
+            session.close().await;
+            Ok::<_, ClusterError>(())
+        }))
+        .await?;
+        // initdb and pg_basebackup did not sync: without this the kernel would write their files during a cell.
+        let directory = self.directory().to_owned();
+        let synced = tokio::task::spawn_blocking(move || {
+            let directory = std::fs::File::open(directory)?;
+            Ok::<_, std::io::Error>(rustix::fs::syncfs(directory)?)
+        });
+        match synced.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(source)) => Err(ClusterError::io("sync", self.directory(), source)),
+            Err(_runtime_ends) => Ok(()),
+        }
+    }
+
+    /// Nodes whose server ended although nobody had asked it to: name, and how with the end of the log.
+    pub fn exited(&self) -> Vec<(String, String)> {
+        self.site
+            .servers()
+            .iter()
+            .filter_map(|(node, server)| {
+                let (outcome, log) = server.ended_unasked()?;
+                Some((node.clone(), format!("{outcome}{log}")))
+            })
+            .collect()
+    }
+
+    /// SIGKILL to the postmaster of a node and to all its processes, stopped ones too.
+    pub async fn kill(&self, name: &str) -> Result<(), ClusterError> {
+        self.node(name)?;
+        for (_, server) in self.site.servers().iter().filter(|(node, _)| node == name) {
+            server.ask(Ask::Kill);
+            let deadline = Duration::from_secs(10);
+            if !server.ended_within(deadline).await {
+                return Err(server.late("end after SIGKILL", deadline));
+            }
+        }
+        Ok(())
+    }
+
+    /// The server's version and what differs from PostgreSQL's defaults. This cluster's own paths are replaced.
+    pub async fn settings(&self, name: &str) -> Result<ServerSettings, ClusterError> {
+        let node = self.node(name)?;
+        let session = admin(&node.endpoint).await?;
+        let mut found = provisioning::settings(session.client())
+            .await
+            .map_err(|failure| query(node, "read the settings", failure))?;
+        session.close().await;
+        let own = self.directory().to_string_lossy();
+        for value in found.settings.values_mut() {
+            *value = value.replace(&*own, "<cluster>");
+        }
+        Ok(found)
+    }
+
+    /// Stops all servers, replicas first, and removes the directory if it is scratch.
+    pub async fn stop(self) -> Result<(), ClusterError> {
+        self.site.stop().await
+    }
+}
+
+/// A session for replbench's own statements, which never wait for a standby.
+async fn admin(endpoint: &Endpoint) -> Result<Session, ClusterError> {
+    Ok(pg::connect(
+        endpoint,
+        "replbench admin",
+        Some("-c synchronous_commit=local"),
+        Duration::from_secs(10),
+    )
+    .await?)
+}
+
+fn query(node: &RunningNode, action: &'static str, failure: Failure) -> ClusterError {
+    ClusterError::Query {
+        node: node.node.name.clone(),
+        action,
+        failure,
+    }
+}

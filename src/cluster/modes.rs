@@ -1,0 +1,243 @@
+//! Switches a running cluster from one mode to another, and makes sure that it is there before anybody measures.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::error::{ClusterError, LogTail};
+use super::{RunningNode, admin, query};
+use crate::clock;
+use crate::pg::{self, provisioning};
+use crate::topology::{Mode, Quorum, Role, SyncLevel, SyncSet, Topology};
+use crate::units::Lsn;
+use futures_util::future::try_join_all;
+
+const POLL: Duration = Duration::from_millis(5);
+
+pub(super) async fn apply(
+    nodes: &[RunningNode],
+    mode: &Mode,
+    deadline: Duration,
+) -> Result<(), ClusterError> {
+    let primary = &nodes[0];
+    for name in mode.sync.iter().flat_map(|set| &set.nodes) {
+        if !nodes.iter().any(|node| &node.node.name == name) {
+            return Err(ClusterError::NoSuchNode {
+                name: name.clone(),
+                known: nodes.iter().map(|node| node.node.name.clone()).collect(),
+            });
+        }
+    }
+    set_subscriptions(nodes, mode).await?;
+    let names = mode.sync.as_ref().map(SyncSet::setting).unwrap_or_default();
+    let session = admin(&primary.endpoint).await?;
+    provisioning::set_synchronous(session.client(), &names, mode.level)
+        .await
+        .map_err(|failure| query(primary, "set what commits wait for", failure))?;
+    let wanted = (names, mode.level.setting().to_owned());
+    let expected = expected_states(nodes, mode.sync.as_ref());
+    let due = clock::now() + deadline;
+    loop {
+        let seen = as_a_client_sees_it(primary).await?;
+        let states = states(primary, session.client()).await?;
+        if seen == wanted && states == expected {
+            break;
+        }
+        if clock::now() >= due {
+            return Err(ClusterError::Late {
+                node: primary.node.name.clone(),
+                awaited: format!(
+                    "enter mode `{}`: sync states are {states:?} instead of {expected:?}, settings {seen:?} instead \
+                     of {wanted:?}; a missing node is not streaming",
+                    mode.name
+                ),
+                deadline,
+                log: LogTail::read(&primary.log),
+            });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    // Commits wait only when the checkpointer has heard of it too, some milliseconds after the walsenders whose
+    // states were just seen. It reads the signal before it takes up a checkpoint.
+    provisioning::checkpoint(session.client())
+        .await
+        .map_err(|failure| query(primary, "checkpoint", failure))?;
+    session.close().await;
+    Ok(())
+}
+
+/// A subscriber that commits count on must have its own commits on disk before it confirms them.
+async fn set_subscriptions(nodes: &[RunningNode], mode: &Mode) -> Result<(), ClusterError> {
+    let subscribers = nodes
+        .iter()
+        .filter(|node| node.node.role == Role::Subscriber);
+    try_join_all(subscribers.map(|node| async {
+        let name = &node.node.name;
+        let counted = mode
+            .sync
+            .as_ref()
+            .is_some_and(|set| set.nodes.contains(name));
+        let level = if counted {
+            SyncLevel::Local
+        } else {
+            SyncLevel::Off
+        };
+        let session = admin(&node.endpoint).await?;
+        provisioning::set_subscription_level(session.client(), name, level)
+            .await
+            .map_err(|failure| query(node, "set what its apply worker waits for", failure))?;
+        session.close().await;
+        Ok::<_, ClusterError>(())
+    }))
+    .await?;
+    Ok(())
+}
+
+/// A session without any option of replbench's own.
+async fn as_a_client_sees_it(primary: &RunningNode) -> Result<(String, String), ClusterError> {
+    let session = pg::connect(
+        &primary.endpoint,
+        "replbench admin",
+        None,
+        Duration::from_secs(10),
+    )
+    .await?;
+    let seen = provisioning::synchronous(session.client())
+        .await
+        .map_err(|failure| query(primary, "read what commits wait for", failure))?;
+    session.close().await;
+    Ok(seen)
+}
+
+async fn states(
+    primary: &RunningNode,
+    client: &tokio_postgres::Client,
+) -> Result<BTreeMap<String, String>, ClusterError> {
+    let senders = provisioning::senders(client)
+        .await
+        .map_err(|failure| query(primary, "look for its replicas", failure))?;
+    Ok(senders
+        .into_iter()
+        .filter(|sender| sender.state == "streaming")
+        .map(|sender| (sender.application_name, sender.sync_state))
+        .collect())
+}
+
+/// The `sync_state` that each node which streams from the primary must have.
+fn expected_states(nodes: &[RunningNode], set: Option<&SyncSet>) -> BTreeMap<String, String> {
+    nodes
+        .iter()
+        .filter(|node| node.node.upstream.as_deref() == Some(Topology::PRIMARY))
+        .map(|node| {
+            let name = node.node.name.clone();
+            let state = expected_state(&name, set).to_owned();
+            (name, state)
+        })
+        .collect()
+}
+
+fn expected_state(name: &str, set: Option<&SyncSet>) -> &'static str {
+    let Some(set) = set else { return "async" };
+    let Some(priority) = set.nodes.iter().position(|other| other == name) else {
+        return "async";
+    };
+    match set.quorum {
+        Quorum::Any(_) => "quorum",
+        Quorum::First(count) if priority < usize::from(count) => "sync",
+        Quorum::First(_) => "potential",
+    }
+}
+
+pub(super) async fn await_caught_up(
+    nodes: &[RunningNode],
+    deadline: Duration,
+) -> Result<(), ClusterError> {
+    let primary = &nodes[0];
+    let session = admin(&primary.endpoint).await?;
+    let target = provisioning::fence(session.client())
+        .await
+        .map_err(|failure| query(primary, "mark a position in the WAL", failure))?;
+    if nodes
+        .iter()
+        .any(|node| node.node.role == Role::ArchiveStandby)
+    {
+        provisioning::switch_wal(session.client())
+            .await
+            .map_err(|failure| query(primary, "end its WAL segment", failure))?;
+    }
+    let due = clock::now() + deadline;
+    let replicas = nodes[1..].iter().map(|node| async {
+        if node.node.role == Role::Subscriber {
+            return reached(node, target, due, deadline, async || {
+                let senders = provisioning::senders(session.client())
+                    .await
+                    .map_err(|failure| query(primary, "look for its replicas", failure))?;
+                Ok(senders
+                    .into_iter()
+                    .find(|sender| sender.application_name == node.node.name)
+                    .and_then(|sender| sender.replay_lsn))
+            })
+            .await;
+        }
+        let own = admin(&node.endpoint).await?;
+        let outcome = reached(node, target, due, deadline, async || {
+            provisioning::replay_lsn(own.client())
+                .await
+                .map_err(|failure| query(node, "ask how far it has replayed", failure))
+        })
+        .await;
+        own.close().await;
+        outcome
+    });
+    try_join_all(replicas).await?;
+    session.close().await;
+    Ok(())
+}
+
+/// Asks until the answer is at or past the target.
+async fn reached(
+    node: &RunningNode,
+    target: Lsn,
+    due: clock::Stamp,
+    deadline: Duration,
+    ask: impl AsyncFn() -> Result<Option<Lsn>, ClusterError>,
+) -> Result<(), ClusterError> {
+    loop {
+        let at = ask().await?;
+        if at.is_some_and(|at| at >= target) {
+            return Ok(());
+        }
+        if clock::now() >= due {
+            let at = at.map_or_else(|| "an unknown position".to_owned(), |at| at.to_string());
+            return Err(ClusterError::Late {
+                node: node.node.name.clone(),
+                awaited: format!("reach {target}, and is at {at},"),
+                deadline,
+                log: LogTail::read(&node.log),
+            });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(quorum: Quorum) -> SyncSet {
+        SyncSet {
+            quorum,
+            nodes: vec!["s2".into(), "s1".into(), "s3".into()],
+        }
+    }
+
+    #[test]
+    fn priority_follows_the_list_and_not_the_names() {
+        let first = set(Quorum::First(2));
+        let states: Vec<_> = ["s1", "s2", "s3", "sub1"]
+            .map(|name| expected_state(name, Some(&first)))
+            .into();
+        assert_eq!(states, ["sync", "sync", "potential", "async"]);
+        assert_eq!(expected_state("s3", Some(&set(Quorum::Any(1)))), "quorum");
+        assert_eq!(expected_state("s1", None), "async");
+    }
+}

@@ -1,0 +1,236 @@
+//! The one place where processes are started: short commands with a deadline, keepers, and the servers under them.
+//! Knows programs, users and files; never what a cluster is.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this module is where processes are started"
+)]
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::account::Account;
+use super::error::{ClusterError, LogTail};
+use super::keeper::ExecOrder;
+use crate::clock;
+
+const POLL: Duration = Duration::from_millis(2);
+
+/// A command that inherits nothing which would change what PostgreSQL's programs do: a `PGPASSWORD` or `PGOPTIONS`
+/// of the user's is neither read nor handed to a server's environment. Also for programs other than PostgreSQL's.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"PG") {
+            command.env_remove(name);
+        }
+    }
+    // Messages in English, so that a log's tail reads the same everywhere.
+    command.env("LC_ALL", "C").stdin(Stdio::null());
+    command
+}
+
+fn with_libraries(command: &mut Command, library_path: Option<&Path>) {
+    if let Some(path) = library_path {
+        command.env("LD_LIBRARY_PATH", path);
+    }
+}
+
+/// What a quick command prints, or what went wrong.
+pub(super) fn output(
+    program: &Path,
+    arguments: &[&str],
+    library_path: Option<&Path>,
+    deadline: Duration,
+) -> Result<String, String> {
+    let mut command = command(program);
+    with_libraries(&mut command, library_path);
+    let mut child = command
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("it cannot be run: {error}"))?;
+    let due = clock::now() + deadline;
+    // Such output fits into a pipe: the program does not block on it, so its end may be awaited first.
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if clock::now() < due => std::thread::sleep(POLL),
+            Ok(None) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("no answer within {} s", deadline.as_secs_f64()));
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    };
+    let mut text = String::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout
+            .read_to_string(&mut text)
+            .map_err(|error| error.to_string())?;
+    }
+    if status.success() {
+        Ok(text)
+    } else {
+        Err(format!("it {}", ended(status)))
+    }
+}
+
+/// "exited with status 1", "was killed by signal 9".
+pub(super) fn ended(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with status {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "ended".into(),
+    }
+}
+
+/// A short command of one node's creation.
+pub(super) struct Task<'a> {
+    pub(super) node: &'a str,
+    pub(super) program: PathBuf,
+    pub(super) arguments: Vec<OsString>,
+    pub(super) library_path: Option<&'a Path>,
+    /// Paths only, never a secret: an environment can be read in /proc.
+    pub(super) account: &'a Account,
+    pub(super) launcher: &'a Path,
+    /// Where it runs; the servers' user can enter it.
+    pub(super) directory: &'a Path,
+    pub(super) log: &'a Path,
+    pub(super) deadline: Duration,
+}
+
+/// Kills the command when its future is dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            // It may have ended by itself just now; either way it is reaped.
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+}
+
+impl Task<'_> {
+    pub(super) async fn run(self) -> Result<(), ClusterError> {
+        let log = append(self.log)?;
+        let errors = log
+            .try_clone()
+            .map_err(|source| ClusterError::io("write", self.log, source))?;
+        let mut command = command(self.launcher);
+        with_libraries(&mut command, self.library_path);
+        command
+            .arg0("replbench")
+            .args(
+                ExecOrder {
+                    account: self
+                        .account
+                        .drops
+                        .then_some((self.account.uid, self.account.gid)),
+                    parent: std::process::id(),
+                    program: self.program.clone().into(),
+                    arguments: self.arguments.clone(),
+                }
+                .to_arguments(),
+            )
+            .current_dir(self.directory)
+            .stdout(log)
+            .stderr(errors);
+        let mut child = Killed(
+            command
+                .spawn()
+                .map_err(|source| ClusterError::io("run", self.launcher, source))?,
+        );
+        let due = clock::now() + self.deadline;
+        loop {
+            let ended = child
+                .0
+                .try_wait()
+                .map_err(|source| ClusterError::io("wait for", &self.program, source))?;
+            if let Some(status) = ended {
+                return if status.success() {
+                    Ok(())
+                } else {
+                    Err(self.failed(self::ended(status)))
+                };
+            }
+            if clock::now() >= due {
+                return Err(self.failed(format!(
+                    "did not finish within {} s",
+                    self.deadline.as_secs_f64()
+                )));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    fn failed(&self, outcome: String) -> ClusterError {
+        ClusterError::Command {
+            program: self
+                .program
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            node: self.node.to_owned(),
+            outcome,
+            log: LogTail::read(self.log),
+        }
+    }
+}
+
+fn append(log: &Path) -> Result<File, ClusterError> {
+    File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .map_err(|source| ClusterError::io("write", log, source))
+}
+
+/// Starts a keeper: its orders come through a pipe on stdin, the pid of its server goes out on stdout.
+pub(super) fn spawn_keeper(
+    launcher: &Path,
+    arguments: Vec<OsString>,
+    library_path: Option<&Path>,
+    directory: &Path,
+    log: &Path,
+) -> Result<Child, ClusterError> {
+    let mut command = command(launcher);
+    with_libraries(&mut command, library_path);
+    command
+        .arg0("replbench")
+        .args(arguments)
+        .current_dir(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(append(log)?)
+        .spawn()
+        .map_err(|source| ClusterError::io("run", launcher, source))
+}
+
+/// Starts a keeper's server. Its output goes to a file: a pipe would fill, or break with its reader.
+pub(super) fn spawn_server(order: &ExecOrder, log: &Path) -> std::io::Result<Child> {
+    let log = File::options().create(true).append(true).open(log)?;
+    let errors = log.try_clone()?;
+    // The keeper's own executable, which this root may run even where the servers' user may not read it.
+    Command::new("/proc/self/exe")
+        .arg0("replbench")
+        .args(order.to_arguments())
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(errors)
+        .spawn()
+}
+
+/// Becomes another program; returns only if that fails.
+pub(super) fn replace(program: &OsStr, arguments: &[OsString]) -> std::io::Error {
+    Command::new(program).args(arguments).exec()
+}

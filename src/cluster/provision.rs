@@ -1,0 +1,532 @@
+//! Builds the nodes: initdb and base backups, servers, schema, publication and subscriptions.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{try_join, try_join_all, try_join3};
+use rand::RngExt as _;
+use rand::distr::Alphanumeric;
+use tokio::sync::Semaphore;
+
+use super::account::Account;
+use super::conf::{self, Conf, HBA};
+use super::directory::{self, Layout, Lease};
+use super::error::ClusterError;
+use super::keeper::{Ask, KeeperOrder};
+use super::kept;
+use super::ports::Ports;
+use super::process::Task;
+use super::server::{self, Launch, Server};
+use super::{ClusterConfig, DATABASE, Lifetime, RunningNode, admin, query};
+use crate::clock;
+use crate::pg::{Endpoint, Password, provisioning};
+use crate::topology::{Node, Role, Topology};
+
+const PUBLICATION: &str = "replbench";
+/// Two cores are busy with two; more at once only makes each of them late.
+const COMMANDS_AT_ONCE: usize = 4;
+const POLL: Duration = Duration::from_millis(10);
+
+/// What a cluster stands on. Dropped, it takes everything with it.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) config: ClusterConfig,
+    pub(super) layout: Layout,
+    account: Account,
+    password: Password,
+    ports: Ports,
+    nodes: Vec<Node>,
+    servers: Mutex<Vec<(String, Arc<Server>)>>,
+    commands: Semaphore,
+    lease: Option<Lease>,
+    /// Whether a drop removes the directory.
+    discard: bool,
+}
+
+impl Site {
+    /// Checks the order, then takes directory, ports and a password.
+    pub(super) fn prepare(config: ClusterConfig) -> Result<Self, ClusterError> {
+        check(&config)?;
+        let account = Account::for_servers();
+        let nodes = config.topology.nodes();
+        let ports = Ports::reserve(nodes.len())?;
+        let root = directory::create(&config.directory, &account)?;
+        let lease = Lease::share(&root)
+            .map_err(|source| ClusterError::io("lock the marker in", &root, source))?;
+        let layout = Layout::new(root);
+        let password: String = rand::rng()
+            .sample_iter(Alphanumeric)
+            .take(32)
+            .map(char::from)
+            .collect();
+        let line = format!("127.0.0.1:*:*:{DATABASE}:{password}\n");
+        directory::write(&layout.passfile(), &line, &account)?;
+        if config.topology.archive > 0 {
+            directory::create_inner(&layout.archive(), &account)?;
+        }
+        Ok(Self {
+            discard: config.lifetime != Lifetime::Process,
+            config,
+            layout,
+            account,
+            password: Password::new(password),
+            ports,
+            nodes,
+            servers: Mutex::new(Vec::new()),
+            commands: Semaphore::new(COMMANDS_AT_ONCE),
+            lease: Some(lease),
+        })
+    }
+
+    pub(super) fn servers(&self) -> Vec<(String, Arc<Server>)> {
+        // Nothing is left half done under this lock.
+        self.registry().clone()
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Vec<(String, Arc<Server>)>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The cluster is ready: writes down what runs, and says what becomes of the directory from now on.
+    pub(super) fn complete(&mut self, nodes: &[RunningNode]) -> Result<(), ClusterError> {
+        self.discard = self.config.lifetime == Lifetime::Scratch;
+        if self.discard {
+            // The keepers see it when this process is no longer there to tell them.
+            let root = self.layout.root();
+            directory::mark_for_discarding(root)
+                .map_err(|source| ClusterError::io("mark", root, source))?;
+        }
+        kept::write(&self.layout, &self.config, nodes, &self.account)
+    }
+
+    /// Ends all servers at once and leaves the directory to be looked at.
+    pub(super) async fn abandon(mut self) -> PathBuf {
+        self.discard = false;
+        self.end(Ask::Immediate, Duration::from_secs(5)).await;
+        self.layout.root().to_owned()
+    }
+
+    /// Stops all servers, replicas before what they replicate from, so that none of them has to be waited for.
+    pub(super) async fn stop(mut self) -> Result<(), ClusterError> {
+        if !self.end(Ask::Fast, Duration::from_secs(20)).await {
+            self.end(Ask::Immediate, Duration::from_secs(5)).await;
+        }
+        let mut late = None;
+        for (_, server) in self.servers() {
+            server.ask(Ask::Kill);
+            let deadline = Duration::from_secs(5);
+            if !server.ended_within(deadline).await {
+                late = Some(server.late("end after SIGKILL", deadline));
+            }
+        }
+        if let Some(late) = late {
+            return Err(late);
+        }
+        if std::mem::take(&mut self.discard) {
+            let root = self.layout.root().to_owned();
+            let removal = root.clone();
+            // A removal that the end of the runtime cuts short is finished by `replbench clean`.
+            if let Ok(Err(source)) =
+                tokio::task::spawn_blocking(move || directory::remove(&removal)).await
+            {
+                return Err(ClusterError::io("remove", &root, source));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks in the order of replication from its far end, then waits for all; whether all ended in time.
+    async fn end(&self, ask: Ask, deadline: Duration) -> bool {
+        let servers = self.servers();
+        let due = clock::now() + deadline;
+        let mut all = true;
+        // Names are in the order in which servers came up, hence each after its upstream.
+        let (primary, replicas): (Vec<_>, Vec<_>) = servers
+            .iter()
+            .rev()
+            .partition(|(name, _)| name == Topology::PRIMARY);
+        for group in [replicas, primary] {
+            for (_, server) in &group {
+                server.ask(ask);
+            }
+            for (_, server) in &group {
+                all &= server.ended_within(due.since(clock::now())).await;
+            }
+        }
+        all
+    }
+
+    fn port(&self, node: &str) -> u16 {
+        let ports = self.ports.numbers();
+        self.nodes
+            .iter()
+            .position(|other| other.name == node)
+            .map_or(0, |index| ports[index])
+    }
+
+    fn running(&self, node: &Node, server: &Server) -> RunningNode {
+        RunningNode {
+            endpoint: Endpoint {
+                node: node.name.clone(),
+                host: "127.0.0.1".into(),
+                port: self.port(&node.name),
+                database: DATABASE.into(),
+                user: DATABASE.into(),
+                password: Some(self.password.clone()),
+            },
+            pid: server.pid(),
+            data_dir: self.layout.data(&node.name),
+            log: server.log().to_owned(),
+            node: node.clone(),
+        }
+    }
+
+    async fn command(
+        &self,
+        node: &str,
+        program: &str,
+        arguments: Vec<OsString>,
+    ) -> Result<(), ClusterError> {
+        // The semaphore is never closed.
+        let _turn = self.commands.acquire().await;
+        Task {
+            node,
+            program: self.config.binaries.program(program),
+            arguments,
+            library_path: self.config.binaries.library_path(),
+            account: &self.account,
+            launcher: &self.config.launcher,
+            directory: self.layout.root(),
+            log: &self.layout.log(node),
+            deadline: self.config.deadline,
+        }
+        .run()
+        .await
+    }
+
+    /// How libpq reaches a node from another one, without a password in it.
+    fn conninfo(&self, upstream: &str, extra: &[(&str, &str)]) -> String {
+        let port = self.port(upstream).to_string();
+        let passfile = self.layout.passfile();
+        let passfile = passfile.to_string_lossy();
+        let mut pairs = vec![
+            ("host", "127.0.0.1"),
+            ("port", &port),
+            ("user", DATABASE),
+            ("passfile", &passfile),
+            // Neither is there to be negotiated.
+            ("sslmode", "disable"),
+            ("gssencmode", "disable"),
+        ];
+        pairs.extend(extra);
+        conf::conninfo(&pairs)
+    }
+
+    fn configure(&self, node: &Node) -> Result<(), ClusterError> {
+        let text = Conf {
+            node: &node.name,
+            role: node.role,
+            port: self.port(&node.name),
+            topology: self.config.topology,
+            client_connections: self.config.max_connections,
+            archive: &self.layout.archive(),
+            settings: &self.config.settings,
+        }
+        .render();
+        let data = self.layout.data(&node.name);
+        for (name, content) in [("postgresql.conf", text.as_str()), ("pg_hba.conf", HBA)] {
+            directory::write(&data.join(name), content, &self.account)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the node's server and waits until it takes connections.
+    async fn launch(&self, node: &Node) -> Result<Arc<Server>, ClusterError> {
+        let data = self.layout.data(&node.name);
+        let server = Server::launch(Launch {
+            node: &node.name,
+            launcher: &self.config.launcher,
+            library_path: self.config.binaries.library_path(),
+            order: KeeperOrder {
+                directory: self.layout.root().to_owned(),
+                log: self.layout.log(&node.name),
+                detached: self.config.lifetime == Lifetime::Detached,
+                account: self
+                    .account
+                    .drops
+                    .then_some((self.account.uid, self.account.gid)),
+                program: self.config.binaries.program("postgres").into(),
+                arguments: server::arguments(&data),
+            },
+        })
+        .await?;
+        let server = Arc::new(server);
+        self.registry()
+            .push((node.name.clone(), Arc::clone(&server)));
+        server.accepting(&data, self.config.deadline).await?;
+        Ok(server)
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let root = self.layout.root().to_owned();
+        let detached = self.config.lifetime == Lifetime::Detached;
+        if self.discard && !root.as_os_str().is_empty() {
+            // Only reached by a cancelled start or a dropped cluster; a directory that is gone cannot be marked.
+            let _ = directory::mark_for_discarding(&root);
+            if detached {
+                for (_, server) in self.servers() {
+                    server.ask(Ask::Immediate);
+                }
+            }
+        }
+        // The ends of the pipes: each keeper ends its server.
+        self.registry().clear();
+        if let Some(lease) = self.lease.take()
+            && self.discard
+        {
+            // With servers running this is not the last share, and their keepers remove the directory.
+            let _ = lease.discard(&root);
+        }
+    }
+}
+
+fn check(config: &ClusterConfig) -> Result<(), ClusterError> {
+    let topology = config.topology;
+    let refuse = |problem| {
+        Err(ClusterError::Topology {
+            topology: topology.to_string(),
+            problem,
+        })
+    };
+    if topology.cascading > 0 && topology.standbys == 0 {
+        return refuse("a cascading standby needs a standby to stream from; ask for one");
+    }
+    if topology.subscribers > 0 && config.publish.is_empty() {
+        return refuse("subscribers need a table that is published");
+    }
+    conf::check(&config.settings, topology)
+}
+
+/// All nodes, ready. Servers with a data directory of their own come first, then what copies the primary.
+pub(super) async fn build(site: &Site) -> Result<Vec<RunningNode>, ClusterError> {
+    for node in &site.nodes {
+        directory::create_inner(&site.layout.node(&node.name), &site.account)?;
+    }
+    let of = |role: Role| site.nodes.iter().filter(move |node| node.role == role);
+    let (mut nodes, subscribers) = try_join(
+        try_join_all(of(Role::Primary).map(|node| found(site, node))),
+        try_join_all(of(Role::Subscriber).map(|node| found(site, node))),
+    )
+    .await?;
+    let primary = nodes[0].clone();
+    let copies = async {
+        let mut standbys =
+            try_join_all(of(Role::Standby).map(|node| copy(site, &primary, node))).await?;
+        if let Some(first) = standbys.first().cloned() {
+            let cascading = of(Role::CascadingStandby).map(|node| copy(site, &first, node));
+            standbys.extend(try_join_all(cascading).await?);
+        }
+        Ok(standbys)
+    };
+    let (standbys, archive, ()) = try_join3(
+        copies,
+        try_join_all(of(Role::ArchiveStandby).map(|node| restore(site, &primary, node))),
+        subscribe(site, &primary, &subscribers),
+    )
+    .await?;
+    nodes.extend(standbys);
+    nodes.extend(archive);
+    nodes.extend(subscribers);
+    Ok(nodes)
+}
+
+/// A server of its own, with the database and the schema: a primary or a subscriber.
+async fn found(site: &Site, node: &Node) -> Result<RunningNode, ClusterError> {
+    let password = site.layout.node(&node.name).join("initdb.pw");
+    directory::write(&password, site.password.reveal(), &site.account)?;
+    let mut arguments: Vec<OsString> = vec![
+        "-D".into(),
+        site.layout.data(&node.name).into(),
+        "--pwfile".into(),
+        password.clone().into(),
+    ];
+    arguments.extend(
+        [
+            "--username=replbench",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C",
+            // The next checkpoint's sync covers what matters, and a crash of the host costs a scratch cluster.
+            "--no-sync",
+            "--no-instructions",
+        ]
+        .map(Into::into),
+    );
+    if site.config.topology.archive > 0 && node.role == Role::Primary {
+        arguments.push("--wal-segsize=1".into());
+    }
+    let made = site.command(&node.name, "initdb", arguments).await;
+    std::fs::remove_file(&password)
+        .map_err(|source| ClusterError::io("remove", &password, source))?;
+    made?;
+    site.configure(node)?;
+    let server = site.launch(node).await?;
+    let running = site.running(node, &server);
+    let session = admin(&running.endpoint.with_database("postgres")).await?;
+    provisioning::create_database(session.client(), DATABASE)
+        .await
+        .map_err(|failure| query(&running, "create the database", failure))?;
+    session.close().await;
+    let session = admin(&running.endpoint).await?;
+    for statement in &site.config.schema {
+        provisioning::execute(session.client(), statement)
+            .await
+            .map_err(|failure| query(&running, "create the schema", failure))?;
+    }
+    if node.role == Role::Primary && site.config.topology.subscribers > 0 {
+        provisioning::create_publication(session.client(), PUBLICATION, &site.config.publish)
+            .await
+            .map_err(|failure| query(&running, "create the publication", failure))?;
+    }
+    session.close().await;
+    Ok(running)
+}
+
+/// A base backup of `upstream` into the node's data directory.
+async fn back_up(
+    site: &Site,
+    upstream: &RunningNode,
+    node: &Node,
+    extra: &[&str],
+) -> Result<(), ClusterError> {
+    let mut arguments: Vec<OsString> = vec![
+        "-D".into(),
+        site.layout.data(&node.name).into(),
+        "-d".into(),
+        site.conninfo(&upstream.node.name, &[("application_name", &node.name)])
+            .into(),
+    ];
+    arguments.extend(
+        [
+            "--checkpoint=fast",
+            "--no-sync",
+            "--wal-method=stream",
+            "--no-password",
+            // The servers were made a second ago and have no page that could be damaged.
+            "--no-manifest",
+        ]
+        .map(Into::into),
+    );
+    arguments.extend(extra.iter().map(Into::into));
+    site.command(&node.name, "pg_basebackup", arguments).await?;
+    site.configure(node)
+}
+
+/// A standby that streams from `upstream` through a slot of its own.
+async fn copy(
+    site: &Site,
+    upstream: &RunningNode,
+    node: &Node,
+) -> Result<RunningNode, ClusterError> {
+    let slot = format!("--slot={}", node.name);
+    let extra = ["--write-recovery-conf", "--create-slot", &slot];
+    back_up(site, upstream, node, &extra).await?;
+    let server = site.launch(node).await?;
+    streaming(site, upstream, &node.name, &server).await?;
+    Ok(site.running(node, &server))
+}
+
+/// A standby that replays what the primary archives, and connects to nobody.
+async fn restore(
+    site: &Site,
+    primary: &RunningNode,
+    node: &Node,
+) -> Result<RunningNode, ClusterError> {
+    back_up(site, primary, node, &[]).await?;
+    let signal = site.layout.data(&node.name).join("standby.signal");
+    directory::write(&signal, "", &site.account)?;
+    let server = site.launch(node).await?;
+    Ok(site.running(node, &server))
+}
+
+/// Waits until `node` streams from `upstream`: taking connections is not yet replicating.
+async fn streaming(
+    site: &Site,
+    upstream: &RunningNode,
+    node: &str,
+    server: &Server,
+) -> Result<(), ClusterError> {
+    let session = admin(&upstream.endpoint).await?;
+    let due = clock::now() + site.config.deadline;
+    loop {
+        let senders = provisioning::senders(session.client())
+            .await
+            .map_err(|failure| query(upstream, "look for its standbys", failure))?;
+        if senders
+            .iter()
+            .any(|sender| sender.application_name == node && sender.state == "streaming")
+        {
+            break;
+        }
+        server.check()?;
+        if clock::now() >= due {
+            return Err(server.late("stream from its upstream", site.config.deadline));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    session.close().await;
+    Ok(())
+}
+
+/// Subscribes each subscriber and waits for its initial copy.
+async fn subscribe(
+    site: &Site,
+    primary: &RunningNode,
+    subscribers: &[RunningNode],
+) -> Result<(), ClusterError> {
+    let conninfo = site.conninfo(&primary.node.name, &[("dbname", DATABASE)]);
+    let one = async |subscriber: &RunningNode| {
+        let session = admin(&subscriber.endpoint).await?;
+        let name = &subscriber.node.name;
+        provisioning::create_subscription(session.client(), name, &conninfo, PUBLICATION)
+            .await
+            .map_err(|failure| query(subscriber, "create the subscription", failure))?;
+        copied(site, subscriber, session.client()).await?;
+        session.close().await;
+        Ok::<_, ClusterError>(())
+    };
+    try_join_all(subscribers.iter().map(one)).await?;
+    Ok(())
+}
+
+async fn copied(
+    site: &Site,
+    subscriber: &RunningNode,
+    client: &tokio_postgres::Client,
+) -> Result<(), ClusterError> {
+    let due = clock::now() + site.config.deadline;
+    let servers = site.servers();
+    loop {
+        let (ready, tables) = provisioning::subscribed_tables(client)
+            .await
+            .map_err(|failure| query(subscriber, "look at the initial copy", failure))?;
+        if ready == tables && tables > 0 {
+            return Ok(());
+        }
+        for (_, server) in servers
+            .iter()
+            .filter(|(name, _)| *name == subscriber.node.name)
+        {
+            server.check()?;
+            if clock::now() >= due {
+                let awaited = format!("finish its initial copy ({ready} of {tables} tables)");
+                return Err(server.late(&awaited, site.config.deadline));
+            }
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

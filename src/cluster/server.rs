@@ -1,0 +1,206 @@
+//! One running server from replbench's side: its keeper, what is asked of it, and how it ended.
+
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ExitStatus};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::error::{ClusterError, LogTail};
+use super::keeper::{Ask, KeeperOrder};
+use super::process;
+use crate::clock;
+
+const POLL: Duration = Duration::from_millis(5);
+
+/// What a server is started with.
+pub(super) struct Launch<'a> {
+    pub(super) node: &'a str,
+    pub(super) launcher: &'a Path,
+    pub(super) library_path: Option<&'a Path>,
+    pub(super) order: KeeperOrder,
+}
+
+/// A server with its keeper. Dropping it closes the keeper's pipe, which ends the server unless it is detached.
+#[derive(Debug)]
+pub(super) struct Server {
+    node: String,
+    pid: i32,
+    log: PathBuf,
+    keeper: Mutex<Keeper>,
+}
+
+#[derive(Debug)]
+struct Keeper {
+    child: Child,
+    control: Option<ChildStdin>,
+    asked: bool,
+    status: Option<ExitStatus>,
+}
+
+impl Server {
+    /// Starts the server; returns when it has a pid, long before it accepts connections.
+    pub(super) async fn launch(launch: Launch<'_>) -> Result<Self, ClusterError> {
+        let log = launch.order.log.clone();
+        let mut child = process::spawn_keeper(
+            launch.launcher,
+            launch.order.to_arguments(),
+            launch.library_path,
+            &launch.order.directory,
+            &log,
+        )?;
+        let control = child.stdin.take();
+        let announced = child.stdout.take();
+        let server = Self {
+            node: launch.node.to_owned(),
+            pid: 0,
+            log,
+            keeper: Mutex::new(Keeper {
+                child,
+                control,
+                asked: false,
+                status: None,
+            }),
+        };
+        // The line comes at once or the keeper ends, and then the reader ends too.
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            announced
+                .and_then(|out| BufReader::new(out).read_line(&mut line).ok())
+                .and_then(|_| line.trim().parse().ok())
+        });
+        let deadline = Duration::from_secs(10);
+        let pid = match tokio::time::timeout(deadline, reading).await {
+            Ok(read) => read.ok().flatten(),
+            Err(_) => return Err(server.late("start its keeper", deadline)),
+        };
+        match pid {
+            Some(pid) => Ok(Self { pid, ..server }),
+            None => Err(ClusterError::Ended {
+                node: server.node.clone(),
+                outcome: "did not start".into(),
+                log: LogTail::read(&server.log),
+            }),
+        }
+    }
+
+    pub(super) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub(super) fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// How the server ended, if it has.
+    pub(super) fn outcome(&self) -> Option<String> {
+        self.keeper().poll().map(|status| {
+            // A keeper says it as a shell does.
+            match status.code() {
+                Some(code) if code > 128 => format!("was killed by signal {}", code - 128),
+                _ => process::ended(status),
+            }
+        })
+    }
+
+    /// How the server ended, if it has without having been asked to.
+    pub(super) fn ended_unasked(&self) -> Option<(String, LogTail)> {
+        if self.keeper().asked {
+            return None;
+        }
+        self.outcome()
+            .map(|outcome| (outcome, LogTail::read(&self.log)))
+    }
+
+    /// An error if the server has ended without having been asked to.
+    pub(super) fn check(&self) -> Result<(), ClusterError> {
+        match self.ended_unasked() {
+            None => Ok(()),
+            Some((outcome, log)) => Err(ClusterError::Ended {
+                node: self.node.clone(),
+                outcome,
+                log,
+            }),
+        }
+    }
+
+    pub(super) fn late(&self, awaited: &str, deadline: Duration) -> ClusterError {
+        ClusterError::Late {
+            node: self.node.clone(),
+            awaited: awaited.to_owned(),
+            deadline,
+            log: LogTail::read(&self.log),
+        }
+    }
+
+    pub(super) fn ask(&self, ask: Ask) {
+        let mut keeper = self.keeper();
+        keeper.asked = true;
+        if let Some(control) = &mut keeper.control {
+            // A keeper that is gone has ended its server already.
+            let _ = control
+                .write_all(&[ask.byte()])
+                .and_then(|()| control.flush());
+        }
+    }
+
+    /// Waits for the server and its keeper; false when the deadline came first.
+    pub(super) async fn ended_within(&self, deadline: Duration) -> bool {
+        let due = clock::now() + deadline;
+        loop {
+            if self.keeper().poll().is_some() {
+                return true;
+            }
+            if clock::now() >= due {
+                return false;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until the server says in its pid file that it takes connections.
+    pub(super) async fn accepting(
+        &self,
+        data: &Path,
+        deadline: Duration,
+    ) -> Result<(), ClusterError> {
+        let due = clock::now() + deadline;
+        let file = data.join("postmaster.pid");
+        loop {
+            // The eighth line, as pg_ctl reads it: "starting", "ready", "standby", padded with blanks.
+            let ready = std::fs::read_to_string(&file).is_ok_and(|text| {
+                text.lines()
+                    .nth(7)
+                    .is_some_and(|line| line.trim() == "ready")
+            });
+            if ready {
+                return Ok(());
+            }
+            self.check()?;
+            if clock::now() >= due {
+                return Err(self.late("accept connections", deadline));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    fn keeper(&self) -> MutexGuard<'_, Keeper> {
+        // Nothing is left half done under this lock.
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Keeper {
+    fn poll(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            self.status = self.child.try_wait().ok().flatten();
+        }
+        self.status
+    }
+}
+
+/// The command line of a server. Settings are in its files, so there is nothing in it but the directory.
+pub(super) fn arguments(data: &Path) -> Vec<OsString> {
+    vec!["-D".into(), data.into()]
+}

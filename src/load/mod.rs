@@ -1,0 +1,275 @@
+//! Offers load. Knows a plan, a primary and its pools; never which server is a standby, nor what the probes see.
+
+mod pool;
+mod rows;
+mod stats;
+mod thread;
+pub mod workload;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+pub use stats::{FailureCount, Outcomes, Second};
+
+use crate::pg::Endpoint;
+use crate::plan::{Cell, KeyChooser, Mix, Offered, Plan, Schedule};
+use crate::sample::{Commit, Phase, Timeline};
+
+/// Connecting all pools may take so long.
+const OPEN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Load that could not be offered at all. A failed transaction is data and never one of these.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("cannot open the load's connections: {0}")]
+    Open(String),
+    #[error("cannot start a load thread: {0}")]
+    Thread(#[source] io::Error),
+    #[error("the load's connections were not open within {} s; is the primary overloaded, or max_connections too small?", OPEN_DEADLINE.as_secs())]
+    OpenTooSlow,
+    #[error("a load thread ended early: {0}")]
+    Ended(String),
+}
+
+/// Load threads whose connections are open and which wait for the start.
+#[derive(Debug)]
+pub struct Load {
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    starts: Vec<oneshot::Sender<Timeline>>,
+    seconds: mpsc::UnboundedReceiver<(u64, Second)>,
+    merger: Merger,
+    stop: Arc<AtomicBool>,
+}
+
+impl Load {
+    /// Starts the threads of one cell and opens all their connections.
+    ///
+    /// `feed` receives every acknowledged commit, of the warm-up too.
+    pub async fn open(
+        plan: &Plan,
+        cell: &Cell,
+        primary: &Endpoint,
+        feed: Option<mpsc::UnboundedSender<Commit>>,
+    ) -> Result<Self, LoadError> {
+        let (sender, seconds) = mpsc::unbounded_channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let statements: Arc<[_]> = plan
+            .transactions
+            .iter()
+            .map(|transaction| workload::statements(plan, transaction.kind))
+            .collect();
+        let count = plan.load.threads;
+        let (mut threads, mut starts, mut opened) = (Vec::new(), Vec::new(), Vec::new());
+        for index in 0..count {
+            let connections = share(u32::from(plan.load.connections), count, index);
+            let (ready, is_ready) = oneshot::channel();
+            let (start, starting) = oneshot::channel();
+            let orders = thread::Orders {
+                index: u64::from(index),
+                of: u64::from(count),
+                pool: pool::pool(
+                    pool::Connector {
+                        endpoint: primary.clone(),
+                        statements: statements.clone(),
+                    },
+                    connections as usize,
+                ),
+                connections: connections as usize,
+                mix: Mix::new(&plan.transactions),
+                entries: entries(plan),
+                schedule: match plan.load.offered {
+                    Offered::Open { rate, arrivals } => {
+                        Some(Schedule::new(rate, arrivals, cell.seed))
+                    }
+                    Offered::Closed => None,
+                },
+                measure: plan.phases.measure,
+                max_in_flight: share(plan.load.max_in_flight, count, index),
+                deadline: plan.load.transaction_deadline,
+                drain: plan.phases.drain,
+                seed: cell.seed,
+                feed: feed.clone(),
+                seconds: sender.clone(),
+                ready,
+                start: starting,
+                stop: stop.clone(),
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("load-{index}"))
+                .spawn(move || thread::run(orders))
+                .map_err(LoadError::Thread)?;
+            threads.push(thread);
+            starts.push(start);
+            opened.push(is_ready);
+        }
+        let all_open = async {
+            for is_ready in opened {
+                is_ready
+                    .await
+                    .map_err(|_| LoadError::Ended("while connecting".into()))??;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(OPEN_DEADLINE, all_open)
+            .await
+            .map_err(|_| LoadError::OpenTooSlow)??;
+        Ok(Self {
+            threads,
+            starts,
+            seconds,
+            merger: Merger::new(u64::from(count)),
+            stop,
+        })
+    }
+
+    /// Lets the threads begin at `timeline.start`.
+    pub fn start(&mut self, timeline: Timeline) {
+        for start in self.starts.drain(..) {
+            // A thread that has ended is noticed when it is joined.
+            let _ = start.send(timeline);
+        }
+    }
+
+    /// The next second that is complete in all threads; `None` when all have ended.
+    pub async fn next_second(&mut self) -> Option<Second> {
+        loop {
+            if let Some(second) = self.merger.pop() {
+                return Some(second);
+            }
+            match self.seconds.recv().await {
+                Some((thread, second)) => self.merger.push(thread, second),
+                None => return self.merger.flush(),
+            }
+        }
+    }
+
+    /// Ends the phase early: no further arrivals, then the drain.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.stop.clone())
+    }
+
+    /// Joins the threads. Call it when [`Load::next_second`] has returned `None`.
+    pub fn join(self) -> Result<(), LoadError> {
+        drop(self.starts);
+        for thread in self.threads {
+            let ended = thread
+                .join()
+                .map_err(|_| LoadError::Ended("it panicked; please report this".into()))?;
+            ended.map_err(|error| LoadError::Ended(error.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Asks the load of a cell to end its phase.
+#[derive(Debug, Clone)]
+pub struct Stopper(Arc<AtomicBool>);
+
+impl Stopper {
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The `index`-th of `count` nearly equal parts of `total`, at least 1.
+fn share(total: u32, count: u16, index: u16) -> u32 {
+    let (count, index) = (u32::from(count), u32::from(index));
+    (total / count + u32::from(index < total % count)).max(1)
+}
+
+fn entries(plan: &Plan) -> Vec<thread::Entry> {
+    plan.transactions
+        .iter()
+        .map(|transaction| {
+            let kind = transaction.kind;
+            let inserted = kind.inserts_into().and_then(|kind| plan.table_of(kind));
+            let read = plan.table_of(kind.tables()[0]);
+            let rows = read.and_then(|index| NonZeroU64::new(plan.tables[index].rows));
+            thread::Entry {
+                kind,
+                table: inserted.and_then(|index| u8::try_from(index).ok()),
+                row_bytes: inserted.map_or(0, |index| plan.tables[index].row_bytes as usize),
+                keys: rows.map(|rows| KeyChooser::new(transaction.keys, rows)),
+            }
+        })
+        .collect()
+}
+
+/// Puts the seconds of several threads together, in order.
+#[derive(Debug)]
+struct Merger {
+    /// The last key each thread has closed.
+    closed: Vec<Option<(i64, bool)>>,
+    waiting: BTreeMap<(i64, bool), Second>,
+}
+
+impl Merger {
+    fn new(threads: u64) -> Self {
+        Self {
+            closed: (0..threads).map(|_| None).collect(),
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    fn push(&mut self, thread: u64, second: Second) {
+        let key = (second.index, second.phase == Phase::Drain);
+        let thread = usize::try_from(thread).expect("an index into the threads");
+        self.closed[thread] = Some(key);
+        match self.waiting.get_mut(&key) {
+            Some(merged) => merged.merge(&second),
+            None => {
+                self.waiting.insert(key, second);
+            }
+        }
+    }
+
+    /// The oldest second that no thread can add to any more.
+    fn pop(&mut self) -> Option<Second> {
+        let oldest = *self.waiting.keys().next()?;
+        let complete = self
+            .closed
+            .iter()
+            .all(|last| last.is_some_and(|last| last >= oldest));
+        if complete { self.flush() } else { None }
+    }
+
+    fn flush(&mut self) -> Option<Second> {
+        self.waiting.pop_first().map(|(_, second)| second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Stamp;
+
+    #[test]
+    fn a_second_is_whole_when_every_thread_has_closed_it() {
+        let second = |index| {
+            let mut second = Second::new(index, Phase::Measure, Stamp::default());
+            second.acks = 1;
+            second
+        };
+        let mut merger = Merger::new(2);
+        merger.push(0, second(0));
+        merger.push(0, second(1));
+        assert!(merger.pop().is_none());
+        merger.push(1, second(0));
+        assert_eq!(merger.pop().map(|second| second.acks), Some(2));
+        assert!(merger.pop().is_none());
+        assert_eq!(merger.flush().map(|second| second.index), Some(1));
+    }
+
+    #[test]
+    fn shares_add_up() {
+        let total: u32 = (0..3).map(|index| share(16, 3, index)).sum();
+        assert_eq!(total, 16);
+    }
+}

@@ -1,0 +1,216 @@
+//! What the system views say of replication, one query a sample.
+//!
+//! Figures that are NULL in the view stay `None`: NULL is not zero.
+
+use tokio_postgres::{Client, Error, Row, Statement};
+
+use super::types::Xid8;
+use crate::units::{Lsn, LsnDistance};
+
+/// A replica as its upstream sees it, at one instant. Matched by `application_name`, which is the node's name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReplicaState {
+    pub name: String,
+    /// `None`: no walsender serves it.
+    pub state: Option<String>,
+    pub sync_state: Option<String>,
+    pub sent_lag: Option<LsnDistance>,
+    pub write_lag: Option<LsnDistance>,
+    pub flush_lag: Option<LsnDistance>,
+    pub replay_lag: Option<LsnDistance>,
+    pub write_lag_us: Option<i64>,
+    pub flush_lag_us: Option<i64>,
+    pub replay_lag_us: Option<i64>,
+    pub reply_age_us: Option<i64>,
+    /// Of the slot that bears the node's name.
+    pub slot_retained: Option<LsnDistance>,
+    pub slot_wal_status: Option<String>,
+}
+
+/// All replicas of one upstream, with the position that their lags are distances from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamSample {
+    pub position: Lsn,
+    pub replicas: Vec<ReplicaState>,
+    /// Backends that wait for synchronous replication now.
+    pub syncrep_waiters: i64,
+    /// When the server started, in microseconds of the epoch: it changes when the server restarts.
+    pub started_us: i64,
+    /// Checkpoints and restartpoints since the statistics were reset.
+    pub checkpoints: i64,
+}
+
+/// A replica's own word on how far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReplicaSample {
+    pub received: Option<Lsn>,
+    /// For a subscriber: the last position it reported as applied.
+    pub replayed: Option<Lsn>,
+    pub replay_timestamp_age_us: Option<i64>,
+}
+
+/// Prepares the query of [`upstream`]; `version` is `server_version_num`.
+///
+/// A standby that others hang on has no `pg_current_wal_lsn()`: there the received position counts.
+pub async fn prepare_upstream(client: &Client, version: u32) -> Result<Statement, Error> {
+    let checkpoints = if version >= 170_000 {
+        "(SELECT num_timed + num_requested + restartpoints_done FROM pg_stat_checkpointer)"
+    } else {
+        "(SELECT checkpoints_timed + checkpoints_req FROM pg_stat_bgwriter)"
+    };
+    let sql = format!(
+        "WITH here AS MATERIALIZED ( \
+           SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() \
+                       ELSE pg_current_wal_lsn() END AS lsn) \
+         SELECT here.lsn, \
+           (SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'), \
+           (extract(epoch FROM pg_postmaster_start_time()) * 1e6)::bigint, \
+           {checkpoints}::bigint, \
+           coalesce(r.application_name, s.slot_name), r.state, r.sync_state, \
+           pg_wal_lsn_diff(here.lsn, r.sent_lsn)::bigint, \
+           pg_wal_lsn_diff(here.lsn, r.write_lsn)::bigint, \
+           pg_wal_lsn_diff(here.lsn, r.flush_lsn)::bigint, \
+           pg_wal_lsn_diff(here.lsn, r.replay_lsn)::bigint, \
+           (extract(epoch FROM r.write_lag) * 1e6)::bigint, \
+           (extract(epoch FROM r.flush_lag) * 1e6)::bigint, \
+           (extract(epoch FROM r.replay_lag) * 1e6)::bigint, \
+           (extract(epoch FROM clock_timestamp() - r.reply_time) * 1e6)::bigint, \
+           pg_wal_lsn_diff(here.lsn, s.restart_lsn)::bigint, s.wal_status \
+         FROM here LEFT JOIN ( \
+           pg_stat_replication r FULL JOIN pg_replication_slots s ON s.slot_name = r.application_name \
+         ) ON true"
+    );
+    client.prepare(&sql).await
+}
+
+/// One sample of an upstream and all its replicas, in one query, so that all positions are of one instant.
+pub async fn upstream(client: &Client, statement: &Statement) -> Result<UpstreamSample, Error> {
+    let rows = client.query(statement, &[]).await?;
+    let mut sample = UpstreamSample {
+        position: Lsn::default(),
+        replicas: Vec::with_capacity(rows.len()),
+        syncrep_waiters: 0,
+        started_us: 0,
+        checkpoints: 0,
+    };
+    for row in rows {
+        sample.position = row.try_get::<_, Option<Lsn>>(0)?.unwrap_or_default();
+        sample.syncrep_waiters = row.try_get(1)?;
+        sample.started_us = row.try_get(2)?;
+        sample.checkpoints = row.try_get(3)?;
+        if let Some(replica) = replica_state(&row)? {
+            sample.replicas.push(replica);
+        }
+    }
+    Ok(sample)
+}
+
+fn replica_state(row: &Row) -> Result<Option<ReplicaState>, Error> {
+    let Some(name) = row.try_get(4)? else {
+        return Ok(None);
+    };
+    let bytes = |index| -> Result<Option<LsnDistance>, Error> {
+        Ok(row
+            .try_get::<_, Option<i64>>(index)?
+            .map(LsnDistance::from_bytes))
+    };
+    Ok(Some(ReplicaState {
+        name,
+        state: row.try_get(5)?,
+        sync_state: row.try_get(6)?,
+        sent_lag: bytes(7)?,
+        write_lag: bytes(8)?,
+        flush_lag: bytes(9)?,
+        replay_lag: bytes(10)?,
+        write_lag_us: row.try_get(11)?,
+        flush_lag_us: row.try_get(12)?,
+        replay_lag_us: row.try_get(13)?,
+        reply_age_us: row.try_get(14)?,
+        slot_retained: bytes(15)?,
+        slot_wal_status: row.try_get(16)?,
+    }))
+}
+
+/// Prepares the query of [`replica`]: the standby's WAL positions, or those of the subscriber's apply worker.
+pub async fn prepare_replica(client: &Client, physical: bool) -> Result<Statement, Error> {
+    let sql = if physical {
+        "SELECT pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn(), \
+         (extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) * 1e6)::bigint"
+    } else {
+        // The apply worker alone: workers of the initial copy have a relid, parallel ones (16+) a leader.
+        "SELECT received_lsn, latest_end_lsn, NULL::bigint FROM pg_stat_subscription \
+         WHERE pid IS NOT NULL AND relid IS NULL ORDER BY received_lsn DESC NULLS LAST LIMIT 1"
+    };
+    client.prepare(sql).await
+}
+
+/// A replica's own positions; all `None` when it has no receiver.
+pub async fn replica(client: &Client, statement: &Statement) -> Result<ReplicaSample, Error> {
+    let Some(row) = client.query_opt(statement, &[]).await? else {
+        return Ok(ReplicaSample::default());
+    };
+    Ok(ReplicaSample {
+        received: row.try_get(0)?,
+        replayed: row.try_get(1)?,
+        replay_timestamp_age_us: row.try_get(2)?,
+    })
+}
+
+/// What a reader on a physical standby sees.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sight {
+    /// All below are visible (or aborted).
+    pub xmin: u64,
+    /// None from here up is visible.
+    pub xmax: u64,
+    /// Of those asked about, the committed ones between the two.
+    pub committed: Vec<u64>,
+}
+
+/// Prepares the query of [`sight`].
+///
+/// On a standby `pg_current_snapshot()` lists no transaction as in progress, although some between xmin and xmax are
+/// (recovery keeps them elsewhere), so those are asked for one by one. `pg_xact_status` refuses ids from the future: hence
+/// the CASE.
+pub async fn prepare_sight(client: &Client) -> Result<Statement, Error> {
+    client
+        .prepare(
+            "SELECT pg_snapshot_xmin(s), pg_snapshot_xmax(s), ARRAY( \
+               SELECT x FROM unnest($1::xid8[]) AS x \
+               WHERE CASE WHEN x < pg_snapshot_xmin(s) THEN false \
+                          WHEN x < pg_snapshot_xmax(s) THEN pg_xact_status(x) = 'committed' \
+                          ELSE false END) \
+             FROM pg_current_snapshot() AS s",
+        )
+        .await
+}
+
+/// Which transactions a read on this standby sees now; `asked` are the ones of which that matters.
+pub async fn sight(client: &Client, statement: &Statement, asked: &[Xid8]) -> Result<Sight, Error> {
+    let row = client.query_one(statement, &[&asked]).await?;
+    let (Xid8(xmin), Xid8(xmax)) = (row.try_get(0)?, row.try_get(1)?);
+    let committed: Vec<Xid8> = row.try_get(2)?;
+    Ok(Sight {
+        xmin,
+        xmax,
+        committed: committed.into_iter().map(|Xid8(xid)| xid).collect(),
+    })
+}
+
+/// Errors that this subscriber's apply and copy workers have met; `None` before PostgreSQL 15, which does not count them.
+pub async fn apply_errors(client: &Client) -> Result<Option<i64>, Error> {
+    let version = client
+        .query_one("SELECT current_setting('server_version_num')::int", &[])
+        .await?;
+    if version.get::<_, i32>(0) < 150_000 {
+        return Ok(None);
+    }
+    let row = client
+        .query_one(
+            "SELECT coalesce(sum(apply_error_count + sync_error_count), 0)::bigint \
+             FROM pg_stat_subscription_stats",
+            &[],
+        )
+        .await?;
+    row.try_get(0)
+}

@@ -1,0 +1,218 @@
+//! Statements and catalog queries with which a cluster is built, switched to a mode and checked.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::Client;
+use tokio_postgres::types::PgLsn;
+
+use super::{Failure, describe, quote_ident, quote_literal};
+use crate::topology::SyncLevel;
+use crate::units::Lsn;
+
+/// One row of `pg_stat_replication`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sender {
+    pub application_name: String,
+    /// `startup`, `catchup`, `streaming`, `backup`, `stopping`.
+    pub state: String,
+    /// `async`, `potential`, `sync`, `quorum`.
+    pub sync_state: String,
+    pub replay_lsn: Option<Lsn>,
+}
+
+/// Non-default settings of a server, and its version.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServerSettings {
+    /// Such as `15.8 (Debian 15.8-0+deb12u1)`.
+    pub version: String,
+    pub settings: BTreeMap<String, String>,
+}
+
+type Answer<T> = Result<T, Failure>;
+
+fn lsn(value: PgLsn) -> Lsn {
+    Lsn::new(value.into())
+}
+
+async fn run(client: &Client, statement: &str) -> Answer<()> {
+    client
+        .batch_execute(statement)
+        .await
+        .map_err(|error| describe(&error))
+}
+
+/// Runs statements that return nothing.
+pub async fn execute(client: &Client, statements: &str) -> Answer<()> {
+    run(client, statements).await
+}
+
+pub async fn create_database(client: &Client, name: &str) -> Answer<()> {
+    run(client, &format!("CREATE DATABASE {}", quote_ident(name))).await
+}
+
+/// `tables` are quoted and qualified by the caller: an apply worker's `search_path` is empty.
+pub async fn create_publication(client: &Client, name: &str, tables: &[String]) -> Answer<()> {
+    run(
+        client,
+        &format!(
+            "CREATE PUBLICATION {} FOR TABLE {}",
+            quote_ident(name),
+            tables.join(", ")
+        ),
+    )
+    .await
+}
+
+/// Makes the slot on the publisher as well, of the subscription's name, and begins the initial copy.
+pub async fn create_subscription(
+    client: &Client,
+    name: &str,
+    conninfo: &str,
+    publication: &str,
+) -> Answer<()> {
+    run(
+        client,
+        &format!(
+            "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {}",
+            quote_ident(name),
+            quote_literal(conninfo),
+            quote_ident(publication)
+        ),
+    )
+    .await
+}
+
+/// What the apply worker's own commits wait for before it confirms them to the publisher.
+pub async fn set_subscription_level(client: &Client, name: &str, level: SyncLevel) -> Answer<()> {
+    run(
+        client,
+        &format!(
+            "ALTER SUBSCRIPTION {} SET (synchronous_commit = {})",
+            quote_ident(name),
+            quote_literal(level.setting())
+        ),
+    )
+    .await
+}
+
+/// How many of a subscriber's tables are ready, and how many there are.
+pub async fn subscribed_tables(client: &Client) -> Answer<(i64, i64)> {
+    let row = client
+        .query_one(
+            "SELECT count(*) FILTER (WHERE srsubstate = 'r'), count(*) FROM pg_subscription_rel",
+            &[],
+        )
+        .await
+        .map_err(|error| describe(&error))?;
+    Ok((row.get(0), row.get(1)))
+}
+
+/// Who receives WAL from this server.
+pub async fn senders(client: &Client) -> Answer<Vec<Sender>> {
+    let rows = client
+        .query(
+            "SELECT application_name, coalesce(state, ''), coalesce(sync_state, ''), replay_lsn \
+             FROM pg_stat_replication",
+            &[],
+        )
+        .await
+        .map_err(|error| describe(&error))?;
+    Ok(rows
+        .iter()
+        .map(|row| Sender {
+            application_name: row.get(0),
+            state: row.get(1),
+            sync_state: row.get(2),
+            replay_lsn: row.get::<_, Option<PgLsn>>(3).map(lsn),
+        })
+        .collect())
+}
+
+/// How far a standby has replayed.
+pub async fn replay_lsn(client: &Client) -> Answer<Option<Lsn>> {
+    let row = client
+        .query_one("SELECT pg_last_wal_replay_lsn()", &[])
+        .await
+        .map_err(|error| describe(&error))?;
+    Ok(row.get::<_, Option<PgLsn>>(0).map(lsn))
+}
+
+/// Writes a message into the WAL and returns its end: whoever has replayed that has everything before it.
+///
+/// `pg_current_wal_insert_lsn()` would be no such position: at a page's boundary it points behind the header of a
+/// page that is not written until the next record, which an idle primary keeps nobody waiting for.
+pub async fn fence(client: &Client) -> Answer<Lsn> {
+    let row = client
+        .query_one(
+            "SELECT pg_logical_emit_message(true, 'replbench', 'fence')",
+            &[],
+        )
+        .await
+        .map_err(|error| describe(&error))?;
+    Ok(lsn(row.get(0)))
+}
+
+/// Ends the current WAL segment, so that it is archived.
+pub async fn switch_wal(client: &Client) -> Answer<()> {
+    run(client, "SELECT pg_switch_wal()").await
+}
+
+pub async fn checkpoint(client: &Client) -> Answer<()> {
+    run(client, "CHECKPOINT").await
+}
+
+/// Whether the server has been told what commits wait for; takes effect some milliseconds later.
+pub async fn set_synchronous(client: &Client, names: &str, level: SyncLevel) -> Answer<()> {
+    // Each ALTER SYSTEM is a statement of its own: none may run in a transaction block.
+    for statement in [
+        format!(
+            "ALTER SYSTEM SET synchronous_standby_names = {}",
+            quote_literal(names)
+        ),
+        format!(
+            "ALTER SYSTEM SET synchronous_commit = {}",
+            quote_literal(level.setting())
+        ),
+        "SELECT pg_reload_conf()".to_owned(),
+    ] {
+        run(client, &statement).await?;
+    }
+    Ok(())
+}
+
+/// `synchronous_standby_names` and `synchronous_commit` as this session has them.
+pub async fn synchronous(client: &Client) -> Answer<(String, String)> {
+    let row = client
+        .query_one(
+            "SELECT current_setting('synchronous_standby_names'), current_setting('synchronous_commit')",
+            &[],
+        )
+        .await
+        .map_err(|error| describe(&error))?;
+    Ok((row.get(0), row.get(1)))
+}
+
+/// What differs from PostgreSQL's own defaults and says something about behaviour. Left out is what differs in
+/// every cluster and means nothing: ports, paths, connection strings, names.
+pub async fn settings(client: &Client) -> Answer<ServerSettings> {
+    let rows = client
+        .query(
+            "SELECT name, current_setting(name) FROM pg_settings \
+             WHERE setting IS DISTINCT FROM boot_val AND source NOT IN ('session', 'client') \
+               AND name NOT IN ('port', 'cluster_name', 'primary_conninfo', 'primary_slot_name', 'data_directory', \
+                                'config_file', 'hba_file', 'ident_file', 'external_pid_file', 'application_name', \
+                                'transaction_isolation', 'transaction_read_only', 'transaction_deferrable') \
+             ORDER BY name",
+            &[],
+        )
+        .await
+        .map_err(|error| describe(&error))?;
+    let version = client
+        .query_one("SELECT current_setting('server_version')", &[])
+        .await
+        .map_err(|error| describe(&error))?;
+    Ok(ServerSettings {
+        version: version.get(0),
+        settings: rows.iter().map(|row| (row.get(0), row.get(1))).collect(),
+    })
+}

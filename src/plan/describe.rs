@@ -1,0 +1,227 @@
+//! A plan as a page of text, 80 columns wide, for `run --dry-run` and `check`.
+//! Only words what the plan says; decides nothing.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::{Cell, KeyChoice, Length, Offered, Plan, Table, Transaction};
+use crate::profile::visible;
+use crate::units::{exact_duration, thousands};
+
+const WIDTH: usize = 80;
+const MARGIN: usize = 14;
+
+impl Plan {
+    /// What will run, for a person: modes, servers, load, phases, tables, settings, every cell in order.
+    pub fn describe(&self) -> String {
+        let mut page = Page::default();
+        page.row("profile", &visible(&self.profile));
+        page.paragraph(&visible(&self.description));
+        page.section("modes");
+        for mode in &self.modes {
+            page.row(&visible(&mode.name), &mode.explain());
+            page.row("", &mode.topology.to_string());
+        }
+        page.section("workload");
+        for transaction in &self.transactions {
+            page.row(transaction.kind.as_str(), &self.describe_mix(transaction));
+        }
+        for table in &self.tables {
+            page.row("table", &describe_table(table));
+        }
+        page.row("load", &self.describe_load());
+        page.row("phases", &self.describe_phases());
+        page.row("probes", &self.describe_probes());
+        for (name, value) in &self.settings {
+            page.row("setting", &format!("{name} = {}", visible(value)));
+        }
+        page.section("order");
+        for block in self.cells.chunk_by(|a, b| a.block == b.block) {
+            page.row(
+                &format!("block {}", block[0].block),
+                &self.name_modes(block),
+            );
+        }
+        page.section("in all");
+        page.row("cells", &self.cells.len().to_string());
+        page.row("seed", &self.seed.to_string());
+        page.row("workload", &self.workload_hash()[..16]);
+        page.row("takes about", &minutes(self.estimate()));
+        page.text
+    }
+
+    fn name_modes(&self, cells: &[Cell]) -> String {
+        let names: Vec<_> = cells
+            .iter()
+            .map(|cell| visible(&self.modes[cell.mode].name))
+            .collect();
+        names.join(", ")
+    }
+
+    fn describe_mix(&self, transaction: &Transaction) -> String {
+        let total: u32 = self.transactions.iter().map(|it| it.weight).sum();
+        let share = 100.0 * f64::from(transaction.weight) / f64::from(total);
+        let keys = match (transaction.kind.updates(), transaction.keys) {
+            (None, _) => String::new(),
+            (Some(_), KeyChoice::Uniform) => ", all rows alike".into(),
+            (Some(_), KeyChoice::Zipf(exponent)) => {
+                format!(", rows by Zipf's law with exponent {exponent}")
+            }
+        };
+        format!("{share:.3}")
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned()
+            + " % of arrivals"
+            + &keys
+    }
+
+    fn describe_load(&self) -> String {
+        let load = &self.load;
+        let offered = match load.offered {
+            Offered::Open { rate, arrivals } => {
+                format!("open loop, {rate}, {} arrivals", arrivals.as_str())
+            }
+            Offered::Closed => "closed loop, as fast as the server answers".into(),
+        };
+        format!(
+            "{offered}; {}, {}; at most {} in flight, each for at most {}",
+            counted(load.connections.into(), "connection"),
+            counted(load.threads.into(), "thread"),
+            thousands(load.max_in_flight.into()),
+            exact_duration(load.transaction_deadline),
+        )
+    }
+
+    fn describe_phases(&self) -> String {
+        let measure = match self.phases.measure {
+            Length::For(duration) => exact_duration(duration),
+            Length::Count(count) => format!("{} arrivals", thousands(count)),
+        };
+        format!(
+            "warm-up {}, measurement {measure}, drain at most {}; {}",
+            exact_duration(self.phases.warmup),
+            exact_duration(self.phases.drain),
+            counted(self.repeats.into(), "repetition"),
+        )
+    }
+
+    fn describe_probes(&self) -> String {
+        let visibility = if self.probes.visibility {
+            format!(
+                "visibility of every commit, idle look every {}",
+                exact_duration(self.probes.tick)
+            )
+        } else {
+            "no visibility".into()
+        };
+        let lag = exact_duration(self.probes.lag_interval);
+        format!("{visibility}; lag every {lag}")
+    }
+}
+
+fn describe_table(table: &Table) -> String {
+    format!(
+        "{} ({}), {} before each cell, filled to {} bytes",
+        visible(&table.name),
+        table.kind.as_str(),
+        counted(table.rows, "row"),
+        thousands(table.row_bytes.into()),
+    )
+}
+
+fn counted(count: u64, one: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {one}{plural}", thousands(count))
+}
+
+/// Coarse on purpose: an estimate.
+fn minutes(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", (seconds + 30) / 60),
+        seconds => format!("{} h", (seconds + 1800) / 3600),
+    }
+}
+
+/// Rows of a label and a text that is folded beside it.
+#[derive(Debug, Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn section(&mut self, title: &str) {
+        let _ = writeln!(self.text, "\n{title}");
+    }
+
+    fn paragraph(&mut self, text: &str) {
+        for line in fold(text, WIDTH - 2) {
+            let _ = writeln!(self.text, "  {line}");
+        }
+    }
+
+    fn row(&mut self, label: &str, text: &str) {
+        // A label too long for the margin has a line of its own.
+        let mut label = label;
+        if label.len() > MARGIN {
+            let _ = writeln!(self.text, "  {label}");
+            label = "";
+        }
+        for line in fold(text, WIDTH - MARGIN - 4) {
+            let _ = writeln!(self.text, "  {label:MARGIN$}  {line}");
+            label = "";
+        }
+    }
+}
+
+/// Lines of at most `width` characters, broken between words; a longer word is cut.
+pub(crate) fn fold(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split_whitespace() {
+        let mut rest: Vec<char> = word.chars().collect();
+        if used > 0 && used + 1 + rest.len() > width {
+            lines.push(String::new());
+            used = 0;
+        }
+        while rest.len() > width {
+            let tail = rest.split_off(width);
+            lines.last_mut().expect("never empty").extend(rest);
+            lines.push(String::new());
+            rest = tail;
+        }
+        let line = lines.last_mut().expect("never empty");
+        if used > 0 {
+            line.push(' ');
+            used += 1;
+        }
+        used += rest.len();
+        line.extend(rest);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folded_lines_fit_and_lose_no_word() {
+        let text = "one two three fourfivesixseveneightnine ten";
+        let lines = fold(text, 10);
+        assert!(
+            lines.iter().all(|line| line.chars().count() <= 10),
+            "{lines:?}"
+        );
+        assert_eq!(lines.concat().replace(' ', ""), text.replace(' ', ""));
+        assert_eq!(fold("", 10), [""]);
+    }
+
+    #[test]
+    fn estimates_are_coarse() {
+        assert_eq!(minutes(Duration::from_secs(66)), "66 s");
+        assert_eq!(minutes(Duration::from_secs(276)), "5 min");
+        assert_eq!(minutes(Duration::from_hours(30)), "30 h");
+    }
+}

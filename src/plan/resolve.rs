@@ -1,0 +1,358 @@
+//! A profile and the overrides of the command line become a plan, or a reason why not.
+//! Owns precedence: an override, else `--quick`, else the profile.
+
+use std::time::Duration;
+
+use super::{
+    Arrivals, Length, LoadPlan, Offered, Pace, Phases, Plan, ProbePlan, Table, TransactionKind,
+    order,
+};
+use crate::profile::{self, Load, Profile};
+use crate::topology::{Mode, ModeError, ModeSpec, Topology};
+use crate::units::{exact_duration, thousands};
+
+/// What the command line changes about a profile; `None` leaves it alone.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Overrides {
+    pub modes: Option<Vec<ModeSpec>>,
+    pub rate: Option<Pace>,
+    pub arrivals: Option<Arrivals>,
+    pub measure: Option<Length>,
+    pub warmup: Option<Duration>,
+    pub drain: Option<Duration>,
+    pub connections: Option<u16>,
+    pub threads: Option<u16>,
+    pub repeats: Option<u32>,
+    pub seed: Option<u64>,
+    pub standbys: Option<u8>,
+    pub subscribers: Option<u8>,
+    /// Multiplies the rows of every table; finite and not negative.
+    pub scale: Option<f64>,
+    /// Three short repetitions, for a first look.
+    pub quick: bool,
+    /// Leaves the visibility probe out, to measure what it costs.
+    pub no_visibility: bool,
+}
+
+/// A profile and overrides that do not go together.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PlanError {
+    #[error(transparent)]
+    Mode(#[from] ModeError),
+    #[error("no mode is left; name at least one with `--modes`")]
+    NoModes,
+    #[error("mode `{0}` is listed twice; list it once, `--repeats` repeats all of them")]
+    DuplicateMode(String),
+    #[error("`{option}` is {value}; it must be {least} to {most}")]
+    OutOfRange {
+        option: &'static str,
+        value: String,
+        least: String,
+        most: String,
+    },
+    #[error("{0}; {help}", help = profile::UNSEEN_HELP)]
+    Unseen(String),
+    #[error(
+        "transaction `{transaction}` updates rows of a table that has none at this scale; raise `--scale`"
+    )]
+    NoRows { transaction: &'static str },
+}
+
+const QUICK_REPEATS: u32 = 3;
+const QUICK_WARMUP: Duration = Duration::from_secs(1);
+const QUICK_MEASURE: Duration = Duration::from_secs(3);
+
+/// Decides everything about a run before it starts.
+pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanError> {
+    let modes = modes(profile, overrides)?;
+    let tables = tables(profile, overrides)?;
+    refuse_unseen(&modes, profile)?;
+    if let Some(kind) = profile::without_rows(&tables, &profile.transactions) {
+        return Err(PlanError::NoRows {
+            transaction: kind.as_str(),
+        });
+    }
+    let repeats = repeats(profile, overrides)?;
+    let seed = overrides.seed.unwrap_or(profile.seed);
+    Ok(Plan {
+        profile: profile.name.clone(),
+        description: profile.description.clone(),
+        seed,
+        tables,
+        transactions: profile.transactions.clone(),
+        load: load(profile, overrides)?,
+        phases: phases(profile, overrides)?,
+        probes: ProbePlan {
+            visibility: !overrides.no_visibility,
+            tick: profile.probes.tick,
+            lag_interval: profile.probes.lag_interval,
+        },
+        cells: order::cells(modes.len(), repeats, seed),
+        modes,
+        repeats,
+        settings: profile.settings.clone(),
+    })
+}
+
+fn modes(profile: &Profile, overrides: &Overrides) -> Result<Vec<Mode>, PlanError> {
+    let most = u64::from(Topology::MOST);
+    let standbys = overrides.standbys.unwrap_or(profile.standbys);
+    let subscribers = overrides.subscribers.unwrap_or(profile.subscribers);
+    within("standbys", standbys.into(), 0..=most)?;
+    within("subscribers", subscribers.into(), 0..=most)?;
+    let mut modes: Vec<Mode> = Vec::new();
+    for spec in overrides.modes.as_ref().unwrap_or(&profile.modes) {
+        if modes.iter().any(|mode| mode.name == spec.name()) {
+            return Err(PlanError::DuplicateMode(spec.name().into()));
+        }
+        modes.push(spec.resolve(standbys, subscribers)?);
+    }
+    if modes.is_empty() {
+        return Err(PlanError::NoModes);
+    }
+    Ok(modes)
+}
+
+fn refuse_unseen(modes: &[Mode], profile: &Profile) -> Result<(), PlanError> {
+    let unseen = |kind: TransactionKind| {
+        modes
+            .iter()
+            .find_map(|mode| profile::unseen_commit(mode, kind))
+    };
+    match profile.transactions.iter().find_map(|it| unseen(it.kind)) {
+        Some(reason) => Err(PlanError::Unseen(reason)),
+        None => Ok(()),
+    }
+}
+
+fn tables(profile: &Profile, overrides: &Overrides) -> Result<Vec<Table>, PlanError> {
+    const MOST_SCALE: f64 = 1e6;
+    let scale = overrides.scale.unwrap_or(1.0);
+    if !(0.0..=MOST_SCALE).contains(&scale) {
+        return Err(PlanError::OutOfRange {
+            option: "scale",
+            value: scale.to_string(),
+            least: "0".into(),
+            most: thousands(1_000_000),
+        });
+    }
+    profile
+        .tables
+        .iter()
+        .map(|table| {
+            let rows = scaled(table.rows, scale);
+            within("rows at this scale", rows, 0..=Table::MOST_ROWS)?;
+            Ok(Table {
+                rows,
+                ..table.clone()
+            })
+        })
+        .collect()
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "neither factor is negative, and what saturates is refused by the caller"
+)]
+fn scaled(rows: u64, scale: f64) -> u64 {
+    (rows as f64 * scale).round() as u64
+}
+
+fn load(profile: &Profile, overrides: &Overrides) -> Result<LoadPlan, PlanError> {
+    let load = &profile.load;
+    let connections = overrides.connections.unwrap_or(load.connections);
+    let threads = overrides.threads.unwrap_or(load.threads);
+    within("connections", connections.into(), Load::CONNECTIONS)?;
+    within("threads", threads.into(), Load::THREADS)?;
+    Ok(LoadPlan {
+        offered: match overrides.rate.unwrap_or(load.pace) {
+            Pace::At(rate) => Offered::Open {
+                rate,
+                arrivals: overrides.arrivals.unwrap_or(load.arrivals),
+            },
+            Pace::Max => Offered::Closed,
+        },
+        connections,
+        // A thread without a connection would have nothing to do.
+        threads: threads.min(connections),
+        max_in_flight: load.max_in_flight,
+        transaction_deadline: load.transaction_deadline,
+    })
+}
+
+fn phases(profile: &Profile, overrides: &Overrides) -> Result<Phases, PlanError> {
+    let phases = &profile.phases;
+    let quick = |own: Duration, most: Duration| if overrides.quick { own.min(most) } else { own };
+    let measure = match (overrides.measure, phases.measure) {
+        (Some(Length::For(duration)), _) if duration < Phases::SHORTEST => {
+            return Err(PlanError::OutOfRange {
+                option: "duration",
+                value: exact_duration(duration),
+                least: exact_duration(Phases::SHORTEST),
+                most: "24 h".into(),
+            });
+        }
+        (Some(Length::Count(count)), _) => {
+            within("count", count, 1..=Length::MOST)?;
+            Length::Count(count)
+        }
+        (Some(measure), _) => measure,
+        // How many is the point of a fixed-count profile, so that stays.
+        (None, Length::Count(count)) => Length::Count(count),
+        (None, Length::For(duration)) => Length::For(quick(duration, QUICK_MEASURE)),
+    };
+    Ok(Phases {
+        warmup: overrides
+            .warmup
+            .unwrap_or_else(|| quick(phases.warmup, QUICK_WARMUP)),
+        measure,
+        drain: overrides.drain.unwrap_or(phases.drain),
+    })
+}
+
+fn repeats(profile: &Profile, overrides: &Overrides) -> Result<u32, PlanError> {
+    let own = if overrides.quick {
+        profile.repeats.min(QUICK_REPEATS)
+    } else {
+        profile.repeats
+    };
+    let repeats = overrides.repeats.unwrap_or(own);
+    within("repeats", repeats.into(), Profile::REPEATS)?;
+    Ok(repeats)
+}
+
+fn within(
+    option: &'static str,
+    value: u64,
+    bounds: std::ops::RangeInclusive<u64>,
+) -> Result<(), PlanError> {
+    if bounds.contains(&value) {
+        return Ok(());
+    }
+    Err(PlanError::OutOfRange {
+        option,
+        value: thousands(value),
+        least: thousands(*bounds.start()),
+        most: thousands(*bounds.end()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built_in(name: &str, overrides: &Overrides) -> Plan {
+        resolve(&Profile::load(name).unwrap(), overrides).unwrap()
+    }
+
+    fn quick() -> Overrides {
+        Overrides {
+            quick: true,
+            ..Overrides::default()
+        }
+    }
+
+    #[test]
+    fn every_built_in_profile_resolves_under_its_own_name() {
+        for name in Profile::built_in_names() {
+            for overrides in [Overrides::default(), quick()] {
+                let plan = built_in(name, &overrides);
+                assert_eq!(plan.profile, name);
+                assert!(plan.description.contains('?'), "{name} asks no question");
+                assert_eq!(plan.cells.len(), plan.modes.len() * plan.repeats as usize);
+            }
+        }
+    }
+
+    #[test]
+    fn a_quick_look_at_sync_vs_async_takes_a_minute_or_so() {
+        let plan = built_in("sync-vs-async", &quick());
+        assert_eq!(plan.modes.len(), 4);
+        assert!(plan.estimate() <= Duration::from_secs(90));
+    }
+
+    #[test]
+    fn an_override_wins_over_quick_and_quick_over_the_profile() {
+        let plan = built_in(
+            "sync-vs-async",
+            &Overrides {
+                repeats: Some(5),
+                warmup: Some(Duration::from_secs(7)),
+                ..quick()
+            },
+        );
+        assert_eq!(plan.repeats, 5);
+        assert_eq!(plan.phases.warmup, Duration::from_secs(7));
+        assert_eq!(plan.phases.measure, Length::For(QUICK_MEASURE));
+    }
+
+    #[test]
+    fn a_fixed_count_stays_fixed_when_quick() {
+        let plan = built_in("posts-10000", &quick());
+        assert_eq!(plan.phases.measure, Length::Count(10_000));
+    }
+
+    #[test]
+    fn threads_never_outnumber_connections() {
+        let plan = built_in(
+            "sync-vs-async",
+            &Overrides {
+                threads: Some(8),
+                connections: Some(3),
+                ..Overrides::default()
+            },
+        );
+        assert_eq!(plan.load.threads, 3);
+    }
+
+    #[test]
+    fn scale_multiplies_rows() {
+        let scaled = |scale| {
+            let overrides = Overrides {
+                scale: Some(scale),
+                ..Overrides::default()
+            };
+            built_in("ecommerce", &overrides).tables[0].rows
+        };
+        assert_eq!(scaled(2.5), 25_000);
+        assert_eq!(scaled(0.0001), 1);
+    }
+
+    #[test]
+    fn the_workload_is_the_same_whatever_the_seed_repetitions_and_modes() {
+        let plan = built_in("ecommerce", &Overrides::default());
+        let other = built_in(
+            "ecommerce",
+            &Overrides {
+                seed: Some(99),
+                repeats: Some(2),
+                modes: Some(vec!["local".parse().unwrap()]),
+                ..Overrides::default()
+            },
+        );
+        assert_eq!(plan.workload_hash(), other.workload_hash());
+        assert_eq!(plan.workload_hash().len(), 64);
+        let scaled = built_in(
+            "ecommerce",
+            &Overrides {
+                scale: Some(2.0),
+                ..Overrides::default()
+            },
+        );
+        assert_ne!(plan.workload_hash(), scaled.workload_hash());
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_plan() {
+        let seeded = |seed| {
+            let overrides = Overrides {
+                seed: Some(seed),
+                ..Overrides::default()
+            };
+            built_in("sync-vs-async", &overrides)
+        };
+        assert_eq!(seeded(5), seeded(5));
+        assert_ne!(seeded(5).cells, seeded(6).cells);
+    }
+}

@@ -1,0 +1,372 @@
+//! Watches replicas: visibility of every commit, lag, and the host. Knows nodes, a timeline and a feed of commits; never what load is
+//! offered, nor how.
+//!
+//! All probes share one thread, so that their cost can be told from the load's.
+
+mod host;
+mod lag;
+mod tracker;
+mod visibility;
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::{LocalSet, spawn_local};
+
+pub use host::HostShares;
+pub use visibility::{Delay, VisibilitySecond};
+
+use crate::clock::{self, Stamp, Timer};
+use crate::pg::{self, ConnectError, Endpoint};
+use crate::plan::ProbePlan;
+use crate::sample::{Commit, LagRow, Timeline};
+use crate::topology::Node;
+use crate::units::Lsn;
+use lag::Sampler;
+use visibility::{Poller, Watch};
+
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// How often finished seconds of visibility are handed over.
+const FLUSH: Duration = Duration::from_millis(200);
+/// How often the hub looks whether every commit has been seen, once it was told to finish.
+const DRAIN_LOOK: Duration = Duration::from_millis(5);
+
+/// A server to watch.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub node: Node,
+    pub endpoint: Endpoint,
+}
+
+/// A table whose rows carry commits, at the same index as in the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackedTable {
+    /// Quoted, with its schema.
+    pub name: String,
+    /// Quoted.
+    pub key: String,
+}
+
+/// What to watch in one cell.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    pub cell_id: u32,
+    pub plan: ProbePlan,
+    pub primary: Target,
+    pub replicas: Vec<Target>,
+    pub tables: Vec<TrackedTable>,
+}
+
+/// What a probe has to say.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reading {
+    Lag(LagSample),
+    Visibility(VisibilitySecond),
+    Host(HostSecond),
+    /// A probe lost its server; it goes on trying.
+    Trouble {
+        node: String,
+        at: Stamp,
+        detail: String,
+    },
+}
+
+/// One sample of all positions. A field is `None` when its server did not answer in time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LagSample {
+    pub at: Stamp,
+    pub rows: Vec<LagRow>,
+    /// The primary's position in the write-ahead log.
+    pub position: Option<Lsn>,
+    pub syncrep_waiters: Option<i64>,
+    pub primary_started_us: Option<i64>,
+    /// Checkpoints of the primary since its statistics were reset.
+    pub checkpoints: Option<i64>,
+}
+
+/// The host in one second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HostSecond {
+    /// Seconds from the start of the measurement.
+    pub index: i64,
+    pub shares: Option<HostShares>,
+    /// CPU time of the probe thread.
+    pub probe_cpu: Duration,
+}
+
+/// Probes that could not be set up. A server lost later is a [`Reading::Trouble`].
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    #[error("a probe cannot connect: {0}")]
+    Connect(#[from] ConnectError),
+    #[error("a probe's query on `{node}` failed: {failure}")]
+    Query { node: String, failure: pg::Failure },
+    #[error("cannot run the probes' thread: {0}")]
+    Thread(#[from] io::Error),
+    #[error("the probes' thread ended early: {0}")]
+    Ended(String),
+}
+
+impl ProbeError {
+    fn query(target: &Target, error: &tokio_postgres::Error) -> Self {
+        Self::Query {
+            node: target.node.name.clone(),
+            failure: pg::describe(error),
+        }
+    }
+}
+
+/// The probes of one cell, on a thread of their own.
+#[derive(Debug)]
+pub struct Probes {
+    thread: JoinHandle<Result<(), ProbeError>>,
+    readings: mpsc::UnboundedReceiver<Reading>,
+    start: Option<oneshot::Sender<Timeline>>,
+    finish: Option<oneshot::Sender<Stamp>>,
+}
+
+impl Probes {
+    /// Connects everywhere. The feed takes every acknowledged commit; dropping all its clones tells that there are no more.
+    pub async fn open(
+        assignment: Assignment,
+    ) -> Result<(Self, mpsc::UnboundedSender<Commit>), ProbeError> {
+        let (feed, commits) = mpsc::unbounded_channel();
+        let (sender, readings) = mpsc::unbounded_channel();
+        let (finish, finishing) = oneshot::channel();
+        let (start, starting) = oneshot::channel();
+        let (ready, is_ready) = oneshot::channel();
+        let signals = Signals {
+            ready,
+            starting,
+            finishing,
+        };
+        let thread = std::thread::Builder::new()
+            .name("probes".into())
+            .spawn(move || watch(&assignment, commits, &sender, signals))?;
+        let probes = Self {
+            thread,
+            readings,
+            start: Some(start),
+            finish: Some(finish),
+        };
+        // Dropped without an answer: the thread failed, and its end says why.
+        if is_ready.await.is_err() {
+            return Err(match probes.join() {
+                Err(error) => error,
+                Ok(()) => ProbeError::Ended("before it was ready".into()),
+            });
+        }
+        Ok((probes, feed))
+    }
+
+    /// Lets the probes begin.
+    pub fn start(&mut self, timeline: Timeline) {
+        if let Some(start) = self.start.take() {
+            // A thread that has ended is noticed when it is joined.
+            let _ = start.send(timeline);
+        }
+    }
+
+    /// The next reading; `None` when the probes have ended.
+    pub async fn next(&mut self) -> Option<Reading> {
+        self.readings.recv().await
+    }
+
+    /// Ends the probes: as soon as every commit has been seen everywhere, and at `deadline` in any case.
+    /// The feed must have been dropped.
+    pub fn finish(&mut self, deadline: Stamp) {
+        if let Some(finish) = self.finish.take() {
+            // A thread that has ended is noticed when it is joined.
+            let _ = finish.send(deadline);
+        }
+    }
+
+    /// Joins the thread. Call it when [`Probes::next`] has returned `None`.
+    pub fn join(self) -> Result<(), ProbeError> {
+        drop((self.start, self.finish, self.readings));
+        self.thread
+            .join()
+            .map_err(|_| ProbeError::Ended("it panicked; please report this".into()))?
+    }
+}
+
+/// What the conductor and the probes' thread tell each other.
+struct Signals {
+    ready: oneshot::Sender<()>,
+    starting: oneshot::Receiver<Timeline>,
+    finishing: oneshot::Receiver<Stamp>,
+}
+
+fn watch(
+    assignment: &Assignment,
+    commits: mpsc::UnboundedReceiver<Commit>,
+    readings: &mpsc::UnboundedSender<Reading>,
+    signals: Signals,
+) -> Result<(), ProbeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    LocalSet::new().block_on(&runtime, async {
+        let (sampler, pollers) = open_all(assignment).await?;
+        if signals.ready.send(()).is_err() {
+            return Ok(());
+        }
+        // Whoever opened the probes may have given up before the start.
+        let Ok(timeline) = signals.starting.await else {
+            return Ok(());
+        };
+        let mut hub = Hub {
+            timeline,
+            watches: Vec::new(),
+            tasks: Vec::new(),
+            readings: readings.clone(),
+        };
+        hub.begin(sampler, pollers);
+        hub.conduct(commits, signals.finishing).await?;
+        hub.end().await
+    })
+}
+
+async fn open_all(assignment: &Assignment) -> Result<(Sampler, Vec<Poller>), ProbeError> {
+    let sampler = Sampler::open(
+        assignment.cell_id,
+        &assignment.primary,
+        &assignment.replicas,
+        assignment.plan.lag_interval,
+    )
+    .await?;
+    let tables: Rc<[_]> = assignment.tables.clone().into();
+    let mut pollers = Vec::new();
+    if assignment.plan.visibility {
+        for target in &assignment.replicas {
+            let tick = assignment.plan.tick;
+            pollers.push(Poller::open(target.clone(), tables.clone(), tick).await?);
+        }
+    }
+    Ok((sampler, pollers))
+}
+
+/// What a poller and the hub share.
+type SharedWatch = (Rc<RefCell<Watch>>, Rc<Notify>);
+
+/// Brings commits to the pollers and hands finished seconds over.
+struct Hub {
+    timeline: Timeline,
+    watches: Vec<SharedWatch>,
+    tasks: Vec<tokio::task::JoinHandle<io::Result<()>>>,
+    readings: mpsc::UnboundedSender<Reading>,
+}
+
+impl Hub {
+    fn begin(&mut self, sampler: Sampler, pollers: Vec<Poller>) {
+        let (timeline, readings) = (self.timeline, &self.readings);
+        self.tasks = vec![
+            spawn_local(sampler.run(timeline, readings.clone())),
+            spawn_local(watch_host(timeline, readings.clone())),
+        ];
+        for poller in pollers {
+            poller.set_timeline(timeline);
+            self.watches
+                .push((poller.watch.clone(), poller.armed.clone()));
+            self.tasks.push(spawn_local(poller.run(readings.clone())));
+        }
+    }
+
+    /// Runs until all commits have been seen after being told to finish, or until the deadline that came with that.
+    async fn conduct(
+        &self,
+        mut commits: mpsc::UnboundedReceiver<Commit>,
+        mut finishing: oneshot::Receiver<Stamp>,
+    ) -> io::Result<()> {
+        let mut timer = Timer::new()?;
+        let mut flush_due = self.timeline.start;
+        let (mut fed, mut deadline) = (true, None);
+        loop {
+            tokio::select! {
+                commit = commits.recv(), if fed => match commit {
+                    Some(commit) => self.bring(commit),
+                    None => fed = false,
+                },
+                // Asked to finish, or left alone: then at once.
+                told = &mut finishing, if deadline.is_none() => {
+                    deadline = Some(told.unwrap_or_default());
+                }
+                slept = timer.sleep_until(flush_due) => {
+                    slept?;
+                    let now = clock::now();
+                    flush_due = now + FLUSH;
+                    let second = now.signed_since(self.timeline.measure_from);
+                    self.hand_over(Some(second.div_euclid(1_000_000_000)));
+                }
+            }
+            let Some(deadline) = deadline else { continue };
+            let outstanding = |(watch, _): &SharedWatch| watch.borrow().outstanding();
+            let all_seen = !fed && self.watches.iter().all(|shared| outstanding(shared) == 0);
+            if all_seen || clock::now() >= deadline {
+                return Ok(());
+            }
+            // A commit that is seen wakes nobody here: look again soon.
+            flush_due = flush_due.min(clock::now() + DRAIN_LOOK);
+        }
+    }
+
+    fn bring(&self, commit: Commit) {
+        for (watch, armed) in &self.watches {
+            if watch.borrow_mut().commit(commit) {
+                armed.notify_one();
+            }
+        }
+    }
+
+    /// Hands over the seconds before `before` that are complete, or all there are.
+    fn hand_over(&self, before: Option<i64>) {
+        for (watch, _) in &self.watches {
+            for second in watch.borrow_mut().take_seconds(before) {
+                // Nobody listens any more only when the run is being abandoned.
+                let _ = self.readings.send(Reading::Visibility(second));
+            }
+        }
+    }
+
+    async fn end(self) -> Result<(), ProbeError> {
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.hand_over(None);
+        for task in self.tasks {
+            match task.await {
+                Ok(ended) => ended?,
+                Err(ended) if ended.is_cancelled() => {}
+                Err(panicked) => return Err(ProbeError::Ended(panicked.to_string())),
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn watch_host(
+    timeline: Timeline,
+    readings: mpsc::UnboundedSender<Reading>,
+) -> io::Result<()> {
+    let mut timer = Timer::new()?;
+    timer.sleep_until(timeline.start).await?;
+    let (mut times, mut cpu) = (host::read(), clock::thread_cpu());
+    for index in timeline.first_second().. {
+        timer.sleep_until(timeline.end_of_second(index)).await?;
+        let (times_now, cpu_now) = (host::read(), clock::thread_cpu());
+        let second = HostSecond {
+            index,
+            shares: times_now.zip(times).and_then(|(now, then)| now.since(then)),
+            probe_cpu: cpu_now.saturating_sub(cpu),
+        };
+        if readings.send(Reading::Host(second)).is_err() {
+            break;
+        }
+        (times, cpu) = (times_now, cpu_now);
+    }
+    Ok(())
+}

@@ -1,0 +1,389 @@
+//! Which commits a node has shown, and between which two instants each became visible. Pure: polls go in, sightings come out.
+//!
+//! A poll gives an interval, not a point: the commit was not visible at the start of the last poll that missed it, and was
+//! by the end of the first that saw it. Polls are kept for a while, because a commit is often visible before its
+//! acknowledgement has told which transaction to look for.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::clock::Stamp;
+use crate::pg::catalog::Sight;
+use crate::sample::Commit;
+
+/// How long polls and unclaimed rows are remembered: longer than a commit stays unacknowledged, save in a stall.
+const MEMORY: Duration = Duration::from_secs(5);
+/// The most polls, unclaimed rows or gaps that are remembered.
+const MOST: usize = 65_536;
+/// The most transactions asked about in one poll.
+const ASKED: usize = 256;
+
+/// A commit seen on a node. Both ends are instants; the delay from the acknowledgement may be negative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sighting {
+    pub(super) commit: Commit,
+    pub(super) lo: Stamp,
+    pub(super) hi: Stamp,
+}
+
+impl Sighting {
+    fn new(commit: Commit, missed_at: Option<Stamp>, hi: Stamp) -> Self {
+        // Nothing is visible before its COMMIT was sent.
+        let lo = missed_at.map_or(commit.sent, |missed| missed.max(commit.sent));
+        Self {
+            commit,
+            lo: lo.min(hi),
+            hi,
+        }
+    }
+}
+
+/// The commits of one physical standby, by transaction id.
+#[derive(Debug, Default)]
+pub(super) struct ByTransaction {
+    polls: VecDeque<Poll>,
+    /// How many polls there have been before the first kept one.
+    forgotten: u64,
+    outstanding: BTreeMap<u64, Awaited>,
+    /// The highest id of the last question, if more were outstanding than could be asked about.
+    asked_to: u64,
+    /// A question has been taken and its poll has not come back.
+    asking: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Awaited {
+    commit: Commit,
+    /// Number of the first poll that asked about it.
+    known_from: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Poll {
+    start: Stamp,
+    end: Stamp,
+    xmin: u64,
+    xmax: u64,
+    /// Commits known then were asked about up to this id.
+    asked_to: u64,
+}
+
+impl ByTransaction {
+    /// The transactions to ask about in the next poll, and from here on known to it.
+    pub(super) fn question(&mut self) -> Vec<u64> {
+        self.asking = true;
+        let asked: Vec<_> = self.outstanding.keys().copied().take(ASKED).collect();
+        self.asked_to = if self.outstanding.len() > ASKED {
+            asked.last().copied().unwrap_or(0)
+        } else {
+            u64::MAX
+        };
+        asked
+    }
+
+    /// Takes an acknowledged commit; returns it when an earlier poll has seen it already.
+    pub(super) fn commit(&mut self, commit: Commit) -> Option<Sighting> {
+        // Visibility never goes back, so the polls divide into those before and those after.
+        let first = self.polls.partition_point(|poll| poll.xmin <= commit.xid);
+        let awaited = Awaited {
+            commit,
+            known_from: self.next_number() + u64::from(self.asking),
+        };
+        if let Some(poll) = self.polls.get(first) {
+            return Some(Sighting::new(
+                commit,
+                self.missed_at(&awaited, first),
+                poll.end,
+            ));
+        }
+        self.outstanding.insert(commit.xid, awaited);
+        None
+    }
+
+    /// Takes what a poll saw and settles every commit that it shows.
+    pub(super) fn poll(
+        &mut self,
+        start: Stamp,
+        end: Stamp,
+        sight: &Sight,
+        out: &mut Vec<Sighting>,
+    ) {
+        self.asking = false;
+        self.polls.push_back(Poll {
+            start,
+            end,
+            xmin: sight.xmin,
+            xmax: sight.xmax,
+            asked_to: self.asked_to,
+        });
+        let last = self.polls.len() - 1;
+        let above = self.outstanding.split_off(&sight.xmin);
+        let mut seen: Vec<_> = std::mem::replace(&mut self.outstanding, above)
+            .into_values()
+            .collect();
+        seen.extend(
+            sight
+                .committed
+                .iter()
+                .filter_map(|xid| self.outstanding.remove(xid)),
+        );
+        out.extend(
+            seen.iter()
+                .map(|awaited| Sighting::new(awaited.commit, self.missed_at(awaited, last), end)),
+        );
+        while self.polls.len() > MOST
+            || self
+                .polls
+                .front()
+                .is_some_and(|poll| end.since(poll.end) > MEMORY)
+        {
+            self.polls.pop_front();
+            self.forgotten += 1;
+        }
+    }
+
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// About the longest awaited commit: ids are handed out nearly in order.
+    pub(super) fn oldest(&self) -> Option<Commit> {
+        self.outstanding
+            .values()
+            .next()
+            .map(|awaited| awaited.commit)
+    }
+
+    fn next_number(&self) -> u64 {
+        self.forgotten + self.polls.len() as u64
+    }
+
+    /// Start of the last poll before `index` that is known to have missed the commit.
+    fn missed_at(&self, awaited: &Awaited, index: usize) -> Option<Stamp> {
+        let xid = awaited.commit.xid;
+        self.polls
+            .iter()
+            .enumerate()
+            .take(index)
+            .rev()
+            .take_while(|(_, poll)| poll.end >= awaited.commit.sent)
+            .find(|(number, poll)| {
+                let knew = awaited.known_from <= self.forgotten + *number as u64;
+                xid >= poll.xmax || (knew && xid <= poll.asked_to)
+            })
+            .map(|(_, poll)| poll.start)
+    }
+}
+
+/// The commits of one subscriber, by the rows that they inserted. Numbers of rows are handed out before the commit, so they do
+/// not become visible in order: every gap below the highest row seen is looked for until it is too old.
+#[derive(Debug)]
+pub(super) struct ByRow {
+    tables: Vec<RowsOfTable>,
+    outstanding: BTreeMap<(u8, i64), Commit>,
+    /// Rows seen whose commit has not been acknowledged yet.
+    unclaimed: HashMap<(u8, i64), (Option<Stamp>, Stamp)>,
+    last_start: Option<Stamp>,
+    last_tidied: Stamp,
+}
+
+/// What is to be looked for in one table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct RowsOfTable {
+    /// The highest row seen.
+    pub(super) high: i64,
+    /// Rows below it that have not been seen, with the time at which that was noticed.
+    pub(super) gaps: BTreeMap<i64, Stamp>,
+}
+
+impl ByRow {
+    /// `highest`: the highest row of each table before the first commit.
+    pub(super) fn new(highest: impl IntoIterator<Item = i64>) -> Self {
+        Self {
+            tables: highest
+                .into_iter()
+                .map(|high| RowsOfTable {
+                    high,
+                    gaps: BTreeMap::new(),
+                })
+                .collect(),
+            outstanding: BTreeMap::new(),
+            unclaimed: HashMap::new(),
+            last_start: None,
+            last_tidied: Stamp::default(),
+        }
+    }
+
+    pub(super) fn tables(&self) -> &[RowsOfTable] {
+        &self.tables
+    }
+
+    pub(super) fn commit(&mut self, commit: Commit) -> Option<Sighting> {
+        let row = commit.row?;
+        if let Some((missed_at, hi)) = self.unclaimed.remove(&row) {
+            return Some(Sighting::new(commit, missed_at, hi));
+        }
+        self.outstanding.insert(row, commit);
+        None
+    }
+
+    /// Takes the new rows that a poll found, as `(table, row)`.
+    pub(super) fn poll(
+        &mut self,
+        start: Stamp,
+        end: Stamp,
+        rows: &[(u8, i64)],
+        out: &mut Vec<Sighting>,
+    ) {
+        let missed_at = self.last_start.replace(start);
+        for &(table, row) in rows {
+            let Some(seen) = self.tables.get_mut(usize::from(table)) else {
+                continue;
+            };
+            if row > seen.high {
+                for gap in seen.high + 1..row {
+                    if seen.gaps.len() < MOST {
+                        seen.gaps.insert(gap, end);
+                    }
+                }
+                seen.high = row;
+            } else if seen.gaps.remove(&row).is_none() {
+                continue;
+            }
+            match self.outstanding.remove(&(table, row)) {
+                Some(commit) => out.push(Sighting::new(commit, missed_at, end)),
+                None => {
+                    self.unclaimed.insert((table, row), (missed_at, end));
+                }
+            }
+        }
+        if end.since(self.last_tidied) > MEMORY / 10 {
+            self.tidy(end);
+        }
+    }
+
+    /// Forgets gaps that failed transactions left, and rows that nobody claimed; never what is outstanding.
+    fn tidy(&mut self, now: Stamp) {
+        self.last_tidied = now;
+        for (index, table) in (0_u8..).zip(&mut self.tables) {
+            table.gaps.retain(|row, noticed| {
+                now.since(*noticed) <= MEMORY || self.outstanding.contains_key(&(index, *row))
+            });
+        }
+        self.unclaimed
+            .retain(|_, (_, seen)| now.since(*seen) <= MEMORY);
+    }
+
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// About the longest awaited commit.
+    pub(super) fn oldest(&self) -> Option<Commit> {
+        self.outstanding.values().next().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: u64) -> Stamp {
+        Stamp::from_nanos(micros * 1_000)
+    }
+
+    fn commit(xid: u64, sent: u64, acked: u64) -> Commit {
+        Commit {
+            xid,
+            row: Some((0, i64::try_from(xid).unwrap())),
+            sent: at(sent),
+            acked: at(acked),
+            measured: true,
+        }
+    }
+
+    fn sight(xmin: u64, xmax: u64, committed: &[u64]) -> Sight {
+        Sight {
+            xmin,
+            xmax,
+            committed: committed.to_vec(),
+        }
+    }
+
+    fn poll(tracker: &mut ByTransaction, start: u64, sight: &Sight) -> Vec<Sighting> {
+        let mut out = Vec::new();
+        tracker.question();
+        tracker.poll(at(start), at(start + 10), sight, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_commit_lies_between_the_poll_that_missed_it_and_the_one_that_saw_it() {
+        let mut tracker = ByTransaction::default();
+        poll(&mut tracker, 100, &sight(5, 5, &[]));
+        assert_eq!(tracker.commit(commit(5, 50, 120)), None);
+        assert!(poll(&mut tracker, 130, &sight(5, 5, &[])).is_empty());
+        let seen = poll(&mut tracker, 160, &sight(6, 6, &[]));
+        assert_eq!((seen[0].lo, seen[0].hi), (at(130), at(170)));
+        assert_eq!(tracker.outstanding(), 0);
+    }
+
+    #[test]
+    fn a_commit_seen_before_its_acknowledgement_has_a_negative_delay() {
+        let mut tracker = ByTransaction::default();
+        poll(&mut tracker, 100, &sight(5, 5, &[]));
+        poll(&mut tracker, 200, &sight(6, 6, &[]));
+        poll(&mut tracker, 300, &sight(9, 9, &[]));
+        let seen = tracker.commit(commit(5, 90, 400)).unwrap();
+        assert_eq!((seen.lo, seen.hi), (at(100), at(210)));
+    }
+
+    #[test]
+    fn one_that_is_neither_surely_seen_nor_surely_missed_is_asked_about() {
+        let mut tracker = ByTransaction::default();
+        // Transaction 7 has completed, 5 has not, and xmax alone would call 5 visible.
+        poll(&mut tracker, 100, &sight(5, 8, &[]));
+        assert_eq!(tracker.commit(commit(5, 90, 105)), None);
+        assert_eq!(tracker.question(), [5]);
+        assert!(poll(&mut tracker, 120, &sight(5, 8, &[])).is_empty());
+        let seen = poll(&mut tracker, 140, &sight(4, 8, &[5]));
+        // The first poll did not know of it, the second asked and was told no.
+        assert_eq!((seen[0].lo, seen[0].hi), (at(120), at(150)));
+    }
+
+    #[test]
+    fn nothing_is_visible_before_it_was_sent() {
+        let mut tracker = ByTransaction::default();
+        tracker.commit(commit(5, 1_000, 1_100));
+        let seen = poll(&mut tracker, 1_200, &sight(9, 9, &[]));
+        assert_eq!(seen[0].lo, at(1_000));
+    }
+
+    #[test]
+    fn rows_out_of_order_are_found_when_they_come() {
+        let mut tracker = ByRow::new([10]);
+        let mut out = Vec::new();
+        tracker.poll(at(100), at(110), &[], &mut out);
+        tracker.commit(commit(11, 50, 60));
+        tracker.poll(at(200), at(210), &[(0, 12)], &mut out);
+        assert!(out.is_empty());
+        assert_eq!(tracker.tables()[0].gaps.keys().collect::<Vec<_>>(), [&11]);
+        tracker.poll(at(300), at(310), &[(0, 11)], &mut out);
+        assert_eq!((out[0].lo, out[0].hi), (at(200), at(310)));
+        // 12 was visible before anybody knew of it.
+        let early = tracker.commit(commit(12, 150, 400)).unwrap();
+        assert_eq!((early.lo, early.hi), (at(150), at(210)));
+        assert_eq!(tracker.outstanding(), 0);
+    }
+
+    #[test]
+    fn gaps_of_failed_transactions_are_forgotten_but_never_awaited_commits() {
+        let mut tracker = ByRow::new([0]);
+        let mut out = Vec::new();
+        tracker.poll(at(0), at(10), &[(0, 4)], &mut out);
+        tracker.commit(commit(2, 1, 2));
+        let late = 20_000_000;
+        tracker.poll(at(late), at(late + 10), &[], &mut out);
+        assert_eq!(tracker.tables()[0].gaps.keys().collect::<Vec<_>>(), [&2]);
+    }
+}

@@ -1,0 +1,440 @@
+//! Polls one node for the commits it shows, and sorts what it saw by the second of the acknowledgement.
+//!
+//! Armed polling: while a commit is outstanding on the node, looks follow each other at an eighth of its age, so that a short
+//! delay is resolved finely and a long one costs little; with nothing outstanding there is one look a tick.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio_postgres::Statement;
+use tokio_postgres::types::ToSql;
+
+use super::tracker::{ByRow, ByTransaction, Sighting};
+use super::{CONNECT_DEADLINE, ProbeError, Reading, Target, TrackedTable};
+use crate::clock::{self, Stamp, Timer};
+use crate::pg::{self, Session, Xid8, catalog};
+use crate::sample::{Commit, Timeline};
+
+/// Looks a second, on average, that a node is worth: above it the probe would slow what it watches.
+const LOOKS_PER_SECOND: f64 = 2_000.0;
+/// Looks that may be spent at once.
+const BURST: f64 = 64.0;
+/// Pause before a lost connection is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+/// The most gaps looked for in one poll.
+const GAPS: usize = 1_000;
+
+/// How one commit became visible on a node, in nanoseconds from its acknowledgement; negative: before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delay {
+    /// Not visible yet.
+    pub lo: i64,
+    /// Visible by then.
+    pub hi: i64,
+    /// The end of the interval counted from the send.
+    pub hi_from_send: u64,
+}
+
+/// The measured commits acknowledged in one second, as one node showed them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VisibilitySecond {
+    pub node: String,
+    /// Seconds from the start of the measurement.
+    pub index: i64,
+    pub commits: u64,
+    /// One a commit that was seen; `commits - delays.len()` are censored.
+    pub delays: Vec<Delay>,
+}
+
+#[derive(Debug, Default)]
+struct Bucket {
+    commits: u64,
+    delays: Vec<Delay>,
+}
+
+#[derive(Debug)]
+enum Tracker {
+    Physical(ByTransaction),
+    Logical(ByRow),
+}
+
+/// What is known of one node: shared by the hub, which brings commits, and the poller.
+#[derive(Debug)]
+pub(super) struct Watch {
+    node: String,
+    tracker: Tracker,
+    timeline: Timeline,
+    buckets: BTreeMap<i64, Bucket>,
+}
+
+impl Watch {
+    /// Takes an acknowledged commit; true when it is not visible on the node yet.
+    pub(super) fn commit(&mut self, commit: Commit) -> bool {
+        if commit.measured {
+            let second = self.second_of(&commit);
+            self.buckets.entry(second).or_default().commits += 1;
+        }
+        let seen = match &mut self.tracker {
+            Tracker::Physical(tracker) => tracker.commit(commit),
+            Tracker::Logical(tracker) => tracker.commit(commit),
+        };
+        let outstanding = seen.is_none();
+        self.settle(seen);
+        outstanding
+    }
+
+    pub(super) fn outstanding(&self) -> usize {
+        match &self.tracker {
+            Tracker::Physical(tracker) => tracker.outstanding(),
+            Tracker::Logical(tracker) => tracker.outstanding(),
+        }
+    }
+
+    fn oldest(&self) -> Option<Commit> {
+        match &self.tracker {
+            Tracker::Physical(tracker) => tracker.oldest(),
+            Tracker::Logical(tracker) => tracker.oldest(),
+        }
+    }
+
+    fn second_of(&self, commit: &Commit) -> i64 {
+        commit
+            .acked
+            .signed_since(self.timeline.measure_from)
+            .div_euclid(1_000_000_000)
+    }
+
+    fn settle(&mut self, sightings: impl IntoIterator<Item = Sighting>) {
+        for Sighting { commit, lo, hi } in sightings {
+            if !commit.measured {
+                continue;
+            }
+            let second = self.second_of(&commit);
+            let from_send = hi.since(commit.sent).as_nanos();
+            self.buckets.entry(second).or_default().delays.push(Delay {
+                lo: lo.signed_since(commit.acked),
+                hi: hi.signed_since(commit.acked),
+                hi_from_send: u64::try_from(from_send).unwrap_or(u64::MAX),
+            });
+        }
+    }
+
+    /// Takes out every second before `before` of which all commits have been seen, or all seconds if it is `None`.
+    pub(super) fn take_seconds(&mut self, before: Option<i64>) -> Vec<VisibilitySecond> {
+        let ready: Vec<_> = self
+            .buckets
+            .iter()
+            .filter(|(index, bucket)| {
+                before.is_none_or(|before| {
+                    **index < before && bucket.delays.len() as u64 == bucket.commits
+                })
+            })
+            .map(|(index, _)| *index)
+            .collect();
+        ready
+            .into_iter()
+            .filter_map(|index| {
+                let bucket = self.buckets.remove(&index)?;
+                Some(VisibilitySecond {
+                    node: self.node.clone(),
+                    index,
+                    commits: bucket.commits,
+                    delays: bucket.delays,
+                })
+            })
+            .collect()
+    }
+}
+
+/// When to look next.
+#[derive(Debug)]
+struct Cadence {
+    tick: Duration,
+    credit: f64,
+    refilled: Stamp,
+}
+
+impl Cadence {
+    fn new(tick: Duration, now: Stamp) -> Self {
+        Self {
+            tick,
+            credit: BURST,
+            refilled: now,
+        }
+    }
+
+    /// `oldest`: the acknowledgement that has been outstanding for longest.
+    fn next(&mut self, now: Stamp, oldest: Option<Stamp>) -> Stamp {
+        let earned = now.since(self.refilled).as_secs_f64() * LOOKS_PER_SECOND;
+        self.credit = (self.credit + earned).min(BURST);
+        self.refilled = now;
+        let Some(oldest) = oldest else {
+            return now + self.tick;
+        };
+        let gap = (now.since(oldest) / 8).min(self.tick);
+        let debt = Duration::from_secs_f64((1.0 - self.credit).max(0.0) / LOOKS_PER_SECOND);
+        now + gap.max(debt.min(self.tick))
+    }
+
+    fn spend(&mut self) {
+        self.credit -= 1.0;
+    }
+}
+
+/// A connection to the node with its query prepared.
+#[derive(Debug)]
+struct Eye {
+    session: Session,
+    statement: Statement,
+}
+
+/// One node and how it is looked at.
+#[derive(Debug)]
+pub(super) struct Poller {
+    target: Target,
+    tables: Rc<[TrackedTable]>,
+    tick: Duration,
+    eye: Option<Eye>,
+    pub(super) watch: Rc<RefCell<Watch>>,
+    pub(super) armed: Rc<Notify>,
+}
+
+impl Poller {
+    /// Connects and learns the highest rows, before the first commit of the cell.
+    pub(super) async fn open(
+        target: Target,
+        tables: Rc<[TrackedTable]>,
+        tick: Duration,
+    ) -> Result<Self, ProbeError> {
+        let physical = target.node.role.is_physical();
+        let eye = open_eye(&target, &tables).await?;
+        let tracker = if physical {
+            Tracker::Physical(ByTransaction::default())
+        } else {
+            Tracker::Logical(ByRow::new(
+                highest_rows(&eye.session, &tables, &target).await?,
+            ))
+        };
+        let watch = Watch {
+            node: target.node.name.clone(),
+            tracker,
+            timeline: Timeline::default(),
+            buckets: BTreeMap::new(),
+        };
+        Ok(Self {
+            target,
+            tables,
+            tick,
+            eye: Some(eye),
+            watch: Rc::new(RefCell::new(watch)),
+            armed: Rc::new(Notify::new()),
+        })
+    }
+
+    /// Tells the watch when the cell begins.
+    pub(super) fn set_timeline(&self, timeline: Timeline) {
+        self.watch.borrow_mut().timeline = timeline;
+    }
+
+    /// Looks until it is aborted. A lost connection is an event, and then tried again.
+    pub(super) async fn run(mut self, readings: mpsc::UnboundedSender<Reading>) -> io::Result<()> {
+        let mut timer = Timer::new()?;
+        let mut cadence = Cadence::new(self.tick, clock::now());
+        loop {
+            let oldest = self.watch.borrow().oldest();
+            let due = cadence.next(clock::now(), oldest.map(|commit| commit.acked));
+            if oldest.is_some() {
+                timer.sleep_until(due).await?;
+            } else {
+                tokio::select! {
+                    slept = timer.sleep_until(due) => slept?,
+                    () = self.armed.notified() => {}
+                }
+            }
+            cadence.spend();
+            if let Err(message) = self.look().await {
+                self.eye = None;
+                // Nobody listens any more only when the cell is over.
+                let _ = readings.send(Reading::Trouble {
+                    node: self.target.node.name.clone(),
+                    at: clock::now(),
+                    detail: format!("the visibility probe lost its connection: {message}"),
+                });
+                timer.sleep_until(clock::now() + RETRY).await?;
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), String> {
+        let eye = match self.eye.take() {
+            Some(eye) => eye,
+            None => open_eye(&self.target, &self.tables)
+                .await
+                .map_err(|error| error.to_string())?,
+        };
+        let eye = self.eye.insert(eye);
+        let mut sightings = Vec::new();
+        let question = Question::of(&mut self.watch.borrow_mut().tracker);
+        let start = clock::now();
+        match question {
+            Question::Transactions(asked) => {
+                let sight = catalog::sight(eye.session.client(), &eye.statement, &asked)
+                    .await
+                    .map_err(|error| pg::describe(&error).to_string())?;
+                let end = clock::now();
+                if let Tracker::Physical(tracker) = &mut self.watch.borrow_mut().tracker {
+                    tracker.poll(start, end, &sight, &mut sightings);
+                }
+            }
+            Question::Rows(parameters) => {
+                let parameters: Vec<_> = parameters
+                    .iter()
+                    .flat_map(|(high, gaps)| {
+                        [high as &(dyn ToSql + Sync), gaps as &(dyn ToSql + Sync)]
+                    })
+                    .collect();
+                let rows = eye
+                    .session
+                    .client()
+                    .query(&eye.statement, &parameters)
+                    .await
+                    .map_err(|error| pg::describe(&error).to_string())?;
+                let end = clock::now();
+                let rows: Vec<(u8, i64)> = rows
+                    .iter()
+                    .map(|row| {
+                        (
+                            u8::try_from(row.get::<_, i16>(0)).unwrap_or(u8::MAX),
+                            row.get(1),
+                        )
+                    })
+                    .collect();
+                if let Tracker::Logical(tracker) = &mut self.watch.borrow_mut().tracker {
+                    tracker.poll(start, end, &rows, &mut sightings);
+                }
+            }
+        }
+        self.watch.borrow_mut().settle(sightings);
+        Ok(())
+    }
+}
+
+/// The parameters of one look.
+enum Question {
+    Transactions(Vec<Xid8>),
+    /// By table: the highest row seen, and the gaps below it.
+    Rows(Vec<(i64, Vec<i64>)>),
+}
+
+impl Question {
+    fn of(tracker: &mut Tracker) -> Self {
+        match tracker {
+            Tracker::Physical(tracker) => {
+                Self::Transactions(tracker.question().into_iter().map(Xid8).collect())
+            }
+            Tracker::Logical(tracker) => Self::Rows(
+                tracker
+                    .tables()
+                    .iter()
+                    .map(|table| {
+                        let gaps = table.gaps.keys().copied().take(GAPS).collect();
+                        (table.high, gaps)
+                    })
+                    .collect(),
+            ),
+        }
+    }
+}
+
+async fn open_eye(target: &Target, tables: &[TrackedTable]) -> Result<Eye, ProbeError> {
+    // A plan made for unknown parameters would guess that a third of the table is new and read it all.
+    let options = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
+                   -c enable_bitmapscan=off -c jit=off";
+    let session = pg::connect(
+        &target.endpoint,
+        "replbench visibility",
+        Some(options),
+        CONNECT_DEADLINE,
+    )
+    .await?;
+    let prepared = if target.node.role.is_physical() {
+        catalog::prepare_sight(session.client()).await
+    } else {
+        session.client().prepare(&new_rows_sql(tables)).await
+    };
+    let statement = prepared.map_err(|error| ProbeError::query(target, &error))?;
+    Ok(Eye { session, statement })
+}
+
+/// For every table: the rows above the highest one seen, and those of the gaps below it.
+fn new_rows_sql(tables: &[TrackedTable]) -> String {
+    let arms: Vec<_> = tables
+        .iter()
+        .enumerate()
+        .map(|(index, table)| {
+            let TrackedTable { name, key } = table;
+            let (high, gaps) = (2 * index + 1, 2 * index + 2);
+            format!(
+                "SELECT {index}::int2, {key} FROM {name} WHERE {key} > ${high}::bigint \
+                 UNION ALL \
+                 SELECT {index}::int2, {key} FROM {name} WHERE {key} = ANY(${gaps}::bigint[])"
+            )
+        })
+        .collect();
+    arms.join(" UNION ALL ")
+}
+
+async fn highest_rows(
+    session: &Session,
+    tables: &[TrackedTable],
+    target: &Target,
+) -> Result<Vec<i64>, ProbeError> {
+    let mut highest = Vec::with_capacity(tables.len());
+    for TrackedTable { name, key } in tables {
+        let sql = format!("SELECT coalesce(max({key}), 0) FROM {name}");
+        let row = session.client().query_one(&sql, &[]).await;
+        highest.push(
+            row.map_err(|error| ProbeError::query(target, &error))?
+                .get(0),
+        );
+    }
+    Ok(highest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_follow_the_age_of_what_is_awaited() {
+        let tick = Duration::from_millis(1);
+        let start = Stamp::from_nanos(1_000_000_000);
+        let mut cadence = Cadence::new(tick, start);
+        assert_eq!(cadence.next(start, None), start + tick);
+        let young = start - Duration::from_micros(80);
+        assert_eq!(
+            cadence.next(start, Some(young)),
+            start + Duration::from_micros(10)
+        );
+        let old = start - Duration::from_millis(300);
+        assert_eq!(cadence.next(start, Some(old)), start + tick);
+    }
+
+    #[test]
+    fn looks_are_bounded_on_average() {
+        let mut cadence = Cadence::new(Duration::from_millis(1), Stamp::from_nanos(0));
+        let (mut now, mut looks) = (Stamp::from_nanos(0), 0_u32);
+        while now < Stamp::from_nanos(1_000_000_000) {
+            now = cadence.next(now, Some(now));
+            cadence.spend();
+            looks += 1;
+            // The look itself.
+            now = now + Duration::from_micros(20);
+        }
+        assert!((1_900..=2_200).contains(&looks), "{looks}");
+    }
+}

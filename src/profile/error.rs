@@ -1,0 +1,221 @@
+//! What is wrong with a profile, drawn for a person: file, line, column, a caret and a remedy.
+//! Knows text and places in it; judges nothing itself.
+
+use std::fmt::{self, Write as _};
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+
+use crate::units::format_bytes;
+
+/// A profile that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileError {
+    #[error("unknown profile `{}`; {}", visible(.name), nearest_profiles(.nearest))]
+    Unknown {
+        name: String,
+        /// Names of built-in profiles, best first.
+        nearest: Vec<&'static str>,
+    },
+    #[error("profile `{}` cannot be read: {source}", visible(&.path.to_string_lossy()))]
+    Read { path: PathBuf, source: io::Error },
+    #[error(
+        "profile `{}` is larger than {}; a profile is a page of text",
+        visible(&.path.to_string_lossy()),
+        format_bytes(*.limit as f64)
+    )]
+    TooLarge { path: PathBuf, limit: u64 },
+    #[error(
+        "{}:{line}:{column}: the profile is not UTF-8 from here; save it as UTF-8",
+        visible(&.path.to_string_lossy())
+    )]
+    NotUtf8 {
+        path: PathBuf,
+        line: usize,
+        /// In characters.
+        column: usize,
+    },
+    #[error("{0}")]
+    Wrong(Box<Mistakes>),
+}
+
+impl ProfileError {
+    /// As [`Display`](fmt::Display), with colours as ANSI escapes where they help.
+    pub fn styled(&self) -> String {
+        match self {
+            Self::Wrong(mistakes) => mistakes.render(&Renderer::styled()),
+            other => format!("error: {other}"),
+        }
+    }
+}
+
+fn nearest_profiles(nearest: &[&str]) -> String {
+    let names: Vec<_> = nearest.iter().map(|name| format!("`{name}`")).collect();
+    format!(
+        "the nearest are {}; `replbench list` shows all, and a file is named by a path with `/` or `.toml`",
+        names.join(", ")
+    )
+}
+
+/// Every mistake found in one text.
+#[derive(Debug)]
+pub struct Mistakes {
+    origin: String,
+    text: String,
+    found: Vec<Mistake>,
+}
+
+/// One mistake and where it stands.
+#[derive(Debug)]
+pub(super) struct Mistake {
+    /// Bytes of the text.
+    pub(super) span: Range<usize>,
+    pub(super) title: String,
+    /// A remedy, in words of replbench's own: it may have several lines.
+    pub(super) help: Option<String>,
+}
+
+impl Mistakes {
+    /// More than a screenful helps nobody.
+    const MOST_SHOWN: usize = 10;
+
+    pub(super) fn new(origin: &str, text: &str, mut found: Vec<Mistake>) -> Self {
+        found.sort_by_key(|mistake| mistake.span.start);
+        Self {
+            origin: visible(origin),
+            text: neutralised(text),
+            found,
+        }
+    }
+
+    fn render(&self, renderer: &Renderer) -> String {
+        let groups: Vec<_> = self
+            .found
+            .iter()
+            .take(Self::MOST_SHOWN)
+            .map(|mistake| {
+                let snippet = Snippet::source(self.text.as_str())
+                    .path(self.origin.as_str())
+                    .annotation(AnnotationKind::Primary.span(self.one_line(&mistake.span)));
+                Level::ERROR
+                    .primary_title(visible(&mistake.title))
+                    .element(snippet)
+                    .elements(mistake.help.iter().map(|help| Level::HELP.message(help)))
+            })
+            .collect();
+        let mut out: String = groups
+            .iter()
+            .map(|group| renderer.render(std::slice::from_ref(group)))
+            .collect::<Vec<_>>()
+            .join("\n\n");
+        let hidden = self.found.len().saturating_sub(Self::MOST_SHOWN);
+        if hidden > 0 {
+            let _ = write!(out, "\n\nand {hidden} more mistakes");
+        }
+        out
+    }
+
+    /// The part of a span on its first line: a table's span covers lines that are fine.
+    fn one_line(&self, span: &Range<usize>) -> Range<usize> {
+        // The parser counts bytes and may point into a character.
+        let start = self.text.floor_char_boundary(span.start);
+        let end = self.text.floor_char_boundary(span.end.max(start));
+        let length = self.text[start..end]
+            .find(['\r', '\n'])
+            .unwrap_or(end - start);
+        start..start + length
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(&Renderer::plain()))
+    }
+}
+
+/// The candidate most like `text`, if one is like enough to be what was meant.
+pub(super) fn nearest<'a>(
+    text: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(text, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// Text from outside with nothing in it that steers a terminal or reorders a line: control characters,
+/// bidirectional and invisible ones are written as escapes.
+pub fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() || is_invisible(character) {
+            out.extend(character.escape_unicode());
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+/// As [`visible`], but byte for byte as long, so that places in the text stay where they were.
+/// The renderer itself draws the C0 characters and keeps line ends.
+fn neutralised(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        let steers = (character.is_control() && !character.is_ascii()) || is_invisible(character);
+        out.push_str(match (steers, character.len_utf8()) {
+            (true, 2) => "\u{bf}",
+            (true, 3) => "\u{fffd}",
+            (true, 4) => "\u{fffd}?",
+            _ => {
+                out.push(character);
+                continue;
+            }
+        });
+    }
+    out
+}
+
+/// Characters that reorder or hide their neighbours.
+fn is_invisible(character: char) -> bool {
+    matches!(character,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_steers_a_terminal_is_escaped() {
+        assert_eq!(
+            visible("a\u{1b}[31mb\u{202e}c\u{9b}d\n"),
+            "a\\u{1b}[31mb\\u{202e}c\\u{9b}d\\u{a}"
+        );
+        assert_eq!(visible("Größe 表"), "Größe 表");
+    }
+
+    #[test]
+    fn neutralised_text_keeps_every_place() {
+        let text = "a\u{9b}b\u{202e}c\u{e0041}d";
+        let safe = neutralised(text);
+        assert_eq!(safe.len(), text.len());
+        assert_eq!(safe.find('d'), text.find('d'));
+        assert!(!safe.chars().any(is_invisible));
+    }
+
+    #[test]
+    fn the_nearest_is_offered_only_when_it_is_near() {
+        assert_eq!(
+            nearest("raet", ["rate", "threads", "arrivals"]),
+            Some("rate")
+        );
+        assert_eq!(nearest("zzz", ["rate", "threads"]), None);
+    }
+}

@@ -1,0 +1,221 @@
+//! Turns values as written into domain types, one at a time, and remembers every value that is refused.
+//! Knows what a duration, a count or a word of a list looks like; not what a profile means.
+
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::error::{Mistake, nearest};
+use super::wire::{Field, Value};
+use super::workload::{KeyChoice, Pace};
+use crate::units::{Rate, exact_duration, parse_duration, thousands};
+
+/// Why a value is refused.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// Completes "must be ...".
+    expected: String,
+    help: Option<String>,
+}
+
+impl Refusal {
+    pub(super) fn new(expected: impl Into<String>) -> Self {
+        Self {
+            expected: expected.into(),
+            help: None,
+        }
+    }
+
+    /// A refusal of a value that should be a number; a number in quotes is the commonest mistake.
+    fn of_number(expected: impl Into<String>, value: &Value) -> Self {
+        let quoted = matches!(value, Value::Text(text) if text.parse::<f64>().is_ok());
+        Self {
+            expected: expected.into(),
+            help: quoted.then(|| "leave out the quotes".into()),
+        }
+    }
+}
+
+/// Collects mistakes, so that one look at a profile finds all of them.
+#[derive(Debug, Default)]
+pub(super) struct Judge {
+    found: Vec<Mistake>,
+}
+
+impl Judge {
+    pub(super) fn into_mistakes(self) -> Vec<Mistake> {
+        self.found
+    }
+
+    /// The value of a key, or `None` when it is absent or refused.
+    pub(super) fn read<T>(
+        &mut self,
+        key: &str,
+        field: &Field,
+        parse: impl FnOnce(&Value) -> Result<T, Refusal>,
+    ) -> Option<T> {
+        self.value(&format!("`{key}`"), field.as_ref()?, parse)
+    }
+
+    /// As [`Judge::read`], for a value that is there.
+    pub(super) fn value<T>(
+        &mut self,
+        subject: &str,
+        value: &Spanned<Value>,
+        parse: impl FnOnce(&Value) -> Result<T, Refusal>,
+    ) -> Option<T> {
+        match parse(value.get_ref()) {
+            Ok(parsed) => Some(parsed),
+            Err(refusal) => {
+                self.found.push(Mistake {
+                    span: value.span(),
+                    title: format!("{subject} must be {}", refusal.expected),
+                    help: refusal.help,
+                });
+                None
+            }
+        }
+    }
+
+    /// A mistake that is not about one value alone.
+    pub(super) fn refuse(&mut self, span: Range<usize>, title: String, help: &str) {
+        self.found.push(Mistake {
+            span,
+            title,
+            help: Some(help.into()),
+        });
+    }
+}
+
+pub(super) fn text(value: &Value) -> Result<String, Refusal> {
+    match value {
+        Value::Text(text) => Ok(text.clone()),
+        _ => Err(Refusal::new("a string in quotes")),
+    }
+}
+
+/// An integer within bounds; the bounds are those of `T` or narrower.
+pub(super) fn integer<T: TryFrom<u64>>(
+    bounds: RangeInclusive<u64>,
+) -> impl Fn(&Value) -> Result<T, Refusal> {
+    move |value| {
+        let within = match value {
+            Value::Integer(value) => u64::try_from(*value)
+                .ok()
+                .filter(|value| bounds.contains(value)),
+            _ => None,
+        };
+        within
+            .and_then(|value| T::try_from(value).ok())
+            .ok_or_else(|| {
+                let (least, most) = (thousands(*bounds.start()), thousands(*bounds.end()));
+                Refusal::of_number(format!("an integer from {least} to {most}"), value)
+            })
+    }
+}
+
+/// A duration within bounds.
+pub(super) fn duration(
+    bounds: RangeInclusive<Duration>,
+) -> impl Fn(&Value) -> Result<Duration, Refusal> {
+    move |value| {
+        let parsed = match value {
+            Value::Text(text) => parse_duration(text).ok(),
+            _ => None,
+        };
+        parsed
+            .filter(|parsed| bounds.contains(parsed))
+            .ok_or_else(|| {
+                Refusal::new(format!(
+                    "a duration with a unit, such as \"300 ms\", \"5 s\" or \"2 min\", from {} to {}",
+                    exact_duration(*bounds.start()),
+                    exact_duration(*bounds.end())
+                ))
+            })
+    }
+}
+
+/// One of a few words.
+pub(super) fn word<T: Copy>(
+    words: &[T],
+    name: impl Fn(T) -> &'static str,
+) -> impl Fn(&Value) -> Result<T, Refusal> {
+    move |value| {
+        let written = match value {
+            Value::Text(text) => text.as_str(),
+            _ => "",
+        };
+        if let Some(found) = words.iter().find(|word| name(**word) == written) {
+            return Ok(*found);
+        }
+        let names = || words.iter().map(|word| name(*word));
+        let quoted: Vec<_> = names().map(|name| format!("\"{name}\"")).collect();
+        Err(Refusal {
+            expected: format!("one of {}", quoted.join(", ")),
+            help: nearest(written, names()).map(|name| format!("did you mean \"{name}\"?")),
+        })
+    }
+}
+
+pub(super) fn pace(value: &Value) -> Result<Pace, Refusal> {
+    let rate = match value {
+        Value::Text(text) if text == "max" => return Ok(Pace::Max),
+        Value::Float(rate) => *rate,
+        Value::Integer(rate) => *rate as f64,
+        _ => f64::NAN,
+    };
+    Rate::per_second(rate)
+        .map(Pace::At)
+        .map_err(|_| Refusal::of_number(Pace::EXPECTED, value))
+}
+
+/// `"uniform"`, or a table with the exponent of Zipf's law.
+pub(super) fn keys(value: &Value) -> Result<KeyChoice, Refusal> {
+    // Beyond this every draw is the first row, and the sampler's powers overflow.
+    const STEEPEST: f64 = 10.0;
+    let exponent = match value {
+        Value::Text(text) if text == "uniform" => return Ok(KeyChoice::Uniform),
+        Value::Table(entries) => match entries.as_slice() {
+            [(key, exponent)] if key.get_ref() == "zipf" => match exponent.get_ref() {
+                Value::Float(exponent) => *exponent,
+                Value::Integer(exponent) => *exponent as f64,
+                _ => f64::NAN,
+            },
+            _ => f64::NAN,
+        },
+        _ => f64::NAN,
+    };
+    if exponent > 0.0 && exponent <= STEEPEST {
+        Ok(KeyChoice::Zipf(exponent))
+    } else {
+        Err(Refusal::new(
+            "\"uniform\" or { zipf = EXPONENT } with an exponent above 0 and at most 10",
+        ))
+    }
+}
+
+/// A name that PostgreSQL takes as it is: longer ones are cut short in silence.
+pub(super) fn identifier(value: &Value) -> Result<String, Refusal> {
+    match value {
+        Value::Text(name) if (1..=63).contains(&name.len()) && !name.contains('\0') => {
+            Ok(name.clone())
+        }
+        _ => Err(Refusal::new("a name of 1 to 63 bytes without NUL")),
+    }
+}
+
+/// A name that is safe as part of a directory's name.
+pub(super) fn profile_name(value: &Value) -> Result<String, Refusal> {
+    match value {
+        Value::Text(name) if is_profile_name(name) => Ok(name.clone()),
+        _ => Err(Refusal::new(
+            "1 to 63 letters, digits, `-` or `_`, since it becomes part of a directory's name",
+        )),
+    }
+}
+
+fn is_profile_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    (1..=63).contains(&name.len()) && !name.starts_with('-') && name.bytes().all(allowed)
+}

@@ -1,0 +1,297 @@
+//! Profiles: what a person asks to be measured, from TOML to validated values.
+//! Owns the file format and its errors; refuses to know overrides, the order of cells, and servers.
+
+mod builtin;
+mod error;
+mod judge;
+mod settings;
+mod validate;
+mod wire;
+mod workload;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::topology::{Mode, ModeSpec};
+
+use builtin::BUILT_IN;
+use error::{Mistake, nearest};
+
+pub use error::{Mistakes, ProfileError, visible};
+pub use workload::{
+    Arrivals, KeyChoice, Length, Pace, Phases, Table, TableKind, Transaction, TransactionKind,
+};
+
+/// A validated profile. Made by [`Profile::load`] and [`Profile::parse`] alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// Letters, digits, `-` and `_`: it becomes part of a directory's name.
+    pub name: String,
+    /// One paragraph, its whitespace folded.
+    pub description: String,
+    pub seed: u64,
+    /// At least one, no name twice; the first is the baseline.
+    pub modes: Vec<ModeSpec>,
+    pub standbys: u8,
+    pub subscribers: u8,
+    pub load: Load,
+    pub phases: Phases,
+    pub repeats: u32,
+    pub probes: Probes,
+    /// One of each kind at most, and every one that the transactions need.
+    pub tables: Vec<Table>,
+    /// At least one, no kind twice, each with a weight above 0.
+    pub transactions: Vec<Transaction>,
+    /// Server settings beyond replbench's own.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// What load is offered, and through what.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Load {
+    pub pace: Pace,
+    pub arrivals: Arrivals,
+    pub connections: u16,
+    pub threads: u16,
+    pub max_in_flight: u32,
+    pub transaction_deadline: Duration,
+}
+
+impl Load {
+    /// Connections that may be asked for.
+    pub const CONNECTIONS: RangeInclusive<u64> = 1..=1000;
+    pub const THREADS: RangeInclusive<u64> = 1..=64;
+}
+
+/// How often the probes look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probes {
+    pub tick: Duration,
+    pub lag_interval: Duration,
+}
+
+impl Profile {
+    /// Repetitions that may be asked for.
+    pub const REPEATS: RangeInclusive<u64> = 1..=1000;
+    /// The largest profile file, in bytes.
+    pub const MOST_BYTES: u64 = 1 << 20;
+
+    /// The names of the built-in profiles.
+    pub fn built_in_names() -> impl Iterator<Item = &'static str> {
+        BUILT_IN.iter().map(|(name, _)| *name)
+    }
+
+    /// A built-in profile by its name, or a file by its path: with a `/` or ending in `.toml`.
+    pub fn load(name_or_path: &str) -> Result<Self, ProfileError> {
+        let path = Path::new(name_or_path);
+        if name_or_path.contains('/') || path.extension().is_some_and(|it| it == "toml") {
+            return Self::read(path);
+        }
+        match BUILT_IN.iter().find(|(name, _)| *name == name_or_path) {
+            Some((name, text)) => Self::parse(&format!("workloads/{name}.toml"), text),
+            None => Err(ProfileError::Unknown {
+                name: name_or_path.into(),
+                nearest: most_like(name_or_path),
+            }),
+        }
+    }
+
+    /// Reads the text of a profile. `origin` is the path that errors name; its stem is the default name.
+    pub fn parse(origin: &str, text: &str) -> Result<Self, ProfileError> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let wrong = |found| ProfileError::Wrong(Box::new(Mistakes::new(origin, text, found)));
+        let wire = toml::from_str(text).map_err(|error| wrong(vec![toml_mistake(&error)]))?;
+        validate::profile(&wire, &name_from(origin)).map_err(wrong)
+    }
+
+    fn read(path: &Path) -> Result<Self, ProfileError> {
+        let read = |source| ProfileError::Read {
+            path: path.into(),
+            source,
+        };
+        let file = File::open(path).map_err(read)?;
+        let mut bytes = Vec::new();
+        // Not the file's length: a pipe or a device has none.
+        file.take(Self::MOST_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .map_err(read)?;
+        if bytes.len() as u64 > Self::MOST_BYTES {
+            return Err(ProfileError::TooLarge {
+                path: path.into(),
+                limit: Self::MOST_BYTES,
+            });
+        }
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let (line, column) = place(&String::from_utf8_lossy(valid));
+            ProfileError::NotUtf8 {
+                path: path.into(),
+                line,
+                column,
+            }
+        })?;
+        Self::parse(&path.to_string_lossy(), &text)
+    }
+
+    /// What the profile answers: the first sentence of its description.
+    pub fn question(&self) -> &str {
+        match self.description.find(['?', '.']) {
+            Some(end) => &self.description[..=end],
+            None => &self.description,
+        }
+    }
+}
+
+/// Why a subscriber of this mode could not show that such a transaction committed, if it could not.
+pub fn unseen_commit(mode: &Mode, kind: TransactionKind) -> Option<String> {
+    (mode.topology.subscribers > 0 && kind.inserts_into().is_none()).then(|| {
+        format!(
+            "transaction `{}` inserts no row, so a subscriber in mode `{}` cannot show its commit",
+            kind.as_str(),
+            mode.name
+        )
+    })
+}
+
+/// The remedy for [`unseen_commit`].
+pub const UNSEEN_HELP: &str = "leave out the mode or the transaction; `order` updates and inserts";
+
+/// The first transaction that updates rows of a table that has none.
+pub fn without_rows(tables: &[Table], transactions: &[Transaction]) -> Option<TransactionKind> {
+    let is_empty = |kind| {
+        tables
+            .iter()
+            .any(|table| table.kind == kind && table.rows == 0)
+    };
+    transactions
+        .iter()
+        .map(|transaction| transaction.kind)
+        .find(|kind| kind.updates().is_some_and(is_empty))
+}
+
+/// What the parser refuses: syntax, unknown keys, a value where a table belongs.
+fn toml_mistake(error: &toml::de::Error) -> Mistake {
+    let span = error.span().unwrap_or(0..0);
+    let message = error.message();
+    // serde lists what it knows in backticks: unknown field `a`, expected one of `b`, `c`.
+    let (title, help) = match message.strip_prefix("unknown field ") {
+        Some(rest) => {
+            let (key, expected) = rest.rsplit_once(", expected ").unwrap_or((rest, ""));
+            let known: Vec<_> = expected.split('`').skip(1).step_by(2).collect();
+            let help = match nearest(key.trim_matches('`'), known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("keys here are {}", known.join(", ")),
+            };
+            (format!("unknown key {key}"), Some(help))
+        }
+        None if message.contains("recurs") => ("this is nested too deeply".into(), None),
+        None if message.contains("private_datetime") => {
+            ("no key of a profile takes a date or time".into(), None)
+        }
+        None => (message.to_owned(), None),
+    };
+    Mistake { span, title, help }
+}
+
+/// A file's stem with everything replaced that a directory's name should not have.
+fn name_from(origin: &str) -> String {
+    let stem = Path::new(origin).file_stem().unwrap_or_default();
+    let name: String = stem
+        .to_string_lossy()
+        .chars()
+        .map(|it| {
+            if it.is_ascii_alphanumeric() || it == '_' {
+                it
+            } else {
+                '-'
+            }
+        })
+        .take(63)
+        .collect();
+    let name = name.trim_start_matches('-');
+    if name.is_empty() { "profile" } else { name }.into()
+}
+
+/// The three built-in profiles most like a name.
+fn most_like(name: &str) -> Vec<&'static str> {
+    let mut names: Vec<_> = Profile::built_in_names().collect();
+    names.sort_by(|a, b| strsim::jaro_winkler(name, b).total_cmp(&strsim::jaro_winkler(name, a)));
+    names.truncate(3);
+    names
+}
+
+/// Line and column of the end of a text, both from 1.
+fn place(before: &str) -> (usize, usize) {
+    let last = before.rsplit('\n').next().unwrap_or_default();
+    (before.matches('\n').count() + 1, last.chars().count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Whatever it is, it is a profile or an error that can be shown.
+    fn survives(text: &str) {
+        if let Err(error) = Profile::parse("p.toml", text) {
+            assert!(error.to_string().starts_with("error: "), "{error}");
+            assert!(!error.styled().is_empty());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_strange(text in ".{0,200}") {
+            survives(&text);
+        }
+
+        #[test]
+        fn no_damage_to_a_good_profile_is_too_strange(
+            which in 0..BUILT_IN.len(), at: prop::sample::Index, length in 0_usize..20, noise in "(\\PC|\n|\r|\"){0,5}",
+        ) {
+            let mut characters: Vec<char> = BUILT_IN[which].1.chars().collect();
+            let start = at.index(characters.len());
+            let end = (start + length).min(characters.len());
+            characters.splice(start..end, noise.chars());
+            survives(&characters.into_iter().collect::<String>());
+        }
+
+        #[test]
+        fn no_value_is_too_strange(key in "rate|rows|weight|name|modes|seed|keys|tick", value in ".{0,20}") {
+            for section in ["", "[load]", "[[table]]", "[[transaction]]", "[probes]"] {
+                survives(&format!("{section}\n{key} = {value}\n"));
+                survives(&format!("{section}\n{key} = \"{value}\"\n"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_profile_without_a_name_takes_its_file_s() {
+        let parse = |origin| {
+            Profile::parse(origin, "[[transaction]]\nkind = \"order\"")
+                .unwrap()
+                .name
+        };
+        assert_eq!(parse("/tmp/my load.toml"), "my-load");
+        assert_eq!(parse("./-x.toml"), "x");
+        assert_eq!(parse("/"), "profile");
+        assert_eq!(parse("../../é.toml"), "profile");
+    }
+
+    #[test]
+    fn everything_left_out_has_a_default() {
+        let profile = Profile::parse("p.toml", "[[transaction]]\nkind = \"order\"").unwrap();
+        assert_eq!(profile.modes[0].name(), "async");
+        assert_eq!((profile.load.connections, profile.load.threads), (16, 1));
+        let tables: Vec<_> = profile
+            .tables
+            .iter()
+            .map(|table| (table.name.as_str(), table.rows))
+            .collect();
+        assert_eq!(tables, [("Product", 10_000), ("orders", 0)]);
+    }
+}

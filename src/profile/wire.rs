@@ -1,0 +1,156 @@
+//! The shape of a profile file: which tables and keys exist. Values stay as written, each with its place in the file,
+//! so that the domain can judge all of them and report every mistake at once.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use toml::Spanned;
+
+/// Any value with its place; absent when the key is.
+pub(super) type Field = Option<Spanned<Value>>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Profile {
+    pub(super) name: Field,
+    pub(super) description: Field,
+    pub(super) seed: Field,
+    pub(super) modes: Field,
+    #[serde(default)]
+    pub(super) topology: Topology,
+    #[serde(default)]
+    pub(super) load: Load,
+    #[serde(default)]
+    pub(super) phases: Phases,
+    #[serde(default)]
+    pub(super) probes: Probes,
+    #[serde(default)]
+    pub(super) table: Vec<Spanned<Table>>,
+    #[serde(default)]
+    pub(super) transaction: Vec<Spanned<Transaction>>,
+    pub(super) settings: Field,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table `[topology]`")]
+pub(super) struct Topology {
+    pub(super) standbys: Field,
+    pub(super) subscribers: Field,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table `[load]`")]
+pub(super) struct Load {
+    pub(super) rate: Field,
+    pub(super) arrivals: Field,
+    pub(super) connections: Field,
+    pub(super) threads: Field,
+    pub(super) max_in_flight: Field,
+    pub(super) transaction_deadline: Field,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table `[phases]`")]
+pub(super) struct Phases {
+    pub(super) warmup: Field,
+    pub(super) duration: Field,
+    pub(super) count: Field,
+    pub(super) drain: Field,
+    pub(super) repeats: Field,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table `[probes]`")]
+pub(super) struct Probes {
+    pub(super) tick: Field,
+    pub(super) lag_interval: Field,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table `[[table]]`")]
+pub(super) struct Table {
+    pub(super) kind: Field,
+    pub(super) name: Field,
+    pub(super) rows: Field,
+    pub(super) row_bytes: Field,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table `[[transaction]]`")]
+pub(super) struct Transaction {
+    pub(super) kind: Field,
+    pub(super) weight: Field,
+    pub(super) keys: Field,
+}
+
+/// A TOML value as it was written. Dates are none: toml gives them no place, and no key wants one.
+#[derive(Debug)]
+pub(super) enum Value {
+    Text(String),
+    Integer(i128),
+    Float(f64),
+    Boolean(bool),
+    List(Vec<Spanned<Value>>),
+    Table(Vec<(Spanned<String>, Spanned<Value>)>),
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyValue)
+    }
+}
+
+struct AnyValue;
+
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::Text(value.into()))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Integer(value.into()))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Integer(value.into()))
+    }
+
+    fn visit_i128<E: Error>(self, value: i128) -> Result<Value, E> {
+        Ok(Value::Integer(value))
+    }
+
+    fn visit_u128<E: Error>(self, value: u128) -> Result<Value, E> {
+        Ok(Value::Integer(i128::try_from(value).unwrap_or(i128::MAX)))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Float(value))
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Boolean(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Value::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut table = Vec::new();
+        while let Some(entry) = entries.next_entry()? {
+            table.push(entry);
+        }
+        Ok(Value::Table(table))
+    }
+}

@@ -1,0 +1,294 @@
+//! Writing a run directory while the run goes: every row reaches the file within a second of being made.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{Manifest, files};
+use crate::histogram::Histogram;
+use crate::sample::{CellRow, EventRow, IntervalRow, LagRow, VisibilityRow};
+
+/// A file of the run directory that could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {path}: {source}; free the disk, or name another directory with --results")]
+pub struct WriteError {
+    pub path: String,
+    #[source]
+    pub source: io::Error,
+}
+
+impl WriteError {
+    fn at(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self {
+            path: path.display().to_string(),
+            source,
+        }
+    }
+
+    /// The disk has no room left.
+    pub fn is_full(&self) -> bool {
+        self.source.kind() == io::ErrorKind::StorageFull
+    }
+}
+
+/// A CSV file that is appended to.
+#[derive(Debug)]
+struct Table {
+    path: PathBuf,
+    rows: csv::Writer<BufWriter<File>>,
+}
+
+impl Table {
+    fn create(directory: &Path, name: &str) -> Result<Self, WriteError> {
+        let path = directory.join(name);
+        let file = File::create_new(&path).map_err(WriteError::at(&path))?;
+        Ok(Self {
+            rows: csv::Writer::from_writer(BufWriter::new(file)),
+            path,
+        })
+    }
+
+    fn append(&mut self, row: &impl Serialize) -> Result<(), WriteError> {
+        self.rows
+            .serialize(row)
+            .map_err(|error| WriteError::at(&self.path)(csv_to_io(error)))
+    }
+
+    fn flush(&mut self) -> Result<(), WriteError> {
+        self.rows.flush().map_err(WriteError::at(&self.path))
+    }
+}
+
+fn csv_to_io(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
+}
+
+/// Writes one run directory, under the name `<run-id>.partial` until [`seal`] gives it its own.
+#[derive(Debug)]
+pub struct Recorder {
+    directory: PathBuf,
+    manifest: Manifest,
+    cells: Table,
+    intervals: Table,
+    lag: Table,
+    visibility: Table,
+    events: Table,
+    log: Option<(u32, PathBuf, File)>,
+}
+
+impl Recorder {
+    /// Makes the directory under `results`. A run id that is taken gets a number behind it.
+    pub fn create(results: &Path, mut manifest: Manifest) -> Result<Self, WriteError> {
+        fs::create_dir_all(results).map_err(WriteError::at(results))?;
+        let wanted = manifest.run_id.clone();
+        let mut attempt = 1;
+        let directory = loop {
+            let directory = results.join(format!("{}.partial", manifest.run_id));
+            if !results.join(&manifest.run_id).exists() {
+                match fs::create_dir(&directory) {
+                    Ok(()) => break directory,
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(error) => return Err(WriteError::at(&directory)(error)),
+                }
+            }
+            attempt += 1;
+            manifest.run_id = format!("{wanted}-{attempt}");
+        };
+        let histograms = directory.join(files::HISTOGRAMS);
+        fs::create_dir(&histograms).map_err(WriteError::at(&histograms))?;
+        let recorder = Self {
+            cells: Table::create(&directory, files::CELLS)?,
+            intervals: Table::create(&directory, files::INTERVALS)?,
+            lag: Table::create(&directory, files::LAG)?,
+            visibility: Table::create(&directory, files::VISIBILITY)?,
+            events: Table::create(&directory, files::EVENTS)?,
+            log: None,
+            directory,
+            manifest,
+        };
+        recorder.save_manifest()?;
+        Ok(recorder)
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Changes the manifest and saves it at once.
+    pub fn amend(&mut self, change: impl FnOnce(&mut Manifest)) -> Result<(), WriteError> {
+        change(&mut self.manifest);
+        self.save_manifest()
+    }
+
+    fn save_manifest(&self) -> Result<(), WriteError> {
+        write_manifest(&self.directory, &self.manifest)
+    }
+
+    pub fn cell(&mut self, row: &CellRow) -> Result<(), WriteError> {
+        self.cells.append(row)
+    }
+
+    pub fn interval(&mut self, row: &IntervalRow) -> Result<(), WriteError> {
+        self.intervals.append(row)
+    }
+
+    pub fn lag(&mut self, row: &LagRow) -> Result<(), WriteError> {
+        self.lag.append(row)
+    }
+
+    pub fn visibility(&mut self, row: &VisibilityRow) -> Result<(), WriteError> {
+        self.visibility.append(row)
+    }
+
+    pub fn event(&mut self, row: &EventRow) -> Result<(), WriteError> {
+        self.events.append(row)
+    }
+
+    /// Appends one interval of several tagged histograms to a cell's interval log; empty ones are left out.
+    /// `start` counts from the beginning of the cell's measurement.
+    pub fn histograms(
+        &mut self,
+        cell_id: u32,
+        measured_from: SystemTime,
+        start: Duration,
+        length: Duration,
+        tagged: &[(String, &Histogram)],
+    ) -> Result<(), WriteError> {
+        let (path, file, is_new) = self.log_of(cell_id)?;
+        let lines = interval_lines(measured_from, start, length, tagged, is_new)
+            .map_err(WriteError::at(&path))?;
+        file.write_all(&lines).map_err(WriteError::at(&path))
+    }
+
+    fn log_of(&mut self, cell_id: u32) -> Result<(PathBuf, &mut File, bool), WriteError> {
+        let is_new = self.log.as_ref().is_none_or(|(open, ..)| *open != cell_id);
+        if is_new {
+            let path = self
+                .directory
+                .join(files::HISTOGRAMS)
+                .join(files::histogram(cell_id));
+            let file = File::create_new(&path).map_err(WriteError::at(&path))?;
+            self.log = Some((cell_id, path, file));
+        }
+        let (_, path, file) = self.log.as_mut().expect("opened just above");
+        Ok((path.clone(), file, is_new))
+    }
+
+    /// Brings all rows to the files.
+    pub fn flush(&mut self) -> Result<(), WriteError> {
+        for table in [
+            &mut self.cells,
+            &mut self.intervals,
+            &mut self.lag,
+            &mut self.visibility,
+            &mut self.events,
+        ] {
+            table.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Flushes and closes the files. What remains to be done is to draw the report and to [`seal`] the directory.
+    pub fn close(mut self) -> Result<PathBuf, WriteError> {
+        self.flush()?;
+        Ok(self.directory)
+    }
+}
+
+/// Lines of an interval log V2. The library writes a log in one go; ours grows, so its header is kept the first time only.
+fn interval_lines(
+    measured_from: SystemTime,
+    start: Duration,
+    length: Duration,
+    tagged: &[(String, &Histogram)],
+    with_header: bool,
+) -> io::Result<Vec<u8>> {
+    let mut lines = Vec::new();
+    let mut serializer = V2DeflateSerializer::new();
+    let mut writer = IntervalLogWriterBuilder::new()
+        .add_comment("replbench interval log; values in nanoseconds, Interval_Max in milliseconds")
+        .with_start_time(measured_from)
+        .with_base_time(measured_from)
+        .with_max_value_divisor(1e6)
+        .begin_log_with(&mut lines, &mut serializer)?;
+    for (tag, histogram) in tagged.iter().filter(|(_, histogram)| !histogram.is_empty()) {
+        writer
+            .write_histogram(histogram.as_hdr(), start, length, Tag::new(tag))
+            .map_err(|error| io::Error::other(format!("{error:?}")))?;
+    }
+    if !with_header {
+        let text = String::from_utf8(lines).map_err(io::Error::other)?;
+        let rows = text
+            .split_inclusive('\n')
+            .filter(|line| line.starts_with("Tag="));
+        return Ok(rows.collect::<String>().into_bytes());
+    }
+    Ok(lines)
+}
+
+/// Replaces the manifest in one step: a reader sees the old one or the new one.
+pub fn write_manifest(directory: &Path, manifest: &Manifest) -> Result<(), WriteError> {
+    let path = directory.join(files::MANIFEST);
+    let temporary = directory.join(format!("{}.tmp", files::MANIFEST));
+    let text = serde_json::to_vec_pretty(manifest)
+        .map_err(|error| WriteError::at(&path)(io::Error::other(error)))?;
+    let mut file = File::create(&temporary).map_err(WriteError::at(&temporary))?;
+    file.write_all(&text).map_err(WriteError::at(&temporary))?;
+    file.sync_all().map_err(WriteError::at(&temporary))?;
+    fs::rename(&temporary, &path).map_err(WriteError::at(&path))
+}
+
+/// Writes the checksums of all files into the manifest and gives a finished directory its own name, which is returned.
+pub fn seal(directory: &Path, mut manifest: Manifest) -> Result<PathBuf, WriteError> {
+    manifest.files.clear();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        let path = directory.join(&folder);
+        for entry in fs::read_dir(&path).map_err(WriteError::at(&path))? {
+            let entry = entry.map_err(WriteError::at(&path))?;
+            let relative = folder.join(entry.file_name());
+            let kind = entry.file_type().map_err(WriteError::at(&path))?;
+            if kind.is_dir() {
+                folders.push(relative);
+            } else if kind.is_file() && relative != Path::new(files::MANIFEST) {
+                let file = directory.join(&relative);
+                let sum = checksum(&file).map_err(WriteError::at(&file))?;
+                manifest.files.insert(relative.display().to_string(), sum);
+            }
+        }
+    }
+    write_manifest(directory, &manifest)?;
+    let sealed = directory.with_file_name(&manifest.run_id);
+    fs::rename(directory, &sealed).map_err(WriteError::at(&sealed))?;
+    Ok(sealed)
+}
+
+fn checksum(path: &Path) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    let mut file = File::open(path)?;
+    let mut chunk = vec![0; 1 << 16];
+    loop {
+        match io::Read::read(&mut file, &mut chunk)? {
+            0 => break,
+            count => hasher.update(&chunk[..count]),
+        }
+    }
+    Ok(hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}

@@ -1,0 +1,442 @@
+//! One cell from its preparation to its row: reset, switch the mode, warm up, measure, drain, count.
+
+use std::time::{Duration, SystemTime};
+
+use super::audit;
+use super::figures::{CellHeadline, Expected, Figures};
+use super::verdict::{self, Verdict};
+use super::{Interrupt, LiveSecond, Observer, Progress, RunError};
+use crate::clock;
+use crate::cluster::{Cluster, RunningNode};
+use crate::histogram::Histogram;
+use crate::load::{Load, Second, workload};
+use crate::pg::{self, catalog};
+use crate::plan::{Cell, Length, Offered, Plan};
+use crate::probe::{Assignment, Probes, Reading, Target, TrackedTable};
+use crate::record::Recorder;
+use crate::record::tags::{self, Bound, Origin};
+use crate::sample::{CellRow, EventRow, Phase, Timeline};
+use crate::topology::Mode;
+
+/// From both sides being ready to the first arrival.
+const LEAD: Duration = Duration::from_millis(20);
+/// Replicas may take so long to follow the reset of the tables.
+const CATCH_UP: Duration = Duration::from_mins(1);
+const RESET: Duration = Duration::from_mins(5);
+
+/// What a cell works with.
+pub(super) struct Bench<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) cell: &'a Cell,
+    pub(super) mode: &'a Mode,
+    pub(super) cluster: &'a Cluster,
+    pub(super) recorder: &'a mut Recorder,
+    pub(super) observer: &'a mut dyn Observer,
+    pub(super) interrupt: &'a mut Interrupt,
+}
+
+/// How a cell ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) row: CellRow,
+    pub(super) verdict: Verdict,
+    pub(super) headline: CellHeadline,
+}
+
+impl Bench<'_> {
+    /// Runs the cell. What was measured is in the recorder even when this fails.
+    pub(super) async fn run(mut self) -> Result<Ended, RunError> {
+        self.prepare().await?;
+        let (mut probes, feed) = Probes::open(self.assignment()).await?;
+        let primary = &self.cluster.primary().endpoint;
+        let opened = Load::open(self.plan, self.cell, primary, Some(feed)).await;
+        let mut load = match opened {
+            Ok(load) => load,
+            Err(error) => {
+                probes.finish(clock::now());
+                probes.join()?;
+                return Err(error.into());
+            }
+        };
+        let timeline = Timeline::new(clock::now() + LEAD, self.plan.phases.warmup);
+        let started = SystemTime::from(clock::wall()) + LEAD + self.plan.phases.warmup;
+        probes.start(timeline);
+        load.start(timeline);
+        let mut desk = Desk {
+            figures: Figures::new(self.cell.id, timeline, self.expected()),
+            started,
+            live: LiveSecond::new(self.plan),
+        };
+        let outcome = self.measure(&mut load, &mut probes, &mut desk).await;
+        // Both threads end by themselves from here on; an error of theirs comes after one of ours.
+        load.stopper().stop();
+        probes.finish(clock::now());
+        let joined = load.join().map_err(RunError::from);
+        let probed = probes.join().map_err(RunError::from);
+        self.write_intervals(&mut desk.figures, true)?;
+        outcome?;
+        joined?;
+        probed?;
+        self.conclude(desk).await
+    }
+
+    /// Brings tables, mode and replicas to where every cell begins.
+    async fn prepare(&self) -> Result<(), RunError> {
+        let primary = self.cluster.primary();
+        let reset = async {
+            let session = pg::connect(
+                &primary.endpoint,
+                "replbench reset",
+                Some("-c synchronous_commit=local"),
+                Duration::from_secs(10),
+            )
+            .await?;
+            for statement in workload::reset(self.plan) {
+                let done = session.client().batch_execute(&statement).await;
+                done.map_err(|error| RunError::Reset(pg::describe(&error)))?;
+            }
+            session.close().await;
+            Ok::<_, RunError>(())
+        };
+        tokio::time::timeout(RESET, reset)
+            .await
+            .map_err(|_| RunError::ResetTooSlow(RESET))??;
+        self.cluster.apply_mode(self.mode).await?;
+        self.cluster.await_caught_up(CATCH_UP).await?;
+        self.cluster.checkpoint().await?;
+        Ok(())
+    }
+
+    fn expected(&self) -> Expected {
+        let nodes = self.cluster.nodes().iter().map(|node| &node.node);
+        Expected {
+            streaming: nodes
+                .filter(|node| node.upstream.is_some())
+                .map(|node| node.name.clone())
+                .collect(),
+            synchronous: self.mode.sync.as_ref().map(|set| set.quorum.count()),
+        }
+    }
+
+    fn assignment(&self) -> Assignment {
+        let target = |node: &RunningNode| Target {
+            node: node.node.clone(),
+            endpoint: node.endpoint.clone(),
+        };
+        Assignment {
+            cell_id: self.cell.id,
+            plan: self.plan.probes,
+            primary: target(self.cluster.primary()),
+            replicas: self.cluster.nodes().iter().skip(1).map(target).collect(),
+            tables: self
+                .plan
+                .tables
+                .iter()
+                .map(|table| TrackedTable {
+                    name: workload::qualified(table),
+                    key: workload::key_column(table.kind).into(),
+                })
+                .collect(),
+        }
+    }
+
+    /// Takes in what load and probes say until both have ended.
+    async fn measure(
+        &mut self,
+        load: &mut Load,
+        probes: &mut Probes,
+        desk: &mut Desk,
+    ) -> Result<(), RunError> {
+        let (mut loading, mut probing) = (true, true);
+        while loading || probing {
+            tokio::select! {
+                second = load.next_second(), if loading => match second {
+                    Some(second) => self.take_second(&second, desk)?,
+                    None => {
+                        loading = false;
+                        probes.finish(clock::now() + self.plan.phases.drain);
+                    }
+                },
+                reading = probes.next(), if probing => match reading {
+                    Some(reading) => self.take_reading(reading, desk)?,
+                    // Probes that end before the load have failed: joining them says why.
+                    None => probing = false,
+                },
+                level = self.interrupt.raised() => {
+                    load.stopper().stop();
+                    if level > 1 {
+                        return Err(RunError::Aborted);
+                    }
+                }
+            }
+            if !probing && loading {
+                load.stopper().stop();
+            }
+        }
+        Ok(())
+    }
+
+    fn take_second(&mut self, second: &Second, desk: &mut Desk) -> Result<(), RunError> {
+        desk.figures.second(second);
+        for ((sqlstate, indeterminate), failure) in &second.failures {
+            let kind = if *indeterminate {
+                "indeterminate"
+            } else {
+                "error"
+            };
+            self.recorder.event(&EventRow {
+                cell_id: Some(self.cell.id),
+                t_us: second
+                    .start
+                    .signed_since(desk.figures.timeline.measure_from)
+                    / 1_000,
+                node: Some("primary".into()),
+                kind: kind.into(),
+                sqlstate: (!sqlstate.is_empty()).then(|| sqlstate.clone()),
+                count: Some(failure.count),
+                detail: failure.detail.clone(),
+            })?;
+        }
+        if second.phase != Phase::Warmup {
+            let start = second.start.since(desk.figures.timeline.measure_from);
+            let tagged = [
+                (tags::START_LAG.to_owned(), &second.start_lag),
+                (tags::POOL_WAIT.to_owned(), &second.pool_wait),
+                (tags::SERVICE.to_owned(), &second.service),
+                (tags::RESPONSE.to_owned(), &second.response),
+            ];
+            let length = second.end.since(second.start);
+            self.recorder
+                .histograms(self.cell.id, desk.started, start, length, &tagged)?;
+        }
+        desk.live.take_second(second);
+        self.observer.on(Progress::Second(&desk.live));
+        self.write_intervals(&mut desk.figures, false)?;
+        // A primary that has died would otherwise be noticed as failing transactions only.
+        for (node, how) in self.cluster.exited() {
+            self.trouble(desk, &node, "exit", &how)?;
+        }
+        self.recorder.flush()?;
+        Ok(())
+    }
+
+    fn take_reading(&mut self, reading: Reading, desk: &mut Desk) -> Result<(), RunError> {
+        match reading {
+            Reading::Lag(sample) => {
+                desk.figures.lag(&sample);
+                desk.live.take_lag(&sample);
+                for row in &sample.rows {
+                    self.recorder.lag(row)?;
+                }
+            }
+            Reading::Host(second) => {
+                desk.figures.host(second);
+                self.write_intervals(&mut desk.figures, false)?;
+            }
+            Reading::Visibility(second) => {
+                let (row, distributions) = desk.figures.visibility(&second);
+                desk.live.take_visibility(&row);
+                self.recorder.visibility(&row)?;
+                let tag = |origin, bound, negative| {
+                    tags::visibility(&second.node, origin, bound, negative)
+                };
+                let tagged: [(String, &Histogram); 5] = [
+                    (
+                        tag(Origin::Ack, Bound::Lo, false),
+                        &distributions.lo.positive,
+                    ),
+                    (
+                        tag(Origin::Ack, Bound::Lo, true),
+                        &distributions.lo.negative,
+                    ),
+                    (
+                        tag(Origin::Ack, Bound::Hi, false),
+                        &distributions.hi.positive,
+                    ),
+                    (
+                        tag(Origin::Ack, Bound::Hi, true),
+                        &distributions.hi.negative,
+                    ),
+                    (
+                        tag(Origin::Send, Bound::Hi, false),
+                        &distributions.hi_from_send,
+                    ),
+                ];
+                let start = Duration::from_secs(u64::try_from(second.index).unwrap_or(0));
+                let length = Duration::from_secs(1);
+                self.recorder
+                    .histograms(self.cell.id, desk.started, start, length, &tagged)?;
+            }
+            Reading::Trouble { node, detail, .. } => {
+                self.trouble(desk, &node, "reconnect", &detail)?
+            }
+        }
+        Ok(())
+    }
+
+    fn trouble(
+        &mut self,
+        desk: &mut Desk,
+        node: &str,
+        kind: &str,
+        detail: &str,
+    ) -> Result<(), RunError> {
+        if kind == "exit" && !desk.live.exited.insert(node.to_owned()) {
+            return Ok(());
+        }
+        let at = clock::now().signed_since(desk.figures.timeline.measure_from) / 1_000;
+        self.recorder.event(&EventRow {
+            cell_id: Some(self.cell.id),
+            t_us: at,
+            node: Some(node.into()),
+            kind: kind.into(),
+            sqlstate: None,
+            count: None,
+            detail: detail.into(),
+        })?;
+        self.observer
+            .on(Progress::Note(format!("`{node}`: {detail}")));
+        Ok(())
+    }
+
+    fn write_intervals(&mut self, figures: &mut Figures, all: bool) -> Result<(), RunError> {
+        for row in figures.take_intervals(all) {
+            self.recorder.interval(&row)?;
+        }
+        Ok(())
+    }
+
+    /// Counts rows, judges, and writes the cell's row.
+    async fn conclude(mut self, desk: Desk) -> Result<Ended, RunError> {
+        let figures = &desk.figures;
+        let interrupted = self.interrupt.level() > 0;
+        let mut verdict = verdict::judge(self.plan, self.mode, figures, interrupted);
+        for node in &desk.live.exited {
+            verdict
+                .invalid
+                .push(format!("the server of `{node}` ended during the cell"));
+        }
+        self.audit(&desk, &mut verdict).await?;
+        let row = cell_row(self.plan, self.cell, self.mode, &desk, &verdict);
+        self.recorder.cell(&row)?;
+        self.recorder.flush()?;
+        Ok(Ended {
+            row,
+            verdict,
+            headline: desk.figures.headline(),
+        })
+    }
+
+    async fn audit(&mut self, desk: &Desk, verdict: &mut Verdict) -> Result<(), RunError> {
+        let mut counts = Vec::new();
+        let after = clock::now().signed_since(desk.figures.timeline.measure_from) / 1_000;
+        for node in self.cluster.nodes() {
+            let name = &node.node.name;
+            if desk.live.exited.contains(name) {
+                continue;
+            }
+            match audit::count(self.plan, node).await {
+                Ok(rows) => counts.extend(rows),
+                Err(problem) => verdict
+                    .notes
+                    .push(format!("rows were not counted: {problem}")),
+            }
+            if let Some(errors) = apply_errors(node).await
+                && errors > 0
+            {
+                verdict.invalid.push(format!(
+                    "`{name}` met {errors} errors while applying changes (its log: {})",
+                    node.log.display()
+                ));
+            }
+        }
+        for count in &counts {
+            self.recorder.event(&EventRow {
+                cell_id: Some(self.cell.id),
+                t_us: after,
+                node: Some(count.node.clone()),
+                kind: "rows".into(),
+                sqlstate: None,
+                count: Some(count.rows),
+                detail: count.table.clone(),
+            })?;
+        }
+        let behind: Vec<_> = desk
+            .figures
+            .unseen
+            .iter()
+            .filter(|(_, unseen)| **unseen > 0)
+            .map(|(node, _)| node.as_str())
+            .collect();
+        let expected = audit::expected(self.plan, &desk.figures.committed);
+        let primary = &self.cluster.primary().node.name;
+        verdict
+            .invalid
+            .extend(audit::findings(&expected, &counts, primary, &behind));
+        Ok(())
+    }
+}
+
+/// Errors a subscriber has met while applying, since it was made; `None` for other nodes and before PostgreSQL 15.
+async fn apply_errors(node: &RunningNode) -> Option<i64> {
+    if node.node.role.is_physical() {
+        return None;
+    }
+    let deadline = Duration::from_secs(5);
+    let session = pg::connect(&node.endpoint, "replbench audit", None, deadline)
+        .await
+        .ok()?;
+    let errors = tokio::time::timeout(deadline, catalog::apply_errors(session.client()))
+        .await
+        .ok()?
+        .ok()?;
+    session.close().await;
+    errors
+}
+
+/// What is collected while a cell runs.
+struct Desk {
+    figures: Figures,
+    /// Wall-clock time at the start of the measurement.
+    started: SystemTime,
+    live: LiveSecond,
+}
+
+fn cell_row(plan: &Plan, cell: &Cell, mode: &Mode, desk: &Desk, verdict: &Verdict) -> CellRow {
+    let figures = &desk.figures;
+    let arrivals = &figures.arrivals;
+    let shares = figures.host_shares();
+    let started = jiff::Timestamp::try_from(desk.started);
+    CellRow {
+        cell_id: cell.id,
+        mode: mode.name.clone(),
+        rep: cell.rep,
+        block: cell.block,
+        order_idx: cell.id,
+        started_at: started.map_or_else(|_| String::new(), |at| format!("{at:.3}")),
+        warmup_s: plan.phases.warmup.as_secs_f64(),
+        measured_s: figures.measured.as_secs_f64(),
+        offered_tps: match (plan.load.offered, plan.phases.measure) {
+            (Offered::Open { rate, .. }, Length::For(_) | Length::Count(_)) => {
+                Some(rate.as_per_second())
+            }
+            (Offered::Closed, _) => None,
+        },
+        achieved_tps: figures.achieved_tps(),
+        offered: arrivals.offered,
+        acked: arrivals.acked,
+        acked_with_warning: arrivals.acked_with_warning,
+        failed: arrivals.failed,
+        indeterminate: arrivals.indeterminate,
+        missed: arrivals.missed,
+        peak_backlog: figures.peak_backlog,
+        peak_in_flight: figures.peak_in_flight,
+        load_cpu_share: figures.load_cpu_share(),
+        probe_cpu_share: figures.probe_cpu_share(),
+        host_busy_share: shares.map(|(busy, _)| busy),
+        host_steal_share: shares.map(|(_, steal)| steal),
+        wal_bytes: figures.wal_bytes(),
+        valid: verdict.is_valid(),
+        notes: verdict.text(),
+    }
+}

@@ -1,0 +1,394 @@
+//! What one cell amounts to so far: sums for its row, rows of seconds that wait for the host's share, and evidence for the verdict.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::clock::Stamp;
+use crate::histogram::{Histogram, SignedHistogram};
+use crate::load::{Outcomes, Second};
+use crate::plan::{Length, Plan};
+use crate::probe::{Delay, HostSecond, LagSample, VisibilitySecond};
+use crate::sample::{IntervalRow, Phase, Timeline, VisibilityRow};
+use crate::units::Lsn;
+
+/// A cell in three figures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CellHeadline {
+    pub response_p50: Option<Duration>,
+    pub response_p99: Option<Duration>,
+    /// Of the worst node, from the acknowledgement; `None` also when more than 1 % were not seen in time.
+    pub visibility_p99_s: Option<f64>,
+}
+
+/// Everything a cell's row and verdict are made from.
+#[derive(Debug)]
+pub(super) struct Figures {
+    pub(super) cell_id: u32,
+    pub(super) timeline: Timeline,
+    expected: Expected,
+    pub(super) arrivals: Outcomes,
+    /// Acknowledgements that came within the measurement phase.
+    pub(super) acks: u64,
+    pub(super) measured: Duration,
+    pub(super) peak_backlog: u64,
+    pub(super) peak_in_flight: u64,
+    pub(super) start_lag: Histogram,
+    pub(super) pool_wait: Histogram,
+    response: Histogram,
+    visibility: BTreeMap<String, (SignedHistogram, u64)>,
+    pub(super) committed: Vec<(u64, u64)>,
+    load_cpu: Duration,
+    hosts: BTreeMap<i64, HostSecond>,
+    /// Seconds of the measurement phase.
+    measured_seconds: Vec<i64>,
+    positions: Vec<(Stamp, Lsn)>,
+    pub(super) lag: LagEvidence,
+    pub(super) unseen: BTreeMap<String, u64>,
+    waiting: BTreeMap<(i64, bool), IntervalRow>,
+    syncrep: BTreeMap<i64, i64>,
+}
+
+/// What a healthy sample shows.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Expected {
+    /// Nodes that somebody streams to.
+    pub(super) streaming: BTreeSet<String>,
+    /// The least number of synchronous nodes.
+    pub(super) synchronous: Option<u8>,
+}
+
+/// What the lag samples of the measurement phase say about the replicas' health.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct LagEvidence {
+    pub(super) samples: u64,
+    /// Samples in which the upstream answered and the node did not stream, by node.
+    pub(super) not_streaming: BTreeMap<String, u64>,
+    /// Samples with fewer synchronous nodes than the mode asks for.
+    pub(super) too_few_sync: u64,
+    /// Start times of the primary that were seen.
+    pub(super) primary_starts: Vec<i64>,
+    pub(super) checkpoints: Option<(i64, i64)>,
+}
+
+impl Figures {
+    pub(super) fn new(cell_id: u32, timeline: Timeline, expected: Expected) -> Self {
+        Self {
+            cell_id,
+            timeline,
+            expected,
+            arrivals: Outcomes::default(),
+            acks: 0,
+            measured: Duration::ZERO,
+            peak_backlog: 0,
+            peak_in_flight: 0,
+            start_lag: Histogram::new(),
+            pool_wait: Histogram::new(),
+            response: Histogram::new(),
+            visibility: BTreeMap::new(),
+            committed: Vec::new(),
+            load_cpu: Duration::ZERO,
+            hosts: BTreeMap::new(),
+            measured_seconds: Vec::new(),
+            positions: Vec::new(),
+            lag: LagEvidence::default(),
+            unseen: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            syncrep: BTreeMap::new(),
+        }
+    }
+
+    /// Adds one second of the load; its row waits for the host's figures.
+    pub(super) fn second(&mut self, second: &Second) {
+        for (index, (committed, unknown)) in second.committed.iter().enumerate() {
+            if self.committed.len() <= index {
+                self.committed.resize(index + 1, (0, 0));
+            }
+            self.committed[index].0 += committed;
+            self.committed[index].1 += unknown;
+        }
+        if second.phase != Phase::Warmup {
+            self.arrivals.add(&second.arrivals);
+            self.peak_backlog = self.peak_backlog.max(second.peak_backlog);
+            self.peak_in_flight = self.peak_in_flight.max(second.peak_in_flight);
+            self.start_lag.merge(&second.start_lag);
+            self.pool_wait.merge(&second.pool_wait);
+            self.response.merge(&second.response);
+        }
+        if second.phase == Phase::Measure {
+            self.acks += second.acks;
+            self.load_cpu += second.cpu;
+            self.measured += second.end.since(second.start);
+            self.measured_seconds.push(second.index);
+        }
+        let key = (second.index, second.phase == Phase::Drain);
+        self.waiting.insert(key, self.interval_row(second));
+    }
+
+    fn interval_row(&self, second: &Second) -> IntervalRow {
+        let quantile = |histogram: &Histogram, q| histogram.quantile(q).map(micros);
+        let length = second.end.since(second.start);
+        IntervalRow {
+            cell_id: self.cell_id,
+            t_us: second.start.signed_since(self.timeline.measure_from) / 1_000,
+            length_us: u64::try_from(length.as_micros()).unwrap_or(u64::MAX),
+            phase: second.phase,
+            offered: second.arrivals.offered,
+            sent: second.arrivals.sent,
+            acked: second.acks,
+            failed: second.arrivals.failed + second.arrivals.indeterminate,
+            backlog: second.backlog,
+            in_flight: second.in_flight,
+            start_lag_p50_us: quantile(&second.start_lag, 0.5),
+            start_lag_p99_us: quantile(&second.start_lag, 0.99),
+            pool_wait_p50_us: quantile(&second.pool_wait, 0.5),
+            pool_wait_p99_us: quantile(&second.pool_wait, 0.99),
+            service_p50_us: quantile(&second.service, 0.5),
+            service_p99_us: quantile(&second.service, 0.99),
+            service_max_us: second.service.max().map(micros),
+            response_p50_us: quantile(&second.response, 0.5),
+            response_p99_us: quantile(&second.response, 0.99),
+            response_max_us: second.response.max().map(micros),
+            wal_bytes: None,
+            syncrep_waiters: None,
+            host_busy_share: None,
+            host_steal_share: None,
+            host_iowait_share: None,
+            load_cpu_share: share(second.cpu, length),
+            probe_cpu_share: None,
+        }
+    }
+
+    pub(super) fn host(&mut self, second: HostSecond) {
+        self.hosts.insert(second.index, second);
+    }
+
+    /// The rows that nothing more can be added to, or all of them.
+    pub(super) fn take_intervals(&mut self, all: bool) -> Vec<IntervalRow> {
+        let mut rows = Vec::new();
+        while let Some(entry) = self.waiting.first_entry() {
+            let index = entry.key().0;
+            let host = self.hosts.get(&index);
+            if !all && host.is_none() {
+                break;
+            }
+            let mut row = entry.remove();
+            let shares = host.and_then(|host| host.shares);
+            row.host_busy_share = shares.map(|shares| thousandths(shares.busy));
+            row.host_steal_share = shares.map(|shares| thousandths(shares.steal));
+            row.host_iowait_share = shares.map(|shares| thousandths(shares.iowait));
+            row.probe_cpu_share =
+                host.and_then(|host| share(host.probe_cpu, Duration::from_secs(1)));
+            row.syncrep_waiters = self.syncrep.get(&index).copied();
+            row.wal_bytes = self.wal_between(row.t_us, row.length_us);
+            rows.push(row);
+        }
+        rows
+    }
+
+    /// Bytes of WAL written between the samples nearest to the two ends.
+    fn wal_between(&self, t_us: i64, length_us: u64) -> Option<i64> {
+        let start = self
+            .timeline
+            .measure_from
+            .as_nanos()
+            .checked_add_signed(t_us * 1_000)?;
+        let position_at = |at: u64| {
+            self.positions
+                .iter()
+                .min_by_key(|(stamp, _)| stamp.as_nanos().abs_diff(at))
+        };
+        let (from, first) = position_at(start)?;
+        let (to, last) = position_at(start + length_us * 1_000)?;
+        (to > from).then(|| last.distance_from(*first).bytes())
+    }
+
+    /// WAL of the whole measurement phase.
+    pub(super) fn wal_bytes(&self) -> Option<i64> {
+        self.wal_between(0, u64::try_from(self.measured.as_micros()).ok()?)
+    }
+
+    pub(super) fn lag(&mut self, sample: &LagSample) {
+        self.positions
+            .extend(sample.position.map(|lsn| (sample.at, lsn)));
+        let second = sample
+            .at
+            .signed_since(self.timeline.measure_from)
+            .div_euclid(1_000_000_000);
+        if let Some(waiters) = sample.syncrep_waiters {
+            let most = self.syncrep.entry(second).or_insert(0);
+            *most = (*most).max(waiters);
+        }
+        if let Some(started) = sample.primary_started_us
+            && !self.lag.primary_starts.contains(&started)
+        {
+            self.lag.primary_starts.push(started);
+        }
+        if let Some(count) = sample.checkpoints {
+            let first = self.lag.checkpoints.map_or(count, |(first, _)| first);
+            self.lag.checkpoints = Some((first, count));
+        }
+        let in_phase = second >= 0 && self.timeline.phase_at(sample.at) == Phase::Measure;
+        if in_phase && sample.position.is_some() {
+            self.lag.add(sample, &self.expected);
+        }
+    }
+
+    /// The row of one second of visibility, and its distributions by tag.
+    pub(super) fn visibility(
+        &mut self,
+        second: &VisibilitySecond,
+    ) -> (VisibilityRow, Distributions) {
+        let seen = second.delays.len() as u64;
+        let unseen = second.commits.saturating_sub(seen);
+        *self.unseen.entry(second.node.clone()).or_default() += unseen;
+        let distributions = Distributions::of(&second.delays);
+        let (merged, commits) = self.visibility.entry(second.node.clone()).or_default();
+        merged.merge(&distributions.hi);
+        *commits += second.commits;
+        let commits = second.commits;
+        let quantile = |signed: &SignedHistogram, q| {
+            signed
+                .quantile_of(q, commits)
+                .map(|seconds| thousandths(seconds * 1e6))
+        };
+        let mut widths: Vec<_> = second
+            .delays
+            .iter()
+            .map(|delay| delay.hi - delay.lo)
+            .collect();
+        widths.sort_unstable();
+        let row = VisibilityRow {
+            cell_id: self.cell_id,
+            t_us: second.index * 1_000_000,
+            node: second.node.clone(),
+            commits,
+            seen,
+            unseen,
+            p50_lo_us: quantile(&distributions.lo, 0.5),
+            p50_hi_us: quantile(&distributions.hi, 0.5),
+            p99_lo_us: quantile(&distributions.lo, 0.99),
+            p99_hi_us: quantile(&distributions.hi, 0.99),
+            max_hi_us: (unseen == 0)
+                .then(|| second.delays.iter().map(|delay| delay.hi).max())
+                .flatten()
+                .map(|nanos| nanos as f64 / 1e3),
+            resolution_us: widths
+                .get(widths.len() / 2)
+                .map(|nanos| *nanos as f64 / 1e3),
+        };
+        (row, distributions)
+    }
+
+    /// The figures that a person is shown when the cell ends.
+    pub(super) fn headline(&self) -> CellHeadline {
+        let offered = self.arrivals.offered;
+        let worst = self
+            .visibility
+            .values()
+            .map(|(delays, commits)| delays.quantile_of(0.99, *commits));
+        CellHeadline {
+            response_p50: self.response.quantile_of(0.5, offered),
+            response_p99: self.response.quantile_of(0.99, offered),
+            // One node on which the quantile is censored makes the worst one unknown.
+            visibility_p99_s: worst.reduce(|one, other| Some(one?.max(other?))).flatten(),
+        }
+    }
+
+    pub(super) fn achieved_tps(&self) -> f64 {
+        let seconds = self.measured.as_secs_f64();
+        if seconds > 0.0 {
+            thousandths(self.acks as f64 / seconds)
+        } else {
+            0.0
+        }
+    }
+
+    /// CPU time of the load threads, in cores.
+    pub(super) fn load_cpu_share(&self) -> Option<f64> {
+        share(self.load_cpu, self.measured)
+    }
+
+    /// CPU time of the probe thread, in cores.
+    pub(super) fn probe_cpu_share(&self) -> Option<f64> {
+        self.mean_of_hosts(|host| Some(host.probe_cpu.as_secs_f64()))
+    }
+
+    /// Mean shares of the host's processors over the measurement phase: busy, and stolen.
+    pub(super) fn host_shares(&self) -> Option<(f64, f64)> {
+        let busy = self.mean_of_hosts(|host| host.shares.map(|shares| shares.busy))?;
+        let steal = self.mean_of_hosts(|host| host.shares.map(|shares| shares.steal))?;
+        Some((busy, steal))
+    }
+
+    fn mean_of_hosts(&self, figure: impl Fn(&HostSecond) -> Option<f64>) -> Option<f64> {
+        let seconds = self.measured_seconds.iter();
+        let figures: Vec<_> = seconds
+            .filter_map(|index| figure(self.hosts.get(index)?))
+            .collect();
+        let mean = figures.iter().sum::<f64>() / figures.len() as f64;
+        (!figures.is_empty()).then(|| thousandths(mean))
+    }
+
+    /// Whether the measurement phase was as long as planned.
+    pub(super) fn is_whole(&self, plan: &Plan) -> bool {
+        match plan.phases.measure {
+            Length::For(planned) => self.measured + Duration::from_millis(1) >= planned,
+            Length::Count(count) => self.arrivals.offered >= count,
+        }
+    }
+}
+
+impl LagEvidence {
+    fn add(&mut self, sample: &LagSample, expected: &Expected) {
+        self.samples += 1;
+        let mut synchronous = 0;
+        for row in &sample.rows {
+            let streams = row.state.as_deref() == Some("streaming");
+            if !streams && row.sampler_rtt_us.is_some() && expected.streaming.contains(&row.node) {
+                *self.not_streaming.entry(row.node.clone()).or_default() += 1;
+            }
+            if matches!(row.sync_state.as_deref(), Some("sync" | "quorum")) {
+                synchronous += 1;
+            }
+        }
+        self.too_few_sync += u64::from(
+            expected
+                .synchronous
+                .is_some_and(|least| synchronous < least),
+        );
+    }
+}
+
+/// Delays of visibility, as histograms.
+#[derive(Debug, Default)]
+pub(super) struct Distributions {
+    pub(super) lo: SignedHistogram,
+    pub(super) hi: SignedHistogram,
+    pub(super) hi_from_send: Histogram,
+}
+
+impl Distributions {
+    fn of(delays: &[Delay]) -> Self {
+        let mut distributions = Self::default();
+        for delay in delays {
+            distributions.lo.record(delay.lo);
+            distributions.hi.record(delay.hi);
+            distributions.hi_from_send.record_nanos(delay.hi_from_send);
+        }
+        distributions
+    }
+}
+
+/// Microseconds, to the nanosecond.
+fn micros(duration: Duration) -> f64 {
+    thousandths(duration.as_secs_f64() * 1e6)
+}
+
+fn share(part: Duration, whole: Duration) -> Option<f64> {
+    (!whole.is_zero()).then(|| thousandths(part.as_secs_f64() / whole.as_secs_f64()))
+}
+
+/// Without the digits beyond the third decimal, which nothing here is measured to.
+fn thousandths(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
