@@ -57,7 +57,8 @@ fn spectrum(run: &Run, mode: String) -> Spectrum {
 fn line(histogram: &Histogram, censored: u64) -> SpectrumLine {
     let n = histogram.count().saturating_add(censored);
     let mut points = Vec::new();
-    for step in 0.. {
+    // The least of all is an extreme of its own kind, and would draw a cliff.
+    for step in 1.. {
         let nines = f64::from(step) / f64::from(STEPS);
         let above = 10_f64.powf(-nines);
         if n as f64 * above < FEWEST_ABOVE {

@@ -151,7 +151,12 @@ fn staleness(table: &ModesTable, curves: &[ReplicaCurve]) -> Option<String> {
         .collect();
     let after = telling_moment(&worst)?;
     for curve in worst {
-        let mut part = format!("{} under {}", share(curve.stale(after)), curve.mode);
+        let of_cases = if parts.is_empty() { " of cases" } else { "" };
+        let mut part = format!(
+            "{}{of_cases} under {}",
+            share(curve.stale(after)),
+            curve.mode
+        );
         let mode = table.modes.iter().find(|mode| mode.mode == curve.mode)?;
         let awaited = curves
             .iter()
@@ -176,7 +181,7 @@ fn staleness(table: &ModesTable, curves: &[ReplicaCurve]) -> Option<String> {
         "a replica"
     };
     Some(format!(
-        "A read on {of_worst} {} after the acknowledgement misses the row in {} of cases.",
+        "A read on {of_worst} {} after the acknowledgement misses the row in {}.",
         format_seconds(after).replace(".00", ""),
         join(&parts),
     ))

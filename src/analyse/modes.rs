@@ -35,6 +35,9 @@ pub struct ModeFigures {
     /// On the replica where it is worst in each repetition.
     pub visibility_p50: Option<Estimate>,
     pub visibility_p99: Option<Estimate>,
+    /// On the replica where it is best; `None` where there is one replica only.
+    pub visibility_best_p50: Option<Estimate>,
+    pub visibility_best_p99: Option<Estimate>,
     /// The 99th percentile of the samples, on the worst replica.
     pub lag_p99_bytes: Option<Estimate>,
     /// The most of any sample of any repetition, and the replica.
@@ -130,6 +133,8 @@ fn mode_figures(run: &Run, name: &str, cells: &[&CellFigures]) -> ModeFigures {
         response_p99: over(&|cell| cell.response.map(p99)),
         visibility_p50: over(&|cell| worst(cell, |replica| replica.visibility.map(p50))),
         visibility_p99: over(&|cell| worst(cell, |replica| replica.visibility.map(p99))),
+        visibility_best_p50: over(&|cell| best(cell, |replica| replica.visibility.map(p50))),
+        visibility_best_p99: over(&|cell| best(cell, |replica| replica.visibility.map(p99))),
         lag_p99_bytes: over(&|cell| worst(cell, |replica| replica.replay_bytes.map(|lag| lag.p99))),
         lag_peak: replicas()
             .filter_map(|replica| Some((replica.replay_bytes?.max, replica.node.clone())))
@@ -154,6 +159,13 @@ fn worst(cell: &CellFigures, figure: impl Fn(&ReplicaFigures) -> Option<f64>) ->
         .iter()
         .filter_map(figure)
         .max_by(f64::total_cmp)
+}
+
+fn best(cell: &CellFigures, figure: impl Fn(&ReplicaFigures) -> Option<f64>) -> Option<f64> {
+    let figures = cell.replicas.iter().filter_map(figure);
+    (cell.replicas.len() > 1)
+        .then(|| figures.min_by(f64::total_cmp))
+        .flatten()
 }
 
 /// The replicas that a commit always waits for until they have replayed it. A quorum of any awaits none in particular,

@@ -320,6 +320,9 @@ fn read_histograms(path: &Path) -> (CellHistograms, Option<String>) {
             histogram.saturating_record_n(nanos, count);
         }
     }
+    if problem.is_none() && first_s.is_none() {
+        problem = Some("has no tagged interval".into());
+    }
     histograms.by_tag = merged
         .into_iter()
         .map(|(tag, hdr)| (tag, Histogram::from_hdr(&hdr).buckets().collect()))

@@ -111,17 +111,17 @@ fn modes_section(table: &ModesTable) -> Markup {
         section id="modes" aria-labelledby="modes-h" {
             h2 id="modes-h" { "The modes" }
             div.scroll tabindex="0" role="region" aria-label="Table of modes" {
-                table {
+                table.dense {
                     thead { tr {
                         th scope="col" { "mode" }
-                        th scope="col" { "repetitions" }
+                        th scope="col" { "reps" }
                         th scope="col" { "commits/s" }
-                        th scope="col" { "commit p50 (ms)" }
-                        th scope="col" { "commit p99 (ms)" }
+                        th scope="col" { "commit p50" }
+                        th scope="col" { "commit p99" }
                         th scope="col" { "p50 against " (clean(baseline)) }
-                        th scope="col" { "service p50 (ms)" }
-                        th scope="col" { "visible p50 (ms)" }
-                        th scope="col" { "visible p99 (ms)" }
+                        th scope="col" { "service p50" }
+                        th scope="col" { "visible p50" }
+                        th scope="col" { "visible p99" }
                         th scope="col" { "most behind" }
                         th scope="col" { "unseen" }
                     } }
@@ -129,7 +129,7 @@ fn modes_section(table: &ModesTable) -> Markup {
                 }
             }
             p.caption {
-                "Medians over repetitions with 95 % intervals below. A commit's time is its response time: from the intended start to the reply. "
+                "Times in ms. Medians over repetitions with 95 % intervals below. A commit's time is its response time: from the intended start to the reply. "
                 "Visible: from the acknowledgement until a read on the replica sees the row, on the worst replica of the mode. "
                 "Factors are paired by block."
             }
@@ -174,7 +174,7 @@ fn cell(estimate: Option<Estimate>, scale: f64, unit: &str) -> Markup {
         td {
             (value)
             @if estimate.is_some() { (unit) }
-            @if !interval.is_empty() { span.ci { (interval) } }
+            @if let Some((lo, hi)) = interval { span.ci { (lo) " to " (hi) } }
         }
     }
 }

@@ -156,36 +156,37 @@ fn short(name: &str) -> String {
     }
 }
 
-/// `6`, or `5 of 6` where some are invalid.
+/// `6`, or `5/6` where some are invalid.
 pub(super) fn repetitions(mode: &ModeFigures) -> String {
     if mode.invalid == 0 {
         mode.valid.to_string()
     } else {
-        format!("{} of {}", mode.valid, mode.valid + mode.invalid)
+        format!("{}/{}", mode.valid, mode.valid + mode.invalid)
     }
 }
 
 fn stacked(estimate: Option<Estimate>, scale: f64, unit: &str) -> [String; 2] {
     let (value, interval) = figure(estimate, scale);
     let unit = if estimate.is_some() { unit } else { "" };
-    [format!("{value}{unit}"), interval]
+    let interval = interval.map(|(lo, hi)| format!("{lo}..{hi}"));
+    [format!("{value}{unit}"), interval.unwrap_or_default()]
 }
 
 /// A figure and its interval, in the unit that `scale` gives.
-pub(super) fn figure(estimate: Option<Estimate>, scale: f64) -> (String, String) {
+pub(super) fn figure(estimate: Option<Estimate>, scale: f64) -> (String, Option<(String, String)>) {
     let Some(estimate) = estimate else {
-        return ("–".into(), String::new());
+        return ("–".into(), None);
     };
     if estimate.value.is_infinite() {
-        return ("not seen".into(), String::new());
+        return ("not seen".into(), None);
     }
-    let interval = estimate.interval.map_or_else(String::new, |interval| {
+    let interval = estimate.interval.map(|interval| {
         let hi = if interval.hi.is_finite() {
             number(interval.hi * scale)
         } else {
             "∞".into()
         };
-        format!("{} to {hi}", number(interval.lo * scale))
+        (number(interval.lo * scale), hi)
     });
     (number(estimate.value * scale), interval)
 }

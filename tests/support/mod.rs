@@ -53,11 +53,23 @@ impl Shape {
         }
     }
 
+    /// Enough to read, damage and read again many times.
+    pub(crate) fn tiny() -> Self {
+        Self {
+            modes: vec!["async", "remote_apply"],
+            reps: 2,
+            seconds: 2,
+            rate: 60.0,
+            samples: 3,
+            ..Self::sync_vs_async()
+        }
+    }
+
     /// What the checked-in fixture has.
     pub(crate) fn small() -> Self {
         Self {
-            seconds: 3,
-            rate: 300.0,
+            seconds: 2,
+            rate: 250.0,
             samples: 4,
             ..Self::sync_vs_async()
         }

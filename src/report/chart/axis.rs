@@ -107,7 +107,7 @@ impl Axis {
             ticks.push(Tick::new(size * TURN, label));
             ticks.push(Tick::new(-size * TURN, &format!("−{label}")));
         }
-        ticks.retain(|tick| (lo..=hi).contains(&tick.at));
+        let ticks = within(ticks, lo, hi);
         Self {
             title: title.into(),
             ticks,
@@ -122,11 +122,12 @@ impl Axis {
         let (lo, hi) = (lo.clamp(-1e9, 0.0), hi.clamp(0.3, 1e9));
         let mut ticks = vec![Tick::new(0.0, "0")];
         for exponent in -1..=9 {
-            let value = 10_f64.powi(exponent);
-            ticks.push(Tick::new(value, &number(value)));
-            ticks.push(Tick::new(-value, &format!("−{}", number(value))));
+            for value in [10_f64.powi(exponent), 3.0 * 10_f64.powi(exponent)] {
+                ticks.push(Tick::new(value, &number(value)));
+                ticks.push(Tick::new(-value, &format!("−{}", number(value))));
+            }
         }
-        ticks.retain(|tick| (lo..=hi).contains(&tick.at));
+        let ticks = within(ticks, lo, hi);
         Self {
             title: title.into(),
             ticks,
@@ -267,6 +268,13 @@ fn three_digits_below_one(value: f64) -> String {
     };
     let text = text.trim_end_matches('0').trim_end_matches('.');
     text.to_owned()
+}
+
+/// The ticks between two values, rising.
+fn within(mut ticks: Vec<Tick>, lo: f64, hi: f64) -> Vec<Tick> {
+    ticks.retain(|tick| (lo..=hi).contains(&tick.at));
+    ticks.sort_by(|a, b| a.at.total_cmp(&b.at));
+    ticks
 }
 
 fn round_steps(lo: f64, hi: f64, about: u32) -> Vec<Tick> {

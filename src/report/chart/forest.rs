@@ -99,7 +99,7 @@ fn draw(analysis: &Analysis, groups: &[Group<'_>], baseline: &str, layout: Layou
         .iter()
         .map(|group| text_width(group.mode, 13.0))
         .fold(0.0, f64::max);
-    let left = layout.pick((names + 20.0).min(220.0) + 84.0, 80.0);
+    let left = layout.pick((names + 20.0).min(220.0) + 84.0, 88.0);
     let right = layout.width() - layout.pick(170.0, 12.0);
     let all = groups.iter().flat_map(|group| &group.rows);
     let values = all.flat_map(|(_, estimate)| {

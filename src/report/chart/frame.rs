@@ -143,13 +143,19 @@ pub(super) struct Key {
 pub(super) fn label_ends(canvas: &mut Canvas, frame: &Frame, ends: &[((f64, f64), Key)]) {
     const GAP: f64 = 15.0;
     let mut order: Vec<usize> = (0..ends.len()).collect();
-    order.sort_by(|a, b| ends[*a].0.1.total_cmp(&ends[*b].0.1));
+    // Of ends at one height the one further right is labelled higher, so that leaders do not cross.
+    order.sort_by(|a, b| {
+        let ((a_x, a_y), (b_x, b_y)) = (ends[*a].0, ends[*b].0);
+        a_y.total_cmp(&b_y).then(b_x.total_cmp(&a_x))
+    });
     let wanted: Vec<f64> = order.iter().map(|index| ends[*index].0.1).collect();
     let placed = spread(&wanted, GAP, frame.top, frame.bottom);
     for (index, y) in order.into_iter().zip(placed) {
         let ((end_x, end_y), key) = &ends[index];
         let label_x = frame.right + 34.0;
-        let leader = Stroke::new(key.paint, 1.0).faint(0.55);
+        // From the floor, where many lines end, leaders could not be told apart.
+        let on_floor = *end_y > frame.bottom - 1.0;
+        let leader = Stroke::new(key.paint, 1.0).faint(if on_floor { 0.0 } else { 0.55 });
         canvas.path(
             &[
                 (*end_x, *end_y),

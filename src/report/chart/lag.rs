@@ -137,7 +137,7 @@ fn panel(canvas: &mut Canvas, line: &Timeline, area: Area, y: Axis, keys: &[Key]
         for run in unbroken(&frame, points) {
             match run.as_slice() {
                 [only] => canvas.dot(*only, 1.5, key.paint),
-                more => canvas.path(more, Stroke::new(key.paint, 1.4)),
+                more => canvas.path(more, Stroke::new(key.paint, 1.2).faint(0.85)),
             }
         }
     }

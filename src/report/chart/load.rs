@@ -180,7 +180,7 @@ pub(super) fn time_frame(
         canvas.line(
             (x, frame.top),
             (x, frame.bottom),
-            Stroke::new(Paint::Muted, 1.0).faint(0.7),
+            Stroke::new(Paint::Muted, 1.0).faint(0.4),
         );
     }
     frame
