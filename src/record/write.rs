@@ -286,5 +286,5 @@ fn checksum(path: &Path) -> io::Result<String> {
             count => hasher.update(&chunk[..count]),
         }
     }
-    Ok(format!("{:x}", hasher.finalize()))
+    Ok(hex::encode(hasher.finalize()))
 }

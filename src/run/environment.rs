@@ -84,7 +84,7 @@ fn host_id() -> String {
         .or_else(|_| fs::read_to_string("/proc/sys/kernel/hostname"))
         .unwrap_or_default();
     let digest = Sha256::digest(format!("replbench host {}", id.trim()));
-    format!("{digest:x}")[..12].to_owned()
+    hex::encode(&digest[..6])
 }
 
 fn virtualisation() -> Option<String> {

@@ -67,8 +67,8 @@ pub enum RunError {
     Probe(#[from] ProbeError),
     #[error(transparent)]
     Write(#[from] WriteError),
-    #[error("stopped by a second signal")]
-    Aborted,
+    #[error("stopped by a signal")]
+    Stopped,
 }
 
 /// Tells a run that a person wants it to end: 1 drains and keeps everything, 2 does not wait for the drain.
@@ -358,6 +358,7 @@ fn manifest(plan: &Plan, options: &Options) -> Manifest {
         ended_at: None,
         argv: options.argv.clone(),
         profile: serde_json::to_value(plan).unwrap_or_default(),
+        workload_hash: plan.workload_hash(),
         seed: plan.seed,
         harness: environment::harness(),
         subject,
