@@ -145,11 +145,11 @@ fn conclude(finished: Finished) -> Result<Exit, Stop> {
     if let Ok(drawn) = &drawn {
         print(&drawn.text)?;
     }
-    print(&format!(
-        "\nresults: {}\nreport:  {}\n",
-        directory.display(),
-        directory.join(record::files::REPORT).display()
-    ))?;
+    print(&format!("\nresults: {}\n", directory.display()))?;
+    if drawn.is_ok() {
+        let report = directory.join(record::files::REPORT);
+        print(&format!("report:  {}\n", report.display()))?;
+    }
     if let Some(error) = error {
         let exit = match exit_of(&error) {
             Exit::Results => Exit::Results,

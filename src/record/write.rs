@@ -14,26 +14,33 @@ use super::{Manifest, files};
 use crate::histogram::Histogram;
 use crate::sample::{CellRow, EventRow, IntervalRow, LagRow, VisibilityRow};
 
+/// Space for the last manifest and the last rows.
+const RESERVE: &str = ".reserve";
+const RESERVE_BYTES: usize = 32 << 10;
+
 /// A file of the run directory that could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write {path}: {source}; free the disk, or name another directory with --results")]
+#[error("cannot write `{path}`: {cause}; {remedy}", remedy = self.remedy())]
 pub struct WriteError {
     pub path: String,
-    #[source]
-    pub source: io::Error,
+    pub cause: io::Error,
 }
 
 impl WriteError {
     fn at(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
-        move |source| Self {
+        move |cause| Self {
             path: path.display().to_string(),
-            source,
+            cause,
         }
     }
 
-    /// The disk has no room left.
-    pub fn is_full(&self) -> bool {
-        self.source.kind() == io::ErrorKind::StorageFull
+    fn remedy(&self) -> &'static str {
+        match self.cause.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "free some space, or name a directory on another disk with --results"
+            }
+            _ => "name a directory that can be written to with --results",
+        }
     }
 }
 
@@ -105,6 +112,8 @@ impl Recorder {
         };
         let histograms = directory.join(files::HISTOGRAMS);
         fs::create_dir(&histograms).map_err(WriteError::at(&histograms))?;
+        let reserve = directory.join(RESERVE);
+        fs::write(&reserve, vec![0; RESERVE_BYTES]).map_err(WriteError::at(&reserve))?;
         let recorder = Self {
             cells: Table::create(&directory, files::CELLS)?,
             intervals: Table::create(&directory, files::INTERVALS)?,
@@ -199,6 +208,12 @@ impl Recorder {
             table.flush()?;
         }
         Ok(())
+    }
+
+    /// Gives back the space that was kept for the end, so that a full disk can still take the manifest's last word.
+    pub fn release_reserve(&self) {
+        // Gone already is as good.
+        let _ = fs::remove_file(self.directory.join(RESERVE));
     }
 
     /// Flushes and closes the files. What remains to be done is to draw the report and to [`seal`] the directory.

@@ -31,6 +31,8 @@ use cell::Bench;
 
 /// Connections to each node beyond the load's: probes, audits, administration, and one for a person with psql.
 const SPARE_CONNECTIONS: u16 = 20;
+/// Where the servers keep their data when nobody says otherwise, inside the directory of results.
+const DATA: &str = ".data";
 /// The most reasons that a manifest carries; the cells' rows have them all.
 const MOST_REASONS: usize = 50;
 
@@ -150,7 +152,7 @@ pub async fn run(
     let data_dir = options
         .data_dir
         .clone()
-        .unwrap_or_else(|| options.results.join(".data"));
+        .unwrap_or_else(|| options.results.join(DATA));
     let mut recorder = Recorder::create(&options.results, manifest(plan, options))?;
     observer.on(Progress::Recording {
         directory: recorder.directory(),
@@ -331,8 +333,8 @@ impl Conductor<'_> {
         }
         // Empty unless a failed start is kept in it.
         let _ = std::fs::remove_dir(&self.data_dir);
-        if let Some(parent) = self.data_dir.parent() {
-            let _ = std::fs::remove_dir(parent);
+        if self.options.data_dir.is_none() {
+            let _ = std::fs::remove_dir(self.options.results.join(DATA));
         }
         Ok(first?)
     }
@@ -373,6 +375,7 @@ fn finish(
     interrupted: bool,
     error: Option<RunError>,
 ) -> Finished {
+    recorder.release_reserve();
     let amended = recorder.amend(|manifest| {
         manifest.ended_at = Some(format!("{:.3}", clock::wall()));
         manifest.status = match (&error, interrupted) {
