@@ -106,7 +106,9 @@ fn cost(run: &Run, mode: &ModeFigures, base: &ModeFigures) -> Option<String> {
         three_digits(interval.hi),
         plural(ratio.n, "paired repetition"),
     );
-    if interval.contains(1.0) {
+    // An end that is shown as 1.00 would be read as no difference, and is too near to call one.
+    let shown = |end: f64| three_digits(end);
+    if interval.contains(1.0) || [interval.lo, interval.hi].map(shown).contains(&shown(1.0)) {
         return Some(format!(
             "Inconclusive for {}: its median commit took {factor} times as long as under {baseline} ({evidence}), which may be noise: {against}.",
             mode.mode

@@ -20,6 +20,8 @@ use crate::topology::Mode;
 const MOST_MANIFEST: u64 = 64 << 20;
 /// Sixteen replicas of a kind with eight tags each stay below; a damaged log must not take the memory.
 const MOST_TAGS: usize = 600;
+/// No cell lasts so long, and the epoch is further away.
+const EPOCH_BY_NOW_S: f64 = 1e8;
 
 /// A recorded run.
 #[derive(Debug)]
@@ -47,7 +49,7 @@ pub struct CellHistograms {
 /// The response times of one interval, in coarse bins that take little memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResponseSecond {
-    /// From the start of the log's first interval.
+    /// From the start of the measurement.
     pub start_s: f64,
     pub length_s: f64,
     /// Bin (see [`ResponseSecond::bin_start`]) and count, rising.
@@ -72,7 +74,7 @@ impl ResponseSecond {
         ((nanos as f64 / 1e3).max(1.0).log10() * f64::from(Self::PER_DECADE)) as u16
     }
 
-    fn new(interval: &Interval, first_s: f64) -> Self {
+    fn new(interval: &Interval, zero_s: f64) -> Self {
         let mut bins: Vec<(u16, u32)> = Vec::new();
         for (nanos, count) in &interval.buckets {
             let count = u32::try_from(*count).unwrap_or(u32::MAX);
@@ -82,7 +84,7 @@ impl ResponseSecond {
             }
         }
         Self {
-            start_s: interval.start_s - first_s,
+            start_s: interval.start_s - zero_s,
             length_s: interval.length_s,
             bins,
         }
@@ -292,7 +294,7 @@ fn read_histograms(path: &Path) -> (CellHistograms, Option<String>) {
         Err(error) => return (histograms, Some(error.to_string())),
     };
     let mut merged: BTreeMap<String, hdrhistogram::Histogram<u64>> = BTreeMap::new();
-    let mut first_s = None;
+    let mut zero_s = None;
     let mut problem = None;
     for interval in Intervals::new(BufReader::new(file)) {
         let interval = match interval {
@@ -307,11 +309,16 @@ fn read_histograms(path: &Path) -> (CellHistograms, Option<String>) {
             problem = Some(format!("has more than {MOST_TAGS} tags"));
             break;
         }
-        let first_s = *first_s.get_or_insert(interval.start_s);
+        // Times count from the log's base time; other writers, without one, count from the epoch.
+        let zero_s = *zero_s.get_or_insert(if interval.start_s > EPOCH_BY_NOW_S {
+            interval.start_s
+        } else {
+            0.0
+        });
         if tag == tags::RESPONSE {
             histograms
                 .seconds
-                .push(ResponseSecond::new(&interval, first_s));
+                .push(ResponseSecond::new(&interval, zero_s));
         }
         let histogram = merged
             .entry(tag.clone())
@@ -320,7 +327,7 @@ fn read_histograms(path: &Path) -> (CellHistograms, Option<String>) {
             histogram.saturating_record_n(nanos, count);
         }
     }
-    if problem.is_none() && first_s.is_none() {
+    if problem.is_none() && zero_s.is_none() {
         problem = Some("has no tagged interval".into());
     }
     histograms.by_tag = merged
