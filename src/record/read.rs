@@ -247,7 +247,9 @@ fn read_manifest(path: &Path) -> Result<Manifest, ReadError> {
 /// The rows of a CSV file up to its end or to the first that does not read.
 fn read_rows<T: DeserializeOwned>(dir: &Path, name: &str, warnings: &mut Vec<String>) -> Vec<T> {
     let mut rows = Vec::new();
-    match read_rows_into(&dir.join(name), &mut rows) {
+    // A run may pass without an event or without replicas, never without cells.
+    let empty_is_damage = matches!(name, files::CELLS | files::INTERVALS);
+    match read_rows_into(&dir.join(name), empty_is_damage, &mut rows) {
         Ok(None) => {}
         Ok(Some(problem)) => warnings.push(warning(name, &problem)),
         Err(error) => warnings.push(format!("`{name}` could not be read: {error}")),
@@ -257,9 +259,13 @@ fn read_rows<T: DeserializeOwned>(dir: &Path, name: &str, warnings: &mut Vec<Str
 
 fn read_rows_into<T: DeserializeOwned>(
     path: &Path,
+    empty_is_damage: bool,
     rows: &mut Vec<T>,
 ) -> io::Result<Option<String>> {
     let mut file = File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(empty_is_damage.then(|| "is empty".into()));
+    }
     let torn = !ends_with_newline(&mut file)?;
     let mut reader = csv::Reader::from_reader(BufReader::new(file));
     for row in reader.deserialize() {
@@ -277,9 +283,6 @@ fn read_rows_into<T: DeserializeOwned>(
 }
 
 fn ends_with_newline(file: &mut File) -> io::Result<bool> {
-    if file.metadata()?.len() == 0 {
-        return Ok(false);
-    }
     let mut last = [0];
     file.seek(SeekFrom::End(-1))?;
     file.read_exact(&mut last)?;
