@@ -173,7 +173,7 @@ fn conclude(finished: Finished) -> Result<Exit, Stop> {
 fn exit_of(error: &RunError) -> Exit {
     match error {
         RunError::Write(_) => Exit::Results,
-        RunError::Aborted => Exit::Incomplete,
+        RunError::Stopped => Exit::Incomplete,
         _ => Exit::Server,
     }
 }

@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
     Gid, Pid, PidfdFlags, Signal, Uid, WaitOptions, getppid, kill_process, pidfd_open,
-    pidfd_send_signal, set_child_subreaper, set_parent_process_death_signal, setsid, waitpid,
+    pidfd_send_signal, set_child_subreaper, set_parent_process_death_signal, setsid, wait,
 };
 
 use super::directory::Lease;
@@ -300,11 +300,14 @@ fn kill_descendants() {
 }
 
 /// Waits for the processes a dead postmaster has left to the keeper, and after the grace kills them.
+///
+/// Even SIGKILL is not instant under load; the keeper stays meanwhile, so that its own end says that nothing is left.
 fn sweep(grace: Duration) {
     let due = clock::now() + grace;
-    let latest = due + Duration::from_secs(2);
+    let latest = due + Duration::from_mins(1);
     loop {
-        match waitpid(None, WaitOptions::NOHANG) {
+        // Not `waitpid(None)`, which sees only the own process group: backends lead sessions of theirs.
+        match wait(WaitOptions::NOHANG) {
             Ok(Some(_)) | Err(Errno::INTR) => continue,
             Ok(None) => {}
             Err(_no_children) => return,

@@ -118,11 +118,11 @@ impl Cluster {
                 site.complete(&nodes)?;
                 Ok(Self { site, nodes })
             }
-            Err(source) => {
+            Err(cause) => {
                 let directory = site.abandon().await;
                 Err(ClusterError::Start {
                     directory,
-                    source: Box::new(source),
+                    cause: Box::new(cause),
                 })
             }
         }

@@ -35,6 +35,9 @@ pub struct Manifest {
     pub ended_at: Option<String>,
     pub argv: Vec<String>,
     pub profile: serde_json::Value,
+    /// Tables, transactions, load and phases; runs in which it differs are not comparable.
+    #[serde(default)]
+    pub workload_hash: String,
     pub seed: u64,
     pub harness: Harness,
     pub subject: Subject,

@@ -286,9 +286,5 @@ fn checksum(path: &Path) -> io::Result<String> {
             count => hasher.update(&chunk[..count]),
         }
     }
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hex::encode(hasher.finalize()))
 }

@@ -46,7 +46,12 @@ pub(super) struct Ended {
 impl Bench<'_> {
     /// Runs the cell. What was measured is in the recorder even when this fails.
     pub(super) async fn run(mut self) -> Result<Ended, RunError> {
-        self.prepare().await?;
+        // Nothing has been measured yet: one signal is enough.
+        let mut interrupt = self.interrupt.clone();
+        tokio::select! {
+            prepared = self.prepare() => prepared?,
+            _ = interrupt.raised() => return Err(RunError::Stopped),
+        }
         let (mut probes, feed) = Probes::open(self.assignment()).await?;
         let primary = &self.cluster.primary().endpoint;
         let opened = Load::open(self.plan, self.cell, primary, Some(feed)).await;
@@ -165,7 +170,8 @@ impl Bench<'_> {
                 level = self.interrupt.raised() => {
                     load.stopper().stop();
                     if level > 1 {
-                        return Err(RunError::Aborted);
+                        load.stopper().abort();
+                        return Err(RunError::Stopped);
                     }
                 }
             }
@@ -268,7 +274,7 @@ impl Bench<'_> {
                     .histograms(self.cell.id, desk.started, start, length, &tagged)?;
             }
             Reading::Trouble { node, detail, .. } => {
-                self.trouble(desk, &node, "reconnect", &detail)?
+                self.trouble(desk, &node, "reconnect", &detail)?;
             }
         }
         Ok(())

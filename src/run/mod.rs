@@ -67,8 +67,8 @@ pub enum RunError {
     Probe(#[from] ProbeError),
     #[error(transparent)]
     Write(#[from] WriteError),
-    #[error("stopped by a second signal")]
-    Aborted,
+    #[error("stopped by a signal")]
+    Stopped,
 }
 
 /// Tells a run that a person wants it to end: 1 drains and keeps everything, 2 does not wait for the drain.
@@ -169,7 +169,7 @@ pub async fn run(
     observer.on(Progress::Stopping);
     let stopped = conductor.stop().await;
     let error = outcome.err().or(stopped.err());
-    finish(recorder, interrupt.level() > 0, error)
+    Ok(finish(recorder, interrupt.level() > 0, error))
 }
 
 struct Conductor<'a> {
@@ -358,6 +358,7 @@ fn manifest(plan: &Plan, options: &Options) -> Manifest {
         ended_at: None,
         argv: options.argv.clone(),
         profile: serde_json::to_value(plan).unwrap_or_default(),
+        workload_hash: plan.workload_hash(),
         seed: plan.seed,
         harness: environment::harness(),
         subject,
@@ -371,7 +372,7 @@ fn finish(
     mut recorder: Recorder,
     interrupted: bool,
     error: Option<RunError>,
-) -> Result<Finished, RunError> {
+) -> Finished {
     let amended = recorder.amend(|manifest| {
         manifest.ended_at = Some(format!("{:.3}", clock::wall()));
         manifest.status = match (&error, interrupted) {
@@ -393,9 +394,9 @@ fn finish(
         (None, Err(error)) => Some(error.into()),
         (None, Ok(())) => None,
     };
-    Ok(Finished {
+    Finished {
         directory,
         manifest,
         error,
-    })
+    }
 }
