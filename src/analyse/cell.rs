@@ -2,7 +2,8 @@
 //!
 //! An arrival that was never sent, or whose answer never came, has a response time that is unknown and larger than
 //! any recorded: it is censored on the right. Quantiles are taken over recorded and censored together, and one that
-//! falls among the censored is empty. Leaving these arrivals out would make a stalled server look fast.
+//! falls among the censored is empty. Leaving these arrivals out would make a stalled server look fast. A transaction that failed
+//! was answered, though not with a commit: it is counted, and is in no distribution.
 
 use crate::histogram::{Histogram, SignedHistogram};
 use crate::record::tags::{self, Bound, Origin};

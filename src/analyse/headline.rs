@@ -23,11 +23,15 @@ pub(super) fn sentences(run: &Run, table: &ModesTable, curves: &[ReplicaCurve]) 
     match base {
         Some(base) => {
             let others = table.modes.iter().skip(1);
-            let costs: Vec<String> = others.filter_map(|mode| cost(run, mode, base)).collect();
-            if costs.is_empty() {
+            let (open, told): (Vec<_>, Vec<_>) = others
+                .filter_map(|mode| cost(run, mode, base))
+                .partition(|cost| matches!(cost, Cost::Inconclusive(_)));
+            if told.is_empty() && open.is_empty() {
                 out.extend(alone(base));
             }
-            out.extend(costs);
+            out.extend(told.into_iter().map(Cost::into_text));
+            let open: Vec<String> = open.into_iter().map(Cost::into_text).collect();
+            out.extend(inconclusive(&open, base));
         }
         None => out.push(
             "No valid repetition of the baseline was measured: nothing can be said of costs."
@@ -74,8 +78,35 @@ fn alone(base: &ModeFigures) -> Option<String> {
     ))
 }
 
+/// What is to be said of one mode.
+enum Cost {
+    /// A sentence.
+    Told(String),
+    /// Part of the sentence that names all modes without a shown difference.
+    Inconclusive(String),
+}
+
+impl Cost {
+    fn into_text(self) -> String {
+        match self {
+            Self::Told(text) | Self::Inconclusive(text) => text,
+        }
+    }
+}
+
+/// The modes whose difference from the baseline may be noise, in one sentence.
+fn inconclusive(parts: &[String], base: &ModeFigures) -> Option<String> {
+    (!parts.is_empty()).then(|| {
+        format!(
+            "Inconclusive: the median commit under {} may differ from that under {} by noise alone.",
+            join(parts),
+            base.mode,
+        )
+    })
+}
+
 /// What one mode costs against the baseline.
-fn cost(run: &Run, mode: &ModeFigures, base: &ModeFigures) -> Option<String> {
+fn cost(run: &Run, mode: &ModeFigures, base: &ModeFigures) -> Option<Cost> {
     let ratio = mode.ratios.as_ref()?.response_p50?;
     let (own, other) = (mode.response_p50?, base.response_p50?);
     let wait = run.mode(&mode.mode).as_ref().and_then(waiting);
@@ -91,14 +122,14 @@ fn cost(run: &Run, mode: &ModeFigures, base: &ModeFigures) -> Option<String> {
     let factor = three_digits(ratio.value);
     let baseline = &base.mode;
     let Some(interval) = ratio.interval else {
-        return Some(format!(
+        return Some(Cost::Told(format!(
             "{subject} {factor} times as long as under {baseline}: {against}; {} too few for an interval, so this is no verdict.",
             if ratio.n == 1 {
                 "one pair of repetitions is".into()
             } else {
                 format!("{} pairs of repetitions are", ratio.n)
             },
-        ));
+        )));
     };
     let evidence = format!(
         "95 % interval {} to {}, {}",
@@ -106,15 +137,17 @@ fn cost(run: &Run, mode: &ModeFigures, base: &ModeFigures) -> Option<String> {
         three_digits(interval.hi),
         plural(ratio.n, "paired repetition"),
     );
-    if interval.contains(1.0) {
-        return Some(format!(
-            "Inconclusive for {}: its median commit took {factor} times as long as under {baseline} ({evidence}), which may be noise: {against}.",
+    // An end that is shown as 1.00 would be read as no difference, and is too near to call one.
+    let shown = |end: f64| three_digits(end);
+    if interval.contains(1.0) || [interval.lo, interval.hi].map(shown).contains(&shown(1.0)) {
+        return Some(Cost::Inconclusive(format!(
+            "{} ({factor} times as long, {evidence})",
             mode.mode
-        ));
+        )));
     }
-    Some(format!(
+    Some(Cost::Told(format!(
         "{subject} {factor} times as long as under {baseline} ({evidence}): {against}."
-    ))
+    )))
 }
 
 /// `Waiting for one standby's flush`; `None` for modes that wait for no replica.

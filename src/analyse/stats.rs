@@ -129,7 +129,7 @@ fn mean(values: &[f64]) -> Option<Estimate> {
 
 #[cfg(test)]
 mod tests {
-    //! Reference values: SciPy 1.17.1, `scipy.stats` (`t.ppf`, `t.interval`, `ttest_rel`, `quantile_test`, `binom.cdf`).
+    //! Reference values: `SciPy` 1.17.1, `scipy.stats` (`t.ppf`, `t.interval`, `ttest_rel`, `quantile_test`, `binom.cdf`).
 
     use super::*;
 

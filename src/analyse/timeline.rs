@@ -110,7 +110,7 @@ fn timeline(run: &Run, mode: String) -> Timeline {
         line.stretches.push(stretch);
         start_s = stretch.end_s;
     }
-    line.heat = merge_columns(line.heat);
+    line.heat = merge_columns(&line.heat);
     for (_, points) in &mut line.lag {
         *points = thin(points);
     }
@@ -154,7 +154,7 @@ fn heat_column(second: &ResponseSecond, stretch: Stretch) -> Option<HeatColumn> 
 }
 
 /// Merges neighbours until the columns fit, then turns counts into shares.
-fn merge_columns(columns: Vec<HeatColumn>) -> Vec<HeatColumn> {
+fn merge_columns(columns: &[HeatColumn]) -> Vec<HeatColumn> {
     let group = columns.len().div_ceil(MOST_COLUMNS).max(1);
     columns
         .chunks(group)

@@ -196,7 +196,7 @@ fn read_u64(bytes: &[u8], at: usize) -> Option<u64> {
     field.try_into().ok().map(u64::from_be_bytes)
 }
 
-/// ZigZag LEB128-64b9B: seven bits a byte, and all eight of the ninth.
+/// `ZigZag LEB128-64b9B`: seven bits a byte, and all eight of the ninth.
 fn read_varint(rest: &mut &[u8]) -> Option<i64> {
     let mut value = 0_u64;
     for position in 0..9 {

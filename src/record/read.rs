@@ -20,6 +20,8 @@ use crate::topology::Mode;
 const MOST_MANIFEST: u64 = 64 << 20;
 /// Sixteen replicas of a kind with eight tags each stay below; a damaged log must not take the memory.
 const MOST_TAGS: usize = 600;
+/// No cell lasts so long, and the epoch is further away.
+const EPOCH_BY_NOW_S: f64 = 1e8;
 
 /// A recorded run.
 #[derive(Debug)]
@@ -47,7 +49,7 @@ pub struct CellHistograms {
 /// The response times of one interval, in coarse bins that take little memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResponseSecond {
-    /// From the start of the log's first interval.
+    /// From the start of the measurement.
     pub start_s: f64,
     pub length_s: f64,
     /// Bin (see [`ResponseSecond::bin_start`]) and count, rising.
@@ -72,7 +74,7 @@ impl ResponseSecond {
         ((nanos as f64 / 1e3).max(1.0).log10() * f64::from(Self::PER_DECADE)) as u16
     }
 
-    fn new(interval: &Interval, first_s: f64) -> Self {
+    fn new(interval: &Interval, zero_s: f64) -> Self {
         let mut bins: Vec<(u16, u32)> = Vec::new();
         for (nanos, count) in &interval.buckets {
             let count = u32::try_from(*count).unwrap_or(u32::MAX);
@@ -82,7 +84,7 @@ impl ResponseSecond {
             }
         }
         Self {
-            start_s: interval.start_s - first_s,
+            start_s: interval.start_s - zero_s,
             length_s: interval.length_s,
             bins,
         }
@@ -245,7 +247,9 @@ fn read_manifest(path: &Path) -> Result<Manifest, ReadError> {
 /// The rows of a CSV file up to its end or to the first that does not read.
 fn read_rows<T: DeserializeOwned>(dir: &Path, name: &str, warnings: &mut Vec<String>) -> Vec<T> {
     let mut rows = Vec::new();
-    match read_rows_into(&dir.join(name), &mut rows) {
+    // A run may pass without an event or without replicas, never without cells.
+    let empty_is_damage = matches!(name, files::CELLS | files::INTERVALS);
+    match read_rows_into(&dir.join(name), empty_is_damage, &mut rows) {
         Ok(None) => {}
         Ok(Some(problem)) => warnings.push(warning(name, &problem)),
         Err(error) => warnings.push(format!("`{name}` could not be read: {error}")),
@@ -255,9 +259,13 @@ fn read_rows<T: DeserializeOwned>(dir: &Path, name: &str, warnings: &mut Vec<Str
 
 fn read_rows_into<T: DeserializeOwned>(
     path: &Path,
+    empty_is_damage: bool,
     rows: &mut Vec<T>,
 ) -> io::Result<Option<String>> {
     let mut file = File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(empty_is_damage.then(|| "is empty".into()));
+    }
     let torn = !ends_with_newline(&mut file)?;
     let mut reader = csv::Reader::from_reader(BufReader::new(file));
     for row in reader.deserialize() {
@@ -275,9 +283,6 @@ fn read_rows_into<T: DeserializeOwned>(
 }
 
 fn ends_with_newline(file: &mut File) -> io::Result<bool> {
-    if file.metadata()?.len() == 0 {
-        return Ok(false);
-    }
     let mut last = [0];
     file.seek(SeekFrom::End(-1))?;
     file.read_exact(&mut last)?;
@@ -292,7 +297,7 @@ fn read_histograms(path: &Path) -> (CellHistograms, Option<String>) {
         Err(error) => return (histograms, Some(error.to_string())),
     };
     let mut merged: BTreeMap<String, hdrhistogram::Histogram<u64>> = BTreeMap::new();
-    let mut first_s = None;
+    let mut zero_s = None;
     let mut problem = None;
     for interval in Intervals::new(BufReader::new(file)) {
         let interval = match interval {
@@ -307,11 +312,16 @@ fn read_histograms(path: &Path) -> (CellHistograms, Option<String>) {
             problem = Some(format!("has more than {MOST_TAGS} tags"));
             break;
         }
-        let first_s = *first_s.get_or_insert(interval.start_s);
+        // Times count from the log's base time; other writers, without one, count from the epoch.
+        let zero_s = *zero_s.get_or_insert(if interval.start_s > EPOCH_BY_NOW_S {
+            interval.start_s
+        } else {
+            0.0
+        });
         if tag == tags::RESPONSE {
             histograms
                 .seconds
-                .push(ResponseSecond::new(&interval, first_s));
+                .push(ResponseSecond::new(&interval, zero_s));
         }
         let histogram = merged
             .entry(tag.clone())
@@ -320,7 +330,7 @@ fn read_histograms(path: &Path) -> (CellHistograms, Option<String>) {
             histogram.saturating_record_n(nanos, count);
         }
     }
-    if problem.is_none() && first_s.is_none() {
+    if problem.is_none() && zero_s.is_none() {
         problem = Some("has no tagged interval".into());
     }
     histograms.by_tag = merged

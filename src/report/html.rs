@@ -45,7 +45,7 @@ pub(super) fn page(run: &Run, analysis: &Analysis, charts: &[Chart]) -> String {
             body {
                 (head(run, name))
                 main {
-                    (answer(analysis, &run.manifest.status))
+                    (answer(analysis, run.manifest.status))
                     @if let Some(chart) = first { (figure_of(chart)) }
                     (modes_section(&analysis.modes))
                     @for chart in others { (chart_section(chart)) }
@@ -94,8 +94,8 @@ fn head(run: &Run, name: &str) -> Markup {
     }
 }
 
-fn answer(analysis: &Analysis, status: &RunStatus) -> Markup {
-    let bad = *status != RunStatus::Complete;
+fn answer(analysis: &Analysis, status: RunStatus) -> Markup {
+    let bad = status != RunStatus::Complete;
     html! {
         ul.answer {
             @for (index, sentence) in analysis.headline.iter().enumerate() {

@@ -38,11 +38,14 @@ impl Map {
     }
 }
 
-/// The least and the greatest finite value.
+/// No measured quantity is larger; a damaged file may say so.
+const LARGEST: f64 = 1e18;
+
+/// The least and the greatest value that can have been measured.
 fn range(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     values
         .into_iter()
-        .filter(|value| value.is_finite())
+        .filter(|value| value.abs() <= LARGEST)
         .fold(None, |range, value| {
             let (lo, hi) = range.unwrap_or((value, value));
             Some((value.min(lo), value.max(hi)))
@@ -142,7 +145,7 @@ impl Axis {
         let hi = range(values).map_or(3.0, |(_, hi)| hi.clamp(1.0, 9.0));
         let marks = [
             (0.0, "0 %"),
-            (0.301_03, "50 %"),
+            (std::f64::consts::LOG10_2, "50 %"),
             (1.0, "90 %"),
             (2.0, "99 %"),
             (3.0, "99.9 %"),
@@ -363,7 +366,7 @@ mod tests {
             &[f64::INFINITY, f64::NEG_INFINITY],
             &[0.0],
             &[3.0],
-            &[1.0, 1.0000001],
+            &[1.0, 1.000_000_1],
             &[-5.0, 1e308],
             &[1e-300, 1e300],
         ];

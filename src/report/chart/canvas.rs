@@ -75,11 +75,11 @@ pub(super) enum Dash {
     Solid,
     Dashed,
     Dotted,
-    DashDot,
+    Mixed,
 }
 
 impl Dash {
-    const ALL: [Self; 4] = [Self::Solid, Self::Dashed, Self::Dotted, Self::DashDot];
+    const ALL: [Self; 4] = [Self::Solid, Self::Dashed, Self::Dotted, Self::Mixed];
 
     /// The pattern of the nth replica, or of the nth group of six series.
     pub(super) fn nth(index: usize) -> Self {
@@ -187,6 +187,9 @@ pub(super) fn text_width(text: &str, size: f64) -> f64 {
     ems * size
 }
 
+/// Top left and bottom right of a rectangle.
+pub(super) type Corners = ((f64, f64), (f64, f64));
+
 /// Marks in CSS pixels, from the top left.
 pub(super) struct Canvas {
     body: String,
@@ -249,7 +252,7 @@ impl Canvas {
     }
 
     /// Many rectangles of one paint as a single element: a heatmap has thousands.
-    pub(super) fn rects(&mut self, corners: &[((f64, f64), (f64, f64))], paint: Paint) {
+    pub(super) fn rects(&mut self, corners: &[Corners], paint: Paint) {
         if corners.is_empty() {
             return;
         }

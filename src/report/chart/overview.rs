@@ -168,12 +168,11 @@ fn draw_side(
     for (row, mode) in modes.iter().enumerate() {
         let y = frame.top + ROW * (row as f64 + 0.5);
         let (paint, _) = mode_paint(analysis, &mode.mode);
-        match (side.figures)(mode) {
-            (Some(low), high) => draw_range(canvas, frame, y, low, high, paint),
-            (None, _) => {
-                let at = (frame.left + 8.0, y);
-                canvas.text(at, "not measured", Type::new(Anchor::Start).muted());
-            }
+        if let (Some(low), high) = (side.figures)(mode) {
+            draw_range(canvas, frame, y, low, high, paint);
+        } else {
+            let at = (frame.left + 8.0, y);
+            canvas.text(at, "not measured", Type::new(Anchor::Start).muted());
         }
         if let Some((Some(low), Some(high))) = side.best.map(|figures| figures(mode)) {
             let y = y + BEST_BELOW;

@@ -19,7 +19,10 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
     ]);
     for spectrum in &spectra {
         let mut row = vec![spectrum.mode.clone()];
-        row.extend([0.301_03, 1.0, 2.0, 3.0, 4.0].map(|nines| seconds(at(spectrum, nines))));
+        row.extend(
+            [std::f64::consts::LOG10_2, 1.0, 2.0, 3.0, 4.0]
+                .map(|nines| seconds(at(spectrum, nines))),
+        );
         row.push(thousands(spectrum.merged.n));
         table.rows.push(row);
     }

@@ -89,10 +89,12 @@ fn keys(analysis: &Analysis, curves: &[&ReplicaCurve]) -> Vec<Key> {
             .iter()
             .filter(|other| other.mode == curve.mode)
             .count();
+        let (paint, dash) = mode_paint(analysis, &curve.mode);
         keys.push(Key {
             name: format!("{} {}", curve.mode, curve.node),
-            paint: mode_paint(analysis, &curve.mode).0,
-            dash: Dash::nth(nth),
+            paint,
+            // The first replica has its mode's own pattern, by which a seventh mode differs from the first.
+            dash: if nth == 0 { dash } else { Dash::nth(nth) },
         });
     }
     keys

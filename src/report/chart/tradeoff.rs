@@ -69,11 +69,11 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
     })
 }
 
-fn points<'a>(
-    analysis: &'a Analysis,
+fn points(
+    analysis: &Analysis,
     distance: fn(&ModeFigures) -> Option<Estimate>,
     scale: f64,
-) -> Vec<Point<'a>> {
+) -> Vec<Point<'_>> {
     let scaled = |estimate: Estimate, scale: f64| Estimate {
         value: estimate.value * scale,
         interval: estimate.interval.map(|interval| crate::analyse::Interval {
