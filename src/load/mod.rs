@@ -1,7 +1,7 @@
 //! Offers load. Knows a plan, a primary and its pools; never which server is a standby, nor what the probes see.
 
 mod pool;
-mod rows;
+pub mod rows;
 mod stats;
 mod thread;
 pub mod workload;
