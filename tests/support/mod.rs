@@ -1,0 +1,499 @@
+//! Runs of the product itself on real servers, what is done to them meanwhile, and the files that they leave.
+//!
+//! Knows the command line, the layout of a cluster's directory and the files of a run; nothing else of the product's inside.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up fails")]
+#![allow(unreachable_pub, reason = "a test file that has this module has no public face of its own")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use hdrhistogram::serialization::Deserializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use replbench::clock;
+use replbench::cluster::process;
+use replbench::histogram::{Histogram, SignedHistogram};
+use replbench::pg::{self, Endpoint, Password, Session};
+use replbench::record::{Manifest, files};
+use replbench::sample::{CellRow, EventRow, IntervalRow, LagRow, VisibilityRow};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+use tokio_postgres::SimpleQueryMessage;
+
+pub const REPLBENCH: &str = env!("CARGO_BIN_EXE_replbench");
+
+/// Nothing here takes so long, on a machine with other things to do.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One cluster at a time: several would starve each other, and every figure with them.
+static SERVERS: Mutex<()> = Mutex::new(());
+
+/// A directory that the servers' user can enter, and the right to start servers.
+pub struct Site {
+    _turn: MutexGuard<'static, ()>,
+    root: TempDir,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        // A test that failed has left nothing half done.
+        let turn = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let root = TempDir::with_prefix("replbench-truth-").unwrap();
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        Self { _turn: turn, root }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// Processes that belong to this site, servers and their keepers, as `pid: command line`.
+    pub fn processes(&self) -> Vec<String> {
+        let root = self.path();
+        let own = std::process::id().cast_signed();
+        procfs::process::all_processes()
+            .unwrap()
+            .flatten()
+            .filter(|process| process.pid() != own && process.is_alive())
+            .filter_map(|process| {
+                let line = process.cmdline().unwrap_or_default().join(" ");
+                let inside = process.cwd().is_ok_and(|directory| directory.starts_with(root));
+                let is_ours = inside || line.contains(&*root.to_string_lossy());
+                is_ours.then(|| format!("{}: {line}", process.pid()))
+            })
+            .collect()
+    }
+
+    #[track_caller]
+    pub fn no_process_is_left_within(&self, limit: Duration) {
+        let left = until(limit, || {
+            let left = self.processes();
+            if left.is_empty() { Ok(()) } else { Err(left) }
+        });
+        assert!(left.is_ok(), "these outlived it by {limit:?}: {left:#?}");
+    }
+}
+
+/// Tries until it succeeds or the limit is over; then the last refusal.
+pub fn until<T, E>(limit: Duration, mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    let due = clock::now() + limit;
+    loop {
+        match attempt() {
+            Ok(found) => return Ok(found),
+            Err(error) if clock::now() >= due => return Err(error),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+/// A server of a running cluster.
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub pid: i32,
+    pub endpoint: Endpoint,
+}
+
+impl Server {
+    /// Runs statements in a session of their own; the rows' columns as text.
+    #[track_caller]
+    pub fn sql(&self, statements: &str) -> Vec<Vec<Option<String>>> {
+        match self.try_sql(statements) {
+            Ok(rows) => rows,
+            Err(error) => panic!("`{statements}` on {}: {error}", self.endpoint.node),
+        }
+    }
+
+    pub fn try_sql(&self, statements: &str) -> Result<Vec<Vec<Option<String>>>, String> {
+        block_on(async {
+            let session = self.session().await?;
+            let messages = session.client().simple_query(statements).await;
+            let messages = messages.map_err(|error| pg::describe(&error).to_string())?;
+            session.close().await;
+            Ok(messages
+                .into_iter()
+                .filter_map(|message| match message {
+                    SimpleQueryMessage::Row(row) => {
+                        Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
+                    }
+                    _ => None,
+                })
+                .collect())
+        })
+    }
+
+    /// The one number that a query answers with.
+    #[track_caller]
+    pub fn number(&self, query: &str) -> i64 {
+        self.sql(query)[0][0].as_ref().unwrap().parse().unwrap()
+    }
+
+    pub async fn session(&self) -> Result<Session, String> {
+        // What a test asks must not wait for a standby that it has stopped.
+        pg::connect(
+            &self.endpoint,
+            "truth",
+            Some("-c synchronous_commit=local"),
+            Duration::from_secs(10),
+        )
+        .await
+        .map_err(|error| error.to_string())
+    }
+
+    /// The postmaster and everything below it, the children first.
+    pub fn family(&self) -> Vec<i32> {
+        family(self.pid)
+    }
+
+    /// SIGSTOP to the whole server, until the guard is dropped.
+    pub fn freeze(&self) -> Frozen {
+        let pids = self.family();
+        // The postmaster first, lest it start replacements.
+        for pid in pids.iter().rev() {
+            signal(*pid, Signal::STOP);
+        }
+        Frozen(pids)
+    }
+}
+
+/// A stopped server. Dropping this lets it go on.
+pub struct Frozen(Vec<i32>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            signal(*pid, Signal::CONT);
+        }
+    }
+}
+
+/// A process and its descendants, each after those below it.
+fn family(root: i32) -> Vec<i32> {
+    let mut below: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    for process in procfs::process::all_processes().unwrap().flatten() {
+        if let Ok(stat) = process.stat() {
+            below.entry(stat.ppid).or_default().push(stat.pid);
+        }
+    }
+    let (mut found, mut next) = (Vec::new(), vec![root]);
+    while let Some(pid) = next.pop() {
+        found.push(pid);
+        next.extend(below.remove(&pid).unwrap_or_default());
+    }
+    found.reverse();
+    found
+}
+
+/// One that has ended meanwhile takes no signal, and need not.
+pub fn signal(pid: i32, signal: Signal) {
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
+}
+
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+/// `replbench run` on a profile, as a process.
+pub struct Run {
+    child: Child,
+    pub site: Site,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// As a shell says it: the exit code, or 128 and the signal.
+    pub code: i32,
+    pub text: String,
+}
+
+impl Run {
+    #[track_caller]
+    pub fn start(profile: &str, arguments: &[&str]) -> Self {
+        Self::start_at(Site::new(), profile, arguments)
+    }
+
+    #[track_caller]
+    pub fn start_at(site: Site, profile: &str, arguments: &[&str]) -> Self {
+        let path = site.path().join("truth.toml");
+        fs::write(&path, profile).unwrap();
+        let log = fs::File::create(site.path().join("output")).unwrap();
+        let child = process::command(REPLBENCH)
+            .arg("run")
+            .arg(&path)
+            .args(["--results", "results", "--data-dir", "data"])
+            .args(arguments)
+            .current_dir(site.path())
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { child, site }
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    pub fn interrupt(&self) {
+        signal(self.pid(), Signal::INT);
+    }
+
+    fn output(&self) -> String {
+        fs::read_to_string(self.site.path().join("output")).unwrap()
+    }
+
+    /// Panics if the run has ended, which nobody is told of before the end otherwise.
+    #[track_caller]
+    pub fn goes_on(&mut self) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            panic!("the run ended early, {status}:\n{}", self.output());
+        }
+    }
+
+    /// Waits for something to become true of the running run.
+    #[track_caller]
+    pub fn awaits<T>(&mut self, what: &str, mut attempt: impl FnMut(&Self) -> Option<T>) -> T {
+        let due = clock::now() + PATIENCE;
+        loop {
+            if let Some(found) = attempt(self) {
+                return found;
+            }
+            self.goes_on();
+            assert!(clock::now() < due, "no {what} within {PATIENCE:?}:\n{}", self.output());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A server of the run's first cluster, once it takes connections and the run has got as far as offering load.
+    #[track_caller]
+    pub fn server(&mut self, name: &str) -> Server {
+        let primary = self.awaits("primary", |run| run.find("primary"));
+        self.awaits("load", |_| {
+            let loads = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'replbench load'";
+            primary.try_sql(loads).ok().filter(|rows| !rows.is_empty())
+        });
+        self.awaits(name, |run| run.find(name))
+    }
+
+    fn find(&self, name: &str) -> Option<Server> {
+        let run = subdirectory(&self.site.path().join("data"))?;
+        let cluster = run.join("cluster-1");
+        let pidfile = fs::read_to_string(cluster.join(name).join("data/postmaster.pid")).ok()?;
+        let lines: Vec<_> = pidfile.lines().map(str::trim).collect();
+        let passfile = fs::read_to_string(cluster.join("pgpass")).ok()?;
+        let password = passfile.trim().rsplit(':').next()?;
+        (*lines.get(7)? == "ready").then_some(())?;
+        Some(Server {
+            pid: lines[0].parse().ok()?,
+            endpoint: Endpoint {
+                node: name.into(),
+                host: "127.0.0.1".into(),
+                port: lines[3].parse().ok()?,
+                database: "replbench".into(),
+                user: "replbench".into(),
+                password: Some(Password::new(password)),
+            },
+        })
+    }
+
+    /// Waits until so many seconds of a cell's measurement have reached the disk.
+    #[track_caller]
+    pub fn has_measured(&mut self, cell: u32, seconds: i64) {
+        self.awaits("measurement", |run| {
+            let lag: Vec<LagRow> = run.record()?.try_rows(files::LAG)?;
+            let far = |row: &LagRow| row.cell_id == cell && row.t_us >= seconds * 1_000_000;
+            lag.iter().any(far).then_some(())
+        });
+    }
+
+    /// The run directory as it is now.
+    pub fn record(&self) -> Option<Record> {
+        subdirectory(&self.site.path().join("results")).map(Record)
+    }
+
+    /// Waits for the end and checks that nothing outlives it.
+    #[track_caller]
+    pub fn ends(&mut self) -> Ended {
+        self.ends_within(PATIENCE)
+    }
+
+    #[track_caller]
+    pub fn ends_within(&mut self, limit: Duration) -> Ended {
+        let ended = until(limit, || self.child.try_wait().unwrap().ok_or(()));
+        let Ok(status) = ended else {
+            panic!("the run did not end within {limit:?}:\n{}", self.output());
+        };
+        self.site.no_process_is_left_within(Duration::from_secs(5));
+        Ended {
+            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            text: self.output(),
+        }
+    }
+
+    /// SIGKILL, and nothing else.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // Its servers end with it. After a proper end both do nothing.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = until(Duration::from_secs(10), || {
+            if self.site.processes().is_empty() { Ok(()) } else { Err(()) }
+        });
+    }
+}
+
+fn subdirectory(parent: &Path) -> Option<PathBuf> {
+    let mut found: Vec<_> = fs::read_dir(parent)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
+    assert!(found.len() < 2, "one run makes one directory: {found:?}");
+    found.pop()
+}
+
+/// A run directory.
+#[derive(Debug)]
+pub struct Record(pub PathBuf);
+
+impl Record {
+    pub fn is_partial(&self) -> bool {
+        self.0.extension().is_some_and(|it| it == "partial")
+    }
+
+    pub fn manifest(&self) -> Manifest {
+        serde_json::from_slice(&fs::read(self.0.join(files::MANIFEST)).unwrap()).unwrap()
+    }
+
+    fn try_rows<T: DeserializeOwned>(&self, name: &str) -> Option<Vec<T>> {
+        // A row that is only half there yet ends the reading, and is read the next time.
+        let mut reader = csv::Reader::from_path(self.0.join(name)).ok()?;
+        Some(reader.deserialize().map_while(Result::ok).collect())
+    }
+
+    #[track_caller]
+    fn rows<T: DeserializeOwned>(&self, name: &str) -> Vec<T> {
+        let mut reader = csv::Reader::from_path(self.0.join(name)).unwrap();
+        let rows: Result<_, _> = reader.deserialize().collect();
+        rows.unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    #[track_caller]
+    pub fn cells(&self) -> Vec<CellRow> {
+        self.rows(files::CELLS)
+    }
+
+    /// The only cell.
+    #[track_caller]
+    pub fn cell(&self) -> CellRow {
+        let mut cells = self.cells();
+        assert_eq!(cells.len(), 1, "{cells:?}");
+        cells.remove(0)
+    }
+
+    #[track_caller]
+    pub fn intervals(&self) -> Vec<IntervalRow> {
+        self.rows(files::INTERVALS)
+    }
+
+    #[track_caller]
+    pub fn lag(&self, node: &str) -> Vec<LagRow> {
+        let mut rows: Vec<LagRow> = self.rows(files::LAG);
+        rows.retain(|row| row.node == node);
+        rows
+    }
+
+    #[track_caller]
+    pub fn visibility(&self, cell: u32, node: &str) -> Vec<VisibilityRow> {
+        let mut rows: Vec<VisibilityRow> = self.rows(files::VISIBILITY);
+        rows.retain(|row| row.cell_id == cell && row.node == node);
+        rows
+    }
+
+    #[track_caller]
+    pub fn events(&self, kind: &str) -> Vec<EventRow> {
+        let mut rows: Vec<EventRow> = self.rows(files::EVENTS);
+        rows.retain(|row| row.kind == kind);
+        rows
+    }
+
+    /// A cell's interval log, merged over time, by tag.
+    #[track_caller]
+    pub fn histograms(&self, cell: u32) -> Histograms {
+        let path = self.0.join(files::HISTOGRAMS).join(files::histogram(cell));
+        let log = fs::read(&path).unwrap();
+        let mut merged: BTreeMap<String, Histogram> = BTreeMap::new();
+        for entry in IntervalLogIterator::new(&log) {
+            let LogEntry::Interval(interval) = entry.unwrap() else {
+                continue;
+            };
+            let bytes = base64::engine::general_purpose::STANDARD
+                .decode(interval.encoded_histogram())
+                .unwrap();
+            let hdr = Deserializer::new().deserialize(&mut bytes.as_slice()).unwrap();
+            let tag = interval.tag().unwrap().as_str().to_owned();
+            merged.entry(tag).or_default().merge(&Histogram::from_hdr(&hdr));
+        }
+        Histograms(merged)
+    }
+
+    /// Every file of the directory with its bytes.
+    pub fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let (mut found, mut folders) = (Vec::new(), vec![self.0.clone()]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    found.push((path.clone(), fs::read(path).unwrap()));
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Histograms of one cell by tag.
+#[derive(Debug)]
+pub struct Histograms(BTreeMap<String, Histogram>);
+
+impl Histograms {
+    pub fn of(&self, tag: &str) -> Histogram {
+        self.0.get(tag).cloned().unwrap_or_default()
+    }
+
+    /// One bound of a node's visibility from the acknowledgement, with its sign.
+    pub fn visibility(&self, node: &str, bound: &str) -> SignedHistogram {
+        let tag = format!("visibility.{node}.ack.{bound}");
+        SignedHistogram {
+            negative: self.of(&format!("{tag}.neg")),
+            positive: self.of(&tag),
+        }
+    }
+
+    /// The end of a node's visibility from the send.
+    pub fn from_send(&self, node: &str) -> Histogram {
+        self.of(&format!("visibility.{node}.send.hi"))
+    }
+}
