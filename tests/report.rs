@@ -6,7 +6,7 @@
     reason = "a test ends at the first thing that fails, and made-up figures are small"
 )]
 
-mod support;
+mod made_up;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use assert_cmd::Command;
 use replbench::analyse::{Analysis, headline, summarise};
 use replbench::record::{Run, files};
 use replbench::report;
-use support::{Shape, write_run};
+use made_up::{Shape, write_run};
 
 const FIXTURE: &str = "tests/fixtures/sync-vs-async-made-up";
 

@@ -552,7 +552,8 @@ impl Pace {
             tokio::task::spawn_local(async move {
                 loop {
                     let due = clock::now();
-                    let measured = due >= desk.timeline.measure_from;
+                    // Not by the clock: until the phase has changed here too, nothing is counted.
+                    let measured = desk.state.borrow().second.phase != Phase::Warmup;
                     if end.is_some_and(|end| due >= end) || stop.is_stopping() {
                         break;
                     }

@@ -15,7 +15,7 @@ use crate::sample::Commit;
 const MEMORY: Duration = Duration::from_secs(5);
 /// The most polls, unclaimed rows or gaps that are remembered.
 const MOST: usize = 65_536;
-/// The most transactions asked about in one poll.
+/// The most transactions, or gaps of one table, asked about in one poll.
 const ASKED: usize = 256;
 
 /// A commit seen on a node. Both ends are instants; the delay from the acknowledgement may be negative.
@@ -176,7 +176,8 @@ impl ByTransaction {
 }
 
 /// The commits of one subscriber, by the rows that they inserted. Numbers of rows are handed out before the commit, so they do
-/// not become visible in order: every gap below the highest row seen is looked for until it is too old.
+/// not become visible in order: every gap below the highest row seen is looked for until it is too old, and again once
+/// its commit is known.
 #[derive(Debug)]
 pub(super) struct ByRow {
     tables: Vec<RowsOfTable>,
@@ -192,8 +193,17 @@ pub(super) struct ByRow {
 pub(super) struct RowsOfTable {
     /// The highest row seen.
     pub(super) high: i64,
-    /// Rows below it that have not been seen, with the time at which that was noticed.
-    pub(super) gaps: BTreeMap<i64, Stamp>,
+    /// Rows below it that have not been seen.
+    gaps: BTreeMap<i64, Gap>,
+    /// Those of them that the poll under way looks for.
+    asked: Vec<i64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Gap {
+    noticed: Stamp,
+    /// Start of the last poll that looked for the row and missed it.
+    missed_at: Option<Stamp>,
 }
 
 impl ByRow {
@@ -204,7 +214,7 @@ impl ByRow {
                 .into_iter()
                 .map(|high| RowsOfTable {
                     high,
-                    gaps: BTreeMap::new(),
+                    ..RowsOfTable::default()
                 })
                 .collect(),
             outstanding: BTreeMap::new(),
@@ -214,16 +224,39 @@ impl ByRow {
         }
     }
 
-    pub(super) fn tables(&self) -> &[RowsOfTable] {
-        &self.tables
+    /// What to look for in the next poll, by table: the rows above this one, and these.
+    pub(super) fn question(&mut self) -> Vec<(i64, Vec<i64>)> {
+        let mut question = Vec::with_capacity(self.tables.len());
+        for (index, table) in (0_u8..).zip(&mut self.tables) {
+            table.asked.clear();
+            // Those that are known to come first, then the youngest: old ones are mostly of transactions that failed.
+            let awaited = (index, i64::MIN)..=(index, table.high);
+            let awaited = self.outstanding.range(awaited).map(|((_, row), _)| *row);
+            table.asked.extend(awaited.take(ASKED));
+            let room = ASKED - table.asked.len();
+            let others = table.gaps.keys().rev().copied();
+            let others = others.filter(|row| !self.outstanding.contains_key(&(index, *row)));
+            table.asked.extend(others.take(room));
+            question.push((table.high, table.asked.clone()));
+        }
+        question
     }
 
     pub(super) fn commit(&mut self, commit: Commit) -> Option<Sighting> {
-        let row = commit.row?;
-        if let Some((missed_at, hi)) = self.unclaimed.remove(&row) {
+        let (index, row) = commit.row?;
+        if let Some((missed_at, hi)) = self.unclaimed.remove(&(index, row)) {
             return Some(Sighting::new(commit, missed_at, hi));
         }
-        self.outstanding.insert(row, commit);
+        if let Some(table) = self.tables.get_mut(usize::from(index))
+            && row <= table.high
+        {
+            // Forgotten, as a gap or as unclaimed: nothing is known of it but that it was sent.
+            table.gaps.entry(row).or_insert(Gap {
+                noticed: commit.acked,
+                missed_at: None,
+            });
+        }
+        self.outstanding.insert((index, row), commit);
         None
     }
 
@@ -235,25 +268,44 @@ impl ByRow {
         rows: &[(u8, i64)],
         out: &mut Vec<Sighting>,
     ) {
-        let missed_at = self.last_start.replace(start);
+        let last_start = self.last_start.replace(start);
         for &(table, row) in rows {
             let Some(seen) = self.tables.get_mut(usize::from(table)) else {
                 continue;
             };
-            if row > seen.high {
+            let missed_at = if row > seen.high {
                 for gap in seen.high + 1..row {
                     if seen.gaps.len() < MOST {
-                        seen.gaps.insert(gap, end);
+                        // A row of this poll that comes out of order takes itself out again.
+                        let noticed = Gap {
+                            noticed: end,
+                            missed_at: last_start,
+                        };
+                        seen.gaps.insert(gap, noticed);
                     }
                 }
                 seen.high = row;
-            } else if seen.gaps.remove(&row).is_none() {
+                last_start
+            } else if let Some(gap) = seen.gaps.remove(&row) {
+                gap.missed_at
+            } else {
                 continue;
-            }
+            };
             match self.outstanding.remove(&(table, row)) {
                 Some(commit) => out.push(Sighting::new(commit, missed_at, end)),
                 None => {
                     self.unclaimed.insert((table, row), (missed_at, end));
+                }
+            }
+        }
+        for table in &mut self.tables {
+            // The rows that this poll has passed by, and those that it looked for.
+            for (_, gap) in table.gaps.iter_mut().rev().take_while(|(_, gap)| gap.noticed == end) {
+                gap.missed_at = Some(start);
+            }
+            for row in std::mem::take(&mut table.asked) {
+                if let Some(gap) = table.gaps.get_mut(&row) {
+                    gap.missed_at = Some(start);
                 }
             }
         }
@@ -266,8 +318,8 @@ impl ByRow {
     fn tidy(&mut self, now: Stamp) {
         self.last_tidied = now;
         for (index, table) in (0_u8..).zip(&mut self.tables) {
-            table.gaps.retain(|row, noticed| {
-                now.since(*noticed) <= MEMORY || self.outstanding.contains_key(&(index, *row))
+            table.gaps.retain(|row, gap| {
+                now.since(gap.noticed) <= MEMORY || self.outstanding.contains_key(&(index, *row))
             });
         }
         self.unclaimed
@@ -367,7 +419,7 @@ mod tests {
         tracker.commit(commit(11, 50, 60));
         tracker.poll(at(200), at(210), &[(0, 12)], &mut out);
         assert!(out.is_empty());
-        assert_eq!(tracker.tables()[0].gaps.keys().collect::<Vec<_>>(), [&11]);
+        assert_eq!(tracker.question(), [(12, vec![11])]);
         tracker.poll(at(300), at(310), &[(0, 11)], &mut out);
         assert_eq!((out[0].lo, out[0].hi), (at(200), at(310)));
         // 12 was visible before anybody knew of it.
@@ -384,6 +436,37 @@ mod tests {
         tracker.commit(commit(2, 1, 2));
         let late = 20_000_000;
         tracker.poll(at(late), at(late + 10), &[], &mut out);
-        assert_eq!(tracker.tables()[0].gaps.keys().collect::<Vec<_>>(), [&2]);
+        assert_eq!(tracker.question(), [(4, vec![2])]);
+    }
+
+    #[test]
+    fn a_row_that_was_forgotten_is_looked_for_again_when_its_commit_is_known() {
+        let mut tracker = ByRow::new([0]);
+        let mut out = Vec::new();
+        tracker.poll(at(0), at(10), &[(0, 4)], &mut out);
+        let late = 20_000_000;
+        tracker.poll(at(late), at(late + 10), &[], &mut out);
+        assert_eq!(tracker.question(), [(4, vec![])]);
+        let sent = late + 20;
+        tracker.commit(commit(3, sent, late + 40));
+        // The poll under way did not look for it: that it is not in the answer means nothing.
+        tracker.poll(at(late + 30), at(late + 45), &[], &mut out);
+        assert_eq!(tracker.question(), [(4, vec![3])]);
+        tracker.poll(at(late + 50), at(late + 60), &[(0, 3)], &mut out);
+        assert_eq!((out[0].lo, out[0].hi), (at(sent), at(late + 60)));
+    }
+
+    #[test]
+    fn awaited_rows_are_asked_for_before_the_gaps_of_failed_transactions() {
+        let mut tracker = ByRow::new([0]);
+        let mut out = Vec::new();
+        tracker.poll(at(0), at(10), &[(0, 3_000)], &mut out);
+        tracker.commit(commit(7, 1, 20));
+        let (_, asked) = tracker.question().remove(0);
+        assert_eq!((asked[0], asked[1], asked.len()), (7, 2_999, ASKED));
+        tracker.poll(at(30), at(40), &[], &mut out);
+        tracker.question();
+        tracker.poll(at(50), at(60), &[(0, 7)], &mut out);
+        assert_eq!((out[0].lo, out[0].hi), (at(30), at(60)));
     }
 }

@@ -25,8 +25,6 @@ const LOOKS_PER_SECOND: f64 = 2_000.0;
 const BURST: f64 = 64.0;
 /// Pause before a lost connection is tried again.
 const RETRY: Duration = Duration::from_millis(200);
-/// The most gaps looked for in one poll.
-const GAPS: usize = 1_000;
 
 /// How one commit became visible on a node, in nanoseconds from its acknowledgement; negative: before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -336,16 +334,7 @@ impl Question {
             Tracker::Physical(tracker) => {
                 Self::Transactions(tracker.question().into_iter().map(Xid8).collect())
             }
-            Tracker::Logical(tracker) => Self::Rows(
-                tracker
-                    .tables()
-                    .iter()
-                    .map(|table| {
-                        let gaps = table.gaps.keys().copied().take(GAPS).collect();
-                        (table.high, gaps)
-                    })
-                    .collect(),
-            ),
+            Tracker::Logical(tracker) => Self::Rows(tracker.question()),
         }
     }
 }

@@ -43,7 +43,7 @@ pub struct Manifest {
     pub subject: Subject,
     pub host: Host,
     pub nodes: Vec<NodeInfo>,
-    /// SHA-256 by file name, of a finished run.
+    /// SHA-256 by file name, of the files of a finished run that were measured; those drawn from them may be drawn anew.
     pub files: BTreeMap<String, String>,
 }
 

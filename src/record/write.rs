@@ -266,7 +266,13 @@ pub fn write_manifest(directory: &Path, manifest: &Manifest) -> Result<(), Write
     fs::rename(&temporary, &path).map_err(WriteError::at(&path))
 }
 
-/// Writes the checksums of all files into the manifest and gives a finished directory its own name, which is returned.
+/// Files that can be made again from the others, and are when the report is drawn anew; and the manifest itself.
+fn is_derived(relative: &Path) -> bool {
+    let derived = [files::MANIFEST, files::SUMMARY, files::REPORT];
+    derived.iter().any(|name| relative == Path::new(name)) || relative.starts_with(files::CHARTS)
+}
+
+/// Writes the checksums of all measured files into the manifest and gives a finished directory its own name, which is returned.
 pub fn seal(directory: &Path, mut manifest: Manifest) -> Result<PathBuf, WriteError> {
     manifest.files.clear();
     let mut folders = vec![PathBuf::new()];
@@ -278,7 +284,7 @@ pub fn seal(directory: &Path, mut manifest: Manifest) -> Result<PathBuf, WriteEr
             let kind = entry.file_type().map_err(WriteError::at(&path))?;
             if kind.is_dir() {
                 folders.push(relative);
-            } else if kind.is_file() && relative != Path::new(files::MANIFEST) {
+            } else if kind.is_file() && !is_derived(&relative) {
                 let file = directory.join(&relative);
                 let sum = checksum(&file).map_err(WriteError::at(&file))?;
                 manifest.files.insert(relative.display().to_string(), sum);

@@ -1,544 +1,499 @@
-//! Run directories with known content, written as `record` writes them.
+//! Runs of the product itself on real servers, what is done to them meanwhile, and the files that they leave.
+//!
+//! Knows the command line, the layout of a cluster's directory and the files of a run; nothing else of the product's inside.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up fails")]
+#![allow(unreachable_pub, reason = "a test file that has this module has no public face of its own")]
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hdrhistogram::serialization::V2DeflateSerializer;
-use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
-use rand::SeedableRng;
-use rand_distr::{Distribution, LogNormal, Poisson};
-use rand_xoshiro::Xoshiro256PlusPlus;
+use base64::Engine as _;
+use hdrhistogram::serialization::Deserializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use replbench::clock;
+use replbench::cluster::process;
 use replbench::histogram::{Histogram, SignedHistogram};
-use replbench::plan::{
-    Arrivals, Cell, KeyChoice, Length, LoadPlan, Offered, Phases, Plan, ProbePlan, Table,
-    TableKind, Transaction, TransactionKind,
-};
-use replbench::record::tags::{self, Bound, Origin};
-use replbench::record::{
-    Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Subject, files,
-};
-use replbench::sample::{CellRow, EventRow, IntervalRow, LagRow, Phase, VisibilityRow};
-use replbench::topology::{Mode, ModeSpec};
-use replbench::units::Rate;
-use serde::Serialize;
+use replbench::pg::{self, Endpoint, Password, Session};
+use replbench::record::{Manifest, files};
+use replbench::sample::{CellRow, EventRow, IntervalRow, LagRow, VisibilityRow};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+use tokio_postgres::SimpleQueryMessage;
 
-type Random = Xoshiro256PlusPlus;
+pub const REPLBENCH: &str = env!("CARGO_BIN_EXE_replbench");
 
-/// How large a run to make up.
+/// Nothing here takes so long, on a machine with other things to do.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One cluster at a time: several would starve each other, and every figure with them.
+static SERVERS: Mutex<()> = Mutex::new(());
+
+/// A directory that the servers' user can enter, and the right to start servers.
+pub struct Site {
+    _turn: MutexGuard<'static, ()>,
+    root: TempDir,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        // A test that failed has left nothing half done.
+        let turn = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let root = TempDir::with_prefix("replbench-truth-").unwrap();
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        Self { _turn: turn, root }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// Processes that belong to this site, servers and their keepers, as `pid: command line`.
+    pub fn processes(&self) -> Vec<String> {
+        let root = self.path();
+        let own = std::process::id().cast_signed();
+        procfs::process::all_processes()
+            .unwrap()
+            .flatten()
+            .filter(|process| process.pid() != own && process.is_alive())
+            .filter_map(|process| {
+                let line = process.cmdline().unwrap_or_default().join(" ");
+                let inside = process.cwd().is_ok_and(|directory| directory.starts_with(root));
+                let is_ours = inside || line.contains(&*root.to_string_lossy());
+                is_ours.then(|| format!("{}: {line}", process.pid()))
+            })
+            .collect()
+    }
+
+    #[track_caller]
+    pub fn no_process_is_left_within(&self, limit: Duration) {
+        let left = until(limit, || {
+            let left = self.processes();
+            if left.is_empty() { Ok(()) } else { Err(left) }
+        });
+        assert!(left.is_ok(), "these outlived it by {limit:?}: {left:#?}");
+    }
+}
+
+/// Tries until it succeeds or the limit is over; then the last refusal.
+pub fn until<T, E>(limit: Duration, mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    let due = clock::now() + limit;
+    loop {
+        match attempt() {
+            Ok(found) => return Ok(found),
+            Err(error) if clock::now() >= due => return Err(error),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+/// A server of a running cluster.
 #[derive(Debug, Clone)]
-pub(crate) struct Shape {
-    pub modes: Vec<&'static str>,
-    pub standbys: u8,
-    pub reps: u32,
-    pub seconds: u32,
-    pub rate: f64,
-    /// Samples of lag a second.
-    pub samples: u32,
-    /// One cell invalid, one second stalled, one replica gone for a while with commits unseen.
-    pub incidents: bool,
+pub struct Server {
+    pub pid: i32,
+    pub endpoint: Endpoint,
 }
 
-impl Shape {
-    pub(crate) fn sync_vs_async() -> Self {
-        Self {
-            modes: vec!["async", "sync", "remote_apply", "logical"],
-            standbys: 2,
-            reps: 6,
-            seconds: 20,
-            rate: 500.0,
-            samples: 10,
-            incidents: true,
+impl Server {
+    /// Runs statements in a session of their own; the rows' columns as text.
+    #[track_caller]
+    pub fn sql(&self, statements: &str) -> Vec<Vec<Option<String>>> {
+        match self.try_sql(statements) {
+            Ok(rows) => rows,
+            Err(error) => panic!("`{statements}` on {}: {error}", self.endpoint.node),
         }
     }
 
-    /// Enough to read, damage and read again many times.
-    pub(crate) fn tiny() -> Self {
-        Self {
-            modes: vec!["async", "remote_apply"],
-            reps: 2,
-            seconds: 2,
-            rate: 60.0,
-            samples: 3,
-            ..Self::sync_vs_async()
-        }
-    }
-
-    /// What the checked-in fixture has.
-    pub(crate) fn small() -> Self {
-        Self {
-            seconds: 2,
-            rate: 250.0,
-            samples: 4,
-            ..Self::sync_vs_async()
-        }
-    }
-}
-
-/// Median seconds of a commit, and of visibility on the first replica and on the others, in a made-up world.
-fn medians(mode: &str) -> (f64, f64, f64) {
-    match mode {
-        "async" => (0.66e-3, 0.34e-3, 0.41e-3),
-        "sync" => (1.21e-3, -0.03e-3, 0.38e-3),
-        "remote_apply" => (1.38e-3, -0.06e-3, 0.40e-3),
-        "logical" => (0.68e-3, 0.92e-3, 0.95e-3),
-        _ => (0.9e-3, 0.5e-3, 0.6e-3),
-    }
-}
-
-struct Rows {
-    cells: Vec<CellRow>,
-    intervals: Vec<IntervalRow>,
-    lag: Vec<LagRow>,
-    visibility: Vec<VisibilityRow>,
-    events: Vec<EventRow>,
-}
-
-/// Writes a run of this shape into `dir`.
-pub(crate) fn write_run(dir: &Path, shape: &Shape) {
-    fs::create_dir_all(dir.join(files::HISTOGRAMS)).unwrap();
-    let plan = plan(shape);
-    let mut random = Random::seed_from_u64(plan.seed);
-    let mut rows = Rows {
-        cells: Vec::new(),
-        intervals: Vec::new(),
-        lag: Vec::new(),
-        visibility: Vec::new(),
-        events: Vec::new(),
-    };
-    for (order, cell) in plan.cells.iter().enumerate() {
-        let world = World {
-            shape,
-            mode: &plan.modes[cell.mode],
-            cell: *cell,
-            order: u32::try_from(order).unwrap(),
-        };
-        world.play(dir, &mut rows, &mut random);
-    }
-    write_csv(dir, files::CELLS, &rows.cells);
-    write_csv(dir, files::INTERVALS, &rows.intervals);
-    write_csv(dir, files::LAG, &rows.lag);
-    write_csv(dir, files::VISIBILITY, &rows.visibility);
-    write_csv(dir, files::EVENTS, &rows.events);
-    let manifest = serde_json::to_string_pretty(&manifest(&plan)).unwrap();
-    fs::write(dir.join(files::MANIFEST), manifest).unwrap();
-}
-
-fn write_csv<T: Serialize>(dir: &Path, name: &str, rows: &[T]) {
-    let mut writer = csv::Writer::from_path(dir.join(name)).unwrap();
-    for row in rows {
-        writer.serialize(row).unwrap();
-    }
-    writer.flush().unwrap();
-}
-
-struct World<'a> {
-    shape: &'a Shape,
-    mode: &'a Mode,
-    cell: Cell,
-    order: u32,
-}
-
-/// The histograms of one second.
-#[derive(Default)]
-struct Second {
-    plain: BTreeMap<&'static str, Histogram>,
-    delays: BTreeMap<(String, &'static str, &'static str), SignedHistogram>,
-}
-
-impl World<'_> {
-    fn play(&self, dir: &Path, rows: &mut Rows, random: &mut Random) {
-        let id = self.cell.id;
-        let mut file = Vec::new();
-        let mut serializer = V2DeflateSerializer::new();
-        let base = std::time::UNIX_EPOCH + Duration::from_secs(1_784_020_503);
-        let mut log = IntervalLogWriterBuilder::new()
-            .add_comment("made up by replbench's tests")
-            .with_start_time(base)
-            .with_base_time(base)
-            .with_max_value_divisor(1e9)
-            .begin_log_with(&mut file, &mut serializer)
-            .unwrap();
-        let drift = LogNormal::new(0.0, 0.025).unwrap().sample(random);
-        let mut counts = (0, 0);
-        for second in 0..self.shape.seconds {
-            let (histograms, arrivals) = self.second(second, drift, rows, random);
-            counts.0 += arrivals;
-            let start = Duration::from_secs(second.into());
-            let mut write = |tag: &str, histogram: &Histogram| {
-                if !histogram.is_empty() {
-                    log.write_histogram(
-                        histogram.as_hdr(),
-                        start,
-                        Duration::from_secs(1),
-                        Tag::new(tag),
-                    )
-                    .unwrap();
-                }
-            };
-            for (tag, histogram) in &histograms.plain {
-                write(tag, histogram);
-            }
-            for ((node, origin, bound), delays) in &histograms.delays {
-                let origin = if *origin == "ack" {
-                    Origin::Ack
-                } else {
-                    Origin::Send
-                };
-                let bound = if *bound == "lo" { Bound::Lo } else { Bound::Hi };
-                write(
-                    &tags::visibility(node, origin, bound, true),
-                    &delays.negative,
-                );
-                write(
-                    &tags::visibility(node, origin, bound, false),
-                    &delays.positive,
-                );
-            }
-            counts.1 += 1;
-        }
-        fs::write(dir.join(files::HISTOGRAMS).join(files::histogram(id)), file).unwrap();
-        let invalid = self.shape.incidents && self.mode.name == "logical" && self.cell.rep == 6;
-        rows.cells.push(CellRow {
-            cell_id: id,
-            mode: self.mode.name.clone(),
-            rep: self.cell.rep,
-            block: self.cell.block,
-            order_idx: self.order,
-            started_at: "2026-07-14T09:15:03Z".into(),
-            warmup_s: 2.0,
-            measured_s: self.shape.seconds.into(),
-            offered_tps: Some(self.shape.rate),
-            achieved_tps: counts.0 as f64 / f64::from(self.shape.seconds),
-            offered: counts.0,
-            acked: counts.0,
-            acked_with_warning: 0,
-            failed: 0,
-            indeterminate: 0,
-            missed: 0,
-            peak_backlog: 3,
-            peak_in_flight: 9,
-            load_cpu_share: Some(0.11),
-            probe_cpu_share: Some(0.05),
-            host_busy_share: Some(if invalid { 0.93 } else { 0.52 }),
-            host_steal_share: Some(0.004),
-            wal_bytes: Some(i64::try_from(counts.0).unwrap() * 240),
-            valid: !invalid,
-            notes: if invalid {
-                "achieved 91 % of the offered rate: load threads were starved of CPU".into()
-            } else {
-                String::new()
-            },
-        });
-        if self.shape.incidents && self.mode.name == "async" && self.cell.rep == 3 {
-            rows.events.push(EventRow {
-                cell_id: Some(id),
-                t_us: 1_200_000,
-                node: Some("s2".into()),
-                kind: "state".into(),
-                sqlstate: None,
-                count: None,
-                detail: "walreceiver gone </script> \u{202e}\u{1b}[31m".into(),
-            });
-        }
-    }
-
-    fn second(
-        &self,
-        second: u32,
-        drift: f64,
-        rows: &mut Rows,
-        random: &mut Random,
-    ) -> (Second, u64) {
-        let (commit, first, other) = medians(&self.mode.name);
-        let mut out = Second::default();
-        let arrivals = Poisson::new(self.shape.rate).unwrap().sample(random) as u64;
-        let last = second + 1 == self.shape.seconds;
-        let stalled =
-            self.shape.incidents && self.mode.name == "sync" && self.cell.rep == 2 && last;
-        let service = LogNormal::new((commit * drift).ln(), 0.32).unwrap();
-        let tail = LogNormal::new(0.004_f64.ln(), 0.5).unwrap();
-        for _ in 0..arrivals {
-            let mut seconds = service.sample(random);
-            if rand::RngExt::random_bool(random, 0.012) {
-                seconds += tail.sample(random);
-            }
-            if stalled && rand::RngExt::random_bool(random, 0.15) {
-                seconds += tail.sample(random) * 25.0;
-            }
-            let lag = LogNormal::new(2.5e-5_f64.ln(), 0.5).unwrap().sample(random);
-            out.record(tags::SERVICE, seconds);
-            out.record(tags::START_LAG, lag);
-            out.record(tags::POOL_WAIT, lag / 10.0);
-            out.record(tags::RESPONSE, seconds + lag);
-        }
-        let replicas = self.mode.topology.replicas();
-        for (index, node) in replicas.iter().enumerate() {
-            let centre = if index == 0 { first } else { other };
-            let gone = self.shape.incidents
-                && self.mode.name == "async"
-                && self.cell.rep == 3
-                && node.name == "s2"
-                && last;
-            let unseen = if gone { 7 } else { 0 };
-            self.visibility(
-                &mut out, rows, random, second, &node.name, centre, arrivals, unseen,
-            );
-            self.lag(rows, random, second, &node.name, gone);
-        }
-        rows.intervals
-            .push(self.interval(second, arrivals, stalled, &out));
-        (out, arrivals)
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "a made-up world in one place")]
-    fn visibility(
-        &self,
-        out: &mut Second,
-        rows: &mut Rows,
-        random: &mut Random,
-        second: u32,
-        node: &str,
-        centre: f64,
-        arrivals: u64,
-        unseen: u64,
-    ) {
-        let (commit, ..) = medians(&self.mode.name);
-        let spread = LogNormal::new(0.30e-3_f64.ln(), 0.55).unwrap();
-        let seen = arrivals - unseen.min(arrivals);
-        let mut width_us = Vec::new();
-        for _ in 0..seen {
-            let truth = centre + spread.sample(random) - 0.30e-3;
-            let width = 0.05e-3 + 0.08e-3 * rand::RngExt::random::<f64>(random);
-            let lo = truth - width * rand::RngExt::random::<f64>(random);
-            width_us.push(width * 1e6);
-            for (origin, shift) in [("ack", 0.0), ("send", commit)] {
-                for (bound, value) in [("lo", lo), ("hi", lo + width)] {
-                    let nanos = ((value + shift) * 1e9) as i64;
-                    out.delays
-                        .entry((node.to_owned(), origin, bound))
-                        .or_default()
-                        .record(nanos);
-                }
-            }
-        }
-        let quantile = |bound, q| {
-            let delays = out.delays.get(&(node.to_owned(), "ack", bound))?;
-            delays.quantile_of(q, arrivals).map(|seconds| seconds * 1e6)
-        };
-        rows.visibility.push(VisibilityRow {
-            cell_id: self.cell.id,
-            t_us: i64::from(second) * 1_000_000,
-            node: node.to_owned(),
-            commits: arrivals,
-            seen,
-            unseen: arrivals - seen,
-            p50_lo_us: quantile("lo", 0.5),
-            p50_hi_us: quantile("hi", 0.5),
-            p99_lo_us: quantile("lo", 0.99),
-            p99_hi_us: quantile("hi", 0.99),
-            max_hi_us: quantile("hi", 1.0),
-            resolution_us: Some(90.0),
-        });
-    }
-
-    fn lag(&self, rows: &mut Rows, random: &mut Random, second: u32, node: &str, gone: bool) {
-        for sample in 0..self.shape.samples {
-            let t_us =
-                i64::from(second) * 1_000_000 + i64::from(sample * 1_000_000 / self.shape.samples);
-            let mut row = LagRow {
-                cell_id: self.cell.id,
-                t_us,
-                node: node.to_owned(),
-                sampler_rtt_us: Some(310),
-                ..LagRow::default()
-            };
-            if !gone {
-                let burst = LogNormal::new(600_f64.ln(), 1.6).unwrap().sample(random);
-                let bytes = if burst < 250.0 { 0 } else { burst as i64 };
-                row.state = Some("streaming".into());
-                row.sync_state = Some("async".into());
-                row.sent_lag_bytes = Some(0);
-                row.write_lag_bytes = Some(bytes / 3);
-                row.flush_lag_bytes = Some(bytes / 2);
-                row.replay_lag_bytes = Some(bytes);
-                row.replay_lag_us = Some(400 + bytes / 10);
-                row.reply_age_us = Some(2_000);
-                row.slot_retained_bytes = Some(bytes + 50_000);
-            }
-            rows.lag.push(row);
-        }
-    }
-
-    fn interval(&self, second: u32, arrivals: u64, stalled: bool, out: &Second) -> IntervalRow {
-        let us = |tag, q| {
-            let found: &Histogram = out.plain.get(tag)?;
-            found.quantile(q).map(|value| value.as_secs_f64() * 1e6)
-        };
-        IntervalRow {
-            cell_id: self.cell.id,
-            t_us: i64::from(second) * 1_000_000,
-            length_us: 1_000_000,
-            phase: Phase::Measure,
-            offered: arrivals,
-            sent: arrivals,
-            acked: if stalled { arrivals * 8 / 10 } else { arrivals },
-            failed: 0,
-            backlog: if stalled { arrivals / 5 } else { 0 },
-            in_flight: 2,
-            start_lag_p50_us: us(tags::START_LAG, 0.5),
-            start_lag_p99_us: us(tags::START_LAG, 0.99),
-            pool_wait_p50_us: us(tags::POOL_WAIT, 0.5),
-            pool_wait_p99_us: us(tags::POOL_WAIT, 0.99),
-            service_p50_us: us(tags::SERVICE, 0.5),
-            service_p99_us: us(tags::SERVICE, 0.99),
-            service_max_us: us(tags::SERVICE, 1.0),
-            response_p50_us: us(tags::RESPONSE, 0.5),
-            response_p99_us: us(tags::RESPONSE, 0.99),
-            response_max_us: us(tags::RESPONSE, 1.0),
-            wal_bytes: Some(i64::try_from(arrivals).unwrap() * 240),
-            syncrep_waiters: Some(1),
-            host_busy_share: Some(0.5),
-            host_steal_share: Some(0.0),
-            host_iowait_share: Some(0.02),
-            load_cpu_share: Some(0.1),
-            probe_cpu_share: Some(0.05),
-        }
-    }
-}
-
-impl Second {
-    fn record(&mut self, tag: &'static str, seconds: f64) {
-        let histogram = self.plain.entry(tag).or_default();
-        histogram.record(Duration::from_secs_f64(seconds));
-    }
-}
-
-fn plan(shape: &Shape) -> Plan {
-    let modes: Vec<Mode> = shape
-        .modes
-        .iter()
-        .map(|name| {
-            name.parse::<ModeSpec>()
-                .unwrap()
-                .resolve(shape.standbys, 1)
-                .unwrap()
+    pub fn try_sql(&self, statements: &str) -> Result<Vec<Vec<Option<String>>>, String> {
+        block_on(async {
+            let session = self.session().await?;
+            let messages = session.client().simple_query(statements).await;
+            let messages = messages.map_err(|error| pg::describe(&error).to_string())?;
+            session.close().await;
+            Ok(messages
+                .into_iter()
+                .filter_map(|message| match message {
+                    SimpleQueryMessage::Row(row) => {
+                        Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
+                    }
+                    _ => None,
+                })
+                .collect())
         })
-        .collect();
-    let mut cells = Vec::new();
-    for rep in 1..=shape.reps {
-        for index in 0..modes.len() {
-            let mode = if rep % 2 == 1 {
-                index
-            } else {
-                modes.len() - 1 - index
-            };
-            let id = u32::try_from(cells.len()).unwrap() + 1;
-            cells.push(Cell {
-                id,
-                mode,
-                rep,
-                block: rep,
-                seed: u64::from(rep),
-            });
-        }
     }
-    Plan {
-        profile: "sync-vs-async".into(),
-        description: "What synchronous replication costs, and how stale reads on replicas are."
-            .into(),
-        seed: 20_260_714,
-        tables: vec![Table {
-            kind: TableKind::Product,
-            name: "Product".into(),
-            rows: 10_000,
-            row_bytes: 120,
-        }],
-        transactions: vec![Transaction {
-            kind: TransactionKind::ProductInsert,
-            weight: 1,
-            keys: KeyChoice::Uniform,
-        }],
-        load: LoadPlan {
-            offered: Offered::Open {
-                rate: Rate::per_second(shape.rate).unwrap(),
-                arrivals: Arrivals::Poisson,
-            },
-            connections: 8,
-            threads: 1,
-            max_in_flight: 1_000,
-            transaction_deadline: Duration::from_secs(10),
-        },
-        phases: Phases {
-            warmup: Duration::from_secs(2),
-            measure: Length::For(Duration::from_secs(shape.seconds.into())),
-            drain: Duration::from_secs(5),
-        },
-        probes: ProbePlan {
-            visibility: true,
-            tick: Duration::from_millis(1),
-            lag_interval: Duration::from_millis(100),
-        },
-        modes,
-        repeats: shape.reps,
-        cells,
-        settings: BTreeMap::new(),
+
+    /// The one number that a query answers with.
+    #[track_caller]
+    pub fn number(&self, query: &str) -> i64 {
+        self.sql(query)[0][0].as_ref().unwrap().parse().unwrap()
+    }
+
+    pub async fn session(&self) -> Result<Session, String> {
+        // What a test asks must not wait for a standby that it has stopped.
+        pg::connect(
+            &self.endpoint,
+            "truth",
+            Some("-c synchronous_commit=local"),
+            Duration::from_secs(10),
+        )
+        .await
+        .map_err(|error| error.to_string())
+    }
+
+    /// The postmaster and everything below it, the children first.
+    pub fn family(&self) -> Vec<i32> {
+        family(self.pid)
+    }
+
+    /// SIGSTOP to the whole server, until the guard is dropped.
+    pub fn freeze(&self) -> Frozen {
+        let pids = self.family();
+        // The postmaster first, lest it start replacements.
+        for pid in pids.iter().rev() {
+            signal(*pid, Signal::STOP);
+        }
+        Frozen(pids)
     }
 }
 
-fn manifest(plan: &Plan) -> Manifest {
-    let settings: BTreeMap<String, String> = [
-        ("fsync", "on"),
-        ("shared_buffers", "128MB"),
-        ("wal_level", "logical"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into();
-    let node = |cluster: &str, name: &str, role: &str| NodeInfo {
-        cluster: cluster.into(),
-        name: name.into(),
-        role: role.into(),
-        version: "17.2".into(),
-        settings: settings.clone(),
-    };
-    Manifest {
-        schema_version: SCHEMA_VERSION,
-        run_id: "20260714T091503Z-sync-vs-async-3f2a91c".into(),
-        status: RunStatus::Complete,
-        invalid_reasons: Vec::new(),
-        warnings: vec!["made up: no server was measured".into()],
-        started_at: "2026-07-14T09:15:03Z".into(),
-        ended_at: Some("2026-07-14T09:26:41Z".into()),
-        argv: ["replbench", "run", "sync-vs-async"]
-            .map(str::to_owned)
-            .into(),
-        profile: serde_json::to_value(plan).unwrap(),
-        seed: plan.seed,
-        harness: Harness {
-            version: "0.1.0".into(),
-            git: Some("3f2a91c".into()),
-        },
-        subject: Subject {
-            git: Some("3f2a91c".into()),
-            tags: BTreeMap::new(),
-        },
-        host: Host {
-            host_id: "5d41402abc4b".into(),
-            cpu: "AMD EPYC 7763".into(),
-            cores: 2,
-            memory_bytes: 8 << 30,
-            kernel: "6.1.0".into(),
-            filesystem: "ext4".into(),
-            virtualisation: Some("kvm".into()),
-        },
-        nodes: vec![
-            node("1 primary, 2 standbys", "primary", "primary"),
-            node("1 primary, 2 standbys", "s1", "standby"),
-            node("1 primary, 2 standbys", "s2", "standby"),
-            node("1 primary, 1 subscriber", "primary", "primary"),
-            node("1 primary, 1 subscriber", "sub1", "subscriber"),
-        ],
-        files: BTreeMap::new(),
+/// A stopped server. Dropping this lets it go on.
+pub struct Frozen(Vec<i32>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            signal(*pid, Signal::CONT);
+        }
+    }
+}
+
+/// A process and its descendants, each after those below it.
+fn family(root: i32) -> Vec<i32> {
+    let mut below: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    for process in procfs::process::all_processes().unwrap().flatten() {
+        if let Ok(stat) = process.stat() {
+            below.entry(stat.ppid).or_default().push(stat.pid);
+        }
+    }
+    let (mut found, mut next) = (Vec::new(), vec![root]);
+    while let Some(pid) = next.pop() {
+        found.push(pid);
+        next.extend(below.remove(&pid).unwrap_or_default());
+    }
+    found.reverse();
+    found
+}
+
+/// One that has ended meanwhile takes no signal, and need not.
+pub fn signal(pid: i32, signal: Signal) {
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
+}
+
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+/// `replbench run` on a profile, as a process.
+pub struct Run {
+    child: Child,
+    pub site: Site,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// As a shell says it: the exit code, or 128 and the signal.
+    pub code: i32,
+    pub text: String,
+}
+
+impl Run {
+    #[track_caller]
+    pub fn start(profile: &str, arguments: &[&str]) -> Self {
+        Self::start_at(Site::new(), profile, arguments)
+    }
+
+    #[track_caller]
+    pub fn start_at(site: Site, profile: &str, arguments: &[&str]) -> Self {
+        let path = site.path().join("truth.toml");
+        fs::write(&path, profile).unwrap();
+        let log = fs::File::create(site.path().join("output")).unwrap();
+        let child = process::command(REPLBENCH)
+            .arg("run")
+            .arg(&path)
+            .args(["--results", "results", "--data-dir", "data"])
+            .args(arguments)
+            .current_dir(site.path())
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { child, site }
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    pub fn interrupt(&self) {
+        signal(self.pid(), Signal::INT);
+    }
+
+    fn output(&self) -> String {
+        fs::read_to_string(self.site.path().join("output")).unwrap()
+    }
+
+    /// Panics if the run has ended, which nobody is told of before the end otherwise.
+    #[track_caller]
+    pub fn goes_on(&mut self) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            panic!("the run ended early, {status}:\n{}", self.output());
+        }
+    }
+
+    /// Waits for something to become true of the running run.
+    #[track_caller]
+    pub fn awaits<T>(&mut self, what: &str, mut attempt: impl FnMut(&Self) -> Option<T>) -> T {
+        let due = clock::now() + PATIENCE;
+        loop {
+            if let Some(found) = attempt(self) {
+                return found;
+            }
+            self.goes_on();
+            assert!(clock::now() < due, "no {what} within {PATIENCE:?}:\n{}", self.output());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A server of the run's first cluster, once it takes connections and the run has got as far as offering load.
+    #[track_caller]
+    pub fn server(&mut self, name: &str) -> Server {
+        let primary = self.awaits("primary", |run| run.find("primary"));
+        self.awaits("load", |_| {
+            let loads = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'replbench load'";
+            primary.try_sql(loads).ok().filter(|rows| !rows.is_empty())
+        });
+        self.awaits(name, |run| run.find(name))
+    }
+
+    fn find(&self, name: &str) -> Option<Server> {
+        let run = subdirectory(&self.site.path().join("data"))?;
+        let cluster = run.join("cluster-1");
+        let pidfile = fs::read_to_string(cluster.join(name).join("data/postmaster.pid")).ok()?;
+        let lines: Vec<_> = pidfile.lines().map(str::trim).collect();
+        let passfile = fs::read_to_string(cluster.join("pgpass")).ok()?;
+        let password = passfile.trim().rsplit(':').next()?;
+        (*lines.get(7)? == "ready").then_some(())?;
+        Some(Server {
+            pid: lines[0].parse().ok()?,
+            endpoint: Endpoint {
+                node: name.into(),
+                host: "127.0.0.1".into(),
+                port: lines[3].parse().ok()?,
+                database: "replbench".into(),
+                user: "replbench".into(),
+                password: Some(Password::new(password)),
+            },
+        })
+    }
+
+    /// Waits until so many seconds of a cell's measurement have reached the disk.
+    #[track_caller]
+    pub fn has_measured(&mut self, cell: u32, seconds: i64) {
+        self.awaits("measurement", |run| {
+            let lag: Vec<LagRow> = run.record()?.try_rows(files::LAG)?;
+            let far = |row: &LagRow| row.cell_id == cell && row.t_us >= seconds * 1_000_000;
+            lag.iter().any(far).then_some(())
+        });
+    }
+
+    /// The run directory as it is now.
+    pub fn record(&self) -> Option<Record> {
+        subdirectory(&self.site.path().join("results")).map(Record)
+    }
+
+    /// Waits for the end and checks that nothing outlives it.
+    #[track_caller]
+    pub fn ends(&mut self) -> Ended {
+        self.ends_within(PATIENCE)
+    }
+
+    #[track_caller]
+    pub fn ends_within(&mut self, limit: Duration) -> Ended {
+        let ended = until(limit, || self.child.try_wait().unwrap().ok_or(()));
+        let Ok(status) = ended else {
+            panic!("the run did not end within {limit:?}:\n{}", self.output());
+        };
+        self.site.no_process_is_left_within(Duration::from_secs(5));
+        Ended {
+            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            text: self.output(),
+        }
+    }
+
+    /// SIGKILL, and nothing else.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // Its servers end with it. After a proper end both do nothing.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = until(Duration::from_secs(10), || {
+            if self.site.processes().is_empty() { Ok(()) } else { Err(()) }
+        });
+    }
+}
+
+fn subdirectory(parent: &Path) -> Option<PathBuf> {
+    let mut found: Vec<_> = fs::read_dir(parent)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
+    assert!(found.len() < 2, "one run makes one directory: {found:?}");
+    found.pop()
+}
+
+/// A run directory.
+#[derive(Debug)]
+pub struct Record(pub PathBuf);
+
+impl Record {
+    pub fn is_partial(&self) -> bool {
+        self.0.extension().is_some_and(|it| it == "partial")
+    }
+
+    pub fn manifest(&self) -> Manifest {
+        serde_json::from_slice(&fs::read(self.0.join(files::MANIFEST)).unwrap()).unwrap()
+    }
+
+    fn try_rows<T: DeserializeOwned>(&self, name: &str) -> Option<Vec<T>> {
+        // A row that is only half there yet ends the reading, and is read the next time.
+        let mut reader = csv::Reader::from_path(self.0.join(name)).ok()?;
+        Some(reader.deserialize().map_while(Result::ok).collect())
+    }
+
+    #[track_caller]
+    fn rows<T: DeserializeOwned>(&self, name: &str) -> Vec<T> {
+        let mut reader = csv::Reader::from_path(self.0.join(name)).unwrap();
+        let rows: Result<_, _> = reader.deserialize().collect();
+        rows.unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    #[track_caller]
+    pub fn cells(&self) -> Vec<CellRow> {
+        self.rows(files::CELLS)
+    }
+
+    /// The only cell.
+    #[track_caller]
+    pub fn cell(&self) -> CellRow {
+        let mut cells = self.cells();
+        assert_eq!(cells.len(), 1, "{cells:?}");
+        cells.remove(0)
+    }
+
+    #[track_caller]
+    pub fn intervals(&self) -> Vec<IntervalRow> {
+        self.rows(files::INTERVALS)
+    }
+
+    #[track_caller]
+    pub fn lag(&self, node: &str) -> Vec<LagRow> {
+        let mut rows: Vec<LagRow> = self.rows(files::LAG);
+        rows.retain(|row| row.node == node);
+        rows
+    }
+
+    #[track_caller]
+    pub fn visibility(&self, cell: u32, node: &str) -> Vec<VisibilityRow> {
+        let mut rows: Vec<VisibilityRow> = self.rows(files::VISIBILITY);
+        rows.retain(|row| row.cell_id == cell && row.node == node);
+        rows
+    }
+
+    #[track_caller]
+    pub fn events(&self, kind: &str) -> Vec<EventRow> {
+        let mut rows: Vec<EventRow> = self.rows(files::EVENTS);
+        rows.retain(|row| row.kind == kind);
+        rows
+    }
+
+    /// A cell's interval log, merged over time, by tag.
+    #[track_caller]
+    pub fn histograms(&self, cell: u32) -> Histograms {
+        let path = self.0.join(files::HISTOGRAMS).join(files::histogram(cell));
+        let log = fs::read(&path).unwrap();
+        let mut merged: BTreeMap<String, Histogram> = BTreeMap::new();
+        for entry in IntervalLogIterator::new(&log) {
+            let LogEntry::Interval(interval) = entry.unwrap() else {
+                continue;
+            };
+            let bytes = base64::engine::general_purpose::STANDARD
+                .decode(interval.encoded_histogram())
+                .unwrap();
+            let hdr = Deserializer::new().deserialize(&mut bytes.as_slice()).unwrap();
+            let tag = interval.tag().unwrap().as_str().to_owned();
+            merged.entry(tag).or_default().merge(&Histogram::from_hdr(&hdr));
+        }
+        Histograms(merged)
+    }
+
+    /// Every file of the directory with its bytes.
+    pub fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let (mut found, mut folders) = (Vec::new(), vec![self.0.clone()]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    found.push((path.clone(), fs::read(path).unwrap()));
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Histograms of one cell by tag.
+#[derive(Debug)]
+pub struct Histograms(BTreeMap<String, Histogram>);
+
+impl Histograms {
+    pub fn of(&self, tag: &str) -> Histogram {
+        self.0.get(tag).cloned().unwrap_or_default()
+    }
+
+    /// One bound of a node's visibility from the acknowledgement, with its sign.
+    pub fn visibility(&self, node: &str, bound: &str) -> SignedHistogram {
+        let tag = format!("visibility.{node}.ack.{bound}");
+        SignedHistogram {
+            negative: self.of(&format!("{tag}.neg")),
+            positive: self.of(&tag),
+        }
+    }
+
+    /// The end of a node's visibility from the send.
+    pub fn from_send(&self, node: &str) -> Histogram {
+        self.of(&format!("visibility.{node}.send.hi"))
     }
 }

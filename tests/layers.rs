@@ -1,0 +1,425 @@
+//! Which module may name which: an import that runs up or sideways fails here.
+#![allow(clippy::unwrap_used, reason = "a test that cannot read the sources fails")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The layers, lowest first. A module names lower ones only. `main` and `lib` are the files of that name.
+const LAYERS: [&[&str]; 9] = [
+    &["units", "clock", "histogram"],
+    &["topology", "sample"],
+    &["profile"],
+    &["plan"],
+    &["pg", "record"],
+    &["cluster", "load", "probe", "fault", "analyse"],
+    &["run", "report"],
+    &["publish"],
+    &["cli", "main"],
+];
+
+/// Arrows that run down and are forbidden all the same: who, whom, why.
+const FORBIDDEN: [(&[&str], &[&str], &str); 2] = [
+    (
+        &["cluster"],
+        &["plan", "profile", "sample", "record"],
+        "a cluster knows neither profiles nor measurements",
+    ),
+    (
+        &["analyse", "report", "publish"],
+        &["pg", "cluster", "load", "probe", "fault"],
+        "what is after the record never sees a server",
+    ),
+];
+
+/// Macros that print, and the crate that parses arguments.
+const PRINTING: [&str; 5] = ["print", "println", "eprint", "eprintln", "dbg"];
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    Word(String),
+    /// `::`
+    Path,
+    Mark(char),
+}
+
+/// The tokens of a source that matter here. Comments, strings, characters and lifetimes are left out.
+fn tokens(source: &str) -> Vec<Token> {
+    let chars: Vec<char> = source.chars().collect();
+    let at = |index: usize| chars.get(index).copied().unwrap_or('\0');
+    let mut found = Vec::new();
+    let mut index = 0;
+    while index < chars.len() {
+        let (this, next) = (at(index), at(index + 1));
+        if this == '/' && next == '/' {
+            while index < chars.len() && at(index) != '\n' {
+                index += 1;
+            }
+        } else if this == '/' && next == '*' {
+            index = after_block_comment(&chars, index);
+        } else if this == '"' {
+            index = after_string(&chars, index);
+        } else if let Some(end) = after_raw_string(&chars, index) {
+            index = end;
+        } else if this == '\'' {
+            index = after_quote(&chars, index);
+        } else if this.is_alphabetic() || this == '_' {
+            let start = index;
+            while at(index).is_alphanumeric() || at(index) == '_' {
+                index += 1;
+            }
+            found.push(Token::Word(chars[start..index].iter().collect()));
+        } else if this == ':' && next == ':' {
+            found.push(Token::Path);
+            index += 2;
+        } else {
+            if !this.is_whitespace() {
+                found.push(Token::Mark(this));
+            }
+            index += 1;
+        }
+    }
+    found
+}
+
+fn after_block_comment(chars: &[char], mut index: usize) -> usize {
+    let mut depth = 0;
+    while index < chars.len() {
+        match (chars[index], chars.get(index + 1)) {
+            ('/', Some('*')) => (depth, index) = (depth + 1, index + 2),
+            ('*', Some('/')) => (depth, index) = (depth - 1, index + 2),
+            _ => index += 1,
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    index
+}
+
+fn after_string(chars: &[char], start: usize) -> usize {
+    let mut index = start + 1;
+    while index < chars.len() && chars[index] != '"' {
+        index += if chars[index] == '\\' { 2 } else { 1 };
+    }
+    index + 1
+}
+
+/// `r"..."`, `r#"..."#` and so on, with `b` or `c` before it.
+fn after_raw_string(chars: &[char], start: usize) -> Option<usize> {
+    let before = start.checked_sub(1).map(|index| chars[index]);
+    if before.is_some_and(|it| it.is_alphanumeric() || it == '_') {
+        return None;
+    }
+    let mut index = start;
+    if matches!(chars.get(index), Some('b' | 'c')) {
+        index += 1;
+    }
+    if chars.get(index) != Some(&'r') {
+        return None;
+    }
+    index += 1;
+    let hashes = chars[index..].iter().take_while(|it| **it == '#').count();
+    index += hashes;
+    if chars.get(index) != Some(&'"') {
+        return None;
+    }
+    index += 1;
+    let closes = |at: usize| {
+        chars[at] == '"' && chars[at + 1..].iter().take(hashes).filter(|it| **it == '#').count() == hashes
+    };
+    while index < chars.len() && !closes(index) {
+        index += 1;
+    }
+    Some(index + 1 + hashes)
+}
+
+/// A character literal whole; of a lifetime the quote alone.
+fn after_quote(chars: &[char], start: usize) -> usize {
+    match (chars.get(start + 1), chars.get(start + 2)) {
+        (Some('\\'), _) => {
+            let mut index = start + 3;
+            while index < chars.len() && chars[index] != '\'' {
+                index += 1;
+            }
+            index + 1
+        }
+        (_, Some('\'')) => start + 3,
+        _ => start + 1,
+    }
+}
+
+/// What one file names outside itself.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Names {
+    /// Top-level modules of the crate.
+    modules: Vec<String>,
+    prints: Vec<String>,
+    clap: bool,
+}
+
+struct Scanner<'a> {
+    tokens: &'a [Token],
+    /// Braces that are open around here: true when it is a module's.
+    blocks: Vec<bool>,
+    /// Modules between the crate's root and this file.
+    depth: usize,
+    names: Names,
+}
+
+/// Reads a file that lies `depth` modules below the crate's root.
+fn scan(source: &str, depth: usize) -> Names {
+    let tokens = tokens(source);
+    let mut scanner = Scanner {
+        tokens: &tokens,
+        blocks: Vec::new(),
+        depth,
+        names: Names::default(),
+    };
+    scanner.walk();
+    scanner.names
+}
+
+impl Scanner<'_> {
+    fn word(&self, index: usize) -> Option<&str> {
+        match self.tokens.get(index) {
+            Some(Token::Word(word)) => Some(word),
+            _ => None,
+        }
+    }
+
+    fn is(&self, index: usize, mark: char) -> bool {
+        self.tokens.get(index) == Some(&Token::Mark(mark))
+    }
+
+    fn is_path(&self, index: usize) -> bool {
+        self.tokens.get(index) == Some(&Token::Path)
+    }
+
+    fn walk(&mut self) {
+        let mut index = 0;
+        while index < self.tokens.len() {
+            if self.is(index, '{') {
+                let module = index >= 2 && self.word(index - 2) == Some("mod");
+                self.blocks.push(module);
+            } else if self.is(index, '}') {
+                self.blocks.pop();
+            }
+            let word = self.word(index).map(str::to_owned);
+            let after_path = index > 0 && self.is_path(index - 1);
+            index = match word.as_deref() {
+                Some(_) if after_path && !self.is_macro(index) => index + 1,
+                Some("crate" | "replbench") if self.is_path(index + 1) => self.tree(index + 2, 0),
+                // An alias of the root would hide what comes after it.
+                Some("crate") if self.word(index + 1) == Some("as") => {
+                    self.names.modules.push("crate as".into());
+                    index + 1
+                }
+                Some("super") if self.is_path(index + 1) => {
+                    let inline = self.blocks.iter().filter(|module| **module).count();
+                    self.tree(index, self.depth + inline)
+                }
+                Some(name) if PRINTING.contains(&name) && self.is_macro(index) => {
+                    self.names.prints.push(name.to_owned());
+                    index + 1
+                }
+                Some("clap") => {
+                    self.names.clap = true;
+                    index + 1
+                }
+                _ => index + 1,
+            };
+        }
+    }
+
+    fn is_macro(&self, index: usize) -> bool {
+        self.is(index + 1, '!') && !self.is(index + 2, '=')
+    }
+
+    /// Reads a path or a tree of them that continues `depth` modules below the root. Returns the place behind it.
+    fn tree(&mut self, mut index: usize, mut depth: usize) -> usize {
+        while matches!(self.word(index), Some("super" | "self")) && self.is_path(index + 1) {
+            depth -= usize::from(self.word(index) == Some("super")).min(depth);
+            index += 2;
+        }
+        if self.is(index, '{') {
+            index += 1;
+            while index < self.tokens.len() && !self.is(index, '}') {
+                index = self.tree(index, depth);
+                while self.is(index, ',') {
+                    index += 1;
+                }
+            }
+            return index + 1;
+        }
+        let name = match (&self.tokens.get(index), depth) {
+            (Some(Token::Word(name)), 0) => Some(name.clone()),
+            (Some(Token::Mark('*')), 0) => Some("*".into()),
+            _ => None,
+        };
+        self.names.modules.extend(name);
+        self.rest(index + 1)
+    }
+
+    /// Skips the rest of a path below a module whose name is known by now.
+    fn rest(&self, mut index: usize) -> usize {
+        while self.is_path(index) {
+            index += 1;
+            if self.is(index, '{') {
+                let mut depth = 0;
+                while index < self.tokens.len() {
+                    depth += i32::from(self.is(index, '{'));
+                    depth -= i32::from(self.is(index, '}'));
+                    index += 1;
+                    if depth == 0 {
+                        break;
+                    }
+                }
+            } else {
+                index += 1;
+            }
+        }
+        if self.word(index) == Some("as") { index + 2 } else { index }
+    }
+}
+
+fn layer_of(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+/// What is wrong with a file of the module `own`.
+fn faults(own: &str, names: &Names) -> Vec<String> {
+    let Some(layer) = layer_of(own) else {
+        return vec![format!("module `{own}` has no layer: give it one here and in ARCHITECTURE.md")];
+    };
+    let mut faults = Vec::new();
+    for module in names.modules.iter().filter(|module| *module != own) {
+        match layer_of(module) {
+            None => faults.push(format!("names `crate::{module}`, which has no layer")),
+            Some(other) if other > layer => faults.push(format!("`{own}` names `{module}`, which is above it")),
+            Some(other) if other == layer && own != "main" => {
+                faults.push(format!("`{own}` names `{module}`, which is beside it"));
+            }
+            Some(_) => {}
+        }
+        for (who, whom, why) in FORBIDDEN {
+            if who.contains(&own) && whom.contains(&module.as_str()) {
+                faults.push(format!("`{own}` names `{module}`: {why}"));
+            }
+        }
+    }
+    if layer_of("cli") != Some(layer) {
+        for name in &names.prints {
+            faults.push(format!("`{own}` calls `{name}!`: only cli prints"));
+        }
+        if names.clap {
+            faults.push(format!("`{own}` names clap: only cli knows arguments"));
+        }
+    }
+    faults
+}
+
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|it| it == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// `run/cell.rs` is the module `run::cell`, `run/mod.rs` is `run`.
+fn module_path(relative: &Path) -> Vec<String> {
+    let mut parts: Vec<String> = relative
+        .with_extension("")
+        .iter()
+        .map(|part| part.to_string_lossy().into_owned())
+        .collect();
+    if parts.last().is_some_and(|last| last == "mod") {
+        parts.pop();
+    }
+    parts
+}
+
+#[test]
+fn every_arrow_between_modules_runs_down() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let mut arrows: BTreeMap<String, usize> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for path in files {
+        let relative = path.strip_prefix(&root).unwrap();
+        let module = module_path(relative);
+        // lib.rs declares the modules and is the root itself.
+        if module == ["lib"] {
+            continue;
+        }
+        let names = scan(&fs::read_to_string(&path).unwrap(), module.len());
+        *arrows.entry(module[0].clone()).or_default() += names.modules.len();
+        problems.extend(
+            faults(&module[0], &names)
+                .into_iter()
+                .map(|fault| format!("src/{}: {fault}", relative.display())),
+        );
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    // A scanner that finds nothing would find no fault either.
+    for module in ["plan", "pg", "load", "probe", "cluster", "run", "cli"] {
+        let count = arrows.get(module).copied().unwrap_or(0);
+        assert!(count > 2, "{module}: {arrows:?}");
+    }
+}
+
+#[track_caller]
+fn found(source: &str, depth: usize) -> Vec<String> {
+    scan(source, depth).modules
+}
+
+#[test]
+fn a_planted_arrow_is_found_in_every_form() {
+    assert_eq!(found("use crate::cluster::Cluster;", 2), ["cluster"]);
+    assert_eq!(
+        found("use crate::{plan::{self, Plan}, run, units::{a::{B, C}, D as E}};", 1),
+        ["plan", "run", "units"]
+    );
+    assert_eq!(found("pub(crate) use crate::cli;", 1), ["cli"]);
+    assert_eq!(found("fn f() -> crate::run::RunError { crate::cli::main() }", 1), ["run", "cli"]);
+    assert_eq!(found("use super::super::cluster::Cluster;", 2), ["cluster"]);
+    assert_eq!(found("use super::{super::run, thread};", 2), ["run"]);
+    assert_eq!(found("mod tests { use super::super::super::cli; use super::x; }", 2), ["cli"]);
+    assert_eq!(found("use super::cluster;", 1), ["cluster"]);
+    assert_eq!(found("use super::cluster;", 2), [""; 0]);
+    assert_eq!(found("use crate::*;", 1), ["*"]);
+    assert_eq!(found("use crate as root;", 1), ["crate as"]);
+    assert_eq!(found("fn main() { replbench::cli::main() }", 0), ["cli"]);
+}
+
+#[test]
+fn comments_and_strings_name_nothing() {
+    let source = "//! crate::cli\n/* crate::run /* crate::run */ */ const A: &str = \"crate::cli println!()\";\n\
+                  const B: &str = r#\"crate::\"run\"#; const C: char = '\"'; fn f<'a>(x: &'a str) {} // clap\n";
+    assert_eq!(scan(source, 1), Names::default());
+}
+
+#[test]
+fn arrows_up_and_sideways_are_faults_and_arrows_down_are_not() {
+    let check = |own: &str, source: &str| faults(own, &scan(source, 1));
+    assert_eq!(check("load", "use crate::plan::Plan; use crate::pg;"), [""; 0]);
+    assert_eq!(
+        check("load", "use crate::cluster::Cluster;"),
+        ["`load` names `cluster`, which is beside it"]
+    );
+    assert_eq!(
+        check("plan", "use crate::run;"),
+        ["`plan` names `run`, which is above it"]
+    );
+    assert_eq!(check("cluster", "use crate::sample::Phase;").len(), 1);
+    assert_eq!(check("report", "use crate::pg::Endpoint;").len(), 1);
+    assert_eq!(check("run", "fn f() { println!(); anstream::eprintln!(); }").len(), 2);
+    assert_eq!(check("plan", "use clap::Args;").len(), 1);
+    assert_eq!(check("cli", "use clap::Args; use crate::run; fn f() { println!(); }"), [""; 0]);
+    assert_eq!(check("sidecar", "").len(), 1);
+}
