@@ -2,7 +2,10 @@
 //!
 //! Knows the command line, the layout of a cluster's directory and the files of a run; nothing else of the product's inside.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up fails")]
-#![allow(unreachable_pub, reason = "a test file that has this module has no public face of its own")]
+#![allow(
+    unreachable_pub,
+    reason = "a test file that has this module has no public face of its own"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -64,7 +67,9 @@ impl Site {
             .filter(|process| process.pid() != own && process.is_alive())
             .filter_map(|process| {
                 let line = process.cmdline().unwrap_or_default().join(" ");
-                let inside = process.cwd().is_ok_and(|directory| directory.starts_with(root));
+                let inside = process
+                    .cwd()
+                    .is_ok_and(|directory| directory.starts_with(root));
                 let is_ours = inside || line.contains(&*root.to_string_lossy());
                 is_ours.then(|| format!("{}: {line}", process.pid()))
             })
@@ -119,9 +124,11 @@ impl Server {
             Ok(messages
                 .into_iter()
                 .filter_map(|message| match message {
-                    SimpleQueryMessage::Row(row) => {
-                        Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
-                    }
+                    SimpleQueryMessage::Row(row) => Some(
+                        (0..row.len())
+                            .map(|at| row.get(at).map(str::to_owned))
+                            .collect(),
+                    ),
                     _ => None,
                 })
                 .collect())
@@ -272,7 +279,11 @@ impl Run {
                 return found;
             }
             self.goes_on();
-            assert!(clock::now() < due, "no {what} within {PATIENCE:?}:\n{}", self.output());
+            assert!(
+                clock::now() < due,
+                "no {what} within {PATIENCE:?}:\n{}",
+                self.output()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -338,7 +349,9 @@ impl Run {
         };
         self.site.no_process_is_left_within(Duration::from_secs(5));
         Ended {
-            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            code: status
+                .code()
+                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
             text: self.output(),
         }
     }
@@ -356,7 +369,11 @@ impl Drop for Run {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = until(Duration::from_secs(10), || {
-            if self.site.processes().is_empty() { Ok(()) } else { Err(()) }
+            if self.site.processes().is_empty() {
+                Ok(())
+            } else {
+                Err(())
+            }
         });
     }
 }
@@ -450,9 +467,14 @@ impl Record {
             let bytes = base64::engine::general_purpose::STANDARD
                 .decode(interval.encoded_histogram())
                 .unwrap();
-            let hdr = Deserializer::new().deserialize(&mut bytes.as_slice()).unwrap();
+            let hdr = Deserializer::new()
+                .deserialize(&mut bytes.as_slice())
+                .unwrap();
             let tag = interval.tag().unwrap().as_str().to_owned();
-            merged.entry(tag).or_default().merge(&Histogram::from_hdr(&hdr));
+            merged
+                .entry(tag)
+                .or_default()
+                .merge(&Histogram::from_hdr(&hdr));
         }
         Histograms(merged)
     }
