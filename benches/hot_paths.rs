@@ -169,6 +169,7 @@ fn recorder() -> (Recorder, TempDir) {
         argv: Vec::new(),
         profile: serde_json::Value::Null,
         seed: SEED,
+        workload_hash: String::new(),
         harness: Harness {
             version: env!("CARGO_PKG_VERSION").into(),
             git: None,
