@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool::managed::{Object, Pool, PoolError};
@@ -60,11 +61,55 @@ pub(super) struct Orders {
 }
 
 /// Connects, waits for the start, offers the load, drains. Returns when no transaction is in flight.
-pub(super) fn run(orders: Orders) -> io::Result<()> {
+pub(super) fn run(mut orders: Orders) -> io::Result<()> {
+    let outbox = Arc::new(Outbox::new(orders.feed.take()));
+    let at_rest = outbox.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .on_thread_park(move || at_rest.send())
         .build()?;
-    LocalSet::new().block_on(&runtime, offer(orders))
+    LocalSet::new().block_on(&runtime, offer(orders, outbox))
+}
+
+/// Commits on their way to the probes. They leave when the thread has nothing else to do, which is microseconds after the
+/// acknowledgement: so one wake-up of the other side, a system call, serves all that were acknowledged together.
+struct Outbox {
+    feed: Option<mpsc::UnboundedSender<Commit>>,
+    waiting: Mutex<Vec<Commit>>,
+}
+
+impl Outbox {
+    fn new(feed: Option<mpsc::UnboundedSender<Commit>>) -> Self {
+        Self {
+            feed,
+            waiting: Mutex::default(),
+        }
+    }
+
+    fn put(&self, commit: Commit) {
+        if self.feed.is_some() {
+            self.lock().push(commit);
+        }
+    }
+
+    fn send(&self) {
+        let Some(feed) = &self.feed else { return };
+        for commit in self.lock().drain(..) {
+            // The probes may have ended already; the commit is counted all the same.
+            let _ = feed.send(commit);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Commit>> {
+        // Nothing that holds it can panic half-way through a change.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.send();
+    }
 }
 
 /// Opens all connections before the first arrival, so that none pays for it.
@@ -92,7 +137,7 @@ fn open_failure(error: PoolError<OpenError>) -> Reason {
     }
 }
 
-async fn offer(orders: Orders) -> io::Result<()> {
+async fn offer(orders: Orders, outbox: Arc<Outbox>) -> io::Result<()> {
     let Orders { ready, start, .. } = orders;
     let opened = open_all(&orders.pool, orders.connections).await;
     let failed = opened.is_err();
@@ -109,7 +154,7 @@ async fn offer(orders: Orders) -> io::Result<()> {
         entries: orders.entries,
         deadline: orders.deadline,
         seed: orders.seed,
-        feed: orders.feed,
+        outbox,
         timeline,
         finished: Notify::new(),
         state: RefCell::new(State {
@@ -232,7 +277,7 @@ struct Desk {
     entries: Vec<Entry>,
     deadline: Duration,
     seed: u64,
-    feed: Option<mpsc::UnboundedSender<Commit>>,
+    outbox: Arc<Outbox>,
     timeline: Timeline,
     /// A transaction ended.
     finished: Notify,
@@ -414,9 +459,8 @@ impl Desk {
                 second.service.record(now.since(sent));
                 second.response.record(now.since(arrival.due));
             }
-            if let (Some(feed), Some(reply)) = (&self.feed, reply) {
-                // The probes may have ended already; the commit is counted all the same.
-                let _ = feed.send(Commit {
+            if let Some(reply) = reply {
+                self.outbox.put(Commit {
                     xid: reply.xid,
                     row: self.entries[index].table.map(|table| (table, reply.key)),
                     sent: reply.commit_sent.unwrap_or(sent),

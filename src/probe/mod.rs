@@ -30,6 +30,8 @@ use lag::Sampler;
 use visibility::{Poller, Watch};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// The most commits taken from the feed at once.
+const BATCH: usize = 256;
 /// How often finished seconds of visibility are handed over.
 const FLUSH: Duration = Duration::from_millis(200);
 /// How often the hub looks whether every commit has been seen, once it was told to finish.
@@ -285,12 +287,13 @@ impl Hub {
         let mut timer = Timer::new()?;
         let mut flush_due = self.timeline.start;
         let (mut fed, mut deadline) = (true, None);
+        let mut batch = Vec::with_capacity(BATCH);
         loop {
             tokio::select! {
-                commit = commits.recv(), if fed => match commit {
-                    Some(commit) => self.bring(commit),
-                    None => fed = false,
-                },
+                count = commits.recv_many(&mut batch, BATCH), if fed => {
+                    fed = count > 0;
+                    batch.drain(..).for_each(|commit| self.bring(commit));
+                }
                 // Asked to finish, or left alone: then at once.
                 told = &mut finishing, if deadline.is_none() => {
                     deadline = Some(told.unwrap_or_default());

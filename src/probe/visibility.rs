@@ -1,7 +1,8 @@
 //! Polls one node for the commits it shows, and sorts what it saw by the second of the acknowledgement.
 //!
-//! Armed polling: while a commit is outstanding on the node, looks follow each other at an eighth of its age, so that a short
-//! delay is resolved finely and a long one costs little; with nothing outstanding there is one look a tick.
+//! Armed polling: while a commit is outstanding on the node, looks follow each other at a quarter of its age, so that a short
+//! delay is resolved finely and a long one costs little; with nothing outstanding there is one look a tick, to notice a lost
+//! connection.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,7 +21,9 @@ use crate::pg::{self, Session, Xid8, catalog};
 use crate::sample::{Commit, Timeline};
 
 /// Looks a second, on average, that a node is worth: above it the probe would slow what it watches.
-const LOOKS_PER_SECOND: f64 = 2_000.0;
+const LOOKS_PER_SECOND: f64 = 1_000.0;
+/// The longest pause between looks while something is outstanding, however old.
+const COARSEST: Duration = Duration::from_millis(1);
 /// Looks that may be spent at once.
 const BURST: f64 = 64.0;
 /// Pause before a lost connection is tried again.
@@ -154,6 +157,8 @@ struct Cadence {
     tick: Duration,
     credit: f64,
     refilled: Stamp,
+    /// A moving mean of the delays seen.
+    typical: Duration,
 }
 
 impl Cadence {
@@ -162,6 +167,7 @@ impl Cadence {
             tick,
             credit: BURST,
             refilled: now,
+            typical: Duration::ZERO,
         }
     }
 
@@ -173,9 +179,19 @@ impl Cadence {
         let Some(oldest) = oldest else {
             return now + self.tick;
         };
-        let gap = (now.since(oldest) / 8).min(self.tick);
+        let age = now.since(oldest);
+        let first = self.typical / 4;
+        let gap = if age < first { first - age } else { age / 4 };
         let debt = Duration::from_secs_f64((1.0 - self.credit).max(0.0) / LOOKS_PER_SECOND);
-        now + gap.max(debt.min(self.tick))
+        now + gap.max(debt).min(COARSEST)
+    }
+
+    /// Learns how long commits usually take here: a first look much earlier would be wasted.
+    fn learn(&mut self, sightings: &[Sighting]) {
+        for sighting in sightings {
+            let delay = sighting.hi.since(sighting.commit.acked);
+            self.typical = (self.typical * 15 + delay) / 16;
+        }
     }
 
     fn spend(&mut self) {
@@ -254,7 +270,11 @@ impl Poller {
                 }
             }
             cadence.spend();
-            if let Err(message) = self.look().await {
+            let looked = self.look().await;
+            if let Ok(sightings) = &looked {
+                cadence.learn(sightings);
+            }
+            if let Err(message) = looked {
                 self.eye = None;
                 // Nobody listens any more only when the cell is over.
                 let _ = readings.send(Reading::Trouble {
@@ -267,7 +287,7 @@ impl Poller {
         }
     }
 
-    async fn look(&mut self) -> Result<(), String> {
+    async fn look(&mut self) -> Result<Vec<Sighting>, String> {
         let eye = match self.eye.take() {
             Some(eye) => eye,
             None => open_eye(&self.target, &self.tables)
@@ -316,8 +336,8 @@ impl Poller {
                 }
             }
         }
-        self.watch.borrow_mut().settle(sightings);
-        Ok(())
+        self.watch.borrow_mut().settle(sightings.iter().copied());
+        Ok(sightings)
     }
 }
 
@@ -404,13 +424,13 @@ mod tests {
         let start = Stamp::from_nanos(1_000_000_000);
         let mut cadence = Cadence::new(tick, start);
         assert_eq!(cadence.next(start, None), start + tick);
-        let young = start - Duration::from_micros(80);
-        assert_eq!(
-            cadence.next(start, Some(young)),
-            start + Duration::from_micros(10)
-        );
-        let old = start - Duration::from_millis(300);
-        assert_eq!(cadence.next(start, Some(old)), start + tick);
+        let aged = |micros| start - Duration::from_micros(micros);
+        let micros = Duration::from_micros;
+        assert_eq!(cadence.next(start, Some(aged(80))), start + micros(20));
+        assert_eq!(cadence.next(start, Some(aged(300_000))), start + COARSEST);
+        cadence.typical = micros(400);
+        assert_eq!(cadence.next(start, Some(aged(30))), start + micros(70));
+        assert_eq!(cadence.next(start, Some(aged(200))), start + micros(50));
     }
 
     #[test]
@@ -424,6 +444,6 @@ mod tests {
             // The look itself.
             now = now + Duration::from_micros(20);
         }
-        assert!((1_900..=2_200).contains(&looks), "{looks}");
+        assert!((950..=1_100).contains(&looks), "{looks}");
     }
 }

@@ -391,7 +391,7 @@ fn probes(judge: &mut Judge, wire: &wire::Probes) -> Probes {
     Probes {
         tick: judge
             .read("tick", &wire.tick, tick)
-            .unwrap_or(Duration::from_millis(1)),
+            .unwrap_or(Duration::from_millis(10)),
         lag_interval: judge
             .read("lag_interval", &wire.lag_interval, interval)
             .unwrap_or(Duration::from_millis(100)),
