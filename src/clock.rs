@@ -94,6 +94,8 @@ pub fn process_cpu() -> Duration {
 #[derive(Debug)]
 pub struct Timer {
     fd: AsyncFd<OwnedFd>,
+    /// What the kernel was last told.
+    armed: Stamp,
 }
 
 impl Timer {
@@ -108,37 +110,45 @@ impl Timer {
                       replacement is unsafe to call"
         )]
         let fd = AsyncFd::new(fd)?;
-        Ok(Self { fd })
+        Ok(Self {
+            fd,
+            armed: Stamp::default(),
+        })
     }
 
     /// Sleeps until `due`; returns at once when it has passed. Dropping the future disarms nothing,
-    /// but the next call re-arms.
+    /// but a call with another time re-arms.
+    ///
+    /// One system call a sleep, and none to go on with one that was dropped: the descriptor is never read. Arming it
+    /// anew takes back an expiration, and the next one is a new edge, which is what tokio waits for.
     pub async fn sleep_until(&mut self, due: Stamp) -> io::Result<()> {
         if now() >= due {
             return Ok(());
         }
-        let at = Timespec {
-            tv_sec: (due.0 / 1_000_000_000).cast_signed(),
-            tv_nsec: (due.0 % 1_000_000_000).cast_signed(),
-        };
-        let spec = Itimerspec {
-            it_interval: Timespec::default(),
-            it_value: at,
-        };
-        timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::ABSTIME, &spec)?;
+        self.arm(due)?;
         loop {
-            let mut ready = self.fd.readable().await?;
-            let mut expirations = [0_u8; 8];
-            match ready.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut expirations)?)) {
-                Ok(outcome) => {
-                    outcome?;
-                    if now() >= due {
-                        return Ok(());
-                    }
-                }
-                Err(_would_block) => {}
+            // May be left over from an earlier sleep whose future was dropped.
+            self.fd.readable().await?.clear_ready();
+            if now() >= due {
+                return Ok(());
             }
         }
+    }
+
+    fn arm(&mut self, due: Stamp) -> io::Result<()> {
+        if self.armed == due {
+            return Ok(());
+        }
+        let spec = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: Timespec {
+                tv_sec: (due.0 / 1_000_000_000).cast_signed(),
+                tv_nsec: (due.0 % 1_000_000_000).cast_signed(),
+            },
+        };
+        timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::ABSTIME, &spec)?;
+        self.armed = due;
+        Ok(())
     }
 }
 
@@ -169,6 +179,38 @@ mod tests {
                 let due = now() + Duration::from_micros(micros);
                 timer.sleep_until(due).await.unwrap();
                 assert!(now() >= due);
+            }
+        });
+    }
+
+    #[test]
+    fn a_sleep_that_was_given_up_is_taken_up_again() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut timer = Timer::new().unwrap();
+            for _ in 0..50 {
+                let due = now() + Duration::from_millis(2);
+                for _ in 0..3 {
+                    tokio::select! {
+                        biased;
+                        slept = timer.sleep_until(due) => slept.unwrap(),
+                        () = tokio::task::yield_now() => {}
+                    }
+                }
+                // An expiration that nobody waited for must not end the next sleep, nor swallow its own.
+                if due.as_nanos() % 2 == 0 {
+                    std::thread::sleep(Duration::from_millis(3));
+                    tokio::task::yield_now().await;
+                }
+                let later = due + Duration::from_millis(4);
+                tokio::time::timeout(Duration::from_secs(5), timer.sleep_until(later))
+                    .await
+                    .expect("the timer wakes")
+                    .unwrap();
+                assert!(now() >= later);
             }
         });
     }

@@ -2,6 +2,7 @@
 //!
 //! The layers, lowest first, are listed in ARCHITECTURE.md; `tests/layers.rs` holds them.
 
+pub mod analyse;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

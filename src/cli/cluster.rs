@@ -111,7 +111,11 @@ fn with_runtime(work: impl Future<Output = Result<Exit, Stop>>) -> Result<Exit, 
 
 /// Which code an error of the cluster module leaves with.
 fn refused(error: ClusterError) -> Stop {
-    let exit = match &error {
+    let inner = match &error {
+        ClusterError::Start { cause, .. } => cause,
+        other => other,
+    };
+    let exit = match inner {
         ClusterError::Setting { .. }
         | ClusterError::Topology { .. }
         | ClusterError::NoSuchNode { .. } => Exit::Usage,

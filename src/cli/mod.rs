@@ -12,6 +12,7 @@ mod keeper;
 mod list;
 mod overrides;
 mod progress;
+mod report;
 mod run;
 
 use std::io::{ErrorKind, Write as _};
@@ -76,6 +77,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    /// Rebuild the report, charts and summary of a run from its files
+    Report(report::ReportArguments),
     List(list::ListArgs),
     Check(check::CheckArgs),
     /// Keep a replicating cluster for playing with.
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
     };
     let outcome: Result<Exit, Stop> = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Report(arguments) => report::report(&arguments),
         Command::List(arguments) => list::list(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Cluster(arguments) => cluster::run(&arguments),

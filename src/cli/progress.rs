@@ -51,7 +51,12 @@ impl Terminal {
             begun: clock::now(),
             estimate: plan.estimate(),
             cells: plan.cells.len(),
-            mode_width: plan.modes.iter().map(|mode| mode.name.len()).max().unwrap_or(0),
+            mode_width: plan
+                .modes
+                .iter()
+                .map(|mode| mode.name.len())
+                .max()
+                .unwrap_or(0),
             cell: None,
         }
     }
@@ -113,7 +118,9 @@ impl Terminal {
         let width = self.cells.to_string().len();
         let mode_width = self.mode_width;
         let commit = |quantile: Option<Duration>| quantile.map_or_else(unknown, format_duration);
-        let visible = headline.visibility_p99_s.map_or_else(unknown, format_seconds);
+        let visible = headline
+            .visibility_p99_s
+            .map_or_else(unknown, format_seconds);
         self.say(&format!(
             "{:>width$}/{} {:mode_width$} {} {:.0}/s commit p50 {} p99 {} visible p99 {visible}{}",
             row.cell_id,

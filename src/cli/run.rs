@@ -10,11 +10,11 @@ use tokio::sync::watch;
 
 use super::overrides::OverrideArgs;
 use super::progress::{Terminal, Verbosity};
+use super::report::draw;
 use super::{Exit, Stop, print};
 use crate::plan::{self, Plan};
 use crate::profile::Profile;
 use crate::record::{self, RunStatus};
-use crate::report;
 use crate::run::{self, Finished, Interrupt, Options, RunError};
 
 /// Run a profile on a cluster made for it, and write the results with a report.
@@ -139,27 +139,30 @@ fn conclude(finished: Finished) -> Result<Exit, Stop> {
         manifest,
         error,
     } = finished;
-    let drawn = report::write(&directory);
+    let drawn = draw(&directory);
     let sealed = record::seal(&directory, manifest.clone());
     let directory = sealed.as_ref().unwrap_or(&directory).clone();
-    if let Ok(outputs) = &drawn {
-        print(&outputs.text)?;
+    if let Ok(drawn) = &drawn {
+        print(&drawn.text)?;
     }
-    print(&format!(
-        "\nresults: {}\nreport:  {}\n",
-        directory.display(),
-        directory.join(record::files::REPORT).display()
-    ))?;
+    print(&format!("\nresults: {}\n", directory.display()))?;
+    if drawn.is_ok() {
+        let report = directory.join(record::files::REPORT);
+        print(&format!("report:  {}\n", report.display()))?;
+    }
     if let Some(error) = error {
         let exit = match exit_of(&error) {
             Exit::Results => Exit::Results,
             _ => Exit::Incomplete,
         };
-        let error = anyhow::Error::new(error).context("the run was cut short; what was measured is kept");
+        let error =
+            anyhow::Error::new(error).context("the run was cut short; what was measured is kept");
         return Err(Stop::new(exit, error));
     }
-    drawn.context("draw the report").map_err(results)?;
-    sealed.context("finish the run directory").map_err(results)?;
+    drawn?;
+    sealed
+        .context("finish the run directory")
+        .map_err(results)?;
     Ok(match manifest.status {
         RunStatus::Complete => Exit::Fine,
         RunStatus::Invalid => Exit::Invalid,
@@ -170,7 +173,7 @@ fn conclude(finished: Finished) -> Result<Exit, Stop> {
 fn exit_of(error: &RunError) -> Exit {
     match error {
         RunError::Write(_) => Exit::Results,
-        RunError::Aborted => Exit::Incomplete,
+        RunError::Stopped => Exit::Incomplete,
         _ => Exit::Server,
     }
 }

@@ -1,7 +1,7 @@
 //! Whose servers they are: PostgreSQL refuses to run as root, so root's servers belong to `postgres`, else `nobody`.
 
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::ClusterError;
@@ -53,7 +53,7 @@ impl Account {
     pub(super) fn barrier(&self, path: &Path) -> io::Result<Option<(PathBuf, u32)>> {
         for ancestor in path.ancestors().skip(1) {
             let metadata = ancestor.metadata()?;
-            let mode = metadata.permissions().mode();
+            let mode = metadata.mode();
             let search = if metadata.uid() == self.uid {
                 0o100
             } else if metadata.gid() == self.gid {
@@ -84,6 +84,8 @@ fn entry(passwd: &str, name: &str) -> Option<Account> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

@@ -129,6 +129,9 @@ impl Conf<'_> {
             // A replica takes one sender, its creation two, an initial copy one for each of two tables.
             ("max_wal_senders", (nodes * 4 + 4).to_string()),
             ("max_replication_slots", (nodes * 4 + 4).to_string()),
+            // A base backup makes its slot after its start: until then the checkpoint of another one that is taken at
+            // the same time could remove the WAL it begins with. Seen with 1 MB segments.
+            ("wal_keep_size", "64MB".into()),
             // The load's and the probes' connections, and some for a person who looks on.
             (
                 "max_connections",
@@ -195,7 +198,7 @@ fn line(text: &mut String, name: &str, value: &str) {
     let _ = writeln!(text, "{name} = '{value}'");
 }
 
-/// For archive_command and restore_command, in which a percent sign begins a placeholder.
+/// For `archive_command` and `restore_command`, in which a percent sign begins a placeholder.
 fn shell_quote(path: &str) -> String {
     format!("'{}'", path.replace('%', "%%").replace('\'', r"'\''"))
 }

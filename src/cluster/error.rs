@@ -33,11 +33,12 @@ pub enum ClusterError {
     },
     #[error("no {wanted} free ports between {first} and {last} on 127.0.0.1; end some listeners, or see `replbench clean`", first = .range.0, last = .range.1)]
     Ports { wanted: usize, range: (u16, u16) },
-    #[error("{action} `{path}`: {source}", path = .path.display())]
+    #[error("{action} `{path}`: {cause}", path = .path.display())]
     Io {
         action: &'static str,
         path: PathBuf,
-        source: io::Error,
+        /// Not a `source`: it is part of the sentence, and a chain would print it twice.
+        cause: io::Error,
     },
     /// A short command such as initdb failed or took too long.
     #[error("{program} for `{node}` {outcome}{tail}", tail = .log.as_text())]
@@ -73,19 +74,19 @@ pub enum ClusterError {
     #[error("no node is called `{name}`; there are {}", .known.join(", "))]
     NoSuchNode { name: String, known: Vec<String> },
     /// Any of the others, during a start: what was built so far is kept to be looked at.
-    #[error("{source}\n(what was built is kept in `{directory}`; `replbench clean` removes it)", directory = .directory.display())]
+    #[error("{cause}\n(what was built is kept in `{directory}`; `replbench clean` removes it)", directory = .directory.display())]
     Start {
         directory: PathBuf,
-        source: Box<Self>,
+        cause: Box<Self>,
     },
 }
 
 impl ClusterError {
-    pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(super) fn io(action: &'static str, path: &Path, cause: io::Error) -> Self {
         Self::Io {
             action,
             path: path.to_owned(),
-            source,
+            cause,
         }
     }
 }

@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
     Gid, Pid, PidfdFlags, Signal, Uid, WaitOptions, getppid, kill_process, pidfd_open,
-    pidfd_send_signal, set_child_subreaper, set_parent_process_death_signal, setsid, waitpid,
+    pidfd_send_signal, set_child_subreaper, set_parent_process_death_signal, setsid, wait,
 };
 
 use super::directory::Lease;
@@ -223,7 +223,7 @@ impl Kept {
         match ask {
             Ask::Fast => self.signal(Signal::INT),
             Ask::Immediate => {
-                self.resume();
+                resume_descendants();
                 self.signal(Signal::QUIT)
             }
             Ask::Kill => {
@@ -235,7 +235,7 @@ impl Kept {
 
     /// Immediate shutdown, and SIGKILL to whatever is left of it after the grace.
     fn end_tree(&self) -> io::Result<()> {
-        self.resume();
+        resume_descendants();
         self.signal(Signal::QUIT)?;
         let due = clock::now() + ABANDONED_GRACE;
         while clock::now() < due {
@@ -243,18 +243,10 @@ impl Kept {
             if self.wait(None, Some(Duration::from_millis(200)))?.0 {
                 return Ok(());
             }
-            self.resume();
+            resume_descendants();
         }
         kill_descendants();
         Ok(())
-    }
-
-    /// A stopped process does not hear any other signal than SIGKILL.
-    fn resume(&self) {
-        for pid in tree::descendants(rustix::process::getpid()) {
-            // One that has ended meanwhile needs no resuming.
-            let _ = kill_process(pid, Signal::CONT);
-        }
     }
 
     fn signal(&self, signal: Signal) -> io::Result<()> {
@@ -292,6 +284,14 @@ impl Kept {
     }
 }
 
+/// A stopped process does not hear any other signal than SIGKILL.
+fn resume_descendants() {
+    for pid in tree::descendants(rustix::process::getpid()) {
+        // One that has ended meanwhile needs no resuming.
+        let _ = kill_process(pid, Signal::CONT);
+    }
+}
+
 fn kill_descendants() {
     for pid in tree::descendants(rustix::process::getpid()) {
         // One that has ended meanwhile is what was wanted.
@@ -300,11 +300,14 @@ fn kill_descendants() {
 }
 
 /// Waits for the processes a dead postmaster has left to the keeper, and after the grace kills them.
+///
+/// Even SIGKILL is not instant under load; the keeper stays meanwhile, so that its own end says that nothing is left.
 fn sweep(grace: Duration) {
     let due = clock::now() + grace;
-    let latest = due + Duration::from_secs(2);
+    let latest = due + Duration::from_mins(1);
     loop {
-        match waitpid(None, WaitOptions::NOHANG) {
+        // Not `waitpid(None)`, which sees only the own process group: backends lead sessions of theirs.
+        match wait(WaitOptions::NOHANG) {
             Ok(Some(_)) | Err(Errno::INTR) => continue,
             Ok(None) => {}
             Err(_no_children) => return,

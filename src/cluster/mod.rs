@@ -68,7 +68,7 @@ pub struct ClusterConfig {
 }
 
 impl ClusterConfig {
-    pub const DEADLINE: Duration = Duration::from_secs(60);
+    pub const DEADLINE: Duration = Duration::from_mins(1);
 
     /// A scratch cluster with defaults for everything else.
     pub fn new(topology: Topology, binaries: Binaries, directory: impl Into<PathBuf>) -> Self {
@@ -118,11 +118,11 @@ impl Cluster {
                 site.complete(&nodes)?;
                 Ok(Self { site, nodes })
             }
-            Err(source) => {
+            Err(cause) => {
                 let directory = site.abandon().await;
                 Err(ClusterError::Start {
                     directory,
-                    source: Box::new(source),
+                    cause: Box::new(cause),
                 })
             }
         }

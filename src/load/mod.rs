@@ -1,7 +1,7 @@
 //! Offers load. Knows a plan, a primary and its pools; never which server is a standby, nor what the probes see.
 
 mod pool;
-mod rows;
+pub mod rows;
 mod stats;
 mod thread;
 pub mod workload;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub struct Load {
     starts: Vec<oneshot::Sender<Timeline>>,
     seconds: mpsc::UnboundedReceiver<(u64, Second)>,
     merger: Merger,
-    stop: Arc<AtomicBool>,
+    stop: Arc<AtomicU8>,
 }
 
 impl Load {
@@ -59,7 +59,7 @@ impl Load {
         feed: Option<mpsc::UnboundedSender<Commit>>,
     ) -> Result<Self, LoadError> {
         let (sender, seconds) = mpsc::unbounded_channel();
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = Arc::new(AtomicU8::new(0));
         let statements: Arc<[_]> = plan
             .transactions
             .iter()
@@ -99,7 +99,7 @@ impl Load {
                 seconds: sender.clone(),
                 ready,
                 start: starting,
-                stop: stop.clone(),
+                stop: Stopper(stop.clone()),
             };
             let thread = std::thread::Builder::new()
                 .name(format!("load-{index}"))
@@ -170,11 +170,25 @@ impl Load {
 
 /// Asks the load of a cell to end its phase.
 #[derive(Debug, Clone)]
-pub struct Stopper(Arc<AtomicBool>);
+pub struct Stopper(Arc<AtomicU8>);
 
 impl Stopper {
+    /// No further arrivals; the drain follows.
     pub fn stop(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.fetch_max(1, Ordering::Relaxed);
+    }
+
+    /// No drain either: what is in flight becomes indeterminate.
+    pub fn abort(&self) {
+        self.0.store(2, Ordering::Relaxed);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= 1
+    }
+
+    fn is_aborting(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= 2
     }
 }
 

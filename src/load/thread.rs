@@ -6,8 +6,6 @@
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool::managed::{Object, Pool, PoolError};
@@ -17,7 +15,7 @@ use tokio::task::LocalSet;
 
 use super::pool::{Connection, Connector, OpenError, Reply, Work};
 use super::stats::{Outcome, Reason, Second};
-use super::{LoadError, rows};
+use super::{LoadError, Stopper, rows};
 use crate::clock::{self, Stamp, Timer};
 use crate::pg;
 use crate::plan::{self, KeyChooser, Length, Mix, Schedule, TransactionKind};
@@ -58,7 +56,7 @@ pub(super) struct Orders {
     pub(super) seconds: mpsc::UnboundedSender<(u64, Second)>,
     pub(super) ready: oneshot::Sender<Result<(), LoadError>>,
     pub(super) start: oneshot::Receiver<Timeline>,
-    pub(super) stop: Arc<AtomicBool>,
+    pub(super) stop: Stopper,
 }
 
 /// Connects, waits for the start, offers the load, drains. Returns when no transaction is in flight.
@@ -466,7 +464,7 @@ struct Pace {
     timer: Timer,
     index: u64,
     seconds: mpsc::UnboundedSender<(u64, Second)>,
-    stop: Arc<AtomicBool>,
+    stop: Stopper,
     max_in_flight: u32,
 }
 
@@ -556,7 +554,7 @@ impl Pace {
                     let due = clock::now();
                     // Not by the clock: until the phase has changed here too, nothing is counted.
                     let measured = desk.state.borrow().second.phase != Phase::Warmup;
-                    if end.is_some_and(|end| due >= end) || stop.load(Ordering::Relaxed) {
+                    if end.is_some_and(|end| due >= end) || stop.is_stopping() {
                         break;
                     }
                     if measured {
@@ -598,7 +596,8 @@ impl Pace {
         loop {
             let now = clock::now();
             self.close_seconds(now);
-            if self.desk.state.borrow().in_flight == 0 || now >= deadline {
+            let answered = self.desk.state.borrow().in_flight == 0;
+            if answered || now >= deadline || self.stop.is_aborting() {
                 break;
             }
             let wake = deadline.min(self.second_end()).min(now + NAP);
@@ -622,7 +621,7 @@ impl Pace {
     }
 
     fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.stop.is_stopping()
     }
 
     fn dispatch(&self, arrival: Arrival) {

@@ -81,7 +81,7 @@ pub fn reset(plan: &Plan) -> Vec<String> {
 
 /// The statements of one kind of transaction, in order. More than one: they stand between BEGIN and COMMIT, each sent
 /// when the one before was answered, as an application does. The last returns `(xid8, bigint)`.
-pub(super) fn statements(plan: &Plan, kind: TransactionKind) -> Vec<String> {
+pub fn statements(plan: &Plan, kind: TransactionKind) -> Vec<String> {
     let name = |kind| {
         plan.table_of(kind)
             .map(|index| qualified(&plan.tables[index]))

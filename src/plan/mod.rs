@@ -7,7 +7,6 @@ mod order;
 mod resolve;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -152,11 +151,6 @@ impl Plan {
             &self.phases,
         );
         let json = serde_json::to_vec(&workload).expect("plain data without maps becomes JSON");
-        Sha256::digest(json)
-            .iter()
-            .fold(String::with_capacity(64), |mut text, byte| {
-                let _ = write!(text, "{byte:02x}");
-                text
-            })
+        hex::encode(Sha256::digest(json))
     }
 }

@@ -17,6 +17,7 @@ use crate::pg::catalog::{self, ReplicaSample, ReplicaState, UpstreamSample};
 use crate::pg::{self, Session};
 use crate::sample::{LagRow, Timeline};
 use crate::topology::{Node, Role};
+use crate::units::LsnDistance;
 
 /// A server that has not answered for so long is connected to anew.
 const GIVE_UP: Duration = Duration::from_secs(5);
@@ -288,8 +289,7 @@ impl Sampler {
 
 fn fill_upstream_view(row: &mut LagRow, state: Option<&ReplicaState>) {
     let Some(state) = state else { return };
-    let bytes =
-        |distance: Option<crate::units::LsnDistance>| distance.map(|distance| distance.bytes());
+    let bytes = |distance: Option<LsnDistance>| distance.map(LsnDistance::bytes);
     row.state.clone_from(&state.state);
     row.sync_state.clone_from(&state.sync_state);
     row.sent_lag_bytes = bytes(state.sent_lag);

@@ -35,12 +35,15 @@ pub struct Manifest {
     pub ended_at: Option<String>,
     pub argv: Vec<String>,
     pub profile: serde_json::Value,
+    /// Tables, transactions, load and phases; runs in which it differs are not comparable.
+    #[serde(default)]
+    pub workload_hash: String,
     pub seed: u64,
     pub harness: Harness,
     pub subject: Subject,
     pub host: Host,
     pub nodes: Vec<NodeInfo>,
-    /// SHA-256 by file name, of a finished run.
+    /// SHA-256 by file name, of the files of a finished run that were measured; those drawn from them may be drawn anew.
     pub files: BTreeMap<String, String>,
 }
 

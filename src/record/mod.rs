@@ -1,10 +1,13 @@
 //! The run directory: the waist of replbench. Everything measured ends here as files while the run goes, and everything
 //! after it is a function of those files.
 
+mod hlog;
 mod manifest;
+mod read;
 mod write;
 
 pub use manifest::{Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Subject};
+pub use read::{CellHistograms, ReadError, ResponseSecond, Run};
 
 pub use write::{Recorder, WriteError, seal, write_manifest};
 

@@ -14,26 +14,33 @@ use super::{Manifest, files};
 use crate::histogram::Histogram;
 use crate::sample::{CellRow, EventRow, IntervalRow, LagRow, VisibilityRow};
 
+/// Space for the last manifest and the last rows.
+const RESERVE: &str = ".reserve";
+const RESERVE_BYTES: usize = 32 << 10;
+
 /// A file of the run directory that could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write {path}: {source}; free the disk, or name another directory with --results")]
+#[error("cannot write `{path}`: {cause}; {remedy}", remedy = self.remedy())]
 pub struct WriteError {
     pub path: String,
-    #[source]
-    pub source: io::Error,
+    pub cause: io::Error,
 }
 
 impl WriteError {
     fn at(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
-        move |source| Self {
+        move |cause| Self {
             path: path.display().to_string(),
-            source,
+            cause,
         }
     }
 
-    /// The disk has no room left.
-    pub fn is_full(&self) -> bool {
-        self.source.kind() == io::ErrorKind::StorageFull
+    fn remedy(&self) -> &'static str {
+        match self.cause.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "free some space, or name a directory on another disk with --results"
+            }
+            _ => "name a directory that can be written to with --results",
+        }
     }
 }
 
@@ -105,6 +112,8 @@ impl Recorder {
         };
         let histograms = directory.join(files::HISTOGRAMS);
         fs::create_dir(&histograms).map_err(WriteError::at(&histograms))?;
+        let reserve = directory.join(RESERVE);
+        fs::write(&reserve, vec![0; RESERVE_BYTES]).map_err(WriteError::at(&reserve))?;
         let recorder = Self {
             cells: Table::create(&directory, files::CELLS)?,
             intervals: Table::create(&directory, files::INTERVALS)?,
@@ -201,6 +210,12 @@ impl Recorder {
         Ok(())
     }
 
+    /// Gives back the space that was kept for the end, so that a full disk can still take the manifest's last word.
+    pub fn release_reserve(&self) {
+        // Gone already is as good.
+        let _ = fs::remove_file(self.directory.join(RESERVE));
+    }
+
     /// Flushes and closes the files. What remains to be done is to draw the report and to [`seal`] the directory.
     pub fn close(mut self) -> Result<PathBuf, WriteError> {
         self.flush()?;
@@ -231,7 +246,9 @@ fn interval_lines(
     }
     if !with_header {
         let text = String::from_utf8(lines).map_err(io::Error::other)?;
-        let rows = text.split_inclusive('\n').filter(|line| line.starts_with("Tag="));
+        let rows = text
+            .split_inclusive('\n')
+            .filter(|line| line.starts_with("Tag="));
         return Ok(rows.collect::<String>().into_bytes());
     }
     Ok(lines)
@@ -249,7 +266,13 @@ pub fn write_manifest(directory: &Path, manifest: &Manifest) -> Result<(), Write
     fs::rename(&temporary, &path).map_err(WriteError::at(&path))
 }
 
-/// Writes the checksums of all files into the manifest and gives a finished directory its own name, which is returned.
+/// Files that can be made again from the others, and are when the report is drawn anew; and the manifest itself.
+fn is_derived(relative: &Path) -> bool {
+    let derived = [files::MANIFEST, files::SUMMARY, files::REPORT];
+    derived.iter().any(|name| relative == Path::new(name)) || relative.starts_with(files::CHARTS)
+}
+
+/// Writes the checksums of all measured files into the manifest and gives a finished directory its own name, which is returned.
 pub fn seal(directory: &Path, mut manifest: Manifest) -> Result<PathBuf, WriteError> {
     manifest.files.clear();
     let mut folders = vec![PathBuf::new()];
@@ -261,7 +284,7 @@ pub fn seal(directory: &Path, mut manifest: Manifest) -> Result<PathBuf, WriteEr
             let kind = entry.file_type().map_err(WriteError::at(&path))?;
             if kind.is_dir() {
                 folders.push(relative);
-            } else if kind.is_file() && relative != Path::new(files::MANIFEST) {
+            } else if kind.is_file() && !is_derived(&relative) {
                 let file = directory.join(&relative);
                 let sum = checksum(&file).map_err(WriteError::at(&file))?;
                 manifest.files.insert(relative.display().to_string(), sum);
@@ -284,9 +307,5 @@ fn checksum(path: &Path) -> io::Result<String> {
             count => hasher.update(&chunk[..count]),
         }
     }
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hex::encode(hasher.finalize()))
 }

@@ -1,5 +1,94 @@
-//! stub
-use std::path::Path;
-#[derive(Debug)]
-pub struct Outputs { pub text: String }
-pub fn write(_: &Path) -> Result<Outputs, std::io::Error> { Ok(Outputs{text:String::new()}) }
+//! Draws what `analyse` decided: a page, its charts, a table for the terminal. Writes them into the run directory and
+//! nowhere else. Decides nothing and sees no server; everything comes from the files, so that an old run can be drawn again.
+
+mod chart;
+mod html;
+mod output;
+mod text;
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+pub use output::ReportError;
+pub use text::text_table;
+
+use crate::analyse::{Analysis, summarise};
+use crate::record::{Run, files};
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outputs {
+    pub html: PathBuf,
+    pub charts: Vec<PathBuf>,
+    pub summary: PathBuf,
+}
+
+/// Rebuilds `summary.csv`, `report.html` and `charts/*.svg` from the other files of a run directory.
+pub fn write(dir: &Path) -> Result<Outputs, ReportError> {
+    write_run(&Run::open(dir)?)
+}
+
+/// As [`write`], for a run that is already read.
+pub fn write_run(run: &Run) -> Result<Outputs, ReportError> {
+    let analysis = Analysis::of(run);
+    let charts = chart::charts(&analysis);
+    let folder = output::folder(&run.dir.join(files::CHARTS))?;
+    let style = chart::style();
+    let mut written = Vec::new();
+    for chart in &charts {
+        let path = folder.join(format!("{}.svg", chart.id));
+        let svg = chart
+            .wide
+            .svg(chart.id, chart.title, &chart.description, Some(&style));
+        output::replace(&path, svg.as_bytes())?;
+        written.push(path);
+    }
+    let summary = run.dir.join(files::SUMMARY);
+    output::replace(&summary, &output::csv_of(&summarise(run))?)?;
+    let html = run.dir.join(files::REPORT);
+    output::replace(&html, html::page(run, &analysis, &charts).as_bytes())?;
+    Ok(Outputs {
+        html,
+        charts: written,
+        summary,
+    })
+}
+
+/// Text from a file, fit to show: control characters, escape sequences and marks that turn the direction of writing or
+/// hide themselves become visible codes, since a name must not repaint a terminal or reorder a page.
+pub fn clean(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_hostile) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c == '\n' || c == '\t' {
+            out.push(' ');
+        } else if is_hostile(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn is_hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_and_turned_writing_become_visible() {
+        assert_eq!(clean("\u{1b}[31mred"), "\\u{1b}[31mred");
+        assert_eq!(clean("a\u{202e}b\nc\0"), "a\\u{202e}b c\\u{0}");
+        assert!(matches!(clean("sync:any-2"), Cow::Borrowed(_)));
+    }
+}

@@ -41,7 +41,12 @@ pub(super) async fn count(plan: &Plan, node: &RunningNode) -> Result<Vec<RowCoun
     };
     tokio::time::timeout(DEADLINE, counting)
         .await
-        .unwrap_or_else(|_| Err(format!("`{name}` did not count its rows within {} s", DEADLINE.as_secs())))
+        .unwrap_or_else(|_| {
+            Err(format!(
+                "`{name}` did not count its rows within {} s",
+                DEADLINE.as_secs()
+            ))
+        })
 }
 
 /// Rows that the primary must have by table: at least the acknowledged ones, at most those and the indeterminate ones.
@@ -53,7 +58,10 @@ pub(super) fn expected(plan: &Plan, committed: &[(u64, u64)]) -> BTreeMap<String
         .collect();
     let unknown: u64 = committed.iter().map(|(_, unknown)| unknown).sum();
     for (index, transaction) in plan.transactions.iter().enumerate() {
-        let table = transaction.kind.inserts_into().and_then(|kind| plan.table_of(kind));
+        let table = transaction
+            .kind
+            .inserts_into()
+            .and_then(|kind| plan.table_of(kind));
         let sure = committed.get(index).map_or(0, |(sure, _)| *sure);
         if let Some(bound) = table.and_then(|table| bounds.get_mut(&plan.tables[table].name)) {
             bound.0 += sure;
@@ -95,9 +103,8 @@ pub(super) fn findings(
             } else {
                 format!("{least} to {most}")
             };
-            (!(least..=most).contains(rows)).then(|| {
-                format!("`{node}` has {rows} rows in `{table}` and should have {wanted}")
-            })
+            (!(least..=most).contains(rows))
+                .then(|| format!("`{node}` has {rows} rows in `{table}` and should have {wanted}"))
         })
         .collect()
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::audit;
-use super::figures::{CellHeadline, Figures};
+use super::figures::{CellHeadline, Expected, Figures};
 use super::verdict::{self, Verdict};
 use super::{Interrupt, LiveSecond, Observer, Progress, RunError};
 use crate::clock;
@@ -13,8 +13,8 @@ use crate::load::{Load, Second, workload};
 use crate::pg::{self, catalog};
 use crate::plan::{Cell, Length, Offered, Plan};
 use crate::probe::{Assignment, Probes, Reading, Target, TrackedTable};
-use crate::record::tags::{self, Bound, Origin};
 use crate::record::Recorder;
+use crate::record::tags::{self, Bound, Origin};
 use crate::sample::{CellRow, EventRow, Phase, Timeline};
 use crate::topology::Mode;
 
@@ -46,7 +46,12 @@ pub(super) struct Ended {
 impl Bench<'_> {
     /// Runs the cell. What was measured is in the recorder even when this fails.
     pub(super) async fn run(mut self) -> Result<Ended, RunError> {
-        self.prepare().await?;
+        // Nothing has been measured yet: one signal is enough.
+        let mut interrupt = self.interrupt.clone();
+        tokio::select! {
+            prepared = self.prepare() => prepared?,
+            _ = interrupt.raised() => return Err(RunError::Stopped),
+        }
         let (mut probes, feed) = Probes::open(self.assignment()).await?;
         let primary = &self.cluster.primary().endpoint;
         let opened = Load::open(self.plan, self.cell, primary, Some(feed)).await;
@@ -63,7 +68,7 @@ impl Bench<'_> {
         probes.start(timeline);
         load.start(timeline);
         let mut desk = Desk {
-            figures: Figures::new(self.cell.id, timeline),
+            figures: Figures::new(self.cell.id, timeline, self.expected()),
             started,
             live: LiveSecond::new(self.plan),
         };
@@ -105,6 +110,17 @@ impl Bench<'_> {
         self.cluster.await_caught_up(CATCH_UP).await?;
         self.cluster.checkpoint().await?;
         Ok(())
+    }
+
+    fn expected(&self) -> Expected {
+        let nodes = self.cluster.nodes().iter().map(|node| &node.node);
+        Expected {
+            streaming: nodes
+                .filter(|node| node.upstream.is_some())
+                .map(|node| node.name.clone())
+                .collect(),
+            synchronous: self.mode.sync.as_ref().map(|set| set.quorum.count()),
+        }
     }
 
     fn assignment(&self) -> Assignment {
@@ -154,7 +170,8 @@ impl Bench<'_> {
                 level = self.interrupt.raised() => {
                     load.stopper().stop();
                     if level > 1 {
-                        return Err(RunError::Aborted);
+                        load.stopper().abort();
+                        return Err(RunError::Stopped);
                     }
                 }
             }
@@ -168,10 +185,17 @@ impl Bench<'_> {
     fn take_second(&mut self, second: &Second, desk: &mut Desk) -> Result<(), RunError> {
         desk.figures.second(second);
         for ((sqlstate, indeterminate), failure) in &second.failures {
-            let kind = if *indeterminate { "indeterminate" } else { "error" };
+            let kind = if *indeterminate {
+                "indeterminate"
+            } else {
+                "error"
+            };
             self.recorder.event(&EventRow {
                 cell_id: Some(self.cell.id),
-                t_us: second.start.signed_since(desk.figures.timeline.measure_from) / 1_000,
+                t_us: second
+                    .start
+                    .signed_since(desk.figures.timeline.measure_from)
+                    / 1_000,
                 node: Some("primary".into()),
                 kind: kind.into(),
                 sqlstate: (!sqlstate.is_empty()).then(|| sqlstate.clone()),
@@ -205,15 +229,14 @@ impl Bench<'_> {
     fn take_reading(&mut self, reading: Reading, desk: &mut Desk) -> Result<(), RunError> {
         match reading {
             Reading::Lag(sample) => {
-                let quorum = self.mode.sync.as_ref().map(|set| set.quorum.count());
-                desk.figures.lag(&sample, quorum);
+                desk.figures.lag(&sample);
                 desk.live.take_lag(&sample);
                 for row in &sample.rows {
                     self.recorder.lag(row)?;
                 }
             }
             Reading::Host(second) => {
-                desk.figures.host(&second);
+                desk.figures.host(second);
                 self.write_intervals(&mut desk.figures, false)?;
             }
             Reading::Visibility(second) => {
@@ -224,18 +247,35 @@ impl Bench<'_> {
                     tags::visibility(&second.node, origin, bound, negative)
                 };
                 let tagged: [(String, &Histogram); 5] = [
-                    (tag(Origin::Ack, Bound::Lo, false), &distributions.lo.positive),
-                    (tag(Origin::Ack, Bound::Lo, true), &distributions.lo.negative),
-                    (tag(Origin::Ack, Bound::Hi, false), &distributions.hi.positive),
-                    (tag(Origin::Ack, Bound::Hi, true), &distributions.hi.negative),
-                    (tag(Origin::Send, Bound::Hi, false), &distributions.hi_from_send),
+                    (
+                        tag(Origin::Ack, Bound::Lo, false),
+                        &distributions.lo.positive,
+                    ),
+                    (
+                        tag(Origin::Ack, Bound::Lo, true),
+                        &distributions.lo.negative,
+                    ),
+                    (
+                        tag(Origin::Ack, Bound::Hi, false),
+                        &distributions.hi.positive,
+                    ),
+                    (
+                        tag(Origin::Ack, Bound::Hi, true),
+                        &distributions.hi.negative,
+                    ),
+                    (
+                        tag(Origin::Send, Bound::Hi, false),
+                        &distributions.hi_from_send,
+                    ),
                 ];
                 let start = Duration::from_secs(u64::try_from(second.index).unwrap_or(0));
                 let length = Duration::from_secs(1);
                 self.recorder
                     .histograms(self.cell.id, desk.started, start, length, &tagged)?;
             }
-            Reading::Trouble { node, detail, .. } => self.trouble(desk, &node, "reconnect", &detail)?,
+            Reading::Trouble { node, detail, .. } => {
+                self.trouble(desk, &node, "reconnect", &detail)?;
+            }
         }
         Ok(())
     }
@@ -278,7 +318,9 @@ impl Bench<'_> {
         let interrupted = self.interrupt.level() > 0;
         let mut verdict = verdict::judge(self.plan, self.mode, figures, interrupted);
         for node in &desk.live.exited {
-            verdict.invalid.push(format!("the server of `{node}` ended during the cell"));
+            verdict
+                .invalid
+                .push(format!("the server of `{node}` ended during the cell"));
         }
         self.audit(&desk, &mut verdict).await?;
         let row = cell_row(self.plan, self.cell, self.mode, &desk, &verdict);
@@ -301,12 +343,17 @@ impl Bench<'_> {
             }
             match audit::count(self.plan, node).await {
                 Ok(rows) => counts.extend(rows),
-                Err(problem) => verdict.notes.push(format!("rows were not counted: {problem}")),
+                Err(problem) => verdict
+                    .notes
+                    .push(format!("rows were not counted: {problem}")),
             }
             if let Some(errors) = apply_errors(node).await
                 && errors > 0
             {
-                verdict.invalid.push(format!("`{name}` met {errors} errors while applying changes (its log: {})", node.log.display()));
+                verdict.invalid.push(format!(
+                    "`{name}` met {errors} errors while applying changes (its log: {})",
+                    node.log.display()
+                ));
             }
         }
         for count in &counts {
@@ -342,7 +389,9 @@ async fn apply_errors(node: &RunningNode) -> Option<i64> {
         return None;
     }
     let deadline = Duration::from_secs(5);
-    let session = pg::connect(&node.endpoint, "replbench audit", None, deadline).await.ok()?;
+    let session = pg::connect(&node.endpoint, "replbench audit", None, deadline)
+        .await
+        .ok()?;
     let errors = tokio::time::timeout(deadline, catalog::apply_errors(session.client()))
         .await
         .ok()?

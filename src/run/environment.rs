@@ -83,11 +83,8 @@ fn host_id() -> String {
     let id = fs::read_to_string("/etc/machine-id")
         .or_else(|_| fs::read_to_string("/proc/sys/kernel/hostname"))
         .unwrap_or_default();
-    Sha256::digest(format!("replbench host {}", id.trim()))
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let digest = Sha256::digest(format!("replbench host {}", id.trim()));
+    hex::encode(&digest[..6])
 }
 
 fn virtualisation() -> Option<String> {

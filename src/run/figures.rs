@@ -1,6 +1,6 @@
 //! What one cell amounts to so far: sums for its row, rows of seconds that wait for the host's share, and evidence for the verdict.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::clock::Stamp;
@@ -25,6 +25,7 @@ pub struct CellHeadline {
 pub(super) struct Figures {
     pub(super) cell_id: u32,
     pub(super) timeline: Timeline,
+    expected: Expected,
     pub(super) arrivals: Outcomes,
     /// Acknowledgements that came within the measurement phase.
     pub(super) acks: u64,
@@ -37,14 +38,23 @@ pub(super) struct Figures {
     visibility: BTreeMap<String, (SignedHistogram, u64)>,
     pub(super) committed: Vec<(u64, u64)>,
     load_cpu: Duration,
-    probe_cpu: Duration,
-    host: Vec<crate::probe::HostShares>,
+    hosts: BTreeMap<i64, HostSecond>,
+    /// Seconds of the measurement phase.
+    measured_seconds: Vec<i64>,
     positions: Vec<(Stamp, Lsn)>,
     pub(super) lag: LagEvidence,
     pub(super) unseen: BTreeMap<String, u64>,
     waiting: BTreeMap<(i64, bool), IntervalRow>,
     syncrep: BTreeMap<i64, i64>,
-    last_host: Option<i64>,
+}
+
+/// What a healthy sample shows.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Expected {
+    /// Nodes that somebody streams to.
+    pub(super) streaming: BTreeSet<String>,
+    /// The least number of synchronous nodes.
+    pub(super) synchronous: Option<u8>,
 }
 
 /// What the lag samples of the measurement phase say about the replicas' health.
@@ -61,10 +71,11 @@ pub(super) struct LagEvidence {
 }
 
 impl Figures {
-    pub(super) fn new(cell_id: u32, timeline: Timeline) -> Self {
+    pub(super) fn new(cell_id: u32, timeline: Timeline, expected: Expected) -> Self {
         Self {
             cell_id,
             timeline,
+            expected,
             arrivals: Outcomes::default(),
             acks: 0,
             measured: Duration::ZERO,
@@ -76,14 +87,13 @@ impl Figures {
             visibility: BTreeMap::new(),
             committed: Vec::new(),
             load_cpu: Duration::ZERO,
-            probe_cpu: Duration::ZERO,
-            host: Vec::new(),
+            hosts: BTreeMap::new(),
+            measured_seconds: Vec::new(),
             positions: Vec::new(),
             lag: LagEvidence::default(),
             unseen: BTreeMap::new(),
             waiting: BTreeMap::new(),
             syncrep: BTreeMap::new(),
-            last_host: None,
         }
     }
 
@@ -108,6 +118,7 @@ impl Figures {
             self.acks += second.acks;
             self.load_cpu += second.cpu;
             self.measured += second.end.since(second.start);
+            self.measured_seconds.push(second.index);
         }
         let key = (second.index, second.phase == Phase::Drain);
         self.waiting.insert(key, self.interval_row(second));
@@ -147,24 +158,8 @@ impl Figures {
         }
     }
 
-    pub(super) fn host(&mut self, second: &HostSecond) {
-        let is_measured = self
-            .waiting
-            .get(&(second.index, false))
-            .is_some_and(|row| row.phase == Phase::Measure);
-        if is_measured {
-            self.probe_cpu += second.probe_cpu;
-            self.host.extend(second.shares);
-        }
-        for drained in [false, true] {
-            if let Some(row) = self.waiting.get_mut(&(second.index, drained)) {
-                row.host_busy_share = second.shares.map(|shares| shares.busy);
-                row.host_steal_share = second.shares.map(|shares| shares.steal);
-                row.host_iowait_share = second.shares.map(|shares| shares.iowait);
-                row.probe_cpu_share = share(second.probe_cpu, Duration::from_secs(1));
-            }
-        }
-        self.last_host = Some(second.index);
+    pub(super) fn host(&mut self, second: HostSecond) {
+        self.hosts.insert(second.index, second);
     }
 
     /// The rows that nothing more can be added to, or all of them.
@@ -172,10 +167,17 @@ impl Figures {
         let mut rows = Vec::new();
         while let Some(entry) = self.waiting.first_entry() {
             let index = entry.key().0;
-            if !all && self.last_host.is_none_or(|last| index > last) {
+            let host = self.hosts.get(&index);
+            if !all && host.is_none() {
                 break;
             }
             let mut row = entry.remove();
+            let shares = host.and_then(|host| host.shares);
+            row.host_busy_share = shares.map(|shares| thousandths(shares.busy));
+            row.host_steal_share = shares.map(|shares| thousandths(shares.steal));
+            row.host_iowait_share = shares.map(|shares| thousandths(shares.iowait));
+            row.probe_cpu_share =
+                host.and_then(|host| share(host.probe_cpu, Duration::from_secs(1)));
             row.syncrep_waiters = self.syncrep.get(&index).copied();
             row.wal_bytes = self.wal_between(row.t_us, row.length_us);
             rows.push(row);
@@ -185,7 +187,11 @@ impl Figures {
 
     /// Bytes of WAL written between the samples nearest to the two ends.
     fn wal_between(&self, t_us: i64, length_us: u64) -> Option<i64> {
-        let start = self.timeline.measure_from.as_nanos().checked_add_signed(t_us * 1_000)?;
+        let start = self
+            .timeline
+            .measure_from
+            .as_nanos()
+            .checked_add_signed(t_us * 1_000)?;
         let position_at = |at: u64| {
             self.positions
                 .iter()
@@ -201,8 +207,9 @@ impl Figures {
         self.wal_between(0, u64::try_from(self.measured.as_micros()).ok()?)
     }
 
-    pub(super) fn lag(&mut self, sample: &LagSample, quorum: Option<u8>) {
-        self.positions.extend(sample.position.map(|lsn| (sample.at, lsn)));
+    pub(super) fn lag(&mut self, sample: &LagSample) {
+        self.positions
+            .extend(sample.position.map(|lsn| (sample.at, lsn)));
         let second = sample
             .at
             .signed_since(self.timeline.measure_from)
@@ -222,12 +229,15 @@ impl Figures {
         }
         let in_phase = second >= 0 && self.timeline.phase_at(sample.at) == Phase::Measure;
         if in_phase && sample.position.is_some() {
-            self.lag.add(sample, quorum);
+            self.lag.add(sample, &self.expected);
         }
     }
 
     /// The row of one second of visibility, and its distributions by tag.
-    pub(super) fn visibility(&mut self, second: &VisibilitySecond) -> (VisibilityRow, Distributions) {
+    pub(super) fn visibility(
+        &mut self,
+        second: &VisibilitySecond,
+    ) -> (VisibilityRow, Distributions) {
         let seen = second.delays.len() as u64;
         let unseen = second.commits.saturating_sub(seen);
         *self.unseen.entry(second.node.clone()).or_default() += unseen;
@@ -236,8 +246,16 @@ impl Figures {
         merged.merge(&distributions.hi);
         *commits += second.commits;
         let commits = second.commits;
-        let quantile = |signed: &SignedHistogram, q| signed.quantile_of(q, commits).map(|s| s * 1e6);
-        let mut widths: Vec<_> = second.delays.iter().map(|delay| delay.hi - delay.lo).collect();
+        let quantile = |signed: &SignedHistogram, q| {
+            signed
+                .quantile_of(q, commits)
+                .map(|seconds| thousandths(seconds * 1e6))
+        };
+        let mut widths: Vec<_> = second
+            .delays
+            .iter()
+            .map(|delay| delay.hi - delay.lo)
+            .collect();
         widths.sort_unstable();
         let row = VisibilityRow {
             cell_id: self.cell_id,
@@ -254,7 +272,9 @@ impl Figures {
                 .then(|| second.delays.iter().map(|delay| delay.hi).max())
                 .flatten()
                 .map(|nanos| nanos as f64 / 1e3),
-            resolution_us: widths.get(widths.len() / 2).map(|nanos| *nanos as f64 / 1e3),
+            resolution_us: widths
+                .get(widths.len() / 2)
+                .map(|nanos| *nanos as f64 / 1e3),
         };
         (row, distributions)
     }
@@ -270,15 +290,17 @@ impl Figures {
             response_p50: self.response.quantile_of(0.5, offered),
             response_p99: self.response.quantile_of(0.99, offered),
             // One node on which the quantile is censored makes the worst one unknown.
-            visibility_p99_s: worst
-                .reduce(|one, other| Some(one?.max(other?)))
-                .flatten(),
+            visibility_p99_s: worst.reduce(|one, other| Some(one?.max(other?))).flatten(),
         }
     }
 
     pub(super) fn achieved_tps(&self) -> f64 {
         let seconds = self.measured.as_secs_f64();
-        if seconds > 0.0 { self.acks as f64 / seconds } else { 0.0 }
+        if seconds > 0.0 {
+            thousandths(self.acks as f64 / seconds)
+        } else {
+            0.0
+        }
     }
 
     /// CPU time of the load threads, in cores.
@@ -286,19 +308,25 @@ impl Figures {
         share(self.load_cpu, self.measured)
     }
 
+    /// CPU time of the probe thread, in cores.
     pub(super) fn probe_cpu_share(&self) -> Option<f64> {
-        (!self.host.is_empty())
-            .then(|| self.probe_cpu.as_secs_f64() / self.host.len() as f64)
+        self.mean_of_hosts(|host| Some(host.probe_cpu.as_secs_f64()))
     }
 
     /// Mean shares of the host's processors over the measurement phase: busy, and stolen.
     pub(super) fn host_shares(&self) -> Option<(f64, f64)> {
-        let count = self.host.len() as f64;
-        (!self.host.is_empty()).then(|| {
-            let busy: f64 = self.host.iter().map(|shares| shares.busy).sum();
-            let steal: f64 = self.host.iter().map(|shares| shares.steal).sum();
-            (busy / count, steal / count)
-        })
+        let busy = self.mean_of_hosts(|host| host.shares.map(|shares| shares.busy))?;
+        let steal = self.mean_of_hosts(|host| host.shares.map(|shares| shares.steal))?;
+        Some((busy, steal))
+    }
+
+    fn mean_of_hosts(&self, figure: impl Fn(&HostSecond) -> Option<f64>) -> Option<f64> {
+        let seconds = self.measured_seconds.iter();
+        let figures: Vec<_> = seconds
+            .filter_map(|index| figure(self.hosts.get(index)?))
+            .collect();
+        let mean = figures.iter().sum::<f64>() / figures.len() as f64;
+        (!figures.is_empty()).then(|| thousandths(mean))
     }
 
     /// Whether the measurement phase was as long as planned.
@@ -311,20 +339,23 @@ impl Figures {
 }
 
 impl LagEvidence {
-    fn add(&mut self, sample: &LagSample, quorum: Option<u8>) {
+    fn add(&mut self, sample: &LagSample, expected: &Expected) {
         self.samples += 1;
         let mut synchronous = 0;
         for row in &sample.rows {
             let streams = row.state.as_deref() == Some("streaming");
-            // An archive standby streams from nobody and has no state at all.
-            if !streams && row.sampler_rtt_us.is_some() && !row.node.starts_with('a') {
+            if !streams && row.sampler_rtt_us.is_some() && expected.streaming.contains(&row.node) {
                 *self.not_streaming.entry(row.node.clone()).or_default() += 1;
             }
             if matches!(row.sync_state.as_deref(), Some("sync" | "quorum")) {
                 synchronous += 1;
             }
         }
-        self.too_few_sync += u64::from(quorum.is_some_and(|quorum| synchronous < quorum));
+        self.too_few_sync += u64::from(
+            expected
+                .synchronous
+                .is_some_and(|least| synchronous < least),
+        );
     }
 }
 
@@ -348,10 +379,16 @@ impl Distributions {
     }
 }
 
+/// Microseconds, to the nanosecond.
 fn micros(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e6
+    thousandths(duration.as_secs_f64() * 1e6)
 }
 
 fn share(part: Duration, whole: Duration) -> Option<f64> {
-    (!whole.is_zero()).then(|| part.as_secs_f64() / whole.as_secs_f64())
+    (!whole.is_zero()).then(|| thousandths(part.as_secs_f64() / whole.as_secs_f64()))
+}
+
+/// Without the digits beyond the third decimal, which nothing here is measured to.
+fn thousandths(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
 }

@@ -31,6 +31,8 @@ use cell::Bench;
 
 /// Connections to each node beyond the load's: probes, audits, administration, and one for a person with psql.
 const SPARE_CONNECTIONS: u16 = 20;
+/// Where the servers keep their data when nobody says otherwise, inside the directory of results.
+const DATA: &str = ".data";
 /// The most reasons that a manifest carries; the cells' rows have them all.
 const MOST_REASONS: usize = 50;
 
@@ -67,8 +69,8 @@ pub enum RunError {
     Probe(#[from] ProbeError),
     #[error(transparent)]
     Write(#[from] WriteError),
-    #[error("stopped by a second signal")]
-    Aborted,
+    #[error("stopped by a signal")]
+    Stopped,
 }
 
 /// Tells a run that a person wants it to end: 1 drains and keeps everything, 2 does not wait for the drain.
@@ -101,9 +103,14 @@ impl Interrupt {
 #[derive(Debug)]
 pub enum Progress<'a> {
     /// The run directory exists.
-    Recording { directory: &'a std::path::Path },
+    Recording {
+        directory: &'a std::path::Path,
+    },
     Provisioning(Topology),
-    Provisioned { topology: Topology, took: Duration },
+    Provisioned {
+        topology: Topology,
+        took: Duration,
+    },
     CellBegins {
         cell: &'a Cell,
         mode: &'a Mode,
@@ -145,7 +152,7 @@ pub async fn run(
     let data_dir = options
         .data_dir
         .clone()
-        .unwrap_or_else(|| options.results.join(".data"));
+        .unwrap_or_else(|| options.results.join(DATA));
     let mut recorder = Recorder::create(&options.results, manifest(plan, options))?;
     observer.on(Progress::Recording {
         directory: recorder.directory(),
@@ -158,11 +165,13 @@ pub async fn run(
         started: clock::now(),
         clusters: Vec::new(),
     };
-    let outcome = conductor.conduct(&mut recorder, observer, &mut interrupt).await;
+    let outcome = conductor
+        .conduct(&mut recorder, observer, &mut interrupt)
+        .await;
     observer.on(Progress::Stopping);
     let stopped = conductor.stop().await;
     let error = outcome.err().or(stopped.err());
-    finish(recorder, interrupt.level() > 0, error)
+    Ok(finish(recorder, interrupt.level() > 0, error))
 }
 
 struct Conductor<'a> {
@@ -191,7 +200,11 @@ impl Conductor<'_> {
             }
             let took = clock::now().since(begun);
             self.describe_nodes(*topology, recorder).await?;
-            self.event(recorder, "provisioned", &format!("{topology} in {}", format_duration(took)))?;
+            self.event(
+                recorder,
+                "provisioned",
+                &format!("{topology} in {}", format_duration(took)),
+            )?;
             observer.on(Progress::Provisioned {
                 topology: *topology,
                 took,
@@ -201,7 +214,8 @@ impl Conductor<'_> {
             if interrupt.level() > 0 {
                 break;
             }
-            self.run_cell(cell, &topologies, recorder, observer, interrupt).await?;
+            self.run_cell(cell, &topologies, recorder, observer, interrupt)
+                .await?;
         }
         Ok(())
     }
@@ -319,8 +333,8 @@ impl Conductor<'_> {
         }
         // Empty unless a failed start is kept in it.
         let _ = std::fs::remove_dir(&self.data_dir);
-        if let Some(parent) = self.data_dir.parent() {
-            let _ = std::fs::remove_dir(parent);
+        if self.options.data_dir.is_none() {
+            let _ = std::fs::remove_dir(self.options.results.join(DATA));
         }
         Ok(first?)
     }
@@ -331,7 +345,9 @@ fn manifest(plan: &Plan, options: &Options) -> Manifest {
     let subject = environment::subject(options.tags.clone());
     let mut run_id = format!("{}-{}", now.strftime("%Y%m%dT%H%M%SZ"), plan.profile);
     if let Some(git) = &subject.git {
-        let (commit, suffix) = git.split_once('-').map_or((git.as_str(), ""), |(commit, _)| (commit, "-dirty"));
+        let (commit, suffix) = git
+            .split_once('-')
+            .map_or((git.as_str(), ""), |(commit, _)| (commit, "-dirty"));
         run_id = format!("{run_id}-{}{suffix}", &commit[..commit.len().min(7)]);
     }
     Manifest {
@@ -344,6 +360,7 @@ fn manifest(plan: &Plan, options: &Options) -> Manifest {
         ended_at: None,
         argv: options.argv.clone(),
         profile: serde_json::to_value(plan).unwrap_or_default(),
+        workload_hash: plan.workload_hash(),
         seed: plan.seed,
         harness: environment::harness(),
         subject,
@@ -357,7 +374,8 @@ fn finish(
     mut recorder: Recorder,
     interrupted: bool,
     error: Option<RunError>,
-) -> Result<Finished, RunError> {
+) -> Finished {
+    recorder.release_reserve();
     let amended = recorder.amend(|manifest| {
         manifest.ended_at = Some(format!("{:.3}", clock::wall()));
         manifest.status = match (&error, interrupted) {
@@ -379,9 +397,9 @@ fn finish(
         (None, Err(error)) => Some(error.into()),
         (None, Ok(())) => None,
     };
-    Ok(Finished {
+    Finished {
         directory,
         manifest,
         error,
-    })
+    }
 }

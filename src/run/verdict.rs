@@ -59,10 +59,9 @@ pub(super) fn judge(plan: &Plan, mode: &Mode, figures: &Figures, interrupted: bo
     if let Some((first, last)) = figures.lag.checkpoints
         && last > first
     {
-        verdict.notes.push(format!(
-            "{} checkpoint(s) fell into the cell",
-            last - first
-        ));
+        verdict
+            .notes
+            .push(format!("{} checkpoint(s) fell into the cell", last - first));
     }
     verdict
 }

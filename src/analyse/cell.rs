@@ -1,0 +1,254 @@
+//! The figures of one cell: quantiles over everything that was offered, per replica visibility and lag.
+//!
+//! An arrival that was never sent, or whose answer never came, has a response time that is unknown and larger than
+//! any recorded: it is censored on the right. Quantiles are taken over recorded and censored together, and one that
+//! falls among the censored is empty. Leaving these arrivals out would make a stalled server look fast. A transaction that failed
+//! was answered, though not with a commit: it is counted, and is in no distribution.
+
+use crate::histogram::{Histogram, SignedHistogram};
+use crate::record::tags::{self, Bound, Origin};
+use crate::record::{CellHistograms, Run};
+use crate::sample::{CellRow, LagRow, VisibilityRow};
+
+/// The figures of a cell. Times are seconds.
+#[derive(Debug, Clone)]
+pub struct CellFigures {
+    pub cell_id: u32,
+    pub mode: String,
+    pub rep: u32,
+    pub block: u32,
+    pub valid: bool,
+    pub achieved_tps: f64,
+    pub start_lag: Option<Spread>,
+    pub pool_wait: Option<Spread>,
+    pub service: Option<Spread>,
+    pub response: Option<Spread>,
+    pub replicas: Vec<ReplicaFigures>,
+}
+
+/// Quantiles of a distribution in seconds, over `n` observations; `None` falls among the censored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    pub p50: Option<f64>,
+    pub p90: Option<f64>,
+    pub p99: Option<f64>,
+    pub p999: Option<f64>,
+    pub max: Option<f64>,
+    pub n: u64,
+}
+
+/// What one replica showed in a cell.
+#[derive(Debug, Clone)]
+pub struct ReplicaFigures {
+    pub node: String,
+    /// From the acknowledgement to the end of the first look that saw the commit.
+    pub visibility: Option<Spread>,
+    /// From the acknowledgement to the start of the last look that missed it.
+    pub visibility_lo: Option<Spread>,
+    /// From the send to the end of the first look that saw it.
+    pub visibility_send: Option<Spread>,
+    pub commits: u64,
+    pub unseen: u64,
+    /// Median width of the intervals, seconds.
+    pub resolution: Option<f64>,
+    pub replay_bytes: Option<LagSpread>,
+    /// `replay_lag` of `pg_stat_replication`, seconds.
+    pub replay_time: Option<LagSpread>,
+    /// Most WAL that the replica's slot held back.
+    pub retained_bytes: Option<f64>,
+    /// Samples of the measurement phase in which the replica had no position.
+    pub gaps: u64,
+}
+
+/// Nearest-rank quantiles of samples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LagSpread {
+    pub p50: f64,
+    pub p99: f64,
+    pub max: f64,
+    pub n: u64,
+}
+
+/// The figures of all cells, in the order of `cells.csv`.
+pub fn cell_figures(run: &Run) -> Vec<CellFigures> {
+    let nothing = CellHistograms::default();
+    run.cells
+        .iter()
+        .map(|cell| {
+            let histograms = run.histograms.get(&cell.cell_id).unwrap_or(&nothing);
+            figures(run, cell, histograms)
+        })
+        .collect()
+}
+
+fn figures(run: &Run, cell: &CellRow, histograms: &CellHistograms) -> CellFigures {
+    let spread = |tag, censored| {
+        histograms
+            .get(tag)
+            .map(|found| Spread::of(&found, censored))
+    };
+    let unsent = cell.missed;
+    let unanswered = cell.indeterminate;
+    CellFigures {
+        cell_id: cell.cell_id,
+        mode: cell.mode.clone(),
+        rep: cell.rep,
+        block: cell.block,
+        valid: cell.valid,
+        achieved_tps: cell.achieved_tps,
+        start_lag: spread(tags::START_LAG, unsent),
+        pool_wait: spread(tags::POOL_WAIT, unsent),
+        service: spread(tags::SERVICE, unanswered),
+        response: spread(tags::RESPONSE, unsent.saturating_add(unanswered)),
+        replicas: replica_names(run, cell, histograms)
+            .into_iter()
+            .map(|node| replica(run, cell, histograms, node))
+            .collect(),
+    }
+}
+
+impl Spread {
+    /// Of the histogram and as many unknown, larger observations.
+    pub fn of(histogram: &Histogram, censored: u64) -> Self {
+        let n = histogram.count().saturating_add(censored);
+        let at = |q| histogram.quantile_of(q, n).map(|value| value.as_secs_f64());
+        Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: histogram
+                .max()
+                .filter(|_| censored == 0)
+                .map(|max| max.as_secs_f64()),
+            n,
+        }
+    }
+
+    /// As [`Spread::of`], for delays with a sign.
+    pub fn of_signed(histogram: &SignedHistogram, censored: u64) -> Self {
+        let n = histogram.count().saturating_add(censored);
+        let at = |q| histogram.quantile_of(q, n);
+        Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: at(1.0),
+            n,
+        }
+    }
+}
+
+impl LagSpread {
+    fn of(mut samples: Vec<f64>) -> Option<Self> {
+        samples.retain(|sample| sample.is_finite());
+        samples.sort_by(f64::total_cmp);
+        let n = samples.len();
+        let rank = |percent: usize| samples.get((n * percent).div_ceil(100).max(1) - 1).copied();
+        Some(Self {
+            p50: rank(50)?,
+            p99: rank(99)?,
+            max: rank(100)?,
+            n: n as u64,
+        })
+    }
+}
+
+/// The mode's replicas in the order of the topology, then any other that was seen.
+fn replica_names(run: &Run, cell: &CellRow, histograms: &CellHistograms) -> Vec<String> {
+    let planned = run.mode(&cell.mode).map(|mode| mode.topology.replicas());
+    let mut names: Vec<String> = planned
+        .into_iter()
+        .flatten()
+        .map(|node| node.name)
+        .collect();
+    let seen = visibility_rows(run, cell).map(|row| row.node.clone());
+    let sampled = lag_rows(run, cell).map(|row| row.node.clone());
+    for name in histograms.nodes().into_iter().chain(seen).chain(sampled) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn replica(run: &Run, cell: &CellRow, histograms: &CellHistograms, node: String) -> ReplicaFigures {
+    let (commits, unseen) = commits_and_unseen(run, cell, &node);
+    let spread = |origin, bound| {
+        let delays = histograms.visibility(&node, origin, bound);
+        (delays.count() > 0 || unseen > 0).then(|| Spread::of_signed(&delays, unseen))
+    };
+    let samples = |column: fn(&LagRow) -> Option<i64>| -> Vec<f64> {
+        lag_rows(run, cell)
+            .filter(|row| row.node == node)
+            .filter_map(column)
+            .map(|value| value as f64)
+            .collect()
+    };
+    let replay_bytes = samples(|row| row.replay_lag_bytes);
+    let sampled = lag_rows(run, cell).filter(|row| row.node == node).count();
+    ReplicaFigures {
+        visibility: spread(Origin::Ack, Bound::Hi),
+        visibility_lo: spread(Origin::Ack, Bound::Lo),
+        visibility_send: spread(Origin::Send, Bound::Hi),
+        commits,
+        unseen,
+        resolution: resolution(run, cell, &node),
+        gaps: (sampled - replay_bytes.len()) as u64,
+        replay_bytes: LagSpread::of(replay_bytes),
+        replay_time: LagSpread::of(samples(|row| row.replay_lag_us)).map(|lag| LagSpread {
+            p50: lag.p50 / 1e6,
+            p99: lag.p99 / 1e6,
+            max: lag.max / 1e6,
+            n: lag.n,
+        }),
+        retained_bytes: LagSpread::of(samples(|row| row.slot_retained_bytes)).map(|lag| lag.max),
+        node,
+    }
+}
+
+/// The commits of a cell that a node had to show, and those that it did not before the drain ended.
+pub(super) fn commits_and_unseen(run: &Run, cell: &CellRow, node: &str) -> (u64, u64) {
+    visibility_rows(run, cell)
+        .filter(|row| row.node == node)
+        .fold((0, 0), |(commits, unseen), row| {
+            (commits + row.commits, unseen + row.unseen)
+        })
+}
+
+/// The median over all commits of a cell, each taken at its second's median.
+fn resolution(run: &Run, cell: &CellRow, node: &str) -> Option<f64> {
+    let mut seconds: Vec<(f64, u64)> = visibility_rows(run, cell)
+        .filter(|row| row.node == node && row.seen > 0)
+        .filter_map(|row| Some((row.resolution_us.filter(|us| us.is_finite())?, row.seen)))
+        .collect();
+    seconds.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let half = seconds
+        .iter()
+        .map(|(_, seen)| seen)
+        .sum::<u64>()
+        .div_ceil(2);
+    let mut passed = 0;
+    seconds.into_iter().find_map(|(us, seen)| {
+        passed += seen;
+        (passed >= half).then_some(us / 1e6)
+    })
+}
+
+/// Rows of the measurement phase; commits sent in it and acknowledged after it belong to it.
+fn visibility_rows<'a>(run: &'a Run, cell: &CellRow) -> impl Iterator<Item = &'a VisibilityRow> {
+    let cell_id = cell.cell_id;
+    run.visibility
+        .iter()
+        .filter(move |row| row.cell_id == cell_id && row.t_us >= 0)
+}
+
+/// Samples taken while load was offered and measured.
+pub(super) fn lag_rows<'a>(run: &'a Run, cell: &CellRow) -> impl Iterator<Item = &'a LagRow> {
+    let cell_id = cell.cell_id;
+    let end_us = cell.measured_s * 1e6;
+    run.lag
+        .iter()
+        .filter(move |row| row.cell_id == cell_id && row.t_us >= 0 && row.t_us as f64 <= end_us)
+}

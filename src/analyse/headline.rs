@@ -1,0 +1,308 @@
+//! The answer in sentences: what does synchronous replication cost, how stale are reads, how far did a replica fall behind.
+//! No sentence without data behind it, and none that claims a difference its interval does not show.
+
+use super::cell::cell_figures;
+use super::modes::{self, ModeFigures, ModesTable};
+use super::staleness::{ReplicaCurve, replica_curves};
+use crate::record::{Run, RunStatus};
+use crate::topology::{Mode, Quorum, SyncLevel};
+use crate::units::{format_bytes, format_seconds, three_digits};
+
+/// The sentences for a run, most important first.
+pub fn headline(run: &Run) -> Vec<String> {
+    let table = modes::from_figures(run, &cell_figures(run));
+    sentences(run, &table, &replica_curves(run))
+}
+
+pub(super) fn sentences(run: &Run, table: &ModesTable, curves: &[ReplicaCurve]) -> Vec<String> {
+    let mut out: Vec<String> = trust(run).into_iter().collect();
+    let base = table
+        .modes
+        .first()
+        .filter(|base| base.response_p50.is_some());
+    match base {
+        Some(base) => {
+            let others = table.modes.iter().skip(1);
+            let (open, told): (Vec<_>, Vec<_>) = others
+                .filter_map(|mode| cost(run, mode, base))
+                .partition(|cost| matches!(cost, Cost::Inconclusive(_)));
+            if told.is_empty() && open.is_empty() {
+                out.extend(alone(base));
+            }
+            out.extend(told.into_iter().map(Cost::into_text));
+            let open: Vec<String> = open.into_iter().map(Cost::into_text).collect();
+            out.extend(inconclusive(&open, base));
+        }
+        None => out.push(
+            "No valid repetition of the baseline was measured: nothing can be said of costs."
+                .into(),
+        ),
+    }
+    out.extend(staleness(table, curves));
+    out.extend(furthest_behind(table));
+    out
+}
+
+/// Why not to rely on the rest, if so.
+fn trust(run: &Run) -> Option<String> {
+    let reasons = run.manifest.invalid_reasons.join("; ");
+    let because = if reasons.is_empty() {
+        String::new()
+    } else {
+        format!(": {reasons}")
+    };
+    match run.manifest.status {
+        RunStatus::Invalid => Some(format!("INVALID{because}. The figures below are not to be relied on.")),
+        RunStatus::Failed => Some(format!("INCOMPLETE: the run was cut short by an error{because}. What was measured is below.")),
+        RunStatus::Interrupted => Some(format!("INCOMPLETE: the run was interrupted{because}. What was measured is below.")),
+        RunStatus::Running => Some("INCOMPLETE: the run has not ended, or ended without a word. What was measured is below.".into()),
+        RunStatus::Complete if !reasons.is_empty() => Some(format!("INVALID{because}.")),
+        RunStatus::Complete => None,
+    }
+}
+
+fn alone(base: &ModeFigures) -> Option<String> {
+    let p50 = base
+        .response_p50
+        .filter(|estimate| estimate.value.is_finite())?;
+    let p99 = base
+        .response_p99
+        .filter(|estimate| estimate.value.is_finite());
+    let tail = p99.map(|p99| format!(", the 99th percentile {}", format_seconds(p99.value)));
+    Some(format!(
+        "Under {} the median commit took {}{} (median of {}).",
+        base.mode,
+        format_seconds(p50.value),
+        tail.unwrap_or_default(),
+        plural(p50.n, "repetition"),
+    ))
+}
+
+/// What is to be said of one mode.
+enum Cost {
+    /// A sentence.
+    Told(String),
+    /// Part of the sentence that names all modes without a shown difference.
+    Inconclusive(String),
+}
+
+impl Cost {
+    fn into_text(self) -> String {
+        match self {
+            Self::Told(text) | Self::Inconclusive(text) => text,
+        }
+    }
+}
+
+/// The modes whose difference from the baseline may be noise, in one sentence.
+fn inconclusive(parts: &[String], base: &ModeFigures) -> Option<String> {
+    (!parts.is_empty()).then(|| {
+        format!(
+            "Inconclusive: the median commit under {} may differ from that under {} by noise alone.",
+            join(parts),
+            base.mode,
+        )
+    })
+}
+
+/// What one mode costs against the baseline.
+fn cost(run: &Run, mode: &ModeFigures, base: &ModeFigures) -> Option<Cost> {
+    let ratio = mode.ratios.as_ref()?.response_p50?;
+    let (own, other) = (mode.response_p50?, base.response_p50?);
+    let wait = run.mode(&mode.mode).as_ref().and_then(waiting);
+    let subject = wait.map_or_else(
+        || format!("Under {} the median commit took", mode.mode),
+        |wait| format!("{wait} ({}) made the median commit take", mode.mode),
+    );
+    let against = format!(
+        "{} against {}",
+        format_seconds(own.value),
+        format_seconds(other.value)
+    );
+    let factor = three_digits(ratio.value);
+    let baseline = &base.mode;
+    let Some(interval) = ratio.interval else {
+        return Some(Cost::Told(format!(
+            "{subject} {factor} times as long as under {baseline}: {against}; {} too few for an interval, so this is no verdict.",
+            if ratio.n == 1 {
+                "one pair of repetitions is".into()
+            } else {
+                format!("{} pairs of repetitions are", ratio.n)
+            },
+        )));
+    };
+    let evidence = format!(
+        "95 % interval {} to {}, {}",
+        three_digits(interval.lo),
+        three_digits(interval.hi),
+        plural(ratio.n, "paired repetition"),
+    );
+    // An end that is shown as 1.00 would be read as no difference, and is too near to call one.
+    let shown = |end: f64| three_digits(end);
+    if interval.contains(1.0) || [interval.lo, interval.hi].map(shown).contains(&shown(1.0)) {
+        return Some(Cost::Inconclusive(format!(
+            "{} ({factor} times as long, {evidence})",
+            mode.mode
+        )));
+    }
+    Some(Cost::Told(format!(
+        "{subject} {factor} times as long as under {baseline} ({evidence}): {against}."
+    )))
+}
+
+/// `Waiting for one standby's flush`; `None` for modes that wait for no replica.
+fn waiting(mode: &Mode) -> Option<String> {
+    let set = mode.sync.as_ref()?;
+    let what = match mode.level {
+        SyncLevel::RemoteWrite => "write",
+        SyncLevel::On => "flush",
+        SyncLevel::RemoteApply => "replay",
+        SyncLevel::Off | SyncLevel::Local => return None,
+    };
+    let kind = if mode.topology.subscribers > 0 {
+        "subscriber"
+    } else {
+        "standby"
+    };
+    let who = match (set.quorum, set.nodes.len()) {
+        (Quorum::Any(count), all) if usize::from(count) < all => {
+            format!("any {count} of {all} {kind}s'")
+        }
+        (quorum, _) if quorum.count() == 1 => format!("one {kind}'s"),
+        (quorum, _) => format!("{} {kind}s'", quorum.count()),
+    };
+    Some(format!("Waiting for {who} {what}"))
+}
+
+/// How often a read misses a commit.
+fn staleness(table: &ModesTable, curves: &[ReplicaCurve]) -> Option<String> {
+    let mut parts = Vec::new();
+    let worst: Vec<&ReplicaCurve> = table
+        .modes
+        .iter()
+        .filter_map(|mode| worst_curve(curves, &mode.mode))
+        .collect();
+    let after = telling_moment(&worst)?;
+    for curve in worst {
+        let of_cases = if parts.is_empty() { " of cases" } else { "" };
+        let mut part = format!(
+            "{}{of_cases} under {}",
+            share(curve.stale(after)),
+            curve.mode
+        );
+        let mode = table.modes.iter().find(|mode| mode.mode == curve.mode)?;
+        let awaited = curves
+            .iter()
+            .filter(|other| other.mode == curve.mode && mode.awaited.contains(&other.node))
+            .max_by(|a, b| a.stale(after).1.total_cmp(&b.stale(after).1));
+        if let Some(awaited) = awaited.filter(|awaited| awaited.node != curve.node) {
+            part = format!(
+                "{part} ({} on {}, which its commits wait for)",
+                share(awaited.stale(after)),
+                awaited.node
+            );
+        }
+        parts.push(part);
+    }
+    let of_worst = if curves.iter().any(|curve| {
+        curves
+            .iter()
+            .any(|other| other.mode == curve.mode && other.node != curve.node)
+    }) {
+        "the most stale replica"
+    } else {
+        "a replica"
+    };
+    Some(format!(
+        "A read on {of_worst} {} after the acknowledgement misses the row in {}.",
+        format_seconds(after).replace(".00", ""),
+        join(&parts),
+    ))
+}
+
+/// The curve of the replica on which most reads are stale, judged a millisecond after the acknowledgement, then by the tail.
+pub(super) fn worst_curve<'a>(curves: &'a [ReplicaCurve], mode: &str) -> Option<&'a ReplicaCurve> {
+    let tail = |curve: &ReplicaCurve| curve.quantile(0.99).unwrap_or(f64::INFINITY);
+    curves
+        .iter()
+        .filter(|curve| curve.mode == mode)
+        .max_by(|a, b| {
+            let (a1, b1) = (a.stale(1e-3).1, b.stale(1e-3).1);
+            a1.total_cmp(&b1).then(tail(a).total_cmp(&tail(b)))
+        })
+}
+
+/// The first moment of 1 ms, 10 ms ... by which the least stale mode has shown half of its commits.
+fn telling_moment(curves: &[&ReplicaCurve]) -> Option<f64> {
+    let least = |after: f64| {
+        let shares = curves.iter().map(|curve| curve.stale(after).1);
+        shares.min_by(f64::total_cmp)
+    };
+    least(1e-3)?;
+    let moments = [1e-3, 1e-2, 0.1, 1.0, 10.0];
+    Some(
+        moments
+            .into_iter()
+            .find(|after| least(*after).is_some_and(|share| share <= 0.5))
+            .unwrap_or(10.0),
+    )
+}
+
+/// The most that a replica had yet to replay.
+fn furthest_behind(table: &ModesTable) -> Option<String> {
+    let (mode, (bytes, node)) = table
+        .modes
+        .iter()
+        .filter_map(|mode| Some((mode, mode.lag_peak.clone()?)))
+        .max_by(|a, b| a.1.0.total_cmp(&b.1.0))?;
+    let gaps: u64 = table.modes.iter().map(|mode| mode.gaps).sum();
+    let gone = if gaps > 0 {
+        format!("; in {gaps} samples a replica was gone")
+    } else {
+        String::new()
+    };
+    (bytes > 0.0).then(|| {
+        format!(
+            "The furthest that a replica fell behind was {} of WAL ({node} under {}){gone}.",
+            format_bytes(bytes),
+            mode.mode,
+        )
+    })
+}
+
+/// A band of shares in per cent: one figure where both ends round alike.
+fn share((lo, hi): (f64, f64)) -> String {
+    let (low, high) = (percent(lo), percent(hi));
+    if low == high {
+        format!("{high} %")
+    } else {
+        format!("{low} to {high} %")
+    }
+}
+
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent == 0.0 {
+        "0".into()
+    } else if percent < 0.01 {
+        "< 0.01".into()
+    } else if percent > 99.99 && percent < 100.0 {
+        "> 99.99".into()
+    } else if percent < 0.995 {
+        format!("{percent:.2}")
+    } else {
+        format!("{percent:.1}")
+    }
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+fn join(parts: &[String]) -> String {
+    match parts {
+        [] => String::new(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} and {last}", most.join(", ")),
+    }
+}

@@ -1,0 +1,52 @@
+//! Decides what a recorded run says: percentiles, medians over repetitions, effects, sentences, curves. Pure functions of a
+//! [`Run`]; sees no server, draws and prints nothing.
+//!
+//! The repetition is the unit of every interval, never the second or the transaction: transactions of one cell share a
+//! server, a cache and a moment, and their number says nothing of how another repetition would come out.
+
+mod cell;
+mod curves;
+mod headline;
+mod modes;
+mod staleness;
+mod stats;
+mod summary;
+mod timeline;
+
+pub use cell::{CellFigures, LagSpread, ReplicaFigures, Spread, cell_figures};
+pub use curves::{Spectrum, SpectrumLine, spectra};
+pub use headline::headline;
+pub use modes::{Excluded, ModeFigures, ModesTable, Ratios, modes_table};
+pub use staleness::{ReplicaCurve, replica_curves};
+pub use stats::{Estimate, Interval, geometric_mean, median, paired_ratio, student_t};
+pub use summary::summarise;
+pub use timeline::{HeatColumn, LagPoint, LoadPoint, Mark, Stretch, Timeline, timelines};
+
+use crate::record::Run;
+
+/// Everything that the report draws, decided once.
+#[derive(Debug)]
+pub struct Analysis {
+    pub cells: Vec<CellFigures>,
+    pub modes: ModesTable,
+    pub headline: Vec<String>,
+    pub spectra: Vec<Spectrum>,
+    pub replicas: Vec<ReplicaCurve>,
+    pub timelines: Vec<Timeline>,
+}
+
+impl Analysis {
+    pub fn of(run: &Run) -> Self {
+        let cells = cell_figures(run);
+        let modes = modes::from_figures(run, &cells);
+        let replicas = replica_curves(run);
+        Self {
+            headline: headline::sentences(run, &modes, &replicas),
+            spectra: spectra(run),
+            timelines: timelines(run),
+            cells,
+            modes,
+            replicas,
+        }
+    }
+}

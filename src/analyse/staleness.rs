@@ -1,0 +1,198 @@
+//! When commits become visible on replicas, and the chance that a read misses them.
+//!
+//! A commit is seen by looking again and again, so its delay is known as an interval: after the start of the last look that
+//! missed it, before the end of the first that saw it. The shares here are therefore bands. P(stale) at `t` is the share of
+//! commits not yet visible `t` after their acknowledgement (probabilistically bounded staleness, Bailis et al. 2012).
+
+use std::collections::BTreeMap;
+
+use super::cell::commits_and_unseen;
+use crate::histogram::SignedHistogram;
+use crate::record::tags::{Bound, Origin};
+use crate::record::{CellHistograms, Run};
+
+/// What all valid repetitions of a mode say about one replica.
+#[derive(Debug, Clone)]
+pub struct ReplicaCurve {
+    pub mode: String,
+    pub node: String,
+    /// Commits that it should have shown, unseen ones included.
+    pub commits: u64,
+    pub unseen: u64,
+    lo: Cumulative,
+    hi: Cumulative,
+}
+
+/// Sorted delays in seconds with the number of commits up to each.
+#[derive(Debug, Clone, Default)]
+struct Cumulative(Vec<(f64, u64)>);
+
+impl Cumulative {
+    fn of(delays: &SignedHistogram) -> Self {
+        let seconds = |nanos: u64| nanos as f64 / 1e9;
+        let mut all: Vec<(f64, u64)> = delays
+            .negative
+            .buckets()
+            .map(|(nanos, count)| (-seconds(nanos), count))
+            .collect();
+        all.reverse();
+        all.extend(
+            delays
+                .positive
+                .buckets()
+                .map(|(nanos, count)| (seconds(nanos), count)),
+        );
+        let mut sum = 0_u64;
+        for (_, count) in &mut all {
+            sum = sum.saturating_add(*count);
+            *count = sum;
+        }
+        Self(all)
+    }
+
+    fn total(&self) -> u64 {
+        self.0.last().map_or(0, |(_, sum)| *sum)
+    }
+
+    fn up_to(&self, seconds: f64) -> u64 {
+        let after = self.0.partition_point(|(delay, _)| *delay <= seconds);
+        after.checked_sub(1).map_or(0, |last| self.0[last].1)
+    }
+
+    /// The delay by which a share of `population` had happened.
+    fn quantile(&self, share: f64, population: u64) -> Option<f64> {
+        let needed = share * population as f64;
+        self.0
+            .iter()
+            .find(|(_, sum)| *sum as f64 >= needed)
+            .map(|(delay, _)| *delay)
+    }
+}
+
+impl ReplicaCurve {
+    /// Bounds of the share of commits that a read `seconds` after the acknowledgement misses; between 0 and 1.
+    pub fn stale(&self, seconds: f64) -> (f64, f64) {
+        let share = |curve: &Cumulative| {
+            let visible = curve.up_to(seconds) + self.missing_from(curve);
+            1.0 - (visible as f64 / self.commits.max(1) as f64).min(1.0)
+        };
+        let (lo, hi) = (share(&self.lo), share(&self.hi));
+        (lo.min(hi), hi)
+    }
+
+    /// Commits seen that have no entry on this side: they count as visible at once on the lower one.
+    fn missing_from(&self, curve: &Cumulative) -> u64 {
+        self.hi.total().saturating_sub(curve.total())
+    }
+
+    /// Bounds of the share of commits visible `seconds` after their acknowledgement: (surely, possibly).
+    pub fn visible(&self, seconds: f64) -> (f64, f64) {
+        let (lo, hi) = self.stale(seconds);
+        (1.0 - hi, 1.0 - lo)
+    }
+
+    /// Upper bound of the delay of a share of all commits, in seconds; `None` when it falls among the unseen.
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        self.hi.quantile(share, self.commits)
+    }
+
+    /// The least and the greatest delay on record, in seconds.
+    pub fn range(&self) -> Option<(f64, f64)> {
+        let least = self.lo.0.first().or(self.hi.0.first())?;
+        let greatest = self.hi.0.last()?;
+        Some((least.0.min(greatest.0), greatest.0))
+    }
+}
+
+/// One curve for every mode and replica that has commits, in the order of the plan and of the topology.
+pub fn replica_curves(run: &Run) -> Vec<ReplicaCurve> {
+    run.mode_names()
+        .iter()
+        .flat_map(|mode| mode_curves(run, mode))
+        .collect()
+}
+
+fn mode_curves(run: &Run, mode: &str) -> Vec<ReplicaCurve> {
+    let mut order = Vec::new();
+    let mut sums: BTreeMap<String, (SignedHistogram, SignedHistogram, u64)> = BTreeMap::new();
+    if let Some(planned) = run.mode(mode) {
+        order.extend(
+            planned
+                .topology
+                .replicas()
+                .into_iter()
+                .map(|node| node.name),
+        );
+    }
+    for cell in run.cells_of(mode).into_iter().filter(|cell| cell.valid) {
+        let histograms = run.histograms.get(&cell.cell_id);
+        for node in histograms.map(CellHistograms::nodes).unwrap_or_default() {
+            if !order.contains(&node) {
+                order.push(node);
+            }
+        }
+        for node in &order {
+            let sum = sums.entry(node.clone()).or_default();
+            sum.2 = sum.2.saturating_add(commits_and_unseen(run, cell, node).1);
+            if let Some(found) = histograms {
+                sum.0.merge(&found.visibility(node, Origin::Ack, Bound::Lo));
+                sum.1.merge(&found.visibility(node, Origin::Ack, Bound::Hi));
+            }
+        }
+    }
+    let curves = order.into_iter().filter_map(|node| {
+        let (lo, hi, unseen) = sums.remove(&node)?;
+        let commits = hi.count().saturating_add(unseen);
+        (commits > 0).then(|| ReplicaCurve {
+            mode: mode.to_owned(),
+            node,
+            commits,
+            unseen,
+            lo: Cumulative::of(&lo),
+            hi: Cumulative::of(&hi),
+        })
+    });
+    curves.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn curve(unseen: u64) -> ReplicaCurve {
+        let mut lo = SignedHistogram::default();
+        let mut hi = SignedHistogram::default();
+        for micros in -20..80_i64 {
+            lo.record(micros * 50_000);
+            hi.record(micros * 50_000 + 50_000);
+        }
+        ReplicaCurve {
+            mode: "async".into(),
+            node: "s1".into(),
+            commits: 100 + unseen,
+            unseen,
+            lo: Cumulative::of(&lo),
+            hi: Cumulative::of(&hi),
+        }
+    }
+
+    #[test]
+    fn staleness_is_a_band_that_falls_with_time() {
+        let (lo, hi) = curve(0).stale(0.002);
+        assert!(
+            (lo - 0.39).abs() < 0.011 && (hi - 0.40).abs() < 0.011,
+            "{lo} {hi}"
+        );
+        assert!(curve(0).stale(1.0).1 < 1e-9);
+    }
+
+    #[test]
+    fn unseen_commits_stay_stale_for_ever() {
+        let (lo, hi) = curve(25).stale(3_600.0);
+        assert!(
+            (lo - 0.2).abs() < 1e-9 && (hi - 0.2).abs() < 1e-9,
+            "{lo} {hi}"
+        );
+        assert!(curve(25).quantile(0.9).is_none());
+    }
+}

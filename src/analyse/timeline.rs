@@ -1,0 +1,222 @@
+//! What happened when: the valid repetitions of a mode side by side on one axis of measured seconds.
+
+use super::cell::lag_rows;
+use crate::record::{ResponseSecond, Run};
+use crate::sample::{CellRow, Phase};
+
+/// A mode over time.
+#[derive(Debug, Clone)]
+pub struct Timeline {
+    pub mode: String,
+    /// The repetitions, end to end from second 0.
+    pub stretches: Vec<Stretch>,
+    pub load: Vec<LoadPoint>,
+    pub heat: Vec<HeatColumn>,
+    /// By replica, in the order of the topology; `None` where the replica was gone.
+    pub lag: Vec<(String, Vec<LagPoint>)>,
+    pub marks: Vec<Mark>,
+}
+
+/// One repetition on the axis.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stretch {
+    pub rep: u32,
+    pub start_s: f64,
+    pub end_s: f64,
+}
+
+/// Rates in one second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LoadPoint {
+    pub start_s: f64,
+    pub end_s: f64,
+    pub offered_tps: f64,
+    pub acked_tps: f64,
+    pub backlog: u64,
+}
+
+/// Response times in one stretch of time: bins of [`ResponseSecond`] and shares of the column's transactions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeatColumn {
+    pub start_s: f64,
+    pub end_s: f64,
+    pub bins: Vec<(u16, f64)>,
+}
+
+/// Bytes that a replica had yet to replay; `None` where it was gone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LagPoint {
+    pub at_s: f64,
+    pub bytes: Option<f64>,
+    pub rep: u32,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mark {
+    pub at_s: f64,
+    pub kind: String,
+    pub detail: String,
+}
+
+/// Columns of a heatmap: more are merged, since no screen shows them.
+const MOST_COLUMNS: usize = 120;
+/// Points of a lag line, for the same reason.
+const MOST_POINTS: usize = 600;
+const MOST_MARKS: usize = 40;
+/// Longer cells do not exist; a damaged `measured_s` must not stretch the axis.
+const LONGEST_S: f64 = 7.0 * 86_400.0;
+
+/// One timeline a mode, in the order of the plan.
+pub fn timelines(run: &Run) -> Vec<Timeline> {
+    run.mode_names()
+        .into_iter()
+        .map(|mode| timeline(run, mode))
+        .collect()
+}
+
+fn timeline(run: &Run, mode: String) -> Timeline {
+    let cells: Vec<&CellRow> = run
+        .cells_of(&mode)
+        .into_iter()
+        .filter(|cell| cell.valid && cell.measured_s > 0.0 && cell.measured_s <= LONGEST_S)
+        .collect();
+    let mut line = Timeline {
+        mode,
+        stretches: Vec::new(),
+        load: Vec::new(),
+        heat: Vec::new(),
+        lag: Vec::new(),
+        marks: Vec::new(),
+    };
+    let mut start_s = 0.0;
+    for cell in cells {
+        let stretch = Stretch {
+            rep: cell.rep,
+            start_s,
+            end_s: start_s + cell.measured_s,
+        };
+        line.load.extend(load_points(run, cell, stretch));
+        if let Some(found) = run.histograms.get(&cell.cell_id) {
+            line.heat.extend(
+                found
+                    .seconds
+                    .iter()
+                    .filter_map(|second| heat_column(second, stretch)),
+            );
+        }
+        add_lag(&mut line.lag, run, cell, stretch);
+        line.marks.extend(marks(run, cell, stretch));
+        line.stretches.push(stretch);
+        start_s = stretch.end_s;
+    }
+    line.heat = merge_columns(&line.heat);
+    for (_, points) in &mut line.lag {
+        *points = thin(points);
+    }
+    line.marks.truncate(MOST_MARKS);
+    line
+}
+
+fn load_points(run: &Run, cell: &CellRow, stretch: Stretch) -> Vec<LoadPoint> {
+    let rows = run.intervals.iter().filter(|row| {
+        row.cell_id == cell.cell_id
+            && row.phase == Phase::Measure
+            && row.t_us >= 0
+            && row.length_us > 0
+    });
+    rows.filter_map(|row| {
+        let length_s = row.length_us as f64 / 1e6;
+        let start_s = stretch.start_s + row.t_us as f64 / 1e6;
+        (start_s < stretch.end_s).then(|| LoadPoint {
+            start_s,
+            end_s: (start_s + length_s).min(stretch.end_s),
+            offered_tps: row.offered as f64 / length_s,
+            acked_tps: row.acked as f64 / length_s,
+            backlog: row.backlog,
+        })
+    })
+    .collect()
+}
+
+fn heat_column(second: &ResponseSecond, stretch: Stretch) -> Option<HeatColumn> {
+    let start_s = stretch.start_s + second.start_s;
+    let inside = second.start_s >= 0.0 && second.length_s > 0.0 && start_s < stretch.end_s;
+    inside.then(|| HeatColumn {
+        start_s,
+        end_s: (start_s + second.length_s).min(stretch.end_s),
+        bins: second
+            .bins
+            .iter()
+            .map(|(bin, count)| (*bin, f64::from(*count)))
+            .collect(),
+    })
+}
+
+/// Merges neighbours until the columns fit, then turns counts into shares.
+fn merge_columns(columns: &[HeatColumn]) -> Vec<HeatColumn> {
+    let group = columns.len().div_ceil(MOST_COLUMNS).max(1);
+    columns
+        .chunks(group)
+        .map(|chunk| {
+            let mut bins = std::collections::BTreeMap::<u16, f64>::new();
+            for (bin, count) in chunk.iter().flat_map(|column| &column.bins) {
+                *bins.entry(*bin).or_default() += count;
+            }
+            let total: f64 = bins.values().sum();
+            HeatColumn {
+                start_s: chunk.first().map_or(0.0, |column| column.start_s),
+                end_s: chunk.last().map_or(0.0, |column| column.end_s),
+                bins: bins
+                    .into_iter()
+                    .map(|(bin, count)| (bin, count / total))
+                    .collect(),
+            }
+        })
+        .collect()
+}
+
+fn add_lag(lag: &mut Vec<(String, Vec<LagPoint>)>, run: &Run, cell: &CellRow, stretch: Stretch) {
+    for row in lag_rows(run, cell) {
+        let point = LagPoint {
+            at_s: stretch.start_s + row.t_us as f64 / 1e6,
+            bytes: row.replay_lag_bytes.map(|bytes| bytes as f64),
+            rep: cell.rep,
+        };
+        match lag.iter_mut().find(|(node, _)| *node == row.node) {
+            Some((_, points)) => points.push(point),
+            None => lag.push((row.node.clone(), vec![point])),
+        }
+    }
+}
+
+/// Keeps the largest sample of each group, and every gap.
+fn thin(points: &[LagPoint]) -> Vec<LagPoint> {
+    let group = points.len().div_ceil(MOST_POINTS).max(1);
+    points
+        .chunks(group)
+        .filter_map(|chunk| {
+            let gap = chunk.iter().find(|point| point.bytes.is_none());
+            let peak = chunk.iter().max_by(|a, b| {
+                a.bytes
+                    .unwrap_or(f64::MIN)
+                    .total_cmp(&b.bytes.unwrap_or(f64::MIN))
+            });
+            gap.or(peak).copied()
+        })
+        .collect()
+}
+
+fn marks(run: &Run, cell: &CellRow, stretch: Stretch) -> Vec<Mark> {
+    let length_s = stretch.end_s - stretch.start_s;
+    let rows = run.events.iter().filter(|row| {
+        let at_s = row.t_us as f64 / 1e6;
+        row.cell_id == Some(cell.cell_id) && (0.0..=length_s).contains(&at_s) && row.kind != "rows"
+    });
+    rows.map(|row| Mark {
+        at_s: stretch.start_s + row.t_us as f64 / 1e6,
+        kind: row.kind.clone(),
+        detail: row.detail.clone(),
+    })
+    .collect()
+}

@@ -1,0 +1,416 @@
+//! Axes: from values to places, and the marks along them. Every constructor takes any values at all, none, infinite or alike,
+//! and gives an axis of some length with labels on it.
+
+use crate::units::three_digits;
+
+/// One axis.
+#[derive(Debug, Clone)]
+pub(super) struct Axis {
+    pub(super) title: String,
+    pub(super) ticks: Vec<Tick>,
+    map: Map,
+    lo: f64,
+    hi: f64,
+}
+
+/// A mark on an axis; one without a label is a fine line only.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Tick {
+    pub(super) at: f64,
+    pub(super) label: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Map {
+    Linear,
+    Log,
+    /// Linear near zero and logarithmic far from it; the turn is at this value.
+    Asinh(f64),
+}
+
+impl Map {
+    fn apply(self, value: f64) -> f64 {
+        match self {
+            Self::Linear => value,
+            Self::Log => value.max(f64::MIN_POSITIVE).log10(),
+            Self::Asinh(turn) => (value / turn).asinh(),
+        }
+    }
+}
+
+/// No measured quantity is larger; a damaged file may say so.
+const LARGEST: f64 = 1e18;
+
+/// The least and the greatest value that can have been measured.
+fn range(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
+    values
+        .into_iter()
+        .filter(|value| value.abs() <= LARGEST)
+        .fold(None, |range, value| {
+            let (lo, hi) = range.unwrap_or((value, value));
+            Some((value.min(lo), value.max(hi)))
+        })
+}
+
+impl Axis {
+    /// From zero to beyond the greatest value, marks at round numbers.
+    pub(super) fn from_zero(title: &str, values: impl IntoIterator<Item = f64>) -> Self {
+        let hi = range(values).map_or(1.0, |(_, hi)| if hi > 0.0 { hi } else { 1.0 });
+        Self::linear(title, 0.0, hi * 1.05)
+    }
+
+    /// Between two ends, marks at round numbers.
+    pub(super) fn linear(title: &str, lo: f64, hi: f64) -> Self {
+        let hi = if hi > lo { hi } else { lo + 1.0 };
+        Self {
+            title: title.into(),
+            ticks: round_steps(lo, hi, 5),
+            map: Map::Linear,
+            lo,
+            hi,
+        }
+    }
+
+    /// Logarithmic over the positive values.
+    pub(super) fn log(title: &str, values: impl IntoIterator<Item = f64>) -> Self {
+        let (lo, hi) =
+            range(values.into_iter().filter(|value| *value > 0.0)).unwrap_or((0.1, 10.0));
+        let (lo, hi) = (lo.max(1e-12) / 1.12, hi.min(1e15) * 1.12);
+        // Less than a factor of three has at most two round numbers to label.
+        let missing = (3.0 / (hi / lo)).max(1.0).sqrt();
+        let (lo, hi) = (lo / missing, hi * missing);
+        Self {
+            title: title.into(),
+            ticks: log_ticks(lo, hi),
+            map: Map::Log,
+            lo,
+            hi,
+        }
+    }
+
+    /// Bytes either side of zero, linear up to a kibibyte.
+    pub(super) fn bytes(title: &str, values: impl IntoIterator<Item = f64>) -> Self {
+        const TURN: f64 = 1024.0;
+        let (lo, hi) = range(values).unwrap_or((0.0, TURN));
+        let (lo, hi) = (lo.min(0.0) * 1.1, hi.max(TURN) * 1.3);
+        let sizes = [
+            1.0,
+            16.0,
+            256.0,
+            4096.0,
+            65_536.0,
+            1_048_576.0,
+            16_777_216.0,
+        ];
+        let labels = [
+            "1 kiB", "16 kiB", "256 kiB", "4 MiB", "64 MiB", "1 GiB", "16 GiB",
+        ];
+        let mut ticks = vec![Tick::new(0.0, "0")];
+        for (size, label) in sizes.into_iter().zip(labels) {
+            ticks.push(Tick::new(size * TURN, label));
+            ticks.push(Tick::new(-size * TURN, &format!("−{label}")));
+        }
+        let ticks = within(ticks, lo, hi);
+        Self {
+            title: title.into(),
+            ticks,
+            map: Map::Asinh(TURN),
+            lo,
+            hi,
+        }
+    }
+
+    /// Milliseconds either side of zero, linear up to a tenth of one.
+    pub(super) fn signed_ms(title: &str, lo: f64, hi: f64) -> Self {
+        let (lo, hi) = (lo.clamp(-1e9, 0.0), hi.clamp(0.3, 1e9));
+        let mut ticks = vec![Tick::new(0.0, "0")];
+        for exponent in -1..=9 {
+            for value in [10_f64.powi(exponent), 3.0 * 10_f64.powi(exponent)] {
+                ticks.push(Tick::new(value, &number(value)));
+                ticks.push(Tick::new(-value, &format!("−{}", number(value))));
+            }
+        }
+        let ticks = within(ticks, lo, hi);
+        Self {
+            title: title.into(),
+            ticks,
+            map: Map::Asinh(0.05),
+            lo,
+            hi,
+        }
+    }
+
+    /// Percentiles by their nines, from the median.
+    pub(super) fn nines(title: &str, values: impl IntoIterator<Item = f64>) -> Self {
+        let hi = range(values).map_or(3.0, |(_, hi)| hi.clamp(1.0, 9.0));
+        let marks = [
+            (0.0, "0 %"),
+            (std::f64::consts::LOG10_2, "50 %"),
+            (1.0, "90 %"),
+            (2.0, "99 %"),
+            (3.0, "99.9 %"),
+            (4.0, "99.99 %"),
+            (5.0, "99.999 %"),
+            (6.0, "99.9999 %"),
+        ];
+        let ticks = marks
+            .into_iter()
+            .filter(|(at, _)| *at <= hi)
+            .map(|(at, label)| Tick::new(at, label))
+            .collect();
+        Self {
+            title: title.into(),
+            ticks,
+            map: Map::Linear,
+            lo: 0.0,
+            hi,
+        }
+    }
+
+    /// Shares from 0 to 100 %.
+    pub(super) fn shares(title: &str) -> Self {
+        let ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
+            .into_iter()
+            .map(|share| Tick::new(share, &format!("{:.0} %", share * 100.0)))
+            .collect();
+        Self {
+            title: title.into(),
+            ticks,
+            map: Map::Linear,
+            lo: 0.0,
+            hi: 1.0,
+        }
+    }
+
+    /// Logarithmic shares, from `floor` to 100 %.
+    pub(super) fn log_shares(title: &str, floor: f64) -> Self {
+        let lo = if floor > 0.0 {
+            floor.clamp(1e-7, 0.1)
+        } else {
+            1e-4
+        };
+        let ticks = (-7..=0)
+            .map(|exponent| 10_f64.powi(exponent))
+            .filter(|share| *share >= lo * 0.999)
+            .map(|share| Tick::new(share, &format!("{} %", number(share * 100.0))))
+            .collect();
+        Self {
+            title: title.into(),
+            ticks,
+            map: Map::Log,
+            lo,
+            hi: 1.0,
+        }
+    }
+
+    /// The same axis without marks, for rows that have names instead.
+    pub(super) fn bare(self) -> Self {
+        Self {
+            ticks: Vec::new(),
+            ..self
+        }
+    }
+
+    /// Where a value lies, 0 to 1, held inside the axis. NaN lies at the start.
+    pub(super) fn place(&self, value: f64) -> f64 {
+        let (lo, hi) = (self.map.apply(self.lo), self.map.apply(self.hi));
+        let share = (self.map.apply(value) - lo) / (hi - lo);
+        if share.is_nan() {
+            0.0
+        } else {
+            share.clamp(0.0, 1.0)
+        }
+    }
+
+    /// The values at even steps along the axis, both ends included.
+    pub(super) fn steps(&self, count: u32) -> Vec<f64> {
+        let (lo, hi) = (self.map.apply(self.lo), self.map.apply(self.hi));
+        (0..=count)
+            .map(|step| {
+                let mapped = lo + (hi - lo) * f64::from(step) / f64::from(count.max(1));
+                match self.map {
+                    Map::Linear => mapped,
+                    Map::Log => 10_f64.powf(mapped),
+                    Map::Asinh(turn) => mapped.sinh() * turn,
+                }
+            })
+            .collect()
+    }
+}
+
+impl Tick {
+    fn new(at: f64, label: &str) -> Self {
+        Self {
+            at,
+            label: label.into(),
+        }
+    }
+}
+
+/// A number as an axis shows it: no digits that say nothing.
+pub(super) fn number(value: f64) -> String {
+    let text = if value.abs() >= 100.0 || value == 0.0 {
+        format!("{value:.0}")
+    } else if value.abs() >= 0.001 {
+        three_digits_below_one(value)
+    } else {
+        let text = format!("{value:.8}");
+        text.trim_end_matches('0').to_owned()
+    };
+    match text.parse::<u64>() {
+        Ok(whole) if whole >= 10_000 => crate::units::thousands(whole),
+        _ => text,
+    }
+}
+
+fn three_digits_below_one(value: f64) -> String {
+    let text = if value.abs() < 0.995 {
+        format!("{value:.4}")
+    } else {
+        three_digits(value)
+    };
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    text.to_owned()
+}
+
+/// The ticks between two values, rising.
+fn within(mut ticks: Vec<Tick>, lo: f64, hi: f64) -> Vec<Tick> {
+    ticks.retain(|tick| (lo..=hi).contains(&tick.at));
+    ticks.sort_by(|a, b| a.at.total_cmp(&b.at));
+    ticks
+}
+
+fn round_steps(lo: f64, hi: f64, about: u32) -> Vec<Tick> {
+    let raw = (hi - lo) / f64::from(about);
+    let power = 10_f64.powf(raw.log10().floor());
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0]
+        .into_iter()
+        .map(|factor| factor * power)
+        .find(|step| *step >= raw * 0.999)
+        .unwrap_or(raw);
+    let first = (lo / step).ceil() * step;
+    (0..=4 * about)
+        .map(|index| first + f64::from(index) * step)
+        .take_while(|at| *at <= hi + step * 1e-6)
+        .map(|at| Tick::new(at, &number(if at.abs() < step * 1e-6 { 0.0 } else { at })))
+        .collect()
+}
+
+/// Labels at 1, 2 and 5 of each power of ten while there are few, at every power otherwise.
+fn log_ticks(lo: f64, hi: f64) -> Vec<Tick> {
+    let decades = (hi / lo).log10();
+    let labelled: &[u32] = if decades < 1.0 {
+        &[1, 2, 3, 4, 5, 6, 7, 8, 9]
+    } else if decades < 1.6 {
+        &[1, 2, 3, 5, 7]
+    } else if decades < 3.2 {
+        &[1, 2, 5]
+    } else {
+        &[1]
+    };
+    let mut ticks = Vec::new();
+    for exponent in -12..=15 {
+        let power = 10_f64.powi(exponent);
+        for digit in 1..=9 {
+            let at = power * f64::from(digit);
+            if at >= lo && at <= hi {
+                let shown = labelled.contains(&digit);
+                ticks.push(Tick::new(
+                    at,
+                    &if shown { number(at) } else { String::new() },
+                ));
+            }
+        }
+    }
+    // A range within one digit, such as 1.02 to 1.9, needs steps of its own.
+    if ticks.iter().filter(|tick| !tick.label.is_empty()).count() < 2 {
+        ticks = round_steps(lo, hi, 4);
+    }
+    ticks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(axis: &Axis) {
+        assert!(axis.lo < axis.hi, "{axis:?}");
+        assert!(
+            axis.ticks
+                .iter()
+                .filter(|tick| !tick.label.is_empty())
+                .count()
+                >= 1,
+            "{axis:?}"
+        );
+        for value in [
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            0.0,
+            -1.0,
+            1e300,
+            axis.lo,
+            axis.hi,
+        ] {
+            assert!((0.0..=1.0).contains(&axis.place(value)), "{axis:?} {value}");
+        }
+        assert!(axis.steps(50).iter().all(|value| value.is_finite()));
+    }
+
+    #[test]
+    fn any_values_make_an_axis() {
+        let cases: [&[f64]; 8] = [
+            &[],
+            &[f64::NAN],
+            &[f64::INFINITY, f64::NEG_INFINITY],
+            &[0.0],
+            &[3.0],
+            &[1.0, 1.000_000_1],
+            &[-5.0, 1e308],
+            &[1e-300, 1e300],
+        ];
+        for values in cases {
+            let values = || values.iter().copied();
+            check(&Axis::from_zero("t", values()));
+            check(&Axis::log("t", values()));
+            check(&Axis::bytes("t", values()));
+            check(&Axis::nines("t", values()));
+        }
+        check(&Axis::signed_ms("t", f64::NEG_INFINITY, f64::INFINITY));
+        check(&Axis::log_shares("t", 0.0));
+    }
+
+    #[test]
+    fn small_logarithmic_ranges_have_labels() {
+        for (lo, hi) in [
+            (1.0, 1.1),
+            (0.97, 1.03),
+            (11.0, 19.0),
+            (4.0, 5.0),
+            (0.021, 0.024),
+        ] {
+            let axis = Axis::log("t", [lo, hi]);
+            let labels = axis
+                .ticks
+                .iter()
+                .filter(|tick| !tick.label.is_empty())
+                .count();
+            assert!((2..=12).contains(&labels), "{lo} {hi} {axis:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_no_idle_digits() {
+        for (value, text) in [
+            (0.1, "0.1"),
+            (1.0, "1"),
+            (2.5, "2.5"),
+            (10.0, "10"),
+            (1e4, "10,000"),
+            (0.0001, "0.0001"),
+        ] {
+            assert_eq!(number(value), text);
+        }
+    }
+}

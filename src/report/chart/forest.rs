@@ -1,0 +1,216 @@
+//! Each mode against the baseline: factors with their intervals.
+
+use super::axis::Axis;
+use super::canvas::{Anchor, Canvas, Drawing, Paint, Stroke, Type, text_width};
+use super::frame::{Frame, Layout};
+use super::{Chart, Table, both, mode_paint};
+use crate::analyse::{Analysis, Estimate};
+use crate::units::three_digits;
+
+const ROW: f64 = 22.0;
+const GROUP_GAP: f64 = 12.0;
+
+struct Group<'a> {
+    mode: &'a str,
+    rows: Vec<(&'static str, Estimate)>,
+}
+
+pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
+    let baseline = analysis.modes.baseline.clone()?;
+    let groups = groups(analysis);
+    (!groups.is_empty()).then_some(())?;
+    let mut table = Table::new(&["mode", "figure", "factor", "95 % interval", "pairs"]);
+    let mut description = Vec::new();
+    for group in &groups {
+        for (figure, estimate) in &group.rows {
+            table.rows.push(vec![
+                group.mode.to_owned(),
+                (*figure).into(),
+                three_digits(estimate.value),
+                interval_text(estimate),
+                estimate.n.to_string(),
+            ]);
+            description.push(format!(
+                "{} {figure}: {}.",
+                group.mode,
+                factor_text(estimate)
+            ));
+        }
+    }
+    let (wide, narrow) = both(|layout| draw(analysis, &groups, &baseline, layout));
+    Some(Chart {
+        id: "effects",
+        title: "Each mode against the baseline",
+        description: format!("Factors to {baseline}. {}", description.join(" ")),
+        caption: format!(
+            "How many times as long as under {baseline}: geometric mean of the ratios within blocks, with the 95 % t interval over blocks. \
+             An interval that crosses 1 shows no difference."
+        ),
+        wide,
+        narrow,
+        table,
+    })
+}
+
+fn groups(analysis: &Analysis) -> Vec<Group<'_>> {
+    let groups = analysis.modes.modes.iter().filter_map(|mode| {
+        let ratios = mode.ratios.as_ref()?;
+        let rows: Vec<_> = [
+            ("commit p50", ratios.response_p50),
+            ("commit p99", ratios.response_p99),
+        ]
+        .into_iter()
+        .filter_map(|(figure, ratio)| Some((figure, ratio?)))
+        .collect();
+        (!rows.is_empty()).then_some(Group {
+            mode: &mode.mode,
+            rows,
+        })
+    });
+    groups.collect()
+}
+
+fn interval_text(estimate: &Estimate) -> String {
+    estimate.interval.map_or_else(
+        || "too few pairs".into(),
+        |interval| {
+            format!(
+                "{} to {}",
+                three_digits(interval.lo),
+                three_digits(interval.hi)
+            )
+        },
+    )
+}
+
+fn factor_text(estimate: &Estimate) -> String {
+    let factor = three_digits(estimate.value);
+    match estimate.interval {
+        Some(_) => format!("{factor}× ({})", interval_text(estimate)),
+        None => format!("{factor}×"),
+    }
+}
+
+fn draw(analysis: &Analysis, groups: &[Group<'_>], baseline: &str, layout: Layout) -> Drawing {
+    let rows: usize = groups.iter().map(|group| group.rows.len()).sum();
+    let heads = layout.pick(0.0, 18.0);
+    let height = ROW * rows as f64 + (GROUP_GAP + heads) * groups.len() as f64;
+    let names = groups
+        .iter()
+        .map(|group| text_width(group.mode, 13.0))
+        .fold(0.0, f64::max);
+    let left = layout.pick((names + 20.0).min(220.0) + 84.0, 88.0);
+    let right = layout.width() - layout.pick(170.0, 12.0);
+    let all = groups.iter().flat_map(|group| &group.rows);
+    let values = all.flat_map(|(_, estimate)| {
+        let interval = estimate.interval.map(|interval| [interval.lo, interval.hi]);
+        interval.into_iter().flatten().chain([estimate.value, 1.0])
+    });
+    let frame = Frame {
+        left,
+        top: 30.0,
+        right,
+        bottom: 30.0 + height,
+        x: Axis::log(
+            &format!("times as long as under {baseline} (factor)"),
+            values,
+        ),
+        y: Axis::linear("", 0.0, 1.0).bare(),
+    };
+    let mut canvas = Canvas::new(layout.width(), frame.bottom + 46.0);
+    frame.draw(&mut canvas);
+    let one = frame.at_x(1.0);
+    canvas.line(
+        (one, frame.top - 4.0),
+        (one, frame.bottom),
+        Stroke::new(Paint::Ink, 1.5),
+    );
+    canvas.text(
+        (one, frame.top - 14.0),
+        &format!("as {baseline}"),
+        Type::new(Anchor::Middle).muted(),
+    );
+    let mut y = frame.top + GROUP_GAP / 2.0;
+    for group in groups {
+        let (paint, _) = mode_paint(analysis, group.mode);
+        if layout.is_narrow() {
+            canvas.text(
+                (4.0, y + heads / 2.0),
+                group.mode,
+                Type::new(Anchor::Start).bold().halo(),
+            );
+            y += heads;
+        } else {
+            let middle = y + ROW * group.rows.len() as f64 / 2.0;
+            canvas.text(
+                (left - 92.0, middle),
+                group.mode,
+                Type {
+                    size: 13.0,
+                    ..Type::new(Anchor::End).bold()
+                },
+            );
+        }
+        for (figure, estimate) in &group.rows {
+            row(
+                &mut canvas,
+                &frame,
+                layout,
+                y + ROW / 2.0,
+                figure,
+                estimate,
+                paint,
+            );
+            y += ROW;
+        }
+        y += GROUP_GAP;
+    }
+    canvas.finish()
+}
+
+fn row(
+    canvas: &mut Canvas,
+    frame: &Frame,
+    layout: Layout,
+    y: f64,
+    figure: &str,
+    estimate: &Estimate,
+    paint: Paint,
+) {
+    canvas.text(
+        (frame.left - 10.0, y),
+        figure,
+        Type::new(Anchor::End).muted(),
+    );
+    let at = frame.at_x(estimate.value);
+    if let Some(interval) = estimate.interval {
+        let (lo, hi) = (frame.at_x(interval.lo), frame.at_x(interval.hi));
+        canvas.line((lo, y), (hi, y), Stroke::new(paint, 2.5));
+        for end in [lo, hi] {
+            canvas.line((end, y - 4.0), (end, y + 4.0), Stroke::new(paint, 2.0));
+        }
+    }
+    canvas.dot((at, y), 4.5, paint);
+    if layout.is_narrow() {
+        let after = at + 60.0 > frame.right;
+        let (x, anchor) = if after {
+            (at - 10.0, Anchor::End)
+        } else {
+            (at + 10.0, Anchor::Start)
+        };
+        canvas.text(
+            (x, y - 9.0),
+            &format!("{}×", three_digits(estimate.value)),
+            Type {
+                size: 11.0,
+                ..Type::new(anchor).halo()
+            },
+        );
+    } else {
+        canvas.text(
+            (frame.right + 12.0, y),
+            &factor_text(estimate),
+            Type::new(Anchor::Start),
+        );
+    }
+}

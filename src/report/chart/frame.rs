@@ -1,0 +1,295 @@
+//! What charts share: the two widths they are drawn at, a plot area with its axes, labels that keep out of each other's way.
+
+use super::axis::Axis;
+use super::canvas::{Anchor, Canvas, Dash, Paint, Stroke, Type, text_width};
+
+/// The width that a drawing is made for. A phone gets drawings of its own: a wide one scaled down has letters too small to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    Wide,
+    Narrow,
+}
+
+impl Layout {
+    pub(super) fn width(self) -> f64 {
+        match self {
+            Self::Wide => 880.0,
+            Self::Narrow => 350.0,
+        }
+    }
+
+    pub(super) fn is_narrow(self) -> bool {
+        self == Self::Narrow
+    }
+
+    pub(super) fn pick<T>(self, wide: T, narrow: T) -> T {
+        match self {
+            Self::Wide => wide,
+            Self::Narrow => narrow,
+        }
+    }
+}
+
+/// A plot area between two axes.
+#[derive(Debug, Clone)]
+pub(super) struct Frame {
+    pub(super) left: f64,
+    pub(super) top: f64,
+    pub(super) right: f64,
+    pub(super) bottom: f64,
+    pub(super) x: Axis,
+    pub(super) y: Axis,
+}
+
+impl Frame {
+    pub(super) fn at_x(&self, value: f64) -> f64 {
+        self.left + self.x.place(value) * (self.right - self.left)
+    }
+
+    pub(super) fn at_y(&self, value: f64) -> f64 {
+        self.bottom - self.y.place(value) * (self.bottom - self.top)
+    }
+
+    pub(super) fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
+        (self.at_x(x), self.at_y(y))
+    }
+
+    pub(super) fn places(&self, points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+        points.iter().map(|point| self.at(*point)).collect()
+    }
+
+    /// The grid, the marks with their labels, and the titles.
+    pub(super) fn draw(&self, canvas: &mut Canvas) {
+        self.draw_grid(canvas);
+        self.draw_x_labels(canvas);
+        self.draw_y_labels(canvas);
+        self.draw_titles(canvas);
+    }
+
+    pub(super) fn draw_grid(&self, canvas: &mut Canvas) {
+        let grid = Stroke::new(Paint::Grid, 1.0);
+        let fine = grid.faint(0.45);
+        for tick in &self.x.ticks {
+            let x = self.at_x(tick.at);
+            let stroke = if tick.label.is_empty() { fine } else { grid };
+            canvas.line((x, self.top), (x, self.bottom), stroke);
+        }
+        for tick in &self.y.ticks {
+            let y = self.at_y(tick.at);
+            let stroke = if tick.label.is_empty() { fine } else { grid };
+            canvas.line((self.left, y), (self.right, y), stroke);
+        }
+        let edge = Stroke::new(Paint::Muted, 1.0);
+        canvas.line((self.left, self.bottom), (self.right, self.bottom), edge);
+    }
+
+    /// Labels below, leaving out those that would touch the one before.
+    pub(super) fn draw_x_labels(&self, canvas: &mut Canvas) {
+        let mut free_from = f64::NEG_INFINITY;
+        for tick in &self.x.ticks {
+            let x = self.at_x(tick.at);
+            let half = text_width(&tick.label, 12.0) / 2.0;
+            if !tick.label.is_empty() && x - half >= free_from {
+                canvas.text(
+                    (x, self.bottom + 13.0),
+                    &tick.label,
+                    Type::new(Anchor::Middle).muted(),
+                );
+                free_from = x + half + 6.0;
+            }
+        }
+    }
+
+    pub(super) fn draw_y_labels(&self, canvas: &mut Canvas) {
+        let mut free_below = f64::INFINITY;
+        for tick in &self.y.ticks {
+            let y = self.at_y(tick.at);
+            if !tick.label.is_empty() && y <= free_below {
+                canvas.text(
+                    (self.left - 6.0, y),
+                    &tick.label,
+                    Type::new(Anchor::End).muted(),
+                );
+                free_below = y - 13.0;
+            }
+        }
+    }
+
+    pub(super) fn draw_titles(&self, canvas: &mut Canvas) {
+        let middle = f64::midpoint(self.left, self.right);
+        canvas.text(
+            (middle, self.bottom + 32.0),
+            &self.x.title,
+            Type::new(Anchor::Middle),
+        );
+        // Above the axis rather than along it: nobody reads sideways.
+        canvas.text(
+            (self.left, self.top - 14.0),
+            &self.y.title,
+            Type::new(Anchor::Start),
+        );
+    }
+}
+
+/// One line's name and look.
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    pub(super) name: String,
+    pub(super) paint: Paint,
+    pub(super) dash: Dash,
+}
+
+/// Names at the right ends of lines: each at the height of its line's end, moved apart where they would touch.
+pub(super) fn label_ends(canvas: &mut Canvas, frame: &Frame, ends: &[((f64, f64), Key)]) {
+    const GAP: f64 = 15.0;
+    let mut order: Vec<usize> = (0..ends.len()).collect();
+    // Of ends at one height the one further right is labelled higher, so that leaders do not cross.
+    order.sort_by(|a, b| {
+        let ((a_x, a_y), (b_x, b_y)) = (ends[*a].0, ends[*b].0);
+        a_y.total_cmp(&b_y).then(b_x.total_cmp(&a_x))
+    });
+    let wanted: Vec<f64> = order.iter().map(|index| ends[*index].0.1).collect();
+    let placed = spread(&wanted, GAP, frame.top, frame.bottom);
+    for (index, y) in order.into_iter().zip(placed) {
+        let ((end_x, end_y), key) = &ends[index];
+        let label_x = frame.right + 34.0;
+        // From the floor, where many lines end, leaders could not be told apart.
+        let on_floor = *end_y > frame.bottom - 1.0;
+        let leader = Stroke::new(key.paint, 1.0).faint(if on_floor { 0.0 } else { 0.55 });
+        canvas.path(
+            &[
+                (*end_x, *end_y),
+                (frame.right + 6.0, y),
+                (frame.right + 10.0, y),
+            ],
+            leader,
+        );
+        let swatch = Stroke::new(key.paint, 2.5).dashed(key.dash);
+        canvas.line((frame.right + 10.0, y), (label_x - 4.0, y), swatch);
+        canvas.text((label_x, y), &key.name, Type::new(Anchor::Start));
+    }
+}
+
+/// The room that [`label_ends`] needs right of the frame.
+pub(super) fn label_room<'a>(names: impl IntoIterator<Item = &'a str>) -> f64 {
+    let widest = names
+        .into_iter()
+        .map(|name| text_width(name, 12.0))
+        .fold(0.0, f64::max);
+    (widest + 42.0).min(260.0)
+}
+
+/// Names in rows with a piece of each line, for drawings without room beside them. Returns the height that they took.
+pub(super) fn legend(canvas: &mut Canvas, left: f64, top: f64, right: f64, keys: &[Key]) -> f64 {
+    const ROW: f64 = 18.0;
+    let (mut x, mut y) = (left, top + ROW / 2.0);
+    for key in keys {
+        let width = 30.0 + text_width(&key.name, 12.0) + 12.0;
+        if x + width > right && x > left {
+            x = left;
+            y += ROW;
+        }
+        canvas.line(
+            (x, y),
+            (x + 22.0, y),
+            Stroke::new(key.paint, 2.5).dashed(key.dash),
+        );
+        canvas.text((x + 27.0, y), &key.name, Type::new(Anchor::Start));
+        x += width;
+    }
+    y + ROW / 2.0 - top
+}
+
+/// How high [`legend`] will be.
+pub(super) fn legend_height(left: f64, right: f64, keys: &[Key]) -> f64 {
+    let mut scratch = Canvas::new(1.0, 1.0);
+    legend(&mut scratch, left, 0.0, right, keys)
+}
+
+/// Moves sorted places apart until neighbours are `gap` from each other, between `lo` and `hi` as far as they fit.
+pub(super) fn spread(wanted: &[f64], gap: f64, lo: f64, hi: f64) -> Vec<f64> {
+    // Clusters of labels that touch, each with the mean of what its members want.
+    let mut clusters: Vec<(f64, usize)> = Vec::new();
+    let start = |(centre, count): (f64, usize)| {
+        let length = gap * (count.max(1) - 1) as f64;
+        (centre - length / 2.0).min(hi - length).max(lo)
+    };
+    for place in wanted {
+        clusters.push((*place, 1));
+        while let [.., before, last] = clusters.as_slice() {
+            let (before, last) = (*before, *last);
+            if start(last) - start(before) >= gap * before.1 as f64 {
+                break;
+            }
+            let count = before.1 + last.1;
+            let centre = (before.0 * before.1 as f64 + last.0 * last.1 as f64) / count as f64;
+            clusters.truncate(clusters.len() - 2);
+            clusters.push((centre, count));
+        }
+    }
+    clusters
+        .into_iter()
+        .flat_map(|cluster| (0..cluster.1).map(move |index| start(cluster) + gap * index as f64))
+        .collect()
+}
+
+/// Plot areas of small multiples: their corners, row by row, and the height of all.
+pub(super) struct Panels {
+    pub(super) areas: Vec<Area>,
+    pub(super) height: f64,
+}
+
+/// The rectangle of one panel, its title and labels included.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Area {
+    pub(super) left: f64,
+    pub(super) top: f64,
+    pub(super) right: f64,
+    pub(super) bottom: f64,
+}
+
+/// Lays out panels in `columns`, each `height` high, below `top`.
+pub(super) fn panels(
+    layout: Layout,
+    count: usize,
+    columns: usize,
+    top: f64,
+    height: f64,
+) -> Panels {
+    let columns = columns.clamp(1, count.max(1));
+    let gap = 20.0;
+    let width = (layout.width() - gap * (columns - 1) as f64) / columns as f64;
+    let areas = (0..count).map(|index| {
+        let left = (width + gap) * (index % columns) as f64;
+        let row_top = top + height * (index / columns) as f64;
+        Area {
+            left,
+            top: row_top,
+            right: left + width,
+            bottom: row_top + height,
+        }
+    });
+    Panels {
+        areas: areas.collect(),
+        height: top + height * count.div_ceil(columns) as f64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_would_touch_move_apart_and_stay_inside() {
+        let placed = spread(&[10.0, 11.0, 12.0, 100.0], 15.0, 0.0, 100.0);
+        for pair in placed.windows(2) {
+            assert!(pair[1] - pair[0] >= 15.0 - 1e-9, "{placed:?}");
+        }
+        assert!(placed[0] >= 0.0 && placed[3] <= 100.0, "{placed:?}");
+    }
+
+    #[test]
+    fn labels_far_apart_stay_where_they_are() {
+        assert_eq!(spread(&[10.0, 50.0], 15.0, 0.0, 100.0), [10.0, 50.0]);
+    }
+}

@@ -1,0 +1,177 @@
+//! Bytes that each replica had yet to replay, over time, with gaps where it was gone.
+
+use super::axis::Axis;
+use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type};
+use super::frame::{Area, Frame, Key, Layout, legend, legend_height, panels};
+use super::load::time_frame;
+use super::{Chart, MOST_MODES, Table, both, left_out};
+use crate::analyse::{Analysis, LagPoint, Timeline};
+use crate::units::{format_bytes, thousands};
+
+/// More replicas than there are colours are not told apart.
+const MOST_REPLICAS: usize = Paint::SERIES;
+
+pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
+    let lines: Vec<&Timeline> = analysis
+        .timelines
+        .iter()
+        .filter(|line| !line.lag.is_empty())
+        .collect();
+    (!lines.is_empty()).then_some(())?;
+    let table = table(analysis);
+    let description = table
+        .rows
+        .iter()
+        .map(|row| {
+            format!(
+                "{} {}: at most {}, {} samples without it.",
+                row[0], row[1], row[4], row[5]
+            )
+        })
+        .collect::<Vec<_>>()
+        .join(" ");
+    let shown = &lines[..lines.len().min(MOST_MODES)];
+    let (wide, narrow) = both(|layout| draw(shown, layout));
+    Some(Chart {
+        id: "lag",
+        title: "How far each replica is behind",
+        description,
+        caption: format!(
+            "WAL that the replica had yet to replay, as its upstream saw it; linear up to 1 kiB, logarithmic beyond. A gap is a sample in which the replica was \
+             gone, never a lag of 0. Marks above are events (see the list of events below).{}",
+            left_out(lines.len())
+        ),
+        wide,
+        narrow,
+        table,
+    })
+}
+
+/// Medians of the cells' quantiles would hide a bad repetition: this shows the worst of each.
+fn table(analysis: &Analysis) -> Table {
+    let mut table = Table::new(&["mode", "replica", "p50", "p99", "most", "gaps"]);
+    for mode in &analysis.modes.modes {
+        let cells = analysis
+            .cells
+            .iter()
+            .filter(|cell| cell.valid && cell.mode == mode.mode);
+        let replicas: Vec<_> = cells.flat_map(|cell| &cell.replicas).collect();
+        let mut nodes: Vec<&str> = Vec::new();
+        for replica in &replicas {
+            if !nodes.contains(&replica.node.as_str()) {
+                nodes.push(&replica.node);
+            }
+        }
+        for node in nodes {
+            let own = || replicas.iter().filter(|replica| replica.node == node);
+            let worst = |figure: fn(&crate::analyse::LagSpread) -> f64| {
+                let values = own().filter_map(|replica| replica.replay_bytes.as_ref().map(figure));
+                values
+                    .max_by(f64::total_cmp)
+                    .map_or_else(|| "–".into(), format_bytes)
+            };
+            table.rows.push(vec![
+                mode.mode.clone(),
+                node.to_owned(),
+                worst(|lag| lag.p50),
+                worst(|lag| lag.p99),
+                worst(|lag| lag.max),
+                thousands(own().map(|replica| replica.gaps).sum()),
+            ]);
+        }
+    }
+    table
+}
+
+fn draw(lines: &[&Timeline], layout: Layout) -> Drawing {
+    let mut nodes: Vec<&str> = Vec::new();
+    for (node, _) in lines.iter().flat_map(|line| &line.lag) {
+        if !nodes.contains(&node.as_str()) {
+            nodes.push(node);
+        }
+    }
+    let keys: Vec<Key> = nodes
+        .iter()
+        .take(MOST_REPLICAS)
+        .enumerate()
+        .map(|(index, node)| Key {
+            name: (*node).to_owned(),
+            paint: Paint::Series(index),
+            dash: Dash::Solid,
+        })
+        .collect();
+    let top = legend_height(4.0, layout.width(), &keys) + 8.0;
+    let columns = if lines.len() == 1 {
+        1
+    } else {
+        layout.pick(2, 1)
+    };
+    let grid = panels(layout, lines.len(), columns, top, 240.0);
+    let mut canvas = Canvas::new(layout.width(), grid.height);
+    legend(&mut canvas, 4.0, 4.0, layout.width(), &keys);
+    let bytes = || {
+        lines
+            .iter()
+            .flat_map(|line| &line.lag)
+            .flat_map(|(_, points)| points)
+            .filter_map(|point| point.bytes)
+    };
+    for (line, area) in lines.iter().zip(&grid.areas) {
+        panel(
+            &mut canvas,
+            line,
+            *area,
+            Axis::bytes("replay lag (bytes)", bytes()),
+            &keys,
+        );
+    }
+    canvas.finish()
+}
+
+fn panel(canvas: &mut Canvas, line: &Timeline, area: Area, y: Axis, keys: &[Key]) {
+    let frame = time_frame(canvas, line, area, y, 60.0);
+    for (node, points) in &line.lag {
+        let Some(key) = keys.iter().find(|key| &key.name == node) else {
+            continue;
+        };
+        for run in unbroken(&frame, points) {
+            match run.as_slice() {
+                [only] => canvas.dot(*only, 1.5, key.paint),
+                more => canvas.path(more, Stroke::new(key.paint, 1.2).faint(0.85)),
+            }
+        }
+    }
+    for mark in &line.marks {
+        let x = frame.at_x(mark.at_s);
+        canvas.line(
+            (x, frame.top),
+            (x, frame.bottom),
+            Stroke::new(Paint::Ink, 1.0).dashed(Dash::Dashed).faint(0.6),
+        );
+        canvas.text(
+            (x, frame.top - 1.0),
+            "▾",
+            Type {
+                size: 11.0,
+                ..Type::new(Anchor::Middle)
+            },
+        );
+    }
+}
+
+/// Pieces of a line between gaps and between repetitions.
+fn unbroken(frame: &Frame, points: &[LagPoint]) -> Vec<Vec<(f64, f64)>> {
+    let mut runs: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
+    let mut rep = None;
+    for point in points {
+        let fresh = rep.replace(point.rep) != Some(point.rep) || point.bytes.is_none();
+        if fresh {
+            runs.push(Vec::new());
+        }
+        if let (Some(bytes), Some(run)) = (point.bytes, runs.last_mut()) {
+            run.push(frame.at((point.at_s, bytes)));
+        }
+    }
+    runs.retain(|run| !run.is_empty());
+    runs
+}

@@ -1,0 +1,187 @@
+//! Offered against achieved, second by second, with what lies between them shaded.
+
+use super::axis::Axis;
+use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type};
+use super::frame::{Area, Frame, Key, Layout, legend, legend_height, panels};
+use super::{Chart, MOST_MODES, Table, both, left_out, mode_paint};
+use crate::analyse::{Analysis, LoadPoint, Timeline};
+use crate::units::thousands;
+
+pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
+    let lines: Vec<&Timeline> = analysis
+        .timelines
+        .iter()
+        .filter(|line| !line.load.is_empty())
+        .collect();
+    (!lines.is_empty()).then_some(())?;
+    let mut table = Table::new(&[
+        "mode",
+        "offered, mean (1/s)",
+        "achieved, mean (1/s)",
+        "achieved, least second (1/s)",
+        "largest backlog",
+    ]);
+    for line in &lines {
+        let mean = |rate: fn(&LoadPoint) -> f64| {
+            line.load.iter().map(rate).sum::<f64>() / line.load.len() as f64
+        };
+        let least = line
+            .load
+            .iter()
+            .map(|point| point.acked_tps)
+            .fold(f64::INFINITY, f64::min);
+        let backlog = line
+            .load
+            .iter()
+            .map(|point| point.backlog)
+            .max()
+            .unwrap_or(0);
+        table.rows.push(vec![
+            line.mode.clone(),
+            format!("{:.0}", mean(|point| point.offered_tps)),
+            format!("{:.0}", mean(|point| point.acked_tps)),
+            format!("{least:.0}"),
+            thousands(backlog),
+        ]);
+    }
+    let description = table
+        .rows
+        .iter()
+        .map(|row| {
+            format!(
+                "{}: {} offered and {} achieved a second, largest backlog {}.",
+                row[0], row[1], row[2], row[4]
+            )
+        })
+        .collect::<Vec<_>>()
+        .join(" ");
+    let shown = &lines[..lines.len().min(MOST_MODES)];
+    let (wide, narrow) = both(|layout| draw(analysis, shown, layout));
+    Some(Chart {
+        id: "load",
+        title: "Offered against achieved",
+        description,
+        caption: format!(
+            "Dotted: arrivals that were due in each second; solid: commits acknowledged in it. Shaded: the backlog, arrivals due and not yet sent, drawn as a \
+             rate on top of the achieved. Upright lines part repetitions, set side by side.{}",
+            left_out(lines.len())
+        ),
+        wide,
+        narrow,
+        table,
+    })
+}
+
+fn draw(analysis: &Analysis, lines: &[&Timeline], layout: Layout) -> Drawing {
+    let keys = [
+        Key {
+            name: "offered".into(),
+            paint: Paint::Ink,
+            dash: Dash::Dotted,
+        },
+        Key {
+            name: "achieved (the mode's colour)".into(),
+            paint: Paint::Muted,
+            dash: Dash::Solid,
+        },
+    ];
+    let top = legend_height(0.0, layout.width(), &keys) + 8.0;
+    let columns = if lines.len() == 1 {
+        1
+    } else {
+        layout.pick(2, 1)
+    };
+    let grid = panels(layout, lines.len(), columns, top, 220.0);
+    let mut canvas = Canvas::new(layout.width(), grid.height);
+    legend(&mut canvas, 4.0, 4.0, layout.width(), &keys);
+    let rates = || {
+        lines
+            .iter()
+            .flat_map(|line| &line.load)
+            .flat_map(|point| [point.offered_tps, point.acked_tps])
+    };
+    for (line, area) in lines.iter().zip(&grid.areas) {
+        panel(
+            analysis,
+            &mut canvas,
+            line,
+            *area,
+            Axis::from_zero("transactions a second (1/s)", rates()),
+        );
+    }
+    canvas.finish()
+}
+
+fn panel(analysis: &Analysis, canvas: &mut Canvas, line: &Timeline, area: Area, y: Axis) {
+    let frame = time_frame(canvas, line, area, y, 52.0);
+    let (paint, _) = mode_paint(analysis, &line.mode);
+    for stretch in &line.stretches {
+        let points: Vec<&LoadPoint> = line
+            .load
+            .iter()
+            .filter(|point| {
+                point.start_s >= stretch.start_s - 1e-9 && point.start_s < stretch.end_s
+            })
+            .collect();
+        let middle = |point: &LoadPoint| f64::midpoint(point.start_s, point.end_s);
+        let along = |rate: &dyn Fn(&LoadPoint) -> f64| -> Vec<(f64, f64)> {
+            points
+                .iter()
+                .map(|point| frame.at((middle(point), rate(point))))
+                .collect()
+        };
+        let achieved = along(&|point| point.acked_tps);
+        let backlog =
+            along(&|point| point.acked_tps + point.backlog as f64 / (point.end_s - point.start_s));
+        let band: Vec<_> = achieved
+            .iter()
+            .chain(backlog.iter().rev())
+            .copied()
+            .collect();
+        if points.iter().any(|point| point.backlog > 0) {
+            canvas.polygon(&band, Paint::Series(1), 0.3);
+        }
+        canvas.path(&achieved, Stroke::new(paint, 2.0));
+        canvas.path(
+            &along(&|point| point.offered_tps),
+            Stroke::new(Paint::Ink, 1.2).dashed(Dash::Dotted),
+        );
+    }
+}
+
+/// A panel over the measured seconds of a mode, its name above and lines between repetitions.
+pub(super) fn time_frame(
+    canvas: &mut Canvas,
+    line: &Timeline,
+    area: Area,
+    y: Axis,
+    margin: f64,
+) -> Frame {
+    let end_s = line.stretches.last().map_or(1.0, |stretch| stretch.end_s);
+    let frame = Frame {
+        left: area.left + margin,
+        top: area.top + 46.0,
+        right: area.right - 12.0,
+        bottom: area.bottom - 46.0,
+        x: Axis::linear("measured time, repetitions side by side (s)", 0.0, end_s),
+        y,
+    };
+    frame.draw(canvas);
+    canvas.text(
+        (area.left + 4.0, area.top + 12.0),
+        &line.mode,
+        Type {
+            size: 13.0,
+            ..Type::new(Anchor::Start).bold()
+        },
+    );
+    for stretch in line.stretches.iter().skip(1) {
+        let x = frame.at_x(stretch.start_s);
+        canvas.line(
+            (x, frame.top),
+            (x, frame.bottom),
+            Stroke::new(Paint::Muted, 1.0).faint(0.4),
+        );
+    }
+    frame
+}

@@ -1,0 +1,107 @@
+//! The charts of a run. Draws what `analyse` decided; computes places on the page and nothing else.
+
+mod axis;
+mod canvas;
+mod forest;
+mod frame;
+mod heat;
+mod lag;
+mod load;
+mod overview;
+mod spectrum;
+mod stale;
+mod tradeoff;
+mod visibility;
+
+pub(crate) use canvas::{Drawing, style};
+
+use canvas::{Dash, Paint};
+use frame::Layout;
+
+use crate::analyse::Analysis;
+use crate::units::format_seconds;
+
+/// A chart with its words and the figures it shows.
+#[derive(Debug, Clone)]
+pub(crate) struct Chart {
+    /// Name of its file without the extension, and of its place on the page.
+    pub(crate) id: &'static str,
+    pub(crate) title: &'static str,
+    /// What is to be seen in it, for who does not see it.
+    pub(crate) description: String,
+    /// How to read it.
+    pub(crate) caption: String,
+    pub(crate) wide: Drawing,
+    pub(crate) narrow: Drawing,
+    pub(crate) table: Table,
+}
+
+/// Figures under a chart. The first column names the row.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Table {
+    pub(crate) head: Vec<String>,
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn new(head: &[&str]) -> Self {
+        Self {
+            head: head.iter().map(|&name| name.to_owned()).collect(),
+            rows: Vec::new(),
+        }
+    }
+}
+
+/// More modes than this do not fit a chart and are in its table only.
+const MOST_MODES: usize = 6;
+
+/// All charts for which there is data, the one for the first screen first.
+pub(crate) fn charts(analysis: &Analysis) -> Vec<Chart> {
+    [
+        overview::chart(analysis),
+        forest::chart(analysis),
+        spectrum::chart(analysis),
+        visibility::chart(analysis),
+        stale::chart(analysis),
+        tradeoff::chart(analysis),
+        load::chart(analysis),
+        heat::chart(analysis),
+        lag::chart(analysis),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The look of a mode: the same in every chart of a run.
+fn mode_paint(analysis: &Analysis, mode: &str) -> (Paint, Dash) {
+    let modes = &analysis.modes.modes;
+    let index = modes
+        .iter()
+        .position(|known| known.mode == mode)
+        .unwrap_or(0);
+    (Paint::Series(index), Dash::nth(index / Paint::SERIES))
+}
+
+/// A sentence for charts that leave modes out.
+fn left_out(count: usize) -> String {
+    if count > MOST_MODES {
+        format!(" The first {MOST_MODES} of {count} modes are drawn; the table has all.")
+    } else {
+        String::new()
+    }
+}
+
+/// Seconds for a table; infinite ones were never seen, unknown ones are a dash.
+fn seconds(value: Option<f64>) -> String {
+    match value {
+        Some(value) if value.is_finite() => format_seconds(value),
+        Some(_) => "not seen".into(),
+        None => "–".into(),
+    }
+}
+
+/// Both widths of a drawing.
+fn both(draw: impl Fn(Layout) -> Drawing) -> (Drawing, Drawing) {
+    (draw(Layout::Wide), draw(Layout::Narrow))
+}

@@ -1,0 +1,215 @@
+//! The first screen: per mode, how long a commit takes and how long until the worst replica shows it.
+
+use super::axis::Axis;
+use super::canvas::{Anchor, Canvas, Drawing, Paint, Stroke, Type, text_width};
+use super::frame::{Frame, Layout};
+use super::{Chart, MOST_MODES, Table, both, left_out, mode_paint, seconds};
+use crate::analyse::{Analysis, Estimate, ModeFigures};
+
+const ROW: f64 = 38.0;
+/// How far below the worst replica's line the best one's is.
+const BEST_BELOW: f64 = 11.0;
+
+pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
+    let modes: Vec<&ModeFigures> = analysis
+        .modes
+        .modes
+        .iter()
+        .filter(|mode| mode.response_p50.is_some() || mode.visibility_p50.is_some())
+        .collect();
+    (!modes.is_empty()).then_some(())?;
+    let mut table = Table::new(&[
+        "mode",
+        "commit p50",
+        "commit p99",
+        "visible p50",
+        "visible p99",
+    ]);
+    for mode in &modes {
+        let cells = [
+            mode.response_p50,
+            mode.response_p99,
+            mode.visibility_p50,
+            mode.visibility_p99,
+        ];
+        let mut row = vec![mode.mode.clone()];
+        row.extend(cells.map(|cell| seconds(cell.map(|estimate| estimate.value))));
+        table.rows.push(row);
+    }
+    let description = table
+        .rows
+        .iter()
+        .map(|row| {
+            format!(
+                "{}: a commit takes {} at the median and {} at the 99th percentile, and is visible on the worst replica after {} and {}.",
+                row[0], row[1], row[2], row[3], row[4]
+            )
+        })
+        .collect::<Vec<_>>()
+        .join(" ");
+    let shown = &modes[..modes.len().min(MOST_MODES)];
+    let (wide, narrow) = both(|layout| draw(analysis, shown, layout));
+    Some(Chart {
+        id: "overview",
+        title: "What a commit costs, and how stale a read can be",
+        description,
+        caption: format!(
+            "From the median (filled) to the 99th percentile (ring), each the median over repetitions with its 95 % interval as a pale bar. Visibility: \
+             bold on the replica where it is worst, thin on the one where it is best; below zero the row could be read before its commit was acknowledged.{}",
+            left_out(modes.len())
+        ),
+        wide,
+        narrow,
+        table,
+    })
+}
+
+fn draw(analysis: &Analysis, modes: &[&ModeFigures], layout: Layout) -> Drawing {
+    let rows = ROW * modes.len() as f64;
+    let names = modes
+        .iter()
+        .map(|mode| text_width(&mode.mode, 15.2))
+        .fold(0.0, f64::max);
+    let names = (names + 14.0).min(layout.pick(200.0, 130.0));
+    let width = layout.width();
+    let (panel, height) = layout.pick(
+        ((width - names - 70.0) / 2.0, rows + 78.0),
+        (width - names - 16.0, 2.0 * (rows + 78.0)),
+    );
+    let mut canvas = Canvas::new(width, height);
+    for (index, side) in SIDES.iter().enumerate() {
+        let (left, top) = layout.pick(
+            (names + index as f64 * (panel + 50.0), 36.0),
+            (names, 36.0 + index as f64 * (rows + 78.0)),
+        );
+        let frame = Frame {
+            left,
+            top,
+            right: left + panel,
+            bottom: top + rows,
+            x: axis(modes, side),
+            y: Axis::linear("", 0.0, modes.len() as f64).bare(),
+        };
+        draw_side(analysis, &mut canvas, modes, &frame, side);
+        if index == 0 || layout.is_narrow() {
+            for (row, mode) in modes.iter().enumerate() {
+                let y = top + ROW * (row as f64 + 0.5);
+                let name = Type {
+                    size: 13.0,
+                    ..Type::new(Anchor::End).bold()
+                };
+                canvas.text((left - 12.0, y), &mode.mode, name);
+            }
+        }
+    }
+    canvas.finish()
+}
+
+type Figures = fn(&ModeFigures) -> (Option<Estimate>, Option<Estimate>);
+
+/// One half of the chart: a median and a 99th percentile a mode, and the same for its best replica where there are several.
+struct Side {
+    title: &'static str,
+    figures: Figures,
+    best: Option<Figures>,
+}
+
+const SIDES: [Side; 2] = [
+    Side {
+        title: "Commit: response time (ms)",
+        figures: |mode| (mode.response_p50, mode.response_p99),
+        best: None,
+    },
+    Side {
+        title: "Visible on a replica, after the acknowledgement (ms)",
+        figures: |mode| (mode.visibility_p50, mode.visibility_p99),
+        best: Some(|mode| (mode.visibility_best_p50, mode.visibility_best_p99)),
+    },
+];
+
+/// Milliseconds: logarithmic, unless one is at or below zero.
+fn axis(modes: &[&ModeFigures], side: &Side) -> Axis {
+    let mut values = Vec::new();
+    for mode in modes {
+        let best = side.best.map(|figures| figures(mode));
+        for (low, high) in [Some((side.figures)(mode)), best].into_iter().flatten() {
+            for estimate in [low, high].into_iter().flatten() {
+                values.push(estimate.value * 1e3);
+                if let Some(interval) = estimate.interval {
+                    values.extend([interval.lo * 1e3, interval.hi * 1e3]);
+                }
+            }
+        }
+    }
+    values.retain(|value| value.is_finite());
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(0.0, f64::max);
+    if least > 0.0 {
+        Axis::log("", values)
+    } else {
+        Axis::signed_ms("", least * 1.3, most * 1.3)
+    }
+}
+
+fn draw_side(
+    analysis: &Analysis,
+    canvas: &mut Canvas,
+    modes: &[&ModeFigures],
+    frame: &Frame,
+    side: &Side,
+) {
+    frame.draw_grid(canvas);
+    frame.draw_x_labels(canvas);
+    // A long title starts over the names where the plot alone is too narrow for it.
+    let room = frame.right - frame.left;
+    let fits = text_width(side.title, 12.0) <= room;
+    let title = (if fits { frame.left } else { 4.0 }, frame.top - 16.0);
+    canvas.text(title, side.title, Type::new(Anchor::Start));
+    for (row, mode) in modes.iter().enumerate() {
+        let y = frame.top + ROW * (row as f64 + 0.5);
+        let (paint, _) = mode_paint(analysis, &mode.mode);
+        if let (Some(low), high) = (side.figures)(mode) {
+            draw_range(canvas, frame, y, low, high, paint);
+        } else {
+            let at = (frame.left + 8.0, y);
+            canvas.text(at, "not measured", Type::new(Anchor::Start).muted());
+        }
+        if let Some((Some(low), Some(high))) = side.best.map(|figures| figures(mode)) {
+            let y = y + BEST_BELOW;
+            let (from, to) = (frame.at_x(low.value * 1e3), frame.at_x(high.value * 1e3));
+            canvas.line((from, y), (to, y), Stroke::new(paint, 1.2));
+            canvas.dot((from, y), 3.0, paint);
+            canvas.ring((to, y), 3.0, paint);
+        }
+    }
+}
+
+/// From the median to the 99th percentile, each within its interval.
+fn draw_range(
+    canvas: &mut Canvas,
+    frame: &Frame,
+    y: f64,
+    low: Estimate,
+    high: Option<Estimate>,
+    paint: Paint,
+) {
+    let end = high.map_or(low.value, |high| high.value);
+    let (from, to) = (frame.at_x(low.value * 1e3), frame.at_x(end * 1e3));
+    for interval in [Some(low), high]
+        .into_iter()
+        .flatten()
+        .filter_map(|estimate| estimate.interval)
+    {
+        let (lo, hi) = (frame.at_x(interval.lo * 1e3), frame.at_x(interval.hi * 1e3));
+        let pale = Stroke::new(paint, 11.0).faint(0.28);
+        canvas.line((lo, y), (hi.max(lo + 1.0), y), pale);
+    }
+    canvas.line((from, y), (to, y), Stroke::new(paint, 2.5));
+    canvas.dot((from, y), 5.5, paint);
+    if end.is_finite() {
+        canvas.ring((to, y), 4.5, paint);
+    } else {
+        let at = (to - 4.0, y - 11.0);
+        canvas.text(at, "not seen →", Type::new(Anchor::End).muted().halo());
+    }
+}

@@ -1,0 +1,124 @@
+//! The percentile spectrum of response time: one bold line a mode over all repetitions, a thin one for each.
+
+use super::axis::Axis;
+use super::canvas::{Canvas, Drawing, Stroke};
+use super::frame::{Frame, Key, Layout, label_ends, label_room, legend, legend_height};
+use super::{Chart, MOST_MODES, Table, both, left_out, mode_paint, seconds};
+use crate::analyse::{Analysis, Spectrum};
+use crate::units::thousands;
+
+pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
+    let spectra: Vec<&Spectrum> = analysis
+        .spectra
+        .iter()
+        .filter(|spectrum| spectrum.merged.points.len() > 1)
+        .collect();
+    (!spectra.is_empty()).then_some(())?;
+    let mut table = Table::new(&[
+        "mode", "50 %", "90 %", "99 %", "99.9 %", "99.99 %", "arrivals",
+    ]);
+    for spectrum in &spectra {
+        let mut row = vec![spectrum.mode.clone()];
+        row.extend(
+            [std::f64::consts::LOG10_2, 1.0, 2.0, 3.0, 4.0]
+                .map(|nines| seconds(at(spectrum, nines))),
+        );
+        row.push(thousands(spectrum.merged.n));
+        table.rows.push(row);
+    }
+    let description = table
+        .rows
+        .iter()
+        .map(|row| {
+            format!(
+                "{}: median {}, 99th percentile {}, 99.9th {}.",
+                row[0], row[1], row[3], row[4]
+            )
+        })
+        .collect::<Vec<_>>()
+        .join(" ");
+    let shown = &spectra[..spectra.len().min(MOST_MODES)];
+    let (wide, narrow) = both(|layout| draw(analysis, shown, layout));
+    Some(Chart {
+        id: "spectrum",
+        title: "Response time by percentile",
+        description,
+        caption: format!(
+            "From the intended start to the reply, so that waiting behind a slow server counts. Bold: all repetitions merged; thin: one repetition each. \
+             A line stops where fewer than ten arrivals lie above it.{}",
+            left_out(spectra.len())
+        ),
+        wide,
+        narrow,
+        table,
+    })
+}
+
+/// The line's value at so many nines, if it reaches them.
+fn at(spectrum: &Spectrum, nines: f64) -> Option<f64> {
+    let points = &spectrum.merged.points;
+    let after = points.iter().position(|(at, _)| *at >= nines - 1e-9)?;
+    let (x1, y1) = points[after];
+    let Some((x0, y0)) = after.checked_sub(1).map(|before| points[before]) else {
+        return Some(y1);
+    };
+    let share = ((nines - x0) / (x1 - x0)).clamp(0.0, 1.0);
+    Some(y0 + (y1 - y0) * share)
+}
+
+fn draw(analysis: &Analysis, spectra: &[&Spectrum], layout: Layout) -> Drawing {
+    let keys: Vec<Key> = spectra
+        .iter()
+        .map(|spectrum| {
+            let (paint, dash) = mode_paint(analysis, &spectrum.mode);
+            Key {
+                name: spectrum.mode.clone(),
+                paint,
+                dash,
+            }
+        })
+        .collect();
+    let lines = || {
+        spectra
+            .iter()
+            .flat_map(|spectrum| spectrum.repetitions.iter().chain([&spectrum.merged]))
+    };
+    let points = || lines().flat_map(|line| &line.points);
+    let room = label_room(keys.iter().map(|key| key.name.as_str()));
+    let top = layout.pick(40.0, 44.0 + legend_height(0.0, layout.width(), &keys));
+    let frame = Frame {
+        left: layout.pick(64.0, 46.0),
+        top,
+        right: layout.width() - layout.pick(room, 14.0),
+        bottom: top + layout.pick(330.0, 260.0),
+        x: Axis::nines(
+            "arrivals answered at least as fast (%)",
+            points().map(|point| point.0),
+        ),
+        y: Axis::log("response time (ms)", points().map(|point| point.1 * 1e3)),
+    };
+    let mut canvas = Canvas::new(layout.width(), frame.bottom + 46.0);
+    frame.draw(&mut canvas);
+    if layout.is_narrow() {
+        legend(&mut canvas, 0.0, 4.0, layout.width(), &keys);
+    }
+    let place = |points: &[(f64, f64)]| -> Vec<(f64, f64)> {
+        let ms: Vec<_> = points.iter().map(|(x, y)| (*x, y * 1e3)).collect();
+        frame.places(&ms)
+    };
+    for (spectrum, key) in spectra.iter().zip(&keys) {
+        for line in &spectrum.repetitions {
+            canvas.path(&place(&line.points), Stroke::new(key.paint, 1.0).faint(0.4));
+        }
+    }
+    let mut ends = Vec::new();
+    for (spectrum, key) in spectra.iter().zip(&keys) {
+        let line = place(&spectrum.merged.points);
+        canvas.path(&line, Stroke::new(key.paint, 2.5).dashed(key.dash));
+        ends.extend(line.last().map(|end| (*end, key.clone())));
+    }
+    if !layout.is_narrow() {
+        label_ends(&mut canvas, &frame, &ends);
+    }
+    canvas.finish()
+}

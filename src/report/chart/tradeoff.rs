@@ -1,0 +1,210 @@
+//! The durability trade-off: what a commit takes against how far behind the worst replica is, one point a mode.
+
+use super::axis::Axis;
+use super::canvas::{Anchor, Canvas, Drawing, Stroke, Type, text_width};
+use super::frame::{Frame, Layout};
+use super::{Chart, MOST_MODES, Table, both, left_out, mode_paint, seconds};
+use crate::analyse::{Analysis, Estimate, ModeFigures};
+use crate::units::format_bytes;
+
+/// A mode's place: commit p99 in milliseconds against either measure of distance.
+struct Point<'a> {
+    mode: &'a str,
+    x: Estimate,
+    y: Estimate,
+}
+
+/// Which distance the y axis shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Distance {
+    Visibility,
+    Lag,
+}
+
+pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
+    let visible = points(analysis, |mode| mode.visibility_p99, 1e3);
+    let (distance, points) = if visible.is_empty() {
+        (
+            Distance::Lag,
+            points(analysis, |mode| mode.lag_p99_bytes, 1.0),
+        )
+    } else {
+        (Distance::Visibility, visible)
+    };
+    (!points.is_empty()).then_some(())?;
+    let mut table = Table::new(&["mode", "commit p99", "visible p99", "replay lag p99"]);
+    for mode in &analysis.modes.modes {
+        let value = |estimate: Option<Estimate>| estimate.map(|estimate| estimate.value);
+        table.rows.push(vec![
+            mode.mode.clone(),
+            seconds(value(mode.response_p99)),
+            seconds(value(mode.visibility_p99)),
+            value(mode.lag_p99_bytes).map_or_else(|| "–".into(), format_bytes),
+        ]);
+    }
+    let description = table
+        .rows
+        .iter()
+        .map(|row| {
+            format!(
+                "{}: commit p99 {}, visible p99 {}, replay lag p99 {}.",
+                row[0], row[1], row[2], row[3]
+            )
+        })
+        .collect::<Vec<_>>()
+        .join(" ");
+    let shown = &points[..points.len().min(MOST_MODES)];
+    let (wide, narrow) = both(|layout| draw(analysis, shown, distance, layout));
+    Some(Chart {
+        id: "tradeoff",
+        title: "What closeness costs",
+        description,
+        caption: format!(
+            "Left is a faster commit, down a replica that is closer. Medians over repetitions with 95 % intervals; the replica is the worst of each mode.{}",
+            left_out(points.len())
+        ),
+        wide,
+        narrow,
+        table,
+    })
+}
+
+fn points(
+    analysis: &Analysis,
+    distance: fn(&ModeFigures) -> Option<Estimate>,
+    scale: f64,
+) -> Vec<Point<'_>> {
+    let scaled = |estimate: Estimate, scale: f64| Estimate {
+        value: estimate.value * scale,
+        interval: estimate.interval.map(|interval| crate::analyse::Interval {
+            lo: interval.lo * scale,
+            hi: interval.hi * scale,
+        }),
+        ..estimate
+    };
+    let finite = |estimate: &Estimate| estimate.value.is_finite();
+    let modes = analysis.modes.modes.iter();
+    modes
+        .filter_map(|mode| {
+            Some(Point {
+                mode: &mode.mode,
+                x: scaled(mode.response_p99.filter(finite)?, 1e3),
+                y: scaled(distance(mode).filter(finite)?, scale),
+            })
+        })
+        .collect()
+}
+
+fn ends(estimate: &Estimate) -> Vec<f64> {
+    let interval = estimate.interval.map(|interval| [interval.lo, interval.hi]);
+    interval
+        .into_iter()
+        .flatten()
+        .chain([estimate.value])
+        .collect()
+}
+
+fn draw(analysis: &Analysis, points: &[Point<'_>], distance: Distance, layout: Layout) -> Drawing {
+    let xs = points.iter().flat_map(|point| ends(&point.x));
+    let ys: Vec<f64> = points.iter().flat_map(|point| ends(&point.y)).collect();
+    let least = ys.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = ys.iter().copied().fold(0.0, f64::max);
+    let y = match distance {
+        Distance::Lag => Axis::bytes("replay lag p99, worst replica (bytes)", ys),
+        Distance::Visibility if least > 0.0 => Axis::log("visible p99, worst replica (ms)", ys),
+        Distance::Visibility => {
+            Axis::signed_ms("visible p99, worst replica (ms)", least * 1.3, most * 1.3)
+        }
+    };
+    let frame = Frame {
+        left: layout.pick(64.0, 52.0),
+        top: 40.0,
+        right: layout.width() - layout.pick(60.0, 16.0),
+        bottom: 40.0 + layout.pick(300.0, 260.0),
+        x: Axis::log("commit p99 (ms)", xs),
+        y,
+    };
+    let mut canvas = Canvas::new(layout.width(), frame.bottom + 46.0);
+    frame.draw(&mut canvas);
+    let mut taken: Vec<[f64; 4]> = Vec::new();
+    for point in points {
+        let (paint, _) = mode_paint(analysis, point.mode);
+        let at = frame.at((point.x.value, point.y.value));
+        let stroke = Stroke::new(paint, 1.6).faint(0.7);
+        if let Some(interval) = point.x.interval {
+            canvas.line(
+                (frame.at_x(interval.lo), at.1),
+                (frame.at_x(interval.hi), at.1),
+                stroke,
+            );
+        }
+        if let Some(interval) = point.y.interval {
+            canvas.line(
+                (at.0, frame.at_y(interval.lo)),
+                (at.0, frame.at_y(interval.hi)),
+                stroke,
+            );
+        }
+        taken.push([at.0 - 7.0, at.1 - 7.0, at.0 + 7.0, at.1 + 7.0]);
+    }
+    for point in points {
+        let (paint, _) = mode_paint(analysis, point.mode);
+        let at = frame.at((point.x.value, point.y.value));
+        canvas.dot(at, 6.0, paint);
+        label(&mut canvas, &frame, at, point.mode, &mut taken);
+    }
+    canvas.finish()
+}
+
+/// Writes a name beside its point, where it touches no point and no other name.
+fn label(
+    canvas: &mut Canvas,
+    frame: &Frame,
+    at: (f64, f64),
+    name: &str,
+    taken: &mut Vec<[f64; 4]>,
+) {
+    let width = text_width(name, 13.0);
+    let offsets = [
+        (12.0, -13.0),
+        (12.0, 14.0),
+        (-12.0 - width, -13.0),
+        (-12.0 - width, 14.0),
+        (-width / 2.0, -26.0),
+        (-width / 2.0, 28.0),
+        (12.0, -30.0),
+        (12.0, 32.0),
+    ];
+    let boxes = offsets.map(|(dx, dy)| {
+        [
+            at.0 + dx,
+            at.1 + dy - 8.0,
+            at.0 + dx + width,
+            at.1 + dy + 8.0,
+        ]
+    });
+    let free = boxes.iter().find(|place| {
+        let inside = place[0] >= frame.left
+            && place[2] <= frame.right + 50.0
+            && place[1] >= frame.top - 10.0
+            && place[3] <= frame.bottom;
+        inside
+            && !taken.iter().any(|other| {
+                place[0] < other[2]
+                    && other[0] < place[2]
+                    && place[1] < other[3]
+                    && other[1] < place[3]
+            })
+    });
+    let place = *free.unwrap_or(&boxes[0]);
+    taken.push(place);
+    let middle = f64::midpoint(place[1], place[3]);
+    canvas.text(
+        (place[0], middle),
+        name,
+        Type {
+            size: 13.0,
+            ..Type::new(Anchor::Start).bold().halo()
+        },
+    );
+}

@@ -1,0 +1,169 @@
+//! When commits become visible: one panel a mode, one curve a replica, a band where the looks leave the moment open.
+
+use super::axis::Axis;
+use super::canvas::{Anchor, Canvas, Dash, Drawing, Stroke, Type};
+use super::frame::{
+    Area, Frame, Key, Layout, label_ends, label_room, legend, legend_height, panels,
+};
+use super::{Chart, MOST_MODES, Table, both, left_out, mode_paint, seconds};
+use crate::analyse::{Analysis, ReplicaCurve};
+use crate::units::thousands;
+
+/// More replicas than this are not told apart in a panel.
+const MOST_REPLICAS: usize = 4;
+const STEPS: u32 = 140;
+
+pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
+    let modes = by_mode(&analysis.replicas);
+    (!modes.is_empty()).then_some(())?;
+    let mut table = Table::new(&[
+        "mode", "replica", "50 %", "90 %", "99 %", "99.9 %", "commits", "unseen",
+    ]);
+    for curve in &analysis.replicas {
+        let mut row = vec![curve.mode.clone(), curve.node.clone()];
+        row.extend(
+            [0.5, 0.9, 0.99, 0.999]
+                .map(|share| seconds(Some(curve.quantile(share).unwrap_or(f64::INFINITY)))),
+        );
+        row.extend([thousands(curve.commits), thousands(curve.unseen)]);
+        table.rows.push(row);
+    }
+    let description = table
+        .rows
+        .iter()
+        .map(|row| {
+            format!(
+                "{} on {}: half visible after {}, 99 % after {}, {} unseen.",
+                row[0], row[1], row[2], row[4], row[7]
+            )
+        })
+        .collect::<Vec<_>>()
+        .join(" ");
+    let shown = &modes[..modes.len().min(MOST_MODES)];
+    let (wide, narrow) = both(|layout| draw(analysis, shown, layout));
+    Some(Chart {
+        id: "visibility",
+        title: "When a commit becomes visible on a replica",
+        description,
+        caption: format!(
+            "The share of commits that a read on the replica sees, by the time since the acknowledgement. The band is what the probe's looks leave open; \
+             a curve that stays below 100 % has commits that were never seen. Left of zero a row was visible before its commit was acknowledged.{}",
+            left_out(modes.len())
+        ),
+        wide,
+        narrow,
+        table,
+    })
+}
+
+fn by_mode(curves: &[ReplicaCurve]) -> Vec<Vec<&ReplicaCurve>> {
+    let mut modes: Vec<Vec<&ReplicaCurve>> = Vec::new();
+    for curve in curves {
+        match modes.last_mut() {
+            Some(group) if group[0].mode == curve.mode => group.push(curve),
+            _ => modes.push(vec![curve]),
+        }
+    }
+    modes
+}
+
+/// From the least delay to the latest 99.9th percentile: the last few commits would squeeze the rest.
+fn axis(modes: &[Vec<&ReplicaCurve>]) -> Axis {
+    let curves = || modes.iter().flatten();
+    let lo = curves()
+        .filter_map(|curve| Some(curve.range()?.0))
+        .fold(0.0, f64::min);
+    let hi = curves()
+        .filter_map(|curve| curve.quantile(0.999).or(curve.range().map(|range| range.1)))
+        .fold(0.0, f64::max);
+    Axis::signed_ms("since the acknowledgement (ms)", lo * 1e3, hi * 1.5e3)
+}
+
+fn draw(analysis: &Analysis, modes: &[Vec<&ReplicaCurve>], layout: Layout) -> Drawing {
+    let columns = if modes.len() == 1 {
+        1
+    } else {
+        layout.pick(2, 1)
+    };
+    let grid = panels(layout, modes.len(), columns, 0.0, layout.pick(280.0, 270.0));
+    let mut canvas = Canvas::new(layout.width(), grid.height);
+    for (curves, area) in modes.iter().zip(&grid.areas) {
+        panel(analysis, &mut canvas, curves, *area, layout, axis(modes));
+    }
+    canvas.finish()
+}
+
+fn panel(
+    analysis: &Analysis,
+    canvas: &mut Canvas,
+    curves: &[&ReplicaCurve],
+    area: Area,
+    layout: Layout,
+    x: Axis,
+) {
+    let (paint, _) = mode_paint(analysis, &curves[0].mode);
+    let shown = &curves[..curves.len().min(MOST_REPLICAS)];
+    let keys: Vec<Key> = shown
+        .iter()
+        .enumerate()
+        .map(|(index, curve)| Key {
+            name: curve.node.clone(),
+            paint,
+            dash: Dash::nth(index),
+        })
+        .collect();
+    let room = label_room(keys.iter().map(|key| key.name.as_str()));
+    let legend_room = layout.pick(0.0, legend_height(area.left, area.right, &keys));
+    let frame = Frame {
+        left: area.left + 52.0,
+        top: area.top + 46.0 + legend_room,
+        right: area.right - layout.pick(room, 12.0),
+        bottom: area.bottom - 46.0,
+        x,
+        y: Axis::shares("commits visible (%)"),
+    };
+    frame.draw(canvas);
+    let more = curves.len() - shown.len();
+    let note = if more > 0 {
+        format!(" ({more} more in the table)")
+    } else {
+        String::new()
+    };
+    canvas.text(
+        (area.left + 4.0, area.top + 14.0),
+        &format!("{}{note}", curves[0].mode),
+        Type {
+            size: 13.0,
+            ..Type::new(Anchor::Start).bold()
+        },
+    );
+    if layout.is_narrow() {
+        legend(canvas, area.left + 4.0, area.top + 22.0, area.right, &keys);
+    }
+    let zero = frame.at_x(0.0);
+    canvas.line(
+        (zero, frame.top),
+        (zero, frame.bottom),
+        Stroke::new(super::Paint::Muted, 1.2),
+    );
+    let mut ends = Vec::new();
+    for (curve, key) in shown.iter().zip(&keys) {
+        let (mut surely, mut possibly) = (Vec::new(), Vec::new());
+        for ms in frame.x.steps(STEPS) {
+            let (lo, hi) = curve.visible(ms / 1e3);
+            surely.push(frame.at((ms, lo)));
+            possibly.push(frame.at((ms, hi)));
+        }
+        let band: Vec<_> = surely
+            .iter()
+            .chain(possibly.iter().rev())
+            .copied()
+            .collect();
+        canvas.polygon(&band, paint, 0.2);
+        canvas.path(&surely, Stroke::new(paint, 2.2).dashed(key.dash));
+        ends.extend(surely.last().map(|end| (*end, key.clone())));
+    }
+    if !layout.is_narrow() {
+        label_ends(canvas, &frame, &ends);
+    }
+}

@@ -1,0 +1,272 @@
+//! The page `report.html`: one file that asks nothing of the network. The answer first, then the charts, then what a sceptic
+//! asks: what is invalid, how was it measured, on what.
+
+mod environment;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::chart::{Chart, Table, style};
+use super::clean;
+use super::text::{figure, repetitions};
+use crate::analyse::{Analysis, Estimate, ModeFigures, ModesTable};
+use crate::record::{Run, RunStatus};
+use crate::units::format_bytes;
+
+const CSS: &str = include_str!("page.css");
+/// Nothing may be fetched, whatever a name in the run says.
+const POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+/// Hosts busier than this compare noise.
+const BUSY: f64 = 0.8;
+
+/// The whole page.
+pub(super) fn page(run: &Run, analysis: &Analysis, charts: &[Chart]) -> String {
+    let name = run
+        .manifest
+        .profile
+        .get("profile")
+        .and_then(|name| name.as_str());
+    let name = name.unwrap_or("a run of replbench");
+    let (first, others) = match charts.split_first() {
+        Some((first, others)) if first.id == "overview" => (Some(first), others),
+        _ => (None, charts),
+    };
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta name="color-scheme" content="light dark";
+                title { (clean(name)) " · replbench" }
+                style { (PreEscaped(CSS)) (PreEscaped(style())) }
+            }
+            body {
+                (head(run, name))
+                main {
+                    (answer(analysis, run.manifest.status))
+                    @if let Some(chart) = first { (figure_of(chart)) }
+                    (modes_section(&analysis.modes))
+                    @for chart in others { (chart_section(chart)) }
+                    (validity(run, &analysis.modes))
+                    (environment::method(run))
+                    (environment::environment(run))
+                    (environment::events(run))
+                    (environment::files(run))
+                }
+                footer {
+                    "Made by replbench " (clean(&run.manifest.harness.version)) " from the files of this directory; "
+                    code { "replbench report" } " makes it again."
+                }
+            }
+        }
+    }
+    .into_string()
+}
+
+fn head(run: &Run, name: &str) -> Markup {
+    let manifest = &run.manifest;
+    let description = manifest
+        .profile
+        .get("description")
+        .and_then(|text| text.as_str());
+    let links = [
+        ("modes", "Modes"),
+        ("effects", "Effects"),
+        ("spectrum", "Response time"),
+        ("visibility", "Visibility"),
+        ("lag", "Lag"),
+        ("validity", "Validity"),
+        ("method", "Method"),
+        ("environment", "Environment"),
+    ];
+    html! {
+        header {
+            h1 { (clean(name)) }
+            @if let Some(description) = description { p.meta { (clean(description)) } }
+            p.meta {
+                "Run " code { (clean(&manifest.run_id)) } ", " (clean(&manifest.started_at)) ", "
+                (clean(&manifest.host.cpu)) ", " (manifest.host.cores) " cores"
+            }
+        }
+        nav aria-label="Sections" { ul { @for (id, label) in links { li { a href={ "#" (id) } { (label) } } } } }
+    }
+}
+
+fn answer(analysis: &Analysis, status: RunStatus) -> Markup {
+    let bad = status != RunStatus::Complete;
+    html! {
+        ul.answer {
+            @for (index, sentence) in analysis.headline.iter().enumerate() {
+                li.bad[bad && index == 0] { (clean(sentence)) }
+            }
+        }
+    }
+}
+
+fn modes_section(table: &ModesTable) -> Markup {
+    let baseline = table.baseline.as_deref().unwrap_or_default();
+    html! {
+        section id="modes" aria-labelledby="modes-h" {
+            h2 id="modes-h" { "The modes" }
+            div.scroll tabindex="0" role="region" aria-label="Table of modes" {
+                table.dense {
+                    thead { tr {
+                        th scope="col" { "mode" }
+                        th scope="col" { "reps" }
+                        th scope="col" { "commits/s" }
+                        th scope="col" { "commit p50" }
+                        th scope="col" { "commit p99" }
+                        th scope="col" { "p50 against " (clean(baseline)) }
+                        th scope="col" { "service p50" }
+                        th scope="col" { "visible p50" }
+                        th scope="col" { "visible p99" }
+                        th scope="col" { "most behind" }
+                        th scope="col" { "unseen" }
+                    } }
+                    tbody { @for mode in &table.modes { (mode_row(mode)) } }
+                }
+            }
+            p.caption {
+                "Times in ms. Medians over repetitions with 95 % intervals below. A commit's time is its response time: from the intended start to the reply. "
+                "Visible: from the acknowledgement until a read on the replica sees the row, on the worst replica of the mode. "
+                "Factors are paired by block."
+            }
+            dl {
+                @for mode in &table.modes {
+                    @if let Some(explanation) = &mode.explanation {
+                        dt { (clean(&mode.mode)) }
+                        dd { (clean(explanation)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn mode_row(mode: &ModeFigures) -> Markup {
+    let ratio = mode.ratios.and_then(|ratios| ratios.response_p50);
+    html! {
+        tr {
+            th scope="row" { (clean(&mode.mode)) }
+            td { (repetitions(mode)) }
+            (cell(mode.achieved_tps, 1.0, ""))
+            (cell(mode.response_p50, 1e3, ""))
+            (cell(mode.response_p99, 1e3, ""))
+            (cell(ratio, 1.0, "×"))
+            (cell(mode.service_p50, 1e3, ""))
+            (cell(mode.visibility_p50, 1e3, ""))
+            (cell(mode.visibility_p99, 1e3, ""))
+            td {
+                @if let Some((bytes, node)) = &mode.lag_peak {
+                    (format_bytes(*bytes)) span.ci { (clean(node)) }
+                } @else { "–" }
+            }
+            td { (mode.unseen) }
+        }
+    }
+}
+
+fn cell(estimate: Option<Estimate>, scale: f64, unit: &str) -> Markup {
+    let (value, interval) = figure(estimate, scale);
+    html! {
+        td {
+            (value)
+            @if estimate.is_some() { (unit) }
+            @if let Some((lo, hi)) = interval { span.ci { (lo) " to " (hi) } }
+        }
+    }
+}
+
+fn chart_section(chart: &Chart) -> Markup {
+    html! {
+        section id=(chart.id) aria-labelledby={ (chart.id) "-h" } {
+            h2 id={ (chart.id) "-h" } { (chart.title) }
+            (figure_of(chart))
+        }
+    }
+}
+
+/// Both widths of a chart, its caption and its figures.
+fn figure_of(chart: &Chart) -> Markup {
+    let (wide, narrow) = (format!("{}-wide", chart.id), format!("{}-narrow", chart.id));
+    html! {
+        figure {
+            div.wide { (PreEscaped(chart.wide.svg(&wide, chart.title, &chart.description, None))) }
+            div.narrow { (PreEscaped(chart.narrow.svg(&narrow, chart.title, &chart.description, None))) }
+            figcaption.caption { (chart.caption) }
+        }
+        details {
+            summary { "The figures as a table" }
+            (table(&chart.table, chart.title))
+            p.note { a href={ "charts/" (chart.id) ".svg" } { "charts/" (chart.id) ".svg" } }
+        }
+    }
+}
+
+fn table(table: &Table, title: &str) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label={ "Figures: " (title) } {
+            table {
+                thead { tr { @for head in &table.head { th scope="col" { (clean(head)) } } } }
+                tbody {
+                    @for row in &table.rows {
+                        tr {
+                            @for (index, cell) in row.iter().enumerate() {
+                                @if index == 0 { th scope="row" { (clean(cell)) } } @else { td { (clean(cell)) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What not to rely on, and what to know.
+fn validity(run: &Run, modes: &ModesTable) -> Markup {
+    let manifest = &run.manifest;
+    let busy: Vec<(u32, &str, f64)> = run
+        .cells
+        .iter()
+        .filter_map(|cell| Some((cell.cell_id, cell.mode.as_str(), cell.host_busy_share?)))
+        .filter(|(_, _, share)| *share > BUSY)
+        .collect();
+    let noted: Vec<_> = run
+        .cells
+        .iter()
+        .filter(|cell| cell.valid && !cell.notes.is_empty())
+        .collect();
+    let quiet = modes.excluded.is_empty()
+        && busy.is_empty()
+        && noted.is_empty()
+        && manifest.warnings.is_empty()
+        && manifest.invalid_reasons.is_empty()
+        && run.warnings.is_empty();
+    html! {
+        section id="validity" aria-labelledby="validity-h" {
+            h2 id="validity-h" { "Validity" }
+            @if quiet {
+                p { "Every cell is valid, nothing was noted, and the host was never above 80 % busy over a cell." }
+            } @else {
+                div.warn {
+                    ul {
+                        @for reason in &manifest.invalid_reasons { li { strong { "Invalid: " } (clean(reason)) } }
+                        @for cell in &modes.excluded {
+                            li { strong { "Left out: " } "cell " (cell.cell_id) " (" (clean(&cell.mode)) ", repetition " (cell.rep) "): " (clean(&cell.reason)) }
+                        }
+                        @for (cell, mode, share) in &busy {
+                            li { "The host was " (format!("{:.0} %", share * 100.0)) " busy in cell " (cell) " (" (clean(mode)) "): its times include waiting for a processor." }
+                        }
+                        @for warning in manifest.warnings.iter().chain(&run.warnings) { li { (clean(warning)) } }
+                        @for cell in noted {
+                            li { "Cell " (cell.cell_id) " (" (clean(&cell.mode)) ", repetition " (cell.rep) "): " (clean(&cell.notes)) }
+                        }
+                    }
+                }
+            }
+            p.note { "One host ran the load, the probes and every server unless the environment below says otherwise: this compares modes, it does not measure capacity." }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The end of the page: how it was measured, on what, what happened, and the files.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, html};
+
+use super::super::clean;
+use crate::record::{NodeInfo, Run, files};
+use crate::sample::EventRow;
+use crate::units::{format_bytes, thousands};
+
+/// Events beyond these are in `events.csv` only.
+const MOST_EVENTS: usize = 60;
+
+pub(super) fn method(run: &Run) -> Markup {
+    let load = run.manifest.profile.get("load");
+    let offered = load.and_then(|load| load.get("offered"));
+    let words = [
+        (
+            "Response time",
+            "from the intended start to the reply. An arrival that had to wait for the generator or a connection counts from when it was due; one that was never sent or never answered counts as slower than all others.",
+        ),
+        ("Service time", "from the send to the reply."),
+        (
+            "Visibility",
+            "from the acknowledgement on the primary until a read on the replica sees the row, for every commit on every replica, as an interval between two looks, on one clock. The figures are the later bound. Commits not seen before the drain ended count as unseen.",
+        ),
+        (
+            "P(stale)",
+            "the share of commits that a read misses so long after their acknowledgement.",
+        ),
+        (
+            "Replay lag",
+            "bytes of WAL between the upstream's position and the replica's replay, read in one query. A replica that is gone has no lag, not 0.",
+        ),
+        (
+            "Interval",
+            "95 %, over repetitions, which interleave in blocks. Medians: between order statistics from 6 repetitions on, Student's t on logarithms for 3 to 5. Factors: Student's t on the logarithms of ratios within blocks.",
+        ),
+        ("Inconclusive", "the interval of a factor crosses 1."),
+    ];
+    html! {
+        section id="method" aria-labelledby="method-h" {
+            h2 id="method-h" { "Method in short" }
+            p { "The words as METHODOLOGY.md of replbench uses them, where each number's error is given too." }
+            dl { @for (word, meaning) in words { dt { (word) } dd { (meaning) } } }
+            @if let Some(offered) = offered {
+                p { "Load offered: " code { (clean(&offered.to_string())) } }
+            }
+        }
+    }
+}
+
+pub(super) fn environment(run: &Run) -> Markup {
+    let manifest = &run.manifest;
+    let host = &manifest.host;
+    let rows: Vec<(&str, String)> = vec![
+        ("Processor", format!("{}, {} cores", host.cpu, host.cores)),
+        ("Memory", format_bytes(host.memory_bytes as f64)),
+        ("Kernel", host.kernel.clone()),
+        ("File system", host.filesystem.clone()),
+        (
+            "Virtualisation",
+            host.virtualisation
+                .clone()
+                .unwrap_or_else(|| "none found".into()),
+        ),
+        ("Host id", host.host_id.clone()),
+        (
+            "replbench",
+            with_commit(&manifest.harness.version, manifest.harness.git.as_deref()),
+        ),
+        (
+            "Benchmarked directory",
+            manifest
+                .subject
+                .git
+                .clone()
+                .unwrap_or_else(|| "not a git repository".into()),
+        ),
+        ("Tags", pairs(&manifest.subject.tags)),
+        ("Command", manifest.argv.join(" ")),
+        ("Seed", manifest.seed.to_string()),
+        (
+            "Started, ended",
+            format!(
+                "{}, {}",
+                manifest.started_at,
+                manifest.ended_at.as_deref().unwrap_or("not ended")
+            ),
+        ),
+        ("Status", format!("{:?}", manifest.status).to_lowercase()),
+    ];
+    html! {
+        section id="environment" aria-labelledby="environment-h" {
+            h2 id="environment-h" { "Environment" }
+            dl { @for (name, value) in rows { @if !value.is_empty() { dt { (name) } dd { (clean(&value)) } } } }
+            h3 { "Nodes" }
+            div.scroll tabindex="0" role="region" aria-label="Nodes" {
+                table.text {
+                    thead { tr { @for head in ["cluster", "node", "role", "version"] { th scope="col" { (head) } } } }
+                    tbody { @for node in &manifest.nodes { tr {
+                        td { (clean(&node.cluster)) }
+                        td { (clean(&node.name)) }
+                        td { (clean(&node.role)) }
+                        td { (clean(&node.version)) }
+                    } } }
+                }
+            }
+            @for (nodes, settings) in by_settings(&manifest.nodes) {
+                details {
+                    summary { "Settings of " (clean(&nodes)) }
+                    dl { @for (name, value) in settings { dt { code { (clean(name)) } } dd { code { (clean(value)) } } } }
+                }
+            }
+        }
+    }
+}
+
+fn with_commit(version: &str, commit: Option<&str>) -> String {
+    commit.map_or_else(
+        || version.to_owned(),
+        |commit| format!("{version} ({commit})"),
+    )
+}
+
+fn pairs(tags: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = tags
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    pairs.join(", ")
+}
+
+/// Nodes with the same settings together: a cluster's servers differ in a few lines.
+fn by_settings(nodes: &[NodeInfo]) -> Vec<(String, &BTreeMap<String, String>)> {
+    let mut groups: Vec<(Vec<String>, &BTreeMap<String, String>)> = Vec::new();
+    for node in nodes {
+        let name = format!("{} ({})", node.name, node.cluster);
+        match groups
+            .iter_mut()
+            .find(|(_, settings)| **settings == node.settings)
+        {
+            Some((names, _)) => names.push(name),
+            None => groups.push((vec![name], &node.settings)),
+        }
+    }
+    groups
+        .into_iter()
+        .map(|(names, settings)| (names.join(", "), settings))
+        .collect()
+}
+
+/// What happened, the row counts of every node left to the file.
+pub(super) fn events(run: &Run) -> Markup {
+    let told: Vec<&EventRow> = run
+        .events
+        .iter()
+        .filter(|event| event.kind != "rows")
+        .collect();
+    html! {
+        section id="events" aria-labelledby="events-h" {
+            h2 id="events-h" { "Events" }
+            @if told.is_empty() { p { "None." } } @else {
+                details {
+                    summary { (thousands(told.len() as u64)) " events" @if told.len() > MOST_EVENTS { ", the first " (MOST_EVENTS) " here" } }
+                    div.scroll tabindex="0" role="region" aria-label="Events" {
+                        table.text {
+                            thead { tr { @for head in ["cell", "time (s)", "node", "kind", "SQLSTATE", "count", "detail"] { th scope="col" { (head) } } } }
+                            tbody { @for event in told.iter().take(MOST_EVENTS) { tr {
+                                td { @if let Some(cell) = event.cell_id { (cell) } }
+                                td { (format!("{:.1}", event.t_us as f64 / 1e6)) }
+                                td { (clean(event.node.as_deref().unwrap_or_default())) }
+                                td { (clean(&event.kind)) }
+                                td { (clean(event.sqlstate.as_deref().unwrap_or_default())) }
+                                td { @if let Some(count) = event.count { (count) } }
+                                td { (clean(&event.detail)) }
+                            } } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn files(run: &Run) -> Markup {
+    let names = [
+        (files::MANIFEST, "what was run, on what, and how it ended"),
+        (files::CELLS, "one row a cell"),
+        (files::INTERVALS, "one row a cell a second"),
+        (files::LAG, "one row a sample a replica"),
+        (files::VISIBILITY, "one row a cell a second a replica"),
+        (files::EVENTS, "faults, state changes, errors by SQLSTATE"),
+        (files::SUMMARY, "every figure in long form"),
+    ];
+    html! {
+        section id="files" aria-labelledby="files-h" {
+            h2 id="files-h" { "Files" }
+            dl {
+                @for (name, what) in names { dt { a href=(name) { (name) } } dd { (what) } }
+                dt { code { (files::HISTOGRAMS) "/cell-NNN.hlog" } }
+                dd { "HdrHistogram interval logs, nanoseconds, one a cell" }
+            }
+            @if !run.manifest.files.is_empty() {
+                details {
+                    summary { "SHA-256 of the files" }
+                    dl { @for (name, sum) in &run.manifest.files { dt { code { (clean(name)) } } dd { code { (clean(sum)) } } } }
+                }
+            }
+        }
+    }
+}

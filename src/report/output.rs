@@ -1,0 +1,135 @@
+//! Writes files into a run directory: whole or not at all, and never through a symbolic link.
+
+use std::fs::{self, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::record::ReadError;
+use crate::sample::SummaryRow;
+
+/// A report that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("cannot write `{path}`; check its directory's permissions and free space")]
+    Write { path: PathBuf, source: io::Error },
+    #[error(
+        "`{0}` is not a directory but something in its place, such as a symbolic link; remove it"
+    )]
+    NotAFolder(PathBuf),
+    #[error("cannot put the summary into CSV")]
+    Csv(#[from] csv::Error),
+}
+
+/// Creates a directory, or takes one that is there and is no link to elsewhere.
+pub(super) fn folder(path: &Path) -> Result<PathBuf, ReportError> {
+    match fs::create_dir(path) {
+        Ok(()) => Ok(path.to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let found = fs::symlink_metadata(path).map_err(|source| failed(path, source))?;
+            if found.is_dir() {
+                Ok(path.to_owned())
+            } else {
+                Err(ReportError::NotAFolder(path.to_owned()))
+            }
+        }
+        Err(source) => Err(failed(path, source)),
+    }
+}
+
+/// Puts a whole file in the place of whatever has that name. A link is replaced, not followed.
+pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), ReportError> {
+    let write = || -> io::Result<()> {
+        let parent = path.parent().unwrap_or(Path::new("."));
+        let mut file = tempfile::Builder::new()
+            .prefix(".replbench-")
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(parent)?;
+        file.write_all(content)?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().map_err(|source| failed(path, source))
+}
+
+fn failed(path: &Path, source: io::Error) -> ReportError {
+    ReportError::Write {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// The rows of `summary.csv`, with its head also when there are none.
+pub(super) fn csv_of(rows: &[SummaryRow]) -> Result<Vec<u8>, csv::Error> {
+    let mut writer = csv::WriterBuilder::new()
+        .has_headers(false)
+        .from_writer(Vec::new());
+    writer.write_record([
+        "cell_id",
+        "mode",
+        "rep",
+        "standby",
+        "metric",
+        "stat",
+        "value",
+        "unit",
+        "direction",
+        "n",
+    ])?;
+    for row in rows {
+        writer.serialize(SummaryRow {
+            mode: plain(&row.mode),
+            standby: row.standby.as_deref().map(plain),
+            ..row.clone()
+        })?;
+    }
+    writer
+        .into_inner()
+        .map_err(|error| csv::Error::from(error.into_error()))
+}
+
+/// A name that a spreadsheet would run as a formula gets an apostrophe in front.
+fn plain(name: &str) -> String {
+    if name.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        format!("'{name}")
+    } else {
+        name.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_the_way_is_replaced_and_its_target_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = dir.path().join("outside");
+        fs::write(&outside, "precious").unwrap();
+        let link = dir.path().join("report.html");
+        std::os::unix::fs::symlink(&outside, &link).unwrap();
+        replace(&link, b"page").unwrap();
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "precious");
+        assert_eq!(fs::read_to_string(&link).unwrap(), "page");
+    }
+
+    #[test]
+    fn a_linked_folder_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = dir.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        let link = dir.path().join("charts");
+        std::os::unix::fs::symlink(&outside, &link).unwrap();
+        let error = folder(&link).unwrap_err();
+        assert!(error.to_string().contains("symbolic link"), "{error}");
+    }
+
+    #[test]
+    fn the_summary_has_its_head_without_rows() {
+        let head = String::from_utf8(csv_of(&[]).unwrap()).unwrap();
+        assert!(head.starts_with("cell_id,mode,rep,standby,metric,stat,value"));
+        assert_eq!(plain("=1+1"), "'=1+1");
+    }
+}

@@ -1,0 +1,216 @@
+//! Figures as text: the table of modes for a terminal, and the words that tables on the page share.
+
+use std::fmt::Write as _;
+
+use super::clean;
+use crate::analyse::{Estimate, ModeFigures, ModesTable, modes_table};
+use crate::record::Run;
+use crate::units::{format_bytes, three_digits};
+
+/// The narrowest table that is drawn: a mode and one figure.
+const NARROWEST: usize = 40;
+const LONGEST_NAME: usize = 24;
+
+/// One column: its head in two lines, and for each mode a figure with its interval below.
+struct Column {
+    head: [&'static str; 2],
+    /// Columns with a higher number are left out first where the terminal is narrow.
+    rank: u8,
+    cells: Vec<[String; 2]>,
+}
+
+/// The modes with medians over repetitions and 95 % intervals, no line longer than `width`.
+pub fn text_table(run: &Run, width: usize) -> String {
+    table_of(&modes_table(run), width)
+}
+
+fn table_of(table: &ModesTable, width: usize) -> String {
+    let columns = fitting(columns(table), width.max(NARROWEST));
+    let mut out = String::new();
+    for line in 0..2 {
+        let heads: Vec<&str> = columns.iter().map(|column| column.head[line]).collect();
+        out.push_str(&row(&columns, &heads));
+    }
+    let total: usize = columns.iter().map(|column| column.width() + 2).sum();
+    out.push_str(&"─".repeat(total.saturating_sub(2)));
+    out.push('\n');
+    for mode in 0..table.modes.len() {
+        for line in 0..2 {
+            let cells: Vec<&str> = columns
+                .iter()
+                .map(|column| column.cells[mode][line].as_str())
+                .collect();
+            if line == 0 || cells.iter().any(|cell| !cell.is_empty()) {
+                out.push_str(&row(&columns, &cells));
+            }
+        }
+    }
+    out.push_str(&foot(table));
+    out
+}
+
+fn foot(table: &ModesTable) -> String {
+    let mut out =
+        String::from("Times in ms. Medians over repetitions, 95 % intervals below them.\n");
+    if !table.excluded.is_empty() {
+        // Written to a string, which does not fail.
+        let _ = writeln!(out, "Left out as invalid: {}.", cells(table.excluded.len()));
+    }
+    out
+}
+
+fn cells(count: usize) -> String {
+    format!("{count} cell{}", if count == 1 { "" } else { "s" })
+}
+
+impl Column {
+    fn width(&self) -> usize {
+        let heads = self.head.iter().map(|head| head.chars().count());
+        let cells = self.cells.iter().flatten().map(|cell| cell.chars().count());
+        heads.chain(cells).max().unwrap_or(0)
+    }
+}
+
+fn columns(table: &ModesTable) -> Vec<Column> {
+    let column = |head, rank, cell: &dyn Fn(&ModeFigures) -> [String; 2]| Column {
+        head,
+        rank,
+        cells: table.modes.iter().map(cell).collect(),
+    };
+    let one = |text: String| [text, String::new()];
+    vec![
+        column(["mode", ""], 0, &|mode| one(short(&mode.mode))),
+        column(["", "reps"], 3, &|mode| one(repetitions(mode))),
+        column(["commits", "a second"], 4, &|mode| {
+            stacked(mode.achieved_tps, 1.0, "")
+        }),
+        column(["commit", "p50"], 0, &|mode| {
+            stacked(mode.response_p50, 1e3, "")
+        }),
+        column(["commit", "p99"], 1, &|mode| {
+            stacked(mode.response_p99, 1e3, "")
+        }),
+        column(["times", "baseline"], 2, &|mode| {
+            stacked(mode.ratios.and_then(|ratios| ratios.response_p50), 1.0, "×")
+        }),
+        column(["visible", "p50"], 5, &|mode| {
+            stacked(mode.visibility_p50, 1e3, "")
+        }),
+        column(["visible", "p99"], 1, &|mode| {
+            stacked(mode.visibility_p99, 1e3, "")
+        }),
+        column(["most", "behind"], 2, &|mode| {
+            let peak = mode.lag_peak.as_ref();
+            peak.map_or_else(
+                || one("–".into()),
+                |(bytes, node)| [format_bytes(*bytes), short(node)],
+            )
+        }),
+    ]
+}
+
+/// Leaves columns out, the least important first, until the rest fit.
+fn fitting(mut columns: Vec<Column>, width: usize) -> Vec<Column> {
+    let total = |columns: &[Column]| {
+        columns
+            .iter()
+            .map(|column| column.width() + 2)
+            .sum::<usize>()
+            - 2
+    };
+    while columns.len() > 2 && total(&columns) > width {
+        let Some(last) = (0..columns.len())
+            .rev()
+            .max_by_key(|index| columns[*index].rank)
+        else {
+            break;
+        };
+        columns.remove(last);
+    }
+    columns
+}
+
+fn row(columns: &[Column], cells: &[&str]) -> String {
+    let mut line = String::new();
+    for (index, (column, cell)) in columns.iter().zip(cells).enumerate() {
+        let gap = " ".repeat(column.width().saturating_sub(cell.chars().count()));
+        if index == 0 {
+            line.push_str(cell);
+            line.push_str(&gap);
+        } else {
+            line.push_str("  ");
+            line.push_str(&gap);
+            line.push_str(cell);
+        }
+    }
+    format!("{}\n", line.trim_end())
+}
+
+fn short(name: &str) -> String {
+    let name = clean(name);
+    if name.chars().count() > LONGEST_NAME {
+        let start: String = name.chars().take(LONGEST_NAME - 1).collect();
+        format!("{start}…")
+    } else {
+        name.into_owned()
+    }
+}
+
+/// `6`, or `5/6` where some are invalid.
+pub(super) fn repetitions(mode: &ModeFigures) -> String {
+    if mode.invalid == 0 {
+        mode.valid.to_string()
+    } else {
+        format!("{}/{}", mode.valid, mode.valid + mode.invalid)
+    }
+}
+
+fn stacked(estimate: Option<Estimate>, scale: f64, unit: &str) -> [String; 2] {
+    let (value, interval) = figure(estimate, scale);
+    let unit = if estimate.is_some() { unit } else { "" };
+    let interval = interval.map(|(lo, hi)| format!("{lo}..{hi}"));
+    [format!("{value}{unit}"), interval.unwrap_or_default()]
+}
+
+/// A figure and its interval, in the unit that `scale` gives.
+pub(super) fn figure(estimate: Option<Estimate>, scale: f64) -> (String, Option<(String, String)>) {
+    let Some(estimate) = estimate else {
+        return ("–".into(), None);
+    };
+    if estimate.value.is_infinite() {
+        return ("not seen".into(), None);
+    }
+    let interval = estimate.interval.map(|interval| {
+        let hi = if interval.hi.is_finite() {
+            number(interval.hi * scale)
+        } else {
+            "∞".into()
+        };
+        (number(interval.lo * scale), hi)
+    });
+    (number(estimate.value * scale), interval)
+}
+
+/// Three significant digits, with a true minus sign.
+fn number(value: f64) -> String {
+    let text = if value.abs() < 0.995 && value != 0.0 {
+        format!("{value:.3}")
+    } else {
+        three_digits(value)
+    };
+    text.replace('-', "−")
+}
+
+/// A share as per cent with the digits that matter.
+pub(super) fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent == 0.0 {
+        "0 %".into()
+    } else if percent < 0.01 {
+        "< 0.01 %".into()
+    } else if percent < 0.995 {
+        format!("{percent:.2} %")
+    } else {
+        format!("{percent:.1} %")
+    }
+}

@@ -1,0 +1,346 @@
+//! A run directory becomes a report: whole, damaged, hostile.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test ends at the first thing that fails, and made-up figures are small"
+)]
+
+mod made_up;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use replbench::analyse::{Analysis, headline, summarise};
+use replbench::record::{Run, files};
+use replbench::report;
+use made_up::{Shape, write_run};
+
+const FIXTURE: &str = "tests/fixtures/sync-vs-async-made-up";
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(FIXTURE)
+}
+
+/// A copy that may be written to.
+fn copy_of_fixture() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join(files::HISTOGRAMS)).unwrap();
+    for name in inputs_of(&fixture()) {
+        fs::copy(fixture().join(&name), dir.path().join(&name)).unwrap();
+    }
+    dir
+}
+
+/// A run so small that it can be read hundreds of times.
+fn tiny() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    write_run(dir.path(), &Shape::tiny());
+    dir
+}
+
+/// The files of a run, relative.
+fn inputs_of(dir: &Path) -> Vec<String> {
+    let hist = fs::read_dir(dir.join(files::HISTOGRAMS)).unwrap();
+    let hist = hist.map(|entry| {
+        format!(
+            "{}/{}",
+            files::HISTOGRAMS,
+            entry.unwrap().file_name().to_str().unwrap()
+        )
+    });
+    let mut names: Vec<String> = hist.collect();
+    names.sort();
+    let rows = [
+        files::MANIFEST,
+        files::CELLS,
+        files::INTERVALS,
+        files::LAG,
+        files::VISIBILITY,
+        files::EVENTS,
+    ];
+    names.extend(rows.map(str::to_owned));
+    names
+}
+
+/// Everything that reads a run, charts included.
+fn digest(dir: &Path) -> Option<Run> {
+    let run = Run::open(dir).ok()?;
+    let _ = Analysis::of(&run);
+    let _ = report::text_table(&run, 80);
+    let _ = summarise(&run);
+    Some(run)
+}
+
+#[test]
+fn the_table_fits_the_terminal() {
+    let run = Run::open(&fixture()).unwrap();
+    for width in [40, 60, 80, 120] {
+        let table = report::text_table(&run, width);
+        assert!(
+            table
+                .lines()
+                .all(|line| line.chars().count() <= width.max(68)),
+            "{table}"
+        );
+    }
+    insta::assert_snapshot!(report::text_table(&run, 80));
+}
+
+#[test]
+fn the_headline_says_what_sync_costs_and_how_stale_reads_are() {
+    let run = Run::open(&fixture()).unwrap();
+    insta::assert_snapshot!(headline(&run).join("\n"));
+}
+
+#[test]
+fn the_summary_has_every_figure_in_long_form() {
+    let run = Run::open(&fixture()).unwrap();
+    let rows: Vec<String> = summarise(&run)
+        .into_iter()
+        .filter(|row| row.cell_id == 1)
+        .map(|row| {
+            let value = row
+                .value
+                .map_or_else(String::new, |value| format!("{value:.3}"));
+            let standby = row.standby.unwrap_or_default();
+            format!(
+                "{} {standby} {} {} {value} {} {:?} {}",
+                row.mode, row.metric, row.stat, row.unit, row.direction, row.n
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(rows.join("\n"));
+}
+
+#[test]
+fn the_page_asks_nothing_of_the_network_and_names_cannot_break_out() {
+    let dir = copy_of_fixture();
+    let outputs = report::write(dir.path()).unwrap();
+    let page = fs::read_to_string(&outputs.html).unwrap();
+    for bad in [
+        "</script>",
+        "\u{202e}",
+        "\u{1b}",
+        "src=\"http",
+        "href=\"http",
+        "url(",
+        "@import",
+        "<script",
+    ] {
+        assert!(!page.contains(bad), "{bad}");
+    }
+    assert!(
+        page.contains("&lt;/script&gt;"),
+        "the hostile event is told, escaped"
+    );
+    assert_eq!(
+        page.matches("<svg").count(),
+        page.matches("role=\"img\"").count()
+    );
+    assert_eq!(
+        page.matches("<svg").count(),
+        page.matches("<title id=").count()
+    );
+    assert_eq!(outputs.charts.len(), 9);
+    assert!(page.len() < 1_000_000, "{}", page.len());
+}
+
+#[test]
+fn every_id_on_the_page_is_there_once() {
+    let dir = copy_of_fixture();
+    let outputs = report::write(dir.path()).unwrap();
+    let page = fs::read_to_string(&outputs.html).unwrap();
+    let mut ids: Vec<&str> = page
+        .split(" id=\"")
+        .skip(1)
+        .map(|rest| &rest[..rest.find('"').unwrap()])
+        .collect();
+    ids.sort_unstable();
+    let before = ids.len();
+    ids.dedup();
+    assert_eq!(ids.len(), before);
+}
+
+#[test]
+fn a_truncated_file_costs_its_tail_and_never_a_panic() {
+    let dir = tiny();
+    for name in inputs_of(dir.path()) {
+        // One histogram log stands for all.
+        if name.starts_with(files::HISTOGRAMS) && !name.ends_with("001.hlog") {
+            continue;
+        }
+        let path = dir.path().join(&name);
+        let whole = fs::read(&path).unwrap();
+        let step = whole.len() / 11 + 1;
+        for cut in (1..whole.len()).step_by(step) {
+            fs::write(&path, &whole[..cut]).unwrap();
+            let run = digest(dir.path());
+            let told = run.is_none_or(|run| !run.warnings.is_empty());
+            assert!(told, "{name} cut at {cut} of {}", whole.len());
+        }
+        fs::write(&path, whole).unwrap();
+    }
+}
+
+#[test]
+fn garbage_in_any_file_is_no_panic() {
+    let dir = tiny();
+    for name in inputs_of(dir.path()).into_iter().skip(3) {
+        let path = dir.path().join(&name);
+        let whole = fs::read(&path).unwrap();
+        for (index, garbage) in [
+            b"\0\xff\xfe".as_slice(),
+            b"NaN",
+            b"1e308",
+            b"-9223372036854775808",
+            b"\n\n,,,",
+        ]
+        .iter()
+        .enumerate()
+        {
+            for part in [1, 4, 7, 10, 11] {
+                let at = whole.len() * part / 12;
+                let mut wrong = whole.clone();
+                wrong.splice(
+                    at..(at + garbage.len() + index).min(whole.len()),
+                    garbage.iter().copied(),
+                );
+                fs::write(&path, wrong).unwrap();
+                digest(dir.path());
+            }
+        }
+        fs::write(&path, whole).unwrap();
+    }
+}
+
+#[test]
+fn extreme_figures_still_draw() {
+    let dir = copy_of_fixture();
+    let path = dir.path().join(files::CELLS);
+    let cells = fs::read_to_string(&path).unwrap();
+    for (from, to) in [
+        (",2.0,", ",1e300,"),
+        (",2.0,", ",NaN,"),
+        (",2.0,", ",-1,"),
+        (",250.0,", ",inf,"),
+    ] {
+        fs::write(&path, cells.replace(from, to)).unwrap();
+        report::write(dir.path()).unwrap();
+    }
+}
+
+#[test]
+fn files_that_are_missing_are_named_and_the_rest_is_drawn() {
+    let dir = copy_of_fixture();
+    for name in [
+        files::LAG,
+        files::VISIBILITY,
+        files::EVENTS,
+        files::INTERVALS,
+    ] {
+        fs::remove_file(dir.path().join(name)).unwrap();
+        let run = digest(dir.path()).unwrap();
+        assert!(
+            run.warnings.iter().any(|warning| warning.contains(name)),
+            "{name}"
+        );
+        report::write(dir.path()).unwrap();
+    }
+    fs::remove_dir_all(dir.path().join(files::HISTOGRAMS)).unwrap();
+    fs::remove_file(dir.path().join(files::CELLS)).unwrap();
+    report::write(dir.path()).unwrap();
+}
+
+#[test]
+fn without_a_manifest_the_error_names_it_and_the_exit_code_is_6() {
+    let dir = copy_of_fixture();
+    for content in [
+        None,
+        Some("{\"schema_version\":1"),
+        Some("[]"),
+        Some("{\"schema_version\":99}"),
+    ] {
+        let path = dir.path().join(files::MANIFEST);
+        match content {
+            Some(content) => fs::write(&path, content).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        let output = Command::cargo_bin("replbench")
+            .unwrap()
+            .arg("report")
+            .arg(dir.path())
+            .output()
+            .unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(6), "{error}");
+        assert!(error.contains("manifest.json"), "{error}");
+    }
+}
+
+#[test]
+fn charts_behind_a_link_are_refused_with_exit_code_6() {
+    let dir = copy_of_fixture();
+    let outside = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(outside.path(), dir.path().join(files::CHARTS)).unwrap();
+    let output = Command::cargo_bin("replbench")
+        .unwrap()
+        .arg("report")
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(6));
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_invalid_run_says_so_first() {
+    let dir = copy_of_fixture();
+    let path = dir.path().join(files::MANIFEST);
+    let manifest = fs::read_to_string(&path).unwrap();
+    let manifest = manifest
+        .replace("\"status\": \"complete\"", "\"status\": \"invalid\"")
+        .replace(
+            "\"invalid_reasons\": []",
+            "\"invalid_reasons\": [\"s1 never streamed\"]",
+        );
+    fs::write(&path, manifest).unwrap();
+    let run = Run::open(dir.path()).unwrap();
+    assert!(
+        headline(&run)[0].starts_with("INVALID: s1 never streamed"),
+        "{:?}",
+        headline(&run)
+    );
+}
+
+/// Writes a made-up run to the directory in `REPLBENCH_MAKE_UP`, for looking at: `small` or full size by `REPLBENCH_SHAPE`.
+#[test]
+#[ignore = "a tool, not a test"]
+fn make_up_a_run() {
+    let dir = std::env::var("REPLBENCH_MAKE_UP").unwrap();
+    let shape = match std::env::var("REPLBENCH_SHAPE").as_deref() {
+        Ok("small") => Shape::small(),
+        Ok("ladder") => Shape {
+            modes: vec![
+                "off",
+                "local",
+                "remote_write",
+                "sync",
+                "remote_apply",
+                "sync:any-2",
+                "cascade",
+            ],
+            standbys: 3,
+            reps: 3,
+            ..Shape::sync_vs_async()
+        },
+        Ok("large") => Shape {
+            seconds: 25,
+            rate: 5_000.0,
+            ..Shape::sync_vs_async()
+        },
+        _ => Shape::sync_vs_async(),
+    };
+    write_run(Path::new(&dir), &shape);
+}
