@@ -168,6 +168,7 @@ fn recorder() -> (Recorder, TempDir) {
         ended_at: None,
         argv: Vec::new(),
         profile: serde_json::Value::Null,
+        workload_hash: String::new(),
         seed: SEED,
         harness: Harness {
             version: env!("CARGO_PKG_VERSION").into(),

@@ -201,7 +201,7 @@ mod tests {
                     }
                 }
                 // An expiration that nobody waited for must not end the next sleep, nor swallow its own.
-                if due.as_nanos() % 2 == 0 {
+                if due.as_nanos().is_multiple_of(2) {
                     std::thread::sleep(Duration::from_millis(3));
                     tokio::task::yield_now().await;
                 }

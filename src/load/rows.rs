@@ -81,21 +81,21 @@ const THING: [&str; 16] = [
 
 /// A row for the table of products.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Product {
-    pub(super) name: String,
-    pub(super) price: Decimal,
-    pub(super) stock: i32,
+pub struct Product {
+    pub name: String,
+    pub price: Decimal,
+    pub stock: i32,
 }
 
 /// A row for the table of users.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct User {
-    pub(super) name: String,
-    pub(super) email: String,
+pub struct User {
+    pub name: String,
+    pub email: String,
 }
 
 /// A product whose name is filled to `width` bytes with words of its description.
-pub(super) fn product(rng: &mut impl Rng, width: usize) -> Product {
+pub fn product(rng: &mut impl Rng, width: usize) -> Product {
     let mut name = String::with_capacity(width + 16);
     name.push_str(choose(rng, &ADJECTIVE));
     name.push(' ');
@@ -109,7 +109,7 @@ pub(super) fn product(rng: &mut impl Rng, width: usize) -> Product {
 }
 
 /// A user whose name and address together are filled to `width` bytes.
-pub(super) fn user(rng: &mut impl Rng, width: usize) -> User {
+pub fn user(rng: &mut impl Rng, width: usize) -> User {
     let (given, family) = (choose(rng, &GIVEN), choose(rng, &FAMILY));
     let number: u32 = rng.random_range(1..10_000_000);
     let email = format!(

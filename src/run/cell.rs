@@ -155,18 +155,21 @@ impl Bench<'_> {
         let (mut loading, mut probing) = (true, true);
         while loading || probing {
             tokio::select! {
-                second = load.next_second(), if loading => match second {
-                    Some(second) => self.take_second(&second, desk)?,
-                    None => {
-                        loading = false;
+                second = load.next_second(), if loading => {
+                    loading = second.is_some();
+                    if let Some(second) = second {
+                        self.take_second(&second, desk)?;
+                    } else {
                         probes.finish(clock::now() + self.plan.phases.drain);
                     }
-                },
-                reading = probes.next(), if probing => match reading {
-                    Some(reading) => self.take_reading(reading, desk)?,
+                }
+                reading = probes.next(), if probing => {
                     // Probes that end before the load have failed: joining them says why.
-                    None => probing = false,
-                },
+                    probing = reading.is_some();
+                    if let Some(reading) = reading {
+                        self.take_reading(reading, desk)?;
+                    }
+                }
                 level = self.interrupt.raised() => {
                     load.stopper().stop();
                     if level > 1 {

@@ -514,6 +514,7 @@ fn manifest(plan: &Plan) -> Manifest {
             .map(str::to_owned)
             .into(),
         profile: serde_json::to_value(plan).unwrap(),
+        workload_hash: String::new(),
         seed: plan.seed,
         harness: Harness {
             version: "0.1.0".into(),
