@@ -1,5 +1,8 @@
 //! Which module may name which: an import that runs up or sideways fails here.
-#![allow(clippy::unwrap_used, reason = "a test that cannot read the sources fails")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot read the sources fails"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -126,7 +129,13 @@ fn after_raw_string(chars: &[char], start: usize) -> Option<usize> {
     }
     index += 1;
     let closes = |at: usize| {
-        chars[at] == '"' && chars[at + 1..].iter().take(hashes).filter(|it| **it == '#').count() == hashes
+        chars[at] == '"'
+            && chars[at + 1..]
+                .iter()
+                .take(hashes)
+                .filter(|it| **it == '#')
+                .count()
+                == hashes
     };
     while index < chars.len() && !closes(index) {
         index += 1;
@@ -279,7 +288,11 @@ impl Scanner<'_> {
                 index += 1;
             }
         }
-        if self.word(index) == Some("as") { index + 2 } else { index }
+        if self.word(index) == Some("as") {
+            index + 2
+        } else {
+            index
+        }
     }
 }
 
@@ -290,13 +303,17 @@ fn layer_of(module: &str) -> Option<usize> {
 /// What is wrong with a file of the module `own`.
 fn faults(own: &str, names: &Names) -> Vec<String> {
     let Some(layer) = layer_of(own) else {
-        return vec![format!("module `{own}` has no layer: give it one here and in ARCHITECTURE.md")];
+        return vec![format!(
+            "module `{own}` has no layer: give it one here and in ARCHITECTURE.md"
+        )];
     };
     let mut faults = Vec::new();
     for module in names.modules.iter().filter(|module| *module != own) {
         match layer_of(module) {
             None => faults.push(format!("names `crate::{module}`, which has no layer")),
-            Some(other) if other > layer => faults.push(format!("`{own}` names `{module}`, which is above it")),
+            Some(other) if other > layer => {
+                faults.push(format!("`{own}` names `{module}`, which is above it"))
+            }
             Some(other) if other == layer && own != "main" => {
                 faults.push(format!("`{own}` names `{module}`, which is beside it"));
             }
@@ -382,14 +399,26 @@ fn found(source: &str, depth: usize) -> Vec<String> {
 fn a_planted_arrow_is_found_in_every_form() {
     assert_eq!(found("use crate::cluster::Cluster;", 2), ["cluster"]);
     assert_eq!(
-        found("use crate::{plan::{self, Plan}, run, units::{a::{B, C}, D as E}};", 1),
+        found(
+            "use crate::{plan::{self, Plan}, run, units::{a::{B, C}, D as E}};",
+            1
+        ),
         ["plan", "run", "units"]
     );
     assert_eq!(found("pub(crate) use crate::cli;", 1), ["cli"]);
-    assert_eq!(found("fn f() -> crate::run::RunError { crate::cli::main() }", 1), ["run", "cli"]);
+    assert_eq!(
+        found("fn f() -> crate::run::RunError { crate::cli::main() }", 1),
+        ["run", "cli"]
+    );
     assert_eq!(found("use super::super::cluster::Cluster;", 2), ["cluster"]);
     assert_eq!(found("use super::{super::run, thread};", 2), ["run"]);
-    assert_eq!(found("mod tests { use super::super::super::cli; use super::x; }", 2), ["cli"]);
+    assert_eq!(
+        found(
+            "mod tests { use super::super::super::cli; use super::x; }",
+            2
+        ),
+        ["cli"]
+    );
     assert_eq!(found("use super::cluster;", 1), ["cluster"]);
     assert_eq!(found("use super::cluster;", 2), [""; 0]);
     assert_eq!(found("use crate::*;", 1), ["*"]);
@@ -407,7 +436,10 @@ fn comments_and_strings_name_nothing() {
 #[test]
 fn arrows_up_and_sideways_are_faults_and_arrows_down_are_not() {
     let check = |own: &str, source: &str| faults(own, &scan(source, 1));
-    assert_eq!(check("load", "use crate::plan::Plan; use crate::pg;"), [""; 0]);
+    assert_eq!(
+        check("load", "use crate::plan::Plan; use crate::pg;"),
+        [""; 0]
+    );
     assert_eq!(
         check("load", "use crate::cluster::Cluster;"),
         ["`load` names `cluster`, which is beside it"]
@@ -418,8 +450,17 @@ fn arrows_up_and_sideways_are_faults_and_arrows_down_are_not() {
     );
     assert_eq!(check("cluster", "use crate::sample::Phase;").len(), 1);
     assert_eq!(check("report", "use crate::pg::Endpoint;").len(), 1);
-    assert_eq!(check("run", "fn f() { println!(); anstream::eprintln!(); }").len(), 2);
+    assert_eq!(
+        check("run", "fn f() { println!(); anstream::eprintln!(); }").len(),
+        2
+    );
     assert_eq!(check("plan", "use clap::Args;").len(), 1);
-    assert_eq!(check("cli", "use clap::Args; use crate::run; fn f() { println!(); }"), [""; 0]);
+    assert_eq!(
+        check(
+            "cli",
+            "use clap::Args; use crate::run; fn f() { println!(); }"
+        ),
+        [""; 0]
+    );
     assert_eq!(check("sidecar", "").len(), 1);
 }

@@ -12,10 +12,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
+use made_up::{Shape, write_run};
 use replbench::analyse::{Analysis, headline, summarise};
 use replbench::record::{Run, files};
 use replbench::report;
-use made_up::{Shape, write_run};
 
 const FIXTURE: &str = "tests/fixtures/sync-vs-async-made-up";
 

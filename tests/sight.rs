@@ -18,7 +18,8 @@ use replbench::topology::Topology;
 use support::{REPLBENCH, Site, block_on};
 use tokio::sync::mpsc::UnboundedSender;
 
-const INSERT: &str = "INSERT INTO public.users (name) VALUES ('truth') RETURNING pg_current_xact_id(), id";
+const INSERT: &str =
+    "INSERT INTO public.users (name) VALUES ('truth') RETURNING pg_current_xact_id(), id";
 
 async fn cluster(site: &Site) -> Cluster {
     let binaries = Binaries::find(None).unwrap();
@@ -41,7 +42,9 @@ async fn cluster(site: &Site) -> Cluster {
 }
 
 async fn session(node: &RunningNode) -> Session {
-    pg::connect(&node.endpoint, "truth", None, Duration::from_secs(10)).await.unwrap()
+    pg::connect(&node.endpoint, "truth", None, Duration::from_secs(10))
+        .await
+        .unwrap()
 }
 
 /// A transaction whose row is written and which is not committed.
@@ -124,7 +127,10 @@ fn a_transaction_in_progress_is_not_visible_though_a_later_one_is() {
     let site = Site::new();
     block_on(async {
         let cluster = cluster(&site).await;
-        let (one, two) = (session(cluster.primary()).await, session(cluster.primary()).await);
+        let (one, two) = (
+            session(cluster.primary()).await,
+            session(cluster.primary()).await,
+        );
         let standby = session(cluster.node("s1").unwrap()).await;
         let statement = catalog::prepare_sight(standby.client()).await.unwrap();
         let early = Open::begin(&one).await;
@@ -134,12 +140,20 @@ fn a_transaction_in_progress_is_not_visible_though_a_later_one_is() {
         let (low_id, high_id) = (early.id, late.id);
         let count = async |id: i64| -> i64 {
             let query = "SELECT count(*) FROM public.users WHERE id = $1";
-            standby.client().query_one(query, &[&id]).await.unwrap().get(0)
+            standby
+                .client()
+                .query_one(query, &[&id])
+                .await
+                .unwrap()
+                .get(0)
         };
         late.commit().await;
         let due = clock::now() + Duration::from_secs(20);
         while count(high_id).await == 0 {
-            assert!(clock::now() < due, "the standby never showed the later commit");
+            assert!(
+                clock::now() < due,
+                "the standby never showed the later commit"
+            );
         }
         // The trap: by the snapshot alone the earlier one is below xmax and not in progress.
         let trap: bool = standby
@@ -151,21 +165,31 @@ fn a_transaction_in_progress_is_not_visible_though_a_later_one_is() {
             .await
             .unwrap()
             .get(0);
-        assert!(trap, "the standby's snapshot lists transactions in progress now: say so in METHODOLOGY.md");
+        assert!(
+            trap,
+            "the standby's snapshot lists transactions in progress now: say so in METHODOLOGY.md"
+        );
         assert_eq!(count(low_id).await, 0);
-        let seen = catalog::sight(standby.client(), &statement, &[Xid8(low), Xid8(high)]).await.unwrap();
+        let seen = catalog::sight(standby.client(), &statement, &[Xid8(low), Xid8(high)])
+            .await
+            .unwrap();
         assert!(seen.xmin <= low && high < seen.xmax, "{seen:?}");
         assert_eq!(seen.committed, [high], "{low} is in progress: {seen:?}");
         early.commit().await;
         while count(low_id).await == 0 {
-            assert!(clock::now() < due, "the standby never showed the earlier commit");
+            assert!(
+                clock::now() < due,
+                "the standby never showed the earlier commit"
+            );
         }
-        let seen = catalog::sight(standby.client(), &statement, &[Xid8(low), Xid8(high)]).await.unwrap();
+        let seen = catalog::sight(standby.client(), &statement, &[Xid8(low), Xid8(high)])
+            .await
+            .unwrap();
         assert!(seen.xmin > low || seen.committed.contains(&low), "{seen:?}");
         drop((one, two, standby));
         cluster.stop().await.unwrap();
     });
-    site.no_process_is_left_within(Duration::from_secs(5));
+    site.no_process_is_left();
 }
 
 #[test]
@@ -176,7 +200,10 @@ fn commits_out_of_order_are_found_on_standby_and_subscriber_and_none_before_its_
     let site = Site::new();
     block_on(async {
         let cluster = cluster(&site).await;
-        let (one, two) = (session(cluster.primary()).await, session(cluster.primary()).await);
+        let (one, two) = (
+            session(cluster.primary()).await,
+            session(cluster.primary()).await,
+        );
         for held in [HELD, LONG] {
             let (probes, feed) = probes(&cluster).await;
             let early = Open::begin(&one).await;
@@ -188,8 +215,12 @@ fn commits_out_of_order_are_found_on_standby_and_subscriber_and_none_before_its_
             let service = i64::try_from(commit.acked.since(commit.sent).as_nanos()).unwrap();
             feed.send(commit).unwrap();
             drop(feed);
-            for (node, (commits, delays)) in ["s1", "sub1"].iter().zip(finish(probes, Duration::from_secs(8)).await) {
-                let said = format!("{node}, held for {held:?}, commit took {service} ns: {delays:?}");
+            for (node, (commits, delays)) in ["s1", "sub1"]
+                .iter()
+                .zip(finish(probes, Duration::from_secs(8)).await)
+            {
+                let said =
+                    format!("{node}, held for {held:?}, commit took {service} ns: {delays:?}");
                 assert_eq!((commits, delays.len()), (2, 2), "{said}");
                 for delay in &delays {
                     assert!(delay.lo <= delay.hi && delay.hi < 2_000_000_000, "{said}");
@@ -202,7 +233,7 @@ fn commits_out_of_order_are_found_on_standby_and_subscriber_and_none_before_its_
         drop((one, two));
         cluster.stop().await.unwrap();
     });
-    site.no_process_is_left_within(Duration::from_secs(5));
+    site.no_process_is_left();
 }
 
 /// Failed inserts use up numbers, and every number that does not come looks like one that may come yet.
@@ -211,7 +242,10 @@ fn numbers_that_never_come_do_not_hide_those_that_do() {
     let site = Site::new();
     block_on(async {
         let cluster = cluster(&site).await;
-        let (one, two) = (session(cluster.primary()).await, session(cluster.primary()).await);
+        let (one, two) = (
+            session(cluster.primary()).await,
+            session(cluster.primary()).await,
+        );
         let (probes, feed) = probes(&cluster).await;
         let waste = "SELECT count(nextval(pg_get_serial_sequence('public.users', 'id'))) FROM generate_series(1, 3000)";
         one.client().batch_execute(waste).await.unwrap();
@@ -222,9 +256,12 @@ fn numbers_that_never_come_do_not_hide_those_that_do() {
         drop(feed);
         let [_, (commits, delays)] = finish(probes, Duration::from_secs(8)).await;
         assert_eq!((commits, delays.len()), (2, 2), "{delays:?}");
-        assert!(delays.iter().all(|delay| delay.hi < 2_000_000_000), "{delays:?}");
+        assert!(
+            delays.iter().all(|delay| delay.hi < 2_000_000_000),
+            "{delays:?}"
+        );
         drop((one, two));
         cluster.stop().await.unwrap();
     });
-    site.no_process_is_left_within(Duration::from_secs(5));
+    site.no_process_is_left();
 }

@@ -48,12 +48,17 @@ fn a_replay_delay_of_300_ms_is_found_where_it_is_and_nowhere_else() {
         let n = cell.acked;
         assert_eq!((cell.offered, n), (200, 200), "{mode}: {cell:?}");
         for node in ["s1", "s2"] {
-            let unseen: u64 = record.visibility(cell.cell_id, node).iter().map(|row| row.unseen).sum();
+            let unseen: u64 = record
+                .visibility(cell.cell_id, node)
+                .iter()
+                .map(|row| row.unseen)
+                .sum();
             assert_eq!(unseen, 0, "{mode} {node}");
         }
         let commit = millis(found.of("service").quantile_of(0.5, n).unwrap());
-        let at = |node: &str, bound| found.visibility(node, bound).quantile_of(0.5, n).unwrap() * 1e3;
-        let sent = |node: &str, q| millis(found.from_send(node).quantile_of(q, n).unwrap());
+        let at =
+            |node: &str, bound| found.visibility(node, bound).quantile_of(0.5, n).unwrap() * 1e3;
+        let sent = |node: &str, q| millis(found.after_send(node).quantile_of(q, n).unwrap());
         let (lo, hi) = (at("s2", "lo"), at("s2", "hi"));
         let said = format!(
             "{mode}: commit {commit:.2} ms, s2 {lo:.2} to {hi:.2} ms, from send {:.2} ms; s1 {:.2} ms",
@@ -97,7 +102,13 @@ fn every_insert_is_counted_once_on_every_node_and_no_password_is_written_anywher
         &["--tag", "purpose=truth"],
     );
     let primary = run.server("primary");
-    let password = primary.endpoint.password.as_ref().unwrap().reveal().to_owned();
+    let password = primary
+        .endpoint
+        .password
+        .as_ref()
+        .unwrap()
+        .reveal()
+        .to_owned();
     assert!(password.len() >= 16);
     let told: Vec<_> = procfs::process::all_processes()
         .unwrap()
@@ -112,7 +123,10 @@ fn every_insert_is_counted_once_on_every_node_and_no_password_is_written_anywher
     let record = run.record().unwrap();
     let cell = record.cell();
     assert_eq!((cell.offered, cell.acked), (2_000, 2_000), "{cell:?}");
-    assert_eq!(cell.failed + cell.indeterminate + cell.missed + cell.acked_with_warning, 0);
+    assert_eq!(
+        cell.failed + cell.indeterminate + cell.missed + cell.acked_with_warning,
+        0
+    );
     let rows: Vec<_> = record
         .events("rows")
         .into_iter()
@@ -126,11 +140,19 @@ fn every_insert_is_counted_once_on_every_node_and_no_password_is_written_anywher
     }
     for node in ["sub1", "sub2"] {
         let seconds = record.visibility(1, node);
-        let sum = |of: fn(&replbench::sample::VisibilityRow) -> u64| seconds.iter().map(of).sum::<u64>();
-        assert_eq!((sum(|row| row.commits), sum(|row| row.seen), sum(|row| row.unseen)), (2_000, 2_000, 0));
+        let sum =
+            |of: fn(&replbench::sample::VisibilityRow) -> u64| seconds.iter().map(of).sum::<u64>();
+        assert_eq!(
+            (
+                sum(|row| row.commits),
+                sum(|row| row.seen),
+                sum(|row| row.unseen)
+            ),
+            (2_000, 2_000, 0)
+        );
         assert_eq!(found.visibility(node, "hi").count(), 2_000);
         assert_eq!(found.visibility(node, "lo").count(), 2_000);
-        assert_eq!(found.from_send(node).count(), 2_000);
+        assert_eq!(found.after_send(node).count(), 2_000);
     }
     let manifest = record.manifest();
     assert_eq!(manifest.status, RunStatus::Complete);
@@ -167,7 +189,8 @@ fn the_warm_up_is_in_no_figure_of_an_open_loop() {
     let cell = record.cell();
     // 400 a second for 2.5 s: an arrival at the very start counts, the one at the very end is none.
     assert_eq!(cell.offered, 1_000, "{cell:?}");
-    let ends = cell.acked + cell.acked_with_warning + cell.failed + cell.indeterminate + cell.missed;
+    let ends =
+        cell.acked + cell.acked_with_warning + cell.failed + cell.indeterminate + cell.missed;
     assert_eq!(ends, 1_000, "{cell:?}");
     assert_eq!(ended.code, 0, "{}", ended.text);
     let found = record.histograms(1);
@@ -176,18 +199,49 @@ fn the_warm_up_is_in_no_figure_of_an_open_loop() {
     assert_eq!(found.of("start_lag").count(), 1_000 - cell.missed);
     assert_eq!(found.visibility("s1", "hi").count(), cell.acked);
     let seconds = record.visibility(1, "s1");
-    assert_eq!(seconds.iter().map(|row| row.commits).sum::<u64>(), cell.acked);
+    assert_eq!(
+        seconds.iter().map(|row| row.commits).sum::<u64>(),
+        cell.acked
+    );
     assert!(seconds.iter().all(|row| row.t_us >= 0));
     let offered = |phase| -> u64 {
         let rows = record.intervals();
-        rows.iter().filter(|row| row.phase == phase).map(|row| row.offered).sum()
+        rows.iter()
+            .filter(|row| row.phase == phase)
+            .map(|row| row.offered)
+            .sum()
     };
     assert_eq!(offered(Phase::Warmup), 600);
     assert_eq!(offered(Phase::Measure) + offered(Phase::Drain), 1_000);
-    assert!(record.intervals().iter().all(|row| (row.t_us < 0) == (row.phase == Phase::Warmup)));
+    assert!(
+        record
+            .intervals()
+            .iter()
+            .all(|row| (row.t_us < 0) == (row.phase == Phase::Warmup))
+    );
+    // Each whole second has its share of the host and of the probes.
+    for row in record
+        .intervals()
+        .iter()
+        .filter(|row| row.phase == Phase::Measure && row.length_us > 900_000)
+    {
+        assert!(
+            row.host_busy_share
+                .is_some_and(|share| (0.0..=1.0).contains(&share)),
+            "{row:?}"
+        );
+        assert!(
+            row.probe_cpu_share.is_some() && row.wal_bytes.is_some_and(|bytes| bytes > 0),
+            "{row:?}"
+        );
+    }
     let rows = record.events("rows");
     // The warm-up's rows are on the disk all the same.
-    assert!(rows.iter().all(|row| row.count.unwrap() >= 600 + cell.acked), "{rows:?}");
+    assert!(
+        rows.iter()
+            .all(|row| row.count.unwrap() >= 600 + cell.acked),
+        "{rows:?}"
+    );
 }
 
 #[test]
@@ -215,7 +269,8 @@ fn a_closed_loop_counts_what_it_began_and_sees_commits_before_their_acknowledgem
     assert_eq!(ended.code, 0, "{}", ended.text);
     let record = run.record().unwrap();
     let cell = record.cell();
-    let ends = cell.acked + cell.acked_with_warning + cell.failed + cell.indeterminate + cell.missed;
+    let ends =
+        cell.acked + cell.acked_with_warning + cell.failed + cell.indeterminate + cell.missed;
     assert_eq!(cell.offered, ends, "{cell:?}");
     assert!(cell.acked > 50, "{cell:?}");
     let found = record.histograms(1);
@@ -223,10 +278,20 @@ fn a_closed_loop_counts_what_it_began_and_sees_commits_before_their_acknowledgem
     let (lo, hi) = (found.visibility("s1", "lo"), found.visibility("s1", "hi"));
     assert_eq!((lo.count(), hi.count()), (cell.acked, cell.acked));
     // The standby had replayed each of them before the primary answered.
-    assert!(lo.negative.count() > cell.acked * 9 / 10, "{} of {}", lo.negative.count(), cell.acked);
+    assert!(
+        lo.negative.count() > cell.acked * 9 / 10,
+        "{} of {}",
+        lo.negative.count(),
+        cell.acked
+    );
     assert!(lo.quantile_of(0.5, cell.acked).unwrap() < 0.0);
     let seconds = record.visibility(1, "s1");
-    assert!(seconds.iter().any(|row| row.p50_lo_us.is_some_and(|lo| lo < 0.0)), "{seconds:?}");
+    assert!(
+        seconds
+            .iter()
+            .any(|row| row.p50_lo_us.is_some_and(|lo| lo < 0.0)),
+        "{seconds:?}"
+    );
     // Nothing is visible before it was sent: no interval reaches further back than the longest commit.
     let longest = found.of("service").max().unwrap();
     assert!(lo.negative.max().unwrap() <= longest.mul_f64(1.01));

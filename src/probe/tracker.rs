@@ -300,7 +300,12 @@ impl ByRow {
         }
         for table in &mut self.tables {
             // The rows that this poll has passed by, and those that it looked for.
-            for (_, gap) in table.gaps.iter_mut().rev().take_while(|(_, gap)| gap.noticed == end) {
+            for (_, gap) in table
+                .gaps
+                .iter_mut()
+                .rev()
+                .take_while(|(_, gap)| gap.noticed == end)
+            {
                 gap.missed_at = Some(start);
             }
             for row in std::mem::take(&mut table.asked) {

@@ -370,11 +370,7 @@ fn manifest(plan: &Plan, options: &Options) -> Manifest {
     }
 }
 
-fn finish(
-    mut recorder: Recorder,
-    interrupted: bool,
-    error: Option<RunError>,
-) -> Finished {
+fn finish(mut recorder: Recorder, interrupted: bool, error: Option<RunError>) -> Finished {
     recorder.release_reserve();
     let amended = recorder.amend(|manifest| {
         manifest.ended_at = Some(format!("{:.3}", clock::wall()));
