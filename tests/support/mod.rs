@@ -1,6 +1,7 @@
 //! Runs of the product itself on real servers, what is done to them meanwhile, and the files that they leave.
 //!
 //! Knows the command line, the layout of a cluster's directory and the files of a run; nothing else of the product's inside.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 #![allow(
     unreachable_pub,
