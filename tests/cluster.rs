@@ -294,7 +294,8 @@ fn a_cancelled_start_leaves_nothing() {
             standbys: 1,
             ..NONE
         };
-        for millis in [100, 400, 700, 1_000] {
+        // Into initdb, into its second child, into the start, the base backup and the end.
+        for millis in [100, 200, 300, 500, 600, 1_000] {
             let directory = root.join("c");
             let start = Cluster::start(config(topology, directory.clone()));
             drop(tokio::time::timeout(Duration::from_millis(millis), start).await);

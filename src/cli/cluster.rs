@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Subcommand;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Exit, Stop};
 use crate::cluster::kept::{Kept, KeptNode};
@@ -152,9 +153,10 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
         Lifetime::Detached
     };
     let begun = crate::clock::now();
+    let mut interrupt = Interrupt::listen().map_err(|error| Stop::new(Exit::Server, error))?;
     let cluster = tokio::select! {
         started = Cluster::start(config) => started.map_err(refused)?,
-        () = interrupted() => {
+        () = interrupt.came() => {
             println!("interrupted: what was started is stopped and removed");
             return Ok(Exit::Incomplete);
         }
@@ -185,26 +187,30 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
     println!("Ctrl-C stops it");
     // Whoever reads a pipe is to see the lines before the wait.
     let _ = std::io::stdout().flush();
-    interrupted().await;
+    interrupt.came().await;
     cluster.stop().await.map_err(refused)?;
     Ok(Exit::Fine)
 }
 
-/// Ctrl-C, SIGTERM or SIGHUP.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
+/// Ctrl-C, SIGTERM or SIGHUP. One listener for the whole command: what comes while nobody awaits it is kept.
+struct Interrupt([Signal; 3]);
 
-    let wait = async |kind| match signal(kind) {
-        Ok(mut signal) => {
-            signal.recv().await;
+impl Interrupt {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self([
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn came(&mut self) {
+        let Self([interrupt, terminate, hangup]) = self;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
         }
-        // Without a handler the signal itself ends the process, and the keepers end the servers.
-        Err(_) => std::future::pending().await,
-    };
-    tokio::select! {
-        () = wait(SignalKind::interrupt()) => {}
-        () = wait(SignalKind::terminate()) => {}
-        () = wait(SignalKind::hangup()) => {}
     }
 }
 

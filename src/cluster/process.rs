@@ -13,9 +13,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::account::Account;
 use super::error::{ClusterError, LogTail};
 use super::keeper::ExecOrder;
+use super::tree;
 use crate::clock;
 
 const POLL: Duration = Duration::from_millis(2);
@@ -106,15 +109,35 @@ pub(super) struct Task<'a> {
     pub(super) deadline: Duration,
 }
 
-/// Kills the command when its future is dropped.
+/// Kills the command when its future is dropped or its deadline has come.
 struct Killed(Child);
 
 impl Drop for Killed {
+    /// With its children, and until they are gone: the `postgres` that an initdb runs would go on filling the
+    /// directory that is about to be removed. They are killed first, while the parent they are found by lives.
     fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
-            // It may have ended by itself just now; either way it is reaped.
-            let _ = self.0.kill();
-            let _ = self.0.wait();
+        if !matches!(self.0.try_wait(), Ok(None)) {
+            return;
+        }
+        let due = clock::now() + Duration::from_secs(2);
+        let own = Pid::from_child(&self.0);
+        // Stopped, it starts no other child between the look and the kill.
+        let _ = kill_process(own, Signal::STOP);
+        let family: Vec<_> = tree::descendants(own)
+            .into_iter()
+            .filter_map(|pid| Some((pid, tree::started(pid.as_raw_nonzero().get())?)))
+            .collect();
+        for (pid, _) in &family {
+            // One that has ended meanwhile is what was wanted.
+            let _ = kill_process(*pid, Signal::KILL);
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        let alive = |(pid, started): &(Pid, u64)| {
+            tree::started(pid.as_raw_nonzero().get()) == Some(*started)
+        };
+        while family.iter().any(alive) && clock::now() < due {
+            std::thread::sleep(POLL);
         }
     }
 }

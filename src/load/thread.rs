@@ -507,6 +507,10 @@ impl Pace {
     async fn open_loop(&mut self, mut next: Share) -> io::Result<()> {
         // A second walk over the same schedule tells what is due while the first is held up.
         let mut due = next.clone();
+        let end = match next.measure {
+            Length::For(duration) => Some(self.desk.timeline.measure_from + duration),
+            Length::Count(_) => None,
+        };
         loop {
             let now = clock::now();
             self.close_seconds(now);
@@ -520,7 +524,7 @@ impl Pace {
             }
             self.note_backlog(&due, &next);
             let Some(ahead) = next.peek() else { break };
-            if self.stopping() {
+            if self.stopping() || end.is_some_and(|end| now >= end) {
                 break;
             }
             let held_up = ahead.due <= now;
@@ -537,14 +541,18 @@ impl Pace {
                 self.timer.sleep_until(wake).await?;
             }
         }
-        self.end_phase(&mut due, next).await
+        self.end_phase(&mut due, &next, end).await
     }
 
     /// Waits out the phase, then closes it: what has not been sent by now is missed. A phase of so many transactions
     /// ends with the last arrival, and all that have arrived may still be sent during the drain.
-    async fn end_phase(&mut self, due: &mut Share, next: Share) -> io::Result<()> {
-        if let Length::For(duration) = next.measure {
-            let end = self.desk.timeline.measure_from + duration;
+    async fn end_phase(
+        &mut self,
+        due: &mut Share,
+        next: &Share,
+        end: Option<Stamp>,
+    ) -> io::Result<()> {
+        if let Some(end) = end {
             while clock::now() < end && !self.stopping() {
                 let now = clock::now();
                 self.close_seconds(now);
@@ -553,7 +561,7 @@ impl Pace {
             }
         }
         let now = clock::now();
-        self.count_due(due, &next, now);
+        self.count_due(due, next, now);
         let undispatched = due.position - next.position;
         self.close_second(now, Some(Phase::Drain));
         if matches!(next.measure, Length::Count(_)) && !self.stopping() {
