@@ -310,9 +310,11 @@ fn faults(own: &str, names: &Names) -> Vec<String> {
     let mut faults = Vec::new();
     for module in names.modules.iter().filter(|module| *module != own) {
         match layer_of(module) {
-            None => faults.push(format!("names `crate::{module}`, which has no layer")),
+            None => {
+                faults.push(format!("names `crate::{module}`, which has no layer"));
+            }
             Some(other) if other > layer => {
-                faults.push(format!("`{own}` names `{module}`, which is above it"))
+                faults.push(format!("`{own}` names `{module}`, which is above it"));
             }
             Some(other) if other == layer && own != "main" => {
                 faults.push(format!("`{own}` names `{module}`, which is beside it"));

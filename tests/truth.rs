@@ -58,7 +58,7 @@ fn a_replay_delay_of_300_ms_is_found_where_it_is_and_nowhere_else() {
         let commit = millis(found.of("service").quantile_of(0.5, n).unwrap());
         let at =
             |node: &str, bound| found.visibility(node, bound).quantile_of(0.5, n).unwrap() * 1e3;
-        let sent = |node: &str, q| millis(found.from_send(node).quantile_of(q, n).unwrap());
+        let sent = |node: &str, q| millis(found.after_send(node).quantile_of(q, n).unwrap());
         let (lo, hi) = (at("s2", "lo"), at("s2", "hi"));
         let said = format!(
             "{mode}: commit {commit:.2} ms, s2 {lo:.2} to {hi:.2} ms, from send {:.2} ms; s1 {:.2} ms",
@@ -152,7 +152,7 @@ fn every_insert_is_counted_once_on_every_node_and_no_password_is_written_anywher
         );
         assert_eq!(found.visibility(node, "hi").count(), 2_000);
         assert_eq!(found.visibility(node, "lo").count(), 2_000);
-        assert_eq!(found.from_send(node).count(), 2_000);
+        assert_eq!(found.after_send(node).count(), 2_000);
     }
     let manifest = record.manifest();
     assert_eq!(manifest.status, RunStatus::Complete);
@@ -219,6 +219,22 @@ fn the_warm_up_is_in_no_figure_of_an_open_loop() {
             .iter()
             .all(|row| (row.t_us < 0) == (row.phase == Phase::Warmup))
     );
+    // Each whole second has its share of the host and of the probes.
+    for row in record
+        .intervals()
+        .iter()
+        .filter(|row| row.phase == Phase::Measure && row.length_us > 900_000)
+    {
+        assert!(
+            row.host_busy_share
+                .is_some_and(|share| (0.0..=1.0).contains(&share)),
+            "{row:?}"
+        );
+        assert!(
+            row.probe_cpu_share.is_some() && row.wal_bytes.is_some_and(|bytes| bytes > 0),
+            "{row:?}"
+        );
+    }
     let rows = record.events("rows");
     // The warm-up's rows are on the disk all the same.
     assert!(

@@ -221,7 +221,10 @@ impl Kept {
 
     fn obey(&self, ask: Ask) -> io::Result<()> {
         match ask {
-            Ask::Fast => self.signal(Signal::INT),
+            Ask::Fast => {
+                resume_descendants();
+                self.signal(Signal::INT)
+            }
             Ask::Immediate => {
                 resume_descendants();
                 self.signal(Signal::QUIT)

@@ -164,6 +164,8 @@ async fn offer(orders: Orders, outbox: Arc<Outbox>) -> io::Result<()> {
                 timeline.start,
             ),
             in_flight: 0,
+            unanswered: InFlight::default(),
+            unsent: InFlight::default(),
             backlog: 0,
             closed: false,
             cpu: clock::thread_cpu(),
@@ -287,11 +289,34 @@ struct Desk {
 struct State {
     second: Second,
     in_flight: u32,
+    /// Those of them that were sent.
+    unanswered: InFlight,
+    /// Those of them that wait for a connection.
+    unsent: InFlight,
     backlog: u64,
     /// The phase is over: whoever has no connection yet is missed.
     closed: bool,
     /// This thread's CPU time at the start of the second.
     cpu: Duration,
+}
+
+/// Arrivals that have been dispatched and have not ended.
+#[derive(Debug, Clone, Copy, Default)]
+struct InFlight {
+    all: u64,
+    measured: u64,
+}
+
+impl InFlight {
+    fn add(&mut self, measured: bool) {
+        self.all += 1;
+        self.measured += u64::from(measured);
+    }
+
+    fn remove(&mut self, measured: bool) {
+        self.all -= 1;
+        self.measured -= u64::from(measured);
+    }
 }
 
 impl State {
@@ -331,7 +356,7 @@ impl Desk {
         let (index, work) = self.work(arrival.number);
         let asked = clock::now();
         let mut progress = Progress::default();
-        let attempt = self.attempt(index, &work, asked, &mut progress);
+        let attempt = self.attempt(index, &work, arrival.measured, asked, &mut progress);
         let ended = tokio::time::timeout(self.deadline, attempt).await;
         let outcome = match ended {
             Ok(outcome) => outcome,
@@ -352,6 +377,7 @@ impl Desk {
         &self,
         index: usize,
         work: &Work,
+        measured: bool,
         asked: Stamp,
         progress: &mut Progress,
     ) -> Option<(Outcome, Option<Reply>)> {
@@ -366,6 +392,11 @@ impl Desk {
             Err(error) => return Some((Outcome::Failed(open_failure(error)), None)),
         };
         progress.sent = Some(got);
+        {
+            let mut state = self.state.borrow_mut();
+            state.unsent.remove(measured);
+            state.unanswered.add(measured);
+        }
         let answer = connection.get().run(index, work).await;
         Some(match answer {
             Ok(reply) => {
@@ -411,6 +442,10 @@ impl Desk {
         let now = clock::now();
         let mut state = self.state.borrow_mut();
         state.in_flight -= 1;
+        match progress.sent {
+            Some(_) => state.unanswered.remove(arrival.measured),
+            None => state.unsent.remove(arrival.measured),
+        }
         let counts = state.counts(arrival.measured);
         let second = &mut state.second;
         if let Some(wait) = progress.pool_wait
@@ -553,7 +588,8 @@ impl Pace {
         self.end_phase(&mut due, &next, end).await
     }
 
-    /// Waits out the phase, then closes it: what has not been sent by now is missed.
+    /// Waits out the phase, then closes it: what has not been sent by now is missed. A phase of so many transactions
+    /// ends with the last arrival, and all that have arrived may still be sent during the drain.
     async fn end_phase(
         &mut self,
         due: &mut Share,
@@ -572,6 +608,9 @@ impl Pace {
         self.count_due(due, next, now);
         let undispatched = due.position - next.position;
         self.close_second(now, Some(Phase::Drain));
+        if matches!(next.measure, Length::Count(_)) && !self.stopping() {
+            return Ok(());
+        }
         self.timer.sleep_until(now + GRACE).await?;
         let mut state = self.desk.state.borrow_mut();
         state.closed = true;
@@ -642,7 +681,8 @@ impl Pace {
         }
     }
 
-    /// Waits for the last answers, `limit` at most; what is still in flight then is indeterminate.
+    /// Waits for the last answers, `limit` at most. What is still in flight then is indeterminate if it was sent, and missed
+    /// otherwise.
     async fn drain(&mut self, limit: Duration) -> io::Result<()> {
         let deadline = clock::now() + limit;
         loop {
@@ -660,11 +700,20 @@ impl Pace {
         }
         {
             let mut state = self.desk.state.borrow_mut();
-            let unanswered = u64::from(state.in_flight);
-            state.second.arrivals.indeterminate += unanswered;
-            state.second.arrivals.sent += unanswered;
+            let (unanswered, unsent) = (state.unanswered, state.unsent);
+            let second = &mut state.second;
+            second.arrivals.indeterminate += unanswered.measured;
+            second.arrivals.sent += unanswered.measured;
+            second.arrivals.missed += unsent.measured;
             // Which transaction each of them was no longer matters: any of them may have committed.
-            state.second.committed_mut(0).1 += unanswered;
+            second.committed_mut(0).1 += unanswered.all;
+            for _ in 0..unanswered.all {
+                let reason = Reason {
+                    sqlstate: String::new(),
+                    message: "no answer by the end of the drain".into(),
+                };
+                second.count_failure(reason, true);
+            }
             state.in_flight = 0;
         }
         self.close_second(clock::now(), None);
@@ -750,6 +799,7 @@ impl Desk {
     fn begin(&self, measured: bool, offered: u64) {
         let mut state = self.state.borrow_mut();
         state.in_flight += 1;
+        state.unsent.add(measured);
         if state.counts(measured) {
             state.second.arrivals.offered += offered;
         }
