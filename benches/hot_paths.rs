@@ -170,7 +170,6 @@ fn recorder() -> (Recorder, TempDir) {
         profile: serde_json::Value::Null,
         workload_hash: String::new(),
         seed: SEED,
-        workload_hash: String::new(),
         harness: Harness {
             version: env!("CARGO_PKG_VERSION").into(),
             git: None,
