@@ -167,7 +167,8 @@ pub struct LagRow {
     /// WAL that the node's slot holds back on its upstream.
     pub slot_retained_bytes: Option<i64>,
     pub slot_wal_status: Option<String>,
-    /// Distance of the node's own receive position behind the primary's, as read right after it.
+    /// Distance of the node's own receive position behind the primary's. Both are read at the same time, to the round trip, so
+    /// that a node that is not behind may seem ahead by a few hundred bytes.
     pub received_lag_bytes: Option<i64>,
     pub replayed_lag_bytes: Option<i64>,
     /// `now() - pg_last_xact_replay_timestamp()`: grows on an idle primary, for comparison only.

@@ -105,8 +105,12 @@ impl Source {
         self.pending = Some((now, handle));
     }
 
-    /// The answer if it comes by `deadline`; a sentence when the server was lost just now.
-    async fn answer(&mut self, deadline: Stamp) -> Result<Option<(Answer, Duration)>, String> {
+    /// The answer to a question put since `sampled`, if it comes by `deadline`; a sentence when the server was lost just now.
+    async fn answer(
+        &mut self,
+        sampled: Stamp,
+        deadline: Stamp,
+    ) -> Result<Option<(Answer, Duration)>, String> {
         let Some((since, mut handle)) = self.pending.take() else {
             return Ok(None);
         };
@@ -119,7 +123,8 @@ impl Source {
             Ok(Ok(Ok((ready, answer, rtt)))) => {
                 self.ready = Some(ready);
                 self.lost = false;
-                Ok(Some((answer, rtt)))
+                // An answer to an earlier sample's question says nothing about this one's instant.
+                Ok((since >= sampled).then_some((answer, rtt)))
             }
             Ok(Ok(Err(message))) if !self.lost => {
                 self.lost = true;
@@ -202,7 +207,7 @@ impl Sampler {
             let mut answers = HashMap::new();
             for source in &mut self.sources {
                 let name = source.target.node.name.clone();
-                match source.answer(deadline).await {
+                match source.answer(at, deadline).await {
                     Ok(Some((answer, rtt))) => {
                         answers.insert((name, source.view == View::Upstream), (answer, rtt));
                     }

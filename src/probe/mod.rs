@@ -302,8 +302,9 @@ impl Hub {
                     slept?;
                     let now = clock::now();
                     flush_due = now + FLUSH;
-                    let second = now.signed_since(self.timeline.measure_from);
-                    self.hand_over(Some(second.div_euclid(1_000_000_000)));
+                    // Commits acknowledged at the end of a second may still be on their way here.
+                    let settled = (now - FLUSH).signed_since(self.timeline.measure_from);
+                    self.hand_over(Some(settled.div_euclid(1_000_000_000)));
                 }
             }
             let Some(deadline) = deadline else { continue };

@@ -1,6 +1,6 @@
 //! Polls one node for the commits it shows, and sorts what it saw by the second of the acknowledgement.
 //!
-//! Armed polling: while a commit is outstanding on the node, looks follow each other at a quarter of its age, so that a short
+//! Armed polling: while a commit is outstanding on the node, looks follow each other at an eighth of its age, so that a short
 //! delay is resolved finely and a long one costs little; with nothing outstanding there is one look a tick, to notice a lost
 //! connection.
 
@@ -21,7 +21,9 @@ use crate::pg::{self, Session, Xid8, catalog};
 use crate::sample::{Commit, Timeline};
 
 /// Looks a second, on average, that a node is worth: above it the probe would slow what it watches.
-const LOOKS_PER_SECOND: f64 = 1_000.0;
+const LOOKS_PER_SECOND: f64 = 2_000.0;
+/// A shorter pause between looks is none.
+const SHORTEST_SLEEP: Duration = Duration::from_micros(50);
 /// The longest pause between looks while something is outstanding, however old.
 const COARSEST: Duration = Duration::from_millis(1);
 /// Looks that may be spent at once.
@@ -157,8 +159,6 @@ struct Cadence {
     tick: Duration,
     credit: f64,
     refilled: Stamp,
-    /// A moving mean of the delays seen.
-    typical: Duration,
 }
 
 impl Cadence {
@@ -167,7 +167,6 @@ impl Cadence {
             tick,
             credit: BURST,
             refilled: now,
-            typical: Duration::ZERO,
         }
     }
 
@@ -180,18 +179,12 @@ impl Cadence {
             return now + self.tick;
         };
         let age = now.since(oldest);
-        let first = self.typical / 4;
-        let gap = if age < first { first - age } else { age / 4 };
+        // Going to sleep for less than that would only wake up late.
+        let gap = Some(age / 8)
+            .filter(|gap| *gap >= SHORTEST_SLEEP)
+            .unwrap_or_default();
         let debt = Duration::from_secs_f64((1.0 - self.credit).max(0.0) / LOOKS_PER_SECOND);
         now + gap.max(debt).min(COARSEST)
-    }
-
-    /// Learns how long commits usually take here: a first look much earlier would be wasted.
-    fn learn(&mut self, sightings: &[Sighting]) {
-        for sighting in sightings {
-            let delay = sighting.hi.since(sighting.commit.acked);
-            self.typical = (self.typical * 15 + delay) / 16;
-        }
     }
 
     fn spend(&mut self) {
@@ -270,11 +263,7 @@ impl Poller {
                 }
             }
             cadence.spend();
-            let looked = self.look().await;
-            if let Ok(sightings) = &looked {
-                cadence.learn(sightings);
-            }
-            if let Err(message) = looked {
+            if let Err(message) = self.look().await {
                 self.eye = None;
                 // Nobody listens any more only when the cell is over.
                 let _ = readings.send(Reading::Trouble {
@@ -287,7 +276,7 @@ impl Poller {
         }
     }
 
-    async fn look(&mut self) -> Result<Vec<Sighting>, String> {
+    async fn look(&mut self) -> Result<(), String> {
         let eye = match self.eye.take() {
             Some(eye) => eye,
             None => open_eye(&self.target, &self.tables)
@@ -336,8 +325,8 @@ impl Poller {
                 }
             }
         }
-        self.watch.borrow_mut().settle(sightings.iter().copied());
-        Ok(sightings)
+        self.watch.borrow_mut().settle(sightings);
+        Ok(())
     }
 }
 
@@ -426,11 +415,9 @@ mod tests {
         assert_eq!(cadence.next(start, None), start + tick);
         let aged = |micros| start - Duration::from_micros(micros);
         let micros = Duration::from_micros;
-        assert_eq!(cadence.next(start, Some(aged(80))), start + micros(20));
+        assert_eq!(cadence.next(start, Some(aged(80))), start);
         assert_eq!(cadence.next(start, Some(aged(300_000))), start + COARSEST);
-        cadence.typical = micros(400);
-        assert_eq!(cadence.next(start, Some(aged(30))), start + micros(70));
-        assert_eq!(cadence.next(start, Some(aged(200))), start + micros(50));
+        assert_eq!(cadence.next(start, Some(aged(800))), start + micros(100));
     }
 
     #[test]
@@ -444,6 +431,6 @@ mod tests {
             // The look itself.
             now = now + Duration::from_micros(20);
         }
-        assert!((950..=1_100).contains(&looks), "{looks}");
+        assert!((1_950..=2_150).contains(&looks), "{looks}");
     }
 }

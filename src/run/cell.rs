@@ -22,6 +22,8 @@ use crate::topology::Mode;
 const LEAD: Duration = Duration::from_millis(20);
 /// Replicas may take so long to follow the reset of the tables.
 const CATCH_UP: Duration = Duration::from_mins(1);
+/// Checkpoints on all nodes and their way to the disk may take so long.
+const SETTLE: Duration = Duration::from_mins(2);
 const RESET: Duration = Duration::from_mins(5);
 
 /// What a cell works with.
@@ -68,7 +70,7 @@ impl Bench<'_> {
         probes.start(timeline);
         load.start(timeline);
         let mut desk = Desk {
-            figures: Figures::new(self.cell.id, timeline, self.expected()),
+            figures: Figures::new(self.cell.id, timeline, self.expected(timeline)),
             started,
             live: LiveSecond::new(self.plan),
         };
@@ -108,11 +110,13 @@ impl Bench<'_> {
             .map_err(|_| RunError::ResetTooSlow(RESET))??;
         self.cluster.apply_mode(self.mode).await?;
         self.cluster.await_caught_up(CATCH_UP).await?;
-        self.cluster.checkpoint().await?;
+        tokio::time::timeout(SETTLE, self.cluster.checkpoint())
+            .await
+            .map_err(|_| RunError::CheckpointTooSlow(SETTLE))??;
         Ok(())
     }
 
-    fn expected(&self) -> Expected {
+    fn expected(&self, timeline: Timeline) -> Expected {
         let nodes = self.cluster.nodes().iter().map(|node| &node.node);
         Expected {
             streaming: nodes
@@ -120,6 +124,10 @@ impl Bench<'_> {
                 .map(|node| node.name.clone())
                 .collect(),
             synchronous: self.mode.sync.as_ref().map(|set| set.quorum.count()),
+            measure_until: match self.plan.phases.measure {
+                Length::For(duration) => Some(timeline.measure_from + duration),
+                Length::Count(_) => None,
+            },
         }
     }
 

@@ -41,6 +41,7 @@ pub(super) struct Figures {
     hosts: BTreeMap<i64, HostSecond>,
     /// Seconds of the measurement phase.
     measured_seconds: Vec<i64>,
+    drain_from: Option<Stamp>,
     positions: Vec<(Stamp, Lsn)>,
     pub(super) lag: LagEvidence,
     pub(super) unseen: BTreeMap<String, u64>,
@@ -55,6 +56,8 @@ pub(super) struct Expected {
     pub(super) streaming: BTreeSet<String>,
     /// The least number of synchronous nodes.
     pub(super) synchronous: Option<u8>,
+    /// The end of the measurement phase, if it is known beforehand.
+    pub(super) measure_until: Option<Stamp>,
 }
 
 /// What the lag samples of the measurement phase say about the replicas' health.
@@ -89,6 +92,7 @@ impl Figures {
             load_cpu: Duration::ZERO,
             hosts: BTreeMap::new(),
             measured_seconds: Vec::new(),
+            drain_from: None,
             positions: Vec::new(),
             lag: LagEvidence::default(),
             unseen: BTreeMap::new(),
@@ -119,6 +123,9 @@ impl Figures {
             self.load_cpu += second.cpu;
             self.measured += second.end.since(second.start);
             self.measured_seconds.push(second.index);
+        }
+        if second.phase == Phase::Drain {
+            self.drain_from.get_or_insert(second.start);
         }
         let key = (second.index, second.phase == Phase::Drain);
         self.waiting.insert(key, self.interval_row(second));
@@ -227,7 +234,12 @@ impl Figures {
             let first = self.lag.checkpoints.map_or(count, |(first, _)| first);
             self.lag.checkpoints = Some((first, count));
         }
-        let in_phase = second >= 0 && self.timeline.phase_at(sample.at) == Phase::Measure;
+        let is_over = self
+            .expected
+            .measure_until
+            .is_some_and(|end| sample.at >= end)
+            || self.drain_from.is_some_and(|end| sample.at >= end);
+        let in_phase = self.timeline.phase_at(sample.at) == Phase::Measure && !is_over;
         if in_phase && sample.position.is_some() {
             self.lag.add(sample, &self.expected);
         }

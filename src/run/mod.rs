@@ -63,6 +63,8 @@ pub enum RunError {
     Reset(Failure),
     #[error("the tables were not reset within {} s; lower --scale", .0.as_secs())]
     ResetTooSlow(Duration),
+    #[error("the nodes did not checkpoint within {} s; is the disk busy with something else?", .0.as_secs())]
+    CheckpointTooSlow(Duration),
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error(transparent)]
