@@ -1,7 +1,10 @@
 //! Offers load. Knows a plan, a primary and its pools; never which server is a standby, nor what the probes see.
 
+mod desk;
+mod outbox;
 mod pool;
 pub mod rows;
+mod share;
 mod stats;
 mod thread;
 pub mod workload;
@@ -198,7 +201,7 @@ fn share(total: u32, count: u16, index: u16) -> u32 {
     (total / count + u32::from(index < total % count)).max(1)
 }
 
-fn entries(plan: &Plan) -> Vec<thread::Entry> {
+fn entries(plan: &Plan) -> Vec<desk::Entry> {
     plan.transactions
         .iter()
         .map(|transaction| {
@@ -206,7 +209,7 @@ fn entries(plan: &Plan) -> Vec<thread::Entry> {
             let inserted = kind.inserts_into().and_then(|kind| plan.table_of(kind));
             let read = plan.table_of(kind.tables()[0]);
             let rows = read.and_then(|index| NonZeroU64::new(plan.tables[index].rows));
-            thread::Entry {
+            desk::Entry {
                 kind,
                 table: inserted.and_then(|index| u8::try_from(index).ok()),
                 row_bytes: inserted.map_or(0, |index| plan.tables[index].row_bytes as usize),

@@ -32,6 +32,9 @@ use visibility::{Poller, Watch};
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// The most commits taken from the feed at once.
 const BATCH: usize = 256;
+/// When commits come faster than this, they are taken together at this distance: every wake-up of this thread costs the load's
+/// thread a system call, and at such rates the looks are no closer together anyway.
+const HOLD: Duration = Duration::from_micros(400);
 /// How often finished seconds of visibility are handed over.
 const FLUSH: Duration = Duration::from_millis(200);
 /// How often the hub looks whether every commit has been seen, once it was told to finish.
@@ -288,19 +291,27 @@ impl Hub {
         let mut flush_due = self.timeline.start;
         let (mut fed, mut deadline) = (true, None);
         let mut batch = Vec::with_capacity(BATCH);
+        let (mut last_batch, mut hold_until) = (Stamp::default(), None::<Stamp>);
         loop {
             tokio::select! {
-                count = commits.recv_many(&mut batch, BATCH), if fed => {
+                count = commits.recv_many(&mut batch, BATCH), if fed && hold_until.is_none() => {
                     fed = count > 0;
                     batch.drain(..).for_each(|commit| self.bring(commit));
+                    let now = clock::now();
+                    hold_until = (now.since(last_batch) < HOLD).then(|| now + HOLD);
+                    last_batch = now;
                 }
                 // Asked to finish, or left alone: then at once.
                 told = &mut finishing, if deadline.is_none() => {
                     deadline = Some(told.unwrap_or_default());
                 }
-                slept = timer.sleep_until(flush_due) => {
+                slept = timer.sleep_until(hold_until.map_or(flush_due, |hold| hold.min(flush_due))) => {
                     slept?;
+                    hold_until = None;
                     let now = clock::now();
+                    if now < flush_due {
+                        continue;
+                    }
                     flush_due = now + FLUSH;
                     // Commits acknowledged at the end of a second may still be on their way here.
                     let settled = (now - FLUSH).signed_since(self.timeline.measure_from);

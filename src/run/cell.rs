@@ -56,7 +56,8 @@ impl Bench<'_> {
         }
         let (mut probes, feed) = Probes::open(self.assignment()).await?;
         let primary = &self.cluster.primary().endpoint;
-        let opened = Load::open(self.plan, self.cell, primary, Some(feed)).await;
+        let feed = self.plan.probes.visibility.then_some(feed);
+        let opened = Load::open(self.plan, self.cell, primary, feed).await;
         let mut load = match opened {
             Ok(load) => load,
             Err(error) => {
