@@ -21,7 +21,7 @@ use crate::pg::{self, Session, Xid8, catalog};
 use crate::sample::{Commit, Timeline};
 
 /// Looks a second, on average, that a node is worth: above it the probe would slow what it watches.
-const LOOKS_PER_SECOND: f64 = 1_000.0;
+const LOOKS_PER_SECOND: f64 = 2_000.0;
 /// A shorter pause between looks is none.
 const SHORTEST_SLEEP: Duration = Duration::from_micros(50);
 /// The longest pause between looks while something is outstanding, however old.
@@ -431,6 +431,6 @@ mod tests {
             // The look itself.
             now = now + Duration::from_micros(20);
         }
-        assert!((950..=1_100).contains(&looks), "{looks}");
+        assert!((1_950..=2_150).contains(&looks), "{looks}");
     }
 }
