@@ -28,7 +28,7 @@ pub fn write(dir: &Path) -> Result<Outputs, ReportError> {
     write_run(&Run::open(dir)?)
 }
 
-/// As [`write`], for a run that is already read.
+/// As [`write()`], for a run that is already read.
 pub fn write_run(run: &Run) -> Result<Outputs, ReportError> {
     let analysis = Analysis::of(run);
     let charts = chart::charts(&analysis);
