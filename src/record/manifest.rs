@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sample::CellRow;
+use crate::topology::Mode;
+
 /// Rises when a reader of an older version would misread the directory.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -45,6 +48,36 @@ pub struct Manifest {
     pub nodes: Vec<NodeInfo>,
     /// SHA-256 by file name, of the files of a finished run that were measured; those drawn from them may be drawn anew.
     pub files: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// The modes' names: those of the plan in its order, then any other that a cell names.
+    pub fn mode_names(&self, cells: &[CellRow]) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        let planned = self.profile.get("modes").and_then(|modes| modes.as_array());
+        let planned = planned.into_iter().flatten();
+        let planned = planned.filter_map(|mode| mode.get("name")?.as_str().map(str::to_owned));
+        for name in planned.chain(cells.iter().map(|cell| cell.mode.clone())) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// The mode of this name, if the plan still reads as one.
+    pub fn mode(&self, name: &str) -> Option<Mode> {
+        let modes = self.profile.get("modes")?.as_array()?;
+        let mode = modes
+            .iter()
+            .find(|mode| mode.get("name").and_then(|name| name.as_str()) == Some(name))?;
+        serde_json::from_value(mode.clone()).ok()
+    }
+
+    /// The profile's name.
+    pub fn profile_name(&self) -> Option<&str> {
+        self.profile.get("profile")?.as_str()
+    }
 }
 
 /// replbench itself.
