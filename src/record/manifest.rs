@@ -24,6 +24,18 @@ pub enum RunStatus {
     Invalid,
 }
 
+impl RunStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Complete => "complete",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
 /// The whole file. `profile` is the resolved plan, as JSON, so that an older run can be read by a newer replbench.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -44,6 +56,9 @@ pub struct Manifest {
     pub seed: u64,
     pub harness: Harness,
     pub subject: Subject,
+    /// Set when the run is one side of an A/B session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
     pub host: Host,
     pub nodes: Vec<NodeInfo>,
     /// SHA-256 by file name, of the files of a finished run that were measured; those drawn from them may be drawn anew.
@@ -93,6 +108,25 @@ pub struct Harness {
 pub struct Subject {
     pub git: Option<String>,
     pub tags: BTreeMap<String, String>,
+}
+
+/// Two runs whose blocks took turns, so that those of one number are pairs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    pub id: String,
+    pub side: Side,
+    /// Run id of the other side.
+    pub other: String,
+    /// What this side was given, as on the command line.
+    pub items: Vec<String>,
+}
+
+/// A side of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    Base,
+    Head,
 }
 
 /// The machine that ran clients and servers.

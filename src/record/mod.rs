@@ -9,7 +9,9 @@ mod sheet;
 mod write;
 
 pub use library::{is_run, run_directories, runs_named};
-pub use manifest::{Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Subject};
+pub use manifest::{
+    Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Session, Side, Subject,
+};
 pub use read::{CellHistograms, ReadError, ResponseSecond, Run};
 pub use sheet::Sheet;
 
