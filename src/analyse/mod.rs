@@ -18,7 +18,10 @@ pub use curves::{Spectrum, SpectrumLine, spectra};
 pub use headline::headline;
 pub use modes::{Excluded, ModeFigures, ModesTable, Ratios, modes_table};
 pub use staleness::{ReplicaCurve, replica_curves};
-pub use stats::{Estimate, Interval, geometric_mean, median, paired_ratio, student_t};
+pub use stats::{
+    Estimate, Interval, Method, Shift, benjamini_hochberg, geometric_mean, median, paired,
+    paired_ratio, student_t, unpaired,
+};
 pub use summary::summarise;
 pub use timeline::{HeatColumn, LagPoint, LoadPoint, Mark, Stretch, Timeline, timelines};
 
