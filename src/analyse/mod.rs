@@ -12,6 +12,7 @@ mod staleness;
 mod stats;
 mod summary;
 mod timeline;
+mod verdict;
 
 pub use cell::{CellFigures, LagSpread, ReplicaFigures, Spread, cell_figures};
 pub use curves::{Spectrum, SpectrumLine, spectra};
@@ -24,6 +25,7 @@ pub use stats::{
 };
 pub use summary::summarise;
 pub use timeline::{HeatColumn, LagPoint, LoadPoint, Mark, Stretch, Timeline, timelines};
+pub use verdict::{Verdict, judge};
 
 use crate::record::Run;
 
