@@ -5,6 +5,7 @@
 //! server, a cache and a moment, and their number says nothing of how another repetition would come out.
 
 mod cell;
+mod change;
 mod curves;
 mod headline;
 mod modes;
@@ -15,6 +16,7 @@ mod timeline;
 mod verdict;
 
 pub use cell::{CellFigures, LagSpread, ReplicaFigures, Spread, cell_figures};
+pub use change::{ChangePoint, change_points};
 pub use curves::{Spectrum, SpectrumLine, spectra};
 pub use headline::headline;
 pub use modes::{Excluded, ModeFigures, ModesTable, Ratios, modes_table};
