@@ -5,9 +5,9 @@
 //! server, a cache and a moment, and their number says nothing of how another repetition would come out.
 
 mod cell;
+mod change;
 mod compare;
 mod curves;
-
 mod headline;
 mod index;
 mod modes;
@@ -19,6 +19,7 @@ mod timeline;
 mod verdict;
 
 pub use cell::{CellFigures, LagSpread, ReplicaFigures, Spread, cell_figures};
+pub use change::{ChangePoint, change_points};
 pub use compare::{
     COMPARISON_VERSION, Comparison, Difference, Kind, Metric, NotComparable, Role, Row, Scale,
     Subject, Terms, compare_modes, compare_runs,
