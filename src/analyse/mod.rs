@@ -6,6 +6,7 @@
 
 mod cell;
 mod curves;
+mod gate;
 mod headline;
 mod modes;
 mod staleness;
@@ -15,6 +16,7 @@ mod timeline;
 
 pub use cell::{CellFigures, LagSpread, ReplicaFigures, Spread, cell_figures};
 pub use curves::{Spectrum, SpectrumLine, spectra};
+pub use gate::{GateLine, gates};
 pub use headline::headline;
 pub use modes::{Excluded, ModeFigures, ModesTable, Ratios, modes_table};
 pub use staleness::{ReplicaCurve, replica_curves};
@@ -29,6 +31,7 @@ use crate::record::Run;
 pub struct Analysis {
     pub cells: Vec<CellFigures>,
     pub modes: ModesTable,
+    pub gates: Vec<GateLine>,
     pub headline: Vec<String>,
     pub spectra: Vec<Spectrum>,
     pub replicas: Vec<ReplicaCurve>,
@@ -40,12 +43,14 @@ impl Analysis {
         let cells = cell_figures(run);
         let modes = modes::from_figures(run, &cells);
         let replicas = replica_curves(run);
+        let gates = gates(run);
         Self {
-            headline: headline::sentences(run, &modes, &replicas),
+            headline: headline::sentences(run, &modes, &replicas, &gates),
             spectra: spectra(run),
             timelines: timelines(run),
             cells,
             modes,
+            gates,
             replicas,
         }
     }

@@ -484,6 +484,7 @@ fn plan(shape: &Shape) -> Plan {
         repeats: shape.reps,
         cells,
         settings: BTreeMap::new(),
+        gates: Vec::new(),
     }
 }
 
