@@ -72,7 +72,9 @@ impl Plan {
         let mut has_node = concerned.map(|mode| !of_replicas || !gate.nodes_in(mode).is_empty());
         let is_sound = match &gate.standby {
             Some(_) => has_node.any(|it| it),
-            None => self.modes.iter().any(|mode| gate.concerns(&mode.name)) && has_node.all(|it| it),
+            None => {
+                self.modes.iter().any(|mode| gate.concerns(&mode.name)) && has_node.all(|it| it)
+            }
         };
         let doomed = if is_sound {
             ""

@@ -153,7 +153,9 @@ impl Metric {
 impl fmt::Display for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Of(distribution, stat) => write!(f, "{}.{}", distribution.as_str(), stat.as_str()),
+            Self::Of(distribution, stat) => {
+                write!(f, "{}.{}", distribution.as_str(), stat.as_str())
+            }
             Self::Total(total) => f.write_str(total.as_str()),
         }
     }
@@ -318,7 +320,9 @@ pub(super) fn gates(
             check_place(judge, entry.get_ref(), &gate, modes);
         }
         if let Some(name) = entry.get_ref().name.as_ref()
-            && found.iter().any(|other| other.name.is_some() && other.name == gate.name)
+            && found
+                .iter()
+                .any(|other| other.name.is_some() && other.name == gate.name)
         {
             judge.refuse(
                 name.span(),
@@ -422,7 +426,11 @@ fn check_place(judge: &mut Judge, written: &wire::Gate, gate: &Gate, modes: &[Mo
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("the modes here are {}", names.join(", ")),
         };
-        judge.refuse(field.span(), format!("no mode `{mode}` in this profile"), &help);
+        judge.refuse(
+            field.span(),
+            format!("no mode `{mode}` in this profile"),
+            &help,
+        );
         return;
     }
     match (&written.standby, &gate.standby) {
@@ -436,7 +444,10 @@ fn check_place(judge: &mut Judge, written: &wire::Gate, gate: &Gate, modes: &[Mo
             if let (Some(mode), Some(metric)) = (bare, &written.metric) {
                 judge.refuse(
                     metric.span(),
-                    format!("mode `{}` has no replica with a `{}`", mode.name, gate.metric),
+                    format!(
+                        "mode `{}` has no replica with a `{}`",
+                        mode.name, gate.metric
+                    ),
                     "name another `mode`, or add nodes under `[topology]`",
                 );
             }
@@ -455,7 +466,10 @@ fn wrong_node(gate: &Gate, standby: &str, concerned: &[&Mode]) -> Option<(String
     if standby == Topology::PRIMARY {
         return (!matches!(metric, Metric::Of(Distribution::Visibility, _))).then(|| {
             let title = format!("the primary has no `{metric}`: it follows nobody");
-            (title, "name a replica, or leave out `standby` for all".into())
+            (
+                title,
+                "name a replica, or leave out `standby` for all".into(),
+            )
         });
     }
     if concerned.iter().any(|mode| !gate.nodes_in(mode).is_empty()) {

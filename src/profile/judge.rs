@@ -9,9 +9,7 @@ use toml::Spanned;
 use super::error::{Mistake, nearest};
 use super::wire::{Field, Value};
 use super::workload::{KeyChoice, Pace};
-use crate::units::{
-    BYTES_EXPECTED, Rate, exact_duration, parse_bytes, parse_duration, thousands,
-};
+use crate::units::{BYTES_EXPECTED, Rate, exact_duration, parse_bytes, parse_duration, thousands};
 
 /// Why a value is refused.
 #[derive(Debug)]

@@ -40,8 +40,8 @@ fn read(judge: &mut Judge, wire: &wire::Profile, fallback_name: &str) -> Profile
         .unwrap_or(1);
     let modes = modes(judge, &wire.modes, standbys, subscribers);
     // Where the modes are in doubt, so is everything that a gate says of them.
-    let gated: Option<Vec<Mode>> = (judge.found_nothing())
-        .then(|| modes.iter().filter_map(|it| it.mode.clone()).collect());
+    let gated: Option<Vec<Mode>> =
+        (judge.found_nothing()).then(|| modes.iter().filter_map(|it| it.mode.clone()).collect());
     let gates = super::gate::gates(judge, &wire.gate, gated.as_deref());
     let transactions = transactions(judge, &wire.transaction);
     let tables = tables(judge, &wire.table, &transactions);

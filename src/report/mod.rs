@@ -2,6 +2,7 @@
 //! nowhere else. Decides nothing and sees no server; everything comes from the files, so that an old run can be drawn again.
 
 mod chart;
+pub mod gates;
 mod html;
 mod output;
 mod text;

@@ -138,7 +138,11 @@ pub fn gates(run: &Run) -> Vec<GateLine> {
 pub(super) fn sentence(lines: &[GateLine]) -> Option<String> {
     const MOST_TOLD: usize = 3;
     let count = |wanted: fn(&GateLine) -> bool| {
-        let mut numbers: Vec<usize> = lines.iter().filter(|it| wanted(it)).map(|it| it.number).collect();
+        let mut numbers: Vec<usize> = lines
+            .iter()
+            .filter(|it| wanted(it))
+            .map(|it| it.number)
+            .collect();
         numbers.dedup();
         numbers.len()
     };
@@ -150,7 +154,11 @@ pub(super) fn sentence(lines: &[GateLine]) -> Option<String> {
         _ => {}
     }
     let broken: Vec<&GateLine> = lines.iter().filter(|line| !line.passed).collect();
-    let mut parts: Vec<String> = broken.iter().take(MOST_TOLD).map(|line| told(line)).collect();
+    let mut parts: Vec<String> = broken
+        .iter()
+        .take(MOST_TOLD)
+        .map(|line| told(line))
+        .collect();
     if let Some(more) = broken.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
         parts.push(format!("and {more} more"));
     }
@@ -206,7 +214,13 @@ impl Judge<'_> {
                 _ => "this run has no mode",
             };
             let mode = gate.mode.as_ref();
-            lines.push(line(number, gate, mode, gate.standby.clone(), Err(reason.into())));
+            lines.push(line(
+                number,
+                gate,
+                mode,
+                gate.standby.clone(),
+                Err(reason.into()),
+            ));
         }
         lines
     }
@@ -327,10 +341,16 @@ fn total_of(
                 .iter()
                 .map(|cell| (*cell, commits_and_unseen(run, cell, node)))
                 .collect();
-            let commits: Vec<_> = counts.iter().map(|(cell, count)| (*cell, count.0)).collect();
+            let commits: Vec<_> = counts
+                .iter()
+                .map(|(cell, count)| (*cell, count.0))
+                .collect();
             covers_every_commit(&commits)?;
             let (commits, unseen) = counts.iter().fold((0_u64, 0_u64), |(commits, unseen), it| {
-                (commits.saturating_add(it.1.0), unseen.saturating_add(it.1.1))
+                (
+                    commits.saturating_add(it.1.0),
+                    unseen.saturating_add(it.1.1),
+                )
             });
             Ok(Figure::known(unseen as f64, commits))
         }
@@ -340,7 +360,10 @@ fn total_of(
 /// Acknowledgements within the measurement phases over their length.
 fn achieved_tps(cells: &[&CellRow]) -> Result<Figure, String> {
     let seconds: f64 = cells.iter().map(|cell| cell.measured_s).sum();
-    let acks: f64 = cells.iter().map(|cell| cell.achieved_tps * cell.measured_s).sum();
+    let acks: f64 = cells
+        .iter()
+        .map(|cell| cell.achieved_tps * cell.measured_s)
+        .sum();
     let rate = acks / seconds;
     if seconds > 0.0 && rate.is_finite() {
         Ok(Figure::known(rate, sum(cells, |cell| cell.acked)))
@@ -360,13 +383,25 @@ fn on_primary(run: &Run, cells: &[&CellRow], valid: &[&CellRow]) -> Result<Figur
                 && event.node.as_deref() == Some(Topology::PRIMARY)
         })
     };
-    if let Some(wrong) = cells.iter().find_map(|cell| events(cell, "rows_wrong").next()) {
+    if let Some(wrong) = cells
+        .iter()
+        .find_map(|cell| events(cell, "rows_wrong").next())
+    {
         return Err(wrong.detail.clone());
     }
     let tables = run.manifest.profile.get("tables");
-    let tables = tables.and_then(|tables| tables.as_array()).map_or(0, Vec::len).max(1);
-    if let Some(cell) = valid.iter().find(|cell| events(cell, "rows").count() < tables) {
-        return Err(format!("its rows were not counted after cell {}", cell.cell_id));
+    let tables = tables
+        .and_then(|tables| tables.as_array())
+        .map_or(0, Vec::len)
+        .max(1);
+    if let Some(cell) = valid
+        .iter()
+        .find(|cell| events(cell, "rows").count() < tables)
+    {
+        return Err(format!(
+            "its rows were not counted after cell {}",
+            cell.cell_id
+        ));
     }
     Ok(Figure {
         reason: Some("every acknowledged row was counted there".into()),

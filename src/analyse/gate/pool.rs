@@ -3,9 +3,9 @@
 
 use crate::histogram::{Histogram, SignedHistogram, rank};
 use crate::plan::{Distribution, Stat};
-use crate::record::tags::{self, Bound, Origin};
 use crate::record::Run;
-use crate::sample::CellRow;
+use crate::record::tags::{self, Bound, Origin};
+use crate::sample::{CellRow, LagRow};
 
 use super::super::cell::{commits_and_unseen, lag_rows};
 
@@ -41,15 +41,14 @@ impl Pool {
             Distribution::StartLag => Self::times(run, cells, tags::START_LAG)?,
             Distribution::Visibility => Self::delays(run, cells, node.unwrap_or_default())?,
             Distribution::ReplayLagBytes => {
-                Self::samples(run, cells, node.unwrap_or_default(), |row| row.replay_lag_bytes)?
+                Self::samples(run, cells, node.unwrap_or_default(), |row| {
+                    row.replay_lag_bytes.map(|bytes| bytes as f64)
+                })?
             }
             Distribution::ReplayLag => {
-                let node = node.unwrap_or_default();
-                let mut pool = Self::samples(run, cells, node, |row| row.replay_lag_us)?;
-                if let Recorded::Samples(samples) = &mut pool.recorded {
-                    samples.iter_mut().for_each(|sample| *sample /= 1e6);
-                }
-                pool
+                Self::samples(run, cells, node.unwrap_or_default(), |row| {
+                    row.replay_lag_us.map(|us| us as f64 / 1e6)
+                })?
             }
         };
         if pool.n() == 0 {
@@ -63,7 +62,10 @@ impl Pool {
         let mut pool = Vec::new();
         let mut censored = 0_u64;
         for cell in cells {
-            let found = run.histograms.get(&cell.cell_id).and_then(|all| all.get(tag));
+            let found = run
+                .histograms
+                .get(&cell.cell_id)
+                .and_then(|all| all.get(tag));
             pool.push((*cell, found.as_ref().map_or(0, Histogram::count)));
             if let Some(found) = &found {
                 merged.merge(found);
@@ -115,18 +117,20 @@ impl Pool {
         run: &Run,
         cells: &[&CellRow],
         node: &str,
-        column: fn(&crate::sample::LagRow) -> Option<i64>,
+        column: fn(&LagRow) -> Option<f64>,
     ) -> Result<Self, String> {
         let mut samples = Vec::new();
         let mut censored = 0_u64;
         for cell in cells {
-            let mut rows = lag_rows(run, cell).filter(|row| row.node == node).peekable();
+            let mut rows = lag_rows(run, cell)
+                .filter(|row| row.node == node)
+                .peekable();
             if rows.peek().is_none() {
                 return Err(format!("cell {} has no sample of it", cell.cell_id));
             }
             for row in rows {
                 match column(row) {
-                    Some(value) => samples.push(value as f64),
+                    Some(value) => samples.push(value),
                     None if row.state.is_none() => censored = censored.saturating_add(1),
                     None => {}
                 }
