@@ -171,15 +171,14 @@ pub(super) fn sentence(lines: &[GateLine]) -> Option<String> {
 
 /// A failed line in a few words.
 fn told(line: &GateLine) -> String {
-    let wanted = line.wanted();
-    let wanted = if wanted.is_empty() {
-        wanted
-    } else {
-        format!(", {wanted} allowed")
-    };
-    match (&line.value, &line.beyond, &line.reason) {
+    match (line.value, line.beyond, &line.reason) {
         (None, None, Some(reason)) => format!("{} has no data ({reason})", line.subject()),
-        _ => format!("{} is {}{wanted}", line.subject(), line.found()),
+        _ => format!(
+            "{} is {} and must be {}",
+            line.subject(),
+            line.found(),
+            line.wanted()
+        ),
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) fn gates(lines: &[GateLine]) -> Markup {
                 div.scroll tabindex="0" role="region" aria-label="Table of gates" {
                     table.dense.gates {
                         thead { tr {
-                            @for head in ["gate", "verdict", "metric", "mode", "replica", "found", "wanted", "observations"] {
+                            @for head in ["gate", "verdict", "mode", "replica", "found", "wanted", "observations"] {
                                 th scope="col" { (head) }
                             }
                         } }
@@ -35,9 +35,11 @@ pub(super) fn gates(lines: &[GateLine]) -> Markup {
 fn row(line: &GateLine) -> Markup {
     html! {
         tr.failed[!line.passed] {
-            th scope="row" { (name(line)) }
+            th scope="row" {
+                (name(line))
+                @if let Some(metric) = metric(line) { span.ci { code { (metric) } } }
+            }
             td.verdict { (verdict(line)) }
-            td { @if let Some(metric) = metric(line) { code { (metric) } } }
             td { (clean(line.mode.as_deref().unwrap_or_default())) }
             td { (clean(line.standby.as_deref().unwrap_or_default())) }
             td.found {
