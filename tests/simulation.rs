@@ -30,6 +30,10 @@ struct Rate {
 }
 
 impl Rate {
+    #[expect(
+        clippy::print_stdout,
+        reason = "the rates are what METHODOLOGY.md quotes"
+    )]
     fn of(what: &str, outcomes: impl IntoIterator<Item = bool>) -> Self {
         let (mut hits, mut trials) = (0_u32, 0);
         for hit in outcomes {
@@ -89,7 +93,7 @@ fn side(rng: &mut Rng, draw: fn(&mut Rng) -> f64) -> Vec<f64> {
     (0..REPETITIONS).map(|_| draw(rng)).collect()
 }
 
-/// Base, and head as many per cent higher.
+/// How repetitions are compared.
 #[derive(Clone, Copy)]
 enum Design {
     Paired,
@@ -156,22 +160,17 @@ fn is_changed(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::Improved | Verdict::Regressed)
 }
 
-fn no_effect_tables(design: Design, draw: fn(&mut Rng) -> f64, seed: u64) -> Vec<Vec<Shift>> {
-    let mut rng = rng(seed);
-    (0..300)
-        .map(|_| {
-            (0..METRICS)
-                .map(|_| design.simulate(&mut rng, draw, 0.0))
-                .collect()
-        })
-        .collect()
-}
-
 /// Without an effect: the rates of the test itself, and of what a reader is told.
 fn no_effect(noise: &str, draw: fn(&mut Rng) -> f64, check: fn(Design, &Rate)) {
     for design in Design::BOTH {
         let name = format!("{noise}, {}", design.name());
-        let tables = no_effect_tables(design, draw, 31);
+        let mut rng = rng(31);
+        let mut table = || -> Vec<Shift> {
+            (0..METRICS)
+                .map(|_| design.simulate(&mut rng, draw, 0.0))
+                .collect()
+        };
+        let tables: Vec<Vec<Shift>> = (0..300).map(|_| table()).collect();
         let all = || tables.iter().flatten();
         check(
             design,
@@ -184,41 +183,37 @@ fn no_effect(noise: &str, draw: fn(&mut Rng) -> f64, check: fn(Design, &Rate)) {
                 all().map(|shift| leaves_out(shift, 0.0)),
             ),
         );
-        let changed = |threshold| {
-            tables
-                .iter()
-                .map(move |table| verdicts(table, threshold))
-                .collect::<Vec<_>>()
-        };
-        Rate::of(
-            &format!("{name}: tables of 12 with a change, threshold 0"),
-            changed(1e-9)
-                .iter()
-                .map(|table| table.iter().any(|v| is_changed(*v))),
-        )
-        .is_at_most(0.05);
-        Rate::of(
-            &format!("{name}: metrics called improved or regressed, threshold 5 %"),
-            changed(THRESHOLD.ln_1p())
-                .into_iter()
-                .flatten()
-                .map(is_changed),
-        )
-        .is_at_most(0.002);
-        Rate::of(
-            &format!("{name}: metrics called equivalent, threshold 5 %"),
-            changed(THRESHOLD.ln_1p())
-                .into_iter()
-                .flatten()
-                .map(|verdict| verdict == Verdict::Equivalent),
-        );
+        read(&name, &tables);
     }
+}
+
+/// What a reader of tables without an effect is told.
+fn read(name: &str, tables: &[Vec<Shift>]) {
+    let nearly_none = tables.iter().map(|table| verdicts(table, 1e-9));
+    Rate::of(
+        &format!("{name}: tables of 12 with a change, threshold 0"),
+        nearly_none.map(|table| table.iter().any(|verdict| is_changed(*verdict))),
+    )
+    .is_at_most(0.05);
+    let told: Vec<Verdict> = tables
+        .iter()
+        .flat_map(|table| verdicts(table, THRESHOLD.ln_1p()))
+        .collect();
+    Rate::of(
+        &format!("{name}: metrics called improved or regressed, threshold 5 %"),
+        told.iter().map(|verdict| is_changed(*verdict)),
+    )
+    .is_at_most(0.002);
+    Rate::of(
+        &format!("{name}: metrics called equivalent, threshold 5 %"),
+        told.iter().map(|verdict| *verdict == Verdict::Equivalent),
+    );
 }
 
 #[test]
 fn without_an_effect_the_tests_keep_their_level_and_verdicts_stay_away() {
     no_effect("no effect", figure, |design, rate| {
-        rate.is(design.exact_level())
+        rate.is(design.exact_level());
     });
 }
 
@@ -229,6 +224,74 @@ fn heavy_tails_do_not_raise_the_false_alarms() {
         Design::Paired => rate.is_at_most(0.05),
         Design::Unpaired => rate.is(design.exact_level()),
     });
+}
+
+/// The metrics of one run rise and fall together: its percentiles are of the same commits.
+#[test]
+fn metrics_that_move_together_are_no_more_often_called_changed() {
+    for design in Design::BOTH {
+        let mut rng = rng(38);
+        let mut together = || -> Vec<Vec<f64>> {
+            (0..REPETITIONS)
+                .map(|_| {
+                    let run = 0.9 * NOISE * normal(&mut rng);
+                    let own = 0.19_f64.sqrt();
+                    (0..METRICS)
+                        .map(|_| run + own * NOISE * normal(&mut rng))
+                        .collect()
+                })
+                .collect()
+        };
+        let metric = |runs: &[Vec<f64>], metric: usize| -> Vec<f64> {
+            runs.iter().map(|run| run[metric]).collect()
+        };
+        let tables: Vec<Vec<Shift>> = (0..300)
+            .map(|_| {
+                let (base, head) = (together(), together());
+                (0..METRICS)
+                    .map(|at| design.compare(&metric(&base, at), &metric(&head, at)))
+                    .collect()
+            })
+            .collect();
+        read(&format!("metrics correlated, {}", design.name()), &tables);
+    }
+}
+
+#[test]
+fn censored_repetitions_do_not_raise_the_false_alarms() {
+    /// The slowest three in ten are not seen.
+    fn censored(rng: &mut Rng) -> f64 {
+        let value = figure(rng);
+        if value > 6.0 + 0.524 * NOISE {
+            f64::INFINITY
+        } else {
+            value
+        }
+    }
+    for design in Design::BOTH {
+        let mut rng = rng(39);
+        let shifts: Vec<Shift> = (0..2_000)
+            .map(|_| design.simulate(&mut rng, censored, 0.0))
+            .collect();
+        let name = format!("3 in 10 censored, {}", design.name());
+        Rate::of(&format!("{name}: p <= 0.05"), shifts.iter().map(is_found)).is_at_most(0.05);
+        Rate::of(
+            &format!("{name}: the 95 % interval leaves out the truth"),
+            shifts.iter().map(|shift| leaves_out(shift, 0.0)),
+        )
+        .is_at_most(0.05);
+        let slower = (0..1_000).map(|_| {
+            let base = side(&mut rng, figure);
+            let mut head: Vec<f64> = side(&mut rng, figure).iter().map(|v| v + 0.15).collect();
+            head[0] = f64::INFINITY;
+            is_found(&design.compare(&base, &head))
+        });
+        Rate::of(
+            &format!("one of head censored, {}: +16 % is found", design.name()),
+            slower,
+        )
+        .is_between(0.9, 1.0);
+    }
 }
 
 /// One session of twelve runs, of which the last is 10 % above the first. `order` says which are of head.
