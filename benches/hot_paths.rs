@@ -175,6 +175,7 @@ fn recorder() -> (Recorder, TempDir) {
             git: None,
         },
         subject: Subject::default(),
+        session: None,
         host: Host::default(),
         nodes: Vec::new(),
         files: BTreeMap::new(),

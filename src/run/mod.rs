@@ -366,6 +366,7 @@ fn manifest(plan: &Plan, options: &Options) -> Manifest {
         seed: plan.seed,
         harness: environment::harness(),
         subject,
+        session: None,
         host: environment::host(&options.results),
         nodes: Vec::new(),
         files: BTreeMap::new(),

@@ -1,4 +1,5 @@
 //! Run directories with known content, written as `record` writes them.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -484,6 +485,7 @@ fn plan(shape: &Shape) -> Plan {
         repeats: shape.reps,
         cells,
         settings: BTreeMap::new(),
+        gates: Vec::new(),
     }
 }
 
@@ -524,6 +526,7 @@ fn manifest(plan: &Plan) -> Manifest {
             git: Some("3f2a91c".into()),
             tags: BTreeMap::new(),
         },
+        session: None,
         host: Host {
             host_id: "5d41402abc4b".into(),
             cpu: "AMD EPYC 7763".into(),
