@@ -1,7 +1,7 @@
 //! How far one set of repetitions lies from another: estimate, intervals, p, and what could have been seen. Knows numbers only.
 //!
 //! Values may be infinite: `+inf` is a censored figure, larger than all that was seen. It stays in the population. The
-//! difference of two censored figures is unknown and may be anything ([`super::ordered`]); every interval holds and every p
+//! difference of two censored figures is unknown and may be anything (`ordered.rs`); every interval holds and every p
 //! stays valid whatever it was.
 //!
 //! Interval and p go together: the 95 % interval leaves out 0 where p <= 0.05 (but for ties, zeros and rounding, where
