@@ -8,12 +8,16 @@
 mod check;
 mod clean;
 mod cluster;
+mod compare;
+mod git;
 mod keeper;
+mod library;
 mod list;
 mod overrides;
 mod progress;
 mod report;
 mod run;
+mod show;
 
 use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
@@ -79,7 +83,10 @@ enum Command {
     Run(run::RunArgs),
     /// Rebuild the report, charts and summary of a run from its files
     Report(report::ReportArguments),
+    Compare(compare::CompareArgs),
     List(list::ListArgs),
+    Show(show::ShowArgs),
+    Rm(show::RmArgs),
     Check(check::CheckArgs),
     /// Keep a replicating cluster for playing with.
     Cluster(cluster::Arguments),
@@ -109,6 +116,9 @@ pub fn main() -> ExitCode {
     let outcome: Result<Exit, Stop> = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Report(arguments) => report::report(&arguments),
+        Command::Compare(arguments) => compare::compare(&arguments),
+        Command::Show(arguments) => show::show(&arguments),
+        Command::Rm(arguments) => show::rm(&arguments),
         Command::List(arguments) => list::list(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Cluster(arguments) => cluster::run(&arguments),

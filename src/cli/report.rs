@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Exit, Stop, print};
-use crate::analyse::{gates, headline};
+use crate::analyse::{GateLine, gates, headline};
 use crate::record::{Run, RunStatus};
 use crate::report::gates::{Paint, text as gate_text};
 use crate::report::{clean, text_table, write_run};
@@ -50,6 +50,18 @@ pub(super) enum Gates {
     Failed,
 }
 
+impl Gates {
+    fn of(lines: &[GateLine]) -> Self {
+        if lines.is_empty() {
+            Self::None
+        } else if lines.iter().all(|line| line.passed) {
+            Self::Passed
+        } else {
+            Self::Failed
+        }
+    }
+}
+
 /// How a run with a readable directory ends. Of figures that are not to be relied on a gate says nothing.
 pub(super) fn verdict(status: RunStatus, gates: Gates) -> Exit {
     match (status, gates) {
@@ -74,29 +86,33 @@ pub(super) struct Drawn {
 pub(super) fn draw(directory: &Path) -> Result<Drawn, Stop> {
     let run = Run::open(directory).map_err(|error| Stop::new(Exit::Results, error))?;
     let outputs = write_run(&run).map_err(|error| Stop::new(Exit::Results, error))?;
+    let lines = gates(&run);
+    Ok(Drawn {
+        html: outputs.html,
+        text: text_with(&run, &lines),
+        gates: Gates::of(&lines),
+        status: run.manifest.status,
+        warnings: run.warnings,
+    })
+}
+
+/// The headline, the table of modes and the gates.
+pub(super) fn text_of(run: &Run) -> String {
+    text_with(run, &gates(run))
+}
+
+fn text_with(run: &Run, lines: &[GateLine]) -> String {
     let mut text = String::new();
-    for sentence in headline(&run) {
+    for sentence in headline(run) {
         for line in crate::plan::fold(&clean(&sentence), WIDTH) {
             let _ = writeln!(text, "{line}");
         }
         text.push('\n');
     }
-    text.push_str(&text_table(&run, WIDTH));
-    let lines = gates(&run);
-    let gates = match lines.iter().all(|line| line.passed) {
-        true if lines.is_empty() => Gates::None,
-        true => Gates::Passed,
-        false => Gates::Failed,
-    };
-    if gates != Gates::None {
-        let lines = gate_text(&lines, WIDTH, Paint::Ansi);
+    text.push_str(&text_table(run, WIDTH));
+    if !lines.is_empty() {
+        let lines = gate_text(lines, WIDTH, Paint::Ansi);
         let _ = write!(text, "\n{lines}");
     }
-    Ok(Drawn {
-        html: outputs.html,
-        text,
-        gates,
-        status: run.manifest.status,
-        warnings: run.warnings,
-    })
+    text
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::list::reindex;
 use super::overrides::OverrideArgs;
 use super::progress::{Terminal, Verbosity};
 use super::report::{draw, verdict};
@@ -163,6 +164,9 @@ fn conclude(finished: Finished) -> Result<Exit, Stop> {
     sealed
         .context("finish the run directory")
         .map_err(results)?;
+    if let Some(results) = directory.parent() {
+        reindex(results)?;
+    }
     Ok(verdict(manifest.status, gates))
 }
 

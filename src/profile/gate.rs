@@ -487,7 +487,7 @@ fn wrong_node(gate: &Gate, standby: &str, concerned: &[&Mode]) -> Option<(String
     };
     let help = match names.as_slice() {
         [] => "it has none; add nodes under `[topology]`".into(),
-        names => format!("there is {}", names.join(", ")),
+        names => format!("replicas are {}", names.join(", ")),
     };
     Some((title, help))
 }
