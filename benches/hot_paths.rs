@@ -177,6 +177,7 @@ fn recorder() -> (Recorder, TempDir) {
         subject: Subject::default(),
         host: Host::default(),
         nodes: Vec::new(),
+        session: None,
         files: BTreeMap::new(),
     };
     let recorder = Recorder::create(directory.path(), manifest);

@@ -5,12 +5,14 @@
     reason = "this is the layer that prints"
 )]
 
+mod ab;
 mod check;
 mod clean;
 mod cluster;
 mod keeper;
 mod list;
 mod overrides;
+mod place;
 mod progress;
 mod report;
 mod run;
@@ -77,6 +79,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Ab(ab::AbArgs),
+    Aa(ab::AaArgs),
     /// Rebuild the report, charts and summary of a run from its files
     Report(report::ReportArguments),
     List(list::ListArgs),
@@ -108,6 +112,8 @@ pub fn main() -> ExitCode {
     };
     let outcome: Result<Exit, Stop> = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Ab(arguments) => ab::ab(&arguments),
+        Command::Aa(arguments) => ab::aa(&arguments),
         Command::Report(arguments) => report::report(&arguments),
         Command::List(arguments) => list::list(&arguments),
         Command::Check(arguments) => check::check(&arguments),

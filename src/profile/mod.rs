@@ -22,6 +22,7 @@ use builtin::BUILT_IN;
 use error::{Mistake, nearest};
 
 pub use error::{Mistakes, ProfileError, visible};
+pub use settings::{SettingError, setting};
 pub use workload::{
     Arrivals, KeyChoice, Length, Pace, Phases, Table, TableKind, Transaction, TransactionKind,
 };

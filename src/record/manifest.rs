@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::Side;
+
 /// Rises when a reader of an older version would misread the directory.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -43,6 +45,9 @@ pub struct Manifest {
     pub subject: Subject,
     pub host: Host,
     pub nodes: Vec<NodeInfo>,
+    /// Of a run that was measured in turns with another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
     /// SHA-256 by file name, of the files of a finished run that were measured; those drawn from them may be drawn anew.
     pub files: BTreeMap<String, String>,
 }
@@ -60,6 +65,19 @@ pub struct Harness {
 pub struct Subject {
     pub git: Option<String>,
     pub tags: BTreeMap<String, String>,
+}
+
+/// A run's place in a session: two runs measured in turns, of which blocks of one number are neighbours in time and share
+/// arrivals, so that they may be compared in pairs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The same on both sides, and of no other session: the run id of the base side.
+    pub id: String,
+    pub side: Side,
+    /// The run id of the other side.
+    pub other: String,
+    /// What this side was given besides the common profile, such as `wal_compression=on`.
+    pub items: Vec<String>,
 }
 
 /// The machine that ran clients and servers.

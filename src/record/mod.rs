@@ -6,7 +6,9 @@ mod manifest;
 mod read;
 mod write;
 
-pub use manifest::{Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Subject};
+pub use manifest::{
+    Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Session, Subject,
+};
 pub use read::{CellHistograms, ReadError, ResponseSecond, Run};
 
 pub use write::{Recorder, WriteError, seal, write_manifest};

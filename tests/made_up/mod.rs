@@ -540,6 +540,7 @@ fn manifest(plan: &Plan) -> Manifest {
             node("1 primary, 1 subscriber", "primary", "primary"),
             node("1 primary, 1 subscriber", "sub1", "subscriber"),
         ],
+        session: None,
         files: BTreeMap::new(),
     }
 }
