@@ -204,10 +204,10 @@ impl Plan {
 
     /// To make all servers once in every block, and to take them away.
     fn estimate_servers(&self) -> Duration {
-        // initdb, mostly.
-        const PRIMARY: Duration = Duration::from_millis(1500);
+        // initdb, mostly, and the removal of all of it.
+        const PRIMARY: Duration = Duration::from_secs(2);
         // A base backup or an initial copy.
-        const REPLICA: Duration = Duration::from_millis(700);
+        const REPLICA: Duration = Duration::from_millis(800);
         let once = |topology: &Topology| {
             let replicas = topology.replicas().len();
             PRIMARY + REPLICA * u32::try_from(replicas).unwrap_or(u32::MAX)
