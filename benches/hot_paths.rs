@@ -175,9 +175,9 @@ fn recorder() -> (Recorder, TempDir) {
             git: None,
         },
         subject: Subject::default(),
+        session: None,
         host: Host::default(),
         nodes: Vec::new(),
-        session: None,
         files: BTreeMap::new(),
     };
     let recorder = Recorder::create(directory.path(), manifest);

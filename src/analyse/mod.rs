@@ -5,22 +5,37 @@
 //! server, a cache and a moment, and their number says nothing of how another repetition would come out.
 
 mod cell;
+mod compare;
 mod curves;
+
 mod headline;
+mod index;
 mod modes;
+mod sheet;
 mod staleness;
 mod stats;
 mod summary;
 mod timeline;
+mod verdict;
 
 pub use cell::{CellFigures, LagSpread, ReplicaFigures, Spread, cell_figures};
+pub use compare::{
+    COMPARISON_VERSION, Comparison, Difference, Kind, Metric, NotComparable, Role, Row, Scale,
+    Subject, Terms, compare_modes, compare_runs,
+};
 pub use curves::{Spectrum, SpectrumLine, spectra};
 pub use headline::headline;
+pub use index::{IndexFigure, IndexLine, IndexMode};
 pub use modes::{Excluded, ModeFigures, ModesTable, Ratios, modes_table};
+pub use sheet::sheet;
 pub use staleness::{ReplicaCurve, replica_curves};
-pub use stats::{Estimate, Interval, geometric_mean, median, paired_ratio, student_t};
+pub use stats::{
+    Estimate, Interval, Method, Shift, benjamini_hochberg, geometric_mean, median, paired,
+    paired_ratio, student_t, unpaired,
+};
 pub use summary::summarise;
 pub use timeline::{HeatColumn, LagPoint, LoadPoint, Mark, Stretch, Timeline, timelines};
+pub use verdict::{Verdict, judge};
 
 use crate::record::Run;
 

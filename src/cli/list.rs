@@ -1,17 +1,29 @@
-//! `replbench list`: the built-in profiles and the question that each answers.
+//! `replbench list`: the built-in profiles and the question that each answers, or the runs that there are.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use super::library::directories;
 use super::{Exit, Stop, print};
+use crate::analyse::{IndexLine, sheet};
 use crate::plan::fold;
 use crate::profile::Profile;
+use crate::report::{clean, write_index};
 use crate::topology::ModeSpec;
 
-/// List the built-in profiles
+/// List the built-in profiles, or the runs
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
+    /// List runs instead, oldest first, and renew `index.jsonl`
+    #[arg(long)]
+    runs: bool,
+
+    /// Where run directories are
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    results: PathBuf,
+
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
@@ -23,6 +35,14 @@ enum Format {
 }
 
 pub(super) fn list(arguments: &ListArgs) -> Result<Exit, Stop> {
+    if arguments.runs {
+        let lines = reindex(&arguments.results)?;
+        print(&match arguments.format {
+            Format::Text => runs_text(&lines, &arguments.results),
+            Format::Json => format!("{:#}\n", serde_json::json!(lines)),
+        })?;
+        return Ok(Exit::Fine);
+    }
     let profiles = Profile::built_in_names()
         .map(Profile::load)
         .collect::<Result<Vec<_>, _>>()
@@ -69,4 +89,51 @@ fn json(profiles: &[Profile]) -> String {
 
 fn modes(profile: &Profile) -> Vec<&str> {
     profile.modes.iter().map(ModeSpec::name).collect()
+}
+
+/// Reads every run in `results` and writes `index.jsonl` anew; what does not read is warned of and left out.
+pub(super) fn reindex(results: &Path) -> Result<Vec<IndexLine>, Stop> {
+    let mut lines = Vec::new();
+    for directory in directories(results)? {
+        let relative = directory.strip_prefix(results).unwrap_or(&directory);
+        match sheet(&directory) {
+            Ok(sheet) => lines.push(IndexLine::of(
+                &sheet,
+                relative.to_string_lossy().into_owned(),
+            )),
+            Err(error) => anstream::eprintln!("warning: {:#}", anyhow::Error::new(error)),
+        }
+    }
+    if results.is_dir() {
+        write_index(results, &lines).map_err(|error| Stop::new(Exit::Results, error))?;
+    }
+    Ok(lines)
+}
+
+fn runs_text(lines: &[IndexLine], results: &Path) -> String {
+    if lines.is_empty() {
+        return format!(
+            "no runs in `{}`; replbench run PROFILE makes one\n",
+            results.display()
+        );
+    }
+    let id = |line: &IndexLine| clean(&line.run_id).into_owned();
+    let width = lines
+        .iter()
+        .map(|line| id(line).chars().count())
+        .max()
+        .unwrap_or(0);
+    let mut out = String::new();
+    for line in lines {
+        let valid: usize = line.modes.iter().map(|mode| mode.valid).sum();
+        let modes: Vec<_> = line.modes.iter().map(|mode| clean(&mode.mode)).collect();
+        let _ = writeln!(
+            out,
+            "{:width$}  {:11} {valid:>3} cells: {}",
+            id(line),
+            line.status.as_str(),
+            modes.join(", ")
+        );
+    }
+    out
 }

@@ -9,13 +9,17 @@ mod ab;
 mod check;
 mod clean;
 mod cluster;
+mod compare;
+mod git;
 mod keeper;
+mod library;
 mod list;
 mod overrides;
 mod place;
 mod progress;
 mod report;
 mod run;
+mod show;
 
 use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
@@ -83,7 +87,10 @@ enum Command {
     Aa(ab::AaArgs),
     /// Rebuild the report, charts and summary of a run from its files
     Report(report::ReportArguments),
+    Compare(compare::CompareArgs),
     List(list::ListArgs),
+    Show(show::ShowArgs),
+    Rm(show::RmArgs),
     Check(check::CheckArgs),
     /// Keep a replicating cluster for playing with.
     Cluster(cluster::Arguments),
@@ -115,6 +122,9 @@ pub fn main() -> ExitCode {
         Command::Ab(arguments) => ab::ab(&arguments),
         Command::Aa(arguments) => ab::aa(&arguments),
         Command::Report(arguments) => report::report(&arguments),
+        Command::Compare(arguments) => compare::compare(&arguments),
+        Command::Show(arguments) => show::show(&arguments),
+        Command::Rm(arguments) => show::rm(&arguments),
         Command::List(arguments) => list::list(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Cluster(arguments) => cluster::run(&arguments),

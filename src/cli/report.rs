@@ -46,17 +46,21 @@ pub(super) struct Drawn {
 pub(super) fn draw(directory: &Path) -> Result<Drawn, Stop> {
     let run = Run::open(directory).map_err(|error| Stop::new(Exit::Results, error))?;
     let outputs = write_run(&run).map_err(|error| Stop::new(Exit::Results, error))?;
+    Ok(Drawn {
+        html: outputs.html,
+        text: text_of(&run),
+        warnings: run.warnings,
+    })
+}
+
+/// The headline and the table of modes.
+pub(super) fn text_of(run: &Run) -> String {
     let mut text = String::new();
-    for sentence in headline(&run) {
+    for sentence in headline(run) {
         for line in crate::plan::fold(&clean(&sentence), WIDTH) {
             let _ = writeln!(text, "{line}");
         }
         text.push('\n');
     }
-    text.push_str(&text_table(&run, WIDTH));
-    Ok(Drawn {
-        html: outputs.html,
-        text,
-        warnings: run.warnings,
-    })
+    text + &text_table(run, WIDTH)
 }

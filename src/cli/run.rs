@@ -7,6 +7,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::list::reindex;
 use super::overrides::OverrideArgs;
 use super::place::PlaceArgs;
 use super::progress::Terminal;
@@ -147,6 +148,9 @@ impl Sealed {
         self.renamed
             .context("finish the run directory")
             .map_err(|error| Stop::new(Exit::Results, error))?;
+        if let Some(results) = self.directory.parent() {
+            reindex(results)?;
+        }
         Ok(match self.status {
             RunStatus::Complete => Exit::Fine,
             RunStatus::Invalid => Exit::Invalid,

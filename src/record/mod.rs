@@ -2,14 +2,18 @@
 //! after it is a function of those files.
 
 mod hlog;
+mod library;
 mod manifest;
 mod read;
+mod sheet;
 mod write;
 
+pub use library::{is_run, run_directories, runs_named};
 pub use manifest::{
     Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Session, Subject,
 };
 pub use read::{CellHistograms, ReadError, ResponseSecond, Run};
+pub use sheet::Sheet;
 
 pub use write::{Recorder, WriteError, seal, write_manifest};
 

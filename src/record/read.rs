@@ -138,29 +138,12 @@ impl Run {
 
     /// The modes' names: those of the plan in its order, then any other that a cell names.
     pub fn mode_names(&self) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        let planned = self
-            .manifest
-            .profile
-            .get("modes")
-            .and_then(|modes| modes.as_array());
-        let planned = planned.into_iter().flatten();
-        let planned = planned.filter_map(|mode| mode.get("name")?.as_str().map(str::to_owned));
-        for name in planned.chain(self.cells.iter().map(|cell| cell.mode.clone())) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        names
+        self.manifest.mode_names(&self.cells)
     }
 
     /// The mode of this name, if the plan in the manifest still reads as one.
     pub fn mode(&self, name: &str) -> Option<Mode> {
-        let modes = self.manifest.profile.get("modes")?.as_array()?;
-        let mode = modes
-            .iter()
-            .find(|mode| mode.get("name").and_then(|name| name.as_str()) == Some(name))?;
-        serde_json::from_value(mode.clone()).ok()
+        self.manifest.mode(name)
     }
 
     /// The cells of a mode, by repetition.
@@ -215,11 +198,11 @@ impl CellHistograms {
     }
 }
 
-fn warning(file: &str, problem: &str) -> String {
+pub(super) fn warning(file: &str, problem: &str) -> String {
     format!("`{file}`: {problem}; what stands before is used")
 }
 
-fn read_manifest(path: &Path) -> Result<Manifest, ReadError> {
+pub(super) fn read_manifest(path: &Path) -> Result<Manifest, ReadError> {
     let garbage = |source| ReadError::Garbage {
         path: path.to_owned(),
         source,
@@ -245,7 +228,11 @@ fn read_manifest(path: &Path) -> Result<Manifest, ReadError> {
 }
 
 /// The rows of a CSV file up to its end or to the first that does not read.
-fn read_rows<T: DeserializeOwned>(dir: &Path, name: &str, warnings: &mut Vec<String>) -> Vec<T> {
+pub(super) fn read_rows<T: DeserializeOwned>(
+    dir: &Path,
+    name: &str,
+    warnings: &mut Vec<String>,
+) -> Vec<T> {
     let mut rows = Vec::new();
     // A run may pass without an event or without replicas, never without cells.
     let empty_is_damage = matches!(name, files::CELLS | files::INTERVALS);
@@ -282,7 +269,7 @@ fn read_rows_into<T: DeserializeOwned>(
     Ok(None)
 }
 
-fn ends_with_newline(file: &mut File) -> io::Result<bool> {
+pub(super) fn ends_with_newline(file: &mut File) -> io::Result<bool> {
     let mut last = [0];
     file.seek(SeekFrom::End(-1))?;
     file.read_exact(&mut last)?;

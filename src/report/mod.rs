@@ -2,13 +2,17 @@
 //! nowhere else. Decides nothing and sees no server; everything comes from the files, so that an old run can be drawn again.
 
 mod chart;
+mod comparison;
 mod html;
+mod index;
 mod output;
 mod text;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+pub use comparison::{comparison_csv, comparison_json, comparison_markdown, comparison_text};
+pub use index::write_index;
 pub use output::ReportError;
 pub use text::text_table;
 

@@ -91,7 +91,7 @@ pub(super) fn csv_of(rows: &[SummaryRow]) -> Result<Vec<u8>, csv::Error> {
 }
 
 /// A name that a spreadsheet would run as a formula gets an apostrophe in front.
-fn plain(name: &str) -> String {
+pub(super) fn plain(name: &str) -> String {
     if name.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         format!("'{name}")
     } else {

@@ -192,7 +192,7 @@ pub(super) fn figure(estimate: Option<Estimate>, scale: f64) -> (String, Option<
 }
 
 /// Three significant digits, with a true minus sign.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     let text = if value.abs() < 0.995 && value != 0.0 {
         format!("{value:.3}")
     } else {

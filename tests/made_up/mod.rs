@@ -524,6 +524,7 @@ fn manifest(plan: &Plan) -> Manifest {
             git: Some("3f2a91c".into()),
             tags: BTreeMap::new(),
         },
+        session: None,
         host: Host {
             host_id: "5d41402abc4b".into(),
             cpu: "AMD EPYC 7763".into(),
@@ -540,7 +541,6 @@ fn manifest(plan: &Plan) -> Manifest {
             node("1 primary, 1 subscriber", "primary", "primary"),
             node("1 primary, 1 subscriber", "sub1", "subscriber"),
         ],
-        session: None,
         files: BTreeMap::new(),
     }
 }

@@ -8,9 +8,17 @@
 //!   cover 93.8 % at n = 5, so 3 to 5 values get the t interval on logarithms, or on the values themselves where one is not
 //!   above zero. One or two values get no interval: with two, t spans a factor of 12.7 standard errors and says nothing.
 
+mod multiple;
+mod ordered;
+mod ranks;
+mod shift;
+
+pub use multiple::benjamini_hochberg;
+pub use shift::{Method, Shift, paired, unpaired};
+
 use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
 
-/// Confidence of every interval here.
+/// Confidence of every interval in this file.
 const CONFIDENCE: f64 = 0.95;
 
 /// Fewer values than this have no interval.
@@ -86,7 +94,7 @@ pub fn median(values: &[f64]) -> Option<Estimate> {
     } else {
         f64::midpoint(sorted[n / 2 - 1], sorted[n / 2])
     };
-    let interval = match order_statistics(n) {
+    let interval = match order_statistics(n, CONFIDENCE) {
         Some(depth) => Some(Interval {
             lo: sorted[depth - 1],
             hi: sorted[n - depth],
@@ -99,11 +107,12 @@ pub fn median(values: &[f64]) -> Option<Estimate> {
     Some(Estimate { value, interval, n })
 }
 
-/// How far from each end the order statistics lie between which the median is with at least 95 %; `None` below n = 6.
-fn order_statistics(n: usize) -> Option<usize> {
+/// How far from each end the order statistics lie between which the median is with at least this confidence; `None`
+/// where the extremes do not reach it, at 95 % below n = 6.
+fn order_statistics(n: usize, confidence: f64) -> Option<usize> {
     let binomial = Binomial::new(0.5, n as u64).ok()?;
     (1..=n / 2)
-        .take_while(|depth| 1.0 - 2.0 * binomial.cdf(*depth as u64 - 1) >= CONFIDENCE)
+        .take_while(|depth| 1.0 - 2.0 * binomial.cdf(*depth as u64 - 1) >= confidence)
         .last()
 }
 
@@ -205,7 +214,7 @@ mod tests {
             (12, Some(3)),
         ];
         for (n, depth) in expected {
-            assert_eq!(order_statistics(n), depth, "{n}");
+            assert_eq!(order_statistics(n, CONFIDENCE), depth, "{n}");
         }
     }
 

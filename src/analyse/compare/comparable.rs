@@ -1,0 +1,275 @@
+//! Whether two runs may be compared at all: what differs between them, and which of it forbids the comparison.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::{Manifest, NodeInfo, RunStatus};
+
+/// A field in which two runs differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    pub field: String,
+    pub base: String,
+    pub head: String,
+    pub role: Role,
+}
+
+/// What follows from a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The runs are not comparable.
+    Forbids,
+    /// It is what was to be compared: both sides of one session.
+    Subject,
+    /// Good to know.
+    Noted,
+}
+
+/// More than this of one kind says no more.
+const MOST: usize = 12;
+
+/// Everything in which two runs differ. `modes` are the names that are compared with each other.
+pub(super) fn differences(
+    base: &Manifest,
+    head: &Manifest,
+    modes: &[(String, String)],
+) -> Vec<Difference> {
+    let one_session = same_session(base, head);
+    let asked = if one_session {
+        Role::Subject
+    } else {
+        Role::Forbids
+    };
+    let mut found = Finder::default();
+    for (manifest, is_base) in [(base, true), (head, false)] {
+        found.status(manifest, is_base);
+    }
+    found.field(
+        "host_id",
+        Role::Forbids,
+        &base.host.host_id,
+        &head.host.host_id,
+    );
+    found.field(
+        "host.cores",
+        Role::Forbids,
+        &base.host.cores,
+        &head.host.cores,
+    );
+    found.field(
+        "host.filesystem",
+        Role::Forbids,
+        &base.host.filesystem,
+        &head.host.filesystem,
+    );
+    found.workload(base, head);
+    let probes = |manifest: &Manifest| manifest.profile.get("probes").cloned().unwrap_or_default();
+    found.values("probes", Role::Forbids, &probes(base), &probes(head));
+    for (one, other) in modes {
+        found.mode(base, head, one, other, asked);
+    }
+    found.field("PostgreSQL major", asked, &majors(base), &majors(head));
+    found.settings(base, head, asked);
+    found.field(
+        "PostgreSQL version",
+        Role::Noted,
+        &versions(base),
+        &versions(head),
+    );
+    found.field(
+        "host.kernel",
+        Role::Noted,
+        &base.host.kernel,
+        &head.host.kernel,
+    );
+    found.field(
+        "harness.version",
+        Role::Noted,
+        &base.harness.version,
+        &head.harness.version,
+    );
+    let git = |commit: &Option<String>| commit.clone().unwrap_or_else(|| "unknown".into());
+    found.field(
+        "harness.git",
+        Role::Noted,
+        &git(&base.harness.git),
+        &git(&head.harness.git),
+    );
+    found.field("seed", Role::Noted, &base.seed, &head.seed);
+    found.0
+}
+
+/// Whether both are sides of one session, whose blocks are pairs.
+pub(super) fn same_session(base: &Manifest, head: &Manifest) -> bool {
+    let id = |manifest: &Manifest| manifest.session.as_ref().map(|session| session.id.clone());
+    base.run_id != head.run_id && id(base).is_some() && id(base) == id(head)
+}
+
+#[derive(Default)]
+struct Finder(Vec<Difference>);
+
+impl Finder {
+    fn add(&mut self, field: impl Into<String>, role: Role, base: String, head: String) {
+        self.0.push(Difference {
+            field: field.into(),
+            base,
+            head,
+            role,
+        });
+    }
+
+    fn field<T: PartialEq + ToString>(&mut self, field: &str, role: Role, base: &T, head: &T) {
+        if base != head {
+            self.add(field, role, base.to_string(), head.to_string());
+        }
+    }
+
+    /// An invalid run is not to be relied on, whatever it is compared with.
+    fn status(&mut self, manifest: &Manifest, is_base: bool) {
+        let role = match manifest.status {
+            RunStatus::Complete => return,
+            RunStatus::Invalid => Role::Forbids,
+            RunStatus::Running | RunStatus::Interrupted | RunStatus::Failed => Role::Noted,
+        };
+        let status = manifest.status.as_str();
+        let text = match manifest.invalid_reasons.first() {
+            Some(reason) => format!("{status}: {reason}"),
+            None => status.into(),
+        };
+        let (base, head) = if is_base {
+            (text, String::new())
+        } else {
+            (String::new(), text)
+        };
+        self.add("status", role, base, head);
+    }
+
+    /// The hash decides; the parts of the plan say where it comes from.
+    fn workload(&mut self, base: &Manifest, head: &Manifest) {
+        if base.workload_hash == head.workload_hash {
+            return;
+        }
+        let before = self.0.len();
+        for part in ["tables", "transactions", "load", "phases"] {
+            let of = |manifest: &Manifest| manifest.profile.get(part).cloned().unwrap_or_default();
+            self.values(part, Role::Forbids, &of(base), &of(head));
+        }
+        if self.0.len() == before {
+            self.field(
+                "workload_hash",
+                Role::Forbids,
+                &base.workload_hash,
+                &head.workload_hash,
+            );
+        }
+    }
+
+    /// The innermost values that differ.
+    fn values(
+        &mut self,
+        path: &str,
+        role: Role,
+        base: &serde_json::Value,
+        head: &serde_json::Value,
+    ) {
+        use serde_json::Value::{Array, Object};
+        if base == head {
+            return;
+        }
+        match (base, head) {
+            (Object(one), Object(other)) => {
+                for key in one.keys().chain(other.keys()).collect::<BTreeSet<_>>() {
+                    let of =
+                        |side: &serde_json::Map<_, _>| side.get(key).cloned().unwrap_or_default();
+                    self.values(&format!("{path}.{key}"), role, &of(one), &of(other));
+                }
+            }
+            (Array(one), Array(other)) if one.len() == other.len() => {
+                for (index, (one, other)) in one.iter().zip(other).enumerate() {
+                    self.values(&format!("{path}[{index}]"), role, one, other);
+                }
+            }
+            _ => self.add(path, role, base.to_string(), head.to_string()),
+        }
+    }
+
+    /// A mode of the same name must wait for the same nodes.
+    fn mode(&mut self, base: &Manifest, head: &Manifest, one: &str, other: &str, asked: Role) {
+        if one != other {
+            self.add("mode", Role::Subject, one.into(), other.into());
+        } else if let (Some(one), Some(other)) = (base.mode(one), head.mode(other))
+            && one != other
+        {
+            let nodes =
+                |mode: &crate::topology::Mode| format!("{} ({})", mode.explain(), mode.topology);
+            self.add(
+                format!("mode {}", one.name),
+                asked,
+                nodes(&one),
+                nodes(&other),
+            );
+        }
+    }
+
+    /// Settings of nodes that both have, by cluster and name.
+    fn settings(&mut self, base: &Manifest, head: &Manifest, asked: Role) {
+        let mut differ: BTreeMap<(String, String, String), BTreeSet<&str>> = BTreeMap::new();
+        for one in &base.nodes {
+            let is_same =
+                |other: &&NodeInfo| other.cluster == one.cluster && other.name == one.name;
+            let Some(other) = head.nodes.iter().find(is_same) else {
+                continue;
+            };
+            for name in one
+                .settings
+                .keys()
+                .chain(other.settings.keys())
+                .collect::<BTreeSet<_>>()
+            {
+                let of = |node: &NodeInfo| {
+                    node.settings
+                        .get(name)
+                        .cloned()
+                        .unwrap_or_else(|| "default".into())
+                };
+                if of(one) != of(other) {
+                    differ
+                        .entry((name.clone(), of(one), of(other)))
+                        .or_default()
+                        .insert(&one.name);
+                }
+            }
+        }
+        for ((name, one, other), nodes) in differ.into_iter().take(MOST) {
+            let nodes: Vec<_> = nodes.into_iter().collect();
+            self.add(
+                format!("setting {name} ({})", nodes.join(", ")),
+                asked,
+                one,
+                other,
+            );
+        }
+    }
+}
+
+fn majors(manifest: &Manifest) -> String {
+    let major = |node: &NodeInfo| {
+        node.version
+            .split(['.', ' ', 'd', 'b', 'r'])
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    listed(manifest.nodes.iter().map(major))
+}
+
+fn versions(manifest: &Manifest) -> String {
+    listed(manifest.nodes.iter().map(|node| node.version.clone()))
+}
+
+fn listed(items: impl Iterator<Item = String>) -> String {
+    let items: BTreeSet<String> = items.collect();
+    items.into_iter().collect::<Vec<_>>().join(", ")
+}

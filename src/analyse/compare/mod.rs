@@ -1,0 +1,277 @@
+//! Two runs, or the modes of one, against each other: is the candidate better, worse, the same, or can nobody tell?
+//!
+//! The repetition is the unit. Where the repetitions of both sides took turns (modes of one run, sides of one session) they pair by
+//! block, which cancels what drifts; else they are two samples. Times and rates are compared as factors, on a logarithmic scale.
+
+mod comparable;
+mod metric;
+mod rows;
+
+use serde::{Deserialize, Serialize};
+
+pub use comparable::{Difference, Role};
+pub use metric::Metric;
+pub use rows::{Row, Scale};
+
+use super::stats::benjamini_hochberg;
+use super::verdict::Verdict;
+use crate::record::{Manifest, Sheet};
+use comparable::{differences, same_session};
+use rows::{Pair, Samples};
+
+/// Rises when a reader of an older version would misread a comparison.
+pub const COMPARISON_VERSION: u32 = 1;
+
+/// How to compare.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// Changes up to this factor less one do not matter: 0.05 is 5 %.
+    pub threshold: f64,
+    pub metrics: Vec<Metric>,
+    /// Compare what is not comparable, and say so.
+    pub force: bool,
+}
+
+impl Terms {
+    pub const THRESHOLD: f64 = 0.05;
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            threshold: Self::THRESHOLD,
+            metrics: Metric::ALL.to_vec(),
+            force: false,
+        }
+    }
+}
+
+/// What was found; the whole of the JSON form.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    pub schema_version: u32,
+    pub kind: Kind,
+    pub base: Subject,
+    pub head: Subject,
+    /// Share by which a figure may change without mattering.
+    pub threshold: f64,
+    /// Whether the runs are not comparable and were compared all the same.
+    pub forced: bool,
+    pub differences: Vec<Difference>,
+    /// What a reader should know.
+    pub notes: Vec<String>,
+    pub rows: Vec<Row>,
+    /// The one word for a gate: the worst verdict of any row.
+    pub verdict: Verdict,
+}
+
+/// How the two sides came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Two runs, each by itself.
+    Runs,
+    /// Two runs that took turns in one session.
+    Session,
+    /// Modes of one run.
+    Modes,
+}
+
+impl Kind {
+    /// Whether repetitions pair by block.
+    pub fn is_paired(self) -> bool {
+        self != Self::Runs
+    }
+}
+
+/// One side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    pub run_id: String,
+    pub profile: String,
+    /// Commit of the directory that was benchmarked.
+    pub commit: Option<String>,
+    pub started_at: String,
+    /// What a side of a session was given.
+    pub items: Vec<String>,
+}
+
+impl Subject {
+    fn of(manifest: &Manifest) -> Self {
+        let session = manifest.session.as_ref();
+        Self {
+            run_id: manifest.run_id.clone(),
+            profile: manifest.profile_name().unwrap_or_default().to_owned(),
+            commit: manifest.subject.git.clone(),
+            started_at: manifest.started_at.clone(),
+            items: session
+                .map(|session| session.items.clone())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// Runs that must not be compared.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotComparable {
+    #[error("not comparable: {}; --force compares all the same and says so", fields(.0))]
+    Differ(Vec<Difference>),
+    #[error(
+        "not comparable: `{base}` measured {base_modes}, `{head}` measured {head_modes}: no mode is in both"
+    )]
+    NoCommonMode {
+        base: String,
+        base_modes: String,
+        head: String,
+        head_modes: String,
+    },
+    #[error(
+        "not comparable: run `{run}` has one mode only, {mode}; run it with two or more --modes"
+    )]
+    OneMode { run: String, mode: String },
+}
+
+fn fields(differences: &[Difference]) -> String {
+    let forbidding = differences.iter().filter(|it| it.role == Role::Forbids);
+    let each = forbidding.map(|it| match (it.base.as_str(), it.head.as_str()) {
+        (base, "") => format!("{} of the base is {base}", it.field),
+        ("", head) => format!("{} of the head is {head}", it.field),
+        (base, head) => format!("{} differs ({base} against {head})", it.field),
+    });
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// The candidate `head` against the baseline `base`.
+pub fn compare_runs(
+    base: &Sheet,
+    head: &Sheet,
+    terms: &Terms,
+) -> Result<Comparison, NotComparable> {
+    let modes = common_modes(base, head)?;
+    let found = differences(&base.manifest, &head.manifest, &modes);
+    let kind = if same_session(&base.manifest, &head.manifest) {
+        Kind::Session
+    } else {
+        Kind::Runs
+    };
+    let pairs = modes.into_iter().map(|(one, other)| Pair {
+        base: Samples::of(base, &one),
+        head: Samples::of(head, &other),
+    });
+    conclude(kind, (base, head), found, &pairs.collect::<Vec<_>>(), terms)
+}
+
+/// Every mode of a run against its first.
+pub fn compare_modes(run: &Sheet, terms: &Terms) -> Result<Comparison, NotComparable> {
+    let modes = run.mode_names();
+    let [first, others @ ..] = modes.as_slice() else {
+        return Err(NotComparable::OneMode {
+            run: run.manifest.run_id.clone(),
+            mode: "none".into(),
+        });
+    };
+    if others.is_empty() {
+        return Err(NotComparable::OneMode {
+            run: run.manifest.run_id.clone(),
+            mode: first.clone(),
+        });
+    }
+    let mut found = differences(&run.manifest, &run.manifest, &[]);
+    // The one run's status is not told of both sides.
+    found.dedup_by(|one, other| one.field == other.field);
+    let pairs = others.iter().map(|other| Pair {
+        base: Samples::of(run, first),
+        head: Samples::of(run, other),
+    });
+    conclude(
+        Kind::Modes,
+        (run, run),
+        found,
+        &pairs.collect::<Vec<_>>(),
+        terms,
+    )
+}
+
+/// Modes of the same name; a single one on either side may have another.
+fn common_modes(base: &Sheet, head: &Sheet) -> Result<Vec<(String, String)>, NotComparable> {
+    let (ours, theirs) = (base.mode_names(), head.mode_names());
+    let common: Vec<_> = ours
+        .iter()
+        .filter(|mode| theirs.contains(mode))
+        .map(|mode| (mode.clone(), mode.clone()))
+        .collect();
+    match (common.as_slice(), ours.as_slice(), theirs.as_slice()) {
+        ([], [one], [other]) => Ok(vec![(one.clone(), other.clone())]),
+        ([], ..) => Err(NotComparable::NoCommonMode {
+            base: base.manifest.run_id.clone(),
+            base_modes: ours.join(", "),
+            head: head.manifest.run_id.clone(),
+            head_modes: theirs.join(", "),
+        }),
+        _ => Ok(common),
+    }
+}
+
+fn conclude(
+    kind: Kind,
+    (base, head): (&Sheet, &Sheet),
+    differences: Vec<Difference>,
+    pairs: &[Pair],
+    terms: &Terms,
+) -> Result<Comparison, NotComparable> {
+    let is_forbidden = differences.iter().any(|it| it.role == Role::Forbids);
+    if is_forbidden && !terms.force {
+        return Err(NotComparable::Differ(differences));
+    }
+    let tested: Vec<_> = pairs
+        .iter()
+        .flat_map(|pair| rows::test(pair, kind, terms))
+        .collect();
+    let p_values: Vec<_> = tested.iter().map(rows::Tested::p).collect();
+    let q_values = benjamini_hochberg(&p_values);
+    let rows: Vec<Row> = tested
+        .into_iter()
+        .zip(q_values)
+        .map(|(row, q)| row.judged(q))
+        .collect();
+    let warnings = |sheet: &Sheet, side: &str| -> Vec<String> {
+        let told = sheet.manifest.warnings.iter().chain(&sheet.warnings);
+        told.map(|warning| format!("{side}: {warning}")).collect()
+    };
+    let mut notes = warnings(base, "base");
+    if kind != Kind::Modes {
+        notes.extend(warnings(head, "head"));
+    }
+    notes.extend(pairs.iter().flat_map(Pair::notes));
+    notes.dedup();
+    Ok(Comparison {
+        schema_version: COMPARISON_VERSION,
+        kind,
+        base: Subject::of(&base.manifest),
+        head: Subject::of(&head.manifest),
+        threshold: terms.threshold,
+        forced: is_forbidden,
+        differences,
+        notes,
+        verdict: worst(&rows),
+        rows,
+    })
+}
+
+/// The verdict that a gate goes by.
+fn worst(rows: &[Row]) -> Verdict {
+    let any = |verdict| rows.iter().any(|row| row.verdict == verdict);
+    [
+        Verdict::Regressed,
+        Verdict::NotComparable,
+        Verdict::Inconclusive,
+        Verdict::Improved,
+    ]
+    .into_iter()
+    .find(|verdict| any(*verdict))
+    .unwrap_or(if rows.is_empty() {
+        Verdict::NotComparable
+    } else {
+        Verdict::Equivalent
+    })
+}

@@ -1,0 +1,33 @@
+//! The figures of a run's cells, from its summary or, where that is missing, from what was measured.
+
+use std::path::Path;
+
+use super::compare::Metric;
+use super::summary::summarise;
+use crate::record::{ReadError, Run, Sheet};
+
+/// Reads the run in `dir` with the figures that are compared. A summary that is missing, damaged or older than the cells is
+/// made again from the distributions, in memory only.
+pub fn sheet(dir: &Path) -> Result<Sheet, ReadError> {
+    let mut sheet = Sheet::open(dir, Metric::is_needed)?;
+    if !is_whole(&sheet) {
+        let run = Run::open(dir)?;
+        let rows = summarise(&run).into_iter();
+        let needed = rows.filter(|row| Metric::is_needed(&row.metric, &row.stat));
+        sheet.figures = Some(needed.collect());
+        sheet.warnings = run.warnings;
+    }
+    Ok(sheet)
+}
+
+/// Whether every cell is in the summary, and of the same mode.
+fn is_whole(sheet: &Sheet) -> bool {
+    let Some(figures) = &sheet.figures else {
+        return false;
+    };
+    sheet.cells.iter().all(|cell| {
+        figures
+            .iter()
+            .any(|row| row.cell_id == cell.cell_id && row.rep == cell.rep)
+    })
+}

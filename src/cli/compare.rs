@@ -1,0 +1,168 @@
+//! `replbench compare`: did it get better or worse?
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use clap::{Args, ValueEnum};
+
+use super::library::{run_of, runs_of};
+use super::{Exit, Stop, print};
+use crate::analyse::{Comparison, Metric, Terms, Verdict, compare_modes, compare_runs};
+use crate::record::Sheet;
+use crate::report::{comparison_csv, comparison_json, comparison_markdown, comparison_text};
+
+/// Without a terminal that says otherwise.
+const WIDTH: usize = 80;
+
+/// Compare two runs, or the modes of one
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A run is named by its directory, its id or the beginning of it, or a git revision, which means the newest run that
+was made at that commit.
+Exit codes: 0 nothing regressed, 1 regressed, 2 usage, 6 a run cannot be read, 7 not comparable, or with --strict
+inconclusive.")]
+pub(super) struct CompareArgs {
+    /// The baseline
+    #[arg(value_name = "BASE")]
+    base: String,
+
+    /// The candidate
+    #[arg(value_name = "HEAD", required_unless_present = "by")]
+    head: Option<String>,
+
+    /// Compare the modes of BASE with its first
+    #[arg(long, value_enum, conflicts_with = "head")]
+    by: Option<By>,
+
+    #[command(flatten)]
+    terms: TermArgs,
+
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+
+    /// Where run directories are
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    results: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum By {
+    Mode,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    /// Markdown for a pull request's comment
+    Md,
+    Json,
+    Csv,
+}
+
+/// How to compare, for every command that does.
+#[derive(Debug, Args)]
+pub(super) struct TermArgs {
+    /// Changes up to this share do not matter
+    #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = parse_share)]
+    threshold: f64,
+
+    /// Figures to compare, such as `response.p99` or `visibility`; all declared ones by default
+    #[arg(long = "metric", value_name = "NAME,..", value_delimiter = ',', value_parser = parse_metric)]
+    metrics: Vec<Metrics>,
+
+    /// Exit with 7 when a figure is inconclusive or on one side only
+    #[arg(long)]
+    strict: bool,
+
+    /// Compare what is not comparable, and say so
+    #[arg(long)]
+    force: bool,
+}
+
+/// What one word of `--metric` means.
+#[derive(Debug, Clone)]
+struct Metrics(Vec<Metric>);
+
+impl TermArgs {
+    pub(super) fn terms(&self) -> Terms {
+        let mut terms = Terms {
+            threshold: self.threshold,
+            force: self.force,
+            ..Terms::default()
+        };
+        if !self.metrics.is_empty() {
+            let asked = |metric: &Metric| self.metrics.iter().any(|word| word.0.contains(metric));
+            terms.metrics.retain(asked);
+        }
+        terms
+    }
+
+    /// What a comparison's outcome means for a caller.
+    pub(super) fn exit(&self, comparison: &Comparison) -> Exit {
+        match comparison.verdict {
+            Verdict::Regressed => Exit::Regression,
+            Verdict::Inconclusive | Verdict::NotComparable if self.strict => Exit::NotComparable,
+            _ => Exit::Fine,
+        }
+    }
+}
+
+/// `5%`, `5 %` or `0.05`; above 0 and at most 1,000 %.
+fn parse_share(text: &str) -> Result<f64, String> {
+    let share = match text.trim().strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
+        None => text.trim().parse(),
+    };
+    let share = share.ok().filter(|share| *share > 0.0 && *share <= 10.0);
+    share.ok_or_else(|| "a share such as `5%` or `0.05`, above 0 and at most 1000%".into())
+}
+
+fn parse_metric(text: &str) -> Result<Metrics, String> {
+    let found = Metric::named(text);
+    if found.is_empty() {
+        let names: Vec<_> = Metric::ALL.iter().map(ToString::to_string).collect();
+        Err(format!("figures that are compared: {}", names.join(", ")))
+    } else {
+        Ok(Metrics(found))
+    }
+}
+
+pub(super) fn compare(arguments: &CompareArgs) -> Result<Exit, Stop> {
+    let terms = arguments.terms.terms();
+    let compared = match &arguments.head {
+        None => compare_modes(&run_of(&arguments.base, &arguments.results)?, &terms),
+        Some(head) => {
+            let bases = runs_of(&arguments.base, &arguments.results)?;
+            let heads = runs_of(head, &arguments.results)?;
+            let (base, head) = best_pair(&bases, &heads);
+            if base.dir == head.dir {
+                let error = anyhow!("base and head are the same run, `{}`", base.manifest.run_id);
+                return Err(Stop::new(Exit::Usage, error));
+            }
+            compare_runs(base, head, &terms)
+        }
+    };
+    let comparison = compared.map_err(|error| Stop::new(Exit::NotComparable, error))?;
+    print(&match arguments.format {
+        Format::Text => comparison_text(&comparison, WIDTH),
+        Format::Md => comparison_markdown(&comparison),
+        Format::Json => comparison_json(&comparison),
+        Format::Csv => {
+            comparison_csv(&comparison).map_err(|error| Stop::new(Exit::Results, error))?
+        }
+    })?;
+    Ok(arguments.terms.exit(&comparison))
+}
+
+/// Of the runs of two commits the newest two that did the same work.
+fn best_pair<'a>(bases: &'a [Sheet], heads: &'a [Sheet]) -> (&'a Sheet, &'a Sheet) {
+    let work = |sheet: &Sheet| {
+        let profile = sheet.manifest.profile_name().map(str::to_owned);
+        (profile, sheet.manifest.workload_hash.clone())
+    };
+    let pairs = heads
+        .iter()
+        .flat_map(|head| bases.iter().map(move |base| (base, head)));
+    let mut alike = pairs.filter(|(base, head)| work(base) == work(head) && base.dir != head.dir);
+    alike.next().unwrap_or((&bases[0], &heads[0]))
+}

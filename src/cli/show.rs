@@ -1,0 +1,160 @@
+//! `replbench show` and `replbench rm`: one run on the terminal, or gone.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+
+use super::library::{directories, run_of};
+use super::list::reindex;
+use super::report::text_of;
+use super::{Exit, Stop, print};
+use crate::record::{Manifest, Run, RunStatus, Sheet, is_run, runs_named};
+use crate::report::clean;
+
+/// Show a run: what it was, what it found
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// A run directory, a run id or the beginning of one, or a git revision
+    run: String,
+
+    /// Where run directories are
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    results: PathBuf,
+}
+
+pub(super) fn show(arguments: &ShowArgs) -> Result<Exit, Stop> {
+    let directory = run_of(&arguments.run, &arguments.results)?.dir;
+    let run = Run::open(&directory).map_err(|error| Stop::new(Exit::Results, error))?;
+    for warning in &run.warnings {
+        anstream::eprintln!("warning: {}", clean(warning));
+    }
+    print(&format!(
+        "{}\n{}",
+        facts(&run.manifest, &directory),
+        text_of(&run)
+    ))?;
+    Ok(Exit::Fine)
+}
+
+fn facts(manifest: &Manifest, directory: &Path) -> String {
+    let mut out = String::new();
+    let mut fact = |name: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = writeln!(out, "{name:<12}{}", clean(value));
+        }
+    };
+    fact("run", &manifest.run_id);
+    fact("status", manifest.status.as_str());
+    for reason in manifest.invalid_reasons.iter().chain(&manifest.warnings) {
+        fact("", reason);
+    }
+    fact("profile", manifest.profile_name().unwrap_or_default());
+    fact("started", &manifest.started_at);
+    fact("ended", manifest.ended_at.as_deref().unwrap_or_default());
+    fact(
+        "commit",
+        manifest.subject.git.as_deref().unwrap_or_default(),
+    );
+    for (key, value) in &manifest.subject.tags {
+        fact("tag", &format!("{key}={value}"));
+    }
+    if let Some(session) = &manifest.session {
+        fact(
+            "session",
+            &format!("{}, against {}", session.id, session.other),
+        );
+    }
+    let mut versions: Vec<_> = manifest
+        .nodes
+        .iter()
+        .map(|node| node.version.as_str())
+        .collect();
+    versions.dedup();
+    fact("PostgreSQL", &versions.join(", "));
+    let host = &manifest.host;
+    fact(
+        "host",
+        &format!(
+            "{} ({}, {} cores, {})",
+            host.host_id, host.cpu, host.cores, host.filesystem
+        ),
+    );
+    fact(
+        "workload",
+        manifest.workload_hash.get(..16).unwrap_or_default(),
+    );
+    fact("directory", &directory.to_string_lossy());
+    out
+}
+
+/// Remove runs and everything that was measured in them
+#[derive(Debug, Args)]
+pub(super) struct RmArgs {
+    /// Run directories or whole run ids
+    #[arg(required = true)]
+    runs: Vec<String>,
+
+    /// Where run directories are
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    results: PathBuf,
+
+    /// Remove a run that has not ended, or says so
+    #[arg(long)]
+    force: bool,
+}
+
+/// Removes all of them or, when one is not what it should be, none.
+pub(super) fn rm(arguments: &RmArgs) -> Result<Exit, Stop> {
+    let known = directories(&arguments.results)?;
+    let doomed = arguments
+        .runs
+        .iter()
+        .map(|word| removable(word, &known, arguments))
+        .collect::<Result<Vec<_>, _>>()?;
+    for directory in &doomed {
+        fs::remove_dir_all(directory)
+            .with_context(|| format!("remove `{}`", directory.display()))
+            .map_err(|error| Stop::new(Exit::Results, error))?;
+        print(&format!("removed {}\n", directory.display()))?;
+    }
+    reindex(&arguments.results)?;
+    Ok(Exit::Fine)
+}
+
+/// The directory that is meant: a run of replbench's, whole in name, ended.
+fn removable(word: &str, known: &[PathBuf], arguments: &RmArgs) -> Result<PathBuf, Stop> {
+    let usage = |text: String| Stop::new(Exit::Usage, anyhow!(text));
+    let path = PathBuf::from(word);
+    let directory = if is_run(&path) {
+        path
+    } else {
+        let whole = |directory: &PathBuf| directory.file_name().is_some_and(|name| name == word);
+        let mut found = runs_named(known, word).into_iter().filter(whole);
+        found.next().ok_or_else(|| {
+            usage(format!(
+                "no run `{}` in `{}`; rm takes whole run ids or directories, see `replbench list --runs`",
+                clean(word),
+                arguments.results.display()
+            ))
+        })?
+    };
+    let is_link = fs::symlink_metadata(&directory).is_ok_and(|found| found.is_symlink());
+    if is_link {
+        return Err(usage(format!(
+            "`{}` is a link; remove it yourself",
+            directory.display()
+        )));
+    }
+    let sheet =
+        Sheet::open(&directory, |_, _| false).map_err(|error| Stop::new(Exit::Results, error))?;
+    if sheet.manifest.status == RunStatus::Running && !arguments.force {
+        return Err(usage(format!(
+            "run `{}` has not ended, or was killed; --force removes it all the same",
+            clean(&sheet.manifest.run_id)
+        )));
+    }
+    Ok(directory)
+}

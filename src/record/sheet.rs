@@ -1,0 +1,75 @@
+//! The light way to read a run: what it was and the figures of its cells, without distributions. Hundreds of runs are read so.
+
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+use super::files;
+use super::manifest::Manifest;
+use super::read::{ReadError, ends_with_newline, read_manifest, read_rows, warning};
+use crate::sample::{CellRow, SummaryRow};
+
+/// A run's manifest, cells and those figures of `summary.csv` that were asked for.
+#[derive(Debug, Clone)]
+pub struct Sheet {
+    pub dir: PathBuf,
+    pub manifest: Manifest,
+    pub cells: Vec<CellRow>,
+    /// `None`: `summary.csv` is missing or damaged and must be made again from the measured files.
+    pub figures: Option<Vec<SummaryRow>>,
+    /// What could not be read, for a person.
+    pub warnings: Vec<String>,
+}
+
+impl Sheet {
+    /// Reads the run in `dir`, and of its summary the rows whose metric and stat are `wanted`.
+    pub fn open(dir: &Path, wanted: impl Fn(&str, &str) -> bool) -> Result<Self, ReadError> {
+        let mut warnings = Vec::new();
+        let manifest = read_manifest(&dir.join(files::MANIFEST))?;
+        let cells: Vec<CellRow> = read_rows(dir, files::CELLS, &mut warnings);
+        let figures = match read_summary(&dir.join(files::SUMMARY), wanted) {
+            Ok(rows) => Some(rows),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                warnings.push(warning(files::SUMMARY, &error.to_string()));
+                None
+            }
+        };
+        Ok(Self {
+            dir: dir.to_owned(),
+            manifest,
+            cells,
+            figures,
+            warnings,
+        })
+    }
+
+    /// The modes' names: those of the plan in its order, then any other that a cell names.
+    pub fn mode_names(&self) -> Vec<String> {
+        self.manifest.mode_names(&self.cells)
+    }
+}
+
+/// A summary is derived, so that half of one is worth nothing: it is all there or made again.
+fn read_summary(path: &Path, wanted: impl Fn(&str, &str) -> bool) -> io::Result<Vec<SummaryRow>> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.len() == 0 || !ends_with_newline(&mut file)? {
+        return Err(io::Error::other("is cut short"));
+    }
+    let mut reader = csv::Reader::from_reader(BufReader::new(file));
+    let head = reader.byte_headers()?.clone();
+    let column = |name: &str| {
+        let place = head.iter().position(|field| field == name.as_bytes());
+        place.ok_or_else(|| io::Error::other(format!("has no column `{name}`")))
+    };
+    let (metric, stat) = (column("metric")?, column("stat")?);
+    let mut rows = Vec::new();
+    let mut record = csv::ByteRecord::new();
+    while reader.read_byte_record(&mut record)? {
+        let field = |index: usize| std::str::from_utf8(&record[index]).unwrap_or_default();
+        if wanted(field(metric), field(stat)) {
+            rows.push(record.deserialize(Some(&head))?);
+        }
+    }
+    Ok(rows)
+}

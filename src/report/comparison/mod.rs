@@ -1,0 +1,297 @@
+//! A comparison for people and machines: a terminal's table, Markdown, CSV, JSON. Words figures; decides nothing.
+
+mod markdown;
+mod text;
+
+use serde::Serialize;
+
+pub use markdown::comparison_markdown;
+pub use text::comparison_text;
+
+use super::clean;
+use super::output::plain;
+use super::text::number;
+use crate::analyse::{Comparison, Difference, Row, Scale, Verdict};
+
+/// The figures of a row as they are shown, in the units of the heading: times in ms, bytes in kiB.
+struct Shown {
+    figure: String,
+    base: String,
+    head: String,
+    effect: String,
+    interval: String,
+    q: String,
+    n: String,
+    detectable: String,
+    verdict: String,
+}
+
+const NOTHING: &str = "–";
+
+impl Shown {
+    fn of(row: &Row) -> Self {
+        let scale = unit_scale(&row.unit);
+        let side = |value: Option<f64>, censored: usize| match value {
+            Some(value) => number(value * scale),
+            None if censored > 0 => "not seen".into(),
+            None => NOTHING.into(),
+        };
+        let effect = |value: f64| match row.scale {
+            Scale::Ratio => ratio(value),
+            Scale::Difference => signed(value * scale),
+        };
+        let interval = row.interval.map(|bounds| {
+            let end = |end: Option<f64>, open: &str| end.map_or_else(|| open.into(), effect);
+            format!(
+                "{}..{}",
+                end(
+                    bounds.lo,
+                    if row.scale == Scale::Ratio {
+                        "0"
+                    } else {
+                        "−∞"
+                    }
+                ),
+                end(bounds.hi, "∞")
+            )
+        });
+        Self {
+            figure: figure_name(row),
+            base: side(row.base, row.base_censored),
+            head: side(row.head, row.head_censored),
+            effect: row.effect.map_or_else(
+                || NOTHING.into(),
+                |value| match row.scale {
+                    Scale::Ratio => format!("{}×", ratio(value)),
+                    Scale::Difference => signed(value * scale),
+                },
+            ),
+            interval: interval.unwrap_or_else(|| NOTHING.into()),
+            q: row.q.map_or_else(|| NOTHING.into(), probability),
+            n: if row.base_n == row.head_n {
+                row.base_n.to_string()
+            } else {
+                format!("{}+{}", row.base_n, row.head_n)
+            },
+            detectable: row.detectable.map_or_else(
+                || NOTHING.into(),
+                |value| match row.scale {
+                    Scale::Ratio => share(value),
+                    Scale::Difference => number(value * scale),
+                },
+            ),
+            verdict: row.verdict.as_str().into(),
+        }
+    }
+}
+
+/// `visibility p99 s1`.
+pub(crate) fn figure_name(row: &Row) -> String {
+    let metric = match row.metric.as_str() {
+        "achieved_tps" => "commits/s",
+        "replay_lag_bytes" => "replay lag",
+        other => other,
+    };
+    let stat = if row.stat == "value" { "" } else { &row.stat };
+    let standby = row.standby.as_deref().map(clean).unwrap_or_default();
+    [metric, stat, &standby].join(" ").trim().replace("  ", " ")
+}
+
+/// `sync`, or `sync → remote_apply` where the modes differ.
+pub(crate) fn mode_name(row: &Row) -> String {
+    if row.base_mode == row.head_mode {
+        clean(&row.base_mode).into_owned()
+    } else {
+        format!("{} → {}", clean(&row.base_mode), clean(&row.head_mode))
+    }
+}
+
+/// What is to be known of the way to the figures, a sentence each.
+pub(crate) fn legend(comparison: &Comparison) -> Vec<String> {
+    let any = |verdict| comparison.rows.iter().any(|row| row.verdict == verdict);
+    let threshold = format!("{} %", comparison.threshold * 100.0);
+    let values = if comparison.kind.is_paired() {
+        "Base and head: geometric means of the paired repetitions"
+    } else {
+        "Base and head: medians of the repetitions"
+    };
+    let mut out = vec![
+        format!("{values}; {UNITS}."),
+        format!(
+            "Regressed or improved: the 95 % interval lies beyond {threshold} and q is at most 0.05. Equivalent: the 90 % interval \
+             lies within {threshold}. MDE: the smallest change that a test like this finds in four of five cases."
+        ),
+    ];
+    if any(Verdict::Inconclusive) {
+        out.push(
+            "Inconclusive: neither a change that matters nor its absence is shown; more --repeats or a quieter host would tell."
+                .into(),
+        );
+    }
+    if any(Verdict::NotComparable) {
+        out.push("Not comparable: only one side has such a figure.".into());
+    }
+    out
+}
+
+/// From the unit of `summary.csv` to the unit that is shown.
+fn unit_scale(unit: &str) -> f64 {
+    match unit {
+        "us" => 1e-3,
+        "B" => 1.0 / 1024.0,
+        _ => 1.0,
+    }
+}
+
+const UNITS: &str = "times in ms, replay lag in kiB";
+
+/// Three decimals near one, where the difference to one is the point.
+fn ratio(value: f64) -> String {
+    if (0.9..1.1).contains(&value) {
+        format!("{value:.3}")
+    } else {
+        number(value)
+    }
+}
+
+fn signed(value: f64) -> String {
+    let text = number(value);
+    if value > 0.0 {
+        format!("+{text}")
+    } else {
+        text
+    }
+}
+
+fn probability(p: f64) -> String {
+    if p < 0.001 {
+        "<.001".into()
+    } else {
+        format!("{p:.3}")
+    }
+}
+
+fn share(value: f64) -> String {
+    let percent = value * 100.0;
+    if percent < 9.95 {
+        format!("{percent:.1} %")
+    } else {
+        format!("{percent:.0} %")
+    }
+}
+
+/// `3 regressed, 10 equivalent`.
+pub(crate) fn tally(rows: &[Row]) -> String {
+    let order = [
+        Verdict::Regressed,
+        Verdict::Improved,
+        Verdict::Equivalent,
+        Verdict::Inconclusive,
+        Verdict::NotComparable,
+    ];
+    let words = order.into_iter().filter_map(|verdict| {
+        let count = rows.iter().filter(|row| row.verdict == verdict).count();
+        (count > 0).then(|| format!("{count} {}", verdict.as_str()))
+    });
+    let words: Vec<_> = words.collect();
+    if words.is_empty() {
+        "nothing to compare".into()
+    } else {
+        words.join(", ")
+    }
+}
+
+/// Rows of one mode after the other.
+pub(crate) fn by_mode(comparison: &Comparison) -> Vec<(String, Vec<&Row>)> {
+    let mut groups: Vec<(String, Vec<&Row>)> = Vec::new();
+    for row in &comparison.rows {
+        let name = mode_name(row);
+        match groups.last_mut() {
+            Some((last, rows)) if *last == name => rows.push(row),
+            _ => groups.push((name, vec![row])),
+        }
+    }
+    groups
+}
+
+/// `setting wal_compression (primary): off → on`.
+pub(crate) fn difference_text(difference: &Difference) -> String {
+    let value = |text: &str| match clean(text) {
+        empty if empty.is_empty() => NOTHING.to_owned(),
+        text => text.into_owned(),
+    };
+    format!(
+        "{}: {} → {}",
+        clean(&difference.field),
+        value(&difference.base),
+        value(&difference.head)
+    )
+}
+
+/// The comparison as JSON, with a line end. Its form: `schemas/comparison-1.json`.
+pub fn comparison_json(comparison: &Comparison) -> String {
+    let text = serde_json::to_string_pretty(comparison).expect("plain data becomes JSON");
+    text + "\n"
+}
+
+/// One row a figure.
+pub fn comparison_csv(comparison: &Comparison) -> Result<String, csv::Error> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        base_run: &'a str,
+        head_run: &'a str,
+        base_mode: String,
+        head_mode: String,
+        standby: Option<String>,
+        metric: &'a str,
+        stat: &'a str,
+        unit: &'a str,
+        base: Option<f64>,
+        head: Option<f64>,
+        base_n: usize,
+        head_n: usize,
+        base_censored: usize,
+        head_censored: usize,
+        scale: Scale,
+        effect: Option<f64>,
+        effect_lo: Option<f64>,
+        effect_hi: Option<f64>,
+        p: Option<f64>,
+        q: Option<f64>,
+        detectable: Option<f64>,
+        verdict: Verdict,
+        note: Option<&'a str>,
+    }
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in &comparison.rows {
+        writer.serialize(Line {
+            base_run: &comparison.base.run_id,
+            head_run: &comparison.head.run_id,
+            base_mode: plain(&row.base_mode),
+            head_mode: plain(&row.head_mode),
+            standby: row.standby.as_deref().map(plain),
+            metric: &row.metric,
+            stat: &row.stat,
+            unit: &row.unit,
+            base: row.base,
+            head: row.head,
+            base_n: row.base_n,
+            head_n: row.head_n,
+            base_censored: row.base_censored,
+            head_censored: row.head_censored,
+            scale: row.scale,
+            effect: row.effect,
+            effect_lo: row.interval.and_then(|bounds| bounds.lo),
+            effect_hi: row.interval.and_then(|bounds| bounds.hi),
+            p: row.p,
+            q: row.q,
+            detectable: row.detectable,
+            verdict: row.verdict,
+            note: row.note.as_deref(),
+        })?;
+    }
+    let bytes = writer
+        .into_inner()
+        .map_err(|error| csv::Error::from(error.into_error()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

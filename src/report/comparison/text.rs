@@ -1,0 +1,123 @@
+//! A comparison as a table for a terminal.
+
+use std::fmt::Write as _;
+
+use super::{Shown, by_mode, difference_text, legend, tally};
+use crate::analyse::{Comparison, Kind, Role, Subject};
+use crate::plan::fold;
+use crate::report::clean;
+
+const HEAD: [&str; 8] = ["base", "head", "ratio", "95 %", "q", "n", "MDE", "verdict"];
+
+/// Both sides, every figure, the sum of it; folded to `width` where it is prose.
+pub fn comparison_text(comparison: &Comparison, width: usize) -> String {
+    let mut out = head(comparison, width);
+    let groups: Vec<(String, Vec<Shown>)> = by_mode(comparison)
+        .into_iter()
+        .map(|(mode, rows)| (mode, rows.into_iter().map(Shown::of).collect()))
+        .collect();
+    let widths = widths(&groups);
+    for (mode, rows) in &groups {
+        out.push('\n');
+        line(&mut out, &widths, mode, HEAD);
+        for row in rows {
+            line(&mut out, &widths, &row.figure, cells(row));
+        }
+    }
+    out.push('\n');
+    let _ = writeln!(out, "{}.", tally(&comparison.rows));
+    for line in legend(comparison).iter().flat_map(|text| fold(text, width)) {
+        let _ = writeln!(out, "{line}");
+    }
+    out
+}
+
+fn head(comparison: &Comparison, width: usize) -> String {
+    let mut out = String::new();
+    match comparison.kind {
+        Kind::Modes => {
+            let _ = writeln!(out, "run   {}", subject(&comparison.base));
+            let _ = writeln!(out, "Modes against the first, paired by block.");
+        }
+        Kind::Session | Kind::Runs => {
+            let _ = writeln!(out, "base  {}", subject(&comparison.base));
+            let _ = writeln!(out, "head  {}", subject(&comparison.head));
+            let how = if comparison.kind == Kind::Session {
+                "One session, sides took turns: paired by block."
+            } else {
+                "Two runs, not paired."
+            };
+            let _ = writeln!(out, "{how}");
+        }
+    }
+    if comparison.forced {
+        out.push_str("NOT COMPARABLE, and compared by --force:\n");
+    }
+    for difference in &comparison.differences {
+        let mark = match difference.role {
+            Role::Forbids => "! ",
+            Role::Subject => "* ",
+            Role::Noted => "  ",
+        };
+        let mut mark = mark;
+        for line in fold(&difference_text(difference), width - 2) {
+            let _ = writeln!(out, "{mark}{line}");
+            mark = "  ";
+        }
+    }
+    for note in &comparison.notes {
+        for line in fold(&clean(note), width) {
+            let _ = writeln!(out, "{line}");
+        }
+    }
+    out
+}
+
+fn subject(subject: &Subject) -> String {
+    let mut text = clean(&subject.run_id).into_owned();
+    if !subject.items.is_empty() {
+        let _ = write!(text, "  ({})", clean(&subject.items.join(", ")));
+    }
+    text
+}
+
+fn cells(row: &Shown) -> [&str; 8] {
+    [
+        &row.base,
+        &row.head,
+        &row.effect,
+        &row.interval,
+        &row.q,
+        &row.n,
+        &row.detectable,
+        &row.verdict,
+    ]
+}
+
+/// Of the figure's name and of each column but the last, which has the rest of the line.
+fn widths(groups: &[(String, Vec<Shown>)]) -> [usize; 8] {
+    let length = |text: &str| text.chars().count();
+    let mut widths = [0; 8];
+    for (mode, rows) in groups {
+        widths[0] = widths[0].max(length(mode));
+        for row in rows {
+            widths[0] = widths[0].max(length(&row.figure));
+            for (width, cell) in widths[1..].iter_mut().zip(cells(row)) {
+                *width = (*width).max(length(cell));
+            }
+        }
+    }
+    for (width, head) in widths[1..].iter_mut().zip(HEAD) {
+        *width = (*width).max(length(head));
+    }
+    widths
+}
+
+fn line(out: &mut String, widths: &[usize; 8], name: &str, cells: [&str; 8]) {
+    let mut line = format!("{name:<width$}", width = widths[0]);
+    let (last, others) = cells.split_last().expect("there are eight");
+    for (cell, width) in others.iter().zip(&widths[1..]) {
+        let _ = write!(line, " {cell:>width$}");
+    }
+    let _ = writeln!(out, "{line} {last}");
+}
