@@ -11,7 +11,7 @@ use super::list::reindex;
 use super::overrides::OverrideArgs;
 use super::place::PlaceArgs;
 use super::progress::Terminal;
-use super::report::{Drawn, draw};
+use super::report::{Drawn, draw, verdict};
 use super::{Exit, Stop, print};
 use crate::plan::{self, Plan};
 use crate::profile::Profile;
@@ -22,7 +22,7 @@ use crate::run::{self, Finished, Interrupt, RunError};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Ctrl-C ends the run early and keeps what was measured; a second one does not wait for the last answers.
-Exit codes: 0 fine, 2 usage or profile, 3 no server, 4 cut short, 5 invalid, 6 results not written.")]
+Exit codes: 0 fine, 1 a gate failed, 2 usage or profile, 3 no server, 4 cut short, 5 invalid, 6 results not written.")]
 pub(super) struct RunArgs {
     /// A built-in profile (see `replbench list`) or the path of a TOML file
     profile: String,
@@ -144,18 +144,14 @@ impl Sealed {
                 .context("the run was cut short; what was measured is kept");
             return Err(Stop::new(exit, error));
         }
-        self.drawn?;
+        let gates = self.drawn?.gates;
         self.renamed
             .context("finish the run directory")
             .map_err(|error| Stop::new(Exit::Results, error))?;
         if let Some(results) = self.directory.parent() {
             reindex(results)?;
         }
-        Ok(match self.status {
-            RunStatus::Complete => Exit::Fine,
-            RunStatus::Invalid => Exit::Invalid,
-            RunStatus::Running | RunStatus::Interrupted | RunStatus::Failed => Exit::Incomplete,
-        })
+        Ok(verdict(self.status, gates))
     }
 }
 

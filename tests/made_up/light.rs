@@ -93,9 +93,9 @@ impl LightRun {
                 id += 1;
                 let number = u32::try_from(rep).unwrap() + 1;
                 let valid = !self.invalid.contains(&(mode.clone(), number));
-                let _ = write!(
+                let _ = writeln!(
                     cells,
-                    "{id},\"{mode}\",{number},{number},{id},2026-11-20T15:18:30Z,2,8,500,500,4000,4000,0,0,0,0,0,8,,,,,,{valid},\n"
+                    "{id},\"{mode}\",{number},{number},{id},2026-11-20T15:18:30Z,2,8,500,500,4000,4000,0,0,0,0,0,8,,,,,,{valid},"
                 );
                 for figure in figures {
                     let Some(value) = figure.values.get(rep) else {
@@ -104,9 +104,9 @@ impl LightRun {
                     let value = value.map(|value| value.to_string()).unwrap_or_default();
                     let standby = figure.standby.unwrap_or_default();
                     let (metric, stat) = (figure.metric, figure.stat);
-                    let _ = write!(
+                    let _ = writeln!(
                         summary,
-                        "{id},\"{mode}\",{number},\"{standby}\",{metric},{stat},{value},us,lower_is_better,4000\n"
+                        "{id},\"{mode}\",{number},\"{standby}\",{metric},{stat},{value},us,lower_is_better,4000"
                     );
                 }
             }
