@@ -90,6 +90,13 @@ fn a_setting_on_one_side_is_measured_in_turns_with_the_other() {
     let mut run = launch(Site::new(), &items, &options);
     let ended = run.ends();
     assert_eq!(ended.code, 0, "{}", ended.text);
+    for words in [
+        "sides took turns: paired by block",
+        "wal_compression",
+        "MDE",
+    ] {
+        assert!(ended.text.contains(words), "{}", ended.text);
+    }
     let records = both(&run);
     let [base, head] = records.each_ref().map(Record::manifest);
     name_one_session(&base, &head);

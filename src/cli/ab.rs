@@ -8,14 +8,19 @@ use std::path::PathBuf;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 
+use super::compare::{TermArgs, WIDTH};
+use super::library;
 use super::overrides::OverrideArgs;
 use super::place::PlaceArgs;
 use super::progress::{Terminal, Verbosity};
 use super::run::{Sealed, exit_of, interruptible};
 use super::{Exit, Stop, print};
+use crate::analyse::compare_runs;
 use crate::cluster::Binaries;
 use crate::plan::{self, Overrides, Plan, Side, Sides};
 use crate::profile::{Profile, visible};
+use crate::record::files;
+use crate::report::comparison_text;
 use crate::run::{self, Contender, Finished, Interrupt, Options};
 use item::Given;
 use worktree::Worktree;
@@ -34,7 +39,8 @@ A side without an item is the plain profile. Give --base and --head once for eac
 
 Each block measures both sides, on servers made for it, in the order ABBA or BAAB. Each side is a run directory
 of its own. Ctrl-C ends the session early and keeps what was measured on both.
-Exit codes: 0 fine, 2 usage or profile, 3 no server or a failed build, 4 cut short, 5 invalid, 6 results not written.")]
+Exit codes: 0 nothing regressed, 1 regressed or a gate of the head failed, 2 usage or profile, 3 no server or a failed
+build, 4 cut short, 5 invalid, 6 results not written, 7 not comparable, or with --strict inconclusive.")]
 pub(super) struct AbArgs {
     /// What both sides run: a built-in profile (see `replbench list`) or the path of a TOML file
     #[arg(default_value = "product-insert")]
@@ -56,6 +62,9 @@ pub(super) struct AbArgs {
     overrides: OverrideArgs,
 
     #[command(flatten)]
+    terms: TermArgs,
+
+    #[command(flatten)]
     place: PlaceArgs,
 }
 
@@ -64,7 +73,8 @@ pub(super) struct AbArgs {
 #[command(after_help = "\
 Both sides are the same, so every difference is the machine's: the spread from run to run, false alarms, and the
 smallest effect that can be seen here.
-Exit codes: 0 fine, 2 usage or profile, 3 no server, 4 cut short, 5 invalid, 6 results not written.")]
+Exit codes: 0 nothing found, 1 a false alarm or a failed gate, 2 usage or profile, 3 no server, 4 cut short, 5 invalid,
+6 results not written, 7 with --strict inconclusive.")]
 pub(super) struct AaArgs {
     /// A built-in profile (see `replbench list`) or the path of a TOML file
     #[arg(default_value = "product-insert")]
@@ -72,6 +82,9 @@ pub(super) struct AaArgs {
 
     #[command(flatten)]
     overrides: OverrideArgs,
+
+    #[command(flatten)]
+    terms: TermArgs,
 
     #[command(flatten)]
     place: PlaceArgs,
@@ -107,6 +120,7 @@ pub(super) fn ab(arguments: &AbArgs) -> Result<Exit, Stop> {
             build: arguments.build.as_deref(),
             overrides: arguments.overrides.to_overrides(),
             place: &arguments.place,
+            terms: &arguments.terms,
         }
         .run(),
     }
@@ -119,6 +133,7 @@ pub(super) fn aa(arguments: &AaArgs) -> Result<Exit, Stop> {
         build: None,
         overrides: arguments.overrides.to_overrides(),
         place: &arguments.place,
+        terms: &arguments.terms,
     };
     job.run()
 }
@@ -134,6 +149,7 @@ struct Job<'a> {
     build: Option<&'a str>,
     overrides: Overrides,
     place: &'a PlaceArgs,
+    terms: &'a TermArgs,
 }
 
 type Worktrees = Sides<Option<Worktree>>;
@@ -153,7 +169,7 @@ impl Job<'_> {
             return Ok(Exit::Fine);
         }
         let finished = interruptible(async |interrupt| self.measure(interrupt).await)??;
-        conclude(finished)
+        conclude(finished, self.terms)
     }
 
     fn plans_without_worktrees(&self) -> Result<Option<Sides<Plan>>, Stop> {
@@ -257,25 +273,63 @@ impl Job<'_> {
     }
 }
 
-/// Draws both reports, gives both directories their names, and says what was found.
-fn conclude(finished: Sides<Finished>) -> Result<Exit, Stop> {
+/// Draws both reports, gives both directories their names, compares them, and says what was found.
+fn conclude(finished: Sides<Finished>, terms: &TermArgs) -> Result<Exit, Stop> {
     let sealed = finished.map(|_, finished| Sealed::from(finished));
+    // Why a side was cut short is worth more than that it cannot be compared.
+    let compared = compared(&sealed, terms);
+    print("\n")?;
     for side in Side::BOTH {
-        let directory = sealed.get(side).directory.display();
-        print(&format!("{side}: {directory}\n"))?;
+        let sealed = sealed.get(side);
+        print(&format!("{side}:   {}\n", sealed.directory.display()))?;
+        if sealed.has_failed_gate() {
+            let report = sealed.directory.join(files::REPORT);
+            print(&format!(
+                "{side}:   a gate failed, see {}\n",
+                report.display()
+            ))?;
+        }
     }
-    let exits = sealed.try_map(|side, sealed| {
+    let ends = sealed.try_map(|side, sealed| {
         sealed.exit().map_err(|stop| Stop {
             error: stop.error.context(side.to_string()),
             ..stop
         })
     })?;
-    Ok(worse(exits.base, exits.head))
+    match unreliable(ends) {
+        Some(exit) => Ok(exit),
+        // A gate says what is good enough now: what the old side was is no news.
+        None if ends.head == Exit::Regression => Ok(Exit::Regression),
+        None => compared?.ok_or_else(|| {
+            let error = anyhow!("nothing was measured on both sides");
+            Stop::new(Exit::NotComparable, error)
+        }),
+    }
 }
 
-/// Of two ends the one that a caller should know of: a session is as complete as its less complete side.
-fn worse(base: Exit, head: Exit) -> Exit {
-    let order = [Exit::Incomplete, Exit::Invalid];
-    let worst = order.into_iter().find(|exit| [base, head].contains(exit));
-    worst.unwrap_or(Exit::Fine)
+/// Prints the comparison, also of what there is of a session that was cut short; what it means for the caller.
+fn compared(sealed: &Sides<Sealed>, terms: &TermArgs) -> Result<Option<Exit>, Stop> {
+    let sheets = sealed
+        .as_ref()
+        .try_map(|_, sealed| library::open(&sealed.directory))?;
+    if sheets.base.cells.is_empty() || sheets.head.cells.is_empty() {
+        return Ok(None);
+    }
+    match compare_runs(&sheets.base, &sheets.head, &terms.terms()) {
+        Ok(comparison) => {
+            print(&comparison_text(&comparison, WIDTH))?;
+            Ok(Some(terms.exit(&comparison)))
+        }
+        Err(error) => {
+            anstream::eprintln!("{error}");
+            Ok(Some(Exit::NotComparable))
+        }
+    }
+}
+
+/// What a caller should know of rather than of any verdict: a session is as complete as its less complete side.
+fn unreliable(ends: Sides<Exit>) -> Option<Exit> {
+    [Exit::Incomplete, Exit::Invalid]
+        .into_iter()
+        .find(|exit| [ends.base, ends.head].contains(exit))
 }

@@ -11,7 +11,7 @@ use super::list::reindex;
 use super::overrides::OverrideArgs;
 use super::place::PlaceArgs;
 use super::progress::Terminal;
-use super::report::{Drawn, draw, verdict};
+use super::report::{Drawn, Gates, draw, verdict};
 use super::{Exit, Stop, print};
 use crate::plan::{self, Plan};
 use crate::profile::Profile;
@@ -133,6 +133,11 @@ impl From<Finished> for Sealed {
 }
 
 impl Sealed {
+    pub(super) fn has_failed_gate(&self) -> bool {
+        let gates = self.drawn.as_ref().map(|drawn| drawn.gates);
+        gates.is_ok_and(|gates| gates == Gates::Failed)
+    }
+
     /// What the run's end means for the caller of replbench.
     pub(super) fn exit(self) -> Result<Exit, Stop> {
         if let Some(error) = self.error {

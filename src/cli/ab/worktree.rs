@@ -13,6 +13,7 @@ use anyhow::{Context as _, anyhow};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
+use super::super::git::{commit_of, top_level};
 use super::super::{Exit, Stop};
 use crate::clock;
 use crate::cluster::{LogTail, process};
@@ -43,12 +44,14 @@ impl Worktree {
         interrupt: &mut Interrupt,
     ) -> Result<Self, Stop> {
         let usage = |error: anyhow::Error| Stop::new(Exit::Usage, error);
-        let repository = top_level()
-            .with_context(|| format!("{side}: `git={}`", visible(revision)))
-            .map_err(usage)?;
-        let commit = commit_of(&repository, revision)
-            .with_context(|| format!("{side}: `git={}`", visible(revision)))
-            .map_err(usage)?;
+        let wrong =
+            |problem: &str| usage(anyhow!("{side}: `git={}`: {problem}", visible(revision)));
+        let repository = top_level(Path::new(".")).ok_or_else(|| {
+            wrong("the current directory is in no git repository; run replbench where the revision is")
+        })?;
+        let commit = commit_of(&repository, revision).ok_or_else(|| {
+            wrong("there is no such revision here; `git log` shows those that there are")
+        })?;
         let place = place()
             .context("make a directory for a worktree; name another place with TMPDIR")
             .map_err(|error| Stop::new(Exit::Results, error))?;
@@ -180,30 +183,6 @@ fn git(directory: &Path) -> Command {
     let mut git = process::command("git");
     git.arg("-C").arg(directory);
     git
-}
-
-fn top_level() -> anyhow::Result<PathBuf> {
-    let here = answer(git(Path::new(".")).args(["rev-parse", "--show-toplevel"]))
-        .context("a revision is looked for in the repository of the current directory")?;
-    Ok(here.into())
-}
-
-fn commit_of(repository: &Path, revision: &str) -> anyhow::Result<String> {
-    let commit = format!("{revision}^{{commit}}");
-    let arguments = ["rev-parse", "--verify", "--end-of-options", &commit];
-    answer(git(repository).args(arguments))
-        .context("this repository has no such revision; `git log` shows those that it has")
-}
-
-/// What a quick command of git prints, without its line's end.
-fn answer(git: &mut Command) -> anyhow::Result<String> {
-    let output = git.output().context("run git; is it installed?")?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-    if output.status.success() {
-        Ok(text(&output.stdout))
-    } else {
-        Err(anyhow!(clean(&text(&output.stderr)).into_owned()))
-    }
 }
 
 /// How a supervised command came to nothing.
