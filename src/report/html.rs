@@ -2,20 +2,19 @@
 //! asks: what is invalid, how was it measured, on what.
 
 mod environment;
+mod shell;
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+pub(crate) use shell::Shell;
 
-use super::chart::{Chart, Table, style};
+use maud::{Markup, PreEscaped, html};
+
+use super::chart::{Chart, Table};
 use super::clean;
 use super::text::{figure, repetitions};
 use crate::analyse::{Analysis, Estimate, ModeFigures, ModesTable};
 use crate::record::{Run, RunStatus};
 use crate::units::format_bytes;
 
-const CSS: &str = include_str!("page.css");
-/// Nothing may be fetched, whatever a name in the run says.
-const POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 /// Hosts busier than this compare noise.
 const BUSY: f64 = 0.8;
 
@@ -31,38 +30,31 @@ pub(super) fn page(run: &Run, analysis: &Analysis, charts: &[Chart]) -> String {
         Some((first, others)) if first.id == "overview" => (Some(first), others),
         _ => (None, charts),
     };
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                meta name="color-scheme" content="light dark";
-                title { (clean(name)) " · replbench" }
-                style { (PreEscaped(CSS)) (PreEscaped(style())) }
-            }
-            body {
-                (head(run, name))
-                main {
-                    (answer(analysis, run.manifest.status))
-                    @if let Some(chart) = first { (figure_of(chart)) }
-                    (modes_section(&analysis.modes))
-                    @for chart in others { (chart_section(chart)) }
-                    (validity(run, &analysis.modes))
-                    (environment::method(run))
-                    (environment::environment(run))
-                    (environment::events(run))
-                    (environment::files(run))
-                }
-                footer {
-                    "Made by replbench " (clean(&run.manifest.harness.version)) " from the files of this directory; "
-                    code { "replbench report" } " makes it again."
-                }
-            }
+    let body = html! {
+        (head(run, name))
+        main {
+            (answer(analysis, run.manifest.status))
+            @if let Some(chart) = first { (figure_of(chart)) }
+            (modes_section(&analysis.modes))
+            @for chart in others { (chart_section(chart)) }
+            (validity(run, &analysis.modes))
+            (environment::method(run))
+            (environment::environment(run))
+            (environment::events(run))
+            (environment::files(run))
         }
-    }
-    .into_string()
+        footer {
+            "Made by replbench " (clean(&run.manifest.harness.version)) " from the files of this directory; "
+            code { "replbench report" } " makes it again."
+        }
+    };
+    let shell = Shell {
+        title: name,
+        css: "",
+        script: None,
+        images: false,
+    };
+    shell.document(&body)
 }
 
 fn head(run: &Run, name: &str) -> Markup {
@@ -189,7 +181,7 @@ fn chart_section(chart: &Chart) -> Markup {
 }
 
 /// Both widths of a chart, its caption and its figures.
-fn figure_of(chart: &Chart) -> Markup {
+pub(crate) fn figure_of(chart: &Chart) -> Markup {
     let (wide, narrow) = (format!("{}-wide", chart.id), format!("{}-narrow", chart.id));
     html! {
         figure {
@@ -205,7 +197,7 @@ fn figure_of(chart: &Chart) -> Markup {
     }
 }
 
-fn table(table: &Table, title: &str) -> Markup {
+pub(crate) fn table(table: &Table, title: &str) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label={ "Figures: " (title) } {
             table {

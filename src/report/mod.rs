@@ -11,7 +11,9 @@ mod text;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-pub use comparison::{comparison_csv, comparison_json, comparison_markdown, comparison_text};
+pub use comparison::{
+    comparison_csv, comparison_json, comparison_markdown, comparison_text, write_comparison,
+};
 pub use index::write_index;
 pub use output::ReportError;
 pub use text::text_table;

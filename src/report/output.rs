@@ -54,7 +54,7 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), ReportError> {
     write().map_err(|source| failed(path, source))
 }
 
-fn failed(path: &Path, source: io::Error) -> ReportError {
+pub(super) fn failed(path: &Path, source: io::Error) -> ReportError {
     ReportError::Write {
         path: path.to_owned(),
         source,
