@@ -123,7 +123,7 @@ impl Histogram {
     clippy::cast_sign_loss,
     reason = "the product lies between 1 and `population`"
 )]
-fn rank(q: f64, population: u64) -> u64 {
+pub fn rank(q: f64, population: u64) -> u64 {
     ((q * population as f64).ceil().max(1.0) as u64).min(population)
 }
 

@@ -205,7 +205,7 @@ pub struct EventRow {
     /// From the start of the cell's measurement phase; outside a cell, from the start of the run.
     pub t_us: i64,
     pub node: Option<String>,
-    /// `error`, `checkpoint`, `state`, `reconnect`, `rows`, `sync_state`, `signal`, `note`...
+    /// `error`, `checkpoint`, `state`, `reconnect`, `rows`, `rows_wrong`, `sync_state`, `signal`, `note`...
     pub kind: String,
     pub sqlstate: Option<String>,
     pub count: Option<u64>,

@@ -147,6 +147,59 @@ pub fn exact_duration(duration: Duration) -> String {
     format!("{} {}", &text[..unit], &text[unit..])
 }
 
+/// Reads a number of bytes with a unit: `512 B`, `64 kB` (64,000), `1.5 MiB` (powers of 1,024). Whole bytes, at most 1 PiB.
+pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
+    const MOST: f64 = (1_u64 << 50) as f64;
+    let refuse = || UnitError::new(text, BYTES_EXPECTED);
+    let text = text.trim();
+    let end = text
+        .find(|it: char| !it.is_ascii_digit() && it != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = BYTE_UNITS
+        .iter()
+        .find(|(name, _)| *name == unit.trim_start());
+    let scale = unit.ok_or_else(refuse)?.1;
+    let number: f64 = number.parse().map_err(|_| refuse())?;
+    let bytes = number * scale as f64;
+    if bytes > MOST || bytes.fract() != 0.0 {
+        return Err(refuse());
+    }
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a whole number from 0 to 2^50: no sign is read"
+    )]
+    let bytes = bytes as u64;
+    Ok(bytes)
+}
+
+/// What [`parse_bytes`] reads.
+pub const BYTES_EXPECTED: &str =
+    "a number of bytes with a unit, such as \"512 B\", \"64 kB\" (64,000) or \"1 MiB\"";
+
+/// Largest first, and of those that people mix up the binary one first.
+const BYTE_UNITS: [(&str, u64); 7] = [
+    ("GiB", 1 << 30),
+    ("GB", 1_000_000_000),
+    ("MiB", 1 << 20),
+    ("MB", 1_000_000),
+    ("kiB", 1 << 10),
+    ("kB", 1_000),
+    ("B", 1),
+];
+
+/// Bytes as a person would have written them, nothing rounded: `1 MiB`, `64 kB`, `1,500 B`.
+pub fn exact_bytes(bytes: u64) -> String {
+    let fitting = BYTE_UNITS
+        .iter()
+        .filter(|(_, scale)| bytes.is_multiple_of(*scale) && bytes > 0);
+    let (unit, scale) = fitting
+        .min_by_key(|(_, scale)| bytes / scale)
+        .unwrap_or(&("B", 1));
+    format!("{} {unit}", thousands(bytes / scale))
+}
+
 /// A duration as a person reads it, three significant digits: `0.21 ms`, `14.3 ms`, `2.05 s`.
 pub fn format_duration(duration: Duration) -> String {
     format_seconds(duration.as_secs_f64())
@@ -263,6 +316,38 @@ mod tests {
             assert_eq!(exact_duration(Duration::from_millis(millis)), text);
         }
         assert_eq!(exact_duration(Duration::from_nanos(1_500)), "1.5 µs");
+    }
+
+    #[test]
+    fn bytes_need_a_unit_and_come_back_as_written() {
+        for (text, bytes) in [
+            ("0 B", 0),
+            ("512 B", 512),
+            ("64 kB", 64_000),
+            ("64 kiB", 65_536),
+            ("1 MiB", 1 << 20),
+            ("2 GB", 2_000_000_000),
+            ("16 GiB", 16 << 30),
+        ] {
+            assert_eq!(parse_bytes(text).unwrap(), bytes);
+            assert_eq!(exact_bytes(bytes), text);
+        }
+        assert_eq!(parse_bytes(" 1.5MiB ").unwrap(), 3 << 19);
+        for bad in [
+            "",
+            "5",
+            "5 bytes",
+            "-1 B",
+            "+1 B",
+            "1e3 B",
+            "0.5 B",
+            "1.2.3 MB",
+            "9999999999 GiB",
+            "MiB",
+            "nan B",
+        ] {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

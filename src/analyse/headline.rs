@@ -2,6 +2,7 @@
 //! No sentence without data behind it, and none that claims a difference its interval does not show.
 
 use super::cell::cell_figures;
+use super::gate::{self, GateLine, gates};
 use super::modes::{self, ModeFigures, ModesTable};
 use super::staleness::{ReplicaCurve, replica_curves};
 use crate::record::{Run, RunStatus};
@@ -11,11 +12,17 @@ use crate::units::{format_bytes, format_seconds, three_digits};
 /// The sentences for a run, most important first.
 pub fn headline(run: &Run) -> Vec<String> {
     let table = modes::from_figures(run, &cell_figures(run));
-    sentences(run, &table, &replica_curves(run))
+    sentences(run, &table, &replica_curves(run), &gates(run))
 }
 
-pub(super) fn sentences(run: &Run, table: &ModesTable, curves: &[ReplicaCurve]) -> Vec<String> {
+pub(super) fn sentences(
+    run: &Run,
+    table: &ModesTable,
+    curves: &[ReplicaCurve],
+    gates: &[GateLine],
+) -> Vec<String> {
     let mut out: Vec<String> = trust(run).into_iter().collect();
+    out.extend(gate::sentence(gates));
     let base = table
         .modes
         .first()

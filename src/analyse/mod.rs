@@ -5,9 +5,10 @@
 //! server, a cache and a moment, and their number says nothing of how another repetition would come out.
 
 mod cell;
+mod change;
 mod compare;
 mod curves;
-
+mod gate;
 mod headline;
 mod index;
 mod modes;
@@ -19,11 +20,13 @@ mod timeline;
 mod verdict;
 
 pub use cell::{CellFigures, LagSpread, ReplicaFigures, Spread, cell_figures};
+pub use change::{ChangePoint, change_points};
 pub use compare::{
     COMPARISON_VERSION, Comparison, Difference, Kind, Metric, NotComparable, Role, Row, Scale,
     Subject, Terms, compare_modes, compare_runs,
 };
 pub use curves::{Spectrum, SpectrumLine, spectra};
+pub use gate::{GateLine, gates};
 pub use headline::headline;
 pub use index::{IndexFigure, IndexLine, IndexMode};
 pub use modes::{Excluded, ModeFigures, ModesTable, Ratios, modes_table};
@@ -44,6 +47,7 @@ use crate::record::Run;
 pub struct Analysis {
     pub cells: Vec<CellFigures>,
     pub modes: ModesTable,
+    pub gates: Vec<GateLine>,
     pub headline: Vec<String>,
     pub spectra: Vec<Spectrum>,
     pub replicas: Vec<ReplicaCurve>,
@@ -55,12 +59,14 @@ impl Analysis {
         let cells = cell_figures(run);
         let modes = modes::from_figures(run, &cells);
         let replicas = replica_curves(run);
+        let gates = gates(run);
         Self {
-            headline: headline::sentences(run, &modes, &replicas),
+            headline: headline::sentences(run, &modes, &replicas, &gates),
             spectra: spectra(run),
             timelines: timelines(run),
             cells,
             modes,
+            gates,
             replicas,
         }
     }

@@ -55,7 +55,7 @@ pub(super) fn list(arguments: &ListArgs) -> Result<Exit, Stop> {
 }
 
 fn text(profiles: &[Profile]) -> String {
-    const NAME: usize = 16;
+    const NAME: usize = 18;
     const TEXT: usize = 80 - NAME;
     let mut out = String::new();
     for profile in profiles {

@@ -6,14 +6,19 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Exit, Stop, print};
-use crate::analyse::headline;
-use crate::record::Run;
+use crate::analyse::{gates, headline};
+use crate::record::{Run, RunStatus};
+use crate::report::gates::{Paint, text as gate_text};
 use crate::report::{clean, text_table, write_run};
 
 /// Without a terminal that says otherwise.
 const WIDTH: usize = 80;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+A run with gates is judged by them again, and the exit code is what the run's own would have been: 0 all passed, \
+1 a gate failed, 4 the run was cut short, 5 it is invalid. Without gates it is 0 however the run ended. \
+6: the directory could not be read or written.")]
 pub(super) struct ReportArguments {
     /// A run directory, such as `results/20260714T091503Z-sync-vs-async-3f2a91c`
     dir: PathBuf,
@@ -31,14 +36,37 @@ pub(super) fn report(arguments: &ReportArguments) -> Result<Exit, Stop> {
         print(&drawn.text)?;
     }
     print(&format!("{}\n", drawn.html.display()))?;
-    Ok(Exit::Fine)
+    Ok(match drawn.gates {
+        Gates::None => Exit::Fine,
+        gates => verdict(drawn.status, gates),
+    })
+}
+
+/// What a run's gates say together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gates {
+    None,
+    Passed,
+    Failed,
+}
+
+/// How a run with a readable directory ends. Of figures that are not to be relied on a gate says nothing.
+pub(super) fn verdict(status: RunStatus, gates: Gates) -> Exit {
+    match (status, gates) {
+        (RunStatus::Complete, Gates::Failed) => Exit::Regression,
+        (RunStatus::Complete, _) => Exit::Fine,
+        (RunStatus::Invalid, _) => Exit::Invalid,
+        (RunStatus::Running | RunStatus::Interrupted | RunStatus::Failed, _) => Exit::Incomplete,
+    }
 }
 
 /// A run's report on disk, and what a terminal shows of it.
 pub(super) struct Drawn {
     pub(super) html: PathBuf,
-    /// The headline and the table of modes.
+    /// The headline, the table of modes and the gates.
     pub(super) text: String,
+    pub(super) gates: Gates,
+    status: RunStatus,
     warnings: Vec<String>,
 }
 
@@ -46,15 +74,18 @@ pub(super) struct Drawn {
 pub(super) fn draw(directory: &Path) -> Result<Drawn, Stop> {
     let run = Run::open(directory).map_err(|error| Stop::new(Exit::Results, error))?;
     let outputs = write_run(&run).map_err(|error| Stop::new(Exit::Results, error))?;
+    let (text, gates) = text_of(&run);
     Ok(Drawn {
         html: outputs.html,
-        text: text_of(&run),
+        text,
+        gates,
+        status: run.manifest.status,
         warnings: run.warnings,
     })
 }
 
-/// The headline and the table of modes.
-pub(super) fn text_of(run: &Run) -> String {
+/// The headline, the table of modes and the gates, for a terminal; and what the gates say together.
+pub(super) fn text_of(run: &Run) -> (String, Gates) {
     let mut text = String::new();
     for sentence in headline(run) {
         for line in crate::plan::fold(&clean(&sentence), WIDTH) {
@@ -62,5 +93,16 @@ pub(super) fn text_of(run: &Run) -> String {
         }
         text.push('\n');
     }
-    text + &text_table(run, WIDTH)
+    text.push_str(&text_table(run, WIDTH));
+    let lines = gates(run);
+    if lines.is_empty() {
+        return (text, Gates::None);
+    }
+    let table = gate_text(&lines, WIDTH, Paint::Ansi);
+    let _ = write!(text, "\n{table}");
+    if lines.iter().all(|line| line.passed) {
+        (text, Gates::Passed)
+    } else {
+        (text, Gates::Failed)
+    }
 }

@@ -11,18 +11,18 @@ use tokio::sync::watch;
 use super::list::reindex;
 use super::overrides::OverrideArgs;
 use super::progress::{Terminal, Verbosity};
-use super::report::draw;
+use super::report::{draw, verdict};
 use super::{Exit, Stop, print};
 use crate::plan::{self, Plan};
 use crate::profile::Profile;
-use crate::record::{self, RunStatus};
+use crate::record;
 use crate::run::{self, Finished, Interrupt, Options, RunError};
 
 /// Run a profile on a cluster made for it, and write the results with a report.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Ctrl-C ends the run early and keeps what was measured; a second one does not wait for the last answers.
-Exit codes: 0 fine, 2 usage or profile, 3 no server, 4 cut short, 5 invalid, 6 results not written.")]
+Exit codes: 0 fine, 1 a gate failed, 2 usage or profile, 3 no server, 4 cut short, 5 invalid, 6 results not written.")]
 pub(super) struct RunArgs {
     /// A built-in profile (see `replbench list`) or the path of a TOML file
     profile: String,
@@ -160,18 +160,14 @@ fn conclude(finished: Finished) -> Result<Exit, Stop> {
             anyhow::Error::new(error).context("the run was cut short; what was measured is kept");
         return Err(Stop::new(exit, error));
     }
-    drawn?;
+    let gates = drawn?.gates;
     sealed
         .context("finish the run directory")
         .map_err(results)?;
     if let Some(results) = directory.parent() {
         reindex(results)?;
     }
-    Ok(match manifest.status {
-        RunStatus::Complete => Exit::Fine,
-        RunStatus::Invalid => Exit::Invalid,
-        RunStatus::Running | RunStatus::Interrupted | RunStatus::Failed => Exit::Incomplete,
-    })
+    Ok(verdict(manifest.status, gates))
 }
 
 fn exit_of(error: &RunError) -> Exit {

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{Cell, KeyChoice, Length, Offered, Plan, Table, Transaction};
+use super::{Cell, Gate, KeyChoice, Length, Offered, Plan, Table, Transaction};
 use crate::profile::visible;
 use crate::units::{exact_duration, thousands};
 
@@ -35,6 +35,13 @@ impl Plan {
         for (name, value) in &self.settings {
             page.row("setting", &format!("{name} = {}", visible(value)));
         }
+        if !self.gates.is_empty() {
+            page.section("gates");
+        }
+        for gate in &self.gates {
+            let name = gate.name.as_deref().unwrap_or("gate");
+            page.row(&visible(name), &self.describe_gate(gate));
+        }
         page.section("order");
         for block in self.cells.chunk_by(|a, b| a.block == b.block) {
             page.row(
@@ -48,6 +55,33 @@ impl Plan {
         page.row("workload", &self.workload_hash()[..16]);
         page.row("takes about", &minutes(self.estimate()));
         page.text
+    }
+
+    fn describe_gate(&self, gate: &Gate) -> String {
+        let of_replicas = gate.metric.is_of_replicas();
+        let node = match &gate.standby {
+            Some(node) => format!(" on {}", visible(node)),
+            None if of_replicas => " on every replica".into(),
+            None => String::new(),
+        };
+        let mode = match &gate.mode {
+            Some(mode) => format!("under {}", visible(mode)),
+            None => "under every mode".into(),
+        };
+        let concerned = self.modes.iter().filter(|mode| gate.concerns(&mode.name));
+        let mut has_node = concerned.map(|mode| !of_replicas || !gate.nodes_in(mode).is_empty());
+        let is_sound = match &gate.standby {
+            Some(_) => has_node.any(|it| it),
+            None => {
+                self.modes.iter().any(|mode| gate.concerns(&mode.name)) && has_node.all(|it| it)
+            }
+        };
+        let doomed = if is_sound {
+            ""
+        } else {
+            "; this plan has no such mode or node, so the gate will fail"
+        };
+        format!("{}{node} {mode}: {}{doomed}", gate.metric, gate.wanted())
     }
 
     fn name_modes(&self, cells: &[Cell]) -> String {

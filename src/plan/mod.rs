@@ -16,7 +16,8 @@ use crate::topology::{Mode, Topology};
 use crate::units::Rate;
 
 pub use crate::profile::{
-    Arrivals, KeyChoice, Length, Pace, Phases, Table, TableKind, Transaction, TransactionKind,
+    Arrivals, Distribution, Gate, KeyChoice, Length, Limit, Metric, Pace, Phases, Stat, Table,
+    TableKind, Total, Transaction, TransactionKind,
 };
 pub use arrivals::{KeyChooser, Mix, Schedule, rng};
 pub(crate) use describe::fold;
@@ -41,6 +42,8 @@ pub struct Plan {
     pub cells: Vec<Cell>,
     /// Server settings beyond replbench's own, applied to every node.
     pub settings: BTreeMap<String, String>,
+    /// What the run must keep to. They judge a run and do not change what is measured.
+    pub gates: Vec<Gate>,
 }
 
 /// One repetition of one mode.

@@ -91,6 +91,7 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
         modes,
         repeats,
         settings: profile.settings.clone(),
+        gates: profile.gates.clone(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! The profiles inside the binary: one table of names and texts.
 
 /// Name and text of every built-in profile, in the order in which `replbench list` shows them.
-pub(super) const BUILT_IN: [(&str, &str); 10] = [
+pub(super) const BUILT_IN: [(&str, &str); 11] = [
     (
         "sync-vs-async",
         include_str!("../../workloads/sync-vs-async.toml"),
@@ -26,6 +26,10 @@ pub(super) const BUILT_IN: [(&str, &str); 10] = [
         include_str!("../../workloads/users-insert.toml"),
     ),
     ("ecommerce", include_str!("../../workloads/ecommerce.toml")),
+    (
+        "staleness-budget",
+        include_str!("../../workloads/staleness-budget.toml"),
+    ),
     (
         "posts-10000",
         include_str!("../../workloads/posts-10000.toml"),

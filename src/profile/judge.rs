@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::error::{Mistake, nearest};
 use super::wire::{Field, Value};
 use super::workload::{KeyChoice, Pace};
-use crate::units::{Rate, exact_duration, parse_duration, thousands};
+use crate::units::{BYTES_EXPECTED, Rate, exact_duration, parse_bytes, parse_duration, thousands};
 
 /// Why a value is refused.
 #[derive(Debug)]
@@ -46,6 +46,26 @@ pub(super) struct Judge {
 impl Judge {
     pub(super) fn into_mistakes(self) -> Vec<Mistake> {
         self.found
+    }
+
+    /// Whether nothing was refused so far.
+    pub(super) fn found_nothing(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// As [`Judge::read`], for a key that has no default; `entry` is where it is missing.
+    pub(super) fn required<T>(
+        &mut self,
+        key: &str,
+        field: &Field,
+        entry: Range<usize>,
+        parse: impl FnOnce(&Value) -> Result<T, Refusal>,
+    ) -> Option<T> {
+        if field.is_none() {
+            self.refuse(entry, format!("`{key}` is missing here"), "give one");
+            return None;
+        }
+        self.read(key, field, parse)
     }
 
     /// The value of a key, or `None` when it is absent or refused.
@@ -133,6 +153,29 @@ pub(super) fn duration(
                     exact_duration(*bounds.end())
                 ))
             })
+    }
+}
+
+/// A number of bytes with a unit.
+pub(super) fn bytes(value: &Value) -> Result<u64, Refusal> {
+    let parsed = match value {
+        Value::Text(text) => parse_bytes(text).ok(),
+        _ => None,
+    };
+    parsed.ok_or_else(|| Refusal::new(BYTES_EXPECTED))
+}
+
+/// A finite number, not below zero.
+pub(super) fn amount(value: &Value) -> Result<f64, Refusal> {
+    let amount = match value {
+        Value::Integer(amount) => *amount as f64,
+        Value::Float(amount) => *amount,
+        _ => f64::NAN,
+    };
+    if amount.is_finite() && amount >= 0.0 {
+        Ok(amount)
+    } else {
+        Err(Refusal::of_number("a number, 0 or above", value))
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod builtin;
 mod error;
+mod gate;
 mod judge;
 mod settings;
 mod validate;
@@ -22,6 +23,7 @@ use builtin::BUILT_IN;
 use error::{Mistake, nearest};
 
 pub use error::{Mistakes, ProfileError, visible};
+pub use gate::{Distribution, Gate, Limit, Metric, Stat, Total};
 pub use workload::{
     Arrivals, KeyChoice, Length, Pace, Phases, Table, TableKind, Transaction, TransactionKind,
 };
@@ -48,6 +50,8 @@ pub struct Profile {
     pub transactions: Vec<Transaction>,
     /// Server settings beyond replbench's own.
     pub settings: BTreeMap<String, String>,
+    /// No name twice.
+    pub gates: Vec<Gate>,
 }
 
 /// What load is offered, and through what.

@@ -39,6 +39,10 @@ fn read(judge: &mut Judge, wire: &wire::Profile, fallback_name: &str) -> Profile
         .read("subscribers", &wire.topology.subscribers, nodes(0))
         .unwrap_or(1);
     let modes = modes(judge, &wire.modes, standbys, subscribers);
+    // Where the modes are in doubt, so is everything that a gate says of them.
+    let gated: Option<Vec<Mode>> =
+        (judge.found_nothing()).then(|| modes.iter().filter_map(|it| it.mode.clone()).collect());
+    let gates = super::gate::gates(judge, &wire.gate, gated.as_deref());
     let transactions = transactions(judge, &wire.transaction);
     let tables = tables(judge, &wire.table, &transactions);
     subscribers_see_every_commit(judge, &modes, &transactions);
@@ -64,6 +68,7 @@ fn read(judge: &mut Judge, wire: &wire::Profile, fallback_name: &str) -> Profile
         tables,
         transactions: transactions.into_iter().map(|it| it.value).collect(),
         settings: super::settings::settings(judge, &wire.settings),
+        gates,
     }
 }
 
@@ -161,7 +166,7 @@ fn transactions(
         let keys = judge.read("keys", &fields.keys, judge::keys);
         let weight = judge.read("weight", &fields.weight, judge::integer(0..=1_000_000));
         let word = judge::word(&TransactionKind::ALL, TransactionKind::as_str);
-        let Some(kind) = required(judge, "kind", &fields.kind, entry.span(), word) else {
+        let Some(kind) = judge.required("kind", &fields.kind, entry.span(), word) else {
             refused = true;
             continue;
         };
@@ -199,21 +204,6 @@ fn refuse_an_empty_mix(judge: &mut Judge, transactions: &[NamedTransaction]) {
         ),
         Some(_) => {}
     }
-}
-
-/// A key that has no default.
-fn required<T>(
-    judge: &mut Judge,
-    key: &str,
-    field: &Field,
-    entry: Range<usize>,
-    parse: impl FnOnce(&Value) -> Result<T, Refusal>,
-) -> Option<T> {
-    if field.is_none() {
-        judge.refuse(entry, format!("`{key}` is missing here"), "give one");
-        return None;
-    }
-    judge.read(key, field, parse)
 }
 
 /// The tables as listed, then those that the transactions need besides.
@@ -285,7 +275,7 @@ fn table(judge: &mut Judge, entry: &Spanned<wire::Table>, mix: &[Transaction]) -
     let width = judge::integer(1..=1_048_576);
     let row_bytes = judge.read("row_bytes", &fields.row_bytes, width);
     let word = judge::word(&TableKind::ALL, TableKind::as_str);
-    let kind = required(judge, "kind", &fields.kind, entry.span(), word)?;
+    let kind = judge.required("kind", &fields.kind, entry.span(), word)?;
     let default = default_table(kind, mix);
     Some(Table {
         kind,

@@ -29,6 +29,8 @@ pub(super) struct Profile {
     pub(super) table: Vec<Spanned<Table>>,
     #[serde(default)]
     pub(super) transaction: Vec<Spanned<Transaction>>,
+    #[serde(default)]
+    pub(super) gate: Vec<Spanned<Gate>>,
     pub(super) settings: Field,
 }
 
@@ -82,6 +84,17 @@ pub(super) struct Transaction {
     pub(super) kind: Field,
     pub(super) weight: Field,
     pub(super) keys: Field,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table `[[gate]]`")]
+pub(super) struct Gate {
+    pub(super) name: Field,
+    pub(super) metric: Field,
+    pub(super) mode: Field,
+    pub(super) standby: Field,
+    pub(super) max: Field,
+    pub(super) min: Field,
 }
 
 /// A TOML value as it was written. Dates are none: toml gives them no place, and no key wants one.

@@ -2,6 +2,7 @@
 //! asks: what is invalid, how was it measured, on what.
 
 mod environment;
+mod gates;
 mod shell;
 
 pub(crate) use shell::Shell;
@@ -12,7 +13,7 @@ use super::chart::{Chart, Table};
 use super::clean;
 use super::text::{figure, repetitions};
 use crate::analyse::{Analysis, Estimate, ModeFigures, ModesTable};
-use crate::record::{Run, RunStatus};
+use crate::record::{Manifest, Run, RunStatus};
 use crate::units::format_bytes;
 
 /// Hosts busier than this compare noise.
@@ -31,9 +32,10 @@ pub(super) fn page(run: &Run, analysis: &Analysis, charts: &[Chart]) -> String {
         _ => (None, charts),
     };
     let body = html! {
-        (head(run, name))
+        (head(run, name, !analysis.gates.is_empty()))
         main {
-            (answer(analysis, run.manifest.status))
+            (answer(analysis, &run.manifest))
+            (gates::gates(&analysis.gates))
             @if let Some(chart) = first { (figure_of(chart)) }
             (modes_section(&analysis.modes))
             @for chart in others { (chart_section(chart)) }
@@ -57,12 +59,13 @@ pub(super) fn page(run: &Run, analysis: &Analysis, charts: &[Chart]) -> String {
     shell.document(&body)
 }
 
-fn head(run: &Run, name: &str) -> Markup {
+fn head(run: &Run, name: &str, has_gates: bool) -> Markup {
     let manifest = &run.manifest;
     let description = manifest
         .profile
         .get("description")
         .and_then(|text| text.as_str());
+    let gates = has_gates.then_some(("gates", "Gates"));
     let links = [
         ("modes", "Modes"),
         ("effects", "Effects"),
@@ -82,16 +85,19 @@ fn head(run: &Run, name: &str) -> Markup {
                 (clean(&manifest.host.cpu)) ", " (manifest.host.cores) " cores"
             }
         }
-        nav aria-label="Sections" { ul { @for (id, label) in links { li { a href={ "#" (id) } { (label) } } } } }
+        nav aria-label="Sections" { ul { @for (id, label) in gates.into_iter().chain(links) { li { a href={ "#" (id) } { (label) } } } } }
     }
 }
 
-fn answer(analysis: &Analysis, status: RunStatus) -> Markup {
-    let bad = status != RunStatus::Complete;
+fn answer(analysis: &Analysis, manifest: &Manifest) -> Markup {
+    // The sentence on gates comes first, or second where the run itself is in doubt.
+    let doubtful =
+        usize::from(manifest.status != RunStatus::Complete || !manifest.invalid_reasons.is_empty());
+    let broken = usize::from(analysis.gates.iter().any(|line| !line.passed));
     html! {
         ul.answer {
             @for (index, sentence) in analysis.headline.iter().enumerate() {
-                li.bad[bad && index == 0] { (clean(sentence)) }
+                li.bad[index < doubtful + broken] { (clean(sentence)) }
             }
         }
     }

@@ -3,6 +3,7 @@
 
 mod chart;
 mod comparison;
+pub mod gates;
 mod html;
 mod index;
 mod output;

@@ -18,6 +18,14 @@ pub(super) struct RowCount {
     pub(super) rows: u64,
 }
 
+/// A node whose rows are not those that were acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) node: String,
+    /// A sentence that names node, table and both counts.
+    pub(super) detail: String,
+}
+
 /// The rows of all tables on a node; a sentence when it does not answer.
 pub(super) async fn count(plan: &Plan, node: &RunningNode) -> Result<Vec<RowCount>, String> {
     let name = &node.node.name;
@@ -80,7 +88,7 @@ pub(super) fn findings(
     counts: &[RowCount],
     primary: &str,
     behind: &[&str],
-) -> Vec<String> {
+) -> Vec<Finding> {
     let on_primary = |table: &str| {
         counts
             .iter()
@@ -105,8 +113,10 @@ pub(super) fn findings(
             } else {
                 format!("{least} to {most}")
             };
-            (!(least..=most).contains(rows))
-                .then(|| format!("`{node}` has {rows} rows in `{table}` and should have {wanted}"))
+            (!(least..=most).contains(rows)).then(|| Finding {
+                node: node.clone(),
+                detail: format!("`{node}` has {rows} rows in `{table}` and should have {wanted}"),
+            })
         })
         .collect()
 }

@@ -368,16 +368,18 @@ impl Bench<'_> {
                 ));
             }
         }
+        let event = |node: &str, kind: &str, count, detail: &str| EventRow {
+            cell_id: Some(self.cell.id),
+            t_us: after,
+            node: Some(node.into()),
+            kind: kind.into(),
+            sqlstate: None,
+            count,
+            detail: detail.into(),
+        };
         for count in &counts {
-            self.recorder.event(&EventRow {
-                cell_id: Some(self.cell.id),
-                t_us: after,
-                node: Some(count.node.clone()),
-                kind: "rows".into(),
-                sqlstate: None,
-                count: Some(count.rows),
-                detail: count.table.clone(),
-            })?;
+            let counted = event(&count.node, "rows", Some(count.rows), &count.table);
+            self.recorder.event(&counted)?;
         }
         let behind: Vec<_> = desk
             .figures
@@ -388,9 +390,11 @@ impl Bench<'_> {
             .collect();
         let expected = audit::expected(self.plan, &desk.figures.committed);
         let primary = &self.cluster.primary().node.name;
-        verdict
-            .invalid
-            .extend(audit::findings(&expected, &counts, primary, &behind));
+        for finding in audit::findings(&expected, &counts, primary, &behind) {
+            let wrong = event(&finding.node, "rows_wrong", None, &finding.detail);
+            self.recorder.event(&wrong)?;
+            verdict.invalid.push(finding.detail);
+        }
         Ok(())
     }
 }

@@ -1,4 +1,5 @@
 //! Run directories with known content, written as `record` writes them.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -484,6 +485,7 @@ fn plan(shape: &Shape) -> Plan {
         repeats: shape.reps,
         cells,
         settings: BTreeMap::new(),
+        gates: Vec::new(),
     }
 }
 

@@ -186,19 +186,20 @@ impl Tested {
 /// Every declared figure of a mode.
 pub(super) fn test(pair: &Pair, kind: Kind, terms: &Terms) -> Vec<Tested> {
     let standbys = pair.standbys();
-    let mut rows = Vec::new();
-    for metric in terms.metrics.iter().filter(|metric| !metric.of_replica) {
-        rows.push(row(pair, kind, terms, *metric, None));
-    }
+    let of = |of_replica: bool| {
+        terms
+            .metrics
+            .iter()
+            .filter(move |metric| metric.of_replica == of_replica)
+    };
+    let mut rows: Vec<Tested> = of(false)
+        .map(|metric| row(pair, kind, terms, *metric, None))
+        .collect();
     for standby in &standbys {
-        for metric in terms.metrics.iter().filter(|metric| metric.of_replica) {
-            let tested = row(pair, kind, terms, *metric, Some(standby));
-            // A figure that neither side measured is no finding.
-            if tested.row.base_n + tested.row.head_n > 0 {
-                rows.push(tested);
-            }
-        }
+        rows.extend(of(true).map(|metric| row(pair, kind, terms, *metric, Some(standby))));
     }
+    // A figure that neither side measured is no finding.
+    rows.retain(|tested| tested.row.base_n + tested.row.head_n > 0);
     rows
 }
 
@@ -349,7 +350,7 @@ fn middle(values: &BTreeMap<u32, f64>) -> Option<f64> {
 fn missing(pair: &Pair, base: &BTreeMap<u32, f64>, head: &BTreeMap<u32, f64>) -> Option<String> {
     match (base.is_empty(), head.is_empty()) {
         (false, false) => None,
-        (true, true) => Some("neither side has it".into()),
+        (true, true) => Some("neither side has one".into()),
         (true, false) => Some(format!("the base ({}) has none", pair.base.mode)),
         (false, true) => Some(format!("the head ({}) has none", pair.head.mode)),
     }

@@ -219,3 +219,6 @@ fn two_sided_t(t: f64, degrees: usize) -> Option<f64> {
     let distribution = StudentsT::new(0.0, 1.0, degrees as f64).ok()?;
     Some((2.0 * distribution.cdf(-t.abs())).min(1.0))
 }
+
+#[cfg(test)]
+mod tests;

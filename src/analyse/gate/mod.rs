@@ -1,0 +1,409 @@
+//! Judges a run by its gates: one line for each gate, mode and replica. Figures are of the valid repetitions of a mode, merged.
+//!
+//! A gate holds or it does not: it has no interval, since a bound is a promise about what happened here. What cannot be known
+//! fails: a gate that passes for want of data guards nothing.
+
+mod pool;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::cell::commits_and_unseen;
+use crate::plan::{Distribution, Gate, Limit, Metric, Total};
+use crate::record::Run;
+use crate::sample::CellRow;
+use crate::topology::Topology;
+use pool::{Pool, covers_every_commit};
+
+/// A gate on one mode and, for a metric of replicas, one replica.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GateLine {
+    /// Counts the gates of the plan from 1; one gate may have several lines.
+    pub number: usize,
+    /// `None` when the manifest's gate cannot be read.
+    pub gate: Option<Gate>,
+    /// `None` when no mode of the run is meant.
+    pub mode: Option<String>,
+    pub standby: Option<String>,
+    /// In seconds, bytes, transactions a second, or a count.
+    pub value: Option<f64>,
+    /// The figure is not known, but larger than this: it falls among observations that were never made.
+    pub beyond: Option<f64>,
+    /// Observations behind the figure.
+    pub n: u64,
+    pub passed: bool,
+    /// Why there is no figure, or what else it rests on.
+    pub reason: Option<String>,
+}
+
+impl GateLine {
+    /// What is judged: `browse: visibility.max on s1 under async`.
+    pub fn subject(&self) -> String {
+        let Some(gate) = &self.gate else {
+            return format!("gate {}", self.number);
+        };
+        let mut text = gate.metric.to_string();
+        if let Some(name) = &gate.name {
+            text = format!("{name}: {text}");
+        }
+        for (word, place) in [("on", &self.standby), ("under", &self.mode)] {
+            if let Some(place) = place {
+                text = format!("{text} {word} {place}");
+            }
+        }
+        text
+    }
+
+    /// The figure: `4.21 ms`, `more than 5.03 s`, or `no data`.
+    pub fn found(&self) -> String {
+        let Some(gate) = &self.gate else {
+            return "no data".into();
+        };
+        let unit = gate.metric.unit();
+        match (self.value, self.beyond) {
+            (Some(value), _) => {
+                let (Limit::Max(bound) | Limit::Min(bound)) = gate.limit;
+                let rounded = unit.rounded(value);
+                // Next to its bound it must not look as if it kept it, or broke it.
+                if value.total_cmp(&bound).is_ne() && rounded == unit.rounded(bound) {
+                    unit.exactly(value)
+                } else {
+                    rounded
+                }
+            }
+            (None, Some(beyond)) => format!("more than {}", unit.rounded(beyond)),
+            (None, None) => "no data".into(),
+        }
+    }
+
+    /// The bound: `at most 5 s`.
+    pub fn wanted(&self) -> String {
+        self.gate.as_ref().map_or_else(String::new, Gate::wanted)
+    }
+}
+
+/// A figure of a mode.
+struct Figure {
+    value: Option<f64>,
+    beyond: Option<f64>,
+    n: u64,
+    reason: Option<String>,
+}
+
+impl Figure {
+    fn known(value: f64, n: u64) -> Self {
+        Self {
+            value: Some(value),
+            beyond: None,
+            n,
+            reason: None,
+        }
+    }
+}
+
+/// The lines of a run's gates, as its manifest has them; none when it has no gates.
+pub fn gates(run: &Run) -> Vec<GateLine> {
+    let written = match run.manifest.profile.get("gates") {
+        None | Some(serde_json::Value::Null) => return Vec::new(),
+        Some(serde_json::Value::Array(gates)) => gates.clone(),
+        Some(other) => vec![other.clone()],
+    };
+    let mut judge = Judge {
+        run,
+        pools: BTreeMap::new(),
+    };
+    let mut lines = Vec::new();
+    for (index, gate) in written.into_iter().enumerate() {
+        let number = index + 1;
+        match serde_json::from_value(gate) {
+            Ok(gate) => lines.extend(judge.lines(number, &gate)),
+            Err(error) => lines.push(GateLine {
+                number,
+                gate: None,
+                mode: None,
+                standby: None,
+                value: None,
+                beyond: None,
+                n: 0,
+                passed: false,
+                reason: Some(format!("the manifest's gate cannot be read: {error}")),
+            }),
+        }
+    }
+    lines
+}
+
+/// The sentence for the headline; `None` without gates.
+pub(super) fn sentence(lines: &[GateLine]) -> Option<String> {
+    const MOST_TOLD: usize = 3;
+    let count = |wanted: fn(&GateLine) -> bool| {
+        let mut numbers: Vec<usize> = lines
+            .iter()
+            .filter(|it| wanted(it))
+            .map(|it| it.number)
+            .collect();
+        numbers.dedup();
+        numbers.len()
+    };
+    let (all, failed) = (count(|_| true), count(|line| !line.passed));
+    match (all, failed) {
+        (0, _) => return None,
+        (1, 0) => return Some("The gate passed.".into()),
+        (_, 0) => return Some(format!("All {all} gates passed.")),
+        _ => {}
+    }
+    let broken: Vec<&GateLine> = lines.iter().filter(|line| !line.passed).collect();
+    let mut parts: Vec<String> = broken
+        .iter()
+        .take(MOST_TOLD)
+        .map(|line| told(line))
+        .collect();
+    if let Some(more) = broken.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
+        parts.push(format!("and {more} more"));
+    }
+    let head = match all {
+        1 => "The gate failed".into(),
+        _ => format!("{failed} of {all} gates failed"),
+    };
+    Some(format!("{head}: {}.", parts.join("; ")))
+}
+
+/// A failed line in a few words.
+fn told(line: &GateLine) -> String {
+    match (line.value, line.beyond, &line.reason) {
+        (None, None, Some(reason)) => format!("{} has no data ({reason})", line.subject()),
+        _ => format!(
+            "{} is {} and must be {}",
+            line.subject(),
+            line.found(),
+            line.wanted()
+        ),
+    }
+}
+
+/// The gates' view of a run; populations are merged once.
+struct Judge<'a> {
+    run: &'a Run,
+    pools: BTreeMap<(String, Distribution, Option<String>), Result<Pool, String>>,
+}
+
+impl Judge<'_> {
+    fn lines(&mut self, number: usize, gate: &Gate) -> Vec<GateLine> {
+        let names = self.run.mode_names();
+        let concerned = names.iter().filter(|mode| gate.concerns(mode));
+        let mut lines = Vec::new();
+        for mode in concerned {
+            for standby in self.nodes(gate, mode) {
+                let standby = match standby {
+                    Ok(standby) => standby,
+                    Err(reason) => {
+                        lines.push(line(number, gate, Some(mode), None, Err(reason)));
+                        continue;
+                    }
+                };
+                let figure = self.figure(gate.metric, mode, standby.as_deref());
+                lines.push(line(number, gate, Some(mode), standby, figure));
+            }
+        }
+        if lines.is_empty() {
+            let reason = match (&gate.mode, &gate.standby) {
+                (Some(mode), _) if !names.contains(mode) => "this run has no such mode",
+                (_, Some(_)) => "this run has no such replica there",
+                _ => "this run has no mode",
+            };
+            let mode = gate.mode.as_ref();
+            lines.push(line(
+                number,
+                gate,
+                mode,
+                gate.standby.clone(),
+                Err(reason.into()),
+            ));
+        }
+        lines
+    }
+
+    /// The nodes that a gate is about in a mode, `None` for the mode as a whole. Where a mode should have some and has none
+    /// the gate has no data; one that names a replica is about the modes that have it.
+    fn nodes(&self, gate: &Gate, mode: &str) -> Vec<Result<Option<String>, String>> {
+        if !gate.metric.is_of_replicas() {
+            return vec![Ok(None)];
+        }
+        let Some(planned) = self.run.mode(mode) else {
+            return vec![match &gate.standby {
+                Some(standby) => Ok(Some(standby.clone())),
+                None => Err("the manifest does not say which replicas there were".into()),
+            }];
+        };
+        let nodes = gate.nodes_in(&planned);
+        if nodes.is_empty() && gate.standby.is_none() {
+            return vec![Err("the mode has no replica".into())];
+        }
+        nodes.into_iter().map(|node| Ok(Some(node))).collect()
+    }
+
+    fn figure(&mut self, metric: Metric, mode: &str, node: Option<&str>) -> Result<Figure, String> {
+        let cells = self.run.cells_of(mode);
+        let valid: Vec<&CellRow> = cells.iter().copied().filter(|cell| cell.valid).collect();
+        if valid.is_empty() {
+            return Err(if cells.is_empty() {
+                "no repetition was measured".into()
+            } else {
+                "no repetition is valid".into()
+            });
+        }
+        match (metric, node) {
+            (Metric::Of(Distribution::Visibility, _), Some(Topology::PRIMARY)) => {
+                on_primary(self.run, &cells, &valid)
+            }
+            (Metric::Of(distribution, stat), _) => {
+                let key = (mode.to_owned(), distribution, node.map(str::to_owned));
+                let run = self.run;
+                let pool = self.pools.entry(key);
+                let pool = pool
+                    .or_insert_with(|| Pool::of(run, &valid, distribution, node))
+                    .as_ref()
+                    .map_err(Clone::clone)?;
+                let value = pool.quantile(stat);
+                Ok(Figure {
+                    value,
+                    beyond: pool.largest().filter(|_| value.is_none()),
+                    n: pool.n(),
+                    reason: value.is_none().then(|| pool.fate()),
+                })
+            }
+            (Metric::Total(total), _) => total_of(self.run, &valid, total, node),
+        }
+    }
+}
+
+fn line(
+    number: usize,
+    gate: &Gate,
+    mode: Option<&String>,
+    standby: Option<String>,
+    figure: Result<Figure, String>,
+) -> GateLine {
+    let figure = figure.unwrap_or_else(|reason| Figure {
+        value: None,
+        beyond: None,
+        n: 0,
+        reason: Some(reason),
+    });
+    let passed = match (figure.value, figure.beyond, gate.limit) {
+        (Some(value), ..) => gate.limit.allows(value),
+        // What is larger than this keeps a lower bound below it.
+        (None, Some(beyond), Limit::Min(_)) => gate.limit.allows(beyond),
+        _ => false,
+    };
+    GateLine {
+        number,
+        gate: Some(gate.clone()),
+        mode: mode.cloned(),
+        standby,
+        value: figure.value,
+        beyond: figure.beyond,
+        n: figure.n,
+        passed,
+        reason: figure.reason,
+    }
+}
+
+fn sum(cells: &[&CellRow], count: fn(&CellRow) -> u64) -> u64 {
+    cells
+        .iter()
+        .fold(0, |sum, cell| sum.saturating_add(count(cell)))
+}
+
+fn total_of(
+    run: &Run,
+    cells: &[&CellRow],
+    total: Total,
+    node: Option<&str>,
+) -> Result<Figure, String> {
+    let counted = |count| {
+        let n = sum(cells, |cell| cell.offered);
+        match n {
+            0 => Err("nothing was offered".to_owned()),
+            n => Ok(Figure::known(sum(cells, count) as f64, n)),
+        }
+    };
+    match total {
+        Total::AchievedTps => achieved_tps(cells),
+        Total::Failed => counted(|cell| cell.failed),
+        Total::Missed => counted(|cell| cell.missed),
+        Total::Indeterminate => counted(|cell| cell.indeterminate),
+        Total::Unseen => {
+            let node = node.unwrap_or_default();
+            let counts: Vec<(&CellRow, (u64, u64))> = cells
+                .iter()
+                .map(|cell| (*cell, commits_and_unseen(run, cell, node)))
+                .collect();
+            let commits: Vec<_> = counts
+                .iter()
+                .map(|(cell, count)| (*cell, count.0))
+                .collect();
+            covers_every_commit(&commits)?;
+            let (commits, unseen) = counts.iter().fold((0_u64, 0_u64), |(commits, unseen), it| {
+                (
+                    commits.saturating_add(it.1.0),
+                    unseen.saturating_add(it.1.1),
+                )
+            });
+            Ok(Figure::known(unseen as f64, commits))
+        }
+    }
+}
+
+/// Acknowledgements within the measurement phases over their length.
+fn achieved_tps(cells: &[&CellRow]) -> Result<Figure, String> {
+    let seconds: f64 = cells.iter().map(|cell| cell.measured_s).sum();
+    let acks: f64 = cells
+        .iter()
+        .map(|cell| cell.achieved_tps * cell.measured_s)
+        .sum();
+    let rate = acks / seconds;
+    if seconds > 0.0 && rate.is_finite() {
+        Ok(Figure::known(rate, sum(cells, |cell| cell.acked)))
+    } else {
+        Err("no time was measured".into())
+    }
+}
+
+/// A read on the primary sees what the primary acknowledged, at once, as long as no row is lost: that is what the count of its
+/// rows after each cell shows. A cell in which one was missing is invalid, and speaks against the mode all the same.
+fn on_primary(run: &Run, cells: &[&CellRow], valid: &[&CellRow]) -> Result<Figure, String> {
+    let events = |cell: &CellRow, kind: &'static str| {
+        let id = cell.cell_id;
+        run.events.iter().filter(move |event| {
+            event.cell_id == Some(id)
+                && event.kind == kind
+                && event.node.as_deref() == Some(Topology::PRIMARY)
+        })
+    };
+    if let Some(wrong) = cells
+        .iter()
+        .find_map(|cell| events(cell, "rows_wrong").next())
+    {
+        return Err(wrong.detail.clone());
+    }
+    let tables = run.manifest.profile.get("tables");
+    let tables = tables
+        .and_then(|tables| tables.as_array())
+        .map_or(0, Vec::len)
+        .max(1);
+    if let Some(cell) = valid
+        .iter()
+        .find(|cell| events(cell, "rows").count() < tables)
+    {
+        return Err(format!(
+            "its rows were not counted after cell {}",
+            cell.cell_id
+        ));
+    }
+    Ok(Figure {
+        reason: Some("every acknowledged row was counted there".into()),
+        ..Figure::known(0.0, sum(valid, |cell| cell.acked))
+    })
+}

@@ -1,0 +1,53 @@
+//! The section of the page with a run's gates.
+
+use maud::{Markup, html};
+
+use super::super::clean;
+use super::super::gates::{metric, name, verdict};
+use crate::analyse::GateLine;
+use crate::units::thousands;
+
+/// Nothing for a run without gates.
+pub(super) fn gates(lines: &[GateLine]) -> Markup {
+    html! {
+        @if !lines.is_empty() {
+            section id="gates" aria-labelledby="gates-h" {
+                h2 id="gates-h" { "Gates" }
+                div.scroll tabindex="0" role="region" aria-label="Table of gates" {
+                    table.dense.gates {
+                        thead { tr {
+                            @for head in ["gate", "verdict", "mode", "replica", "found", "wanted", "observations"] {
+                                th scope="col" { (head) }
+                            }
+                        } }
+                        tbody { @for line in lines { (row(line)) } }
+                    }
+                }
+                p.caption {
+                    "Figures are of all valid repetitions of a mode, merged. Commits that were never seen, and arrivals never sent or "
+                    "answered, count as larger than all others. A gate without data fails."
+                }
+            }
+        }
+    }
+}
+
+fn row(line: &GateLine) -> Markup {
+    html! {
+        tr.failed[!line.passed] {
+            th scope="row" {
+                (name(line))
+                @if let Some(metric) = metric(line) { span.ci { code { (metric) } } }
+            }
+            td.verdict { (verdict(line)) }
+            td { (clean(line.mode.as_deref().unwrap_or_default())) }
+            td { (clean(line.standby.as_deref().unwrap_or_default())) }
+            td.found {
+                (line.found())
+                @if let Some(reason) = &line.reason { span.ci { (clean(reason)) } }
+            }
+            td { (line.wanted()) }
+            td { (thousands(line.n)) }
+        }
+    }
+}

@@ -1,0 +1,560 @@
+//! Comparing runs from the command line: verdicts, refusals, forms of output, what happens to damaged directories.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends at the first thing that fails"
+)]
+
+#[path = "made_up/light.rs"]
+mod light;
+
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use light::{LightRun, figure};
+use serde_json::{Value, json};
+
+const BASE: [f64; 6] = [900.0, 912.0, 905.0, 921.0, 898.0, 909.0];
+
+/// The base's values times a factor, shaken so that no two sides are exact multiples.
+fn times(factor: f64) -> Vec<f64> {
+    let shaken = BASE.iter().zip([1.004, 0.997, 1.006, 0.995, 1.001, 0.999]);
+    shaken
+        .map(|(value, noise)| value * factor * noise)
+        .collect()
+}
+
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn replbench(results: &Path, arguments: &[&str]) -> Said {
+    let output = Command::cargo_bin("replbench")
+        .unwrap()
+        .args(&arguments[..1])
+        .arg("--results")
+        .arg(results)
+        .args(&arguments[1..])
+        .current_dir(results)
+        .output()
+        .unwrap();
+    Said {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A base as it is and a head as `change` makes it, compared.
+fn compare(change: impl FnOnce(&mut LightRun), arguments: &[&str]) -> Said {
+    let results = tempfile::tempdir().unwrap();
+    LightRun::of_response("base", &BASE).write(results.path());
+    let mut head = LightRun::of_response("head", &times(1.0));
+    change(&mut head);
+    head.write(results.path());
+    let mut all = vec!["compare", "base", "head"];
+    all.extend(arguments);
+    replbench(results.path(), &all)
+}
+
+fn response(factor: f64) -> impl FnOnce(&mut LightRun) {
+    move |head| head.modes = LightRun::of_response("head", &times(factor)).modes
+}
+
+fn json_of(said: &Said) -> Value {
+    serde_json::from_str(&said.out)
+        .unwrap_or_else(|error| panic!("{error}: {} {}", said.out, said.err))
+}
+
+#[test]
+fn a_verdict_follows_the_interval_and_sets_the_exit_code() {
+    for (factor, verdict, code) in [
+        (1.20, "regressed", 1),
+        (0.80, "improved", 0),
+        (1.00, "equivalent", 0),
+        (1.05, "inconclusive", 0),
+    ] {
+        let said = compare(response(factor), &["--format", "json"]);
+        let comparison = json_of(&said);
+        assert_eq!(comparison["verdict"], verdict, "{factor}: {}", said.out);
+        assert_eq!(said.code, code, "{factor}");
+        let effect = comparison["rows"][0]["effect"].as_f64().unwrap();
+        assert!(
+            (effect / factor - 1.0).abs() < 0.02,
+            "{effect} is not about {factor}"
+        );
+    }
+}
+
+#[test]
+fn strict_makes_an_undecided_comparison_fail() {
+    assert_eq!(compare(response(1.05), &["--strict"]).code, 7);
+    assert_eq!(
+        compare(response(1.0), &["--strict", "--metric", "response.p50"]).code,
+        0
+    );
+    assert_eq!(compare(response(1.2), &["--strict"]).code, 1);
+}
+
+#[test]
+fn a_threshold_says_what_matters() {
+    assert_eq!(compare(response(1.2), &["--threshold", "50%"]).code, 0);
+    assert_eq!(compare(response(1.03), &["--threshold", "0.01"]).code, 1);
+    for wrong in ["0", "-1%", "x", "nan", "2000%"] {
+        assert_eq!(
+            compare(response(1.0), &[&format!("--threshold={wrong}")]).code,
+            2,
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_comparable_is_refused_by_its_field_and_forced_in_sight() {
+    let changes: [(&str, &str, Value); 8] = [
+        ("host_id", "/host/host_id", json!("h2")),
+        ("host.cores", "/host/cores", json!(4)),
+        ("host.filesystem", "/host/filesystem", json!("tmpfs")),
+        (
+            "load.offered.open.rate",
+            "/profile/load/offered/open/rate",
+            json!(900.0),
+        ),
+        (
+            "probes.visibility",
+            "/profile/probes/visibility",
+            json!(false),
+        ),
+        ("PostgreSQL major", "/nodes/0/version", json!("16.4")),
+        (
+            "setting max_wal_size (primary)",
+            "/nodes/0/settings/max_wal_size",
+            json!("1GB"),
+        ),
+        ("status of the head is invalid", "/status", json!("invalid")),
+    ];
+    for (field, pointer, value) in changes {
+        let change = |head: &mut LightRun| {
+            *head.manifest.pointer_mut(pointer).unwrap() = value.clone();
+            if field.starts_with("load") {
+                head.manifest["workload_hash"] = json!("beef");
+            }
+        };
+        let refused = compare(change, &[]);
+        assert_eq!(refused.code, 7, "{field}");
+        assert!(refused.err.contains(field), "{field}: {}", refused.err);
+        assert!(refused.err.contains("--force"), "{}", refused.err);
+        let forced = compare(change, &["--force"]);
+        assert_eq!(forced.code, 0, "{field}: {}", forced.err);
+        assert!(forced.out.contains("NOT COMPARABLE"), "{}", forced.out);
+        let forced = json_of(&compare(change, &["--force", "--format", "json"]));
+        assert_eq!(forced["forced"], true);
+    }
+}
+
+#[test]
+fn a_minor_release_and_a_kernel_are_noted_only() {
+    let said = compare(
+        |head| {
+            head.manifest["nodes"][0]["version"] = json!("17.4");
+            head.manifest["host"]["kernel"] = json!("6.2");
+        },
+        &[],
+    );
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(
+        said.out.contains("PostgreSQL version: 17.2 → 17.4"),
+        "{}",
+        said.out
+    );
+    assert!(said.out.contains("host.kernel: 6.1 → 6.2"), "{}", said.out);
+}
+
+#[test]
+fn sides_of_one_session_pair_by_block_and_their_settings_are_the_subject() {
+    let session = |side: &str| json!({"id": "s", "side": side, "other": "x", "items": ["wal_compression=on"]});
+    let results = tempfile::tempdir().unwrap();
+    // A drift that hides the effect from two samples, and not from pairs.
+    let drifting: Vec<f64> = [1.0, 1.2, 1.44, 1.7, 2.1, 2.5]
+        .iter()
+        .map(|drift| 900.0 * drift)
+        .collect();
+    let slower: Vec<f64> = drifting
+        .iter()
+        .zip(times(1.15))
+        .map(|(one, noise)| one * noise / 900.0)
+        .collect();
+    let mut base = LightRun::of_response("base", &drifting);
+    base.manifest["session"] = session("base");
+    base.write(results.path());
+    let mut head = LightRun::of_response("head", &slower);
+    head.manifest["session"] = session("head");
+    head.manifest["nodes"][0]["settings"]["wal_compression"] = json!("on");
+    head.write(results.path());
+    let said = replbench(
+        results.path(),
+        &["compare", "base", "head", "--format", "json"],
+    );
+    let comparison = json_of(&said);
+    assert_eq!(comparison["kind"], "session");
+    assert_eq!(comparison["verdict"], "regressed", "{}", said.out);
+    assert_eq!(comparison["differences"][0]["role"], "subject");
+}
+
+#[test]
+fn modes_of_one_run_pair_with_the_first() {
+    let results = tempfile::tempdir().unwrap();
+    let mut run = LightRun::of_response("run", &BASE);
+    run.modes.push((
+        "sync".into(),
+        vec![figure("response", "p50", None, &times(1.5))],
+    ));
+    run.write(results.path());
+    let said = replbench(results.path(), &["compare", "run", "--by", "mode"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(said.out.contains("async → sync"), "{}", said.out);
+    assert!(
+        said.out.lines().all(|line| line.chars().count() <= 80),
+        "{}",
+        said.out
+    );
+}
+
+#[test]
+fn invalid_repetitions_are_left_out_and_told_of() {
+    let said = compare(
+        |head| {
+            head.modes = LightRun::of_response("head", &times(1.0)).modes;
+            head.modes[0].1[0].values[2] = Some(1e9);
+            head.invalid.push(("async".into(), 3));
+        },
+        &["--format", "json"],
+    );
+    let comparison = json_of(&said);
+    let rows = comparison["rows"].as_array().unwrap();
+    let row = rows
+        .iter()
+        .find(|row| row["metric"] == "response" && row["stat"] == "p50")
+        .unwrap();
+    assert_eq!(
+        (row["base_n"].as_u64(), row["head_n"].as_u64()),
+        (Some(6), Some(5))
+    );
+    assert_ne!(row["verdict"], "regressed");
+    assert!(
+        comparison["notes"][0]
+            .as_str()
+            .unwrap()
+            .contains("1 invalid repetition"),
+        "{}",
+        said.out
+    );
+}
+
+#[test]
+fn a_censored_head_is_a_regression_and_not_a_gap() {
+    let said = compare(
+        |head| head.modes[0].1[0].values = vec![None; 6],
+        &["--format", "json"],
+    );
+    let comparison = json_of(&said);
+    assert_eq!(comparison["verdict"], "regressed", "{}", said.out);
+    let rows = comparison["rows"].as_array().unwrap();
+    let row = rows
+        .iter()
+        .find(|row| row["verdict"] == "regressed")
+        .unwrap();
+    assert_eq!(row["head"], Value::Null);
+    assert_eq!(row["head_censored"], 6);
+    assert_eq!(row["interval"]["hi"], Value::Null);
+}
+
+#[test]
+fn delays_before_the_acknowledgement_are_compared_by_their_difference() {
+    let values = |shift: f64| -> Vec<f64> {
+        [-60.0, -55.0, -63.0, -58.0, -61.0, -57.0]
+            .iter()
+            .map(|it| it + shift)
+            .collect()
+    };
+    let figures = |shift: f64| {
+        vec![
+            figure("visibility", "p50", Some("s1"), &values(shift)),
+            figure("visibility_send", "p50", Some("s1"), &values(shift + 960.0)),
+        ]
+    };
+    let results = tempfile::tempdir().unwrap();
+    for (id, shift) in [("base", 0.0), ("near", 10.0), ("far", 200.0)] {
+        let mut run = LightRun::new(id);
+        run.modes = vec![("sync".into(), figures(shift))];
+        run.write(results.path());
+    }
+    // 5 % of 900 us from send to sight are 45 us.
+    for (head, verdict, shift) in [("near", "equivalent", 10.0), ("far", "regressed", 200.0)] {
+        let said = replbench(
+            results.path(),
+            &[
+                "compare",
+                "base",
+                head,
+                "--format",
+                "json",
+                "--metric",
+                "visibility.p50",
+            ],
+        );
+        let row = &json_of(&said)["rows"][0];
+        assert_eq!(row["scale"], "difference");
+        assert_eq!(row["verdict"], verdict, "{}", said.out);
+        assert!((row["effect"].as_f64().unwrap() - shift).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn two_repetitions_have_no_verdict() {
+    let results = tempfile::tempdir().unwrap();
+    for id in ["base", "head"] {
+        LightRun::of_response(id, &BASE[..2]).write(results.path());
+    }
+    let said = replbench(
+        results.path(),
+        &[
+            "compare",
+            "base",
+            "head",
+            "--metric",
+            "response.p50",
+            "--strict",
+            "--format",
+            "json",
+        ],
+    );
+    assert_eq!(said.code, 7);
+    let row = &json_of(&said)["rows"][0];
+    assert_eq!(row["verdict"], "inconclusive");
+    assert!(
+        row["note"]
+            .as_str()
+            .unwrap()
+            .contains("needs 4 repetitions a side"),
+        "{row}"
+    );
+}
+
+#[test]
+fn the_json_form_keeps_its_schema() {
+    let mut schemas = boon::Schemas::new();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/comparison-1.json");
+    let schema = boon::Compiler::new().compile(file, &mut schemas).unwrap();
+    for change in [1.0, 1.2] {
+        let comparison = json_of(&compare(response(change), &["--format", "json"]));
+        schemas.validate(&comparison, schema).unwrap();
+    }
+    let mut broken = json_of(&compare(response(1.0), &["--format", "json"]));
+    broken["rows"][0]["verdict"] = json!("splendid");
+    assert!(schemas.validate(&broken, schema).is_err());
+}
+
+#[test]
+fn markdown_begins_with_the_marker_and_escapes_names() {
+    let said = compare(
+        |head| {
+            head.modes = LightRun::of_response("head", &times(1.2)).modes;
+            head.manifest["session"] = json!({"id": "other", "side": "head", "other": "x", "items": ["a`|</details>\u{202e}"]});
+        },
+        &["--format", "md"],
+    );
+    assert!(
+        said.out
+            .starts_with("<!-- replbench-comparison -->\n### replbench: 1 regressed"),
+        "{}",
+        said.out
+    );
+    assert!(said.out.contains("**regressed**"), "{}", said.out);
+    assert!(!said.out.contains('\u{202e}'), "{}", said.out);
+    assert_eq!(
+        said.out.matches("</details>").count(),
+        2,
+        "the hostile one stays inside backticks: {}",
+        said.out
+    );
+}
+
+#[test]
+fn csv_has_a_line_a_figure() {
+    let said = compare(
+        response(1.2),
+        &["--format", "csv", "--metric", "response.p50"],
+    );
+    let mut reader = csv::Reader::from_reader(said.out.as_bytes());
+    let head = reader.headers().unwrap().clone();
+    let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 1);
+    let column = |name: &str| head.iter().position(|field| field == name).unwrap();
+    assert_eq!(&rows[0][column("verdict")], "regressed");
+}
+
+#[test]
+fn a_revision_means_the_newest_run_that_was_made_of_it() {
+    let repository = tempfile::tempdir().unwrap();
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git")
+            .args(["-c", "user.name=t", "-c", "user.email=t@example.invalid"])
+            .args(arguments)
+            .current_dir(repository.path())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    git(&["init", "-q"]);
+    let mut commits = Vec::new();
+    for message in ["one", "two", "three"] {
+        git(&["commit", "-q", "--allow-empty", "-m", message]);
+        commits.push(git(&["rev-parse", "HEAD"]));
+    }
+    let runs = [
+        ("1-old", 0, 3.0, ""),
+        ("2-new", 0, 1.0, ""),
+        ("3-dirty", 0, 9.0, "-dirty"),
+        ("4", 1, 1.2, ""),
+    ];
+    for (id, commit, factor, suffix) in runs {
+        let mut run = LightRun::of_response(id, &times(factor));
+        run.manifest["subject"]["git"] = json!(format!("{}{suffix}", commits[commit]));
+        run.write(repository.path());
+    }
+    let said = replbench(
+        repository.path(),
+        &["compare", "HEAD~2", "HEAD~1", "--format", "json"],
+    );
+    let comparison = json_of(&said);
+    assert_eq!(comparison["base"]["run_id"], "2-new");
+    assert_eq!(comparison["head"]["run_id"], "4");
+    assert_eq!(said.code, 1);
+    let unknown = replbench(repository.path(), &["compare", "HEAD", "4"]);
+    assert_eq!(unknown.code, 6);
+    assert!(unknown.err.contains("no run in"), "{}", unknown.err);
+    let nonsense = replbench(repository.path(), &["compare", "--", "-x", "4"]);
+    assert_eq!(nonsense.code, 6, "{}", nonsense.err);
+    assert!(
+        nonsense.err.contains("neither a run directory"),
+        "{}",
+        nonsense.err
+    );
+}
+
+#[test]
+fn damaged_and_foreign_directories_are_told_of_and_never_a_panic() {
+    let results = tempfile::tempdir().unwrap();
+    LightRun::of_response("good", &BASE).write(results.path());
+    let cut = LightRun::of_response("cut", &times(1.0)).write(results.path());
+    let cells = fs::read_to_string(cut.join("cells.csv")).unwrap();
+    fs::write(cut.join("cells.csv"), &cells[..cells.len() - 30]).unwrap();
+    let foreign = results.path().join("foreign");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(
+        foreign.join("manifest.json"),
+        "{\"name\": \"an npm package\"}",
+    )
+    .unwrap();
+    fs::create_dir(results.path().join("empty")).unwrap();
+
+    let said = replbench(
+        results.path(),
+        &["compare", "good", "cut", "--format", "json"],
+    );
+    assert_eq!(said.code, 0, "{}", said.err);
+    let comparison = json_of(&said);
+    assert!(
+        comparison["notes"].to_string().contains("cells.csv"),
+        "{}",
+        said.out
+    );
+    let rows = comparison["rows"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["metric"] == "response").unwrap();
+    assert_eq!(row["head_n"], 5);
+
+    for word in ["foreign", "empty", "absent"] {
+        let said = replbench(results.path(), &["compare", "good", word]);
+        assert_eq!(said.code, 6, "{word}: {}", said.err);
+        assert!(said.err.contains(word), "{}", said.err);
+    }
+    let listed = replbench(results.path(), &["list", "--runs"]);
+    assert_eq!(listed.code, 0);
+    assert!(listed.err.contains("foreign"), "{}", listed.err);
+    assert_eq!(listed.out.lines().count(), 2, "{}", listed.out);
+    let index = fs::read_to_string(results.path().join("index.jsonl")).unwrap();
+    assert_eq!(index.lines().count(), 2);
+}
+
+#[test]
+fn a_summary_that_is_cut_short_is_not_half_used() {
+    let results = tempfile::tempdir().unwrap();
+    let run = LightRun::of_response("run", &BASE).write(results.path());
+    LightRun::of_response("other", &BASE).write(results.path());
+    let summary = fs::read_to_string(run.join("summary.csv")).unwrap();
+    fs::write(run.join("summary.csv"), &summary[..summary.len() - 40]).unwrap();
+    // Without distributions there is nothing to make it again from.
+    let said = replbench(
+        results.path(),
+        &[
+            "compare", "run", "other", "--format", "json", "--metric", "response",
+        ],
+    );
+    let comparison = json_of(&said);
+    assert_eq!(comparison["rows"][0]["base_n"], 0, "{}", said.out);
+    assert_eq!(comparison["verdict"], "not_comparable");
+}
+
+#[test]
+fn rm_takes_whole_names_of_ended_runs_only() {
+    let results = tempfile::tempdir().unwrap();
+    let first = LightRun::of_response("2026-a", &BASE).write(results.path());
+    let second = LightRun::of_response("2026-b", &BASE).write(results.path());
+    let mut running = LightRun::of_response("2026-c", &BASE);
+    running.manifest["status"] = json!("running");
+    let running = running.write(results.path());
+    let foreign = results.path().join("foreign");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("manifest.json"), "{}").unwrap();
+    for refused in [
+        &["rm", "2026"][..],
+        &["rm", "2026-a", "absent"],
+        &["rm", "2026-a", "2026-c"],
+        &["rm", "2026-a", "foreign"],
+    ] {
+        let said = replbench(results.path(), refused);
+        assert_ne!(said.code, 0, "{refused:?}");
+        assert!(
+            first.exists() && second.exists() && running.exists() && foreign.exists(),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(replbench(results.path(), &["rm", "2026-a"]).code, 0);
+    assert!(!first.exists() && second.exists());
+    assert_eq!(
+        replbench(results.path(), &["rm", "2026-c", "--force"]).code,
+        0
+    );
+    let index = fs::read_to_string(results.path().join("index.jsonl")).unwrap();
+    assert_eq!(index.lines().count(), 1);
+}
+
+#[test]
+fn show_says_what_a_run_was() {
+    let results = tempfile::tempdir().unwrap();
+    let mut run = LightRun::of_response("2026-a", &BASE);
+    run.manifest["subject"]["tags"] = json!({"branch": "\u{1b}[31mred"});
+    run.write(results.path());
+    let said = replbench(results.path(), &["show", "2026"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("status      complete"), "{}", said.out);
+    assert!(said.out.contains("branch=\\u{1b}[31mred"), "{}", said.out);
+}
