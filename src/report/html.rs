@@ -1,7 +1,7 @@
 //! The page `report.html`: one file that asks nothing of the network. The answer first, then the charts, then what a sceptic
 //! asks: what is invalid, how was it measured, on what.
 
-mod environment;
+pub(crate) mod environment;
 mod gates;
 mod shell;
 
@@ -9,7 +9,7 @@ pub(crate) use shell::Shell;
 
 use maud::{Markup, PreEscaped, html};
 
-use super::chart::{Chart, Table};
+use super::chart::{Chart, Table, overview_chart};
 use super::clean;
 use super::text::{figure, repetitions};
 use crate::analyse::{Analysis, Estimate, ModeFigures, ModesTable};
@@ -36,12 +36,12 @@ pub(super) fn page(run: &Run, analysis: &Analysis, charts: &[Chart]) -> String {
         main {
             (answer(analysis, &run.manifest))
             (gates::gates(&analysis.gates))
-            @if let Some(chart) = first { (figure_of(chart)) }
+            @if let Some(chart) = first { (figure_of(chart, Some(""))) }
             (modes_section(&analysis.modes))
             @for chart in others { (chart_section(chart)) }
             (validity(run, &analysis.modes))
             (environment::method(run))
-            (environment::environment(run))
+            (environment::environment(&run.manifest))
             (environment::events(run))
             (environment::files(run))
         }
@@ -57,6 +57,16 @@ pub(super) fn page(run: &Run, analysis: &Analysis, charts: &[Chart]) -> String {
         images: false,
     };
     shell.document(&body)
+}
+
+/// The answer, the first chart and the table of modes: what a run says to who has a minute.
+pub(crate) fn first_screen(run: &Run, beside: Option<&str>) -> Markup {
+    let analysis = Analysis::of(run);
+    html! {
+        (answer(&analysis, &run.manifest))
+        @if let Some(chart) = overview_chart(&analysis) { (figure_of(&chart, beside)) }
+        (modes_section(&analysis.modes))
+    }
 }
 
 fn head(run: &Run, name: &str, has_gates: bool) -> Markup {
@@ -181,13 +191,13 @@ fn chart_section(chart: &Chart) -> Markup {
     html! {
         section id=(chart.id) aria-labelledby={ (chart.id) "-h" } {
             h2 id={ (chart.id) "-h" } { (chart.title) }
-            (figure_of(chart))
+            (figure_of(chart, Some("")))
         }
     }
 }
 
-/// Both widths of a chart, its caption and its figures.
-pub(crate) fn figure_of(chart: &Chart) -> Markup {
+/// Both widths of a chart, its caption and its figures. `beside` leads to the directory that holds it as a file, if one does.
+pub(crate) fn figure_of(chart: &Chart, beside: Option<&str>) -> Markup {
     let (wide, narrow) = (format!("{}-wide", chart.id), format!("{}-narrow", chart.id));
     html! {
         figure {
@@ -198,7 +208,9 @@ pub(crate) fn figure_of(chart: &Chart) -> Markup {
         details {
             summary { "The figures as a table" }
             (table(&chart.table, chart.title))
-            p.note { a href={ "charts/" (chart.id) ".svg" } { "charts/" (chart.id) ".svg" } }
+            @if let Some(beside) = beside {
+                p.note { a href={ (beside) "charts/" (chart.id) ".svg" } { "charts/" (chart.id) ".svg" } }
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ mod visibility;
 
 pub(crate) use canvas::{Drawing, style};
 pub(crate) use comparison::chart as comparison_chart;
+pub(crate) use overview::chart as overview_chart;
 
 use canvas::{Dash, Paint};
 use frame::Layout;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 pub use markdown::comparison_markdown;
 pub use page::write_comparison;
+pub(crate) use page::write_framed;
 pub use text::comparison_text;
 
 use super::clean;

@@ -35,7 +35,7 @@ pub(crate) struct Content {
 /// Writes `comparison.html` into `dir`, which is made if need be, with its chart `charts/effects.svg` and the comparison
 /// as JSON, CSV and Markdown. Returns the page's path.
 pub fn write_comparison(dir: &Path, comparison: &Comparison) -> Result<PathBuf, ReportError> {
-    write_framed(dir, comparison, |content| {
+    write_framed(dir, comparison, "", |content| {
         html! {
             header { (content.head) }
             (navigation(comparison))
@@ -48,10 +48,11 @@ pub fn write_comparison(dir: &Path, comparison: &Comparison) -> Result<PathBuf, 
     })
 }
 
-/// As [`write_comparison`], in a frame of the caller's.
+/// As [`write_comparison`], in a frame and with rules of the caller's.
 pub(crate) fn write_framed(
     dir: &Path,
     comparison: &Comparison,
+    css: &str,
     frame: impl FnOnce(&Content) -> Markup,
 ) -> Result<PathBuf, ReportError> {
     fs::create_dir_all(dir).map_err(|source| failed(dir, source))?;
@@ -66,7 +67,7 @@ pub(crate) fn write_framed(
     let title = title(comparison);
     let shell = Shell {
         title: &title,
-        css: CSS,
+        css: &format!("{CSS}{css}"),
         script: None,
         images: false,
     };
@@ -150,7 +151,7 @@ fn main(comparison: &Comparison, chart: Option<&Chart>) -> Markup {
         @if let Some(chart) = chart {
             section id="effects" aria-labelledby="effects-h" {
                 h2 id="effects-h" { (chart.title) }
-                (figure_of(chart))
+                (figure_of(chart, Some("")))
             }
         }
         section id="figures" aria-labelledby="figures-h" {
