@@ -24,6 +24,7 @@ use error::{Mistake, nearest};
 
 pub use error::{Mistakes, ProfileError, visible};
 pub use gate::{Distribution, Gate, Limit, Metric, Stat, Total};
+pub use settings::{SettingError, setting};
 pub use workload::{
     Arrivals, KeyChoice, Length, Pace, Phases, Table, TableKind, Transaction, TransactionKind,
 };
