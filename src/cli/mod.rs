@@ -26,7 +26,7 @@ use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::profile::ProfileError;
 
@@ -102,6 +102,11 @@ enum Command {
     Keeper(keeper::KeeperArguments),
     #[command(name = "__exec", hide = true)]
     Exec(keeper::ExecArguments),
+}
+
+/// What the command line takes, for tools and tests that check commands without running them.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Parses the arguments, runs the subcommand, prints its error if it has one.
