@@ -96,7 +96,8 @@ pub(super) fn ab(arguments: &AbArgs) -> Result<Exit, Stop> {
         head: &arguments.head,
     };
     let given = items.try_map(|side, items| {
-        Given::parse(items).map_err(|error| usage(anyhow!("--{side}: {error}")))
+        Given::parse(items)
+            .map_err(|error| usage(anyhow!("--{side}: {}", visible(&error.to_string()))))
     })?;
     if Side::BOTH
         .iter()
