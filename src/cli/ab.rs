@@ -169,11 +169,21 @@ impl Job<'_> {
             print(&plans.describe(&items))?;
             return Ok(Exit::Fine);
         }
+        self.find_servers()?;
         let finished = interruptible(async |interrupt| self.measure(interrupt).await)??;
         conclude(finished, self.terms)
     }
 
     fn plans_without_worktrees(&self) -> Result<Option<Sides<Plan>>, Stop> {
+        let waits = |side: Side| self.given.get(side).takes_profile_from_worktree();
+        if Side::BOTH.into_iter().any(waits) {
+            return Ok(None);
+        }
+        self.plans(&Worktrees::default()).map(Some)
+    }
+
+    /// PostgreSQL of each side that has it already.
+    fn find_servers(&self) -> Result<(), Stop> {
         let common = self.place.options()?.pg_bindir;
         for side in Side::BOTH {
             let given = self.given.get(side);
@@ -184,11 +194,7 @@ impl Job<'_> {
                     .map_err(|error| Stop::new(Exit::Server, error))?;
             }
         }
-        let waits = |side: Side| self.given.get(side).takes_profile_from_worktree();
-        if Side::BOTH.into_iter().any(waits) {
-            return Ok(None);
-        }
-        self.plans(&Worktrees::default()).map(Some)
+        Ok(())
     }
 
     /// The plans of both sides, which may be compared.
