@@ -12,6 +12,7 @@ pub mod pg;
 pub mod plan;
 pub mod probe;
 pub mod profile;
+pub mod publish;
 pub mod record;
 pub mod report;
 pub mod run;

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::compare::Metric;
-use super::stats::median;
+use super::medians::{ModeMedians, mode_medians};
 use crate::record::{Manifest, RunStatus, Sheet};
 
 /// One line of the index. Derived from manifest and summary; never the only copy of anything.
@@ -63,11 +62,7 @@ impl IndexLine {
             host_id: manifest.host.host_id.clone(),
             postgresql: versions(manifest),
             session: manifest.session.as_ref().map(|session| session.id.clone()),
-            modes: sheet
-                .mode_names()
-                .iter()
-                .map(|mode| index_mode(sheet, mode))
-                .collect(),
+            modes: mode_medians(sheet).into_iter().map(index_mode).collect(),
         }
     }
 }
@@ -83,43 +78,21 @@ fn versions(manifest: &Manifest) -> Vec<String> {
     versions
 }
 
-fn index_mode(sheet: &Sheet, mode: &str) -> IndexMode {
-    let cells = || sheet.cells.iter().filter(|cell| cell.mode == mode);
-    let valid: Vec<u32> = cells()
-        .filter(|cell| cell.valid)
-        .map(|cell| cell.cell_id)
-        .collect();
-    let mut by_figure: BTreeMap<(usize, Option<String>), Vec<f64>> = BTreeMap::new();
-    for row in sheet
-        .figures
-        .iter()
-        .flatten()
-        .filter(|row| valid.contains(&row.cell_id))
-    {
-        let declared = Metric::ALL
-            .iter()
-            .position(|it| it.metric == row.metric && it.stat == row.stat);
-        if let Some(metric) = declared {
-            let values = by_figure.entry((metric, row.standby.clone())).or_default();
-            values.push(row.value.unwrap_or(f64::INFINITY));
-        }
-    }
-    let figures = by_figure.into_iter().map(|((metric, standby), values)| {
-        let metric = Metric::ALL[metric];
-        IndexFigure {
-            metric: metric.metric.into(),
-            stat: metric.stat.into(),
-            standby,
-            unit: metric.unit.as_str().into(),
-            median: median(&values)
-                .map(|it| it.value)
-                .filter(|value| value.is_finite()),
-        }
+fn index_mode(mode: ModeMedians) -> IndexMode {
+    let figures = mode.figures.into_iter().map(|figure| IndexFigure {
+        metric: figure.metric.metric.into(),
+        stat: figure.metric.stat.into(),
+        standby: figure.standby,
+        unit: figure.metric.unit.as_str().into(),
+        median: figure
+            .median
+            .map(|it| it.value)
+            .filter(|value| value.is_finite()),
     });
     IndexMode {
-        mode: mode.to_owned(),
         figures: figures.collect(),
-        invalid: cells().count() - valid.len(),
-        valid: valid.len(),
+        mode: mode.mode,
+        valid: mode.valid,
+        invalid: mode.invalid,
     }
 }

@@ -9,7 +9,9 @@ use super::library::{run_of, runs_of};
 use super::{Exit, Stop, print};
 use crate::analyse::{Comparison, Metric, Terms, Verdict, compare_modes, compare_runs};
 use crate::record::Sheet;
-use crate::report::{comparison_csv, comparison_json, comparison_markdown, comparison_text};
+use crate::report::{
+    comparison_csv, comparison_json, comparison_markdown, comparison_text, write_comparison,
+};
 
 /// Without a terminal that says otherwise.
 pub(super) const WIDTH: usize = 80;
@@ -39,6 +41,10 @@ pub(super) struct CompareArgs {
 
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+
+    /// Also write the comparison as a page with its chart, as JSON, CSV and Markdown, into this directory
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
 
     /// Where run directories are
     #[arg(long, value_name = "DIR", default_value = "results")]
@@ -151,6 +157,12 @@ pub(super) fn compare(arguments: &CompareArgs) -> Result<Exit, Stop> {
             comparison_csv(&comparison).map_err(|error| Stop::new(Exit::Results, error))?
         }
     })?;
+    if let Some(directory) = &arguments.out {
+        let page = write_comparison(directory, &comparison)
+            .map_err(|error| Stop::new(Exit::Results, error))?;
+        // Standard output may be JSON that a program reads.
+        anstream::eprintln!("wrote {}", page.display());
+    }
     Ok(arguments.terms.exit(&comparison))
 }
 

@@ -17,6 +17,7 @@ mod list;
 mod overrides;
 mod place;
 mod progress;
+mod publish;
 mod report;
 mod run;
 mod show;
@@ -88,6 +89,7 @@ enum Command {
     /// Rebuild the report, charts and summary of a run from its files
     Report(report::ReportArguments),
     Compare(compare::CompareArgs),
+    Publish(publish::PublishArgs),
     List(list::ListArgs),
     Show(show::ShowArgs),
     Rm(show::RmArgs),
@@ -125,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Compare(arguments) => compare::compare(&arguments),
         Command::Show(arguments) => show::show(&arguments),
         Command::Rm(arguments) => show::rm(&arguments),
+        Command::Publish(arguments) => publish::publish(&arguments),
         Command::List(arguments) => list::list(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Cluster(arguments) => cluster::run(&arguments),

@@ -1,22 +1,21 @@
 //! The page `report.html`: one file that asks nothing of the network. The answer first, then the charts, then what a sceptic
 //! asks: what is invalid, how was it measured, on what.
 
-mod environment;
+pub(crate) mod environment;
 mod gates;
+mod shell;
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+pub(crate) use shell::Shell;
 
-use super::chart::{Chart, Table, style};
+use maud::{Markup, PreEscaped, html};
+
+use super::chart::{Chart, Table, overview_chart};
 use super::clean;
 use super::text::{figure, repetitions};
 use crate::analyse::{Analysis, Estimate, ModeFigures, ModesTable};
 use crate::record::{Manifest, Run, RunStatus};
 use crate::units::format_bytes;
 
-const CSS: &str = include_str!("page.css");
-/// Nothing may be fetched, whatever a name in the run says.
-const POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 /// Hosts busier than this compare noise.
 const BUSY: f64 = 0.8;
 
@@ -32,39 +31,42 @@ pub(super) fn page(run: &Run, analysis: &Analysis, charts: &[Chart]) -> String {
         Some((first, others)) if first.id == "overview" => (Some(first), others),
         _ => (None, charts),
     };
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                meta name="color-scheme" content="light dark";
-                title { (clean(name)) " · replbench" }
-                style { (PreEscaped(CSS)) (PreEscaped(style())) }
-            }
-            body {
-                (head(run, name, !analysis.gates.is_empty()))
-                main {
-                    (answer(analysis, &run.manifest))
-                    (gates::gates(&analysis.gates))
-                    @if let Some(chart) = first { (figure_of(chart)) }
-                    (modes_section(&analysis.modes))
-                    @for chart in others { (chart_section(chart)) }
-                    (validity(run, &analysis.modes))
-                    (environment::method(run))
-                    (environment::environment(run))
-                    (environment::events(run))
-                    (environment::files(run))
-                }
-                footer {
-                    "Made by replbench " (clean(&run.manifest.harness.version)) " from the files of this directory; "
-                    code { "replbench report" } " makes it again."
-                }
-            }
+    let body = html! {
+        (head(run, name, !analysis.gates.is_empty()))
+        main {
+            (answer(analysis, &run.manifest))
+            (gates::gates(&analysis.gates))
+            @if let Some(chart) = first { (figure_of(chart, Some(""))) }
+            (modes_section(&analysis.modes))
+            @for chart in others { (chart_section(chart)) }
+            (validity(run, &analysis.modes))
+            (environment::method(run))
+            (environment::environment(&run.manifest))
+            (environment::events(run))
+            (environment::files(run))
         }
+        footer {
+            "Made by replbench " (clean(&run.manifest.harness.version)) " from the files of this directory; "
+            code { "replbench report" } " makes it again."
+        }
+    };
+    let shell = Shell {
+        title: name,
+        css: "",
+        script: None,
+        images: false,
+    };
+    shell.document(&body)
+}
+
+/// The answer, the first chart and the table of modes: what a run says to who has a minute.
+pub(crate) fn first_screen(run: &Run, beside: Option<&str>) -> Markup {
+    let analysis = Analysis::of(run);
+    html! {
+        (answer(&analysis, &run.manifest))
+        @if let Some(chart) = overview_chart(&analysis) { (figure_of(&chart, beside)) }
+        (modes_section(&analysis.modes))
     }
-    .into_string()
 }
 
 fn head(run: &Run, name: &str, has_gates: bool) -> Markup {
@@ -189,13 +191,13 @@ fn chart_section(chart: &Chart) -> Markup {
     html! {
         section id=(chart.id) aria-labelledby={ (chart.id) "-h" } {
             h2 id={ (chart.id) "-h" } { (chart.title) }
-            (figure_of(chart))
+            (figure_of(chart, Some("")))
         }
     }
 }
 
-/// Both widths of a chart, its caption and its figures.
-fn figure_of(chart: &Chart) -> Markup {
+/// Both widths of a chart, its caption and its figures. `beside` leads to the directory that holds it as a file, if one does.
+pub(crate) fn figure_of(chart: &Chart, beside: Option<&str>) -> Markup {
     let (wide, narrow) = (format!("{}-wide", chart.id), format!("{}-narrow", chart.id));
     html! {
         figure {
@@ -206,12 +208,14 @@ fn figure_of(chart: &Chart) -> Markup {
         details {
             summary { "The figures as a table" }
             (table(&chart.table, chart.title))
-            p.note { a href={ "charts/" (chart.id) ".svg" } { "charts/" (chart.id) ".svg" } }
+            @if let Some(beside) = beside {
+                p.note { a href={ (beside) "charts/" (chart.id) ".svg" } { "charts/" (chart.id) ".svg" } }
+            }
         }
     }
 }
 
-fn table(table: &Table, title: &str) -> Markup {
+pub(crate) fn table(table: &Table, title: &str) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label={ "Figures: " (title) } {
             table {

@@ -1,18 +1,20 @@
 //! Draws what `analyse` decided: a page, its charts, a table for the terminal. Writes them into the run directory and
 //! nowhere else. Decides nothing and sees no server; everything comes from the files, so that an old run can be drawn again.
 
-mod chart;
-mod comparison;
+pub(crate) mod chart;
+pub(crate) mod comparison;
 pub mod gates;
-mod html;
+pub(crate) mod html;
 mod index;
-mod output;
-mod text;
+pub(crate) mod output;
+pub(crate) mod text;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-pub use comparison::{comparison_csv, comparison_json, comparison_markdown, comparison_text};
+pub use comparison::{
+    comparison_csv, comparison_json, comparison_markdown, comparison_text, write_comparison,
+};
 pub use index::write_index;
 pub use output::ReportError;
 pub use text::text_table;

@@ -24,7 +24,7 @@ pub enum ReportError {
 }
 
 /// Creates a directory, or takes one that is there and is no link to elsewhere.
-pub(super) fn folder(path: &Path) -> Result<PathBuf, ReportError> {
+pub(crate) fn folder(path: &Path) -> Result<PathBuf, ReportError> {
     match fs::create_dir(path) {
         Ok(()) => Ok(path.to_owned()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -40,7 +40,7 @@ pub(super) fn folder(path: &Path) -> Result<PathBuf, ReportError> {
 }
 
 /// Puts a whole file in the place of whatever has that name. A link is replaced, not followed.
-pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), ReportError> {
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), ReportError> {
     let write = || -> io::Result<()> {
         let parent = path.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::Builder::new()
@@ -54,7 +54,7 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), ReportError> {
     write().map_err(|source| failed(path, source))
 }
 
-fn failed(path: &Path, source: io::Error) -> ReportError {
+pub(super) fn failed(path: &Path, source: io::Error) -> ReportError {
     ReportError::Write {
         path: path.to_owned(),
         source,

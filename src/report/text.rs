@@ -173,7 +173,7 @@ fn stacked(estimate: Option<Estimate>, scale: f64, unit: &str) -> [String; 2] {
 }
 
 /// A figure and its interval, in the unit that `scale` gives.
-pub(super) fn figure(estimate: Option<Estimate>, scale: f64) -> (String, Option<(String, String)>) {
+pub(crate) fn figure(estimate: Option<Estimate>, scale: f64) -> (String, Option<(String, String)>) {
     let Some(estimate) = estimate else {
         return ("–".into(), None);
     };
@@ -192,7 +192,7 @@ pub(super) fn figure(estimate: Option<Estimate>, scale: f64) -> (String, Option<
 }
 
 /// Three significant digits, with a true minus sign.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let text = if value.abs() < 0.995 && value != 0.0 {
         format!("{value:.3}")
     } else {

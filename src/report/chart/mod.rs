@@ -2,6 +2,7 @@
 
 mod axis;
 mod canvas;
+mod comparison;
 mod forest;
 mod frame;
 mod heat;
@@ -14,6 +15,8 @@ mod tradeoff;
 mod visibility;
 
 pub(crate) use canvas::{Drawing, style};
+pub(crate) use comparison::chart as comparison_chart;
+pub(crate) use overview::chart as overview_chart;
 
 use canvas::{Dash, Paint};
 use frame::Layout;

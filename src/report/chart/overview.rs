@@ -10,7 +10,7 @@ const ROW: f64 = 38.0;
 /// How far below the worst replica's line the best one's is.
 const BEST_BELOW: f64 = 11.0;
 
-pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
+pub(crate) fn chart(analysis: &Analysis) -> Option<Chart> {
     let modes: Vec<&ModeFigures> = analysis
         .modes
         .modes

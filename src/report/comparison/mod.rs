@@ -1,12 +1,15 @@
 //! A comparison for people and machines: a terminal's table, Markdown, CSV, JSON. Words figures; decides nothing.
 
 mod markdown;
+mod page;
 mod text;
 
 use serde::Serialize;
 
 pub use markdown::comparison_markdown;
 pub(super) use markdown::escape;
+pub use page::write_comparison;
+pub(crate) use page::write_framed;
 pub use text::comparison_text;
 
 use super::clean;
@@ -37,25 +40,6 @@ impl Shown {
             None if censored > 0 => "not seen".into(),
             None => NOTHING.into(),
         };
-        let effect = |value: f64| match row.scale {
-            Scale::Ratio => ratio(value),
-            Scale::Difference => signed(value * scale),
-        };
-        let interval = row.interval.map(|bounds| {
-            let end = |end: Option<f64>, open: &str| end.map_or_else(|| open.into(), effect);
-            format!(
-                "{}..{}",
-                end(
-                    bounds.lo,
-                    if row.scale == Scale::Ratio {
-                        "0"
-                    } else {
-                        "−∞"
-                    }
-                ),
-                end(bounds.hi, "∞")
-            )
-        });
         Self {
             figure: figure_name(row),
             base: side(row.base, row.base_censored),
@@ -63,11 +47,11 @@ impl Shown {
             effect: row.effect.map_or_else(
                 || NOTHING.into(),
                 |value| match row.scale {
-                    Scale::Ratio => format!("{}×", ratio(value)),
+                    Scale::Ratio => format!("{}×", ratio_text(value)),
                     Scale::Difference => signed(value * scale),
                 },
             ),
-            interval: interval.unwrap_or_else(|| NOTHING.into()),
+            interval: interval_text(row),
             q: row.q.map_or_else(|| NOTHING.into(), probability),
             n: if row.base_n == row.head_n {
                 row.base_n.to_string()
@@ -144,10 +128,37 @@ fn unit_scale(unit: &str) -> f64 {
     }
 }
 
+/// The unit that [`unit_scale`] leads to.
+fn shown_unit(unit: &str) -> &str {
+    match unit {
+        "us" => "ms",
+        "B" => "kiB",
+        other => other,
+    }
+}
+
 const UNITS: &str = "times in ms, replay lag in kiB";
 
+/// `1.38..1.65`; an end that is not known is open.
+pub(crate) fn interval_text(row: &Row) -> String {
+    let Some(bounds) = row.interval else {
+        return NOTHING.into();
+    };
+    let scale = unit_scale(&row.unit);
+    let end = |end: Option<f64>, open: &str| match (end, row.scale) {
+        (None, _) => open.to_owned(),
+        (Some(value), Scale::Ratio) => ratio_text(value),
+        (Some(value), Scale::Difference) => signed(value * scale),
+    };
+    let open = match row.scale {
+        Scale::Ratio => "0",
+        Scale::Difference => "−∞",
+    };
+    format!("{}..{}", end(bounds.lo, open), end(bounds.hi, "∞"))
+}
+
 /// Three decimals near one, where the difference to one is the point.
-fn ratio(value: f64) -> String {
+pub(crate) fn ratio_text(value: f64) -> String {
     if (0.9..1.1).contains(&value) {
         format!("{value:.3}")
     } else {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::super::clean;
-use crate::record::{NodeInfo, Run, files};
+use crate::record::{Manifest, NodeInfo, Run, files};
 use crate::sample::EventRow;
 use crate::units::{format_bytes, thousands};
 
@@ -51,8 +51,7 @@ pub(super) fn method(run: &Run) -> Markup {
     }
 }
 
-pub(super) fn environment(run: &Run) -> Markup {
-    let manifest = &run.manifest;
+pub(crate) fn environment(manifest: &Manifest) -> Markup {
     let host = &manifest.host;
     let rows: Vec<(&str, String)> = vec![
         ("Processor", format!("{}, {} cores", host.cpu, host.cores)),

@@ -1,0 +1,76 @@
+//! `replbench publish`: a static site over all runs.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use clap::Args;
+
+use super::{Exit, Stop, print};
+use crate::publish::{Options, PublishError, Published};
+use crate::report::clean;
+use crate::units::thousands;
+
+/// Make a static site of the results: runs, comparisons, histories, raw files
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The site opens from disk (file://), asks nothing of the network and can be put on any web server. Publishing again into the same
+directory replaces what changed and removes what is gone. Raw files are hard links where the file system allows: they take no
+room, and must not be edited in place.")]
+pub(super) struct PublishArgs {
+    /// The site's directory: a new or empty one, or a site that was published before
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Where run directories are
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    results: PathBuf,
+
+    /// What the site calls itself
+    #[arg(long, value_name = "TEXT", default_value = "Replication benchmarks")]
+    title: String,
+}
+
+pub(super) fn publish(arguments: &PublishArgs) -> Result<Exit, Stop> {
+    if !arguments.results.is_dir() {
+        let error = anyhow!(
+            "`{}` is not a directory; --results names the one that holds the runs",
+            arguments.results.display()
+        );
+        return Err(Stop::new(Exit::Usage, error));
+    }
+    let options = Options {
+        results: arguments.results.clone(),
+        out: arguments.out.clone(),
+        title: arguments.title.clone(),
+    };
+    let published = crate::publish::publish(&options).map_err(|error| {
+        let exit = match error {
+            PublishError::Foreign(_) => Exit::Usage,
+            _ => Exit::Results,
+        };
+        Stop::new(exit, error)
+    })?;
+    for warning in &published.warnings {
+        anstream::eprintln!("warning: {}", clean(warning));
+    }
+    print(&text(&published))?;
+    Ok(Exit::Fine)
+}
+
+fn text(published: &Published) -> String {
+    let count = |number: usize, noun: &str| {
+        let plural = if number == 1 { "" } else { "s" };
+        format!("{} {noun}{plural}", thousands(number as u64))
+    };
+    format!(
+        "{}, {}: {} (the largest has {} kB), {} linked, {} copied, {} removed\n{}\n",
+        count(published.runs, "run"),
+        count(published.comparisons, "comparison"),
+        count(published.pages, "page"),
+        thousands(published.largest_page.div_ceil(1000) as u64),
+        count(published.linked, "raw file"),
+        thousands(published.copied as u64),
+        thousands(published.removed as u64),
+        published.index.display()
+    )
+}

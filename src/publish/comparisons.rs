@@ -1,0 +1,211 @@
+//! Which runs are compared on the site: both sides of every session, the newest run of each profile with the one before it that it may be
+//! compared with, and its modes with each other.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use maud::{Markup, html};
+
+use super::PublishError;
+use super::files::{href, slug};
+use super::frame::{Frame, Page, Place, moment};
+use super::run::link;
+use super::shelf::{Entry, Shelf, in_parallel};
+use super::site::Site;
+use crate::analyse::{Comparison, Terms, Verdict, compare_modes, compare_runs};
+use crate::plan::Side;
+use crate::report::clean;
+use crate::report::comparison::{tally, write_framed};
+
+/// Of a profile, how many earlier runs are tried.
+const TRIED: usize = 50;
+
+/// A comparison on the site.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) slug: String,
+    pub(super) title: String,
+    pub(super) tally: String,
+    verdict: Verdict,
+    /// When the newer side began.
+    at: String,
+    /// Folders of the runs that it is about.
+    runs: Vec<String>,
+}
+
+impl Written {
+    pub(super) fn is_of(&self, run: &str) -> bool {
+        self.runs.iter().any(|it| it == run)
+    }
+}
+
+/// What to compare.
+struct Pair<'a> {
+    kind: &'static str,
+    /// `None`: the modes of the head.
+    base: Option<&'a Entry>,
+    head: &'a Entry,
+}
+
+/// Writes all of them, and the page that lists them.
+pub(super) fn write(
+    site: &Site,
+    frame: &Frame,
+    shelf: &Shelf,
+) -> Result<Vec<Written>, PublishError> {
+    site.folder(Path::new("compare"))?;
+    let pairs = pairs(shelf);
+    let written = in_parallel(&pairs, |pair| write_pair(site, frame, pair));
+    let written: Vec<Option<Written>> = written.into_iter().collect::<Result<_, _>>()?;
+    let written: Vec<Written> = written.into_iter().flatten().collect();
+    let page = Page {
+        title: "Comparisons",
+        place: Place::Comparisons,
+        root: "../",
+        has_script: false,
+    };
+    let head = html! {
+        h1 { "Comparisons" }
+        p.meta { "Sides of a session, the newest run of each profile with the one before it, and its modes with each other." }
+    };
+    let text = frame.document(page, &head, &list(&written, ""));
+    site.page(Path::new("compare/index.html"), &text)?;
+    Ok(written)
+}
+
+/// The table of comparisons; `root` leads to their folder.
+pub(super) fn list(written: &[Written], root: &str) -> Markup {
+    html! {
+        @if written.is_empty() {
+            p { "Nothing to compare yet: it takes a run of two modes, two runs of one profile, or " code { "replbench ab" } "." }
+        } @else {
+            div.scroll tabindex="0" role="region" aria-label="Comparisons" {
+                table.list {
+                    thead { tr { th scope="col" { "comparison" } th scope="col" { "of" } th scope="col" { "outcome" } } }
+                    tbody { @for one in written { tr {
+                        th scope="row" { a href={ (root) (href(&one.slug)) "/comparison.html" } { (one.title) } }
+                        td { (moment(&one.at)) }
+                        td.regressed[one.verdict == Verdict::Regressed] { (one.tally) }
+                    } } }
+                }
+            }
+        }
+    }
+}
+
+fn pairs(shelf: &Shelf) -> Vec<Pair<'_>> {
+    let mut pairs = Vec::new();
+    let mut profiles = BTreeSet::new();
+    for (index, entry) in shelf.runs.iter().enumerate() {
+        let is_first = entry.is_sound() && profiles.insert(entry.profile());
+        if is_first {
+            pairs.push(Pair {
+                kind: "modes",
+                base: None,
+                head: entry,
+            });
+            let earlier = shelf.runs[index + 1..].iter();
+            let earlier =
+                earlier.filter(|base| base.is_sound() && base.profile() == entry.profile());
+            let terms = Terms::default();
+            let comparable =
+                |base: &&Entry| compare_runs(&base.sheet, &entry.sheet, &terms).is_ok();
+            pairs.extend(earlier.take(TRIED).find(comparable).map(|base| Pair {
+                kind: "runs",
+                base: Some(base),
+                head: entry,
+            }));
+        }
+        pairs.extend(session(shelf, entry));
+    }
+    pairs
+}
+
+/// The session that a run is the head of.
+fn session<'a>(shelf: &'a Shelf, head: &'a Entry) -> Option<Pair<'a>> {
+    let session = head.sheet.manifest.session.as_ref()?;
+    (session.side == Side::Head).then_some(())?;
+    let base = shelf.runs.iter().find(|base| {
+        let other = base.sheet.manifest.session.as_ref();
+        other.is_some_and(|other| other.id == session.id && other.side == Side::Base)
+    })?;
+    Some(Pair {
+        kind: "session",
+        base: Some(base),
+        head,
+    })
+}
+
+/// `None` where the two may not be compared after all.
+fn write_pair(
+    site: &Site,
+    frame: &Frame,
+    pair: &Pair<'_>,
+) -> Result<Option<Written>, PublishError> {
+    let terms = Terms::default();
+    let compared = match pair.base {
+        Some(base) => compare_runs(&base.sheet, &pair.head.sheet, &terms),
+        None => compare_modes(&pair.head.sheet, &terms),
+    };
+    let Ok(comparison) = compared else {
+        return Ok(None);
+    };
+    let name = slug(&format!("{}-{}", pair.kind, pair.head.slug));
+    let folder = Path::new("compare").join(&name);
+    let path = site.folder(&folder)?;
+    let title = title(pair);
+    let page = Page {
+        title: &title,
+        place: Place::Inner,
+        root: "../../",
+        has_script: false,
+    };
+    let written = write_framed(&path, &comparison, Frame::CSS, |content| {
+        let head = html! {
+            (content.head)
+            p.meta { (runs(pair)) }
+        };
+        frame.body(page, &head, &content.main)
+    })?;
+    let length = std::fs::metadata(&written).map_or(0, |it| it.len());
+    site.keep_page(
+        &folder.join("comparison.html"),
+        usize::try_from(length).unwrap_or(usize::MAX),
+    );
+    for name in ["json", "csv", "md"] {
+        site.keep(&folder.join(format!("comparison.{name}")));
+    }
+    site.keep(&folder.join("charts/effects.svg"));
+    Ok(Some(described(pair, name, title, &comparison)))
+}
+
+fn described(pair: &Pair<'_>, slug: String, title: String, comparison: &Comparison) -> Written {
+    let entries = [pair.base, Some(pair.head)].into_iter().flatten();
+    Written {
+        slug,
+        title,
+        tally: tally(&comparison.rows),
+        verdict: comparison.verdict,
+        at: pair.head.sheet.manifest.started_at.clone(),
+        runs: entries.map(|entry| entry.slug.clone()).collect(),
+    }
+}
+
+fn title(pair: &Pair<'_>) -> String {
+    let profile = clean(pair.head.profile()).into_owned();
+    match pair.kind {
+        "modes" => format!("{profile}: its modes"),
+        "session" => format!("{profile}: head against base of a session"),
+        _ => format!("{profile}: the newest run against the one before"),
+    }
+}
+
+fn runs(pair: &Pair<'_>) -> Markup {
+    let of = |name: &str, entry: &Entry| html! { a href=(link("../../", &entry.slug)) { (name) } };
+    html! {
+        @match pair.base {
+            Some(base) => { (of("The base", base)) " and " (of("the head", pair.head)) " with all their files." }
+            None => { (of("The run", pair.head)) " with all its files." }
+        }
+    }
+}

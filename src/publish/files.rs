@@ -1,0 +1,137 @@
+//! The raw files of a run that are published: those that replbench knows, and no others, since a directory may hold anything.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+
+use crate::record::files;
+
+/// A file of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RawFile {
+    /// Relative to the run's directory.
+    pub(super) name: String,
+    pub(super) bytes: u64,
+    /// As recorded when the run ended; files drawn from others have none.
+    pub(super) sha256: Option<String>,
+}
+
+/// The files that are there, links left out.
+pub(super) fn raw_files(directory: &Path, digests: &BTreeMap<String, String>) -> Vec<RawFile> {
+    const NAMES: [&str; 8] = [
+        files::MANIFEST,
+        files::REPORT,
+        files::SUMMARY,
+        files::CELLS,
+        files::INTERVALS,
+        files::LAG,
+        files::VISIBILITY,
+        files::EVENTS,
+    ];
+    let mut names: Vec<String> = NAMES.map(str::to_owned).into();
+    names.extend(inside(directory, files::CHARTS, ".svg"));
+    names.extend(inside(directory, files::HISTOGRAMS, ".hlog"));
+    let found = names.into_iter().filter_map(|name| {
+        let metadata = fs::symlink_metadata(directory.join(&name)).ok()?;
+        metadata.is_file().then(|| RawFile {
+            bytes: metadata.len(),
+            sha256: digests.get(&name).cloned(),
+            name,
+        })
+    });
+    found.collect()
+}
+
+fn inside(directory: &Path, folder: &str, ending: &str) -> Vec<String> {
+    let path = directory.join(folder);
+    let is_folder = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
+    let entries = is_folder.then(|| fs::read_dir(&path).ok()).flatten();
+    let names = entries.into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names
+        .filter(|name| name.ends_with(ending) && !name.starts_with('.'))
+        .map(|name| format!("{folder}/{name}"))
+        .collect();
+    names.sort();
+    names
+}
+
+/// A relative path as it stands in a link: every byte that could mean something else is encoded.
+pub(super) fn href(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Written to a string, which does not fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// A name that is safe in paths and links of every system.
+pub(super) fn slug(name: &str) -> String {
+    const LONGEST: usize = 150;
+    let safe = |c: char| {
+        if c.is_ascii_alphanumeric() || "-._+".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
+    let slug: String = name.chars().map(safe).take(LONGEST).collect();
+    slug.trim_start_matches('.').to_owned()
+}
+
+/// Title and description of a picture that a report has drawn.
+pub(super) fn words_of(picture: &Path) -> Option<(String, String)> {
+    const MOST: u64 = 8 << 10;
+    const LONGEST: usize = 700;
+    let mut head = Vec::new();
+    let file = fs::File::open(picture).ok()?;
+    file.take(MOST).read_to_end(&mut head).ok()?;
+    let head = String::from_utf8_lossy(&head);
+    let element = |name: &str| {
+        let from = head.find(&format!("<{name} "))?;
+        let start = from + head[from..].find('>')? + 1;
+        let length = head[start..].find("</").unwrap_or(head.len() - start);
+        let text = &head[start..start + length];
+        let text = text
+            .replace("&lt;", "<")
+            .replace("&gt;", ">")
+            .replace("&amp;", "&");
+        let mut short: String = text.chars().take(LONGEST).collect();
+        if short.len() < text.len() {
+            short.push('…');
+        }
+        Some(short)
+    };
+    Some((element("title")?, element("desc").unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_and_names_hold_whatever_a_file_is_called() {
+        assert_eq!(href("charts/a b\"<%.svg"), "charts/a%20b%22%3C%25.svg");
+        assert_eq!(slug("2026-x </script>"), "2026-x___script_");
+        assert_eq!(slug("..\u{202e}/x"), "__x");
+    }
+
+    #[test]
+    fn a_picture_says_its_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.svg");
+        let svg =
+            "<svg><title id=\"a-t\">A &amp; B</title>\n<desc id=\"a-d\">1 &lt; 2</desc></svg>";
+        fs::write(&path, svg).unwrap();
+        assert_eq!(words_of(&path), Some(("A & B".into(), "1 < 2".into())));
+        fs::write(&path, "no picture").unwrap();
+        assert_eq!(words_of(&path), None);
+    }
+}

@@ -1,0 +1,186 @@
+//! What all pages of the site share: the way between them, the look, the script of filters and tips.
+
+use maud::{Markup, html};
+
+use super::shelf::Shelf;
+use crate::report::clean;
+use crate::report::html::Shell;
+
+const SCRIPT: &str = include_str!("site.js");
+
+/// The same for every page of one site.
+#[derive(Debug)]
+pub(super) struct Frame {
+    title: String,
+    /// When the newest run began: the time of the site, so that the same runs give the same bytes.
+    as_of: Option<String>,
+    /// Whether there is a page of histories.
+    has_trend: bool,
+}
+
+/// The sections of the site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Results,
+    Comparisons,
+    Trend,
+    Method,
+    /// Below one of them.
+    Inner,
+}
+
+const PLACES: [(Place, &str, &str); 4] = [
+    (Place::Results, "index.html", "Results"),
+    (Place::Comparisons, "compare/index.html", "Comparisons"),
+    (Place::Trend, "trend.html", "Trend"),
+    (Place::Method, "method.html", "Method"),
+];
+
+/// A page to be framed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Page<'a> {
+    pub(super) title: &'a str,
+    pub(super) place: Place,
+    /// From the page to the site's root: nothing, or `../` as often as needed.
+    pub(super) root: &'a str,
+    /// Whether it has a filter or a plot that is pointed at.
+    pub(super) has_script: bool,
+}
+
+impl Frame {
+    /// The rules of the site's own pages.
+    pub(super) const CSS: &str = include_str!("site.css");
+
+    pub(super) fn new(title: String, shelf: &Shelf, has_trend: bool) -> Self {
+        let newest = shelf.runs.first();
+        Self {
+            title,
+            as_of: newest.map(|entry| entry.sheet.manifest.started_at.clone()),
+            has_trend,
+        }
+    }
+
+    pub(super) fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// The document around a page's head and content.
+    pub(super) fn document(&self, page: Page<'_>, head: &Markup, main: &Markup) -> String {
+        let shell = Shell {
+            title: page.title,
+            css: Self::CSS,
+            script: page.has_script.then_some(SCRIPT),
+            images: true,
+        };
+        shell.document(&self.body(page, head, main))
+    }
+
+    /// As [`Frame::document`], for a document that somebody else makes.
+    pub(super) fn body(&self, page: Page<'_>, head: &Markup, main: &Markup) -> Markup {
+        html! {
+            a.skip href="#main" { "To the content" }
+            (self.navigation(page))
+            header { (head) }
+            main id="main" { (main) }
+            @if page.has_script { div id="tip" role="status" hidden {} }
+            footer {
+                "Made by replbench " (env!("CARGO_PKG_VERSION")) " from the files of the runs"
+                @if let Some(as_of) = &self.as_of { "; the newest began " (moment(as_of)) }
+                "."
+            }
+        }
+    }
+
+    fn navigation(&self, page: Page<'_>) -> Markup {
+        let shown = |place: Place| place != Place::Trend || self.has_trend;
+        html! {
+            nav.site aria-label="Site" {
+                span.brand { (clean(&self.title)) }
+                ul {
+                    @for (place, path, name) in PLACES.into_iter().filter(|it| shown(it.0)) {
+                        li { a href={ (page.root) (path) } aria-current=[(place == page.place).then_some("page")] { (name) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `2026-07-14 09:15` of a time in RFC 3339; other text as it is.
+pub(super) fn moment(text: &str) -> String {
+    let parsed: Option<jiff::Timestamp> = text.parse().ok();
+    parsed.map_or_else(
+        || clean(text).into_owned(),
+        |time| time.strftime("%Y-%m-%d %H:%M").to_string(),
+    )
+}
+
+/// The first seven digits of a commit, and whether it had changes.
+pub(super) fn short_commit(commit: &str) -> String {
+    let (hash, dirty) = match commit.strip_suffix("-dirty") {
+        Some(hash) => (hash, "-dirty"),
+        None => (commit, ""),
+    };
+    let is_hash = hash.len() > 7 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let shown = if is_hash { &hash[..7] } else { hash };
+    format!("{}{dirty}", clean(shown))
+}
+
+/// A field of a filter: its name in the items' data, its label, what may be chosen.
+pub(super) struct Choice {
+    pub(super) name: &'static str,
+    pub(super) label: &'static str,
+    pub(super) values: Vec<String>,
+}
+
+impl Choice {
+    /// More than these are found by text.
+    const MOST: usize = 60;
+
+    pub(super) fn new<'a>(
+        name: &'static str,
+        label: &'static str,
+        values: impl Iterator<Item = &'a str>,
+    ) -> Self {
+        let values: std::collections::BTreeSet<&str> = values.filter(|it| !it.is_empty()).collect();
+        let values = values.into_iter().take(Self::MOST);
+        Self {
+            name,
+            label,
+            values: values.map(|value| clean(value).into_owned()).collect(),
+        }
+    }
+}
+
+/// A form that hides the `items` (a selector) without what was chosen; those that `counted` selects are counted as `noun`. Hidden itself
+/// until the script shows it: without one it does nothing.
+pub(super) fn filter(items: &str, counted: &str, noun: &str, choices: &[Choice]) -> Markup {
+    html! {
+        form.filter hidden data-items=(items) data-counted=(counted) data-noun=(noun) aria-label="Filter" {
+            label { "Text " input type="search" name="text" autocomplete="off"; }
+            @for choice in choices.iter().filter(|choice| choice.values.len() > 1) {
+                label {
+                    (choice.label) " "
+                    select name=(choice.name) {
+                        option value="" { "all" }
+                        @for value in &choice.values { option { (value) } }
+                    }
+                }
+            }
+            output aria-live="polite" {}
+        }
+    }
+}
+
+/// Pages of one list: where this one stands among them.
+pub(super) fn pager(paths: &[String], current: usize, noun: &str) -> Markup {
+    html! {
+        @if paths.len() > 1 {
+            nav.pager aria-label={ "Pages of " (noun) } { ul {
+                @for (index, path) in paths.iter().enumerate() {
+                    li { a href=(path) aria-current=[(index == current).then_some("page")] { (index + 1) } }
+                }
+            } }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! How the numbers come about: METHODOLOGY.md as it was when replbench was built, and the machines of these runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use maud::{Markup, PreEscaped, html};
+use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
+
+use super::PublishError;
+use super::frame::{Frame, Page, Place};
+use super::shelf::Shelf;
+use super::site::Site;
+use crate::record::Host;
+use crate::report::clean;
+use crate::units::format_bytes;
+
+const METHODOLOGY: &str = include_str!("../../METHODOLOGY.md");
+
+pub(super) fn write(site: &Site, frame: &Frame, shelf: &Shelf) -> Result<(), PublishError> {
+    let page = Page {
+        title: "Method",
+        place: Place::Method,
+        root: "",
+        has_script: false,
+    };
+    let head = html! {
+        h1 { "Method and environment" }
+        p.meta { "How each number comes about and what its error is; then the machines that measured." }
+    };
+    let main = html! {
+        (PreEscaped(rendered(METHODOLOGY)))
+        (machines(shelf))
+    };
+    site.page(
+        Path::new("method.html"),
+        &frame.document(page, &head, &main),
+    )
+}
+
+/// Markdown as HTML. Its title is the page's own; links lead to files of the source tree, which is not here, and become text.
+fn rendered(markdown: &str) -> String {
+    let mut in_title = false;
+    let is_shown = |event: &Event<'_>| {
+        let level = match event {
+            Event::Start(Tag::Heading { level, .. }) => Some((*level, true)),
+            Event::End(TagEnd::Heading(level)) => Some((*level, false)),
+            _ => None,
+        };
+        if let Some((HeadingLevel::H1, is_start)) = level {
+            in_title = is_start;
+            return false;
+        }
+        let is_link = matches!(
+            event,
+            Event::Start(Tag::Link { .. }) | Event::End(TagEnd::Link)
+        );
+        !in_title && !is_link
+    };
+    let events = Parser::new_ext(markdown, Options::ENABLE_TABLES).filter(is_shown);
+    let mut out = String::new();
+    pulldown_cmark::html::push_html(&mut out, events);
+    // A wide table scrolls by itself on a phone.
+    out.replace("<table>", REGION)
+        .replace("</table>", "</table></div>")
+}
+
+const REGION: &str = "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Table\"><table class=\"text\">";
+
+/// Every machine that measured, and the servers on it.
+fn machines(shelf: &Shelf) -> Markup {
+    let mut found: BTreeMap<&str, (&Host, BTreeSet<&str>, usize)> = BTreeMap::new();
+    for entry in &shelf.runs {
+        let manifest = &entry.sheet.manifest;
+        let host = &manifest.host;
+        let (_, versions, runs) = found
+            .entry(&host.host_id)
+            .or_insert((host, BTreeSet::new(), 0));
+        versions.extend(manifest.nodes.iter().map(|node| node.version.as_str()));
+        *runs += 1;
+    }
+    html! {
+        section id="environment" aria-labelledby="environment-h" {
+            h2 id="environment-h" { "Environment" }
+            @if found.is_empty() { p { "No run was published." } } @else {
+                p { "As the newest run on each machine found it; every run's page has its own, with the settings of all servers." }
+                div.scroll tabindex="0" role="region" aria-label="Machines" {
+                    table.text {
+                        thead { tr { @for name in ["host", "processor", "memory", "kernel", "file system", "PostgreSQL", "runs"] { th scope="col" { (name) } } } }
+                        tbody { @for (id, (host, versions, runs)) in found { tr {
+                            th scope="row" { code { (clean(id)) } }
+                            td {
+                                (clean(&host.cpu)) ", " (host.cores) " cores"
+                                @if let Some(kind) = &host.virtualisation { ", " (clean(kind)) }
+                            }
+                            td { (format_bytes(host.memory_bytes as f64)) }
+                            td { (clean(&host.kernel)) }
+                            td { (clean(&host.filesystem)) }
+                            td { (clean(&versions.into_iter().collect::<Vec<_>>().join(", "))) }
+                            td { (runs) }
+                        } } }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The first page: what was found last, and the table of all runs, on as many pages as it takes.
+
+use std::path::Path;
+
+use maud::{Markup, html};
+
+use super::PublishError;
+use super::comparisons::{Written, list};
+use super::files::href;
+use super::frame::{Choice, Frame, Page, Place, filter, moment, pager};
+use super::run::{base, commit_text, link, modes_table, status};
+use super::shelf::{Entry, Shelf};
+use super::site::Site;
+use crate::record::{Run, files};
+use crate::report::clean;
+use crate::report::html::first_screen;
+use crate::units::thousands;
+
+/// The first page.
+pub(super) const INDEX: &str = "index.html";
+/// Rows of a page together; the rest of a page takes some 100 kB.
+const MOST_BYTES: usize = 600_000;
+/// Of what could not be read, as many are told on the page.
+const MOST_WARNINGS: usize = 20;
+const MOST_COMPARISONS: usize = 12;
+
+pub(super) fn write(
+    site: &Site,
+    frame: &Frame,
+    shelf: &Shelf,
+    comparisons: &[Written],
+) -> Result<(), PublishError> {
+    let pages = pages_of(&shelf.runs);
+    let paths: Vec<String> = (0..pages.len()).map(path).collect();
+    for (index, rows) in pages.iter().enumerate() {
+        let title = if index == 0 {
+            frame.title().to_owned()
+        } else {
+            format!("{}, page {} of the runs", frame.title(), index + 1)
+        };
+        let page = Page {
+            title: &title,
+            place: if index == 0 {
+                Place::Results
+            } else {
+                Place::Inner
+            },
+            root: "",
+            has_script: true,
+        };
+        let main = html! {
+            @if index == 0 { (latest(shelf, comparisons)) }
+            (table(shelf, rows, &paths, index))
+        };
+        let head = html! {
+            h1 { (clean(&title)) }
+            p.meta {
+                "What synchronous replication of PostgreSQL costs a commit, how stale reads on replicas are and how far replicas fall behind, "
+                "as measured in " (thousands(shelf.runs.len() as u64)) " run" @if shelf.runs.len() != 1 { "s" } " of replbench."
+            }
+        };
+        let text = frame.document(page, &head, &main);
+        site.page(Path::new(&paths[index]), &text)?;
+    }
+    Ok(())
+}
+
+fn path(index: usize) -> String {
+    if index == 0 {
+        INDEX.into()
+    } else {
+        format!("runs-{}.html", index + 1)
+    }
+}
+
+/// The rows of each page; one page at least.
+fn pages_of(runs: &[Entry]) -> Vec<Vec<Markup>> {
+    let mut pages: Vec<Vec<Markup>> = vec![Vec::new()];
+    let mut bytes = 0;
+    for entry in runs {
+        let row = row(entry);
+        bytes += row.0.len();
+        if bytes > MOST_BYTES {
+            pages.push(Vec::new());
+            bytes = row.0.len();
+        }
+        pages.last_mut().expect("there is one").push(row);
+    }
+    pages
+}
+
+fn row(entry: &Entry) -> Markup {
+    let manifest = &entry.sheet.manifest;
+    let modes: Vec<_> = entry.modes.iter().map(|mode| clean(&mode.mode)).collect();
+    html! {
+        tr data-profile=(clean(entry.profile())) data-status=(manifest.status.as_str()) data-mode=(modes.join("\n")) {
+            th scope="row" { a href=(link("", &entry.slug)) { (moment(&manifest.started_at)) } }
+            td { (clean(entry.profile())) }
+            td { (status(entry)) }
+            td { (commit_text(manifest.subject.git.as_deref())) }
+            td { (modes.join(", ")) }
+            td {
+                @for (index, (name, value)) in manifest.subject.tags.iter().enumerate() {
+                    @if index > 0 { ", " }
+                    (clean(name)) "=" (clean(value))
+                }
+            }
+        }
+    }
+}
+
+fn table(shelf: &Shelf, rows: &[Markup], paths: &[String], current: usize) -> Markup {
+    let entries = &shelf.runs;
+    let modes = entries.iter().flat_map(|entry| &entry.modes);
+    let choices = [
+        Choice::new("profile", "Profile", entries.iter().map(Entry::profile)),
+        Choice::new("mode", "Mode", modes.map(|mode| mode.mode.as_str())),
+        Choice::new(
+            "status",
+            "Status",
+            entries
+                .iter()
+                .map(|entry| entry.sheet.manifest.status.as_str()),
+        ),
+    ];
+    html! {
+        section id="runs" aria-labelledby="runs-h" {
+            h2 id="runs-h" { "All runs" }
+            @if rows.is_empty() {
+                p { "There is no run yet: " code { "replbench run sync-vs-async" } " makes one." }
+            } @else {
+                @if paths.len() > 1 { p.note { "Newest first; the filter searches this page." } }
+                (pager(paths, current, "runs"))
+                (filter("#runs tbody tr", "tr", "runs", &choices))
+                div.scroll tabindex="0" role="region" aria-label="Table of runs" {
+                    table.list {
+                        thead { tr { @for name in ["began (UTC)", "profile", "status", "commit", "modes", "tags"] { th scope="col" { (name) } } } }
+                        tbody { @for row in rows { (row) } }
+                    }
+                }
+                (pager(paths, current, "runs, again"))
+            }
+            (unreadable(shelf))
+        }
+    }
+}
+
+fn unreadable(shelf: &Shelf) -> Markup {
+    let count = shelf.unreadable.len();
+    html! {
+        @if count > 0 {
+            div.warn {
+                p { (count) " director" @if count == 1 { "y" } @else { "ies" } " could not be read and " @if count == 1 { "is" } @else { "are" } " left out:" }
+                ul { @for why in shelf.unreadable.iter().take(MOST_WARNINGS) { li { (clean(why)) } } }
+            }
+        }
+    }
+}
+
+/// The newest run that can be relied on, else the newest of all.
+fn latest(shelf: &Shelf, comparisons: &[Written]) -> Markup {
+    let sound = shelf.runs.iter().find(|entry| entry.is_sound());
+    let newest = sound.or(shelf.runs.first());
+    html! {
+        @if let Some(entry) = newest {
+            section id="latest" aria-labelledby="latest-h" {
+                h2 id="latest-h" { "The newest result: " (clean(entry.profile())) ", " (moment(&entry.sheet.manifest.started_at)) }
+                (first_look(entry))
+                p {
+                    a href=(link("", &entry.slug)) { "This run" }
+                    @if entry.has(files::REPORT) { " · " a href={ (base(entry)) (files::REPORT) } { "its full report" } }
+                    @for written in comparisons.iter().filter(|written| written.is_of(&entry.slug)) {
+                        " · " a href={ "compare/" (href(&written.slug)) "/comparison.html" } { (written.title) }
+                    }
+                }
+            }
+        }
+        @if !comparisons.is_empty() {
+            section id="comparisons" aria-labelledby="comparisons-h" {
+                h2 id="comparisons-h" { "Comparisons" }
+                (list(&comparisons[..comparisons.len().min(MOST_COMPARISONS)], "compare/"))
+                @if comparisons.len() > MOST_COMPARISONS { p { a href="compare/index.html" { "All " (comparisons.len()) } } }
+            }
+        }
+    }
+}
+
+/// Headline, chart and table from the distributions; where they do not read, the table of the summary.
+fn first_look(entry: &Entry) -> Markup {
+    let overview = format!("{}/overview.svg", files::CHARTS);
+    match Run::open(&entry.sheet.dir) {
+        Ok(run) => {
+            let beside = entry.has(&overview).then(|| base(entry));
+            first_screen(&run, beside.as_deref())
+        }
+        Err(_) => modes_table(&entry.modes),
+    }
+}

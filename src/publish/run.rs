@@ -1,0 +1,274 @@
+//! The page of one run: how it ended, what it found, its pictures, its surroundings, its raw files.
+
+use std::path::Path;
+
+use maud::{Markup, html};
+
+use super::PublishError;
+use super::comparisons::Written;
+use super::files::{href, words_of};
+use super::frame::{Frame, Page, Place, moment, short_commit};
+use super::shelf::{Entry, Shelf, folder_of, in_parallel};
+use super::site::Site;
+use crate::analyse::{Estimate, ModeMedians};
+use crate::record::{RunStatus, files};
+use crate::report::clean;
+use crate::report::html::environment::environment;
+use crate::report::text::figure;
+use crate::units::format_bytes;
+
+/// The page in a run's folder.
+pub(super) const PAGE: &str = "index.html";
+
+/// Every run: its page, and its raw files beside it.
+pub(super) fn write_all(
+    site: &Site,
+    frame: &Frame,
+    shelf: &Shelf,
+    comparisons: &[Written],
+) -> Result<(), PublishError> {
+    let written = in_parallel(&shelf.runs, |entry| write(site, frame, entry, comparisons));
+    written.into_iter().collect()
+}
+
+fn write(
+    site: &Site,
+    frame: &Frame,
+    entry: &Entry,
+    comparisons: &[Written],
+) -> Result<(), PublishError> {
+    let folder = folder_of(entry);
+    site.folder(&folder)?;
+    for inner in [files::CHARTS, files::HISTOGRAMS] {
+        let is_used = |name: &str| {
+            name.split_once('/')
+                .is_some_and(|(start, _)| start == inner)
+        };
+        if entry.files.iter().any(|file| is_used(&file.name)) {
+            site.folder(&folder.join(inner))?;
+        }
+    }
+    for file in &entry.files {
+        site.share(&entry.sheet.dir.join(&file.name), &folder.join(&file.name))?;
+    }
+    let page = Page {
+        title: &entry.sheet.manifest.run_id,
+        place: Place::Inner,
+        root: "../../",
+        has_script: false,
+    };
+    let text = frame.document(page, &head(entry), &content(entry, comparisons));
+    site.page(&folder.join(PAGE), &text)
+}
+
+fn head(entry: &Entry) -> Markup {
+    let manifest = &entry.sheet.manifest;
+    let description = manifest
+        .profile
+        .get("description")
+        .and_then(|it| it.as_str());
+    html! {
+        h1 { (clean(entry.profile())) ", " (moment(&manifest.started_at)) }
+        @if let Some(description) = description { p.meta { (clean(description)) } }
+        p.meta {
+            "Run " code { (clean(&manifest.run_id)) }
+            @if let Some(commit) = &manifest.subject.git { ", commit " code { (clean(commit)) } }
+            ", " (clean(&manifest.host.cpu)) ", " (manifest.host.cores) " cores"
+        }
+    }
+}
+
+fn content(entry: &Entry, comparisons: &[Written]) -> Markup {
+    let sheet = &entry.sheet;
+    let mine: Vec<&Written> = comparisons
+        .iter()
+        .filter(|written| written.is_of(&entry.slug))
+        .collect();
+    html! {
+        (trust(entry))
+        @if entry.has(files::REPORT) {
+            p { a href=(files::REPORT) { "The full report" } ": every chart with its figures, validity, method, events." }
+        }
+        @if !mine.is_empty() {
+            ul {
+                @for written in mine { li { a href={ "../../compare/" (href(&written.slug)) "/comparison.html" } { (written.title) } ": " (written.tally) } }
+            }
+        }
+        @if !sheet.warnings.is_empty() || !sheet.manifest.warnings.is_empty() {
+            div.warn { ul {
+                @for warning in sheet.warnings.iter().chain(&sheet.manifest.warnings) { li { (clean(warning)) } }
+            } }
+        }
+        section id="modes" aria-labelledby="modes-h" {
+            h2 id="modes-h" { "The modes" }
+            (modes_table(&entry.modes))
+        }
+        (pictures(entry))
+        (plan(entry))
+        (environment(&sheet.manifest))
+        (raw_files(entry))
+    }
+}
+
+/// How it ended, when there is something to say about that.
+fn trust(entry: &Entry) -> Markup {
+    let manifest = &entry.sheet.manifest;
+    let text = match manifest.status {
+        RunStatus::Complete => None,
+        RunStatus::Invalid => Some("INVALID: its figures are not to be relied on."),
+        RunStatus::Failed => Some("INCOMPLETE: cut short by an error. What was measured is below."),
+        RunStatus::Interrupted => Some("INCOMPLETE: interrupted. What was measured is below."),
+        RunStatus::Running => Some("INCOMPLETE: the run has not ended, or ended without a word."),
+    };
+    html! {
+        ul.answer {
+            @if let Some(text) = text { li.bad { (text) } } @else { li { "Complete and valid." } }
+            @for reason in &manifest.invalid_reasons { li.bad { (clean(reason)) } }
+        }
+    }
+}
+
+/// The declared figures, of each mode a row.
+pub(super) fn modes_table(modes: &[ModeMedians]) -> Markup {
+    const HEAD: [&str; 9] = [
+        "mode",
+        "reps",
+        "commits/s",
+        "service p50",
+        "commit p50",
+        "commit p99",
+        "visible p50",
+        "visible p99",
+        "replay lag p99",
+    ];
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Table of modes" {
+            table.dense {
+                thead { tr { @for name in HEAD { th scope="col" { (name) } } } }
+                tbody { @for mode in modes { tr {
+                    th scope="row" { (clean(&mode.mode)) }
+                    td {
+                        (mode.valid)
+                        @if mode.invalid > 0 { "/" (mode.valid + mode.invalid) }
+                    }
+                    (cell(mode.worst("achieved_tps", "value"), 1.0))
+                    (cell(mode.worst("service", "p50"), 1e-3))
+                    (cell(mode.worst("response", "p50"), 1e-3))
+                    (cell(mode.worst("response", "p99"), 1e-3))
+                    (cell(mode.worst("visibility", "p50"), 1e-3))
+                    (cell(mode.worst("visibility", "p99"), 1e-3))
+                    (cell(mode.worst("replay_lag_bytes", "p99"), 1.0 / 1024.0))
+                } } }
+            }
+        }
+        p.caption {
+            "Times in ms, lag in kiB. Medians over valid repetitions with 95 % intervals below; figures of replicas are those of the replica named below, "
+            "where the median is largest. A commit's time is its response time: from the intended start to the reply."
+        }
+    }
+}
+
+fn cell(found: Option<(Estimate, Option<&str>)>, scale: f64) -> Markup {
+    let (value, interval) = figure(found.map(|it| it.0), scale);
+    html! {
+        td {
+            (value)
+            @if let Some((lo, hi)) = interval { span.ci { (lo) " to " (hi) } }
+            @if let Some((_, Some(standby))) = found { span.ci { (clean(standby)) } }
+        }
+    }
+}
+
+fn pictures(entry: &Entry) -> Markup {
+    let drawn = entry.files.iter().filter_map(|file| {
+        let id = file.name.strip_prefix("charts/")?.strip_suffix(".svg")?;
+        let words = words_of(&entry.sheet.dir.join(&file.name))?;
+        Some((&file.name, id, words))
+    });
+    let mut drawn: Vec<_> = drawn.collect();
+    drawn.sort_by_key(|(_, id, _)| *id != "overview");
+    html! {
+        @if !drawn.is_empty() {
+            section.pictures id="charts" aria-labelledby="charts-h" {
+                h2 id="charts-h" { "Charts" }
+                @if entry.has(files::REPORT) { p.note { "Their figures as tables are in the full report." } }
+                @for (name, id, (title, description)) in drawn {
+                    h3 { (clean(&title)) }
+                    figure {
+                        div.scroll tabindex="0" role="region" aria-label=(clean(&title)) {
+                            img src=(href(name)) alt={ (clean(&title)) ". " (clean(&description)) } title=(clean(&title)) loading="lazy" width="880";
+                        }
+                        @if entry.has(files::REPORT) {
+                            figcaption.caption { a href={ (files::REPORT) "#" (href(id)) } { "Figures and how to read it" } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What was asked for.
+fn plan(entry: &Entry) -> Markup {
+    let plan = &entry.sheet.manifest.profile;
+    let gates = plan.get("gates").and_then(|gates| gates.as_array());
+    let gates = gates.map_or(0, Vec::len);
+    html! {
+        section id="plan" aria-labelledby="plan-h" {
+            h2 id="plan-h" { "What was run" }
+            @if gates > 0 {
+                p {
+                    (gates) " gate" @if gates > 1 { "s" } " in the profile"
+                    @if entry.has(files::REPORT) { "; " a href={ (files::REPORT) "#gates" } { "what became of them" } }
+                    "."
+                }
+            }
+            dl {
+                @for part in ["tables", "transactions", "load", "phases", "probes", "repeats", "settings"] {
+                    @if let Some(value) = plan.get(part) { dt { (part) } dd { code { (clean(&value.to_string())) } } }
+                }
+            }
+        }
+    }
+}
+
+fn raw_files(entry: &Entry) -> Markup {
+    let digest = |sum: &Option<String>| sum.clone().unwrap_or_else(|| "–".into());
+    html! {
+        section id="files" aria-labelledby="files-h" {
+            h2 id="files-h" { "Files" }
+            p.note { "SHA-256 as recorded when the run ended; what was drawn from the other files has none." }
+            div.scroll tabindex="0" role="region" aria-label="Files" {
+                table.list {
+                    thead { tr { th scope="col" { "file" } th.n scope="col" { "size" } th scope="col" { "SHA-256" } } }
+                    tbody { @for file in &entry.files { tr {
+                        th scope="row" { a href=(href(&file.name)) { (clean(&file.name)) } }
+                        td.n { (format_bytes(file.bytes as f64)) }
+                        td { code.sum { (clean(&digest(&file.sha256))) } }
+                    } } }
+                }
+            }
+        }
+    }
+}
+
+/// A link from `root` to a run's page.
+pub(super) fn link(root: &str, slug: &str) -> String {
+    format!("{root}runs/{}/{PAGE}", href(slug))
+}
+
+/// `3f2a91c`, or a dash.
+pub(super) fn commit_text(commit: Option<&str>) -> String {
+    commit.map_or_else(|| "–".into(), short_commit)
+}
+
+/// How a run ended, as a word of its own look.
+pub(super) fn status(entry: &Entry) -> Markup {
+    let status = entry.sheet.manifest.status;
+    html! { span.status.bad[status != RunStatus::Complete] { (status.as_str()) } }
+}
+
+/// The run's folder as it stands on a page in the root.
+pub(super) fn base(entry: &Entry) -> String {
+    format!("{}/", Path::new("runs").join(href(&entry.slug)).display())
+}

@@ -1,0 +1,242 @@
+//! The site's directory. Writes whole files or none, never through one that is there: a raw file may be a hard link to an original.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::{PublishError, Published, failed};
+use crate::report::output::{folder, replace};
+
+/// Whoever has this file in a directory lets replbench publish there.
+const MARKER: &str = ".replbench-site";
+const MARKER_TEXT: &str =
+    "Made by `replbench publish`, which replaces what is here when it publishes again.\n";
+/// Folders that hold nothing but what was published.
+const FOLDERS: [&str; 2] = ["runs", "compare"];
+/// Pages beside the first one that a smaller site has fewer of.
+const NUMBERED: [&str; 2] = ["runs-", "trend-"];
+
+#[derive(Debug)]
+pub(super) struct Site {
+    root: PathBuf,
+    log: Mutex<Log>,
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+struct Log {
+    /// Everything that belongs to the site, relative.
+    kept: BTreeSet<PathBuf>,
+    pages: usize,
+    largest_page: usize,
+    linked: usize,
+    copied: usize,
+}
+
+impl Site {
+    /// Takes a directory that is new, empty but for hidden files, or a site already.
+    pub(super) fn open(root: &Path) -> Result<Self, PublishError> {
+        fs::create_dir_all(root).map_err(|source| failed(root, source))?;
+        let marker = root.join(MARKER);
+        if !marker.is_file() {
+            let entries = fs::read_dir(root).map_err(|source| failed(root, source))?;
+            // A work tree of a branch for pages holds `.git` and is as good as empty.
+            let is_shown =
+                |entry: &fs::DirEntry| !entry.file_name().as_encoded_bytes().starts_with(b".");
+            if entries.flatten().any(|entry| is_shown(&entry)) {
+                return Err(PublishError::Foreign(root.to_owned()));
+            }
+            replace(&marker, MARKER_TEXT.as_bytes())?;
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            log: Mutex::default(),
+        })
+    }
+
+    /// Makes a folder, one level at a time so that no link leads out of the site.
+    pub(super) fn folder(&self, relative: &Path) -> Result<PathBuf, PublishError> {
+        let mut path = self.root.clone();
+        for part in relative {
+            path.push(part);
+            folder(&path)?;
+        }
+        Ok(path)
+    }
+
+    /// Puts a page in its place. The folder is there.
+    pub(super) fn page(&self, relative: &Path, text: &str) -> Result<(), PublishError> {
+        let path = self.root.join(relative);
+        if fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {
+            replace(&path, text.as_bytes())?;
+        }
+        self.keep_page(relative, text.len());
+        Ok(())
+    }
+
+    /// Takes note of a page that somebody else has written into the site.
+    pub(super) fn keep_page(&self, relative: &Path, length: usize) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.pages += 1;
+        log.largest_page = log.largest_page.max(length);
+        log.kept.insert(relative.to_owned());
+    }
+
+    pub(super) fn keep(&self, relative: &Path) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.kept.insert(relative.to_owned());
+    }
+
+    /// Shares a raw file with its original, or copies it where the file system does not allow that.
+    pub(super) fn share(&self, original: &Path, relative: &Path) -> Result<(), PublishError> {
+        let path = self.root.join(relative);
+        let is_linked = share(original, &path).map_err(|source| failed(&path, source))?;
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_linked {
+            log.linked += 1;
+        } else {
+            log.copied += 1;
+        }
+        log.kept.insert(relative.to_owned());
+        Ok(())
+    }
+
+    /// Removes what an earlier publication had and this one has not.
+    pub(super) fn finish(self, published: &mut Published) -> Result<(), PublishError> {
+        let log = self
+            .log
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut removed = 0;
+        for name in FOLDERS {
+            sweep(&self.root, Path::new(name), &log.kept, &mut removed)?;
+        }
+        for entry in entries(&self.root)? {
+            let name = entry.file_name();
+            let text = name.to_string_lossy();
+            let is_numbered = NUMBERED.iter().any(|start| {
+                let number = text
+                    .strip_prefix(start)
+                    .and_then(|rest| rest.strip_suffix(".html"));
+                number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+            });
+            if is_numbered && !log.kept.contains(Path::new(&name)) {
+                fs::remove_file(entry.path()).map_err(|source| failed(&entry.path(), source))?;
+                removed += 1;
+            }
+        }
+        published.pages = log.pages;
+        published.largest_page = log.largest_page;
+        published.linked = log.linked;
+        published.copied = log.copied;
+        published.removed = removed;
+        Ok(())
+    }
+}
+
+/// Whether the file is a link now; `false` for a copy.
+fn share(original: &Path, path: &Path) -> io::Result<bool> {
+    let source = fs::symlink_metadata(original)?;
+    if let Ok(there) = fs::symlink_metadata(path) {
+        if (there.dev(), there.ino()) == (source.dev(), source.ino()) {
+            return Ok(true);
+        }
+        let is_fresh = there.is_file()
+            && there.len() == source.len()
+            && there.modified()? >= source.modified()?
+            && there.dev() != source.dev();
+        if is_fresh {
+            return Ok(false);
+        }
+        fs::remove_file(path)?;
+    }
+    match fs::hard_link(original, path) {
+        Ok(()) => Ok(true),
+        // Another file system, one without links, or one owner's file in another's directory.
+        Err(_) => copy(original, path).map(|()| false),
+    }
+}
+
+/// Under another name first, so that half a copy is never taken for the file.
+fn copy(original: &Path, path: &Path) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".replbench-")
+        .tempfile_in(folder)?;
+    io::copy(&mut fs::File::open(original)?, &mut file)?;
+    let permissions = fs::metadata(original)?.permissions();
+    file.as_file().set_permissions(permissions)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+fn entries(folder: &Path) -> Result<Vec<fs::DirEntry>, PublishError> {
+    let read = || fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>();
+    match read() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        other => other.map_err(|source| failed(folder, source)),
+    }
+}
+
+/// Removes what is not kept below a folder, and folders that are empty then. Links are removed, never followed.
+fn sweep(
+    root: &Path,
+    relative: &Path,
+    kept: &BTreeSet<PathBuf>,
+    removed: &mut usize,
+) -> Result<(), PublishError> {
+    for entry in entries(&root.join(relative))? {
+        let relative = relative.join(entry.file_name());
+        let path = entry.path();
+        let kind = entry.file_type().map_err(|source| failed(&path, source))?;
+        if kind.is_dir() {
+            sweep(root, &relative, kept, removed)?;
+            // One that still holds something stays.
+            let _ = fs::remove_dir(&path);
+        } else if !kept.contains(&relative) {
+            fs::remove_file(&path).map_err(|source| failed(&path, source))?;
+            *removed += 1;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_file_that_is_replaced_leaves_its_original_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let original = dir.path().join("original");
+        fs::write(&original, "measured").unwrap();
+        let site = Site::open(&dir.path().join("site")).unwrap();
+        let name = Path::new("file");
+        site.share(&original, name).unwrap();
+        site.page(name, "a page").unwrap();
+        assert_eq!(fs::read_to_string(&original).unwrap(), "measured");
+        site.share(&original, name).unwrap();
+        assert_eq!(
+            fs::read_to_string(site.root.join(name)).unwrap(),
+            "measured"
+        );
+    }
+
+    #[test]
+    fn a_copy_has_the_content_and_the_rights_of_its_original() {
+        let dir = tempfile::tempdir().unwrap();
+        let (original, path) = (dir.path().join("original"), dir.path().join("copy"));
+        fs::write(&original, "measured").unwrap();
+        copy(&original, &path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "measured");
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode();
+        assert_eq!(mode(&path), mode(&original));
+        assert_ne!(
+            fs::metadata(&path).unwrap().ino(),
+            fs::metadata(&original).unwrap().ino()
+        );
+    }
+}

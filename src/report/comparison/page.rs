@@ -1,0 +1,271 @@
+//! A comparison as a page of its own, `comparison.html`, with its chart, and the other forms beside it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use maud::{Markup, html};
+
+use super::{
+    Shown, by_mode, comparison_csv, comparison_json, comparison_markdown, difference_text,
+    figure_name, legend, ratio_text, shown_unit, tally,
+};
+use crate::analyse::{Comparison, Kind, Role, Row, Scale, Subject, Verdict};
+use crate::report::chart::{Chart, comparison_chart, style};
+use crate::report::html::{Shell, figure_of};
+use crate::report::output::{failed, folder, replace};
+use crate::report::{ReportError, clean};
+
+const PAGE: &str = "comparison.html";
+const JSON: &str = "comparison.json";
+const CSV: &str = "comparison.csv";
+const MARKDOWN: &str = "comparison.md";
+
+const CSS: &str = "\
+.verdicts td:last-child,.verdicts th:last-child{text-align:left}.regressed,.improved{font-weight:600}\
+.regressed{color:var(--bad)}.improved{color:var(--accent)}";
+
+/// What a page about a comparison shows, for whoever puts a frame around it.
+pub(crate) struct Content {
+    /// Title and subjects.
+    pub(crate) head: Markup,
+    /// Everything below them.
+    pub(crate) main: Markup,
+}
+
+/// Writes `comparison.html` into `dir`, which is made if need be, with its chart `charts/effects.svg` and the comparison
+/// as JSON, CSV and Markdown. Returns the page's path.
+pub fn write_comparison(dir: &Path, comparison: &Comparison) -> Result<PathBuf, ReportError> {
+    write_framed(dir, comparison, "", |content| {
+        html! {
+            header { (content.head) }
+            (navigation(comparison))
+            main { (content.main) }
+            footer {
+                "Made by replbench " (env!("CARGO_PKG_VERSION")) " from the figures of the runs; "
+                code { "replbench compare" } " makes it again."
+            }
+        }
+    })
+}
+
+/// As [`write_comparison`], in a frame and with rules of the caller's.
+pub(crate) fn write_framed(
+    dir: &Path,
+    comparison: &Comparison,
+    css: &str,
+    frame: impl FnOnce(&Content) -> Markup,
+) -> Result<PathBuf, ReportError> {
+    fs::create_dir_all(dir).map_err(|source| failed(dir, source))?;
+    let chart = comparison_chart(comparison);
+    if let Some(chart) = &chart {
+        let svg = chart
+            .wide
+            .svg(chart.id, chart.title, &chart.description, Some(&style()));
+        let charts = folder(&dir.join("charts"))?;
+        replace(&charts.join(format!("{}.svg", chart.id)), svg.as_bytes())?;
+    }
+    let title = title(comparison);
+    let shell = Shell {
+        title: &title,
+        css: &format!("{CSS}{css}"),
+        script: None,
+        images: false,
+    };
+    let content = Content {
+        head: head(comparison, &title),
+        main: main(comparison, chart.as_ref()),
+    };
+    for (name, text) in [
+        (JSON, comparison_json(comparison)),
+        (CSV, comparison_csv(comparison)?),
+        (MARKDOWN, comparison_markdown(comparison)),
+        (PAGE, shell.document(&frame(&content))),
+    ] {
+        replace(&dir.join(name), text.as_bytes())?;
+    }
+    Ok(dir.join(PAGE))
+}
+
+fn title(comparison: &Comparison) -> String {
+    let (base, head) = (&comparison.base.profile, &comparison.head.profile);
+    match comparison.kind {
+        Kind::Modes => format!("{base}: the modes against the first"),
+        Kind::Runs | Kind::Session if base == head => format!("{base}: head against base"),
+        Kind::Runs | Kind::Session => format!("{head} against {base}"),
+    }
+}
+
+fn head(comparison: &Comparison, title: &str) -> Markup {
+    html! {
+        h1 { (clean(title)) }
+        @match comparison.kind {
+            Kind::Modes => {
+                (subject("Run", &comparison.base))
+                p.meta { "Repetitions pair by block." }
+            }
+            Kind::Session => {
+                (subject("Base", &comparison.base))
+                (subject("Head", &comparison.head))
+                p.meta { "One session in which the sides took turns: repetitions pair by block." }
+            }
+            Kind::Runs => {
+                (subject("Base", &comparison.base))
+                (subject("Head", &comparison.head))
+                p.meta { "Two runs, each by itself: repetitions do not pair." }
+            }
+        }
+    }
+}
+
+fn subject(role: &str, subject: &Subject) -> Markup {
+    html! {
+        p.meta {
+            (role) " " code { (clean(&subject.run_id)) } ", " (clean(&subject.started_at))
+            @if let Some(commit) = &subject.commit { ", commit " code { (clean(commit)) } }
+            @if !subject.items.is_empty() { ", given " code { (clean(&subject.items.join(", "))) } }
+        }
+    }
+}
+
+fn navigation(comparison: &Comparison) -> Markup {
+    let links = [
+        ("effects", "Effects"),
+        ("figures", "All figures"),
+        ("differences", "Differences"),
+        ("legend", "How to read it"),
+        ("files", "Files"),
+    ];
+    let shown = |id: &str| id != "effects" || comparison_chart(comparison).is_some();
+    html! {
+        nav aria-label="Sections" { ul {
+            @for (id, label) in links.into_iter().filter(|(id, _)| shown(id)) {
+                li { a href={ "#" (id) } { (label) } }
+            }
+        } }
+    }
+}
+
+fn main(comparison: &Comparison, chart: Option<&Chart>) -> Markup {
+    html! {
+        (answer(comparison))
+        @if let Some(chart) = chart {
+            section id="effects" aria-labelledby="effects-h" {
+                h2 id="effects-h" { (chart.title) }
+                (figure_of(chart, Some("")))
+            }
+        }
+        section id="figures" aria-labelledby="figures-h" {
+            h2 id="figures-h" { "All figures" }
+            @for (mode, rows) in by_mode(comparison) { (table(&mode, &rows)) }
+            @if comparison.rows.is_empty() { p { "Neither side has a figure that is compared." } }
+        }
+        (differences(comparison))
+        section id="legend" aria-labelledby="legend-h" {
+            h2 id="legend-h" { "How to read it" }
+            @for sentence in legend(comparison) { p { (sentence) } }
+            p { "A figure that is not above zero on some side has no ratio: the difference, head less base, stands in its place." }
+        }
+        section id="files" aria-labelledby="files-h" {
+            h2 id="files-h" { "Files" }
+            dl {
+                dt { a href=(JSON) { (JSON) } } dd { "everything here, for programs" }
+                dt { a href=(CSV) { (CSV) } } dd { "one row a figure" }
+                dt { a href=(MARKDOWN) { (MARKDOWN) } } dd { "for a comment on a pull request" }
+            }
+        }
+    }
+}
+
+/// The verdict, then each mode's changes in a sentence.
+fn answer(comparison: &Comparison) -> Markup {
+    let bad = comparison.verdict == Verdict::Regressed;
+    html! {
+        ul.answer {
+            @if comparison.forced {
+                li.bad { "Not comparable, and compared by --force: see the differences." }
+            }
+            li.bad[bad] { (tally(&comparison.rows)) "." }
+            @for (mode, rows) in by_mode(comparison) {
+                @if let Some(sentence) = changes(&rows) { li { strong { (mode) } ": " (sentence) "." } }
+            }
+        }
+    }
+}
+
+fn changes(rows: &[&Row]) -> Option<String> {
+    let told = |verdict: Verdict| {
+        let rows = rows.iter().filter(|row| row.verdict == verdict);
+        let rows: Vec<String> = rows.map(|row| change(row)).collect();
+        (!rows.is_empty()).then(|| format!("{verdict}: {}", rows.join(", ")))
+    };
+    let parts = [Verdict::Regressed, Verdict::Improved].map(told);
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+fn change(row: &Row) -> String {
+    let name = figure_name(row);
+    match (row.scale, row.effect) {
+        (Scale::Ratio, Some(ratio)) => format!("{name} {}×", ratio_text(ratio)),
+        _ => format!("{name} {} {}", Shown::of(row).effect, shown_unit(&row.unit)),
+    }
+}
+
+fn table(mode: &str, rows: &[&Row]) -> Markup {
+    const HEAD: [&str; 9] = [
+        "figure", "base", "head", "ratio", "95 %", "q", "n", "MDE", "verdict",
+    ];
+    html! {
+        h3 { (mode) }
+        div.scroll tabindex="0" role="region" aria-label={ "Figures: " (mode) } {
+            table.dense.verdicts {
+                thead { tr { @for name in HEAD { th scope="col" { (name) } } } }
+                tbody { @for row in rows {
+                    @let shown = Shown::of(row);
+                    tr {
+                        th scope="row" { (shown.figure) }
+                        @for cell in [shown.base, shown.head, shown.effect, shown.interval, shown.q, shown.n, shown.detectable] { td { (cell) } }
+                        td class=(class(row.verdict)) {
+                            (shown.verdict)
+                            @if let Some(note) = &row.note { span.ci { (clean(note)) } }
+                        }
+                    }
+                } }
+            }
+        }
+    }
+}
+
+fn class(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Regressed => "regressed",
+        Verdict::Improved => "improved",
+        Verdict::Equivalent => "equivalent",
+        Verdict::Inconclusive | Verdict::NotComparable => "open",
+    }
+}
+
+fn differences(comparison: &Comparison) -> Markup {
+    html! {
+        section id="differences" aria-labelledby="differences-h" {
+            h2 id="differences-h" { "Differences and notes" }
+            @if comparison.differences.is_empty() && comparison.notes.is_empty() {
+                p { "The sides differ in nothing that is recorded, and nothing was noted." }
+            } @else {
+                div.warn { ul {
+                    @for difference in &comparison.differences {
+                        li {
+                            @match difference.role {
+                                Role::Forbids => strong { "Forbids comparing: " },
+                                Role::Subject => strong { "Compared: " },
+                                Role::Noted => "",
+                            }
+                            (difference_text(difference))
+                        }
+                    }
+                    @for note in &comparison.notes { li { (clean(note)) } }
+                } }
+            }
+        }
+    }
+}
