@@ -5,6 +5,7 @@
     reason = "this is the layer that prints"
 )]
 
+mod bless;
 mod check;
 mod clean;
 mod cluster;
@@ -18,6 +19,7 @@ mod progress;
 mod report;
 mod run;
 mod show;
+mod trend;
 
 use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
@@ -84,6 +86,8 @@ enum Command {
     /// Rebuild the report, charts and summary of a run from its files
     Report(report::ReportArguments),
     Compare(compare::CompareArgs),
+    Trend(trend::TrendArgs),
+    Bless(bless::BlessArgs),
     List(list::ListArgs),
     Show(show::ShowArgs),
     Rm(show::RmArgs),
@@ -117,6 +121,8 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Report(arguments) => report::report(&arguments),
         Command::Compare(arguments) => compare::compare(&arguments),
+        Command::Trend(arguments) => trend::trend(&arguments),
+        Command::Bless(arguments) => bless::bless(&arguments),
         Command::Show(arguments) => show::show(&arguments),
         Command::Rm(arguments) => show::rm(&arguments),
         Command::List(arguments) => list::list(&arguments),

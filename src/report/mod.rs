@@ -8,6 +8,7 @@ mod html;
 mod index;
 mod output;
 mod text;
+mod trend;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,10 @@ pub use comparison::{comparison_csv, comparison_json, comparison_markdown, compa
 pub use index::write_index;
 pub use output::ReportError;
 pub use text::text_table;
+pub use trend::{
+    trend_csv, trend_github_action_benchmark, trend_json, trend_openmetrics, trend_otava,
+    trend_text,
+};
 
 use crate::analyse::{Analysis, summarise};
 use crate::record::{Run, files};
