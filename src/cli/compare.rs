@@ -12,7 +12,7 @@ use crate::record::Sheet;
 use crate::report::{comparison_csv, comparison_json, comparison_markdown, comparison_text};
 
 /// Without a terminal that says otherwise.
-const WIDTH: usize = 80;
+pub(super) const WIDTH: usize = 80;
 
 /// Compare two runs, or the modes of one
 #[derive(Debug, Args)]

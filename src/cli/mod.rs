@@ -5,6 +5,7 @@
     reason = "this is the layer that prints"
 )]
 
+mod ab;
 mod bless;
 mod check;
 mod clean;
@@ -15,6 +16,7 @@ mod keeper;
 mod library;
 mod list;
 mod overrides;
+mod place;
 mod progress;
 mod report;
 mod run;
@@ -83,6 +85,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Ab(ab::AbArgs),
+    Aa(ab::AaArgs),
     /// Rebuild the report, charts and summary of a run from its files
     Report(report::ReportArguments),
     Compare(compare::CompareArgs),
@@ -119,6 +123,8 @@ pub fn main() -> ExitCode {
     };
     let outcome: Result<Exit, Stop> = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Ab(arguments) => ab::ab(&arguments),
+        Command::Aa(arguments) => ab::aa(&arguments),
         Command::Report(arguments) => report::report(&arguments),
         Command::Compare(arguments) => compare::compare(&arguments),
         Command::Trend(arguments) => trend::trend(&arguments),

@@ -6,6 +6,7 @@ mod text;
 use serde::Serialize;
 
 pub use markdown::comparison_markdown;
+pub(super) use markdown::escape;
 pub use text::comparison_text;
 
 use super::clean;
