@@ -73,7 +73,12 @@ pub(super) fn bless(arguments: &BlessArgs) -> Result<Exit, Stop> {
             }
             Ok(known)
         })
-        .with_context(|| format!("add a line to `{}`", path.display()))
+        .with_context(|| {
+            format!(
+                "add a line to `{}`, a file of its own in the directory that --results names",
+                path.display()
+            )
+        })
         .map_err(|error| Stop::new(Exit::Results, error))?;
     let scope = [&blessing.metric, &blessing.mode].map(|part| {
         let part = part.as_deref();

@@ -20,8 +20,10 @@ use crate::sample::Direction;
 /// Without a terminal that says otherwise.
 const WIDTH: usize = 80;
 
-/// What the terminal shows unless told otherwise: one line a mode says whether commits have become slower.
+/// What the terminal shows unless told otherwise: one series a mode says whether commits have become slower, and of a
+/// standby whether it shows them later.
 const DEFAULT: &str = "response.p99";
+const DEFAULT_OF_STANDBY: &str = "visibility.p99";
 
 const ALL: &str = "all";
 
@@ -43,7 +45,7 @@ newest run. Otava reads no column with gaps: narrow it with METRIC, --mode and -
 Exit codes: 0 fine, 1 with --strict when the newest change of a series that was asked for is a regression that nobody has
 blessed (see `replbench bless`), 2 usage, 6 results cannot be read.")]
 pub(super) struct TrendArgs {
-    /// Figures, such as `response.p99` or `visibility`, or `all`; by default response.p99 in text, all in other formats
+    /// Figures, such as `response.p99` or `visibility`, or `all`; by default response.p99 (with --standby visibility.p99) in text, all in other formats
     #[arg(value_name = "METRIC,..", value_delimiter = ',', value_parser = parse_figure)]
     metrics: Vec<Metrics>,
 
@@ -142,6 +144,7 @@ impl TrendArgs {
 
     fn figures(&self) -> Vec<Metric> {
         match (self.metrics.as_slice(), self.format) {
+            ([], Format::Text) if self.standby.is_some() => Metric::named(DEFAULT_OF_STANDBY),
             ([], Format::Text) => Metric::named(DEFAULT),
             ([], _) => Metric::ALL.to_vec(),
             (words, _) => words.iter().flat_map(|word| word.0.clone()).collect(),
@@ -177,6 +180,7 @@ impl TrendArgs {
             let names: Vec<_> = names.iter().map(|name| clean(name).into_owned()).collect();
             names.join(", ")
         };
+        let figures: Vec<_> = self.figures().iter().map(ToString::to_string).collect();
         let profiles = sheets
             .iter()
             .filter_map(|sheet| sheet.manifest.profile_name().map(str::to_owned));
@@ -186,8 +190,9 @@ impl TrendArgs {
             .flat_map(|sheet| sheet.figures.iter().flatten());
         let standbys = rows.filter_map(|row| row.standby.clone());
         anyhow!(
-            "no run in `{}` has such a figure; profiles: {}; modes: {}; standbys: {}",
+            "no run in `{}` has {} with these options; profiles: {}; modes: {}; standbys: {}",
             self.results.display(),
+            figures.join(", "),
             listed(profiles.collect()),
             listed(modes.collect()),
             listed(standbys.collect())
