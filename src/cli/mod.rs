@@ -6,6 +6,7 @@
 )]
 
 mod ab;
+mod bless;
 mod check;
 mod clean;
 mod cluster;
@@ -21,6 +22,7 @@ mod publish;
 mod report;
 mod run;
 mod show;
+mod trend;
 
 use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
@@ -90,6 +92,8 @@ enum Command {
     Report(report::ReportArguments),
     Compare(compare::CompareArgs),
     Publish(publish::PublishArgs),
+    Trend(trend::TrendArgs),
+    Bless(bless::BlessArgs),
     List(list::ListArgs),
     Show(show::ShowArgs),
     Rm(show::RmArgs),
@@ -130,6 +134,8 @@ pub fn main() -> ExitCode {
         Command::Aa(arguments) => ab::aa(&arguments),
         Command::Report(arguments) => report::report(&arguments),
         Command::Compare(arguments) => compare::compare(&arguments),
+        Command::Trend(arguments) => trend::trend(&arguments),
+        Command::Bless(arguments) => bless::bless(&arguments),
         Command::Show(arguments) => show::show(&arguments),
         Command::Rm(arguments) => show::rm(&arguments),
         Command::Publish(arguments) => publish::publish(&arguments),
