@@ -14,7 +14,8 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 pub use comparison::{
-    comparison_csv, comparison_json, comparison_markdown, comparison_text, write_comparison,
+    comparison_csv, comparison_json, comparison_markdown, comparison_text, noise_text,
+    write_comparison,
 };
 pub use index::write_index;
 pub use output::ReportError;

@@ -48,6 +48,32 @@ pub struct Row {
     pub note: Option<String>,
 }
 
+impl Row {
+    /// About how many repetitions a side would find a change of this share in 80 % of cases; the detectable change shrinks with the root of their number.
+    /// `None` where the effect is no ratio, or the spread unknown.
+    pub fn repetitions_to_find(&self, share: f64) -> Option<u64> {
+        let detectable = self.detectable.filter(|_| self.scale == Scale::Ratio)?;
+        let repetitions = self.base_n.min(self.head_n) as f64;
+        let needed = repetitions * (detectable.ln_1p() / share.ln_1p()).powi(2);
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "not negative; beyond u64 it saturates"
+        )]
+        needed
+            .is_finite()
+            .then(|| (needed.ceil() as u64).max(FEWEST_PAIRS))
+    }
+
+    /// Whether a difference was found.
+    pub fn is_told(&self) -> bool {
+        matches!(self.verdict, Verdict::Regressed | Verdict::Improved)
+    }
+}
+
+/// Fewer pairs have no interval.
+const FEWEST_PAIRS: u64 = 3;
+
 /// What an effect is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
