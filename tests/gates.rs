@@ -27,8 +27,12 @@ fn gated(gates: Value) -> TempDir {
 fn gated_as(shape: &Shape, gates: Value) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     write_run(dir.path(), shape);
-    amend(dir.path(), |manifest| manifest["profile"]["gates"] = gates);
+    set_gates(dir.path(), gates);
     dir
+}
+
+fn set_gates(dir: &Path, gates: Value) {
+    amend(dir, |manifest| manifest["profile"]["gates"] = gates);
 }
 
 fn amend(dir: &Path, change: impl FnOnce(&mut Value)) {
@@ -65,7 +69,8 @@ fn add_event(dir: &Path, cell_id: u32, kind: &str, detail: &str) {
     if text.is_empty() {
         text.push_str("cell_id,t_us,node,kind,sqlstate,count,detail\n");
     }
-    text.push_str(&format!("{cell_id},9000000,primary,{kind},,60,{detail}\n"));
+    let row = format!("{cell_id},9000000,primary,{kind},,60,{detail}\n");
+    text.push_str(&row);
     fs::write(path, text).unwrap();
 }
 
@@ -75,11 +80,15 @@ fn lines(dir: &Path) -> Vec<GateLine> {
 
 /// The only line of a gate on `metric`, with what else it says.
 #[track_caller]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "callers make the limit where they name it"
+)]
 fn line(dir: &Path, metric: &str, place: (&str, Option<&str>), limit: Value) -> GateLine {
     let (mode, standby) = place;
     let gate =
         json!({"name": null, "metric": metric, "mode": mode, "standby": standby, "limit": limit});
-    amend(dir, |manifest| manifest["profile"]["gates"] = json!([gate]));
+    set_gates(dir, json!([gate]));
     let mut lines = lines(dir);
     assert_eq!(lines.len(), 1, "{lines:#?}");
     lines.remove(0)
@@ -303,18 +312,14 @@ fn what_a_run_does_not_have_fails() {
         "no such replica",
     );
     let odd = json!([{"metric": "response.p98", "limit": {"max": 1.0}}, 5]);
-    amend(dir.path(), |manifest| manifest["profile"]["gates"] = odd);
+    set_gates(dir.path(), odd);
     for (index, line) in lines(dir.path()).iter().enumerate() {
         assert_eq!(line.subject(), format!("gate {}", index + 1));
         fails_without_data(line, "cannot be read");
     }
-    amend(dir.path(), |manifest| {
-        manifest["profile"]["gates"] = json!("all")
-    });
+    set_gates(dir.path(), json!("all"));
     fails_without_data(&lines(dir.path())[0], "cannot be read");
-    amend(dir.path(), |manifest| {
-        manifest["profile"]["gates"] = Value::Null
-    });
+    set_gates(dir.path(), Value::Null);
     assert_eq!(lines(dir.path()), []);
 }
 
@@ -350,7 +355,7 @@ fn damaged_files_never_let_a_gate_pass() {
     fs::remove_file(dir.path().join(files::LAG)).unwrap();
     assert_eq!(passed(dir.path()), [true, true, true, true, false, false]);
     fs::remove_file(dir.path().join(files::VISIBILITY)).unwrap();
-    assert_eq!(passed(dir.path())[3], false, "unseen");
+    assert!(!passed(dir.path())[3], "unseen");
     fs::remove_file(dir.path().join(files::CELLS)).unwrap();
     assert_eq!(passed(dir.path()), [false; 6]);
 }
@@ -381,9 +386,7 @@ fn a_failed_gate_ends_a_sound_run_with_1_and_comes_first() {
     assert!(text.starts_with("All 2 gates passed.\n"), "{text}");
     assert_eq!(text.matches("\nPASS  ").count(), 3, "{text}");
 
-    amend(dir.path(), |manifest| {
-        manifest["profile"]["gates"] = gates(1e-6)
-    });
+    set_gates(dir.path(), gates(1e-6));
     let (code, text) = reported(dir.path());
     assert_eq!(code, 1, "{text}");
     assert!(
@@ -406,19 +409,15 @@ fn a_failed_gate_ends_a_sound_run_with_1_and_comes_first() {
         ("failed", 4),
         ("running", 4),
     ] {
-        amend(dir.path(), |manifest| manifest["status"] = json!(status));
-        assert_eq!(reported(dir.path()).0, expected, "{status}");
         amend(dir.path(), |manifest| {
-            manifest["profile"]["gates"] = gates(5.0)
+            manifest["status"] = json!(status);
         });
         assert_eq!(reported(dir.path()).0, expected, "{status}");
-        amend(dir.path(), |manifest| {
-            manifest["profile"]["gates"] = gates(1e-6)
-        });
+        set_gates(dir.path(), gates(5.0));
+        assert_eq!(reported(dir.path()).0, expected, "{status}");
+        set_gates(dir.path(), gates(1e-6));
     }
-    amend(dir.path(), |manifest| {
-        manifest["profile"]["gates"] = json!([])
-    });
+    set_gates(dir.path(), json!([]));
     assert_eq!(
         reported(dir.path()).0,
         0,
@@ -445,9 +444,7 @@ fn the_page_has_the_gates_behind_the_answer_and_hostile_names_do_nothing() {
     let (_, text) = reported(dir.path());
     assert!(!text.contains(['\u{202e}', '\u{1b}']), "{text:?}");
 
-    amend(dir.path(), |manifest| {
-        manifest["profile"]["gates"] = json!([])
-    });
+    set_gates(dir.path(), json!([]));
     let page = fs::read_to_string(report::write(dir.path()).unwrap().html).unwrap();
     assert!(
         !page.contains("gates\""),
@@ -459,7 +456,9 @@ fn the_page_has_the_gates_behind_the_answer_and_hostile_names_do_nothing() {
 fn an_invalid_run_is_called_that_before_its_gates_are() {
     let gate = json!([{"name": null, "metric": "response.p99", "mode": null, "standby": null, "limit": {"max": 1e-6}}]);
     let dir = gated(gate);
-    amend(dir.path(), |manifest| manifest["status"] = json!("invalid"));
+    amend(dir.path(), |manifest| {
+        manifest["status"] = json!("invalid");
+    });
     let said = headline(&Run::open(dir.path()).unwrap());
     assert!(said[0].starts_with("INVALID"), "{said:?}");
     assert!(

@@ -394,7 +394,53 @@ max = 0
 min = 0
 "#,
     );
-    insta::assert_snapshot!(refused(profile), @"");
+    insta::assert_snapshot!(refused(profile), @r#"
+    error: unknown metric `visibilty.p99`
+     --> p.toml:5:10
+      |
+    5 | metric = "visibilty.p99"
+      |          ^^^^^^^^^^^^^^^
+      |
+      = help: did you mean `visibility.p99`?
+
+    error: `max` of `visibility.p99` must be a duration with a unit, such as "300 ms", "5 s" or "2 min", from 0 s to 24 h
+      --> p.toml:10:7
+       |
+    10 | max = 50
+       |       ^^
+
+    error: `response.p99` is measured at the primary, not at each replica
+      --> p.toml:13:11
+       |
+    13 | standby = "s1"
+       |           ^^^^
+       |
+       = help: leave out `standby`
+
+    error: no mode `remote_aply` in this profile
+      --> p.toml:17:8
+       |
+    17 | mode = "remote_aply"
+       |        ^^^^^^^^^^^^^
+       |
+       = help: did you mean `remote_apply`?
+
+    error: mode `logical` has no replica `s1`
+      --> p.toml:22:11
+       |
+    22 | standby = "s1"
+       |           ^^^^
+       |
+       = help: replicas are sub1
+
+    error: `max` and `min` exclude each other
+      --> p.toml:27:7
+       |
+    27 | min = 0
+       |       ^
+       |
+       = help: keep one; a second gate can have the other
+    "#);
 }
 
 #[test]
@@ -472,7 +518,7 @@ fn a_gate_is_about_a_node_that_there_is() {
         &[
             "p.toml:6:11",
             "no mode has a replica `s3`",
-            "there is s1, s2, sub1",
+            "replicas are s1, s2, sub1",
         ],
     );
     check(
@@ -613,6 +659,20 @@ fn the_documented_defaults_are_the_defaults() {
     let bare =
         "name = \"mine\"\ndescription = \"What do I ask?\"\n[[transaction]]\nkind = \"order\"\n";
     assert_eq!(sorted(&documented), sorted(&accepted(bare)));
+}
+
+#[test]
+fn the_documented_gate_is_one() {
+    let guide = include_str!("../workloads/README.md");
+    let blocks = guide
+        .split("```")
+        .filter_map(|it| it.strip_prefix("toml\n"));
+    let gate = blocks.skip(1).find(|it| it.contains("[[gate]]")).unwrap();
+    let page = accepted(format!("{GOOD}{gate}"));
+    assert!(
+        page.contains("visibility.p99 on s1 under async: at most 50 ms"),
+        "{page}"
+    );
 }
 
 /// Without the workload's hash: tables are in the order in which they are listed.

@@ -340,6 +340,10 @@ fn make_up_a_run() {
             rate: 5_000.0,
             ..Shape::sync_vs_async()
         },
+        Ok("long") => Shape {
+            seconds: 250,
+            ..Shape::sync_vs_async()
+        },
         _ => Shape::sync_vs_async(),
     };
     write_run(Path::new(&dir), &shape);

@@ -296,3 +296,49 @@ fn a_closed_loop_counts_what_it_began_and_sees_commits_before_their_acknowledgem
     let longest = found.of("service").max().unwrap();
     assert!(lo.negative.max().unwrap() <= longest.mul_f64(1.01));
 }
+
+/// On a real primary every acknowledged row is there, and no standby shows a commit within a nanosecond of its acknowledgement
+/// in the 99th of 100 cases under async.
+#[test]
+fn a_gate_that_cannot_hold_ends_the_run_with_1_and_one_that_does_passes() {
+    let mut run = Run::start(
+        r#"
+        modes = ["async"]
+        [load]
+        rate = 100
+        [phases]
+        warmup = "0 s"
+        duration = "2 s"
+        repeats = 1
+        [[transaction]]
+        kind = "users-insert"
+        [[gate]]
+        name = "impossible"
+        metric = "visibility.p99"
+        standby = "s1"
+        max = "1 ns"
+        [[gate]]
+        name = "checkout"
+        metric = "visibility.max"
+        standby = "primary"
+        max = "0 s"
+        "#,
+        &[],
+    );
+    let ended = run.ends();
+    assert_eq!(ended.code, 1, "{}", ended.text);
+    for part in [
+        "1 of 2 gates failed: impossible: visibility.p99 on s1 under async is ",
+        "FAIL  impossible: ",
+        "PASS  checkout: visibility.max on primary under async is 0 s",
+    ] {
+        assert!(
+            ended.text.contains(part),
+            "{part} is not in:\n{}",
+            ended.text
+        );
+    }
+    let record = run.record().unwrap();
+    assert_eq!(record.manifest().status, RunStatus::Complete);
+    assert!(!record.is_partial());
+}

@@ -7,7 +7,7 @@
 //! parts allow one as good; the first that is not believed ends the search. No distribution is assumed, and a
 //! change of spread counts as one of level does.
 //!
-//! With 3 values a side no permutation test reaches 5 %, so a series of fewer than 7 has no change points.
+//! Of three values a side 2 in 20 orders are as far apart as can be, which is no 5 %: it takes some eight values to find anything.
 
 use std::ops::Range;
 
@@ -19,10 +19,10 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 const FEWEST: usize = 3;
 
 /// Permutations behind a p; the smallest p is 1 / 200.
-const PERMUTATIONS: u32 = 199;
+const PERMUTATIONS: usize = 199;
 
 /// The most permutations that may do as well as the data at a level of 5 %: (9 + 1) / 200.
-const MOST_AS_GOOD: u32 = 9;
+const MOST_AS_GOOD: usize = 9;
 
 /// Energies of a series from 0 to 1 that differ by less are the same, summed in another order.
 const ROUNDING: f64 = 1e-9;
@@ -44,12 +44,12 @@ pub fn change_points(values: &[f64], seed: u64) -> Vec<ChangePoint> {
     let Some(series) = on_unit_scale(values) else {
         return Vec::new();
     };
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut scan = Scan::default();
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut segments = vec![Segment::of(0..series.len(), &series, &mut scan)];
     let mut found = Vec::new();
     while let Some((which, split)) = best_split(&segments) {
-        let Some(p) = significance(&series, &segments, split.energy, &mut scan, &mut rng) else {
+        let Some(p) = significance(&mut segments, split.energy, &mut scan, &mut rng) else {
             break;
         };
         found.push(ChangePoint { index: split.at, p });
@@ -95,6 +95,10 @@ fn mid_ranks(values: &[f64]) -> Vec<f64> {
 struct Segment {
     range: Range<usize>,
     split: Option<Split>,
+    /// Its values, in another order with each permutation.
+    shuffled: Vec<f64>,
+    /// The energy of the best split of each permutation so far. Kept, because a split elsewhere does not change them.
+    energies: Vec<f64>,
 }
 
 #[derive(Clone, Copy)]
@@ -106,13 +110,32 @@ struct Split {
 
 impl Segment {
     fn of(range: Range<usize>, series: &[f64], scan: &mut Scan) -> Self {
-        let split = scan
-            .best(&series[range.clone()], f64::INFINITY)
-            .map(|split| Split {
+        let values = &series[range.clone()];
+        Self {
+            split: scan.best(values).map(|split| Split {
                 at: range.start + split.at,
                 ..split
-            });
-        Self { range, split }
+            }),
+            shuffled: values.to_vec(),
+            energies: Vec::new(),
+            range,
+        }
+    }
+
+    /// The energy of the best split of a permutation; they must be asked for in turn, and may be asked for again.
+    fn energy_of(
+        &mut self,
+        permutation: usize,
+        scan: &mut Scan,
+        rng: &mut Xoshiro256PlusPlus,
+    ) -> f64 {
+        if permutation == self.energies.len() {
+            self.shuffled.shuffle(rng);
+            let best = scan.best(&self.shuffled);
+            self.energies
+                .push(best.map_or(f64::NEG_INFINITY, |split| split.energy));
+        }
+        self.energies[permutation]
     }
 }
 
@@ -127,29 +150,23 @@ fn best_split(segments: &[Segment]) -> Option<(usize, Split)> {
 /// The p of the best split, or `None` as soon as it can no longer reach the level: most splits fail within some twenty
 /// permutations, and a failure needs no p.
 fn significance(
-    series: &[f64],
-    segments: &[Segment],
+    segments: &mut [Segment],
     energy: f64,
     scan: &mut Scan,
     rng: &mut Xoshiro256PlusPlus,
 ) -> Option<f64> {
-    let enough = energy - ROUNDING;
-    let mut permuted = series.to_vec();
     let mut as_good = 0;
-    for _ in 0..PERMUTATIONS {
-        for segment in segments {
-            permuted[segment.range.clone()].shuffle(rng);
-        }
-        let reached = segments.iter().any(|segment| {
-            scan.best(&permuted[segment.range.clone()], enough)
-                .is_some_and(|split| split.energy >= enough)
-        });
-        as_good += u32::from(reached);
+    for permutation in 0..PERMUTATIONS {
+        let best = segments
+            .iter_mut()
+            .map(|segment| segment.energy_of(permutation, scan, rng))
+            .fold(f64::NEG_INFINITY, f64::max);
+        as_good += usize::from(best >= energy - ROUNDING);
         if as_good > MOST_AS_GOOD {
             return None;
         }
     }
-    Some(f64::from(as_good + 1) / f64::from(PERMUTATIONS + 1))
+    Some((as_good + 1) as f64 / (PERMUTATIONS + 1) as f64)
 }
 
 /// Looks for the best split of a segment; holds the memory it needs for that.
@@ -166,17 +183,19 @@ fn significance(
 /// S(m, k) follows from S(m + 1, k) and the distances of value m, so that each of the n^2 / 2 pairs (m, k) takes one step.
 #[derive(Default)]
 struct Scan {
-    /// S(0, k).
-    from_start: Vec<f64>,
+    /// S(0, k) / (k - 1).
+    whole: Vec<f64>,
     /// S(m, k) for the m at hand.
-    from_split: Vec<f64>,
-    /// 1 / (n - 1).
+    right: Vec<f64>,
+    /// 2 (k - 1) / k.
+    weight: Vec<f64>,
+    /// 1 / (n - 1); infinite where n is too small, so that no such stretch is the best.
     inverse: Vec<f64>,
 }
 
 impl Scan {
-    /// The best split of `values`, or the first found whose energy is `enough`; `None` when there are too few values.
-    fn best(&mut self, values: &[f64], enough: f64) -> Option<Split> {
+    /// The best split of `values`; `None` when there are too few of them.
+    fn best(&mut self, values: &[f64]) -> Option<Split> {
         let length = values.len();
         (length >= 2 * FEWEST).then_some(())?;
         self.prepare(values);
@@ -190,32 +209,35 @@ impl Scan {
             if energy >= best.energy {
                 best = Split { at: left, energy };
             }
-            if best.energy >= enough {
-                break;
-            }
         }
         Some(best)
     }
 
     fn prepare(&mut self, values: &[f64]) {
         let length = values.len();
-        self.from_split.clear();
-        self.from_split.resize(length + 1, 0.0);
-        self.from_start.clear();
-        self.from_start.resize(length + 1, 0.0);
+        for k in self.inverse.len()..=length {
+            let k = k as f64;
+            self.weight.push(2.0 * (k - 1.0) / k);
+            self.inverse.push(if k < FEWEST as f64 {
+                f64::INFINITY
+            } else {
+                1.0 / (k - 1.0)
+            });
+        }
+        self.right.clear();
+        self.right.resize(length + 1, 0.0);
+        self.whole.clear();
+        self.whole.resize(length + 1, 0.0);
         for (index, value) in values.iter().enumerate() {
-            let sums = &mut self.from_start[index + 2..];
-            for (sum, other) in sums.iter_mut().zip(&values[index + 1..]) {
+            let sums = self.whole[index + 1..].iter_mut().skip(1);
+            for (sum, other) in sums.zip(&values[index + 1..]) {
                 *sum += (value - other).abs();
             }
         }
         let mut total = 0.0;
-        for sum in &mut self.from_start {
+        for (k, sum) in self.whole.iter_mut().enumerate().skip(2) {
             total += *sum;
-            *sum = total;
-        }
-        for n in self.inverse.len()..=length {
-            self.inverse.push(1.0 / (n as f64 - 1.0));
+            *sum = total / (k - 1) as f64;
         }
     }
 
@@ -223,24 +245,19 @@ impl Scan {
     /// for every split from the last to the first.
     fn best_right_of(&mut self, left: usize, values: &[f64]) -> f64 {
         let value = values[left];
-        let within_left = self.from_start[left] * self.inverse[left];
+        let within_left = self.whole[left];
         let mut distances = 0.0;
         let mut best = f64::NEG_INFINITY;
-        let ends = self.from_split[left + 1..]
+        let ends = self.right[left + 1..]
             .iter_mut()
-            .zip(&self.from_start[left + 1..])
             .zip(&values[left..])
-            .zip(&self.inverse[1..])
-            .enumerate();
-        for (index, (((within_right, within), other), inverse)) in ends {
+            .zip(&self.whole[left + 1..])
+            .zip(&self.weight[left + 1..])
+            .zip(&self.inverse[1..]);
+        for ((((right, other), whole), weight), inverse) in ends {
             distances += (value - other).abs();
-            *within_right += distances;
-            if index + 1 < FEWEST {
-                continue;
-            }
-            let end = left + index + 1;
-            let energy = within * self.inverse[end] - within_left - *within_right * inverse;
-            let energy = energy * 2.0 * (1.0 - 1.0 / end as f64);
+            *right += distances;
+            let energy = weight * (whole - within_left - *right * inverse);
             if energy > best {
                 best = energy;
             }
@@ -305,7 +322,7 @@ mod tests {
             (&NILE, 28, 4_916.590_807_675_145),
         ];
         for (values, at, energy) in expected {
-            let split = Scan::default().best(values, f64::INFINITY).unwrap();
+            let split = Scan::default().best(values).unwrap();
             assert_eq!(split.at, at);
             assert!((split.energy - energy).abs() < 1e-9 * energy.abs().max(1.0));
         }

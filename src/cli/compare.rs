@@ -14,7 +14,7 @@ use crate::report::{
 };
 
 /// Without a terminal that says otherwise.
-const WIDTH: usize = 80;
+pub(super) const WIDTH: usize = 80;
 
 /// Compare two runs, or the modes of one
 #[derive(Debug, Args)]

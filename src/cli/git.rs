@@ -1,18 +1,28 @@
-//! What replbench asks git: which commit a word means.
+//! What replbench asks git: which commit a word means, and where a repository lies.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cluster::process;
 
 /// The commit that a revision names in the repository of `directory`; `None` when it names none, or there is no repository.
 pub(super) fn commit_of(directory: &Path, revision: &str) -> Option<String> {
-    let arguments = ["rev-parse", "--verify", "--quiet", "--end-of-options"];
+    let commit = format!("{revision}^{{commit}}");
+    let arguments = ["--verify", "--quiet", "--end-of-options", &commit];
+    rev_parse(directory, &arguments)
+}
+
+/// The root of the work tree that `directory` lies in.
+pub(super) fn top_level(directory: &Path) -> Option<PathBuf> {
+    rev_parse(directory, &["--show-toplevel"]).map(PathBuf::from)
+}
+
+fn rev_parse(directory: &Path, arguments: &[&str]) -> Option<String> {
     let output = process::command("git")
+        .arg("rev-parse")
         .args(arguments)
-        .arg(format!("{revision}^{{commit}}"))
         .current_dir(directory)
         .output()
         .ok()?;
-    let commit = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    (output.status.success() && !commit.is_empty()).then_some(commit)
+    let answer = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    (output.status.success() && !answer.is_empty()).then_some(answer)
 }

@@ -5,6 +5,7 @@
     reason = "this is the layer that prints"
 )]
 
+mod ab;
 mod check;
 mod clean;
 mod cluster;
@@ -14,6 +15,7 @@ mod keeper;
 mod library;
 mod list;
 mod overrides;
+mod place;
 mod progress;
 mod publish;
 mod report;
@@ -82,6 +84,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Ab(ab::AbArgs),
+    Aa(ab::AaArgs),
     /// Rebuild the report, charts and summary of a run from its files
     Report(report::ReportArguments),
     Compare(compare::CompareArgs),
@@ -117,6 +121,8 @@ pub fn main() -> ExitCode {
     };
     let outcome: Result<Exit, Stop> = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Ab(arguments) => ab::ab(&arguments),
+        Command::Aa(arguments) => ab::aa(&arguments),
         Command::Report(arguments) => report::report(&arguments),
         Command::Compare(arguments) => compare::compare(&arguments),
         Command::Show(arguments) => show::show(&arguments),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::clock::{self, Stamp};
-use crate::plan::{Cell, Plan};
+use crate::plan::{Cell, Plan, Turn};
 use crate::run::{CellHeadline, LiveSecond, Observer, Progress};
 use crate::sample::{CellRow, Phase};
 use crate::topology::Mode;
@@ -27,13 +27,19 @@ pub(super) struct Terminal {
     renewing: bool,
     begun: Stamp,
     estimate: Duration,
+    /// Of all plans together.
     cells: usize,
+    /// Which of them runs; counts from 1.
+    at: usize,
     mode_width: usize,
+    /// In a session.
+    turn: Option<Turn>,
     cell: Option<(Cell, String)>,
 }
 
 impl Terminal {
-    pub(super) fn new(plan: &Plan, verbosity: Verbosity) -> Self {
+    /// For the plans that will be run, and how long that takes.
+    pub(super) fn new(plans: &[&Plan], estimate: Duration, verbosity: Verbosity) -> Self {
         let renewing = verbosity == Verbosity::Normal && std::io::stderr().is_terminal();
         let target = if renewing {
             ProgressDrawTarget::stderr_with_hz(4)
@@ -44,19 +50,17 @@ impl Terminal {
         if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
             line.set_style(style);
         }
+        let modes = plans.iter().flat_map(|plan| &plan.modes);
         Self {
             verbosity,
             line,
             renewing,
             begun: clock::now(),
-            estimate: plan.estimate(),
-            cells: plan.cells.len(),
-            mode_width: plan
-                .modes
-                .iter()
-                .map(|mode| mode.name.len())
-                .max()
-                .unwrap_or(0),
+            estimate,
+            cells: plans.iter().map(|plan| plan.cells.len()).sum(),
+            at: 0,
+            mode_width: modes.map(|mode| mode.name.len()).max().unwrap_or(0),
+            turn: None,
             cell: None,
         }
     }
@@ -75,8 +79,15 @@ impl Terminal {
     }
 
     fn cell_begins(&mut self, cell: &Cell, mode: &Mode) {
+        self.at += 1;
         self.cell = Some((*cell, mode.name.clone()));
         self.line.set_message(format!("{} resetting", self.place()));
+    }
+
+    /// `head ` in a session, nothing elsewhere.
+    fn side(&self) -> String {
+        self.turn
+            .map_or_else(String::new, |turn| format!("{} ", turn.side))
     }
 
     /// `3/24 sync 1`: which cell, its mode and repetition.
@@ -84,7 +95,8 @@ impl Terminal {
         let Some((cell, mode)) = &self.cell else {
             return String::new();
         };
-        format!("{}/{} {mode} {}", cell.id, self.cells, cell.rep)
+        let side = self.side();
+        format!("{}/{} {side}{mode} {}", self.at, self.cells, cell.rep)
     }
 
     fn second(&self, live: &LiveSecond) {
@@ -122,9 +134,10 @@ impl Terminal {
             .visibility_p99_s
             .map_or_else(unknown, format_seconds);
         self.say(&format!(
-            "{:>width$}/{} {:mode_width$} {} {:.0}/s commit p50 {} p99 {} visible p99 {visible}{}",
-            row.cell_id,
+            "{:>width$}/{} {}{:mode_width$} {} {:.0}/s commit p50 {} p99 {} visible p99 {visible}{}",
+            self.at,
             self.cells,
+            self.side(),
             row.mode,
             row.rep,
             row.achieved_tps,
@@ -144,11 +157,17 @@ impl Observer for Terminal {
             Progress::Recording { directory } => {
                 self.say(&format!("recording into {}", directory.display()));
             }
+            Progress::Turn(turn) => self.turn = Some(turn),
             Progress::Provisioning(topology) => {
-                self.line.set_message(format!("starting {topology}"));
+                let side = self.side();
+                self.line.set_message(format!("{side}starting {topology}"));
             }
             Progress::Provisioned { topology, took } => {
-                self.say(&format!("{topology} ready in {}", format_duration(took)));
+                // In a session it happens every turn: once tells enough.
+                if self.turn.is_none_or(|turn| turn.block == 1) {
+                    let (side, took) = (self.side(), format_duration(took));
+                    self.say(&format!("{side}{topology} ready in {took}"));
+                }
             }
             Progress::CellBegins { cell, mode, .. } => self.cell_begins(cell, mode),
             Progress::Second(live) => self.second(live),

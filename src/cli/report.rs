@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Exit, Stop, print};
-use crate::analyse::{gates, headline};
+use crate::analyse::{GateLine, gates, headline};
 use crate::record::{Run, RunStatus};
 use crate::report::gates::{Paint, text as gate_text};
 use crate::report::{clean, text_table, write_run};
@@ -50,6 +50,18 @@ pub(super) enum Gates {
     Failed,
 }
 
+impl Gates {
+    fn of(lines: &[GateLine]) -> Self {
+        if lines.is_empty() {
+            Self::None
+        } else if lines.iter().all(|line| line.passed) {
+            Self::Passed
+        } else {
+            Self::Failed
+        }
+    }
+}
+
 /// How a run with a readable directory ends. Of figures that are not to be relied on a gate says nothing.
 pub(super) fn verdict(status: RunStatus, gates: Gates) -> Exit {
     match (status, gates) {
@@ -74,18 +86,22 @@ pub(super) struct Drawn {
 pub(super) fn draw(directory: &Path) -> Result<Drawn, Stop> {
     let run = Run::open(directory).map_err(|error| Stop::new(Exit::Results, error))?;
     let outputs = write_run(&run).map_err(|error| Stop::new(Exit::Results, error))?;
-    let (text, gates) = text_of(&run);
+    let lines = gates(&run);
     Ok(Drawn {
         html: outputs.html,
-        text,
-        gates,
+        text: text_with(&run, &lines),
+        gates: Gates::of(&lines),
         status: run.manifest.status,
         warnings: run.warnings,
     })
 }
 
-/// The headline, the table of modes and the gates, for a terminal; and what the gates say together.
-pub(super) fn text_of(run: &Run) -> (String, Gates) {
+/// The headline, the table of modes and the gates.
+pub(super) fn text_of(run: &Run) -> String {
+    text_with(run, &gates(run))
+}
+
+fn text_with(run: &Run, lines: &[GateLine]) -> String {
     let mut text = String::new();
     for sentence in headline(run) {
         for line in crate::plan::fold(&clean(&sentence), WIDTH) {
@@ -94,15 +110,9 @@ pub(super) fn text_of(run: &Run) -> (String, Gates) {
         text.push('\n');
     }
     text.push_str(&text_table(run, WIDTH));
-    let lines = gates(run);
-    if lines.is_empty() {
-        return (text, Gates::None);
+    if !lines.is_empty() {
+        let lines = gate_text(lines, WIDTH, Paint::Ansi);
+        let _ = write!(text, "\n{lines}");
     }
-    let table = gate_text(&lines, WIDTH, Paint::Ansi);
-    let _ = write!(text, "\n{table}");
-    if lines.iter().all(|line| line.passed) {
-        (text, Gates::Passed)
-    } else {
-        (text, Gates::Failed)
-    }
+    text
 }

@@ -1,6 +1,5 @@
 //! `replbench run`: from a profile to a run directory with its report.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -10,13 +9,14 @@ use tokio::sync::watch;
 
 use super::list::reindex;
 use super::overrides::OverrideArgs;
-use super::progress::{Terminal, Verbosity};
-use super::report::{draw, verdict};
+use super::place::PlaceArgs;
+use super::progress::Terminal;
+use super::report::{Drawn, Gates, draw, verdict};
 use super::{Exit, Stop, print};
 use crate::plan::{self, Plan};
 use crate::profile::Profile;
-use crate::record;
-use crate::run::{self, Finished, Interrupt, Options, RunError};
+use crate::record::{self, RunStatus, WriteError};
+use crate::run::{self, Finished, Interrupt, RunError};
 
 /// Run a profile on a cluster made for it, and write the results with a report.
 #[derive(Debug, Args)]
@@ -30,67 +30,24 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     overrides: OverrideArgs,
 
-    /// Where run directories go
-    #[arg(long, value_name = "DIR", default_value = "results")]
-    results: PathBuf,
-
-    /// Where the servers keep their data while the run lasts; by default beside the results
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-
-    /// Directory of PostgreSQL's programs
-    #[arg(long, value_name = "DIR")]
-    pg_bindir: Option<PathBuf>,
-
-    /// A word to find the run by, kept in its manifest
-    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
-    tags: Vec<(String, String)>,
+    #[command(flatten)]
+    place: PlaceArgs,
 
     /// Leave out the visibility probe, to see what it costs
     #[arg(long)]
     no_visibility: bool,
-
-    /// Print what would be done, and stop
-    #[arg(long)]
-    dry_run: bool,
-
-    /// Print the results alone
-    #[arg(short, long)]
-    quiet: bool,
-}
-
-fn parse_tag(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
-        _ => Err("a tag is written KEY=VALUE".into()),
-    }
 }
 
 pub(super) fn run(arguments: &RunArgs) -> Result<Exit, Stop> {
     let plan = resolve(arguments)?;
-    if arguments.dry_run {
+    if arguments.place.dry_run {
         print(&plan.describe())?;
         return Ok(Exit::Fine);
     }
-    let verbosity = if arguments.quiet {
-        Verbosity::Quiet
-    } else {
-        Verbosity::Normal
-    };
-    let options = options(arguments)?;
-    let mut terminal = Terminal::new(&plan, verbosity);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start the runtime")
-        .map_err(|error| Stop::new(Exit::Incomplete, error))?;
-    let finished = runtime.block_on(async {
-        let (raise, interrupt) = Interrupt::new();
-        let listening = tokio::spawn(listen(raise));
-        let finished = run::run(&plan, &options, &mut terminal, interrupt).await;
-        listening.abort();
-        finished
-    });
+    let options = arguments.place.options()?;
+    let mut terminal = Terminal::new(&[&plan], plan.estimate(), arguments.place.verbosity());
+    let finished =
+        interruptible(async |interrupt| run::run(&plan, &options, &mut terminal, interrupt).await)?;
     terminal.clear();
     conclude(finished.map_err(|error| Stop::new(exit_of(&error), error))?)
 }
@@ -103,18 +60,20 @@ fn resolve(arguments: &RunArgs) -> Result<Plan, Stop> {
     plan::resolve(&profile, &overrides).map_err(|error| Stop::new(Exit::Usage, error))
 }
 
-fn options(arguments: &RunArgs) -> Result<Options, Stop> {
-    let launcher = std::env::current_exe()
-        .context("find replbench's own executable")
-        .map_err(|error| Stop::new(Exit::Server, error))?;
-    Ok(Options {
-        results: arguments.results.clone(),
-        data_dir: arguments.data_dir.clone(),
-        pg_bindir: arguments.pg_bindir.clone(),
-        launcher,
-        argv: std::env::args().collect(),
-        tags: arguments.tags.iter().cloned().collect::<BTreeMap<_, _>>(),
-    })
+/// Does something that a person may ask to end.
+pub(super) fn interruptible<T>(work: impl AsyncFnOnce(Interrupt) -> T) -> Result<T, Stop> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")
+        .map_err(|error| Stop::new(Exit::Incomplete, error))?;
+    Ok(runtime.block_on(async {
+        let (raise, interrupt) = Interrupt::new();
+        let listening = tokio::spawn(listen(raise));
+        let done = work(interrupt).await;
+        listening.abort();
+        done
+    }))
 }
 
 /// Counts the signals by which a person or a service manager asks for the end.
@@ -134,43 +93,75 @@ async fn listen(raise: watch::Sender<u8>) -> std::io::Result<()> {
 
 /// Draws the report, gives the directory its name, and says what was found.
 fn conclude(finished: Finished) -> Result<Exit, Stop> {
-    let results = |error: anyhow::Error| Stop::new(Exit::Results, error);
-    let Finished {
-        directory,
-        manifest,
-        error,
-    } = finished;
-    let drawn = draw(&directory);
-    let sealed = record::seal(&directory, manifest.clone());
-    let directory = sealed.as_ref().unwrap_or(&directory).clone();
-    if let Ok(drawn) = &drawn {
+    let sealed = Sealed::from(finished);
+    if let Ok(drawn) = &sealed.drawn {
         print(&drawn.text)?;
     }
-    print(&format!("\nresults: {}\n", directory.display()))?;
-    if drawn.is_ok() {
-        let report = directory.join(record::files::REPORT);
+    print(&format!("\nresults: {}\n", sealed.directory.display()))?;
+    if sealed.drawn.is_ok() {
+        let report = sealed.directory.join(record::files::REPORT);
         print(&format!("report:  {}\n", report.display()))?;
     }
-    if let Some(error) = error {
-        let exit = match exit_of(&error) {
-            Exit::Results => Exit::Results,
-            _ => Exit::Incomplete,
-        };
-        let error =
-            anyhow::Error::new(error).context("the run was cut short; what was measured is kept");
-        return Err(Stop::new(exit, error));
-    }
-    let gates = drawn?.gates;
-    sealed
-        .context("finish the run directory")
-        .map_err(results)?;
-    if let Some(results) = directory.parent() {
-        reindex(results)?;
-    }
-    Ok(verdict(manifest.status, gates))
+    sealed.exit()
 }
 
-fn exit_of(error: &RunError) -> Exit {
+/// A run directory with its report and under its own name, as far as that could be done.
+pub(super) struct Sealed {
+    pub(super) directory: PathBuf,
+    pub(super) drawn: Result<Drawn, Stop>,
+    renamed: Result<(), WriteError>,
+    status: RunStatus,
+    error: Option<RunError>,
+}
+
+impl From<Finished> for Sealed {
+    fn from(finished: Finished) -> Self {
+        let drawn = draw(&finished.directory);
+        let status = finished.manifest.status;
+        let (directory, renamed) = match record::seal(&finished.directory, finished.manifest) {
+            Ok(directory) => (directory, Ok(())),
+            Err(error) => (finished.directory, Err(error)),
+        };
+        Self {
+            directory,
+            drawn,
+            renamed,
+            status,
+            error: finished.error,
+        }
+    }
+}
+
+impl Sealed {
+    pub(super) fn has_failed_gate(&self) -> bool {
+        let gates = self.drawn.as_ref().map(|drawn| drawn.gates);
+        gates.is_ok_and(|gates| gates == Gates::Failed)
+    }
+
+    /// What the run's end means for the caller of replbench.
+    pub(super) fn exit(self) -> Result<Exit, Stop> {
+        if let Some(error) = self.error {
+            let exit = match exit_of(&error) {
+                Exit::Results => Exit::Results,
+                _ => Exit::Incomplete,
+            };
+            let error = anyhow::Error::new(error)
+                .context("the run was cut short; what was measured is kept");
+            return Err(Stop::new(exit, error));
+        }
+        let gates = self.drawn?.gates;
+        self.renamed
+            .context("finish the run directory")
+            .map_err(|error| Stop::new(Exit::Results, error))?;
+        if let Some(results) = self.directory.parent() {
+            reindex(results)?;
+        }
+        Ok(verdict(self.status, gates))
+    }
+}
+
+/// The code for a run that could not begin.
+pub(super) fn exit_of(error: &RunError) -> Exit {
     match error {
         RunError::Write(_) => Exit::Results,
         RunError::Stopped => Exit::Incomplete,

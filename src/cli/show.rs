@@ -34,7 +34,7 @@ pub(super) fn show(arguments: &ShowArgs) -> Result<Exit, Stop> {
     print(&format!(
         "{}\n{}",
         facts(&run.manifest, &directory),
-        text_of(&run).0
+        text_of(&run)
     ))?;
     Ok(Exit::Fine)
 }

@@ -103,7 +103,7 @@ impl LogTail {
     const BYTES: u64 = 8 * 1024;
 
     /// Reads the end of the file; an unreadable log is an empty tail.
-    pub(super) fn read(path: &Path) -> Self {
+    pub fn read(path: &Path) -> Self {
         use std::io::{Read as _, Seek as _, SeekFrom};
 
         let mut bytes = Vec::new();

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{Cell, Gate, KeyChoice, Length, Offered, Plan, Table, Transaction};
+use super::{Cell, Gate, KeyChoice, Length, Offered, Plan, Side, Sides, Table, Transaction, Turn};
 use crate::profile::visible;
 use crate::units::{exact_duration, thousands};
 
@@ -15,6 +15,23 @@ impl Plan {
     /// What will run, for a person: modes, servers, load, phases, tables, settings, every cell in order.
     pub fn describe(&self) -> String {
         let mut page = Page::default();
+        self.describe_work(&mut page);
+        page.section("order");
+        for block in self.cells.chunk_by(|a, b| a.block == b.block) {
+            page.row(
+                &format!("block {}", block[0].block),
+                &self.name_modes(block),
+            );
+        }
+        page.section("in all");
+        page.row("cells", &self.cells.len().to_string());
+        page.row("seed", &self.seed.to_string());
+        page.row("workload", &self.workload_hash()[..16]);
+        page.row("takes about", &minutes(self.estimate()));
+        page.text
+    }
+
+    fn describe_work(&self, page: &mut Page) {
         page.row("profile", &visible(&self.profile));
         page.paragraph(&visible(&self.description));
         page.section("modes");
@@ -42,19 +59,6 @@ impl Plan {
             let name = gate.name.as_deref().unwrap_or("gate");
             page.row(&visible(name), &self.describe_gate(gate));
         }
-        page.section("order");
-        for block in self.cells.chunk_by(|a, b| a.block == b.block) {
-            page.row(
-                &format!("block {}", block[0].block),
-                &self.name_modes(block),
-            );
-        }
-        page.section("in all");
-        page.row("cells", &self.cells.len().to_string());
-        page.row("seed", &self.seed.to_string());
-        page.row("workload", &self.workload_hash()[..16]);
-        page.row("takes about", &minutes(self.estimate()));
-        page.text
     }
 
     fn describe_gate(&self, gate: &Gate) -> String {
@@ -154,6 +158,42 @@ impl Plan {
     }
 }
 
+impl Sides<Plan> {
+    /// What a session will run: each side with what it was given, then the order of their turns.
+    pub fn describe(&self, given: &Sides<Vec<String>>) -> String {
+        let mut page = Page::default();
+        for side in Side::BOTH {
+            let given = match given.get(side).as_slice() {
+                [] => "as the profile says".into(),
+                items => visible(&items.join(" ")),
+            };
+            page.title(&format!("{side}: {given}"));
+            self.get(side).describe_work(&mut page);
+        }
+        page.title("session");
+        page.section("order, each turn on servers made for it");
+        for turns in self.turns().chunk_by(|a, b| a.block == b.block) {
+            let turn = |turn: &Turn| {
+                let plan = self.get(turn.side);
+                let cells: Vec<_> = plan.block(turn.block).copied().collect();
+                format!("{} ({})", turn.side, plan.name_modes(&cells))
+            };
+            let turns_named: Vec<_> = turns.iter().map(turn).collect();
+            page.row(
+                &format!("block {}", turns[0].block),
+                &turns_named.join(", then "),
+            );
+        }
+        page.section("in all");
+        let cells = self.base.cells.len() + self.head.cells.len();
+        page.row("cells", &cells.to_string());
+        page.row("seed", &self.base.seed.to_string());
+        page.row("workload", &self.base.workload_hash()[..16]);
+        page.row("takes about", &minutes(self.estimate()));
+        page.text
+    }
+}
+
 fn describe_table(table: &Table) -> String {
     format!(
         "{} ({}), {} before each cell, filled to {} bytes",
@@ -187,6 +227,16 @@ struct Page {
 impl Page {
     fn section(&mut self, title: &str) {
         let _ = writeln!(self.text, "\n{title}");
+    }
+
+    /// As wide as the page, between parts that have sections of their own.
+    fn title(&mut self, title: &str) {
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
+        for line in fold(title, WIDTH) {
+            let _ = writeln!(self.text, "{line}");
+        }
     }
 
     fn paragraph(&mut self, text: &str) {

@@ -5,6 +5,7 @@ mod arrivals;
 mod describe;
 mod order;
 mod resolve;
+mod session;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub use crate::profile::{
 pub use arrivals::{KeyChooser, Mix, Schedule, rng};
 pub(crate) use describe::fold;
 pub use resolve::{Overrides, PlanError, resolve};
+pub use session::{Incomparable, Side, Sides, Turn, turns};
 
 /// A profile resolved against the overrides of the command line.
 #[derive(Debug, Clone, PartialEq, Serialize)]

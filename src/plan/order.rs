@@ -15,6 +15,7 @@ pub(super) enum Stream {
     Cell = 2,
     Arrivals = 3,
     Rows = 4,
+    Sides = 5,
 }
 
 /// A seed for stream and index, well mixed: neighbouring indices give unrelated seeds.

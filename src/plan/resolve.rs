@@ -345,6 +345,22 @@ mod tests {
     }
 
     #[test]
+    fn gates_judge_a_workload_and_do_not_change_it() {
+        let overrides = quick();
+        let plan = built_in("staleness-budget", &overrides);
+        assert_eq!(plan.gates.len(), 3);
+        let ungated = Plan {
+            gates: Vec::new(),
+            ..plan.clone()
+        };
+        assert_eq!(plan.workload_hash(), ungated.workload_hash());
+        // As a manifest keeps them.
+        let json = serde_json::to_string(&plan.gates).unwrap();
+        let read: Vec<super::super::Gate> = serde_json::from_str(&json).unwrap();
+        assert_eq!(read, plan.gates);
+    }
+
+    #[test]
     fn the_same_seed_gives_the_same_plan() {
         let seeded = |seed| {
             let overrides = Overrides {

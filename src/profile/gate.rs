@@ -1,20 +1,20 @@
-//! Gates: bounds that figures of a run must keep, how a profile writes them, and the mistakes in them.
+//! Gates: bounds that figures of a run must keep.
 //! Knows which figures there are and in what unit; never a value of one.
+
+mod read;
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use toml::Spanned;
 
-use super::error::nearest;
-use super::judge::{self, Judge, Refusal};
-use super::wire::{self, Value};
 use crate::topology::{Mode, Topology};
 use crate::units::{
     exact_bytes, exact_duration, format_bytes, format_seconds, thousands, three_digits,
 };
+
+pub(super) use read::gates;
 
 /// One bound on one figure. A manifest carries it, so that an old run can be judged again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -278,21 +278,6 @@ impl Unit {
             Self::Count => whole(value).map_or_else(|| value.to_string(), thousands),
         }
     }
-
-    /// Reads a bound in this unit.
-    fn parse(self, value: &Value) -> Result<f64, Refusal> {
-        const DAY: Duration = Duration::from_hours(24);
-        // Counts above it are not whole in a floating-point number.
-        const MOST: u64 = 1_000_000_000_000;
-        match self {
-            Self::Seconds => {
-                judge::duration(Duration::ZERO..=DAY)(value).map(|it| it.as_secs_f64())
-            }
-            Self::Bytes => judge::bytes(value).map(|it| it as f64),
-            Self::PerSecond => judge::amount(value),
-            Self::Count => judge::integer::<u64>(0..=MOST)(value).map(|it| it as f64),
-        }
-    }
 }
 
 #[allow(
@@ -303,193 +288,6 @@ impl Unit {
 fn whole(value: f64) -> Option<u64> {
     const MOST: f64 = (1_u64 << 53) as f64;
     ((0.0..=MOST).contains(&value) && value.fract() == 0.0).then_some(value as u64)
-}
-
-/// The gates as they are written. `modes` is `None` where the modes themselves are in doubt.
-pub(super) fn gates(
-    judge: &mut Judge,
-    written: &[Spanned<wire::Gate>],
-    modes: Option<&[Mode]>,
-) -> Vec<Gate> {
-    let mut found: Vec<Gate> = Vec::new();
-    for entry in written {
-        let Some(gate) = gate(judge, entry) else {
-            continue;
-        };
-        if let Some(modes) = modes {
-            check_place(judge, entry.get_ref(), &gate, modes);
-        }
-        if let Some(name) = entry.get_ref().name.as_ref()
-            && found
-                .iter()
-                .any(|other| other.name.is_some() && other.name == gate.name)
-        {
-            judge.refuse(
-                name.span(),
-                format!("a second gate named `{}`", gate.name.unwrap_or_default()),
-                "give each gate a name of its own, or none",
-            );
-            continue;
-        }
-        found.push(gate);
-    }
-    found
-}
-
-fn gate(judge: &mut Judge, entry: &Spanned<wire::Gate>) -> Option<Gate> {
-    let fields = entry.get_ref();
-    let name = judge.read("name", &fields.name, name);
-    let mode = judge.read("mode", &fields.mode, judge::text);
-    let standby = judge.read("standby", &fields.standby, judge::text);
-    let metric = judge.required("metric", &fields.metric, entry.span(), judge::text);
-    let metric = metric.and_then(|text| {
-        let parsed = text.parse::<Metric>();
-        let span = fields.metric.as_ref().map_or(entry.span(), Spanned::span);
-        parsed
-            .map_err(|error| judge.refuse(span, error.to_string(), &likely_metric(&text)))
-            .ok()
-    });
-    let (key, bound, limit): (_, _, fn(f64) -> Limit) = match (&fields.max, &fields.min) {
-        (Some(_), Some(min)) => {
-            judge.refuse(
-                min.span(),
-                "`max` and `min` exclude each other".into(),
-                "keep one; a second gate can have the other",
-            );
-            return None;
-        }
-        (None, None) => {
-            judge.refuse(
-                entry.span(),
-                "the gate has neither `max` nor `min`".into(),
-                "give it one, such as `max = \"50 ms\"`",
-            );
-            return None;
-        }
-        (Some(max), None) => ("max", max, Limit::Max),
-        (None, Some(min)) => ("min", min, Limit::Min),
-    };
-    let metric = metric?;
-    let subject = format!("`{key}` of `{metric}`");
-    let bound = judge.value(&subject, bound, |value| metric.unit().parse(value))?;
-    Some(Gate {
-        name,
-        metric,
-        mode,
-        standby,
-        limit: limit(bound),
-    })
-}
-
-/// Fit for a line of a terminal.
-fn name(value: &Value) -> Result<String, Refusal> {
-    const LONGEST: usize = 63;
-    match value {
-        Value::Text(name) if !name.trim().is_empty() && name.chars().count() <= LONGEST => {
-            Ok(name.split_whitespace().collect::<Vec<_>>().join(" "))
-        }
-        _ => Err(Refusal::new("a name of 1 to 63 characters")),
-    }
-}
-
-/// What a person may have meant by an unknown metric.
-fn likely_metric(text: &str) -> String {
-    let stats = Stat::ALL.map(Stat::as_str).join(", ");
-    let (base, stat) = text.split_once('.').unwrap_or((text, ""));
-    let known = |distribution: &Distribution| distribution.as_str() == base;
-    if Distribution::ALL.iter().any(known) {
-        return match nearest(stat, Stat::ALL.map(Stat::as_str)) {
-            Some(near) if !stat.is_empty() => format!("did you mean `{base}.{near}`?"),
-            _ => format!("a figure of `{base}` is one of {stats}, such as `{base}.p99`"),
-        };
-    }
-    if let Some(total) = Total::ALL.into_iter().find(|total| total.as_str() == base) {
-        return format!("`{}` is one number: leave out what follows", total.as_str());
-    }
-    let names: Vec<String> = Metric::all().map(|metric| metric.to_string()).collect();
-    match nearest(text, names.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!(
-            "metrics are {}, each with {stats} after a dot, and {}",
-            Distribution::ALL.map(Distribution::as_str).join(", "),
-            Total::ALL.map(Total::as_str).join(", ")
-        ),
-    }
-}
-
-/// Refuses a gate about a mode or a node that the profile does not have, since it could never pass.
-fn check_place(judge: &mut Judge, written: &wire::Gate, gate: &Gate, modes: &[Mode]) {
-    let concerned: Vec<&Mode> = modes.iter().filter(|it| gate.concerns(&it.name)).collect();
-    if let (Some(field), Some(mode), []) = (&written.mode, &gate.mode, concerned.as_slice()) {
-        let names: Vec<&str> = modes.iter().map(|mode| mode.name.as_str()).collect();
-        let help = match nearest(mode, names.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the modes here are {}", names.join(", ")),
-        };
-        judge.refuse(
-            field.span(),
-            format!("no mode `{mode}` in this profile"),
-            &help,
-        );
-        return;
-    }
-    match (&written.standby, &gate.standby) {
-        (Some(field), Some(standby)) => {
-            if let Some((title, help)) = wrong_node(gate, standby, &concerned) {
-                judge.refuse(field.span(), title, &help);
-            }
-        }
-        _ if gate.metric.is_of_replicas() => {
-            let bare = concerned.iter().find(|mode| gate.nodes_in(mode).is_empty());
-            if let (Some(mode), Some(metric)) = (bare, &written.metric) {
-                judge.refuse(
-                    metric.span(),
-                    format!(
-                        "mode `{}` has no replica with a `{}`",
-                        mode.name, gate.metric
-                    ),
-                    "name another `mode`, or add nodes under `[topology]`",
-                );
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Why a gate cannot be about this node, and the remedy.
-fn wrong_node(gate: &Gate, standby: &str, concerned: &[&Mode]) -> Option<(String, String)> {
-    let metric = gate.metric;
-    if !metric.is_of_replicas() {
-        let title = format!("`{metric}` is measured at the primary, not at each replica");
-        return Some((title, "leave out `standby`".into()));
-    }
-    if standby == Topology::PRIMARY {
-        return (!matches!(metric, Metric::Of(Distribution::Visibility, _))).then(|| {
-            let title = format!("the primary has no `{metric}`: it follows nobody");
-            (
-                title,
-                "name a replica, or leave out `standby` for all".into(),
-            )
-        });
-    }
-    if concerned.iter().any(|mode| !gate.nodes_in(mode).is_empty()) {
-        return None;
-    }
-    let mut names: Vec<String> = Vec::new();
-    for node in concerned.iter().flat_map(|mode| mode.topology.replicas()) {
-        if !names.contains(&node.name) {
-            names.push(node.name);
-        }
-    }
-    let title = match &gate.mode {
-        Some(mode) => format!("mode `{mode}` has no replica `{standby}`"),
-        None => format!("no mode has a replica `{standby}`"),
-    };
-    let help = match names.as_slice() {
-        [] => "it has none; add nodes under `[topology]`".into(),
-        names => format!("there is {}", names.join(", ")),
-    };
-    Some((title, help))
 }
 
 #[cfg(test)]

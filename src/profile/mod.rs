@@ -24,6 +24,7 @@ use error::{Mistake, nearest};
 
 pub use error::{Mistakes, ProfileError, visible};
 pub use gate::{Distribution, Gate, Limit, Metric, Stat, Total};
+pub use settings::{SettingError, setting};
 pub use workload::{
     Arrivals, KeyChoice, Length, Pace, Phases, Table, TableKind, Transaction, TransactionKind,
 };
@@ -265,8 +266,8 @@ mod tests {
         }
 
         #[test]
-        fn no_value_is_too_strange(key in "rate|rows|weight|name|modes|seed|keys|tick", value in ".{0,20}") {
-            for section in ["", "[load]", "[[table]]", "[[transaction]]", "[probes]"] {
+        fn no_value_is_too_strange(key in "rate|rows|weight|name|modes|seed|keys|tick|metric|max|standby", value in ".{0,20}") {
+            for section in ["", "[load]", "[[table]]", "[[transaction]]", "[probes]", "[[gate]]", "[[gate]]\nmetric = \"unseen\"", "[[gate]]\nmetric = \"replay_lag_bytes.max\""] {
                 survives(&format!("{section}\n{key} = {value}\n"));
                 survives(&format!("{section}\n{key} = \"{value}\"\n"));
             }

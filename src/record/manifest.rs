@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::Side;
 use crate::sample::CellRow;
 use crate::topology::Mode;
 
@@ -110,23 +111,17 @@ pub struct Subject {
     pub tags: BTreeMap<String, String>,
 }
 
-/// Two runs whose blocks took turns, so that those of one number are pairs.
+/// A run's place in a session: two runs measured in turns, of which blocks of one number are neighbours in time and share
+/// arrivals, so that they may be compared in pairs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
+    /// The same on both sides, and of no other session: the run id of the base side.
     pub id: String,
     pub side: Side,
-    /// Run id of the other side.
+    /// The run id of the other side.
     pub other: String,
-    /// What this side was given, as on the command line.
+    /// What this side was given besides the common profile, such as `wal_compression=on`.
     pub items: Vec<String>,
-}
-
-/// A side of a comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Side {
-    Base,
-    Head,
 }
 
 /// The machine that ran clients and servers.

@@ -10,7 +10,7 @@ mod write;
 
 pub use library::{is_run, run_directories, runs_named};
 pub use manifest::{
-    Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Session, Side, Subject,
+    Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Session, Subject,
 };
 pub use read::{CellHistograms, ReadError, ResponseSecond, Run};
 pub use sheet::Sheet;

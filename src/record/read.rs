@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -124,14 +125,9 @@ impl Run {
             cells,
             warnings,
         };
-        for cell in &run.cells {
-            let name = files::histogram(cell.cell_id);
-            let path = dir.join(files::HISTOGRAMS).join(&name);
-            let (histograms, problem) = read_histograms(&path);
-            run.histograms.insert(cell.cell_id, histograms);
-            run.warnings.extend(
-                problem.map(|problem| warning(&format!("{}/{name}", files::HISTOGRAMS), &problem)),
-            );
+        for (cell_id, histograms, problem) in read_all_histograms(dir, &run.cells) {
+            run.histograms.insert(cell_id, histograms);
+            run.warnings.extend(problem);
         }
         Ok(run)
     }
@@ -275,6 +271,34 @@ pub(super) fn ends_with_newline(file: &mut File) -> io::Result<bool> {
     file.read_exact(&mut last)?;
     file.rewind()?;
     Ok(last == [b'\n'])
+}
+
+/// The histograms of all cells with what was wrong with them, in the order of the cells. Inflating them is nearly all of the work of
+/// reading a run, so that the processors share it.
+fn read_all_histograms(
+    dir: &Path,
+    cells: &[CellRow],
+) -> Vec<(u32, CellHistograms, Option<String>)> {
+    let one = |cell: &CellRow| {
+        let name = format!("{}/{}", files::HISTOGRAMS, files::histogram(cell.cell_id));
+        let (histograms, problem) = read_histograms(&dir.join(&name));
+        let problem = problem.map(|problem| warning(&name, &problem));
+        (cell.cell_id, histograms, problem)
+    };
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let share = cells.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let shares: Vec<_> = cells
+            .chunks(share)
+            .map(|cells| scope.spawn(move || cells.iter().map(one).collect::<Vec<_>>()))
+            .collect();
+        let read = |share: std::thread::ScopedJoinHandle<'_, Vec<_>>| {
+            share
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        shares.into_iter().flat_map(read).collect()
+    })
 }
 
 fn read_histograms(path: &Path) -> (CellHistograms, Option<String>) {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::clean;
+use super::comparison::escape;
 use crate::analyse::GateLine;
 use crate::plan::fold;
 use crate::units::thousands;
@@ -93,24 +94,9 @@ fn sentence(line: &GateLine) -> String {
     clean(&text).into_owned()
 }
 
-/// Text that is a table cell and nothing else: no markup, no mention of a person, no end of the row.
+/// Text from a file as a table cell and nothing else.
 fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in clean(text).chars() {
-        match c {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '@' => out.push_str("&#64;"),
-            '#' => out.push_str("&#35;"),
-            '\\' | '|' | '`' | '*' | '_' | '~' | '[' | ']' | '!' | '$' => {
-                out.push('\\');
-                out.push(c);
-            }
-            _ => out.push(c),
-        }
-    }
-    out
+    escape(&clean(text))
 }
 
 #[cfg(test)]

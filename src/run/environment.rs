@@ -1,12 +1,12 @@
 //! Where a run takes place: the host, the file system under the data, the state of the directory it was started in.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use procfs::Current;
 use sha2::{Digest, Sha256};
 
+use super::Options;
 use crate::cluster::process;
 use crate::record::{Harness, Host, Subject};
 
@@ -18,11 +18,11 @@ pub(super) fn harness() -> Harness {
     }
 }
 
-/// The commit of the current directory, with `-dirty` when it has changes; `None` outside a repository.
-pub(super) fn subject(tags: BTreeMap<String, String>) -> Subject {
+/// The commit of the current directory, with `-dirty` when it has changes, unless another is named; `None` outside a repository.
+pub(super) fn subject(options: &Options) -> Subject {
     Subject {
-        git: git_revision(),
-        tags,
+        git: options.subject.clone().or_else(git_revision),
+        tags: options.tags.clone(),
     }
 }
 

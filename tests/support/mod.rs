@@ -245,14 +245,21 @@ impl Run {
     pub fn start_at(site: Site, profile: &str, arguments: &[&str]) -> Self {
         let path = site.path().join("truth.toml");
         fs::write(&path, profile).unwrap();
+        let mut all = vec!["run", "truth.toml"];
+        all.extend(arguments);
+        Self::launch(site, &all)
+    }
+
+    /// A subcommand that runs something, in the site's directory and with everything temporary below that.
+    #[track_caller]
+    pub fn launch(site: Site, arguments: &[&str]) -> Self {
         let log = fs::File::create(site.path().join("output")).unwrap();
         let child = process::command(REPLBENCH)
-            .arg("run")
-            .arg(&path)
-            .args(["--results", "results", "--data-dir", "data"])
             .args(arguments)
+            .args(["--results", "results", "--data-dir", "data"])
             .current_dir(site.path())
             .env("NO_COLOR", "1")
+            .env("TMPDIR", site.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -341,6 +348,17 @@ impl Run {
         });
     }
 
+    /// All run directories as they are now, by name.
+    pub fn records(&self) -> Vec<Record> {
+        let Ok(entries) = fs::read_dir(self.site.path().join("results")) else {
+            return Vec::new();
+        };
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let mut found: Vec<_> = paths.filter(|path| path.is_dir()).collect();
+        found.sort();
+        found.into_iter().map(Record).collect()
+    }
+
     /// The run directory as it is now.
     pub fn record(&self) -> Option<Record> {
         subdirectory(&self.site.path().join("results")).map(Record)
@@ -424,6 +442,11 @@ impl Record {
         let mut reader = csv::Reader::from_path(self.0.join(name)).unwrap();
         let rows: Result<_, _> = reader.deserialize().collect();
         rows.unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// The cells that have ended so far.
+    pub fn try_cells(&self) -> Option<Vec<CellRow>> {
+        self.try_rows(files::CELLS)
     }
 
     #[track_caller]

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::cell::commits_and_unseen;
 use crate::plan::{Distribution, Gate, Limit, Metric, Total};
 use crate::record::Run;
-use crate::sample::CellRow;
+use crate::sample::{CellRow, EventRow};
 use crate::topology::Topology;
 use pool::{Pool, covers_every_commit};
 
@@ -246,6 +246,10 @@ impl Judge<'_> {
     fn figure(&mut self, metric: Metric, mode: &str, node: Option<&str>) -> Result<Figure, String> {
         let cells = self.run.cells_of(mode);
         let valid: Vec<&CellRow> = cells.iter().copied().filter(|cell| cell.valid).collect();
+        let on_primary = node == Some(Topology::PRIMARY);
+        if on_primary && let Some(wrong) = lost_rows(self.run, &cells) {
+            return Err(wrong);
+        }
         if valid.is_empty() {
             return Err(if cells.is_empty() {
                 "no repetition was measured".into()
@@ -254,9 +258,7 @@ impl Judge<'_> {
             });
         }
         match (metric, node) {
-            (Metric::Of(Distribution::Visibility, _), Some(Topology::PRIMARY)) => {
-                on_primary(self.run, &cells, &valid)
-            }
+            (Metric::Of(Distribution::Visibility, _), _) if on_primary => audited(self.run, &valid),
             (Metric::Of(distribution, stat), _) => {
                 let key = (mode.to_owned(), distribution, node.map(str::to_owned));
                 let run = self.run;
@@ -371,32 +373,24 @@ fn achieved_tps(cells: &[&CellRow]) -> Result<Figure, String> {
     }
 }
 
-/// A read on the primary sees what the primary acknowledged, at once, as long as no row is lost: that is what the count of its
-/// rows after each cell shows. A cell in which one was missing is invalid, and speaks against the mode all the same.
-fn on_primary(run: &Run, cells: &[&CellRow], valid: &[&CellRow]) -> Result<Figure, String> {
-    let events = |cell: &CellRow, kind: &'static str| {
-        let id = cell.cell_id;
-        run.events.iter().filter(move |event| {
-            event.cell_id == Some(id)
-                && event.kind == kind
-                && event.node.as_deref() == Some(Topology::PRIMARY)
-        })
-    };
-    if let Some(wrong) = cells
+/// What the count of the primary's rows after a cell has found. Such a cell is invalid, and speaks against its mode all the same.
+fn lost_rows(run: &Run, cells: &[&CellRow]) -> Option<String> {
+    cells
         .iter()
-        .find_map(|cell| events(cell, "rows_wrong").next())
-    {
-        return Err(wrong.detail.clone());
-    }
+        .find_map(|cell| primary_events(run, cell, "rows_wrong").next())
+        .map(|wrong| wrong.detail.clone())
+}
+
+/// A read on the primary sees what the primary acknowledged, at once, as long as no row is lost: that is what the count of its
+/// rows after each cell shows.
+fn audited(run: &Run, cells: &[&CellRow]) -> Result<Figure, String> {
     let tables = run.manifest.profile.get("tables");
     let tables = tables
         .and_then(|tables| tables.as_array())
         .map_or(0, Vec::len)
         .max(1);
-    if let Some(cell) = valid
-        .iter()
-        .find(|cell| events(cell, "rows").count() < tables)
-    {
+    let uncounted = |cell: &&&CellRow| primary_events(run, cell, "rows").count() < tables;
+    if let Some(cell) = cells.iter().find(uncounted) {
         return Err(format!(
             "its rows were not counted after cell {}",
             cell.cell_id
@@ -404,6 +398,19 @@ fn on_primary(run: &Run, cells: &[&CellRow], valid: &[&CellRow]) -> Result<Figur
     }
     Ok(Figure {
         reason: Some("every acknowledged row was counted there".into()),
-        ..Figure::known(0.0, sum(valid, |cell| cell.acked))
+        ..Figure::known(0.0, sum(cells, |cell| cell.acked))
+    })
+}
+
+fn primary_events<'a>(
+    run: &'a Run,
+    cell: &CellRow,
+    kind: &'static str,
+) -> impl Iterator<Item = &'a EventRow> {
+    let id = cell.cell_id;
+    run.events.iter().filter(move |event| {
+        event.cell_id == Some(id)
+            && event.kind == kind
+            && event.node.as_deref() == Some(Topology::PRIMARY)
     })
 }

@@ -1,8 +1,10 @@
-//! Estimates over repetitions, each with a 95 % interval. Knows numbers only.
+//! Estimates over repetitions with their intervals, and the comparison of two sides. Knows numbers only.
 //!
+//! - [`paired`] and [`unpaired`]: the [`Shift`] between two sides, censored figures included; [`benjamini_hochberg`]: many
+//!   of them in one table. That they keep their promises is simulated in `tests/simulation.rs`.
 //! - [`geometric_mean`] and [`paired_ratio`]: the mean of logarithms with Student's t interval. Times and rates are skewed
 //!   and their effects are factors; on a logarithmic scale both become symmetric and additive. Pairs within a block
-//!   cancel what drifts from block to block (simulated false alarms at a drift of 10 %: 4.0 % against 35 % unpaired).
+//!   cancel what drifts from block to block (simulated false alarms at a drift of 10 %: 4.8 % against 60 % when one side runs after the other).
 //! - [`median`]: from 6 values on the interval between order statistics, which assumes nothing of the distribution and
 //!   whose coverage is binomial (n = 6: 96.9 %). With fewer no pair of order statistics reaches 95 %, even the extremes
 //!   cover 93.8 % at n = 5, so 3 to 5 values get the t interval on logarithms, or on the values themselves where one is not
@@ -24,7 +26,7 @@ const CONFIDENCE: f64 = 0.95;
 /// Fewer values than this have no interval.
 const FEWEST: usize = 3;
 
-/// A range that covers the true value in 95 % of repetitions of the whole experiment.
+/// A range that covers the true value in 95 % (or what its name says) of repetitions of the whole experiment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
     pub lo: f64,

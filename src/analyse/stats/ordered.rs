@@ -14,25 +14,18 @@ pub(super) struct Ordered {
 }
 
 impl Ordered {
-    /// Puts what [`Self::median`] and an interval of each of the `depths` need in its place; the rest stays as it
+    /// Of at least one difference. Puts what [`Self::median`] and an interval of each of the `depths` need in its place; the rest stays as it
     /// came, because sorting the million differences of 1,000 against 1,000 values would take most of the time.
-    pub(super) fn of(differences: impl Iterator<Item = f64>, depths: &[usize]) -> Self {
-        let mut total = 0;
-        let mut known: Vec<f64> = differences
-            .inspect(|_| total += 1)
-            .filter(|difference| !difference.is_nan())
-            .collect();
+    pub(super) fn of(differences: Vec<f64>, depths: &[usize]) -> Self {
+        let total = differences.len();
+        let mut known = differences;
+        known.retain(|difference| !difference.is_nan());
         let unknown = total - known.len();
         let mut places: Vec<usize> = depths
             .iter()
             .copied()
             .chain([total / 2, total / 2 + 1])
-            .flat_map(|depth| {
-                [
-                    depth.checked_sub(unknown + 1),
-                    (known.len() + unknown).checked_sub(depth),
-                ]
-            })
+            .flat_map(|depth| [depth.checked_sub(unknown + 1), total.checked_sub(depth)])
             .flatten()
             .filter(|place| *place < known.len())
             .collect();
@@ -116,7 +109,7 @@ mod tests {
     fn the_places_asked_for_are_those_of_a_sorted_list() {
         let scattered: Vec<f64> = (0..101).map(|i| f64::from(i * 37 % 101)).collect();
         for depth in 1..=50 {
-            let ordered = Ordered::of(scattered.iter().copied(), &[depth]);
+            let ordered = Ordered::of(scattered.clone(), &[depth]);
             let interval = ordered.interval(depth).unwrap();
             assert_eq!(ordered.median(), Some(50.0));
             assert_eq!(
@@ -128,7 +121,7 @@ mod tests {
 
     #[test]
     fn unknown_differences_are_small_from_below_and_large_from_above() {
-        let ordered = Ordered::of([3.0, f64::NAN, 1.0, 2.0, 4.0].into_iter(), &[1, 2]);
+        let ordered = Ordered::of(vec![3.0, f64::NAN, 1.0, 2.0, 4.0], &[1, 2]);
         assert_eq!(ordered.len(), 5);
         assert_eq!(ordered.interval(1), None);
         assert_eq!(ordered.interval(2), Some(Interval { lo: 1.0, hi: 4.0 }));
@@ -137,13 +130,10 @@ mod tests {
 
     #[test]
     fn a_median_that_no_unknown_difference_could_change_is_known() {
-        let ordered = Ordered::of([2.0, 2.0, 2.0, f64::NAN, 2.0].into_iter(), &[]);
+        let ordered = Ordered::of(vec![2.0, 2.0, 2.0, f64::NAN, 2.0], &[]);
         assert_eq!(ordered.median(), Some(2.0));
-        assert_eq!(
-            Ordered::of([INF, INF, 1.0].into_iter(), &[]).median(),
-            Some(INF)
-        );
-        assert_eq!(Ordered::of([INF, -INF].into_iter(), &[]).median(), None);
-        assert_eq!(Ordered::of([f64::NAN].into_iter(), &[]).median(), None);
+        assert_eq!(Ordered::of(vec![INF, INF, 1.0], &[]).median(), Some(INF));
+        assert_eq!(Ordered::of(vec![INF, -INF], &[]).median(), None);
+        assert_eq!(Ordered::of(vec![f64::NAN], &[]).median(), None);
     }
 }

@@ -1,7 +1,7 @@
 //! How far one set of repetitions lies from another: estimate, intervals, p, and what could have been seen. Knows numbers only.
 //!
 //! Values may be infinite: `+inf` is a censored figure, larger than all that was seen. It stays in the population. The
-//! difference of two censored figures is unknown and may be anything ([`super::ordered`]); every interval holds and every p
+//! difference of two censored figures is unknown and may be anything (`ordered.rs`); every interval holds and every p
 //! stays valid whatever it was.
 //!
 //! Interval and p go together: the 95 % interval leaves out 0 where p <= 0.05 (but for ties, zeros and rounding, where
@@ -118,7 +118,7 @@ fn paired_order(differences: &[f64]) -> Shift {
     let n = differences.len();
     let depths = [0.95, 0.90].map(|confidence| order_statistics(n, confidence));
     let wanted: Vec<usize> = depths.into_iter().flatten().collect();
-    let ordered = Ordered::of(differences.iter().copied(), &wanted);
+    let ordered = Ordered::of(differences.to_vec(), &wanted);
     let [interval95, interval90] =
         depths.map(|depth| depth.and_then(|depth| ordered.interval(depth)));
     Shift {
@@ -146,7 +146,7 @@ fn sign_test(ordered: &Ordered) -> Option<f64> {
 }
 
 /// The shift between independent repetitions: the median of all differences (J. L. Hodges and E. L. Lehmann, 1963),
-/// with the interval and the p of the Mann-Whitney test, exact up to 25 against 25 and wherever else counting is cheap.
+/// with the interval and the p of the Mann-Whitney test, exact up to 25 against 25 and wherever else counting is cheap. Memory grows with the product of the sizes.
 pub fn unpaired(base: &[f64], head: &[f64]) -> Shift {
     let n = (base.len(), head.len());
     let nothing = Shift::unknown(Method::MannWhitney, n);
@@ -157,9 +157,10 @@ pub fn unpaired(base: &[f64], head: &[f64]) -> Shift {
     let untied = Untied::new(n.0, n.1);
     let depths = [0.95, 0.90].map(|confidence| untied.depth(confidence));
     let wanted: Vec<usize> = depths.into_iter().flatten().collect();
-    let differences = head
-        .iter()
-        .flat_map(|head| base.iter().map(move |base| head - base));
+    let mut differences = Vec::with_capacity(n.0 * n.1);
+    for head in head {
+        differences.extend(base.iter().map(|base| head - base));
+    }
     let ordered = Ordered::of(differences, &wanted);
     let [interval95, interval90] =
         depths.map(|depth| depth.and_then(|depth| ordered.interval(depth)));

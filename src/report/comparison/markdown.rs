@@ -117,7 +117,7 @@ fn code(text: &str) -> String {
 }
 
 /// Text in which nothing is markup: no cell ends early, no tag begins, nobody is mentioned.
-fn escape(text: &str) -> String {
+pub(in crate::report) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -7,6 +7,7 @@ mod text;
 use serde::Serialize;
 
 pub use markdown::comparison_markdown;
+pub(super) use markdown::escape;
 pub use page::write_comparison;
 pub(crate) use page::write_framed;
 pub use text::comparison_text;

@@ -1,0 +1,335 @@
+//! `replbench ab` and `replbench aa`: two configurations, or one twice, measured in turns in one session.
+
+mod item;
+mod worktree;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+
+use super::compare::{TermArgs, WIDTH};
+use super::library;
+use super::overrides::OverrideArgs;
+use super::place::PlaceArgs;
+use super::progress::{Terminal, Verbosity};
+use super::run::{Sealed, exit_of, interruptible};
+use super::{Exit, Stop, print};
+use crate::analyse::compare_runs;
+use crate::cluster::Binaries;
+use crate::plan::{self, Overrides, Plan, Side, Sides};
+use crate::profile::{Profile, visible};
+use crate::record::files;
+use crate::report::comparison_text;
+use crate::run::{self, Contender, Finished, Interrupt, Options};
+use item::Given;
+use worktree::Worktree;
+
+/// Measure two configurations in turns, in one session, and compare them
+#[derive(Debug, Args)]
+#[command(after_help = "\
+An ITEM is one of
+  profile=NAME|PATH   another profile; a word without `=` is one too
+  mode=MODE           a mode, such as sync or remote_apply:any-2; several may be given
+  bindir=DIR          other PostgreSQL programs
+  git=REV             a revision of the current repository, checked out and built with --build;
+                      the side's relative bindir= and profile= are taken from it
+  NAME=VALUE          a server setting, such as wal_compression=on
+A side without an item is the plain profile. Give --base and --head once for each item.
+
+Each block measures both sides, on servers made for it, in the order ABBA or BAAB. Each side is a run directory
+of its own. Ctrl-C ends the session early and keeps what was measured on both.
+Exit codes: 0 nothing regressed, 1 regressed or a gate of the head failed, 2 usage or profile, 3 no server or a failed
+build, 4 cut short, 5 invalid, 6 results not written, 7 not comparable, or with --strict inconclusive.")]
+pub(super) struct AbArgs {
+    /// What both sides run: a built-in profile (see `replbench list`) or the path of a TOML file
+    #[arg(default_value = "product-insert")]
+    profile: String,
+
+    /// What the old side is given
+    #[arg(long, value_name = "ITEM")]
+    base: Vec<String>,
+
+    /// What the new side is given
+    #[arg(long, value_name = "ITEM")]
+    head: Vec<String>,
+
+    /// Command of the shell that builds a `git=` revision, run in the root of its checkout
+    #[arg(long, value_name = "CMD")]
+    build: Option<String>,
+
+    #[command(flatten)]
+    overrides: OverrideArgs,
+
+    #[command(flatten)]
+    terms: TermArgs,
+
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+/// Measure one configuration against itself: what this machine makes of no difference at all
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Both sides are the same, so every difference is the machine's: the spread from run to run, false alarms, and the
+smallest effect that can be seen here.
+Exit codes: 0 nothing found, 1 a false alarm or a failed gate, 2 usage or profile, 3 no server, 4 cut short, 5 invalid,
+6 results not written, 7 with --strict inconclusive.")]
+pub(super) struct AaArgs {
+    /// A built-in profile (see `replbench list`) or the path of a TOML file
+    #[arg(default_value = "product-insert")]
+    profile: String,
+
+    #[command(flatten)]
+    overrides: OverrideArgs,
+
+    #[command(flatten)]
+    terms: TermArgs,
+
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+pub(super) fn ab(arguments: &AbArgs) -> Result<Exit, Stop> {
+    let items = Sides {
+        base: &arguments.base,
+        head: &arguments.head,
+    };
+    let given = items.try_map(|side, items| {
+        Given::parse(items).map_err(|error| usage(anyhow!("--{side}: {error}")))
+    })?;
+    if Side::BOTH
+        .iter()
+        .all(|side| given.get(*side).items.is_empty())
+    {
+        return Err(usage(anyhow!(
+            "both sides would be the same; name what differs, such as `--head wal_compression=on`, or use `replbench aa`"
+        )));
+    }
+    let has_revision = Side::BOTH.iter().any(|side| given.get(*side).git.is_some());
+    match (&arguments.build, has_revision) {
+        (None, true) => Err(usage(anyhow!(
+            "a `git=` revision has to be built; say how with --build, or `--build true` if there is nothing to build"
+        ))),
+        (Some(_), false) => Err(usage(anyhow!(
+            "--build is for a side with `git=REV`, and none has it; add that, or leave out --build"
+        ))),
+        _ => Job {
+            profile: &arguments.profile,
+            given,
+            build: arguments.build.as_deref(),
+            overrides: arguments.overrides.to_overrides(),
+            place: &arguments.place,
+            terms: &arguments.terms,
+        }
+        .run(),
+    }
+}
+
+pub(super) fn aa(arguments: &AaArgs) -> Result<Exit, Stop> {
+    let job = Job {
+        profile: &arguments.profile,
+        given: Sides::default(),
+        build: None,
+        overrides: arguments.overrides.to_overrides(),
+        place: &arguments.place,
+        terms: &arguments.terms,
+    };
+    job.run()
+}
+
+fn usage(error: anyhow::Error) -> Stop {
+    Stop::new(Exit::Usage, error)
+}
+
+/// What is to be done, parsed.
+struct Job<'a> {
+    profile: &'a str,
+    given: Sides<Given>,
+    build: Option<&'a str>,
+    overrides: Overrides,
+    place: &'a PlaceArgs,
+    terms: &'a TermArgs,
+}
+
+type Worktrees = Sides<Option<Worktree>>;
+
+impl Job<'_> {
+    fn run(&self) -> Result<Exit, Stop> {
+        // A build may take half an hour: what can be refused without it is refused before.
+        let early = self.plans_without_worktrees()?;
+        if self.place.dry_run {
+            let plans = early.ok_or_else(|| {
+                usage(anyhow!(
+                    "a profile comes from the worktree of a `git=` revision, which a dry run does not build; leave out --dry-run"
+                ))
+            })?;
+            let items = self.given.as_ref().map(|_, given| given.items.clone());
+            print(&plans.describe(&items))?;
+            return Ok(Exit::Fine);
+        }
+        let finished = interruptible(async |interrupt| self.measure(interrupt).await)??;
+        conclude(finished, self.terms)
+    }
+
+    fn plans_without_worktrees(&self) -> Result<Option<Sides<Plan>>, Stop> {
+        let common = self.place.options()?.pg_bindir;
+        for side in Side::BOTH {
+            let given = self.given.get(side);
+            if given.git.is_none() {
+                let bindir = given.bindir.as_ref().or(common.as_ref());
+                Binaries::find(bindir.map(PathBuf::as_path))
+                    .with_context(|| side.to_string())
+                    .map_err(|error| Stop::new(Exit::Server, error))?;
+            }
+        }
+        let waits = |side: Side| self.given.get(side).takes_profile_from_worktree();
+        if Side::BOTH.into_iter().any(waits) {
+            return Ok(None);
+        }
+        self.plans(&Worktrees::default()).map(Some)
+    }
+
+    /// The plans of both sides, which may be compared.
+    fn plans(&self, worktrees: &Worktrees) -> Result<Sides<Plan>, Stop> {
+        let base = self.plan(Side::Base, worktrees, self.overrides.seed)?;
+        // Profiles may name different seeds, and blocks of different seeds have different arrivals.
+        let head = self.plan(Side::Head, worktrees, Some(base.seed))?;
+        let plans = Sides { base, head };
+        match plans.comparable() {
+            Ok(()) => Ok(plans),
+            Err(error) => Err(usage(error.into())),
+        }
+    }
+
+    fn plan(&self, side: Side, worktrees: &Worktrees, seed: Option<u64>) -> Result<Plan, Stop> {
+        let given = self.given.get(side);
+        let root = worktrees.get(side).as_ref().map(Worktree::root);
+        let named = given.profile_in(root.as_deref());
+        let named = named.as_deref().unwrap_or(self.profile);
+        let mut profile = Profile::load(named).map_err(|error| usage(error.into()))?;
+        profile.settings.extend(given.settings.clone());
+        let mut overrides = self.overrides.clone();
+        overrides.seed = seed;
+        if !given.modes.is_empty() {
+            overrides.modes = Some(given.modes.clone());
+        }
+        plan::resolve(&profile, &overrides)
+            .with_context(|| side.to_string())
+            .map_err(usage)
+    }
+
+    async fn measure(&self, mut interrupt: Interrupt) -> Result<Sides<Finished>, Stop> {
+        let worktrees = self.build(&mut interrupt).await?;
+        let plans = self.plans(&worktrees)?;
+        let common = self.place.options()?;
+        let options = worktrees.as_ref().map(|side, worktree| {
+            let root = worktree.as_ref().map(Worktree::root);
+            let bindir = self.given.get(side).bindir_in(root.as_deref());
+            Options {
+                pg_bindir: bindir.or_else(|| common.pg_bindir.clone()),
+                subject: worktree.as_ref().map(|tree| tree.commit().to_owned()),
+                ..common.clone()
+            }
+        });
+        let contenders = plans.as_ref().map(|side, plan| Contender {
+            plan,
+            options: options.get(side),
+            items: &self.given.get(side).items,
+        });
+        let mut terminal = Terminal::new(
+            &[&plans.base, &plans.head],
+            plans.estimate(),
+            self.place.verbosity(),
+        );
+        let finished = run::session(contenders, &mut terminal, interrupt).await;
+        terminal.clear();
+        finished.map_err(|error| Stop::new(exit_of(&error), error))
+    }
+
+    /// Checks out and builds what either side takes from a revision.
+    async fn build(&self, interrupt: &mut Interrupt) -> Result<Worktrees, Stop> {
+        let mut worktrees = Worktrees::default();
+        for side in Side::BOTH {
+            let Some(revision) = &self.given.get(side).git else {
+                continue;
+            };
+            let worktree = Worktree::add(side, revision, interrupt).await?;
+            let command = self.build.expect("refused without it");
+            let shown = visible(command);
+            self.say(&format!("{side}: `{shown}` at {}", worktree.short()));
+            worktree
+                .build(command, &self.place.results, interrupt)
+                .await?;
+            *worktrees.get_mut(side) = Some(worktree);
+        }
+        Ok(worktrees)
+    }
+
+    fn say(&self, text: &str) {
+        if self.place.verbosity() == Verbosity::Normal {
+            anstream::eprintln!("{text}");
+        }
+    }
+}
+
+/// Draws both reports, gives both directories their names, compares them, and says what was found.
+fn conclude(finished: Sides<Finished>, terms: &TermArgs) -> Result<Exit, Stop> {
+    let sealed = finished.map(|_, finished| Sealed::from(finished));
+    // Why a side was cut short is worth more than that it cannot be compared.
+    let compared = compared(&sealed, terms);
+    print("\n")?;
+    for side in Side::BOTH {
+        let sealed = sealed.get(side);
+        print(&format!("{side}:   {}\n", sealed.directory.display()))?;
+        if sealed.has_failed_gate() {
+            let report = sealed.directory.join(files::REPORT);
+            print(&format!(
+                "{side}:   a gate failed, see {}\n",
+                report.display()
+            ))?;
+        }
+    }
+    let ends = sealed.try_map(|side, sealed| {
+        sealed.exit().map_err(|stop| Stop {
+            error: stop.error.context(side.to_string()),
+            ..stop
+        })
+    })?;
+    match unreliable(ends) {
+        Some(exit) => Ok(exit),
+        // A gate says what is good enough now: what the old side was is no news.
+        None if ends.head == Exit::Regression => Ok(Exit::Regression),
+        None => compared?.ok_or_else(|| {
+            let error = anyhow!("nothing was measured on both sides");
+            Stop::new(Exit::NotComparable, error)
+        }),
+    }
+}
+
+/// Prints the comparison, also of what there is of a session that was cut short; what it means for the caller.
+fn compared(sealed: &Sides<Sealed>, terms: &TermArgs) -> Result<Option<Exit>, Stop> {
+    let sheets = sealed
+        .as_ref()
+        .try_map(|_, sealed| library::open(&sealed.directory))?;
+    if sheets.base.cells.is_empty() || sheets.head.cells.is_empty() {
+        return Ok(None);
+    }
+    match compare_runs(&sheets.base, &sheets.head, &terms.terms()) {
+        Ok(comparison) => {
+            print(&comparison_text(&comparison, WIDTH))?;
+            Ok(Some(terms.exit(&comparison)))
+        }
+        Err(error) => {
+            anstream::eprintln!("{error}");
+            Ok(Some(Exit::NotComparable))
+        }
+    }
+}
+
+/// What a caller should know of rather than of any verdict: a session is as complete as its less complete side.
+fn unreliable(ends: Sides<Exit>) -> Option<Exit> {
+    [Exit::Incomplete, Exit::Invalid]
+        .into_iter()
+        .find(|exit| [ends.base, ends.head].contains(exit))
+}

@@ -1,0 +1,257 @@
+//! A revision of the current repository, checked out beside it and built, for as long as a session needs it.
+//!
+//! Owns a temporary directory, git's note of it, and the build's processes. All three go when this is dropped.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tempfile::TempDir;
+
+use super::super::git::{commit_of, top_level};
+use super::super::{Exit, Stop};
+use crate::clock;
+use crate::cluster::{LogTail, process};
+use crate::plan::Side;
+use crate::profile::visible;
+use crate::report::clean;
+use crate::run::{Interrupt, RunError};
+
+const CHECKOUT: Duration = Duration::from_mins(10);
+const BUILD: Duration = Duration::from_mins(30);
+const POLL: Duration = Duration::from_millis(10);
+
+#[derive(Debug)]
+pub(super) struct Worktree {
+    side: Side,
+    commit: String,
+    /// The repository that it belongs to; removing it is that one's business too.
+    repository: PathBuf,
+    /// Holds the checkout and the build's log. `None` once it is gone.
+    place: Option<TempDir>,
+}
+
+impl Worktree {
+    /// Checks a revision out, detached, into a directory that the servers' user can enter.
+    pub(super) async fn add(
+        side: Side,
+        revision: &str,
+        interrupt: &mut Interrupt,
+    ) -> Result<Self, Stop> {
+        let usage = |error: anyhow::Error| Stop::new(Exit::Usage, error);
+        let wrong =
+            |problem: &str| usage(anyhow!("{side}: `git={}`: {problem}", visible(revision)));
+        let repository = top_level(Path::new(".")).ok_or_else(|| {
+            wrong("the current directory is in no git repository; run replbench where the revision is")
+        })?;
+        let commit = commit_of(&repository, revision).ok_or_else(|| {
+            wrong("there is no such revision here; `git log` shows those that there are")
+        })?;
+        let place = place()
+            .context("make a directory for a worktree; name another place with TMPDIR")
+            .map_err(|error| Stop::new(Exit::Results, error))?;
+        let worktree = Self {
+            side,
+            commit,
+            repository,
+            place: Some(place),
+        };
+        worktree.check_out(interrupt).await?;
+        Ok(worktree)
+    }
+
+    async fn check_out(&self, interrupt: &mut Interrupt) -> Result<(), Stop> {
+        let mut git = git(&self.repository);
+        git.args(["worktree", "add", "--force", "--detach"])
+            .arg(self.root())
+            .arg(&self.commit);
+        let status = supervise(git, &self.log(), CHECKOUT, interrupt).await;
+        self.expect_success(status, "git worktree add", CHECKOUT)
+            .map_err(|failure| Stop::new(failure.exit(), failure.explain(&self.log())))?;
+        // What git said of a success is no part of the build's log.
+        let _ = fs::remove_file(self.log());
+        Ok(())
+    }
+
+    /// Where the checkout lies.
+    pub(super) fn root(&self) -> PathBuf {
+        self.directory().join("tree")
+    }
+
+    pub(super) fn commit(&self) -> &str {
+        &self.commit
+    }
+
+    /// Its first letters, as people write it.
+    pub(super) fn short(&self) -> &str {
+        &self.commit[..self.commit.len().min(7)]
+    }
+
+    fn directory(&self) -> &Path {
+        let place = self.place.as_ref();
+        place.expect("taken by drop alone").path()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory().join("build.log")
+    }
+
+    /// Runs a command of the shell in the checkout. Of a failure the log is kept among the results.
+    pub(super) async fn build(
+        &self,
+        command: &str,
+        results: &Path,
+        interrupt: &mut Interrupt,
+    ) -> Result<(), Stop> {
+        let mut shell = process::command("sh");
+        shell.args(["-c", command]).current_dir(self.root());
+        // A hook or an alias that replbench was started from must not turn the build's git to another repository.
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"GIT_") {
+                shell.env_remove(name);
+            }
+        }
+        let status = supervise(shell, &self.log(), BUILD, interrupt).await;
+        let Err(failure) = self.expect_success(status, &visible(command), BUILD) else {
+            return Ok(());
+        };
+        if matches!(failure, Failure::Interrupted) {
+            return Err(Stop::new(failure.exit(), failure.explain(&self.log())));
+        }
+        let kept = self.keep_log(results).unwrap_or_else(|_| self.log());
+        Err(Stop::new(failure.exit(), failure.explain(&kept)))
+    }
+
+    fn expect_success(
+        &self,
+        ended: Result<ExitStatus, Failure>,
+        what: &str,
+        deadline: Duration,
+    ) -> Result<(), Failure> {
+        let subject = format!("{}: `{what}` at {}", self.side, self.short());
+        match ended {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(Failure::Failed(format!("{subject} failed, {status}"))),
+            Err(Failure::Late) => Err(Failure::Failed(format!(
+                "{subject} did not end within {} min",
+                deadline.as_secs() / 60
+            ))),
+            Err(Failure::Failed(problem)) => Err(Failure::Failed(format!("{subject}: {problem}"))),
+            Err(Failure::Interrupted) => Err(Failure::Interrupted),
+        }
+    }
+
+    /// Copies the log, since the temporary directory may be on another file system.
+    fn keep_log(&self, results: &Path) -> std::io::Result<PathBuf> {
+        fs::create_dir_all(results)?;
+        let at = clock::wall().strftime("%Y%m%dT%H%M%SZ").to_string();
+        let name = format!("{at}-build-{}-{}.log", self.side, self.short());
+        let kept = results.join(name);
+        fs::copy(self.log(), &kept)?;
+        Ok(kept)
+    }
+}
+
+impl Drop for Worktree {
+    fn drop(&mut self) {
+        let root = self.root();
+        let quietly = |arguments: &[&str], path: Option<&Path>| {
+            let mut git = git(&self.repository);
+            git.args(arguments).args(path);
+            // Nobody could do anything about it, and the directory goes in any case.
+            let _ = git.output();
+        };
+        quietly(&["worktree", "remove", "--force"], Some(&root));
+        drop(self.place.take());
+        quietly(&["worktree", "prune"], None);
+    }
+}
+
+/// Entered by the servers' user too, who may run programs in it.
+fn place() -> std::io::Result<TempDir> {
+    let place = TempDir::with_prefix("replbench-worktree-")?;
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755))?;
+    Ok(place)
+}
+
+fn git(directory: &Path) -> Command {
+    let mut git = process::command("git");
+    git.arg("-C").arg(directory);
+    git
+}
+
+/// How a supervised command came to nothing.
+#[derive(Debug)]
+enum Failure {
+    Interrupted,
+    Late,
+    Failed(String),
+}
+
+impl Failure {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Interrupted => Exit::Incomplete,
+            // The arguments were right, and what was to be measured is not there: as when no server is installed.
+            Self::Late | Self::Failed(_) => Exit::Server,
+        }
+    }
+
+    fn explain(&self, log: &Path) -> anyhow::Error {
+        match self {
+            Self::Interrupted => RunError::Stopped.into(),
+            Self::Late => anyhow!("it took too long"),
+            Self::Failed(problem) => {
+                let tail = LogTail::read(log);
+                let lines: Vec<_> = tail.text.lines().map(clean).collect();
+                let text = lines.join("\n");
+                anyhow!("{problem}{}", LogTail { text, ..tail })
+            }
+        }
+    }
+}
+
+/// A command in a process group of its own, which is killed as a whole when this is dropped before it has ended.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            // Before it is waited for: until then nothing else can have its number.
+            let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
+            let _ = self.0.wait();
+        }
+    }
+}
+
+/// Runs a command to its end, unless its time is over or a person asks for the end.
+async fn supervise(
+    mut command: Command,
+    log: &Path,
+    deadline: Duration,
+    interrupt: &mut Interrupt,
+) -> Result<ExitStatus, Failure> {
+    let failed = |error: std::io::Error| Failure::Failed(error.to_string());
+    let output = File::create(log).map_err(failed)?;
+    let errors = output.try_clone().map_err(failed)?;
+    command.stdout(output).stderr(errors).process_group(0);
+    let mut group = Group(command.spawn().map_err(failed)?);
+    let due = clock::now() + deadline;
+    loop {
+        if let Some(status) = group.0.try_wait().map_err(failed)? {
+            return Ok(status);
+        }
+        if clock::now() >= due {
+            return Err(Failure::Late);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            _ = interrupt.raised() => return Err(Failure::Interrupted),
+        }
+    }
+}

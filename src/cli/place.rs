@@ -1,0 +1,69 @@
+//! The arguments that say where a run takes place and how much is shown of it, shared by `run`, `ab` and `aa`.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::progress::Verbosity;
+use super::{Exit, Stop};
+use crate::run::Options;
+
+#[derive(Debug, Args)]
+pub(super) struct PlaceArgs {
+    /// Where run directories go
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    pub(super) results: PathBuf,
+
+    /// Where the servers keep their data while the run lasts; by default beside the results
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Directory of PostgreSQL's programs
+    #[arg(long, value_name = "DIR")]
+    pg_bindir: Option<PathBuf>,
+
+    /// A word to find the run by, kept in its manifest
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
+    tags: Vec<(String, String)>,
+
+    /// Print what would be done, and stop
+    #[arg(long)]
+    pub(super) dry_run: bool,
+
+    /// Print the results alone
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+fn parse_tag(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        _ => Err("a tag is written KEY=VALUE".into()),
+    }
+}
+
+impl PlaceArgs {
+    pub(super) fn verbosity(&self) -> Verbosity {
+        if self.quiet {
+            Verbosity::Quiet
+        } else {
+            Verbosity::Normal
+        }
+    }
+
+    pub(super) fn options(&self) -> Result<Options, Stop> {
+        let launcher = std::env::current_exe()
+            .context("find replbench's own executable")
+            .map_err(|error| Stop::new(Exit::Server, error))?;
+        Ok(Options {
+            results: self.results.clone(),
+            data_dir: self.data_dir.clone(),
+            pg_bindir: self.pg_bindir.clone(),
+            launcher,
+            argv: std::env::args().collect(),
+            tags: self.tags.iter().cloned().collect(),
+            subject: None,
+        })
+    }
+}

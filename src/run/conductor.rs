@@ -1,0 +1,380 @@
+//! One run directory and the servers that its cells need: makes them, runs cells on them, takes them away. `run` does that once,
+//! a session once a turn. Knows nothing of turns.
+
+use std::path::{Path, PathBuf};
+
+use super::cell::Bench;
+use super::{Finished, Interrupt, Observer, Options, Progress, RunError, environment};
+use crate::clock::{self, Stamp};
+use crate::cluster::{Binaries, Cluster, ClusterConfig};
+use crate::load::workload;
+use crate::plan::{Cell, Plan};
+use crate::record::{Manifest, NodeInfo, Recorder, RunStatus, WriteError};
+use crate::sample::EventRow;
+use crate::topology::Topology;
+use crate::units::format_duration;
+
+/// Connections to each node beyond the load's: probes, audits, administration, and one for a person with psql.
+const SPARE_CONNECTIONS: u16 = 20;
+/// Where the servers keep their data when nobody says otherwise, inside the directory of results.
+const DATA: &str = ".data";
+/// The most reasons that a manifest carries; the cells' rows have them all.
+const MOST_REASONS: usize = 50;
+
+pub(super) struct Conductor<'a> {
+    plan: &'a Plan,
+    options: &'a Options,
+    binaries: Binaries,
+    recorder: Recorder,
+    data_dir: PathBuf,
+    started: Stamp,
+    /// Those that run, in the order of the plan's topologies.
+    clusters: Vec<Cluster>,
+    /// How many were begun. No directory is used twice: the keepers of its last cluster may not have left it yet.
+    made: usize,
+    /// Cells that ended before anybody asked for the end.
+    whole: usize,
+}
+
+/// Why a run ends before its plan does, apart from a person's wish.
+#[derive(Debug, Default)]
+pub(super) enum Cut {
+    #[default]
+    Not,
+    /// By an error of its own.
+    Error(RunError),
+    /// By something else, in words. Of no consequence to one that had run all its cells by then.
+    Other(String),
+}
+
+impl<'a> Conductor<'a> {
+    /// Makes the run directory; no server yet.
+    pub(super) fn open(
+        plan: &'a Plan,
+        options: &'a Options,
+        binaries: Binaries,
+        manifest: Manifest,
+    ) -> Result<Self, WriteError> {
+        let recorder = Recorder::create(&options.results, manifest)?;
+        let data_dir = match &options.data_dir {
+            Some(directory) => directory.clone(),
+            None => options.results.join(DATA),
+        };
+        Ok(Self {
+            plan,
+            options,
+            binaries,
+            data_dir: data_dir.join(&recorder.manifest().run_id),
+            recorder,
+            started: clock::now(),
+            clusters: Vec::new(),
+            made: 0,
+            whole: 0,
+        })
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        self.recorder.directory()
+    }
+
+    pub(super) fn run_id(&self) -> &str {
+        &self.recorder.manifest().run_id
+    }
+
+    pub(super) fn amend(&mut self, change: impl FnOnce(&mut Manifest)) -> Result<(), WriteError> {
+        self.recorder.amend(change)
+    }
+
+    /// Makes a cluster for each topology of the plan. Ends early, and well, when a person asks for the end.
+    pub(super) async fn provision(
+        &mut self,
+        observer: &mut dyn Observer,
+        interrupt: &mut Interrupt,
+    ) -> Result<(), RunError> {
+        for topology in self.plan.topologies() {
+            observer.on(Progress::Provisioning(topology));
+            let begun = clock::now();
+            self.made += 1;
+            tokio::select! {
+                started = Cluster::start(self.config(topology)) => self.clusters.push(started?),
+                _ = interrupt.raised() => return Ok(()),
+            }
+            let took = clock::now().since(begun);
+            self.describe_nodes(topology).await?;
+            self.event(
+                "provisioned",
+                &format!("{topology} in {}", format_duration(took)),
+            )?;
+            observer.on(Progress::Provisioned { topology, took });
+        }
+        Ok(())
+    }
+
+    /// Runs cells on the clusters of [`Conductor::provision`], until all have run or a person asks for the end.
+    pub(super) async fn run_cells(
+        &mut self,
+        cells: impl Iterator<Item = &Cell>,
+        observer: &mut dyn Observer,
+        interrupt: &mut Interrupt,
+    ) -> Result<(), RunError> {
+        for cell in cells {
+            if interrupt.level() > 0 {
+                break;
+            }
+            self.run_cell(cell, observer, interrupt).await?;
+            self.whole += usize::from(interrupt.level() == 0);
+        }
+        Ok(())
+    }
+
+    async fn run_cell(
+        &mut self,
+        cell: &Cell,
+        observer: &mut dyn Observer,
+        interrupt: &mut Interrupt,
+    ) -> Result<(), RunError> {
+        let mode = &self.plan.modes[cell.mode];
+        let topologies = self.plan.topologies();
+        let cluster = topologies
+            .iter()
+            .position(|topology| *topology == mode.topology)
+            .and_then(|index| self.clusters.get(index))
+            .expect("every mode's topology was provisioned");
+        observer.on(Progress::CellBegins {
+            cell,
+            mode,
+            of: self.plan.cells.len(),
+        });
+        let bench = Bench {
+            plan: self.plan,
+            cell,
+            mode,
+            cluster,
+            recorder: &mut self.recorder,
+            observer,
+            interrupt,
+        };
+        let ended = bench.run().await?;
+        if !ended.verdict.is_valid() {
+            let reasons = ended.verdict.invalid.iter();
+            let reasons: Vec<_> = reasons
+                .map(|reason| format!("cell {} ({} {}): {reason}", cell.id, mode.name, cell.rep))
+                .collect();
+            self.recorder.amend(|manifest| {
+                manifest.invalid_reasons.extend(reasons);
+                manifest.invalid_reasons.truncate(MOST_REASONS);
+            })?;
+        }
+        observer.on(Progress::CellEnds {
+            row: &ended.row,
+            headline: ended.headline,
+        });
+        Ok(())
+    }
+
+    fn config(&self, topology: Topology) -> ClusterConfig {
+        let directory = self.data_dir.join(format!("cluster-{}", self.made));
+        ClusterConfig {
+            settings: self.plan.settings.clone(),
+            max_connections: self.plan.load.connections + SPARE_CONNECTIONS,
+            launcher: self.options.launcher.clone(),
+            schema: workload::schema(self.plan),
+            publish: self.plan.tables.iter().map(workload::qualified).collect(),
+            ..ClusterConfig::new(topology, self.binaries.clone(), directory)
+        }
+    }
+
+    /// Writes who serves into the manifest, with what it could only learn now; of a topology that was there before, only
+    /// what has changed about it.
+    async fn describe_nodes(&mut self, topology: Topology) -> Result<(), RunError> {
+        let cluster = self.clusters.last().expect("one was started just now");
+        let mut nodes = Vec::new();
+        for node in cluster.nodes() {
+            let found = cluster.settings(&node.node.name).await?;
+            nodes.push(NodeInfo {
+                cluster: topology.to_string(),
+                name: node.node.name.clone(),
+                role: node.node.role.to_string(),
+                version: found.version,
+                settings: found.settings,
+            });
+        }
+        let known = &self.recorder.manifest().nodes;
+        if known.iter().any(|node| node.cluster == nodes[0].cluster) {
+            let warnings = changes(known, &nodes);
+            if !warnings.is_empty() {
+                self.recorder.amend(|manifest| {
+                    for warning in warnings {
+                        if !manifest.warnings.contains(&warning) {
+                            manifest.warnings.push(warning);
+                        }
+                    }
+                })?;
+            }
+            return Ok(());
+        }
+        let host = environment::host(cluster.directory());
+        self.recorder.amend(|manifest| {
+            manifest.nodes.extend(nodes);
+            if matches!(host.filesystem.as_str(), "tmpfs" | "ramfs") && manifest.warnings.is_empty() {
+                manifest.warnings.push(format!(
+                    "the servers' data lay on {}: flushing to disk cost nothing there; name a directory on a disk with --data-dir",
+                    host.filesystem
+                ));
+            }
+            manifest.host = host;
+        })?;
+        Ok(())
+    }
+
+    fn event(&mut self, kind: &str, detail: &str) -> Result<(), WriteError> {
+        self.recorder.event(&EventRow {
+            cell_id: None,
+            t_us: clock::now().signed_since(self.started) / 1_000,
+            node: None,
+            kind: kind.into(),
+            sqlstate: None,
+            count: None,
+            detail: detail.into(),
+        })
+    }
+
+    /// Stops all clusters, also when one of them resists.
+    pub(super) async fn stop(&mut self) -> Result<(), RunError> {
+        let mut first = Ok(());
+        for cluster in std::mem::take(&mut self.clusters) {
+            let stopped = cluster.stop().await;
+            if first.is_ok() {
+                first = stopped;
+            }
+        }
+        // Empty unless a failed start is kept in it.
+        let _ = std::fs::remove_dir(&self.data_dir);
+        if self.options.data_dir.is_none() {
+            let _ = std::fs::remove_dir(self.options.results.join(DATA));
+        }
+        Ok(first?)
+    }
+
+    /// Ends the record. The clusters have been stopped.
+    pub(super) fn close(mut self, interrupt: &Interrupt, cut: Cut) -> Finished {
+        self.recorder.release_reserve();
+        let is_whole = self.whole == self.plan.cells.len();
+        let interrupted = interrupt.level() > 0 && !is_whole;
+        let (error, reason) = match cut {
+            Cut::Not => (None, None),
+            Cut::Other(_) if is_whole => (None, None),
+            Cut::Error(error) => {
+                let reason = error.to_string();
+                (Some(error), Some(reason))
+            }
+            Cut::Other(reason) => (None, Some(reason)),
+        };
+        let amended = self.recorder.amend(|manifest| {
+            manifest.ended_at = Some(format!("{:.3}", clock::wall()));
+            manifest.status = match (reason, interrupted) {
+                (Some(reason), false) => {
+                    manifest.invalid_reasons.insert(0, reason);
+                    RunStatus::Failed
+                }
+                (_, true) => RunStatus::Interrupted,
+                (None, false) if !manifest.invalid_reasons.is_empty() => RunStatus::Invalid,
+                (None, false) => RunStatus::Complete,
+            };
+        });
+        let manifest = self.recorder.manifest().clone();
+        let directory = self.recorder.directory().to_owned();
+        // A disk that is full cannot take the rows that are still held either; the first error is the one to tell.
+        let closed = amended.and(self.recorder.close().map(drop));
+        Finished {
+            directory,
+            manifest,
+            error: error.or(closed.err().map(RunError::from)),
+        }
+    }
+
+    /// Takes away a directory in which nothing was measured, because the run cannot begin.
+    pub(super) fn discard(self) {
+        let directory = self.recorder.directory().to_owned();
+        // The reason why the run cannot begin is worth more than this one.
+        let _ = std::fs::remove_dir_all(directory);
+    }
+}
+
+/// What differs between the nodes of one topology and those of the same topology made before. initdb, for one, looks at the
+/// memory that is free, and settles on less when there is little.
+fn changes(known: &[NodeInfo], nodes: &[NodeInfo]) -> Vec<String> {
+    let mut found = Vec::new();
+    for node in nodes {
+        let is_same = |other: &&NodeInfo| other.cluster == node.cluster && other.name == node.name;
+        let Some(before) = known.iter().find(is_same) else {
+            continue;
+        };
+        let names = before.settings.keys().chain(node.settings.keys());
+        let differing: std::collections::BTreeSet<&str> = names
+            .filter(|name| before.settings.get(*name) != node.settings.get(*name))
+            .map(String::as_str)
+            .collect();
+        let shown = |value: Option<&String>| value.map_or("the default", String::as_str).to_owned();
+        let settings = differing.into_iter().map(|name| {
+            format!(
+                "{name} was {} and later {}",
+                shown(before.settings.get(name)),
+                shown(node.settings.get(name))
+            )
+        });
+        let version = (before.version != node.version).then(|| {
+            format!(
+                "it was version {} and later {}",
+                before.version, node.version
+            )
+        });
+        found.extend(
+            version
+                .into_iter()
+                .chain(settings)
+                .map(|what| format!("`{}` was not made alike in every block: {what}", node.name)),
+        );
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, settings: &[(&str, &str)]) -> NodeInfo {
+        let settings = settings.iter();
+        NodeInfo {
+            cluster: "1 primary, 1 standby".into(),
+            name: name.into(),
+            role: "primary".into(),
+            version: "15.8".into(),
+            settings: settings
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn servers_made_again_alike_are_nothing_to_warn_of() {
+        let nodes = [node("primary", &[("fsync", "on")]), node("s1", &[])];
+        assert_eq!(changes(&nodes, &nodes), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_setting_that_came_out_differently_is_named_with_both_values() {
+        let before = [node("primary", &[("shared_buffers", "128MB")])];
+        let after = [node(
+            "primary",
+            &[("shared_buffers", "64MB"), ("max_connections", "90")],
+        )];
+        assert_eq!(
+            changes(&before, &after),
+            [
+                "`primary` was not made alike in every block: max_connections was the default and later 90",
+                "`primary` was not made alike in every block: shared_buffers was 128MB and later 64MB",
+            ]
+        );
+    }
+}

@@ -1,0 +1,81 @@
+//! What a manifest says before the first server runs, and how run directories are named.
+
+use std::collections::BTreeMap;
+
+use super::{Options, environment};
+use crate::clock;
+use crate::plan::{Plan, Side};
+use crate::record::{Manifest, RunStatus, SCHEMA_VERSION};
+
+/// When it begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opening {
+    at: jiff::Timestamp,
+}
+
+impl Opening {
+    pub(super) fn now() -> Self {
+        Self { at: clock::wall() }
+    }
+
+    pub(super) fn manifest(self, plan: &Plan, options: &Options, side: Option<Side>) -> Manifest {
+        let subject = environment::subject(options);
+        Manifest {
+            schema_version: SCHEMA_VERSION,
+            run_id: run_id(self.at, &plan.profile, side, subject.git.as_deref()),
+            status: RunStatus::Running,
+            invalid_reasons: Vec::new(),
+            warnings: Vec::new(),
+            started_at: format!("{:.3}", self.at),
+            ended_at: None,
+            argv: options.argv.clone(),
+            profile: serde_json::to_value(plan).unwrap_or_default(),
+            workload_hash: plan.workload_hash(),
+            seed: plan.seed,
+            harness: environment::harness(),
+            subject,
+            host: environment::host(&options.results),
+            nodes: Vec::new(),
+            session: None,
+            files: BTreeMap::new(),
+        }
+    }
+}
+
+/// `20260714T091503Z-sync-vs-async-head-3f2a91c-dirty`: when, what, which side of a session, at which commit.
+fn run_id(at: jiff::Timestamp, profile: &str, side: Option<Side>, git: Option<&str>) -> String {
+    let mut id = format!("{}-{profile}", at.strftime("%Y%m%dT%H%M%SZ"));
+    if let Some(side) = side {
+        id = format!("{id}-{side}");
+    }
+    if let Some(git) = git {
+        let (commit, suffix) = git
+            .split_once('-')
+            .map_or((git, ""), |(commit, _)| (commit, "-dirty"));
+        id = format!("{id}-{}{suffix}", &commit[..commit.len().min(7)]);
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_of_a_session_stand_together_and_tell_which_they_are() {
+        let at = "2026-07-14T09:15:03.5Z".parse().unwrap();
+        let id = |side, git| run_id(at, "sync-vs-async", side, git);
+        assert_eq!(
+            id(None, Some("3f2a91c77-dirty")),
+            "20260714T091503Z-sync-vs-async-3f2a91c-dirty"
+        );
+        assert_eq!(
+            id(Some(Side::Base), Some("3f2a91c77")),
+            "20260714T091503Z-sync-vs-async-base-3f2a91c"
+        );
+        assert_eq!(
+            id(Some(Side::Head), None),
+            "20260714T091503Z-sync-vs-async-head"
+        );
+    }
+}

@@ -1,0 +1,143 @@
+//! Two runs measured in turns, so that whatever changes about the host in the meantime meets both alike. Owns the order of
+//! turns and what one side's failure means for the other; what a turn does is the conductor's.
+
+use super::conductor::{Conductor, Cut};
+use super::opening::Opening;
+use super::{Finished, Interrupt, Observer, Options, Progress, RunError};
+use crate::cluster::Binaries;
+use crate::plan::{Plan, Side, Sides, turns};
+use crate::record::{Session, WriteError};
+
+/// What one side runs, with what.
+#[derive(Debug, Clone, Copy)]
+pub struct Contender<'a> {
+    pub plan: &'a Plan,
+    pub options: &'a Options,
+    /// What it was given besides the common profile, for its manifest.
+    pub items: &'a [String],
+}
+
+/// Runs two plans in turns into two run directories. Each turn, one block of one side, has servers of its own: one that
+/// lived for the whole session would have its place on the disk and in memory, and no repetition could tell what that
+/// does from what its side does.
+///
+/// The plans are comparable ([`Sides::comparable`] of them). An error means that nothing was measured; later ones are in
+/// [`Finished`].
+pub async fn session(
+    sides: Sides<Contender<'_>>,
+    observer: &mut dyn Observer,
+    mut interrupt: Interrupt,
+) -> Result<Sides<Finished>, RunError> {
+    let mut conductors = open(sides)?;
+    for side in Side::BOTH {
+        observer.on(Progress::Recording {
+            directory: conductors.get(side).directory(),
+        });
+    }
+    let outcome = conduct(&sides, &mut conductors, observer, &mut interrupt).await;
+    observer.on(Progress::Stopping);
+    let mut cuts = Sides::<Cut>::default();
+    if let Err((side, error)) = outcome {
+        cut(&mut cuts, side, error);
+    }
+    for side in Side::BOTH {
+        if let Err(error) = conductors.get_mut(side).stop().await {
+            cut(&mut cuts, side, error);
+        }
+    }
+    Ok(conductors.map(|side, conductor| {
+        let cut = std::mem::take(cuts.get_mut(side));
+        conductor.close(&interrupt, cut)
+    }))
+}
+
+/// Both directories, each knowing of the other, or none.
+fn open(sides: Sides<Contender<'_>>) -> Result<Sides<Conductor<'_>>, RunError> {
+    let binaries = sides.try_map(|_, side| Binaries::find(side.options.pg_bindir.as_deref()))?;
+    // One time for both names, which keeps the two together wherever they are sorted.
+    let opening = Opening::now();
+    let conductor = |side: Side| {
+        let Contender { plan, options, .. } = *sides.get(side);
+        let manifest = opening.manifest(plan, options, Some(side));
+        Conductor::open(plan, options, binaries.get(side).clone(), manifest)
+    };
+    let base = conductor(Side::Base)?;
+    let head = match conductor(Side::Head) {
+        Ok(head) => head,
+        Err(error) => {
+            base.discard();
+            return Err(error.into());
+        }
+    };
+    let mut conductors = Sides { base, head };
+    match introduce(&mut conductors, &sides) {
+        Ok(()) => Ok(conductors),
+        Err(error) => {
+            conductors.map(|_, conductor| conductor.discard());
+            Err(error.into())
+        }
+    }
+}
+
+/// Tells each side's manifest about the session.
+fn introduce(
+    conductors: &mut Sides<Conductor<'_>>,
+    sides: &Sides<Contender<'_>>,
+) -> Result<(), WriteError> {
+    let run_ids = conductors
+        .as_ref()
+        .map(|_, conductor| conductor.run_id().to_owned());
+    // As unique as a directory's name.
+    let id = run_ids.base.clone();
+    for side in Side::BOTH {
+        let session = Session {
+            id: id.clone(),
+            side,
+            other: run_ids.get(side.other()).clone(),
+            items: sides.get(side).items.to_vec(),
+        };
+        conductors
+            .get_mut(side)
+            .amend(|manifest| manifest.session = Some(session))?;
+    }
+    Ok(())
+}
+
+/// An error comes with the side on which it happened.
+async fn conduct(
+    sides: &Sides<Contender<'_>>,
+    conductors: &mut Sides<Conductor<'_>>,
+    observer: &mut dyn Observer,
+    interrupt: &mut Interrupt,
+) -> Result<(), (Side, RunError)> {
+    let plan = sides.base.plan;
+    for turn in turns(plan.repeats, plan.seed) {
+        if interrupt.level() > 0 {
+            break;
+        }
+        let at = |error| (turn.side, error);
+        observer.on(Progress::Turn(turn));
+        let conductor = conductors.get_mut(turn.side);
+        conductor.provision(observer, interrupt).await.map_err(at)?;
+        let cells = sides.get(turn.side).plan.block(turn.block);
+        conductor
+            .run_cells(cells, observer, interrupt)
+            .await
+            .map_err(at)?;
+        observer.on(Progress::Stopping);
+        conductor.stop().await.map_err(at)?;
+    }
+    Ok(())
+}
+
+/// The error that a side ends with, and what the other side is told. Only the first counts: what follows, follows from it.
+fn cut(cuts: &mut Sides<Cut>, side: Side, error: RunError) {
+    if matches!(cuts.get(side.other()), Cut::Not) {
+        *cuts.get_mut(side.other()) = Cut::Other(format!(
+            "the session ended before its time, because {side} failed: {error}"
+        ));
+    }
+    if !matches!(cuts.get(side), Cut::Error(_)) {
+        *cuts.get_mut(side) = Cut::Error(error);
+    }
+}
