@@ -13,7 +13,7 @@ use super::run::link;
 use super::shelf::{Entry, Shelf, in_parallel};
 use super::site::Site;
 use crate::analyse::{Comparison, Terms, Verdict, compare_modes, compare_runs};
-use crate::record::Side;
+use crate::plan::Side;
 use crate::report::clean;
 use crate::report::comparison::{tally, write_framed};
 
