@@ -20,7 +20,7 @@ use crate::cluster::Binaries;
 use crate::plan::{self, Overrides, Plan, Side, Sides};
 use crate::profile::{Profile, visible};
 use crate::record::files;
-use crate::report::comparison_text;
+use crate::report::{comparison_text, write_comparison};
 use crate::run::{self, Contender, Finished, Interrupt, Options};
 use item::Given;
 use worktree::Worktree;
@@ -318,6 +318,10 @@ fn compared(sealed: &Sides<Sealed>, terms: &TermArgs) -> Result<Option<Exit>, St
     match compare_runs(&sheets.base, &sheets.head, &terms.terms()) {
         Ok(comparison) => {
             print(&comparison_text(&comparison, WIDTH))?;
+            let directory = sealed.head.directory.join(files::COMPARISON);
+            let page = write_comparison(&directory, &comparison)
+                .map_err(|error| Stop::new(Exit::Results, error))?;
+            print(&format!("\npage:   {}\n", page.display()))?;
             Ok(Some(terms.exit(&comparison)))
         }
         Err(error) => {

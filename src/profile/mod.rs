@@ -267,7 +267,10 @@ mod tests {
 
         #[test]
         fn no_value_is_too_strange(key in "rate|rows|weight|name|modes|seed|keys|tick|metric|max|standby", value in ".{0,20}") {
-            for section in ["", "[load]", "[[table]]", "[[transaction]]", "[probes]", "[[gate]]", "[[gate]]\nmetric = \"unseen\"", "[[gate]]\nmetric = \"replay_lag_bytes.max\""] {
+            for section in [
+                "", "[load]", "[[table]]", "[[transaction]]", "[probes]", "[[gate]]",
+                "[[gate]]\nmetric = \"unseen\"", "[[gate]]\nmetric = \"replay_lag_bytes.max\"",
+            ] {
                 survives(&format!("{section}\n{key} = {value}\n"));
                 survives(&format!("{section}\n{key} = \"{value}\"\n"));
             }

@@ -29,6 +29,8 @@ pub mod files {
     pub const HISTOGRAMS: &str = "hist";
     pub const REPORT: &str = "report.html";
     pub const CHARTS: &str = "charts";
+    /// In the head of a session: the comparison with its base.
+    pub const COMPARISON: &str = "comparison";
 
     /// The interval log of a cell, inside [`HISTOGRAMS`].
     pub fn histogram(cell_id: u32) -> String {

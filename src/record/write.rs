@@ -269,7 +269,9 @@ pub fn write_manifest(directory: &Path, manifest: &Manifest) -> Result<(), Write
 /// Files that can be made again from the others, and are when the report is drawn anew; and the manifest itself.
 fn is_derived(relative: &Path) -> bool {
     let derived = [files::MANIFEST, files::SUMMARY, files::REPORT];
-    derived.iter().any(|name| relative == Path::new(name)) || relative.starts_with(files::CHARTS)
+    let folders = [files::CHARTS, files::COMPARISON];
+    derived.iter().any(|name| relative == Path::new(name))
+        || folders.iter().any(|folder| relative.starts_with(folder))
 }
 
 /// Writes the checksums of all measured files into the manifest and gives a finished directory its own name, which is returned.
