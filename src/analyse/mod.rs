@@ -18,6 +18,7 @@ mod staleness;
 mod stats;
 mod summary;
 mod timeline;
+mod trend;
 mod verdict;
 
 pub use cell::{CellFigures, LagSpread, ReplicaFigures, Spread, cell_figures};
@@ -40,6 +41,10 @@ pub use stats::{
 };
 pub use summary::summarise;
 pub use timeline::{HeatColumn, LagPoint, LoadPoint, Mark, Stretch, Timeline, timelines};
+pub use trend::{
+    BLESSED, Blessing, Change, Conditions, Point, Series, TREND_VERSION, read_blessings, trend,
+    trend_of,
+};
 pub use verdict::{Verdict, judge};
 
 use crate::record::Run;

@@ -37,9 +37,9 @@ An ITEM is one of
   NAME=VALUE          a server setting, such as wal_compression=on
 A side without an item is the plain profile. Give --base and --head once for each item.
 
-Each block measures both sides, on servers made for it, in the order ABBA or BAAB. Each side is a run directory
-of its own. Ctrl-C ends the session early and keeps what was measured on both.
-Exit codes: 0 nothing regressed, 1 regressed or a gate of the head failed, 2 usage or profile, 3 no server or a failed
+Each block measures both sides, on servers made for it, in the order ABBA or BAAB. Each side is a run directory of its own. \
+Ctrl-C ends the session early and keeps what was measured on both.
+Exit codes: 0 nothing regressed, 1 regressed or a gate of the head failed, 2 usage or profile, 3 no server or a failed \
 build, 4 cut short, 5 invalid, 6 results not written, 7 not comparable, or with --strict inconclusive.")]
 pub(super) struct AbArgs {
     /// What both sides run: a built-in profile (see `replbench list`) or the path of a TOML file
@@ -61,7 +61,7 @@ pub(super) struct AbArgs {
     #[command(flatten)]
     overrides: OverrideArgs,
 
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Comparison")]
     terms: TermArgs,
 
     #[command(flatten)]
@@ -71,9 +71,9 @@ pub(super) struct AbArgs {
 /// Measure one configuration against itself: what this machine makes of no difference at all
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Both sides are the same, so every difference is the machine's: the spread from run to run, false alarms, and the
-smallest effect that can be seen here.
-Exit codes: 0 nothing found, 1 a false alarm or a failed gate, 2 usage or profile, 3 no server, 4 cut short, 5 invalid,
+Both sides are the same, so every difference is the machine's: the spread from run to run, false alarms, and the smallest \
+effect that can be seen here.
+Exit codes: 0 nothing found, 1 a false alarm or a failed gate, 2 usage or profile, 3 no server, 4 cut short, 5 invalid, \
 6 results not written, 7 with --strict inconclusive.")]
 pub(super) struct AaArgs {
     /// A built-in profile (see `replbench list`) or the path of a TOML file
@@ -83,7 +83,7 @@ pub(super) struct AaArgs {
     #[command(flatten)]
     overrides: OverrideArgs,
 
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Comparison")]
     terms: TermArgs,
 
     #[command(flatten)]
@@ -96,7 +96,8 @@ pub(super) fn ab(arguments: &AbArgs) -> Result<Exit, Stop> {
         head: &arguments.head,
     };
     let given = items.try_map(|side, items| {
-        Given::parse(items).map_err(|error| usage(anyhow!("--{side}: {error}")))
+        Given::parse(items)
+            .map_err(|error| usage(anyhow!("--{side}: {}", visible(&error.to_string()))))
     })?;
     if Side::BOTH
         .iter()
@@ -168,11 +169,21 @@ impl Job<'_> {
             print(&plans.describe(&items))?;
             return Ok(Exit::Fine);
         }
+        self.find_servers()?;
         let finished = interruptible(async |interrupt| self.measure(interrupt).await)??;
         conclude(finished, self.terms)
     }
 
     fn plans_without_worktrees(&self) -> Result<Option<Sides<Plan>>, Stop> {
+        let waits = |side: Side| self.given.get(side).takes_profile_from_worktree();
+        if Side::BOTH.into_iter().any(waits) {
+            return Ok(None);
+        }
+        self.plans(&Worktrees::default()).map(Some)
+    }
+
+    /// PostgreSQL of each side that has it already.
+    fn find_servers(&self) -> Result<(), Stop> {
         let common = self.place.options()?.pg_bindir;
         for side in Side::BOTH {
             let given = self.given.get(side);
@@ -183,11 +194,7 @@ impl Job<'_> {
                     .map_err(|error| Stop::new(Exit::Server, error))?;
             }
         }
-        let waits = |side: Side| self.given.get(side).takes_profile_from_worktree();
-        if Side::BOTH.into_iter().any(waits) {
-            return Ok(None);
-        }
-        self.plans(&Worktrees::default()).map(Some)
+        Ok(())
     }
 
     /// The plans of both sides, which may be compared.

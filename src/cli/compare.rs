@@ -87,7 +87,7 @@ pub(super) struct TermArgs {
 
 /// What one word of `--metric` means.
 #[derive(Debug, Clone)]
-struct Metrics(Vec<Metric>);
+pub(super) struct Metrics(pub(super) Vec<Metric>);
 
 impl TermArgs {
     pub(super) fn terms(&self) -> Terms {
@@ -123,7 +123,7 @@ fn parse_share(text: &str) -> Result<f64, String> {
     share.ok_or_else(|| "a share such as `5%` or `0.05`, above 0 and at most 1000%".into())
 }
 
-fn parse_metric(text: &str) -> Result<Metrics, String> {
+pub(super) fn parse_metric(text: &str) -> Result<Metrics, String> {
     let found = Metric::named(text);
     if found.is_empty() {
         let names: Vec<_> = Metric::ALL.iter().map(ToString::to_string).collect();

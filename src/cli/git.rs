@@ -1,6 +1,8 @@
-//! What replbench asks git: which commit a word means, and where a repository lies.
+//! What replbench asks git: which commit a word means, in which order commits stand, where a repository lies.
 
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
 
 use crate::cluster::process;
 
@@ -25,4 +27,22 @@ fn rev_parse(directory: &Path, arguments: &[&str]) -> Option<String> {
         .ok()?;
     let answer = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     (output.status.success() && !answer.is_empty()).then_some(answer)
+}
+
+/// All commits of the repository of `directory`, each after its parents.
+pub(super) fn commits_in_order(directory: &Path) -> Result<Vec<String>> {
+    let output = process::command("git")
+        .args(["rev-list", "--topo-order", "--reverse", "--all", "HEAD"])
+        .current_dir(directory)
+        .output()
+        .context("run git")?;
+    if !output.status.success() {
+        bail!(
+            "`{}` has no commits that git can list ({}); name the benchmarked repository with --repo",
+            directory.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().map(str::to_owned).collect())
 }

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 
 use super::{Exit, Stop, git};
 use crate::analyse::sheet;
-use crate::record::{Sheet, is_run, run_directories, runs_named};
+use crate::record::{ReadError, Sheet, is_run, run_directories, runs_named};
 use crate::report::clean;
 
 /// The runs that a word may mean: one for a directory or an id, all of a commit's, newest first, for a revision.
@@ -49,6 +49,38 @@ pub(super) fn directories(results: &Path) -> Result<Vec<PathBuf>, Stop> {
                 .context(format!("read the results in `{}`", results.display())),
         )),
     }
+}
+
+/// Every run in `results` that reads, oldest first, and a warning for each thing that does not. Two threads read: it is mostly
+/// parsing.
+pub(super) fn sheets(results: &Path) -> Result<(Vec<Sheet>, Vec<String>), Stop> {
+    let directories = directories(results)?;
+    let (one, other) = directories.split_at(directories.len() / 2);
+    let (first, second) = std::thread::scope(|scope| {
+        let second = scope.spawn(|| read_all(other));
+        let first = read_all(one);
+        (first, second.join().expect("reading a run does not panic"))
+    });
+    let mut sheets = Vec::new();
+    let mut warnings = Vec::new();
+    for read in first.into_iter().chain(second) {
+        match read {
+            Ok(sheet) => {
+                let run = &sheet.manifest.run_id;
+                warnings.extend(sheet.warnings.iter().map(|it| format!("{run}: {it}")));
+                sheets.push(sheet);
+            }
+            Err(error) => warnings.push(format!("{:#}", anyhow::Error::new(error))),
+        }
+    }
+    Ok((sheets, warnings))
+}
+
+fn read_all(directories: &[PathBuf]) -> Vec<Result<Sheet, ReadError>> {
+    directories
+        .iter()
+        .map(|directory| sheet(directory))
+        .collect()
 }
 
 pub(super) fn open(directory: &Path) -> Result<Sheet, Stop> {

@@ -6,6 +6,7 @@
 )]
 
 mod ab;
+mod bless;
 mod check;
 mod clean;
 mod cluster;
@@ -21,12 +22,13 @@ mod publish;
 mod report;
 mod run;
 mod show;
+mod trend;
 
 use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::profile::ProfileError;
 
@@ -90,6 +92,8 @@ enum Command {
     Report(report::ReportArguments),
     Compare(compare::CompareArgs),
     Publish(publish::PublishArgs),
+    Trend(trend::TrendArgs),
+    Bless(bless::BlessArgs),
     List(list::ListArgs),
     Show(show::ShowArgs),
     Rm(show::RmArgs),
@@ -102,6 +106,11 @@ enum Command {
     Keeper(keeper::KeeperArguments),
     #[command(name = "__exec", hide = true)]
     Exec(keeper::ExecArguments),
+}
+
+/// What the command line takes, for tools and tests that check commands without running them.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Parses the arguments, runs the subcommand, prints its error if it has one.
@@ -125,6 +134,8 @@ pub fn main() -> ExitCode {
         Command::Aa(arguments) => ab::aa(&arguments),
         Command::Report(arguments) => report::report(&arguments),
         Command::Compare(arguments) => compare::compare(&arguments),
+        Command::Trend(arguments) => trend::trend(&arguments),
+        Command::Bless(arguments) => bless::bless(&arguments),
         Command::Show(arguments) => show::show(&arguments),
         Command::Rm(arguments) => show::rm(&arguments),
         Command::Publish(arguments) => publish::publish(&arguments),

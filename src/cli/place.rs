@@ -10,6 +10,7 @@ use super::{Exit, Stop};
 use crate::run::Options;
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Place and output")]
 pub(super) struct PlaceArgs {
     /// Where run directories go
     #[arg(long, value_name = "DIR", default_value = "results")]

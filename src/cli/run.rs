@@ -30,12 +30,12 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     overrides: OverrideArgs,
 
-    #[command(flatten)]
-    place: PlaceArgs,
-
     /// Leave out the visibility probe, to see what it costs
     #[arg(long)]
     no_visibility: bool,
+
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 pub(super) fn run(arguments: &RunArgs) -> Result<Exit, Stop> {

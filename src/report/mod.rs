@@ -8,6 +8,7 @@ pub(crate) mod html;
 mod index;
 pub(crate) mod output;
 pub(crate) mod text;
+mod trend;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,10 @@ pub use comparison::{
 pub use index::write_index;
 pub use output::ReportError;
 pub use text::text_table;
+pub use trend::{
+    trend_csv, trend_github_action_benchmark, trend_json, trend_openmetrics, trend_otava,
+    trend_text,
+};
 
 use crate::analyse::{Analysis, summarise};
 use crate::record::{Run, files};

@@ -146,7 +146,7 @@ fn row(columns: &[Column], cells: &[&str]) -> String {
     format!("{}\n", line.trim_end())
 }
 
-fn short(name: &str) -> String {
+pub(super) fn short(name: &str) -> String {
     let name = clean(name);
     if name.chars().count() > LONGEST_NAME {
         let start: String = name.chars().take(LONGEST_NAME - 1).collect();

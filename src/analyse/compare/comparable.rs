@@ -254,7 +254,8 @@ impl Finder {
     }
 }
 
-fn majors(manifest: &Manifest) -> String {
+/// Major versions of the servers, such as `17`.
+pub(in crate::analyse) fn majors(manifest: &Manifest) -> String {
     let major = |node: &NodeInfo| {
         node.version
             .split(['.', ' ', 'd', 'b', 'r'])

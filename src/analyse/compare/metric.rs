@@ -78,7 +78,7 @@ impl Metric {
     }
 
     /// From the send until the commit is seen: always above zero.
-    pub(super) const YARDSTICK: &'static str = "visibility_send";
+    pub(in crate::analyse) const YARDSTICK: &'static str = "visibility_send";
 
     /// Those that a word of `--metric` means: `response.p99`, or `response` for all of its kind.
     pub fn named(word: &str) -> Vec<Self> {

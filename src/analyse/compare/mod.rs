@@ -9,6 +9,7 @@ mod rows;
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use comparable::majors;
 pub use comparable::{Difference, Role};
 pub use metric::Metric;
 pub use rows::{Row, Scale};

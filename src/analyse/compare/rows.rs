@@ -268,7 +268,7 @@ fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, standby: Option<&
 }
 
 impl Scale {
-    fn to(self, value: f64) -> f64 {
+    pub(in crate::analyse) fn to(self, value: f64) -> f64 {
         match self {
             Self::Ratio => value.ln(),
             Self::Difference => value,

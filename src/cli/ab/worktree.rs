@@ -67,7 +67,7 @@ impl Worktree {
 
     async fn check_out(&self, interrupt: &mut Interrupt) -> Result<(), Stop> {
         let mut git = git(&self.repository);
-        git.args(["worktree", "add", "--force", "--detach"])
+        git.args(["worktree", "add", "--detach"])
             .arg(self.root())
             .arg(&self.commit);
         let status = supervise(git, &self.log(), CHECKOUT, interrupt).await;
@@ -160,15 +160,15 @@ impl Worktree {
 impl Drop for Worktree {
     fn drop(&mut self) {
         let root = self.root();
-        let quietly = |arguments: &[&str], path: Option<&Path>| {
-            let mut git = git(&self.repository);
-            git.args(arguments).args(path);
-            // Nobody could do anything about it, and the directory goes in any case.
-            let _ = git.output();
-        };
-        quietly(&["worktree", "remove", "--force"], Some(&root));
+        let mut remove = git(&self.repository);
+        remove.args(["worktree", "remove", "--force"]).arg(root);
+        let is_removed = remove.output().is_ok_and(|it| it.status.success());
         drop(self.place.take());
-        quietly(&["worktree", "prune"], None);
+        if !is_removed {
+            // Only then: it also forgets others whose directories are away for the moment. Of a failure nobody could make
+            // anything.
+            let _ = git(&self.repository).args(["worktree", "prune"]).output();
+        }
     }
 }
 

@@ -1,0 +1,165 @@
+//! Where the level of a series changed, by how much, and whether somebody has accepted that.
+
+use serde::{Deserialize, Serialize};
+
+use super::blessing::Blessing;
+use super::order::History;
+use super::{Point, Series};
+use crate::analyse::change::change_points;
+use crate::analyse::compare::{Scale, Terms};
+use crate::analyse::stats::median;
+use crate::analyse::verdict::Verdict;
+use crate::sample::Direction;
+
+/// Of the permutations behind every p. Fixed: the same runs give the same changes.
+const SEED: u64 = 1;
+
+/// Between two stretches of a series.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// The first of [`Series::points`] on the new level.
+    pub index: usize,
+    /// The last on the old one that counts.
+    pub previous: usize,
+    /// Medians of the stretches on both sides, up to the next change; `null` when censored.
+    pub before: Option<f64>,
+    pub after: Option<f64>,
+    pub scale: Scale,
+    /// After over before, or after less before in the unit of the series: see `scale`. `null` when one is censored.
+    pub effect: Option<f64>,
+    /// The share of permutations of the points that allow as good a split.
+    pub p: f64,
+    pub verdict: Verdict,
+    /// Accepted by `replbench bless`: no longer counted as a regression.
+    pub blessed: bool,
+    /// Why, in the words of whoever accepted it.
+    pub reason: Option<String>,
+}
+
+impl Change {
+    /// Whether the level is another one by more than the threshold.
+    pub fn matters(&self) -> bool {
+        matches!(self.verdict, Verdict::Regressed | Verdict::Improved)
+    }
+
+    pub fn is_open_regression(&self) -> bool {
+        self.verdict == Verdict::Regressed && !self.blessed
+    }
+}
+
+/// The changes of a series in its order.
+pub(super) fn changes(
+    series: &Series,
+    yardsticks: &[Option<f64>],
+    history: &History,
+    blessed: &[Blessing],
+) -> Vec<Change> {
+    let points = &series.points;
+    let used: Vec<usize> = (0..points.len())
+        .filter(|index| points[*index].counts())
+        .collect();
+    let values: Vec<f64> = used
+        .iter()
+        .map(|index| points[*index].magnitude())
+        .collect();
+    let scale = if values.iter().all(|value| *value > 0.0) {
+        Scale::Ratio
+    } else {
+        Scale::Difference
+    };
+    let scaled: Vec<f64> = values.iter().map(|value| scale.to(*value)).collect();
+    let found = change_points(&scaled, SEED);
+    let ends: Vec<usize> = [0]
+        .into_iter()
+        .chain(found.iter().map(|change| change.index))
+        .chain([values.len()])
+        .collect();
+    let changes = found.iter().zip(ends.windows(3)).map(|(found, ends)| {
+        let (old, new) = (ends[0]..ends[1], ends[1]..ends[2]);
+        let before = level(&values[old.clone()]);
+        let after = level(&values[new]);
+        let unit = yardstick(
+            before,
+            after,
+            used[old].iter().map(|index| yardsticks[*index]),
+        );
+        let (index, previous) = (used[ends[1]], used[ends[1] - 1]);
+        let blessing = blessed.iter().find(|blessing| {
+            blessing.is_about(series) && accepts(blessing, points, index, previous, history)
+        });
+        Change {
+            index,
+            previous,
+            before: Some(before).filter(|value| value.is_finite()),
+            after: Some(after).filter(|value| value.is_finite()),
+            scale,
+            effect: effect(scale, before, after),
+            p: found.p,
+            verdict: verdict(scale, before, after, unit, series.direction),
+            blessed: blessing.is_some(),
+            reason: blessing.and_then(|blessing| blessing.reason.clone()),
+        }
+    });
+    changes.collect()
+}
+
+/// A stretch has three values at least; infinite when more than half are censored.
+fn level(values: &[f64]) -> f64 {
+    median(values).map_or(f64::NAN, |estimate| estimate.value)
+}
+
+fn effect(scale: Scale, before: f64, after: f64) -> Option<f64> {
+    let effect = match scale {
+        Scale::Ratio => after / before,
+        Scale::Difference => after - before,
+    };
+    (before.is_finite() && effect.is_finite()).then_some(effect)
+}
+
+/// What a share of is meant where figures are not above zero, as in a comparison: the delay from the send, else the larger level.
+fn yardstick(before: f64, after: f64, from_send: impl Iterator<Item = Option<f64>>) -> f64 {
+    let from_send: Vec<f64> = from_send.flatten().collect();
+    let own = before.abs().max(after.abs());
+    median(&from_send).map_or(own, |estimate| estimate.value)
+}
+
+/// One word for the change of level. That there is one at all was shown by the search, unless it is of the spread alone.
+fn verdict(scale: Scale, before: f64, after: f64, unit: f64, direction: Direction) -> Verdict {
+    if before.is_infinite() && after.is_infinite() {
+        return Verdict::Inconclusive;
+    }
+    let (shift, threshold) = match scale {
+        Scale::Ratio => (after.ln() - before.ln(), Terms::THRESHOLD.ln_1p()),
+        Scale::Difference => (after - before, Terms::THRESHOLD * unit),
+    };
+    if shift.abs() <= threshold {
+        return Verdict::Equivalent;
+    }
+    match (direction, shift > 0.0) {
+        (Direction::LowerIsBetter, true) | (Direction::HigherIsBetter, false) => Verdict::Regressed,
+        (Direction::LowerIsBetter, false) | (Direction::HigherIsBetter, true) => Verdict::Improved,
+        (Direction::Neutral, _) => Verdict::Inconclusive,
+    }
+}
+
+/// Whether a blessing is of the commit that the new level begins with, or of one that came in after the last run on the old
+/// level. What was measured with changes on top of a commit was not at that commit.
+fn accepts(
+    blessing: &Blessing,
+    points: &[Point],
+    index: usize,
+    previous: usize,
+    history: &History,
+) -> bool {
+    let first = points[index].commit.as_deref();
+    if first == Some(blessing.commit.as_str()) {
+        return true;
+    }
+    let place = |revision: &str| history.place(revision);
+    let known = |point: &Point| point.commit.as_deref().and_then(place);
+    let old = points[..=previous].iter().rev().find_map(known);
+    match (old, place(&blessing.commit), first.and_then(place)) {
+        (Some(old), Some(blessed), Some(new)) => old < blessed && blessed <= new,
+        _ => false,
+    }
+}

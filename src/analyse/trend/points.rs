@@ -1,0 +1,106 @@
+//! A run as points: for each of its modes and figures the median over the valid repetitions.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::conditions::{Conditions, settings_digest};
+use super::{Metric, Point};
+use crate::analyse::stats::median;
+use crate::record::{Manifest, Sheet};
+use crate::sample::{CellRow, SummaryRow};
+
+/// What tells a series from others, in the order in which they are shown.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Identity {
+    pub(super) conditions: Conditions,
+    pub(super) mode: String,
+    /// Place in [`Metric::ALL`].
+    pub(super) metric: usize,
+    pub(super) standby: Option<String>,
+    pub(super) settings: String,
+}
+
+/// A point, and what a share of is meant where figures are not above zero.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) point: Point,
+    pub(super) yardstick: Option<f64>,
+}
+
+type Figure<'a> = (&'a str, usize, Option<&'a str>);
+
+/// A point for every figure that any cell of the run has. Where all those cells are invalid, the point has no value.
+pub(super) fn of(sheet: &Sheet, place: usize) -> Vec<(Identity, Measured)> {
+    let cells: HashMap<u32, &CellRow> = sheet
+        .cells
+        .iter()
+        .map(|cell| (cell.cell_id, cell))
+        .collect();
+    let mut figures: BTreeMap<Figure, Vec<f64>> = BTreeMap::new();
+    let mut yardsticks: BTreeMap<(&str, &str, Option<&str>), Vec<f64>> = BTreeMap::new();
+    for row in sheet.figures.iter().flatten() {
+        let Some(cell) = cells.get(&row.cell_id) else {
+            continue;
+        };
+        let (mode, standby) = (cell.mode.as_str(), row.standby.as_deref());
+        let values = if row.metric == Metric::YARDSTICK {
+            yardsticks.entry((mode, &row.stat, standby)).or_default()
+        } else if let Some(metric) = declared(row) {
+            figures.entry((mode, metric, standby)).or_default()
+        } else {
+            continue;
+        };
+        if cell.valid {
+            values.push(row.value.unwrap_or(f64::INFINITY));
+        }
+    }
+    let conditions = Conditions::of(&sheet.manifest);
+    let mut digests: HashMap<&str, String> = HashMap::new();
+    let points = figures
+        .into_iter()
+        .map(|((mode, metric, standby), values)| {
+            let digest = || settings_digest(&sheet.manifest, mode);
+            let identity = Identity {
+                conditions: conditions.clone(),
+                mode: mode.to_owned(),
+                metric,
+                standby: standby.map(Into::into),
+                settings: digests.entry(mode).or_insert_with(digest).clone(),
+            };
+            let (name, stat) = (Metric::ALL[metric].metric, Metric::ALL[metric].stat);
+            let from_send = (name == "visibility").then(|| yardsticks.get(&(mode, stat, standby)));
+            let measured = Measured {
+                point: point(&sheet.manifest, place, &values),
+                yardstick: from_send.flatten().and_then(|values| middle(values)),
+            };
+            (identity, measured)
+        });
+    points.collect()
+}
+
+fn declared(row: &SummaryRow) -> Option<usize> {
+    let is_it = |it: &Metric| it.metric == row.metric && it.stat == row.stat;
+    Metric::ALL.iter().position(is_it)
+}
+
+fn point(manifest: &Manifest, place: usize, values: &[f64]) -> Point {
+    let estimate = median(values);
+    let interval = estimate.and_then(|estimate| estimate.interval);
+    let finite = |value: f64| Some(value).filter(|value| value.is_finite());
+    Point {
+        place,
+        run_id: manifest.run_id.clone(),
+        commit: manifest.subject.git.clone(),
+        started_at: manifest.started_at.clone(),
+        status: manifest.status,
+        value: estimate.and_then(|estimate| finite(estimate.value)),
+        lo: interval.and_then(|interval| finite(interval.lo)),
+        hi: interval.and_then(|interval| finite(interval.hi)),
+        n: values.len(),
+        censored: values.iter().filter(|value| value.is_infinite()).count(),
+    }
+}
+
+fn middle(values: &[f64]) -> Option<f64> {
+    let value = median(values)?.value;
+    value.is_finite().then_some(value)
+}

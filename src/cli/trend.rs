@@ -1,0 +1,232 @@
+//! `replbench trend`: the history of figures over the commits of a repository.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use clap::{Args, ValueEnum};
+
+use super::compare::{Metrics, parse_metric};
+use super::library::sheets;
+use super::{Exit, Stop, git, print};
+use crate::analyse::{Metric, Series, read_blessings, trend_of};
+use crate::record::Sheet;
+use crate::report::{
+    clean, trend_csv, trend_github_action_benchmark, trend_json, trend_openmetrics, trend_otava,
+    trend_text,
+};
+use crate::sample::Direction;
+
+/// Without a terminal that says otherwise.
+const WIDTH: usize = 80;
+
+/// What the terminal shows unless told otherwise: one series a mode says whether commits have become slower, and of a
+/// standby whether it shows them later.
+const DEFAULT: &str = "response.p99";
+const DEFAULT_OF_STANDBY: &str = "visibility.p99";
+
+const ALL: &str = "all";
+
+/// Show the history of figures over commits, and where their level changed
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A series holds what may be compared: the same host, workload, PostgreSQL major, settings, mode, standby and figure.
+Runs stand in the order of their commits in the repository (each after its parents), several of one commit by time,
+those with uncommitted changes after it, those of unknown commits after the latest commit that had been run before.
+A level needs 3 runs and a change point 7 in all. Invalid runs are shown and left out of the search.
+
+Formats: text, json and csv show everything. The others are for other tools, with the newest valid run of each series:
+  github-action-benchmark         `tool: customSmallerIsBetter`, figures of which less is better
+  github-action-benchmark-bigger  `tool: customBiggerIsBetter`, commits a second
+  openmetrics                     for Prometheus and its kin
+and otava (Apache Otava, once Hunter): CSV with a row a run and a column a series, for the profile and conditions of the
+newest run. Otava reads no column with gaps: narrow it with METRIC, --mode and --standby.
+
+Exit codes: 0 fine, 1 with --strict when the newest change of a series that was asked for is a regression that nobody has
+blessed (see `replbench bless`), 2 usage, 6 results cannot be read.")]
+pub(super) struct TrendArgs {
+    /// Figures, such as `response.p99` or `visibility`, or `all`; by default response.p99 (with --standby visibility.p99) in text, all in other formats
+    #[arg(value_name = "METRIC,..", value_delimiter = ',', value_parser = parse_figure)]
+    metrics: Vec<Metrics>,
+
+    /// Where run directories are
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    results: PathBuf,
+
+    /// The repository of what was benchmarked
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    repo: PathBuf,
+
+    /// This mode only
+    #[arg(long)]
+    mode: Option<String>,
+
+    /// This standby or subscriber only
+    #[arg(long)]
+    standby: Option<String>,
+
+    /// This profile only
+    #[arg(long)]
+    profile: Option<String>,
+
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+
+    /// Exit with 1 when the newest change of a series is a regression that nobody has blessed
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Csv,
+    GithubActionBenchmark,
+    GithubActionBenchmarkBigger,
+    Otava,
+    Openmetrics,
+}
+
+fn parse_figure(text: &str) -> Result<Metrics, String> {
+    if text == ALL {
+        return Ok(Metrics(Metric::ALL.to_vec()));
+    }
+    parse_metric(text).map_err(|known| format!("{known}, or {ALL}"))
+}
+
+pub(super) fn trend(arguments: &TrendArgs) -> Result<Exit, Stop> {
+    let (sheets, warnings) = sheets(&arguments.results)?;
+    for warning in &warnings {
+        warn(warning);
+    }
+    let (blessed, warnings) = read_blessings(&arguments.results).map_err(|error| {
+        let error = anyhow::Error::new(error);
+        let results = arguments.results.display();
+        Stop::new(
+            Exit::Results,
+            error.context(format!("read the blessings in `{results}`")),
+        )
+    })?;
+    for warning in &warnings {
+        warn(warning);
+    }
+    let order = if sheets.is_empty() {
+        Vec::new()
+    } else {
+        order(&sheets, &arguments.repo)
+    };
+    let series = trend_of(&sheets, &order, &blessed, |series| arguments.wants(series));
+    if series.is_empty() && !sheets.is_empty() {
+        return Err(Stop::new(Exit::Usage, arguments.found_nothing(&sheets)));
+    }
+    print(&arguments.drawn(&series)?)?;
+    let regressed = arguments.strict && series.iter().any(Series::has_regressed);
+    Ok(if regressed {
+        Exit::Regression
+    } else {
+        Exit::Fine
+    })
+}
+
+impl TrendArgs {
+    fn wants(&self, series: &Series) -> bool {
+        let is = |wanted: &Option<String>, found: Option<&str>| {
+            wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
+        };
+        self.figures()
+            .iter()
+            .any(|metric| metric.metric == series.metric && metric.stat == series.stat)
+            && is(&self.mode, Some(&series.mode))
+            && is(&self.standby, series.standby.as_deref())
+            && is(&self.profile, Some(&series.conditions.profile))
+    }
+
+    fn figures(&self) -> Vec<Metric> {
+        match (self.metrics.as_slice(), self.format) {
+            ([], Format::Text) if self.standby.is_some() => Metric::named(DEFAULT_OF_STANDBY),
+            ([], Format::Text) => Metric::named(DEFAULT),
+            ([], _) => Metric::ALL.to_vec(),
+            (words, _) => words.iter().flat_map(|word| word.0.clone()).collect(),
+        }
+    }
+
+    fn drawn(&self, series: &[Series]) -> Result<String, Stop> {
+        let in_csv = |drawn: Result<String, csv::Error>| {
+            drawn.map_err(|error| Stop::new(Exit::Results, error))
+        };
+        Ok(match self.format {
+            Format::Text if series.is_empty() => format!(
+                "no runs in `{}`; replbench run PROFILE makes one, --results names another directory\n",
+                self.results.display()
+            ),
+            Format::Text => trend_text(series, WIDTH),
+            Format::Json => trend_json(series),
+            Format::Csv => in_csv(trend_csv(series))?,
+            Format::GithubActionBenchmark => {
+                trend_github_action_benchmark(series, Direction::LowerIsBetter)
+            }
+            Format::GithubActionBenchmarkBigger => {
+                trend_github_action_benchmark(series, Direction::HigherIsBetter)
+            }
+            Format::Otava => in_csv(trend_otava(series))?,
+            Format::Openmetrics => trend_openmetrics(series),
+        })
+    }
+
+    /// Why there is no series although there are runs. A mistyped name must not pass a gate.
+    fn found_nothing(&self, sheets: &[Sheet]) -> anyhow::Error {
+        let listed = |names: BTreeSet<String>| {
+            let names: Vec<_> = names.iter().map(|name| clean(name).into_owned()).collect();
+            names.join(", ")
+        };
+        let figures: Vec<_> = self.figures().iter().map(ToString::to_string).collect();
+        let profiles = sheets
+            .iter()
+            .filter_map(|sheet| sheet.manifest.profile_name().map(str::to_owned));
+        let modes = sheets.iter().flat_map(Sheet::mode_names);
+        let rows = sheets
+            .iter()
+            .flat_map(|sheet| sheet.figures.iter().flatten());
+        let standbys = rows.filter_map(|row| row.standby.clone());
+        anyhow!(
+            "no run in `{}` has {} with these options; profiles: {}; modes: {}; standbys: {}",
+            self.results.display(),
+            figures.join(", "),
+            listed(profiles.collect()),
+            listed(modes.collect()),
+            listed(standbys.collect())
+        )
+    }
+}
+
+/// The commits of the repository; none, with a note, where runs can only stand by time.
+fn order(sheets: &[Sheet], repository: &Path) -> Vec<String> {
+    let commits = match git::commits_in_order(repository) {
+        Ok(commits) => commits,
+        Err(error) => {
+            note(&format!("runs stand by time: {error:#}"));
+            return Vec::new();
+        }
+    };
+    let known: BTreeSet<&str> = commits.iter().map(String::as_str).collect();
+    let is_known = |sheet: &Sheet| {
+        let revision = sheet.manifest.subject.git.as_deref();
+        revision.is_some_and(|it| known.contains(it.strip_suffix("-dirty").unwrap_or(it)))
+    };
+    if !sheets.iter().any(is_known) {
+        note(&format!(
+            "runs stand by time: none of their commits is in the repository of `{}`; name the benchmarked one with --repo",
+            repository.display()
+        ));
+    }
+    commits
+}
+
+fn warn(text: &str) {
+    anstream::eprintln!("warning: {}", clean(text));
+}
+
+fn note(text: &str) {
+    anstream::eprintln!("note: {}", clean(text));
+}

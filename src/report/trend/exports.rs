@@ -1,0 +1,68 @@
+//! The newest figures as the GitHub action `benchmark-action/github-action-benchmark` reads them with `tool:
+//! customSmallerIsBetter` or `customBiggerIsBetter`: an array of entries with name, unit, value, and if wanted range and extra
+//! (its README, "Action inputs", and `extractCustomBenchmarkResult` in src/extract.ts).
+
+use serde::Serialize;
+
+use super::names;
+use crate::analyse::{Point, Series};
+use crate::report::clean;
+use crate::sample::Direction;
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    name: String,
+    unit: &'a str,
+    value: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    range: Option<String>,
+    extra: String,
+}
+
+/// The newest figure of each series of this direction; a file holds one direction, since the tool has but one a file. Left
+/// out is a series whose newest run is censored: it has no number.
+pub fn trend_github_action_benchmark(series: &[Series], direction: Direction) -> String {
+    let names = names(series, name);
+    let entries = series.iter().zip(names).filter_map(|(one, name)| {
+        let point = one.newest().filter(|_| one.direction == direction)?;
+        Some(Entry {
+            name,
+            unit: &one.unit,
+            value: point.value?,
+            range: range(point),
+            extra: extra(one, point),
+        })
+    });
+    let entries: Vec<_> = entries.collect();
+    serde_json::to_string_pretty(&entries).expect("plain data becomes JSON") + "\n"
+}
+
+/// The action draws one chart a name, so the name holds what must be alike for two values to be compared.
+fn name(one: &Series) -> String {
+    let of = &one.conditions;
+    let standby = one.standby.as_deref().map(|standby| format!(" {standby}"));
+    let text = format!(
+        "{}/{} {}{} (PostgreSQL {})",
+        of.profile,
+        one.mode,
+        one.figure(),
+        standby.unwrap_or_default(),
+        of.postgresql
+    );
+    clean(&text).into_owned()
+}
+
+fn range(point: &Point) -> Option<String> {
+    Some(format!("{:.3}..{:.3}", point.lo?, point.hi?))
+}
+
+fn extra(one: &Series, point: &Point) -> String {
+    let commit = point.commit.as_deref().unwrap_or("unknown");
+    let text = [
+        format!("run: {}", clean(&point.run_id)),
+        format!("commit: {}", clean(commit)),
+        format!("repetitions: {}", point.n),
+        format!("series: {}", one.id),
+    ];
+    text.join("\n")
+}

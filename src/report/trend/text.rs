@@ -1,0 +1,219 @@
+//! A trend for a terminal: a head, a sparkline and the changes of each series.
+
+use std::fmt::Write as _;
+
+use super::sparkline::{Sparkline, sparkline};
+use crate::analyse::{Change, Conditions, Point, Scale, Series, Verdict};
+use crate::plan::fold;
+use crate::report::clean;
+use crate::report::text::{number, short};
+use crate::units::{format_bytes, format_seconds};
+
+const INDENT: &str = "  ";
+
+/// With fewer runs no change can be told from chance: see `analyse::change_points`.
+const FEWEST: usize = 7;
+
+/// Every series, no line wider than `width`; what there is to know of the way to the figures comes last.
+pub fn trend_text(series: &[Series], width: usize) -> String {
+    let mut out = String::new();
+    let mut shown: Option<&Conditions> = None;
+    for one in series {
+        if shown != Some(&one.conditions) {
+            shown = Some(&one.conditions);
+            paragraph(&mut out, &conditions(one, series), width);
+            out.push('\n');
+        }
+        paragraph(&mut out, &head(one, series), width);
+        spark(&mut out, one, width);
+        for change in &one.changes {
+            paragraph(&mut out, &sentence(one, change), width);
+        }
+        out.push('\n');
+    }
+    for line in legend(series).iter().flat_map(|text| fold(text, width)) {
+        let _ = writeln!(out, "{line}");
+    }
+    out
+}
+
+/// Folded, what continues a line is indented, as is everything that begins with an indent.
+fn paragraph(out: &mut String, text: &str, width: usize) {
+    let own = if text.starts_with(INDENT) { INDENT } else { "" };
+    let mut indent = own.to_owned();
+    for line in fold(text, width - 2 * INDENT.len()) {
+        let _ = writeln!(out, "{indent}{line}");
+        indent = format!("{own}{INDENT}");
+    }
+}
+
+/// The profile, server and host; the workload where another series of the profile has done other work.
+fn conditions(one: &Series, all: &[Series]) -> String {
+    let of = &one.conditions;
+    let mut text = format!(
+        "{}, PostgreSQL {}, host {} ({} cores, {})",
+        short(&of.profile),
+        clean(&of.postgresql),
+        clean(&of.host_id),
+        of.cores,
+        clean(&of.filesystem)
+    );
+    let differs = |other: &Series| {
+        other.conditions.profile == of.profile && other.conditions.workload_hash != of.workload_hash
+    };
+    if all.iter().any(differs) {
+        let start: String = of.workload_hash.chars().take(12).collect();
+        let _ = write!(text, ", workload {}", clean(&start));
+    }
+    text
+}
+
+fn head(one: &Series, all: &[Series]) -> String {
+    let mut name = format!("{}  {}", short(&one.mode), one.figure());
+    if let Some(standby) = &one.standby {
+        let _ = write!(name, " on {}", short(standby));
+    }
+    let is_twin = |other: &Series| {
+        other.id != one.id
+            && other.conditions == one.conditions
+            && (&other.mode, other.figure(), &other.standby)
+                == (&one.mode, one.figure(), &one.standby)
+    };
+    if all.iter().any(is_twin) {
+        let _ = write!(name, " (settings {})", clean(&one.settings));
+    }
+    let counted = one.points.iter().filter(|point| point.counts()).count();
+    let left_out = one.points.len() - counted;
+    let runs = match (one.points.len(), left_out) {
+        (1, 0) => "1 run".into(),
+        (all, 0) => format!("{all} runs"),
+        (all, left_out) => format!("{all} runs, {left_out} invalid"),
+    };
+    let newest = one.newest().map_or_else(String::new, |point| {
+        format!(", newest {}", value(&one.unit, point.value))
+    });
+    let since = match one.standing() {
+        Some(change) => format!(", {} since {}", effect(one, change), commit(one, change)),
+        None if counted < FEWEST => ", too few runs to see a change".into(),
+        None => ", no change".into(),
+    };
+    format!("{name}: {runs}{newest}{since}")
+}
+
+fn spark(out: &mut String, one: &Series, width: usize) {
+    let Sparkline {
+        blocks,
+        marks,
+        range,
+    } = sparkline(one, width - INDENT.len());
+    let range = range.map_or_else(String::new, |(lo, hi)| match value(&one.unit, Some(hi)) {
+        hi if hi == value(&one.unit, Some(lo)) => format!("all {hi}"),
+        hi => format!("{} to {hi}", value(&one.unit, Some(lo))),
+    });
+    let free = width - INDENT.len() - blocks.chars().count();
+    if range.is_empty() {
+        let _ = writeln!(out, "{INDENT}{blocks}");
+    } else if range.chars().count() + 2 <= free {
+        let _ = writeln!(out, "{INDENT}{blocks}  {range}");
+    } else {
+        let _ = writeln!(out, "{INDENT}{range}\n{INDENT}{blocks}");
+    }
+    if !marks.is_empty() {
+        let _ = writeln!(out, "{INDENT}{marks}");
+    }
+}
+
+/// `  3f2a91c 2026-11-20: 1.83 ms → 2.09 ms, +14 % (p 0.005), regressed`.
+fn sentence(one: &Series, change: &Change) -> String {
+    let first = &one.points[change.index];
+    let blessed = match (&change.reason, change.blessed) {
+        (Some(reason), true) => format!(", blessed: {}", clean(reason)),
+        (None, true) => ", blessed".into(),
+        (_, false) => String::new(),
+    };
+    let verdict = match change.verdict {
+        Verdict::Regressed if !change.blessed => "REGRESSED",
+        other => other.as_str(),
+    };
+    format!(
+        "{INDENT}{} {}: {} → {}, {} (p {:.3}), {verdict}{blessed}",
+        commit(one, change),
+        day(first),
+        value(&one.unit, change.before),
+        value(&one.unit, change.after),
+        effect(one, change),
+        change.p,
+    )
+}
+
+/// The first digits of the commit, with `+` when there were changes on top; the run where there is none.
+fn commit(one: &Series, change: &Change) -> String {
+    let point = &one.points[change.index];
+    match &point.commit {
+        Some(commit) => {
+            let start: String = commit.chars().take(7).collect();
+            let dirty = if commit.ends_with("-dirty") { "+" } else { "" };
+            format!("{}{dirty}", clean(&start))
+        }
+        None => short(&point.run_id),
+    }
+}
+
+fn day(point: &Point) -> String {
+    let day: String = point.started_at.chars().take(10).collect();
+    clean(&day).into_owned()
+}
+
+fn effect(one: &Series, change: &Change) -> String {
+    let Some(effect) = change.effect else {
+        return "by an unknown factor".into();
+    };
+    let sign = |positive: bool| if positive { "+" } else { "" };
+    match change.scale {
+        Scale::Ratio => {
+            let percent = (effect - 1.0) * 100.0;
+            format!("{}{} %", sign(percent > 0.0), number(percent))
+        }
+        Scale::Difference => {
+            format!("{}{}", sign(effect > 0.0), value(&one.unit, Some(effect)))
+        }
+    }
+}
+
+/// A figure with the unit that suits its size.
+fn value(unit: &str, value: Option<f64>) -> String {
+    let Some(value) = value else {
+        return "not seen".into();
+    };
+    let text = match unit {
+        "us" => format_seconds(value / 1e6),
+        "B" => format_bytes(value),
+        "1/s" => return format!("{}/s", number(value)),
+        other => return format!("{} {}", number(value), clean(other)),
+    };
+    text.replace('-', "−")
+}
+
+fn legend(series: &[Series]) -> Vec<String> {
+    let changed = || series.iter().flat_map(|one| &one.changes);
+    let points = || series.iter().flat_map(|one| &one.points);
+    let mut out = vec![
+        "Medians over the valid repetitions of each run, from the oldest commit to the newest; blocks from the lowest to the highest."
+            .to_owned(),
+    ];
+    if changed().next().is_some() {
+        out.push(
+            "^ change point (E-divisive, 5 % level): the medians before and after it. Within 5 % it counts as equivalent.".into(),
+        );
+    }
+    if changed().any(Change::is_open_regression) {
+        out.push("replbench bless COMMIT accepts a regression.".into());
+    }
+    if points().any(|point| !point.counts()) {
+        out.push("· invalid, left out of the search.".into());
+    }
+    if points().any(|point| point.n > 0 && point.value.is_none()) {
+        out.push("↑ not seen: larger than everything recorded.".into());
+    }
+    out
+}
