@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use clap::Args;
 
-use super::{Exit, Stop, print};
+use super::{Exit, Stop, git, print};
 use crate::publish::{Options, PublishError, Published};
 use crate::report::clean;
 use crate::units::thousands;
@@ -25,6 +25,10 @@ pub(super) struct PublishArgs {
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
 
+    /// The repository of what was benchmarked, for the order of its commits
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    repo: PathBuf,
+
     /// What the site calls itself
     #[arg(long, value_name = "TEXT", default_value = "Replication benchmarks")]
     title: String,
@@ -42,6 +46,11 @@ pub(super) fn publish(arguments: &PublishArgs) -> Result<Exit, Stop> {
         results: arguments.results.clone(),
         out: arguments.out.clone(),
         title: arguments.title.clone(),
+        order: git::commits_in_order(&arguments.repo).unwrap_or_else(|error| {
+            let why = format!("runs stand by time: {error:#}");
+            anstream::eprintln!("note: {}", clean(&why));
+            Vec::new()
+        }),
     };
     let published = crate::publish::publish(&options).map_err(|error| {
         let exit = match error {
@@ -63,9 +72,10 @@ fn text(published: &Published) -> String {
         format!("{} {noun}{plural}", thousands(number as u64))
     };
     format!(
-        "{}, {}: {} (the largest has {} kB), {} linked, {} copied, {} removed\n{}\n",
+        "{}, {}, {} series: {} (the largest has {} kB), {} linked, {} copied, {} removed\n{}\n",
         count(published.runs, "run"),
         count(published.comparisons, "comparison"),
+        thousands(published.series as u64),
         count(published.pages, "page"),
         thousands(published.largest_page.div_ceil(1000) as u64),
         count(published.linked, "raw file"),

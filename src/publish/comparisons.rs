@@ -34,6 +34,11 @@ pub(super) struct Written {
 }
 
 impl Written {
+    /// Modes of one run cost what they cost; a newer run that is slower has got worse.
+    fn has_regressed(&self) -> bool {
+        self.verdict == Verdict::Regressed && self.runs.len() > 1
+    }
+
     pub(super) fn is_of(&self, run: &str) -> bool {
         self.runs.iter().any(|it| it == run)
     }
@@ -85,7 +90,7 @@ pub(super) fn list(written: &[Written], root: &str) -> Markup {
                     tbody { @for one in written { tr {
                         th scope="row" { a href={ (root) (href(&one.slug)) "/comparison.html" } { (one.title) } }
                         td { (moment(&one.at)) }
-                        td.regressed[one.verdict == Verdict::Regressed] { (one.tally) }
+                        td.regressed[one.has_regressed()] { (one.tally) }
                     } } }
                 }
             }

@@ -25,7 +25,7 @@ pub(super) fn write(site: &Site, frame: &Frame, shelf: &Shelf) -> Result<(), Pub
     };
     let head = html! {
         h1 { "Method and environment" }
-        p.meta { "How each number comes about and what its error is; then the machines that measured." }
+        p.meta { "The method of replbench " (env!("CARGO_PKG_VERSION")) ", then " a href="#environment" { "the machines that measured" } "." }
     };
     let main = html! {
         (PreEscaped(rendered(METHODOLOGY)))

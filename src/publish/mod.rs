@@ -12,6 +12,7 @@ mod results;
 mod run;
 mod shelf;
 mod site;
+mod trend;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,8 @@ pub struct Options {
     pub out: PathBuf,
     /// What the site calls itself.
     pub title: String,
+    /// The commits of the benchmarked repository, each after its parents.
+    pub order: Vec<String>,
 }
 
 /// What was published.
@@ -39,6 +42,7 @@ pub struct Published {
     pub index: PathBuf,
     pub runs: usize,
     pub comparisons: usize,
+    pub series: usize,
     pub pages: usize,
     pub largest_page: usize,
     /// Raw files that share their content with the originals, and those that had to be copied.
@@ -68,16 +72,18 @@ pub enum PublishError {
 /// Reads every run and makes the site anew; what is as it was is left alone.
 pub fn publish(options: &Options) -> Result<Published, PublishError> {
     let site = Site::open(&options.out)?;
-    let shelf = Shelf::read(&options.results)?;
-    let frame = Frame::new(options.title.clone(), &shelf, false);
+    let (shelf, series) = Shelf::read(&options.results, &options.order)?;
+    let frame = Frame::new(options.title.clone(), &shelf, !series.is_empty());
     let comparisons = comparisons::write(&site, &frame, &shelf)?;
     run::write_all(&site, &frame, &shelf, &comparisons)?;
     results::write(&site, &frame, &shelf, &comparisons)?;
+    trend::write(&site, &frame, &shelf, &series)?;
     method::write(&site, &frame, &shelf)?;
     let mut published = Published {
         index: options.out.join(results::INDEX),
         runs: shelf.runs.len(),
         comparisons: comparisons.len(),
+        series: series.len(),
         warnings: shelf.warnings(),
         ..Published::default()
     };

@@ -150,8 +150,11 @@ fn unreadable(shelf: &Shelf) -> Markup {
     html! {
         @if count > 0 {
             div.warn {
-                p { (count) " director" @if count == 1 { "y" } @else { "ies" } " could not be read and " @if count == 1 { "is" } @else { "are" } " left out:" }
-                ul { @for why in shelf.unreadable.iter().take(MOST_WARNINGS) { li { (clean(why)) } } }
+                p { "Could not be read, and is left out:" }
+                ul {
+                    @for why in shelf.unreadable.iter().take(MOST_WARNINGS) { li { (clean(why)) } }
+                    @if count > MOST_WARNINGS { li { "and " (count - MOST_WARNINGS) " more" } }
+                }
             }
         }
     }

@@ -179,6 +179,19 @@ fn cell(found: Option<(Estimate, Option<&str>)>, scale: f64) -> Markup {
     }
 }
 
+/// As in the report; others come first.
+const ORDER: [&str; 9] = [
+    "overview",
+    "effects",
+    "spectrum",
+    "visibility",
+    "staleness",
+    "tradeoff",
+    "load",
+    "heatmap",
+    "lag",
+];
+
 fn pictures(entry: &Entry) -> Markup {
     let drawn = entry.files.iter().filter_map(|file| {
         let id = file.name.strip_prefix("charts/")?.strip_suffix(".svg")?;
@@ -186,19 +199,19 @@ fn pictures(entry: &Entry) -> Markup {
         Some((&file.name, id, words))
     });
     let mut drawn: Vec<_> = drawn.collect();
-    drawn.sort_by_key(|(_, id, _)| *id != "overview");
+    drawn.sort_by_key(|(_, id, _)| ORDER.iter().position(|it| it == id));
     html! {
         @if !drawn.is_empty() {
             section.pictures id="charts" aria-labelledby="charts-h" {
                 h2 id="charts-h" { "Charts" }
                 @if entry.has(files::REPORT) { p.note { "Their figures as tables are in the full report." } }
-                @for (name, id, (title, description)) in drawn {
-                    h3 { (clean(&title)) }
+                @for (name, id, (title, description)) in &drawn {
+                    h3 { (clean(title)) }
                     figure {
-                        div.scroll tabindex="0" role="region" aria-label=(clean(&title)) {
-                            img src=(href(name)) alt={ (clean(&title)) ". " (clean(&description)) } title=(clean(&title)) loading="lazy" width="880";
+                        div.scroll tabindex="0" role="region" aria-label=(clean(title)) {
+                            img src=(href(name)) alt={ (clean(title)) ". " (clean(description)) } title=(clean(title)) loading="lazy" width="880";
                         }
-                        @if entry.has(files::REPORT) {
+                        @if entry.has(files::REPORT) && *id != "overview" {
                             figcaption.caption { a href={ (files::REPORT) "#" (href(id)) } { "Figures and how to read it" } }
                         }
                     }

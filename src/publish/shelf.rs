@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::PublishError;
 use super::files::{RawFile, raw_files, slug};
-use crate::analyse::{ModeMedians, mode_medians, sheet};
+use crate::analyse::{ModeMedians, Series, mode_medians, read_blessings, sheet, trend};
 use crate::record::{RunStatus, Sheet, run_directories};
 
 /// A run on its way to the site.
@@ -19,6 +19,22 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    fn of(sheet: Sheet) -> Self {
+        let name = sheet.dir.file_name().unwrap_or_default();
+        Self {
+            slug: slug(&name.to_string_lossy()),
+            modes: mode_medians(&sheet),
+            files: raw_files(&sheet.dir, &sheet.manifest.files),
+            sheet,
+        }
+    }
+
+    /// Later times are greater, whatever their zone; runs of one moment are told apart by their ids.
+    fn age(&self) -> (Option<jiff::Timestamp>, &str) {
+        let manifest = &self.sheet.manifest;
+        (manifest.started_at.parse().ok(), &manifest.run_id)
+    }
+
     pub(super) fn profile(&self) -> &str {
         self.sheet.manifest.profile_name().unwrap_or("no profile")
     }
@@ -42,29 +58,29 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    /// Reads them on all processors. A directory that is no readable run is told of and left out.
-    pub(super) fn read(results: &Path) -> Result<Self, PublishError> {
-        let directories = run_directories(results).map_err(|source| PublishError::Results {
+    /// Reads them on all processors, and finds their histories. A directory that is no readable run is told of and left out.
+    pub(super) fn read(
+        results: &Path,
+        order: &[String],
+    ) -> Result<(Self, Vec<Series>), PublishError> {
+        let unread = |source| PublishError::Results {
             path: results.to_owned(),
             source,
-        })?;
-        let mut runs = Vec::new();
-        let mut unreadable = Vec::new();
-        for read in in_parallel(&directories, |directory| read_run(directory)) {
+        };
+        let directories = run_directories(results).map_err(unread)?;
+        let (blessed, mut unreadable) = read_blessings(results).map_err(unread)?;
+        let mut sheets = Vec::new();
+        for read in in_parallel(&directories, |directory| read_sheet(directory)) {
             match read {
-                Ok(entry) => runs.push(entry),
+                Ok(sheet) => sheets.push(sheet),
                 Err(why) => unreadable.push(why),
             }
         }
-        runs.sort_by(|a, b| {
-            let key = |entry: &Entry| {
-                let manifest = &entry.sheet.manifest;
-                (manifest.started_at.clone(), manifest.run_id.clone())
-            };
-            key(b).cmp(&key(a))
-        });
+        let series = trend(&sheets, order, &blessed);
+        let mut runs: Vec<Entry> = sheets.into_iter().map(Entry::of).collect();
+        runs.sort_by(|a, b| b.age().cmp(&a.age()));
         name_apart(&mut runs);
-        Ok(Self { runs, unreadable })
+        Ok((Self { runs, unreadable }, series))
     }
 
     /// Everything that could not be read.
@@ -77,16 +93,10 @@ impl Shelf {
     }
 }
 
-fn read_run(directory: &Path) -> Result<Entry, String> {
-    let sheet = sheet(directory).map_err(|error| {
+fn read_sheet(directory: &Path) -> Result<Sheet, String> {
+    sheet(directory).map_err(|error| {
         let source = std::error::Error::source(&error);
         source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
-    })?;
-    Ok(Entry {
-        slug: slug(&directory.file_name().unwrap_or_default().to_string_lossy()),
-        modes: mode_medians(&sheet),
-        files: raw_files(directory, &sheet.manifest.files),
-        sheet,
     })
 }
 
@@ -107,7 +117,10 @@ fn name_apart(runs: &mut Vec<Entry>) {
 }
 
 /// Does a piece of work for each item on as many threads as there are processors; the answers are in the items' order.
-pub(super) fn in_parallel<I: Sync, O: Send>(items: &[I], work: impl Fn(&I) -> O + Sync) -> Vec<O> {
+pub(super) fn in_parallel<'a, I: Sync, O: Send>(
+    items: &'a [I],
+    work: impl Fn(&'a I) -> O + Sync,
+) -> Vec<O> {
     let threads = std::thread::available_parallelism().map_or(1, Into::into);
     let share = items.len().div_ceil(threads).max(1);
     let work = &work;

@@ -71,6 +71,37 @@ impl Axis {
         }
     }
 
+    /// Places of things in a row, the first at 0, some of them named.
+    pub(super) fn row(title: &str, count: usize, names: Vec<(usize, String)>) -> Self {
+        let tick = |(at, label): (usize, String)| Tick {
+            at: at as f64,
+            label,
+        };
+        Self {
+            title: title.into(),
+            ticks: names.into_iter().map(tick).collect(),
+            map: Map::Linear,
+            lo: -0.5,
+            hi: count.max(1) as f64 - 0.5,
+        }
+    }
+
+    /// Between the least and the greatest value, which differ by a tenth on the axis even if they do not: noise is not made
+    /// to look like change. Logarithmic where they are far apart.
+    pub(super) fn around(title: &str, values: &[f64]) -> Self {
+        const FAR: f64 = 8.0;
+        let Some((lo, hi)) = range(values.iter().copied()) else {
+            return Self::linear(title, 0.0, 1.0);
+        };
+        if lo > 0.0 && hi / lo > FAR {
+            return Self::log(title, [lo, hi]);
+        }
+        let length = (hi - lo).max(0.1 * hi.abs().max(lo.abs())).max(1e-9);
+        let margin = (length - (hi - lo)) / 2.0 + 0.12 * length;
+        let floor = if lo >= 0.0 { 0.0 } else { f64::NEG_INFINITY };
+        Self::linear(title, (lo - margin).max(floor), hi + margin)
+    }
+
     /// Logarithmic over the positive values.
     pub(super) fn log(title: &str, values: impl IntoIterator<Item = f64>) -> Self {
         let (lo, hi) =

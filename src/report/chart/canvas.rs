@@ -266,6 +266,39 @@ impl Canvas {
         let _ = writeln!(self.body, "\" fill=\"#FE{:02X}00\"/>", paint.id());
     }
 
+    /// Many discs of one paint as a single element: a history has a thousand.
+    pub(super) fn specks(&mut self, at: &[(f64, f64)], radius: f64, paint: Paint) {
+        let places = at.iter().copied().map(fine);
+        let path = places.fold(String::new(), |mut path, (x, y)| {
+            // Written to a string, which does not fail. A line of no length with round ends is a disc.
+            let _ = write!(path, "M{x} {y}h0");
+            path
+        });
+        self.strokes(&path, 2.0 * radius, paint, 1.0, "round");
+    }
+
+    /// Many upright lines of one paint as a single element, each from a place up or down to a height.
+    pub(super) fn whiskers(&mut self, ends: &[((f64, f64), f64)], stroke: Stroke) {
+        let path = ends.iter().fold(String::new(), |mut path, (from, to)| {
+            let (x, y) = fine(*from);
+            let _ = write!(path, "M{x} {y}V{}", grid(*to));
+            path
+        });
+        self.strokes(&path, stroke.width, stroke.paint, stroke.opacity, "butt");
+    }
+
+    fn strokes(&mut self, path: &str, width: f64, paint: Paint, opacity: f64, cap: &str) {
+        if path.is_empty() {
+            return;
+        }
+        let _ = writeln!(
+            self.body,
+            "<path d=\"{path}\" fill=\"none\" stroke=\"#FE{:02X}00\" stroke-width=\"{}\" stroke-opacity=\"{opacity}\" stroke-linecap=\"{cap}\"/>",
+            paint.id(),
+            grid(width)
+        );
+    }
+
     /// A disc with a rim in the background's colour, so that it stands out from lines below it.
     pub(super) fn dot(&mut self, at: (f64, f64), radius: f64, paint: Paint) {
         for (radius, paint) in [(radius + 1.5, Paint::Background), (radius, paint)] {
@@ -333,6 +366,11 @@ pub(crate) struct Drawing {
 }
 
 impl Drawing {
+    /// In CSS pixels, at its own size.
+    pub(crate) fn width(&self) -> f64 {
+        self.width
+    }
+
     /// The `svg` element. `id` is unique on the page; the style sheet is left out where the page brings [`style`].
     pub(crate) fn svg(
         &self,

@@ -12,11 +12,13 @@ mod overview;
 mod spectrum;
 mod stale;
 mod tradeoff;
+mod trend;
 mod visibility;
 
 pub(crate) use canvas::{Drawing, style};
 pub(crate) use comparison::chart as comparison_chart;
 pub(crate) use overview::chart as overview_chart;
+pub(crate) use trend::{Plot, Spotted, plot as trend_plot};
 
 use canvas::{Dash, Paint};
 use frame::Layout;

@@ -121,7 +121,7 @@ pub(crate) fn legend(comparison: &Comparison) -> Vec<String> {
 }
 
 /// From the unit of `summary.csv` to the unit that is shown.
-fn unit_scale(unit: &str) -> f64 {
+pub(crate) fn unit_scale(unit: &str) -> f64 {
     match unit {
         "us" => 1e-3,
         "B" => 1.0 / 1024.0,
@@ -130,7 +130,7 @@ fn unit_scale(unit: &str) -> f64 {
 }
 
 /// The unit that [`unit_scale`] leads to.
-fn shown_unit(unit: &str) -> &str {
+pub(crate) fn shown_unit(unit: &str) -> &str {
     match unit {
         "us" => "ms",
         "B" => "kiB",

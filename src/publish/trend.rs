@@ -1,0 +1,329 @@
+//! The histories: a table of all series, then each with its picture, its changes and its runs, on as many pages as it takes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use maud::{Markup, PreEscaped, html};
+
+use super::PublishError;
+use super::frame::{Choice, Frame, Page, Place, filter, moment, pager};
+use super::run::{commit_text, link};
+use super::shelf::{Shelf, in_parallel};
+use super::site::Site;
+use crate::analyse::{Change, Point, Scale, Series};
+use crate::record::RunStatus;
+use crate::report::chart::{Plot, Spotted, trend_plot};
+use crate::report::clean;
+use crate::report::comparison::{ratio_text, shown_unit, unit_scale};
+use crate::report::text::number;
+use crate::units::thousands;
+
+const FIRST: &str = "trend.html";
+/// Of a page's series together; the table of all of them and the rest of the first page need room too.
+const MOST_BYTES: usize = 560_000;
+/// Of one history, as many runs are drawn and listed, the newest.
+const MOST_POINTS: usize = 1_000;
+/// Series that are in the table of all.
+const MOST_LISTED: usize = 600;
+
+/// A series ready to be put on a page.
+struct Section<'a> {
+    series: &'a Series,
+    content: Markup,
+}
+
+pub(super) fn write(
+    site: &Site,
+    frame: &Frame,
+    shelf: &Shelf,
+    series: &[Series],
+) -> Result<(), PublishError> {
+    if series.is_empty() {
+        return Ok(());
+    }
+    let slugs: BTreeMap<&str, &str> = shelf
+        .runs
+        .iter()
+        .map(|entry| (entry.sheet.manifest.run_id.as_str(), entry.slug.as_str()))
+        .collect();
+    let sections = in_parallel(series, |series| Section {
+        series,
+        content: section(series, &slugs),
+    });
+    let pages = pages_of(sections);
+    let paths: Vec<String> = (0..pages.len()).map(path).collect();
+    let on_page: Vec<(&Series, &str)> = pages
+        .iter()
+        .zip(&paths)
+        .flat_map(|(page, path)| page.iter().map(move |it| (it.series, path.as_str())))
+        .collect();
+    for (index, sections) in pages.iter().enumerate() {
+        let title = if index == 0 {
+            "Trend".to_owned()
+        } else {
+            format!("Trend, page {}", index + 1)
+        };
+        let page = Page {
+            title: &title,
+            place: if index == 0 {
+                Place::Trend
+            } else {
+                Place::Inner
+            },
+            root: "",
+            has_script: true,
+        };
+        let head = html! {
+            h1 { (title) }
+            p.meta {
+                "Each figure over the commits of what was benchmarked. A series holds runs that may be compared: one host, workload, PostgreSQL major "
+                "and settings. A triangle marks where the level changed; hollow: accepted by " code { "replbench bless" } "."
+            }
+        };
+        let main = html! {
+            (filter("#all tbody tr, section.series", if index == 0 { "tr" } else { "section" }, "series", &choices(series)))
+            @if index == 0 { (all(&on_page)) }
+            (pager(&paths, index, "histories"))
+            (grouped(sections))
+            (pager(&paths, index, "histories, again"))
+        };
+        let text = frame.document(page, &head, &main);
+        site.page(Path::new(&paths[index]), &text)?;
+    }
+    Ok(())
+}
+
+fn path(index: usize) -> String {
+    if index == 0 {
+        FIRST.into()
+    } else {
+        format!("trend-{}.html", index + 1)
+    }
+}
+
+fn pages_of(sections: Vec<Section<'_>>) -> Vec<Vec<Section<'_>>> {
+    let mut pages: Vec<Vec<Section<'_>>> = vec![Vec::new()];
+    let mut bytes = 0;
+    for section in sections {
+        let length = section.content.0.len();
+        let last = pages.last_mut().expect("there is one");
+        if bytes + length > MOST_BYTES && !last.is_empty() {
+            pages.push(vec![section]);
+            bytes = length;
+        } else {
+            last.push(section);
+            bytes += length;
+        }
+    }
+    pages
+}
+
+fn choices(series: &[Series]) -> [Choice; 4] {
+    let figures: Vec<String> = series.iter().map(Series::figure).collect();
+    let of = |part: fn(&Series) -> &str| series.iter().map(part);
+    [
+        Choice::new(
+            "profile",
+            "Profile",
+            of(|it| it.conditions.profile.as_str()),
+        ),
+        Choice::new("mode", "Mode", of(|it| it.mode.as_str())),
+        Choice::new("figure", "Figure", figures.iter().map(String::as_str)),
+        Choice::new(
+            "standby",
+            "Replica",
+            of(|it| it.standby.as_deref().unwrap_or_default()),
+        ),
+    ]
+}
+
+/// The table of all series, with the way to each.
+fn all(series: &[(&Series, &str)]) -> Markup {
+    let page = |path: &str| {
+        if path == FIRST {
+            String::new()
+        } else {
+            path.to_owned()
+        }
+    };
+    html! {
+        section id="all" aria-labelledby="all-h" {
+            h2 id="all-h" { "All series" }
+            @if series.len() > MOST_LISTED { p.note { "The first " (MOST_LISTED) " of " (thousands(series.len() as u64)) "." } }
+            div.scroll tabindex="0" role="region" aria-label="Table of series" {
+                table.list {
+                    thead { tr {
+                        th scope="col" { "figure" } th scope="col" { "mode" } th scope="col" { "replica" } th scope="col" { "profile" }
+                        th.n scope="col" { "runs" } th.n scope="col" { "newest" } th scope="col" { "last change" }
+                    } }
+                    tbody { @for (one, path) in series.iter().take(MOST_LISTED) {
+                        tr data-profile=(clean(&one.conditions.profile)) data-mode=(clean(&one.mode)) data-figure=(one.figure())
+                            data-standby=(clean(one.standby.as_deref().unwrap_or_default())) {
+                            th scope="row" { a href={ (page(path)) "#s" (one.id) } { (one.figure()) } }
+                            td { (clean(&one.mode)) }
+                            td { (clean(one.standby.as_deref().unwrap_or("–"))) }
+                            td { (clean(&one.conditions.profile)) }
+                            td.n { (one.points.len()) }
+                            td.n { (one.newest().map_or_else(|| "–".into(), |point| value_text(one, point))) " " (shown_unit(&one.unit)) }
+                            td { @if let Some(change) = one.standing() { (outcome(one, change)) } @else { "none" } }
+                        }
+                    } }
+                }
+            }
+        }
+    }
+}
+
+/// Sections under a heading for the conditions that they share.
+fn grouped(sections: &[Section<'_>]) -> Markup {
+    html! {
+        @for (index, section) in sections.iter().enumerate() {
+            @let conditions = &section.series.conditions;
+            @if index == 0 || sections[index - 1].series.conditions != *conditions {
+                h2 { (clean(&conditions.profile)) ", PostgreSQL " (clean(&conditions.postgresql)) }
+                p.meta {
+                    "Host " code { (clean(&conditions.host_id)) } ", " (conditions.cores) " cores, " (clean(&conditions.filesystem))
+                    ", workload " code { (conditions.workload_hash.chars().take(12).collect::<String>()) }
+                }
+            }
+            (section.content)
+        }
+    }
+}
+
+fn section(series: &Series, slugs: &BTreeMap<&str, &str>) -> Markup {
+    let from = series.points.len().saturating_sub(MOST_POINTS);
+    let plot = trend_plot(series, from);
+    let table = format!("t{}", series.id);
+    html! {
+        section.series id={ "s" (series.id) } aria-labelledby={ "h" (series.id) } data-profile=(clean(&series.conditions.profile))
+            data-mode=(clean(&series.mode)) data-figure=(series.figure()) data-standby=(clean(series.standby.as_deref().unwrap_or_default()))
+            data-text={ (plot.title) " " (clean(&series.conditions.profile)) } {
+            h3 id={ "h" (series.id) } { (plot.title) }
+            @if from > 0 { p.note { "The newest " (thousands(MOST_POINTS as u64)) " of " (thousands(series.points.len() as u64)) " runs." } }
+            figure {
+                (picture("wide", &plot, &plot.wide, series, &table))
+                (picture("narrow", &plot, &plot.narrow, series, &table))
+                figcaption.caption {
+                    "Medians over repetitions with 95 % intervals, in " (shown_unit(&series.unit)) "; the bars are the medians of the stretches between changes. "
+                    "Hollow dots: invalid runs, left out of the search."
+                }
+            }
+            (changes(series))
+            details {
+                summary { "The runs as a table" }
+                (runs(series, from, &table, slugs))
+            }
+        }
+    }
+}
+
+fn picture(width: &str, plot: &Plot, drawn: &Spotted, series: &Series, table: &str) -> Markup {
+    let id = format!("{width}-{}", series.id);
+    let spots: Vec<String> = drawn
+        .spots
+        .iter()
+        .map(|(x, y)| format!("{x:.0},{y:.0}"))
+        .collect();
+    html! {
+        div.plot class=(width) tabindex="0" role="group" aria-label={ (plot.title) ": left and right arrow keys walk over the runs" }
+            data-spots=(spots.join(" ")) data-width=(format!("{:.0}", drawn.drawing.width())) data-table=(table) {
+            (PreEscaped(drawn.drawing.svg(&id, &plot.title, &plot.description, None)))
+        }
+    }
+}
+
+fn changes(series: &Series) -> Markup {
+    let scale = unit_scale(&series.unit);
+    let level =
+        |value: Option<f64>| value.map_or_else(|| "not seen".into(), |value| number(value * scale));
+    html! {
+        @if series.changes.is_empty() {
+            p.note { "No change of level was found." }
+        } @else {
+            div.scroll tabindex="0" role="region" aria-label="Changes" {
+                table.list {
+                    thead { tr { @for name in ["change at", "run", "before → after", "outcome", "p", "accepted"] { th scope="col" { (name) } } } }
+                    tbody { @for change in series.changes.iter().rev() { tr {
+                        @let point = &series.points[change.index];
+                        th scope="row" { (commit_text(point.commit.as_deref())) }
+                        td { (moment(&point.started_at)) }
+                        td { (level(change.before)) " → " (level(change.after)) " " (shown_unit(&series.unit)) }
+                        td { (outcome(series, change)) }
+                        td { (format!("{:.3}", change.p)) }
+                        td {
+                            @if change.blessed { "yes" @if let Some(reason) = &change.reason { ": " (clean(reason)) } } @else { "–" }
+                        }
+                    } } }
+                }
+            }
+        }
+    }
+}
+
+/// `1.35× regressed`.
+fn outcome(series: &Series, change: &Change) -> Markup {
+    let effect = match (change.effect, change.scale) {
+        (None, _) => String::new(),
+        (Some(effect), Scale::Ratio) => format!("{}× ", ratio_text(effect)),
+        (Some(effect), Scale::Difference) => format!(
+            "{} {} ",
+            number(effect * unit_scale(&series.unit)),
+            shown_unit(&series.unit)
+        ),
+    };
+    html! {
+        span.regressed[change.is_open_regression()] {
+            (effect) (change.verdict)
+            @if change.blessed { ", accepted" }
+        }
+    }
+}
+
+fn value_text(series: &Series, point: &Point) -> String {
+    match point.value {
+        Some(value) => number(value * unit_scale(&series.unit)),
+        None if point.censored > 0 => "not seen".into(),
+        None => "–".into(),
+    }
+}
+
+fn interval_text(series: &Series, point: &Point) -> String {
+    let scale = unit_scale(&series.unit);
+    match (point.lo, point.hi) {
+        (None, None) => "–".into(),
+        (lo, hi) => {
+            let end = |end: Option<f64>, open: &str| {
+                end.map_or_else(|| open.into(), |end| number(end * scale))
+            };
+            format!("{} to {}", end(lo, "−∞"), end(hi, "∞"))
+        }
+    }
+}
+
+/// Newest first; the plot's tips read it.
+fn runs(series: &Series, from: usize, id: &str, slugs: &BTreeMap<&str, &str>) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Runs" {
+            table.list id=(id) {
+                thead { tr {
+                    th scope="col" { "commit" } th scope="col" { "run" } th.n scope="col" { "value (" (shown_unit(&series.unit)) ")" }
+                    th.n scope="col" { "95 %" } th.n scope="col" { "reps" } th scope="col" { "status" }
+                } }
+                tbody { @for point in series.points[from..].iter().rev() { tr {
+                    th scope="row" { (commit_text(point.commit.as_deref())) }
+                    td {
+                        @match slugs.get(point.run_id.as_str()) {
+                            Some(slug) => a href=(link("", slug)) { (moment(&point.started_at)) },
+                            None => (moment(&point.started_at)),
+                        }
+                    }
+                    td.n { (value_text(series, point)) }
+                    td.n { (interval_text(series, point)) }
+                    td.n { (point.n) }
+                    td.bad[point.status != RunStatus::Complete] { (point.status.as_str()) }
+                } } }
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The history of a figure: a dot a run in the order of the commits, its interval, the levels, and a mark where they change.
+
+use super::axis::Axis;
+use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type, text_width};
+use super::frame::{Frame, Layout};
+use crate::analyse::{Change, Point, Scale, Series, Verdict};
+use crate::report::clean;
+use crate::report::comparison::{ratio_text, shown_unit, unit_scale};
+use crate::report::text::number;
+
+/// A history as pictures, with the places of its runs so that they can be pointed at.
+#[derive(Debug, Clone)]
+pub(crate) struct Plot {
+    pub(crate) title: String,
+    pub(crate) description: String,
+    pub(crate) wide: Spotted,
+    pub(crate) narrow: Spotted,
+}
+
+/// A drawing and where each of its runs is, in CSS pixels.
+#[derive(Debug, Clone)]
+pub(crate) struct Spotted {
+    pub(crate) drawing: Drawing,
+    pub(crate) spots: Vec<(f64, f64)>,
+}
+
+const HEIGHT: f64 = 190.0;
+/// Marks of changes stand in this room above the plot.
+const MARKS: f64 = 34.0;
+
+/// The stretch of a series from its point `from` on.
+pub(crate) fn plot(series: &Series, from: usize) -> Plot {
+    let shown = Shown::of(series, from);
+    let unit = shown_unit(&series.unit);
+    let standby = series.standby.as_deref().map(clean);
+    let on = standby.map_or_else(String::new, |standby| format!(" on {standby}"));
+    Plot {
+        title: format!("{} under {}{on}", series.figure(), clean(&series.mode)),
+        description: description(&shown, unit),
+        wide: draw(&shown, Layout::Wide),
+        narrow: draw(&shown, Layout::Narrow),
+    }
+}
+
+/// What is drawn.
+struct Shown<'a> {
+    series: &'a Series,
+    points: &'a [Point],
+    changes: Vec<(usize, &'a Change)>,
+    scale: f64,
+}
+
+impl<'a> Shown<'a> {
+    fn of(series: &'a Series, from: usize) -> Self {
+        let changes = series.changes.iter();
+        let changes = changes.filter_map(|change| Some((change.index.checked_sub(from)?, change)));
+        Self {
+            series,
+            points: series.points.get(from..).unwrap_or_default(),
+            changes: changes.collect(),
+            scale: unit_scale(&series.unit),
+        }
+    }
+
+    fn value(&self, point: &Point) -> Option<f64> {
+        point.value.map(|value| value * self.scale)
+    }
+}
+
+fn description(shown: &Shown<'_>, unit: &str) -> String {
+    let newest = shown.series.newest().and_then(|point| shown.value(point));
+    let newest = newest.map_or_else(
+        || "the newest is not known".into(),
+        |value| format!("the newest is {} {unit}", number(value)),
+    );
+    let changes = shown.changes.iter().map(|(_, change)| {
+        let commit = shown.series.points[change.index].commit.as_deref();
+        let accepted = if change.blessed { ", accepted" } else { "" };
+        format!(
+            " At {}: {} {}{accepted}.",
+            commit.map_or("an unknown commit".into(), clean),
+            effect(change, shown.scale),
+            change.verdict
+        )
+    });
+    let changes: String = changes.collect();
+    format!("{} runs; {newest}.{changes}", shown.points.len())
+}
+
+/// `1.35×`, or a difference in the shown unit.
+fn effect(change: &Change, scale: f64) -> String {
+    match (change.effect, change.scale) {
+        (None, _) => "from or to beyond what is measured,".into(),
+        (Some(effect), Scale::Ratio) => format!("{}×", ratio_text(effect)),
+        (Some(effect), Scale::Difference) => number(effect * scale),
+    }
+}
+
+fn draw(shown: &Shown<'_>, layout: Layout) -> Spotted {
+    let unit = shown_unit(&shown.series.unit);
+    let values: Vec<f64> = shown
+        .points
+        .iter()
+        .flat_map(|point| [point.value, point.lo, point.hi])
+        .flatten()
+        .map(|value| value * shown.scale)
+        .collect();
+    let top = MARKS + 18.0;
+    let frame = Frame {
+        left: layout.pick(64.0, 52.0),
+        top,
+        right: layout.width() - layout.pick(24.0, 10.0),
+        bottom: top + HEIGHT,
+        x: Axis::row(
+            "commits, oldest first",
+            shown.points.len(),
+            names(shown, layout),
+        ),
+        y: Axis::around(unit, &values),
+    };
+    let mut canvas = Canvas::new(layout.width(), frame.bottom + 46.0);
+    frame.draw_grid(&mut canvas);
+    frame.draw_x_labels(&mut canvas);
+    frame.draw_y_labels(&mut canvas);
+    canvas.text(
+        (f64::midpoint(frame.left, frame.right), frame.bottom + 32.0),
+        &frame.x.title,
+        Type::new(Anchor::Middle),
+    );
+    canvas.text((4.0, 10.0), unit, Type::new(Anchor::Start));
+    draw_levels(&mut canvas, &frame, shown);
+    let spots = draw_points(&mut canvas, &frame, shown);
+    draw_changes(&mut canvas, &frame, shown);
+    Spotted {
+        drawing: canvas.finish(),
+        spots,
+    }
+}
+
+/// Some commits along the axis, the newest among them.
+fn names(shown: &Shown<'_>, layout: Layout) -> Vec<(usize, String)> {
+    let count = shown.points.len();
+    let most = layout.pick(7, 3).min(count);
+    let places = (0..most).map(|index| index * count.saturating_sub(1) / (most - 1).max(1));
+    let name = |place: usize| {
+        let commit = shown.points[place].commit.as_deref().unwrap_or("?");
+        commit.chars().take(7).collect::<String>()
+    };
+    places.map(|place| (place, name(place))).collect()
+}
+
+fn draw_points(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) -> Vec<(f64, f64)> {
+    let radius = if shown.points.len() > 150 { 2.0 } else { 3.5 };
+    let mut spots = Vec::new();
+    let (mut line, mut sound, mut invalid, mut whiskers) = (vec![], vec![], vec![], vec![]);
+    for (index, point) in shown.points.iter().enumerate() {
+        let x = frame.at_x(index as f64);
+        let value = shown.value(point);
+        // What is larger than everything seen stands at the top, what is not there at the bottom.
+        let beyond = if point.censored > 0 {
+            frame.top
+        } else {
+            frame.bottom
+        };
+        let at = (x, value.map_or(beyond, |value| frame.at_y(value)));
+        spots.push(at);
+        if value.is_none() {
+            if point.censored > 0 {
+                let tip = [
+                    (x - 4.0, frame.top + 7.0),
+                    (x, frame.top),
+                    (x + 4.0, frame.top + 7.0),
+                ];
+                canvas.polygon(&tip, Paint::Ink, 1.0);
+            }
+            continue;
+        }
+        if let Some(lo) = point.lo {
+            let hi = point
+                .hi
+                .map_or(frame.top, |hi| frame.at_y(hi * shown.scale));
+            whiskers.push(((x, frame.at_y(lo * shown.scale)), hi));
+        }
+        if point.counts() {
+            line.push(at);
+            sound.push(at);
+        } else {
+            invalid.push(at);
+        }
+    }
+    canvas.whiskers(&whiskers, Stroke::new(Paint::Muted, 1.0).faint(0.45));
+    canvas.path(&line, Stroke::new(Paint::Series(0), 1.0).faint(0.35));
+    canvas.specks(&sound, radius, Paint::Series(0));
+    canvas.specks(&invalid, radius, Paint::Muted);
+    canvas.specks(&invalid, (radius - 1.3).max(0.8), Paint::Background);
+    spots
+}
+
+/// The median of each stretch between changes.
+fn draw_levels(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) {
+    let mut start = 0.0;
+    let mut level = |from: f64, to: f64, value: Option<f64>| {
+        if let Some(value) = value {
+            let y = frame.at_y(value * shown.scale);
+            let stroke = Stroke::new(Paint::Ink, 2.0).faint(0.75);
+            canvas.line((frame.at_x(from), y), (frame.at_x(to), y), stroke);
+        }
+    };
+    for (index, change) in &shown.changes {
+        let end = *index as f64 - 0.5;
+        level(start, end, change.before);
+        start = end;
+    }
+    if let Some((_, last)) = shown.changes.last() {
+        level(start, shown.points.len() as f64 - 1.0, last.after);
+    }
+}
+
+/// A triangle above each change: filled, or hollow when it was accepted.
+fn draw_changes(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) {
+    let mut free_from = f64::NEG_INFINITY;
+    for (index, change) in &shown.changes {
+        let x = frame.at_x(*index as f64 - 0.5);
+        let paint = match change.verdict {
+            Verdict::Regressed => Paint::Series(1),
+            Verdict::Improved => Paint::Series(0),
+            _ => Paint::Muted,
+        };
+        let stroke = Stroke::new(paint, 1.2).dashed(Dash::Dashed);
+        canvas.line((x, frame.top - 6.0), (x, frame.bottom), stroke);
+        let (base, tip) = (frame.top - 20.0, frame.top - 7.0);
+        canvas.polygon(&[(x - 7.0, base), (x + 7.0, base), (x, tip)], paint, 1.0);
+        if change.blessed {
+            let hollow = [(x - 3.6, base + 2.2), (x + 3.6, base + 2.2), (x, tip - 4.4)];
+            canvas.polygon(&hollow, Paint::Background, 1.0);
+        }
+        let text = effect(change, shown.scale);
+        let half = text_width(&text, 12.0) / 2.0;
+        let middle = x.clamp(
+            frame.left + half,
+            (frame.right - half).max(frame.left + half),
+        );
+        if change.effect.is_some() && middle - half >= free_from {
+            canvas.text(
+                (middle, base - 10.0),
+                &text,
+                Type::new(Anchor::Middle).halo(),
+            );
+            free_from = middle + half + 8.0;
+        }
+    }
+}
