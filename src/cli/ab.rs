@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 
-use super::compare::{TermArgs, WIDTH};
+use super::compare::{TermArgs, WIDTH, judge_gates};
 use super::library;
 use super::overrides::OverrideArgs;
 use super::place::PlaceArgs;
@@ -354,7 +354,8 @@ fn compared(
         return Ok(None);
     }
     match compare_runs(&sheets.base, &sheets.head, &terms.terms()) {
-        Ok(comparison) => {
+        Ok(mut comparison) => {
+            judge_gates(&mut comparison, &sheets.head)?;
             print(&question.answer(&comparison))?;
             let directory = sealed.head.directory.join(files::COMPARISON);
             let page = write_comparison(&directory, &comparison)

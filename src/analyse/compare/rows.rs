@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::super::stats::{Interval, Method, Shift, geometric_mean, median, paired, unpaired};
 use super::super::verdict::{Verdict, judge};
@@ -11,7 +11,7 @@ use crate::record::Sheet;
 use crate::sample::Direction;
 
 /// A figure of a mode, base against head.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     pub base_mode: String,
     pub head_mode: String,
@@ -75,7 +75,7 @@ impl Row {
 const FEWEST_PAIRS: u64 = 3;
 
 /// What an effect is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
     /// Head over base.
@@ -85,7 +85,7 @@ pub enum Scale {
 }
 
 /// A range whose ends may be open.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Bounds {
     pub lo: Option<f64>,
     pub hi: Option<f64>,

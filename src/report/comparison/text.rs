@@ -6,6 +6,7 @@ use super::{NOTHING, Shown, UNITS, by_mode, difference_text, legend, probability
 use crate::analyse::{Comparison, Kind, Role, Subject};
 use crate::plan::fold;
 use crate::report::clean;
+use crate::report::gates::{self, Paint};
 
 const HEAD: [&str; 8] = ["base", "head", "ratio", "95 %", "q", "n", "MDE", "verdict"];
 
@@ -26,6 +27,7 @@ pub fn comparison_text(comparison: &Comparison, width: usize) -> String {
     }
     out.push('\n');
     let _ = writeln!(out, "{}.", tally(&comparison.rows));
+    out.push_str(&gates::text(&comparison.gates, width, Paint::Ansi));
     for line in legend(comparison).iter().flat_map(|text| fold(text, width)) {
         let _ = writeln!(out, "{line}");
     }
@@ -161,6 +163,7 @@ pub fn noise_text(comparison: &Comparison, width: usize) -> String {
         }
     }
     out.push('\n');
+    out.push_str(&gates::text(&comparison.gates, width, Paint::Ansi));
     for sentence in noise_sentences(comparison) {
         for line in fold(&sentence, width) {
             let _ = writeln!(out, "{line}");
