@@ -77,7 +77,8 @@ pub(super) fn write(
             h1 { (title) }
             p.meta {
                 "Each figure over the commits of what was benchmarked. A series holds runs that may be compared: one host, workload, PostgreSQL major "
-                "and settings. A triangle marks where the level changed; hollow: accepted by " code { "replbench bless" } "."
+                "and settings. A triangle marks where the level changed and points to where it went: orange for worse, blue for better, hollow when accepted by "
+                code { "replbench bless" } "."
             }
         };
         let main = html! {
@@ -226,7 +227,7 @@ fn picture(width: &str, plot: &Plot, drawn: &Spotted, series: &Series, table: &s
         .map(|(x, y)| format!("{x:.0},{y:.0}"))
         .collect();
     html! {
-        div.plot class=(width) tabindex="0" role="group" aria-label={ (plot.title) ": left and right arrow keys walk over the runs" }
+        div class={ "plot " (width) } tabindex="0" role="group" aria-label={ (plot.title) ": left and right arrow keys walk over the runs" }
             data-spots=(spots.join(" ")) data-width=(format!("{:.0}", drawn.drawing.width())) data-table=(table) {
             (PreEscaped(drawn.drawing.svg(&id, &plot.title, &plot.description, None)))
         }

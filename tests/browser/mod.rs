@@ -1,6 +1,9 @@
 //! A headless Chromium with the network cut off, driven over its debugging pipe. Knows pages, keys and the pointer; not what is
 //! on a page.
-#![allow(clippy::unwrap_used, reason = "a browser that does not answer fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a browser that does not answer fails the test"
+)]
 #![allow(
     unreachable_pub,
     reason = "a test file that has this module has no public face of its own"
@@ -19,7 +22,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// No answer takes so long, on a machine with other things to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// One browser with one page.
@@ -78,7 +81,10 @@ impl Browser {
         // Ends with the browser.
         std::thread::spawn(move || {
             let mut message = Vec::new();
-            while output.read_until(0, &mut message).is_ok_and(|length| length > 0) {
+            while output
+                .read_until(0, &mut message)
+                .is_ok_and(|length| length > 0)
+            {
                 message.pop();
                 let value = serde_json::from_slice(&message).unwrap_or_default();
                 if tell.send(value).is_err() {
@@ -98,7 +104,10 @@ impl Browser {
         };
         let target = browser.call("Target.createTarget", json!({"url": "about:blank"}));
         let target = target["targetId"].clone();
-        let attached = browser.call("Target.attachToTarget", json!({"targetId": target, "flatten": true}));
+        let attached = browser.call(
+            "Target.attachToTarget",
+            json!({"targetId": target, "flatten": true}),
+        );
         browser.session = attached["sessionId"].as_str().map(str::to_owned);
         for domain in ["Page", "Runtime", "Log", "Network"] {
             browser.call(&format!("{domain}.enable"), json!({}));
@@ -118,6 +127,10 @@ impl Browser {
         }
     }
 
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "every caller makes them on the spot"
+    )]
     fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.sent += 1;
         let mut order = json!({"id": self.sent, "method": method, "params": parameters});
@@ -158,7 +171,9 @@ impl Browser {
         let told = self.events.iter().filter_map(|event| {
             let parameters = &event["params"];
             match event["method"].as_str()? {
-                "Runtime.exceptionThrown" | "Runtime.consoleAPICalled" => Some(parameters.to_string()),
+                "Runtime.exceptionThrown" | "Runtime.consoleAPICalled" => {
+                    Some(parameters.to_string())
+                }
                 "Log.entryAdded" => Some(parameters["entry"].to_string()),
                 "Network.requestWillBeSent" => {
                     let url = parameters["request"]["url"].as_str().unwrap_or_default();
@@ -203,7 +218,8 @@ impl Browser {
             _ => 0,
         };
         for kind in ["rawKeyDown", "keyUp"] {
-            let event = json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code});
+            let event =
+                json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code});
             self.call("Input.dispatchKeyEvent", event);
         }
     }
@@ -214,7 +230,10 @@ impl Browser {
 
     /// Moves the pointer there, in CSS pixels of the window.
     pub fn point(&mut self, x: f64, y: f64) {
-        self.call("Input.dispatchMouseEvent", json!({"type": "mouseMoved", "x": x, "y": y}));
+        self.call(
+            "Input.dispatchMouseEvent",
+            json!({"type": "mouseMoved", "x": x, "y": y}),
+        );
     }
 
     /// A picture of the window, into `$SCREENSHOTS` if that is set, for a person.
@@ -222,7 +241,9 @@ impl Browser {
         if let Some(folder) = std::env::var_os("SCREENSHOTS") {
             let shot = self.call("Page.captureScreenshot", json!({"format": "png"}));
             let data = shot["data"].as_str().unwrap();
-            let bytes = base64::engine::general_purpose::STANDARD.decode(data).unwrap();
+            let bytes = base64::engine::general_purpose::STANDARD
+                .decode(data)
+                .unwrap();
             std::fs::write(Path::new(&folder).join(format!("{name}.png")), bytes).unwrap();
         }
     }

@@ -109,7 +109,7 @@ fn draw(shown: &Shown<'_>, layout: Layout) -> Spotted {
     let frame = Frame {
         left: layout.pick(64.0, 52.0),
         top,
-        right: layout.width() - layout.pick(24.0, 10.0),
+        right: layout.width() - layout.pick(32.0, 30.0),
         bottom: top + HEIGHT,
         x: Axis::row(
             "commits, oldest first",
@@ -216,7 +216,7 @@ fn draw_levels(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) {
     }
 }
 
-/// A triangle above each change: filled, or hollow when it was accepted.
+/// A triangle above each change, towards where the level went: filled, or hollow when it was accepted.
 fn draw_changes(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) {
     let mut free_from = f64::NEG_INFINITY;
     for (index, change) in &shown.changes {
@@ -228,11 +228,23 @@ fn draw_changes(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) {
         };
         let stroke = Stroke::new(paint, 1.2).dashed(Dash::Dashed);
         canvas.line((x, frame.top - 6.0), (x, frame.bottom), stroke);
-        let (base, tip) = (frame.top - 20.0, frame.top - 7.0);
-        canvas.polygon(&[(x - 7.0, base), (x + 7.0, base), (x, tip)], paint, 1.0);
+        let (top, bottom) = (frame.top - 20.0, frame.top - 7.0);
+        // Towards where the level went.
+        let is_rise =
+            change.after.unwrap_or(f64::INFINITY) > change.before.unwrap_or(f64::INFINITY);
+        let (base, tip) = if is_rise {
+            (bottom, top)
+        } else {
+            (top, bottom)
+        };
+        let triangle = |half: f64, inset: f64| {
+            let base = base + (tip - base) * inset;
+            let tip = tip - (tip - base) * 1.6 * inset;
+            [(x - half, base), (x + half, base), (x, tip)]
+        };
+        canvas.polygon(&triangle(7.0, 0.0), paint, 1.0);
         if change.blessed {
-            let hollow = [(x - 3.6, base + 2.2), (x + 3.6, base + 2.2), (x, tip - 4.4)];
-            canvas.polygon(&hollow, Paint::Background, 1.0);
+            canvas.polygon(&triangle(3.8, 0.17), Paint::Background, 1.0);
         }
         let text = effect(change, shown.scale);
         let half = text_width(&text, 12.0) / 2.0;
@@ -242,7 +254,7 @@ fn draw_changes(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) {
         );
         if change.effect.is_some() && middle - half >= free_from {
             canvas.text(
-                (middle, base - 10.0),
+                (middle, top - 10.0),
                 &text,
                 Type::new(Anchor::Middle).halo(),
             );
