@@ -30,10 +30,10 @@ use worktree::Worktree;
 #[command(after_help = "\
 An ITEM is one of
   profile=NAME|PATH   another profile; a word without `=` is one too
-  mode=MODE           a mode, such as sync or remote_apply:any-2; several may be given
+  mode=MODE           a mode, such as sync; several may be given
   bindir=DIR          other PostgreSQL programs
-  git=REV             a revision of the current repository, checked out and built with --build;
-                      the side's relative bindir= and profile= are taken from it
+  git=REV             a revision of this repository, built with --build;
+                      relative bindir= and profile= are taken from it
   NAME=VALUE          a server setting, such as wal_compression=on
 A side without an item is the plain profile. Give --base and --head once for each item.
 

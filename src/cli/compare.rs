@@ -19,10 +19,11 @@ pub(super) const WIDTH: usize = 80;
 /// Compare two runs, or the modes of one
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A run is named by its directory, its id or the beginning of it, or a git revision, which means the newest run that
-was made at that commit.
-Exit codes: 0 nothing regressed, 1 regressed, 2 usage, 6 a run cannot be read, 7 not comparable, or with --strict
-inconclusive.")]
+A run is named by its directory, its id or the beginning of it, or a git revision, which means the newest run that was \
+made at that commit.
+
+Exit codes: 0 nothing regressed, 1 regressed or a gate of the head failed, 2 usage, 6 a run cannot be read, \
+7 not comparable, or with --strict inconclusive.")]
 pub(super) struct CompareArgs {
     /// The baseline
     #[arg(value_name = "BASE")]
