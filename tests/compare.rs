@@ -383,6 +383,21 @@ fn markdown_begins_with_the_marker_and_escapes_names() {
 }
 
 #[test]
+fn gates_of_the_head_are_judged_and_fail_the_comparison() {
+    let gate = json!([{"name": "quick", "metric": "response.p99", "mode": null, "standby": null, "limit": {"max": 1.0}}]);
+    let change = |head: &mut LightRun| head.manifest["profile"]["gates"] = gate.clone();
+    // These runs have no distributions, and a gate without data fails.
+    let said = compare(change, &["--format", "json"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert_eq!(json_of(&said)["verdict"], "equivalent");
+    assert_eq!(json_of(&said)["gates"][0]["passed"], false);
+    for (format, line) in [("text", "FAIL  quick"), ("md", "| **FAIL** | quick |")] {
+        let said = compare(change, &["--format", format]);
+        assert!(said.out.contains(line), "{}", said.out);
+    }
+}
+
+#[test]
 fn csv_has_a_line_a_figure() {
     let said = compare(
         response(1.2),

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use assert_cmd::Command;
 use made_up::{Shape, write_run};
-use replbench::analyse::{GateLine, gates, headline, replica_curves, summarise};
+use replbench::analyse::{Analysis, GateLine, gates, replica_curves, summarise};
 use replbench::record::{Run, files};
 use replbench::report;
 use serde_json::{Value, json};
@@ -459,7 +459,7 @@ fn an_invalid_run_is_called_that_before_its_gates_are() {
     amend(dir.path(), |manifest| {
         manifest["status"] = json!("invalid");
     });
-    let said = headline(&Run::open(dir.path()).unwrap());
+    let said = Analysis::of(&Run::open(dir.path()).unwrap()).headline;
     assert!(said[0].starts_with("INVALID"), "{said:?}");
     assert!(
         said[1].starts_with("The gate failed: response.p99 under async is "),

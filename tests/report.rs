@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use made_up::{Shape, write_run};
-use replbench::analyse::{Analysis, headline, summarise};
+use replbench::analyse::{Analysis, summarise};
 use replbench::record::{Run, files};
 use replbench::report;
 
@@ -67,8 +67,8 @@ fn inputs_of(dir: &Path) -> Vec<String> {
 /// Everything that reads a run, charts included.
 fn digest(dir: &Path) -> Option<Run> {
     let run = Run::open(dir).ok()?;
-    let _ = Analysis::of(&run);
-    let _ = report::text_table(&run, 80);
+    let analysis = Analysis::of(&run);
+    let _ = report::text_table(&analysis.modes, 80);
     let _ = summarise(&run);
     Some(run)
 }
@@ -77,7 +77,7 @@ fn digest(dir: &Path) -> Option<Run> {
 fn the_table_fits_the_terminal() {
     let run = Run::open(&fixture()).unwrap();
     for width in [40, 60, 80, 120] {
-        let table = report::text_table(&run, width);
+        let table = report::text_table(&Analysis::of(&run).modes, width);
         assert!(
             table
                 .lines()
@@ -85,13 +85,13 @@ fn the_table_fits_the_terminal() {
             "{table}"
         );
     }
-    insta::assert_snapshot!(report::text_table(&run, 80));
+    insta::assert_snapshot!(report::text_table(&Analysis::of(&run).modes, 80));
 }
 
 #[test]
 fn the_headline_says_what_sync_costs_and_how_stale_reads_are() {
     let run = Run::open(&fixture()).unwrap();
-    insta::assert_snapshot!(headline(&run).join("\n"));
+    insta::assert_snapshot!(Analysis::of(&run).headline.join("\n"));
 }
 
 #[test]
@@ -308,9 +308,9 @@ fn an_invalid_run_says_so_first() {
     fs::write(&path, manifest).unwrap();
     let run = Run::open(dir.path()).unwrap();
     assert!(
-        headline(&run)[0].starts_with("INVALID: s1 never streamed"),
+        Analysis::of(&run).headline[0].starts_with("INVALID: s1 never streamed"),
         "{:?}",
-        headline(&run)
+        Analysis::of(&run).headline
     );
 }
 

@@ -1,20 +1,14 @@
 //! The answer in sentences: what does synchronous replication cost, how stale are reads, how far did a replica fall behind.
 //! No sentence without data behind it, and none that claims a difference its interval does not show.
 
-use super::cell::cell_figures;
-use super::gate::{self, GateLine, gates};
-use super::modes::{self, ModeFigures, ModesTable};
-use super::staleness::{ReplicaCurve, replica_curves};
+use super::gate::{self, GateLine};
+use super::modes::{ModeFigures, ModesTable};
+use super::staleness::ReplicaCurve;
 use crate::record::{Run, RunStatus};
 use crate::topology::{Mode, Quorum, SyncLevel};
 use crate::units::{format_bytes, format_seconds, three_digits};
 
 /// The sentences for a run, most important first.
-pub fn headline(run: &Run) -> Vec<String> {
-    let table = modes::from_figures(run, &cell_figures(run));
-    sentences(run, &table, &replica_curves(run), &gates(run))
-}
-
 pub(super) fn sentences(
     run: &Run,
     table: &ModesTable,

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::medians::{ModeMedians, mode_medians};
 use crate::record::{Manifest, RunStatus, Sheet};
 
 /// One line of the index. Derived from manifest and summary; never the only copy of anything.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct IndexLine {
     pub run_id: String,
     /// The run's directory, relative to that of the index.
@@ -28,7 +28,7 @@ pub struct IndexLine {
 }
 
 /// A mode's medians over its valid repetitions.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct IndexMode {
     pub mode: String,
     pub valid: usize,
@@ -37,7 +37,7 @@ pub struct IndexMode {
 }
 
 /// The median of a figure; `null` when it falls among the censored.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct IndexFigure {
     pub metric: String,
     pub stat: String,

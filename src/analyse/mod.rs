@@ -29,7 +29,6 @@ pub use compare::{
 };
 pub use curves::{Spectrum, SpectrumLine, spectra};
 pub use gate::{GateLine, gates};
-pub use headline::headline;
 pub use index::{IndexFigure, IndexLine, IndexMode};
 pub use medians::{FigureMedian, ModeMedians, mode_medians};
 pub use modes::{Excluded, ModeFigures, ModesTable, Ratios, modes_table};
@@ -39,7 +38,7 @@ pub use stats::{
     Estimate, Interval, Method, Shift, benjamini_hochberg, geometric_mean, median, paired,
     paired_ratio, student_t, unpaired,
 };
-pub use summary::summarise;
+pub use summary::{summarise, summary_of};
 pub use timeline::{HeatColumn, LagPoint, LoadPoint, Mark, Stretch, Timeline, timelines};
 pub use trend::{
     BLESSED, Blessing, Change, Conditions, Point, Series, TREND_VERSION, read_blessings, trend,

@@ -7,9 +7,13 @@ use crate::sample::{CellRow, Direction, SummaryRow};
 /// Every figure of every cell. Times are in microseconds; a value is empty when its quantile falls among the censored, and
 /// a metric that was not measured has no row.
 pub fn summarise(run: &Run) -> Vec<SummaryRow> {
-    let figures = cell_figures(run);
+    summary_of(run, &cell_figures(run))
+}
+
+/// As [`summarise`], of figures that are already at hand, one for each cell of the run.
+pub fn summary_of(run: &Run, figures: &[CellFigures]) -> Vec<SummaryRow> {
     let mut rows = Vec::new();
-    for (cell, figures) in run.cells.iter().zip(&figures) {
+    for (cell, figures) in run.cells.iter().zip(figures) {
         let mut sheet = Sheet {
             cell,
             standby: None,

@@ -8,19 +8,19 @@ use std::path::PathBuf;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 
-use super::compare::{TermArgs, WIDTH};
+use super::compare::{TermArgs, WIDTH, judge_gates};
 use super::library;
 use super::overrides::OverrideArgs;
 use super::place::PlaceArgs;
 use super::progress::{Terminal, Verbosity};
 use super::run::{Sealed, exit_of, interruptible};
 use super::{Exit, Stop, print};
-use crate::analyse::compare_runs;
+use crate::analyse::{Comparison, Row, compare_runs};
 use crate::cluster::Binaries;
 use crate::plan::{self, Overrides, Plan, Side, Sides};
 use crate::profile::{Profile, visible};
 use crate::record::files;
-use crate::report::{comparison_text, write_comparison};
+use crate::report::{comparison_text, noise_text, write_comparison};
 use crate::run::{self, Contender, Finished, Interrupt, Options};
 use item::Given;
 use worktree::Worktree;
@@ -30,10 +30,10 @@ use worktree::Worktree;
 #[command(after_help = "\
 An ITEM is one of
   profile=NAME|PATH   another profile; a word without `=` is one too
-  mode=MODE           a mode, such as sync or remote_apply:any-2; several may be given
+  mode=MODE           a mode, such as sync; several may be given
   bindir=DIR          other PostgreSQL programs
-  git=REV             a revision of the current repository, checked out and built with --build;
-                      the side's relative bindir= and profile= are taken from it
+  git=REV             a revision of this repository, built with --build;
+                      relative bindir= and profile= are taken from it
   NAME=VALUE          a server setting, such as wal_compression=on
 A side without an item is the plain profile. Give --base and --head once for each item.
 
@@ -122,6 +122,7 @@ pub(super) fn ab(arguments: &AbArgs) -> Result<Exit, Stop> {
             overrides: arguments.overrides.to_overrides(),
             place: &arguments.place,
             terms: &arguments.terms,
+            question: Question::WhatChanged,
         }
         .run(),
     }
@@ -135,6 +136,7 @@ pub(super) fn aa(arguments: &AaArgs) -> Result<Exit, Stop> {
         overrides: arguments.overrides.to_overrides(),
         place: &arguments.place,
         terms: &arguments.terms,
+        question: Question::WhatIsNoise,
     };
     job.run()
 }
@@ -151,6 +153,31 @@ struct Job<'a> {
     overrides: Overrides,
     place: &'a PlaceArgs,
     terms: &'a TermArgs,
+    question: Question,
+}
+
+/// What a session is to answer.
+#[derive(Debug, Clone, Copy)]
+enum Question {
+    WhatChanged,
+    /// Both sides are the same, and whatever is found is a false alarm.
+    WhatIsNoise,
+}
+
+impl Question {
+    fn answer(self, comparison: &Comparison) -> String {
+        match self {
+            Self::WhatChanged => comparison_text(comparison, WIDTH),
+            Self::WhatIsNoise => noise_text(comparison, WIDTH),
+        }
+    }
+
+    fn exit(self, comparison: &Comparison, terms: &TermArgs) -> Exit {
+        match self {
+            Self::WhatIsNoise if comparison.rows.iter().any(Row::is_told) => Exit::Regression,
+            Self::WhatChanged | Self::WhatIsNoise => terms.exit(comparison),
+        }
+    }
 }
 
 type Worktrees = Sides<Option<Worktree>>;
@@ -171,7 +198,7 @@ impl Job<'_> {
         }
         self.find_servers()?;
         let finished = interruptible(async |interrupt| self.measure(interrupt).await)??;
-        conclude(finished, self.terms)
+        conclude(finished, self.terms, self.question)
     }
 
     fn plans_without_worktrees(&self) -> Result<Option<Sides<Plan>>, Stop> {
@@ -281,10 +308,10 @@ impl Job<'_> {
 }
 
 /// Draws both reports, gives both directories their names, compares them, and says what was found.
-fn conclude(finished: Sides<Finished>, terms: &TermArgs) -> Result<Exit, Stop> {
+fn conclude(finished: Sides<Finished>, terms: &TermArgs, question: Question) -> Result<Exit, Stop> {
     let sealed = finished.map(|_, finished| Sealed::from(finished));
     // Why a side was cut short is worth more than that it cannot be compared.
-    let compared = compared(&sealed, terms);
+    let compared = compared(&sealed, terms, question);
     print("\n")?;
     for side in Side::BOTH {
         let sealed = sealed.get(side);
@@ -315,7 +342,11 @@ fn conclude(finished: Sides<Finished>, terms: &TermArgs) -> Result<Exit, Stop> {
 }
 
 /// Prints the comparison, also of what there is of a session that was cut short; what it means for the caller.
-fn compared(sealed: &Sides<Sealed>, terms: &TermArgs) -> Result<Option<Exit>, Stop> {
+fn compared(
+    sealed: &Sides<Sealed>,
+    terms: &TermArgs,
+    question: Question,
+) -> Result<Option<Exit>, Stop> {
     let sheets = sealed
         .as_ref()
         .try_map(|_, sealed| library::open(&sealed.directory))?;
@@ -323,13 +354,14 @@ fn compared(sealed: &Sides<Sealed>, terms: &TermArgs) -> Result<Option<Exit>, St
         return Ok(None);
     }
     match compare_runs(&sheets.base, &sheets.head, &terms.terms()) {
-        Ok(comparison) => {
-            print(&comparison_text(&comparison, WIDTH))?;
+        Ok(mut comparison) => {
+            judge_gates(&mut comparison, &sheets.head)?;
+            print(&question.answer(&comparison))?;
             let directory = sealed.head.directory.join(files::COMPARISON);
             let page = write_comparison(&directory, &comparison)
                 .map_err(|error| Stop::new(Exit::Results, error))?;
             print(&format!("\npage:   {}\n", page.display()))?;
-            Ok(Some(terms.exit(&comparison)))
+            Ok(Some(question.exit(&comparison, terms)))
         }
         Err(error) => {
             anstream::eprintln!("{error}");

@@ -17,10 +17,12 @@ use crate::report::clean;
 /// Accept the changes that came with a commit
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Adds a line to `blessed.jsonl` in the directory of results, which may be committed and edited. `replbench trend` then counts
-a change no longer as a regression when its first run is of that commit, or the commit lies between it and the run
-before it. Bless the commit that `replbench trend` names, or the one that you know to be the cause.
+Adds a line to `blessed.jsonl` in the directory of results, which may be committed and edited. `replbench trend` no longer \
+counts a change as a regression when its first run is of that commit, or when the commit lies between that run and \
+the one before it. Bless the commit that `replbench trend` names: one that you know to be the cause may lie beside it.
+
 Figures: achieved_tps, service, response, visibility, replay_lag_bytes, or one of them such as response.p99.
+
 Exit codes: 0 fine, 2 no such commit, 6 the file cannot be written.")]
 pub(super) struct BlessArgs {
     /// A commit of the benchmarked repository, in any form that git knows

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::library::{run_of, runs_of};
 use super::{Exit, Stop, print};
 use crate::analyse::{Comparison, Metric, Terms, Verdict, compare_modes, compare_runs};
-use crate::record::Sheet;
+use crate::record::{Run, Sheet};
 use crate::report::{
     comparison_csv, comparison_json, comparison_markdown, comparison_text, write_comparison,
 };
@@ -19,10 +19,11 @@ pub(super) const WIDTH: usize = 80;
 /// Compare two runs, or the modes of one
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A run is named by its directory, its id or the beginning of it, or a git revision, which means the newest run that
-was made at that commit.
-Exit codes: 0 nothing regressed, 1 regressed, 2 usage, 6 a run cannot be read, 7 not comparable, or with --strict
-inconclusive.")]
+A run is named by its directory, its id or the beginning of it, or a git revision, which means the newest run that was \
+made at that commit.
+
+Exit codes: 0 nothing regressed, 1 regressed or a gate of the head failed, 2 usage, 6 a run cannot be read, \
+7 not comparable, or with --strict inconclusive.")]
 pub(super) struct CompareArgs {
     /// The baseline
     #[arg(value_name = "BASE")]
@@ -106,7 +107,7 @@ impl TermArgs {
     /// What a comparison's outcome means for a caller.
     pub(super) fn exit(&self, comparison: &Comparison) -> Exit {
         match comparison.verdict {
-            Verdict::Regressed => Exit::Regression,
+            _ if comparison.has_failed() => Exit::Regression,
             Verdict::Inconclusive | Verdict::NotComparable if self.strict => Exit::NotComparable,
             _ => Exit::Fine,
         }
@@ -134,21 +135,7 @@ pub(super) fn parse_metric(text: &str) -> Result<Metrics, String> {
 }
 
 pub(super) fn compare(arguments: &CompareArgs) -> Result<Exit, Stop> {
-    let terms = arguments.terms.terms();
-    let compared = match &arguments.head {
-        None => compare_modes(&run_of(&arguments.base, &arguments.results)?, &terms),
-        Some(head) => {
-            let bases = runs_of(&arguments.base, &arguments.results)?;
-            let heads = runs_of(head, &arguments.results)?;
-            let (base, head) = best_pair(&bases, &heads);
-            if base.dir == head.dir {
-                let error = anyhow!("base and head are the same run, `{}`", base.manifest.run_id);
-                return Err(Stop::new(Exit::Usage, error));
-            }
-            compare_runs(base, head, &terms)
-        }
-    };
-    let comparison = compared.map_err(|error| Stop::new(Exit::NotComparable, error))?;
+    let comparison = compared(arguments)?;
     print(&match arguments.format {
         Format::Text => comparison_text(&comparison, WIDTH),
         Format::Md => comparison_markdown(&comparison),
@@ -164,6 +151,36 @@ pub(super) fn compare(arguments: &CompareArgs) -> Result<Exit, Stop> {
         anstream::eprintln!("wrote {}", page.display());
     }
     Ok(arguments.terms.exit(&comparison))
+}
+
+fn compared(arguments: &CompareArgs) -> Result<Comparison, Stop> {
+    let terms = arguments.terms.terms();
+    let refused = |error| Stop::new(Exit::NotComparable, error);
+    let Some(head) = &arguments.head else {
+        let run = run_of(&arguments.base, &arguments.results)?;
+        let mut comparison = compare_modes(&run, &terms).map_err(refused)?;
+        judge_gates(&mut comparison, &run)?;
+        return Ok(comparison);
+    };
+    let bases = runs_of(&arguments.base, &arguments.results)?;
+    let heads = runs_of(head, &arguments.results)?;
+    let (base, head) = best_pair(&bases, &heads);
+    if base.dir == head.dir {
+        let error = anyhow!("base and head are the same run, `{}`", base.manifest.run_id);
+        return Err(Stop::new(Exit::Usage, error));
+    }
+    let mut comparison = compare_runs(base, head, &terms).map_err(refused)?;
+    judge_gates(&mut comparison, head)?;
+    Ok(comparison)
+}
+
+/// Judges the candidate by its profile's gates, if it has any.
+pub(super) fn judge_gates(comparison: &mut Comparison, head: &Sheet) -> Result<(), Stop> {
+    if head.manifest.has_gates() {
+        let run = Run::open(&head.dir).map_err(|error| Stop::new(Exit::Results, error))?;
+        comparison.judge_gates(&run);
+    }
+    Ok(())
 }
 
 /// Of the runs of two commits the newest two that did the same work.

@@ -13,9 +13,9 @@ use crate::units::thousands;
 /// Make a static site of the results: runs, comparisons, histories, raw files
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The site opens from disk (file://), asks nothing of the network and can be put on any web server. Publishing again into the same
-directory replaces what changed and removes what is gone. Raw files are hard links where the file system allows: they take no
-room, and must not be edited in place.")]
+The site opens from disk (file://), asks nothing of the network and can be put on any web server. Publishing again into \
+the same directory replaces what changed and removes what is gone. Raw files are hard links where the file system \
+allows: they take no room, and must not be edited in place.")]
 pub(super) struct PublishArgs {
     /// The site's directory: a new or empty one, or a site that was published before
     #[arg(long, value_name = "DIR")]

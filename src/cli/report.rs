@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Exit, Stop, print};
-use crate::analyse::{GateLine, gates, headline};
+use crate::analyse::{Analysis, GateLine};
 use crate::record::{Run, RunStatus};
 use crate::report::gates::{Paint, text as gate_text};
 use crate::report::{clean, text_table, write_run};
@@ -85,33 +85,29 @@ pub(super) struct Drawn {
 /// Rebuilds summary, charts and page of a run directory.
 pub(super) fn draw(directory: &Path) -> Result<Drawn, Stop> {
     let run = Run::open(directory).map_err(|error| Stop::new(Exit::Results, error))?;
-    let outputs = write_run(&run).map_err(|error| Stop::new(Exit::Results, error))?;
-    let lines = gates(&run);
+    let analysis = Analysis::of(&run);
+    let outputs = write_run(&run, &analysis).map_err(|error| Stop::new(Exit::Results, error))?;
     Ok(Drawn {
         html: outputs.html,
-        text: text_with(&run, &lines),
-        gates: Gates::of(&lines),
+        text: text_of(&analysis),
+        gates: Gates::of(&analysis.gates),
         status: run.manifest.status,
         warnings: run.warnings,
     })
 }
 
 /// The headline, the table of modes and the gates.
-pub(super) fn text_of(run: &Run) -> String {
-    text_with(run, &gates(run))
-}
-
-fn text_with(run: &Run, lines: &[GateLine]) -> String {
+pub(super) fn text_of(analysis: &Analysis) -> String {
     let mut text = String::new();
-    for sentence in headline(run) {
-        for line in crate::plan::fold(&clean(&sentence), WIDTH) {
+    for sentence in &analysis.headline {
+        for line in crate::plan::fold(&clean(sentence), WIDTH) {
             let _ = writeln!(text, "{line}");
         }
         text.push('\n');
     }
-    text.push_str(&text_table(run, WIDTH));
-    if !lines.is_empty() {
-        let lines = gate_text(lines, WIDTH, Paint::Ansi);
+    text.push_str(&text_table(&analysis.modes, WIDTH));
+    if !analysis.gates.is_empty() {
+        let lines = gate_text(&analysis.gates, WIDTH, Paint::Ansi);
         let _ = write!(text, "\n{lines}");
     }
     text

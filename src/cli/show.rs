@@ -11,6 +11,7 @@ use super::library::{directories, run_of};
 use super::list::reindex;
 use super::report::text_of;
 use super::{Exit, Stop, print};
+use crate::analyse::Analysis;
 use crate::record::{Manifest, Run, RunStatus, Sheet, is_run, runs_named};
 use crate::report::clean;
 
@@ -34,7 +35,7 @@ pub(super) fn show(arguments: &ShowArgs) -> Result<Exit, Stop> {
     print(&format!(
         "{}\n{}",
         facts(&run.manifest, &directory),
-        text_of(&run)
+        text_of(&Analysis::of(&run))
     ))?;
     Ok(Exit::Fine)
 }

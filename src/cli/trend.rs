@@ -30,20 +30,21 @@ const ALL: &str = "all";
 /// Show the history of figures over commits, and where their level changed
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A series holds what may be compared: the same host, workload, PostgreSQL major, settings, mode, standby and figure.
-Runs stand in the order of their commits in the repository (each after its parents), several of one commit by time,
-those with uncommitted changes after it, those of unknown commits after the latest commit that had been run before.
-A level needs 3 runs and a change point 7 in all. Invalid runs are shown and left out of the search.
+A series holds what may be compared: the same host, workload, PostgreSQL major, settings, mode, standby and figure. \
+Runs stand in the order of their commits in the repository (each after its parents), several of one commit by time, \
+those with uncommitted changes after them, those of unknown commits after the latest commit that had been run before. \
+A level needs 3 runs, a change point 8 in all. Invalid runs are shown and left out of the search.
 
-Formats: text, json and csv show everything. The others are for other tools, with the newest valid run of each series:
-  github-action-benchmark         `tool: customSmallerIsBetter`, figures of which less is better
-  github-action-benchmark-bigger  `tool: customBiggerIsBetter`, commits a second
+Formats: text, json and csv show everything. Others are for other tools, with the newest valid run of each series:
+  github-action-benchmark         for `tool: customSmallerIsBetter`: times and lag
+  github-action-benchmark-bigger  for `tool: customBiggerIsBetter`: commits a second
   openmetrics                     for Prometheus and its kin
-and otava (Apache Otava, once Hunter): CSV with a row a run and a column a series, for the profile and conditions of the
-newest run. Otava reads no column with gaps: narrow it with METRIC, --mode and --standby.
+  otava                           for Apache Otava, once Hunter: CSV with a row for each valid run
+Otava's file has a column for each series under the conditions of the newest run. Otava gives up at a column with \
+gaps, such as that of a mode which some runs left out: name columns without, or narrow it with METRIC and --mode.
 
-Exit codes: 0 fine, 1 with --strict when the newest change of a series that was asked for is a regression that nobody has
-blessed (see `replbench bless`), 2 usage, 6 results cannot be read.")]
+Exit codes: 0 fine, 1 with --strict when the newest change of a series that was asked for is a regression that nobody \
+has blessed (see `replbench bless`), 2 usage, 6 results cannot be read.")]
 pub(super) struct TrendArgs {
     /// Figures, such as `response.p99` or `visibility`, or `all`; by default response.p99 (with --standby visibility.p99) in text, all in other formats
     #[arg(value_name = "METRIC,..", value_delimiter = ',', value_parser = parse_figure)]

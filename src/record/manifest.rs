@@ -90,6 +90,15 @@ impl Manifest {
         serde_json::from_value(mode.clone()).ok()
     }
 
+    /// Whether the profile had gates, readable or not.
+    pub fn has_gates(&self) -> bool {
+        match self.profile.get("gates") {
+            None | Some(serde_json::Value::Null) => false,
+            Some(serde_json::Value::Array(gates)) => !gates.is_empty(),
+            Some(_) => true,
+        }
+    }
+
     /// The profile's name.
     pub fn profile_name(&self) -> Option<&str> {
         self.profile.get("profile")?.as_str()

@@ -2,7 +2,7 @@
 //! asks: what is invalid, how was it measured, on what.
 
 pub(crate) mod environment;
-mod gates;
+pub(crate) mod gates;
 mod shell;
 
 pub(crate) use shell::Shell;

@@ -14,7 +14,8 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 pub use comparison::{
-    comparison_csv, comparison_json, comparison_markdown, comparison_text, write_comparison,
+    comparison_csv, comparison_json, comparison_markdown, comparison_text, noise_text,
+    write_comparison,
 };
 pub use index::write_index;
 pub use output::ReportError;
@@ -24,7 +25,7 @@ pub use trend::{
     trend_text,
 };
 
-use crate::analyse::{Analysis, summarise};
+use crate::analyse::{Analysis, summary_of};
 use crate::record::{Run, files};
 
 /// What was written.
@@ -37,13 +38,13 @@ pub struct Outputs {
 
 /// Rebuilds `summary.csv`, `report.html` and `charts/*.svg` from the other files of a run directory.
 pub fn write(dir: &Path) -> Result<Outputs, ReportError> {
-    write_run(&Run::open(dir)?)
+    let run = Run::open(dir)?;
+    write_run(&run, &Analysis::of(&run))
 }
 
-/// As [`write()`], for a run that is already read.
-pub fn write_run(run: &Run) -> Result<Outputs, ReportError> {
-    let analysis = Analysis::of(run);
-    let charts = chart::charts(&analysis);
+/// As [`write()`], for a run that is already read and analysed.
+pub fn write_run(run: &Run, analysis: &Analysis) -> Result<Outputs, ReportError> {
+    let charts = chart::charts(analysis);
     let folder = output::folder(&run.dir.join(files::CHARTS))?;
     let style = chart::style();
     let mut written = Vec::new();
@@ -56,9 +57,12 @@ pub fn write_run(run: &Run) -> Result<Outputs, ReportError> {
         written.push(path);
     }
     let summary = run.dir.join(files::SUMMARY);
-    output::replace(&summary, &output::csv_of(&summarise(run))?)?;
+    output::replace(
+        &summary,
+        &output::csv_of(&summary_of(run, &analysis.cells))?,
+    )?;
     let html = run.dir.join(files::REPORT);
-    output::replace(&html, html::page(run, &analysis, &charts).as_bytes())?;
+    output::replace(&html, html::page(run, analysis, &charts).as_bytes())?;
     Ok(Outputs {
         html,
         charts: written,

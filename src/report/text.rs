@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 
 use super::clean;
-use crate::analyse::{Estimate, ModeFigures, ModesTable, modes_table};
-use crate::record::Run;
+use crate::analyse::{Estimate, ModeFigures, ModesTable};
 use crate::units::{format_bytes, three_digits};
 
 /// The narrowest table that is drawn: a mode and one figure.
@@ -20,11 +19,7 @@ struct Column {
 }
 
 /// The modes with medians over repetitions and 95 % intervals, no line longer than `width`.
-pub fn text_table(run: &Run, width: usize) -> String {
-    table_of(&modes_table(run), width)
-}
-
-fn table_of(table: &ModesTable, width: usize) -> String {
+pub fn text_table(table: &ModesTable, width: usize) -> String {
     let columns = fitting(columns(table), width.max(NARROWEST));
     let mut out = String::new();
     for line in 0..2 {

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::sample::Direction;
 
 /// One figure of a cell, as `summary.csv` names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Metric {
     pub metric: &'static str,
     pub stat: &'static str,
@@ -13,6 +13,8 @@ pub struct Metric {
     pub unit: Unit,
     /// Whether there is one for each replica.
     pub of_replica: bool,
+    /// Changes up to this do not matter whatever their share is, in `unit`; values up to it have no ratio worth the name.
+    pub floor: f64,
 }
 
 /// Units of `summary.csv`.
@@ -34,6 +36,9 @@ impl Unit {
     }
 }
 
+/// Below a page of WAL lag is a matter of which record was in flight when the sample was taken: a multiple of one record's length.
+const WAL_PAGE: f64 = 8192.0;
+
 const fn time(metric: &'static str, stat: &'static str, of_replica: bool) -> Metric {
     Metric {
         metric,
@@ -41,6 +46,7 @@ const fn time(metric: &'static str, stat: &'static str, of_replica: bool) -> Met
         direction: Direction::LowerIsBetter,
         unit: Unit::Micros,
         of_replica,
+        floor: 0.0,
     }
 }
 
@@ -53,6 +59,7 @@ impl Metric {
             direction: Direction::HigherIsBetter,
             unit: Unit::PerSecond,
             of_replica: false,
+            floor: 0.0,
         },
         time("service", "p50", false),
         time("service", "p99", false),
@@ -66,6 +73,7 @@ impl Metric {
             direction: Direction::LowerIsBetter,
             unit: Unit::Bytes,
             of_replica: true,
+            floor: WAL_PAGE,
         },
     ];
 

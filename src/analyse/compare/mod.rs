@@ -7,16 +7,17 @@ mod comparable;
 mod metric;
 mod rows;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 pub(super) use comparable::majors;
 pub use comparable::{Difference, Role};
 pub use metric::Metric;
 pub use rows::{Row, Scale};
 
+use super::gate::{GateLine, gates};
 use super::stats::benjamini_hochberg;
 use super::verdict::Verdict;
-use crate::record::{Manifest, Sheet};
+use crate::record::{Manifest, Run, Sheet};
 use comparable::{differences, same_session};
 use rows::{Pair, Samples};
 
@@ -48,7 +49,7 @@ impl Default for Terms {
 }
 
 /// What was found; the whole of the JSON form.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
     pub schema_version: u32,
     pub kind: Kind,
@@ -62,12 +63,26 @@ pub struct Comparison {
     /// What a reader should know.
     pub notes: Vec<String>,
     pub rows: Vec<Row>,
+    /// The lines of the head's gates; none where its profile has none.
+    pub gates: Vec<GateLine>,
     /// The one word for a gate: the worst verdict of any row.
     pub verdict: Verdict,
 }
 
+impl Comparison {
+    /// Judges the head by the gates of its profile, for which its distributions are needed.
+    pub fn judge_gates(&mut self, head: &Run) {
+        self.gates = gates(head);
+    }
+
+    /// Whether the head is worse than it may be: a figure regressed, or a gate failed.
+    pub fn has_failed(&self) -> bool {
+        self.verdict == Verdict::Regressed || self.gates.iter().any(|line| !line.passed)
+    }
+}
+
 /// How the two sides came about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Two runs, each by itself.
@@ -86,7 +101,7 @@ impl Kind {
 }
 
 /// One side.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Subject {
     pub run_id: String,
     pub profile: String,
@@ -256,6 +271,7 @@ fn conclude(
         notes,
         verdict: worst(&rows),
         rows,
+        gates: Vec::new(),
     })
 }
 

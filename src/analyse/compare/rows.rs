@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::super::stats::{Interval, Method, Shift, geometric_mean, median, paired, unpaired};
 use super::super::verdict::{Verdict, judge};
@@ -11,7 +11,7 @@ use crate::record::Sheet;
 use crate::sample::Direction;
 
 /// A figure of a mode, base against head.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     pub base_mode: String,
     pub head_mode: String,
@@ -39,6 +39,8 @@ pub struct Row {
     pub p: Option<f64>,
     /// After Benjamini and Hochberg, over all rows of the comparison.
     pub q: Option<f64>,
+    /// Standard deviation of the repetitions of a side, as a share or in `unit`; of both sides together, each about its own mean.
+    pub spread: Option<f64>,
     /// The smallest change, as a share or in `unit`, that a test like this finds in 80 % of cases.
     pub detectable: Option<f64>,
     pub verdict: Verdict,
@@ -46,18 +48,44 @@ pub struct Row {
     pub note: Option<String>,
 }
 
+impl Row {
+    /// About how many repetitions a side would find a change of this share in 80 % of cases; the detectable change shrinks with the root of their number.
+    /// `None` where the effect is no ratio, or the spread unknown.
+    pub fn repetitions_to_find(&self, share: f64) -> Option<u64> {
+        let detectable = self.detectable.filter(|_| self.scale == Scale::Ratio)?;
+        let repetitions = self.base_n.min(self.head_n) as f64;
+        let needed = repetitions * (detectable.ln_1p() / share.ln_1p()).powi(2);
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "not negative; beyond u64 it saturates"
+        )]
+        needed
+            .is_finite()
+            .then(|| (needed.ceil() as u64).max(FEWEST_PAIRS))
+    }
+
+    /// Whether a difference was found.
+    pub fn is_told(&self) -> bool {
+        matches!(self.verdict, Verdict::Regressed | Verdict::Improved)
+    }
+}
+
+/// Fewer pairs have no interval.
+const FEWEST_PAIRS: u64 = 3;
+
 /// What an effect is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
     /// Head over base.
     Ratio,
-    /// Head less base: a value is not above zero, and has no ratio.
+    /// Head less base: a value is not above zero, or lag within a page of WAL, and has no ratio.
     Difference,
 }
 
 /// A range whose ends may be open.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Bounds {
     pub lo: Option<f64>,
     pub hi: Option<f64>,
@@ -206,7 +234,7 @@ pub(super) fn test(pair: &Pair, kind: Kind, terms: &Terms) -> Vec<Tested> {
 fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, standby: Option<&str>) -> Tested {
     let base = pair.base.get(metric.metric, metric.stat, standby);
     let head = pair.head.get(metric.metric, metric.stat, standby);
-    let scale = scale_of(&base, &head);
+    let scale = scale_of(&base, &head, metric.floor);
     let censored =
         |side: &BTreeMap<u32, f64>| side.values().filter(|value| value.is_infinite()).count();
     let mut row = Row {
@@ -229,6 +257,7 @@ fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, standby: Option<&
         method: None,
         p: None,
         q: None,
+        spread: spread(scale, &base, &head),
         detectable: None,
         verdict: Verdict::NotComparable,
         note: missing(pair, &base, &head),
@@ -239,7 +268,7 @@ fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, standby: Option<&
     let shift = shift(kind, scale, &base, &head);
     let threshold = match scale {
         Scale::Ratio => terms.threshold.ln_1p(),
-        Scale::Difference => terms.threshold * yardstick(pair, metric, standby),
+        Scale::Difference => (terms.threshold * yardstick(pair, metric, standby)).max(metric.floor),
     };
     let bounds = |interval: Interval| Bounds {
         lo: Some(scale.out_of(interval.lo)).filter(|lo| lo.is_finite() && interval.lo.is_finite()),
@@ -283,8 +312,12 @@ impl Scale {
     }
 }
 
-fn scale_of(base: &BTreeMap<u32, f64>, head: &BTreeMap<u32, f64>) -> Scale {
-    if base.values().chain(head.values()).all(|value| *value > 0.0) {
+fn scale_of(base: &BTreeMap<u32, f64>, head: &BTreeMap<u32, f64>, floor: f64) -> Scale {
+    if base
+        .values()
+        .chain(head.values())
+        .all(|value| *value > floor)
+    {
         Scale::Ratio
     } else {
         Scale::Difference
@@ -337,6 +370,26 @@ fn yardstick(pair: &Pair, metric: Metric, standby: Option<&str>) -> f64 {
         .then(|| middle(&pair.base.get(Metric::YARDSTICK, metric.stat, standby)))
         .flatten();
     from_send.unwrap_or_else(own)
+}
+
+/// From run to run, on the scale of the comparison.
+fn spread(scale: Scale, base: &BTreeMap<u32, f64>, head: &BTreeMap<u32, f64>) -> Option<f64> {
+    let mut squares = 0.0;
+    let mut degrees = 0;
+    for side in [base, head] {
+        let values: Vec<f64> = side.values().map(|value| scale.to(*value)).collect();
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        squares += values
+            .iter()
+            .map(|value| (value - mean).powi(2))
+            .sum::<f64>();
+        degrees += values.len().saturating_sub(1);
+    }
+    let deviation = (squares / degrees as f64).sqrt();
+    (degrees > 0 && deviation.is_finite()).then(|| match scale {
+        Scale::Ratio => deviation.exp_m1(),
+        Scale::Difference => deviation,
+    })
 }
 
 /// The median, if it is known.

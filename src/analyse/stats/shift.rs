@@ -7,7 +7,7 @@
 //! Interval and p go together: the 95 % interval leaves out 0 where p <= 0.05 (but for ties, zeros and rounding, where
 //! the interval is the careful one). A verdict asks for both.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
 
 use super::ordered::Ordered;
@@ -35,7 +35,7 @@ pub struct Shift {
     pub n: (usize, usize),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
     /// Student's t on the differences of pairs.

@@ -1,6 +1,6 @@
 //! Where the level of a series changed, by how much, and whether somebody has accepted that.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::blessing::Blessing;
 use super::order::History;
@@ -15,7 +15,7 @@ use crate::sample::Direction;
 const SEED: u64 = 1;
 
 /// Between two stretches of a series.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Change {
     /// The first of [`Series::points`] on the new level.
     pub index: usize,

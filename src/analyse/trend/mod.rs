@@ -11,7 +11,7 @@ mod points;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 pub use blessing::{BLESSED, Blessing, read_blessings};
 pub use conditions::Conditions;
@@ -28,7 +28,7 @@ use points::{Identity, Measured};
 pub const TREND_VERSION: u32 = 1;
 
 /// One figure of one mode under the same conditions, from the oldest commit to the newest.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Series {
     /// A digest of everything that tells this series from others; stays the same as runs are added.
     pub id: String,
@@ -47,7 +47,7 @@ pub struct Series {
 }
 
 /// A run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Point {
     /// The run's place among all runs that were given, whichever series they are of.
     pub place: usize,

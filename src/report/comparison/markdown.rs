@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Shown, by_mode, difference_text, legend, tally};
 use crate::analyse::{Comparison, Kind, Role, Row, Subject, Verdict};
-use crate::report::clean;
+use crate::report::{clean, gates};
 
 /// A comment that begins with it may be replaced by the next.
 const MARKER: &str = "<!-- replbench-comparison -->";
@@ -27,6 +27,9 @@ pub fn comparison_markdown(comparison: &Comparison) -> String {
     }
     for note in &comparison.notes {
         let _ = writeln!(out, "- {}", escape(&clean(note)));
+    }
+    if !comparison.gates.is_empty() {
+        let _ = write!(out, "\n{}", gates::markdown(&comparison.gates));
     }
     let told = |row: &&Row| matches!(row.verdict, Verdict::Regressed | Verdict::Improved);
     let changed: Vec<&Row> = comparison.rows.iter().filter(told).collect();

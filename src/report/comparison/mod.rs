@@ -10,7 +10,7 @@ pub use markdown::comparison_markdown;
 pub(super) use markdown::escape;
 pub use page::write_comparison;
 pub(crate) use page::write_framed;
-pub use text::comparison_text;
+pub use text::{comparison_text, noise_text};
 
 use super::clean;
 use super::output::plain;
@@ -26,6 +26,7 @@ struct Shown {
     interval: String,
     q: String,
     n: String,
+    spread: String,
     detectable: String,
     verdict: String,
 }
@@ -39,6 +40,11 @@ impl Shown {
             Some(value) => number(value * scale),
             None if censored > 0 => "not seen".into(),
             None => NOTHING.into(),
+        };
+        let change = |value: Option<f64>| match (value, row.scale) {
+            (None, _) => NOTHING.into(),
+            (Some(value), Scale::Ratio) => share(value),
+            (Some(value), Scale::Difference) => number(value * scale),
         };
         Self {
             figure: figure_name(row),
@@ -58,13 +64,8 @@ impl Shown {
             } else {
                 format!("{}+{}", row.base_n, row.head_n)
             },
-            detectable: row.detectable.map_or_else(
-                || NOTHING.into(),
-                |value| match row.scale {
-                    Scale::Ratio => share(value),
-                    Scale::Difference => number(value * scale),
-                },
-            ),
+            spread: change(row.spread),
+            detectable: change(row.detectable),
             verdict: row.verdict.as_str().into(),
         }
     }
@@ -270,6 +271,7 @@ pub fn comparison_csv(comparison: &Comparison) -> Result<String, csv::Error> {
         effect_hi: Option<f64>,
         p: Option<f64>,
         q: Option<f64>,
+        spread: Option<f64>,
         detectable: Option<f64>,
         verdict: Verdict,
         note: Option<&'a str>,
@@ -297,6 +299,7 @@ pub fn comparison_csv(comparison: &Comparison) -> Result<String, csv::Error> {
             effect_hi: row.interval.and_then(|bounds| bounds.hi),
             p: row.p,
             q: row.q,
+            spread: row.spread,
             detectable: row.detectable,
             verdict: row.verdict,
             note: row.note.as_deref(),

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::analyse::{Comparison, Kind, Role, Row, Scale, Subject, Verdict};
 use crate::report::chart::{Chart, comparison_chart, style};
+use crate::report::html::gates::gates;
 use crate::report::html::{Shell, figure_of};
 use crate::report::output::{failed, folder, replace};
 use crate::report::{ReportError, clean};
@@ -131,11 +132,16 @@ fn navigation(comparison: &Comparison) -> Markup {
     let links = [
         ("effects", "Effects"),
         ("figures", "All figures"),
+        ("gates", "Gates"),
         ("differences", "Differences"),
         ("legend", "How to read it"),
         ("files", "Files"),
     ];
-    let shown = |id: &str| id != "effects" || comparison_chart(comparison).is_some();
+    let shown = |id: &str| match id {
+        "effects" => comparison_chart(comparison).is_some(),
+        "gates" => !comparison.gates.is_empty(),
+        _ => true,
+    };
     html! {
         nav aria-label="Sections" { ul {
             @for (id, label) in links.into_iter().filter(|(id, _)| shown(id)) {
@@ -159,6 +165,7 @@ fn main(comparison: &Comparison, chart: Option<&Chart>) -> Markup {
             @for (mode, rows) in by_mode(comparison) { (table(&mode, &rows)) }
             @if comparison.rows.is_empty() { p { "Neither side has a figure that is compared." } }
         }
+        (gates(&comparison.gates))
         (differences(comparison))
         section id="legend" aria-labelledby="legend-h" {
             h2 id="legend-h" { "How to read it" }
@@ -179,11 +186,13 @@ fn main(comparison: &Comparison, chart: Option<&Chart>) -> Markup {
 /// The verdict, then each mode's changes in a sentence.
 fn answer(comparison: &Comparison) -> Markup {
     let bad = comparison.verdict == Verdict::Regressed;
+    let failed = comparison.gates.iter().filter(|line| !line.passed).count();
     html! {
         ul.answer {
             @if comparison.forced {
                 li.bad { "Not comparable, and compared by --force: see the differences." }
             }
+            @if failed > 0 { li.bad { (failed) " of " (comparison.gates.len()) " gates failed." } }
             li.bad[bad] { (tally(&comparison.rows)) "." }
             @for (mode, rows) in by_mode(comparison) {
                 @if let Some(sentence) = changes(&rows) { li { strong { (mode) } ": " (sentence) "." } }

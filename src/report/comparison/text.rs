@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::{Shown, by_mode, difference_text, legend, tally};
+use super::{NOTHING, Shown, UNITS, by_mode, difference_text, legend, probability, share, tally};
 use crate::analyse::{Comparison, Kind, Role, Subject};
 use crate::plan::fold;
 use crate::report::clean;
+use crate::report::gates::{self, Paint};
 
 const HEAD: [&str; 8] = ["base", "head", "ratio", "95 %", "q", "n", "MDE", "verdict"];
 
@@ -26,6 +27,7 @@ pub fn comparison_text(comparison: &Comparison, width: usize) -> String {
     }
     out.push('\n');
     let _ = writeln!(out, "{}.", tally(&comparison.rows));
+    out.push_str(&gates::text(&comparison.gates, width, Paint::Ansi));
     for line in legend(comparison).iter().flat_map(|text| fold(text, width)) {
         let _ = writeln!(out, "{line}");
     }
@@ -120,4 +122,93 @@ fn line(out: &mut String, widths: &[usize; 8], name: &str, cells: [&str; 8]) {
         let _ = write!(line, " {cell:>width$}");
     }
     let _ = writeln!(out, "{line} {last}");
+}
+
+const NOISE_HEAD: [&str; 6] = ["value", "spread", "MDE", "to find", "p", "verdict"];
+
+/// A configuration against itself: how far its repetitions spread, what was mistaken for a difference, and the smallest
+/// change that could be found here.
+pub fn noise_text(comparison: &Comparison, width: usize) -> String {
+    let mut out = head(comparison, width);
+    let groups = by_mode(comparison);
+    let names = groups.iter().map(|(mode, _)| mode.clone());
+    let figures = comparison.rows.iter().map(super::figure_name);
+    let first = names
+        .chain(figures)
+        .map(|name| name.chars().count())
+        .max()
+        .unwrap_or(0);
+    for (mode, rows) in &groups {
+        out.push('\n');
+        noise_line(&mut out, first, mode, NOISE_HEAD);
+        for row in rows {
+            let shown = Shown::of(row);
+            let needed = row.repetitions_to_find(comparison.threshold);
+            let needed = needed.map_or_else(|| NOTHING.into(), |count| count.to_string());
+            let p = row.p.map_or_else(|| NOTHING.into(), probability);
+            let verdict = if row.is_told() {
+                "FALSE ALARM"
+            } else {
+                row.verdict.as_str()
+            };
+            let cells = [
+                &shown.base,
+                &shown.spread,
+                &shown.detectable,
+                &needed,
+                &p,
+                verdict,
+            ];
+            noise_line(&mut out, first, &shown.figure, cells);
+        }
+    }
+    out.push('\n');
+    out.push_str(&gates::text(&comparison.gates, width, Paint::Ansi));
+    for sentence in noise_sentences(comparison) {
+        for line in fold(&sentence, width) {
+            let _ = writeln!(out, "{line}");
+        }
+    }
+    out
+}
+
+fn noise_line(out: &mut String, first: usize, name: &str, cells: [&str; 6]) {
+    let [value, spread, detectable, needed, p, verdict] = cells;
+    let _ = writeln!(
+        out,
+        "{name:<first$} {value:>9} {spread:>9} {detectable:>9} {needed:>8} {p:>6}  {verdict}"
+    );
+}
+
+fn noise_sentences(comparison: &Comparison) -> Vec<String> {
+    let rows = &comparison.rows;
+    let alarms = rows.iter().filter(|row| row.is_told()).count();
+    let tested = rows.iter().filter(|row| row.p.is_some()).count();
+    let early = rows
+        .iter()
+        .filter(|row| row.p.is_some_and(|p| p <= 0.05))
+        .count();
+    let mut out = vec![format!(
+        "{alarms} false alarm{} among {} figures. Before the correction for their number {early} of {tested} had p <= 0.05, where chance alone makes \
+         about {:.1}.",
+        if alarms == 1 { "" } else { "s" },
+        rows.len(),
+        tested as f64 * 0.05
+    )];
+    let median = rows
+        .iter()
+        .find(|row| row.metric == "response" && row.stat == "p50");
+    if let Some((row, detectable)) = median.and_then(|row| Some((row, row.detectable?))) {
+        out.push(format!(
+            "The smallest change of the median commit that {} repetitions find here in four of five cases is {}.",
+            row.base_n,
+            share(detectable)
+        ));
+    }
+    out.push(format!(
+        "Values are of the base; {UNITS}. Spread: standard deviation from repetition to repetition. MDE: the smallest change that is found in four of \
+         five cases. To find: about how many repetitions would bring that to {} %.",
+        comparison.threshold * 100.0
+    ));
+    out
 }

@@ -8,7 +8,7 @@ use crate::analyse::GateLine;
 use crate::units::thousands;
 
 /// Nothing for a run without gates.
-pub(super) fn gates(lines: &[GateLine]) -> Markup {
+pub(crate) fn gates(lines: &[GateLine]) -> Markup {
     html! {
         @if !lines.is_empty() {
             section id="gates" aria-labelledby="gates-h" {

@@ -12,7 +12,7 @@ use crate::units::{format_bytes, format_seconds};
 const INDENT: &str = "  ";
 
 /// With fewer runs no change can be told from chance: see `analyse::change_points`.
-const FEWEST: usize = 7;
+const FEWEST: usize = 8;
 
 /// Every series, no line wider than `width`; what there is to know of the way to the figures comes last.
 pub fn trend_text(series: &[Series], width: usize) -> String {
@@ -94,7 +94,7 @@ fn head(one: &Series, all: &[Series]) -> String {
     });
     let since = match one.standing() {
         Some(change) => format!(", {} since {}", effect(one, change), commit(one, change)),
-        None if counted < FEWEST => ", too few runs to see a change".into(),
+        None if counted < FEWEST => ", too few to see a change".into(),
         None => ", no change".into(),
     };
     format!("{name}: {runs}{newest}{since}")
