@@ -131,8 +131,9 @@ impl Library {
 
 fn commit(number: u32) -> String {
     format!(
-        "{:040x}",
-        0xabc_0000_0000_u64 + u64::from(number) * 0x1111_1111
+        "{:07x}{:033x}",
+        0xabc_1234 + u64::from(number) * 0x11_1111,
+        number
     )
 }
 

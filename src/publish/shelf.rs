@@ -19,12 +19,12 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn of(sheet: Sheet) -> Self {
+    fn of(sheet: Sheet, modes: Vec<ModeMedians>, files: Vec<RawFile>) -> Self {
         let name = sheet.dir.file_name().unwrap_or_default();
         Self {
             slug: slug(&name.to_string_lossy()),
-            modes: mode_medians(&sheet),
-            files: raw_files(&sheet.dir, &sheet.manifest.files),
+            modes,
+            files,
             sheet,
         }
     }
@@ -69,15 +69,21 @@ impl Shelf {
         };
         let directories = run_directories(results).map_err(unread)?;
         let (blessed, mut unreadable) = read_blessings(results).map_err(unread)?;
-        let mut sheets = Vec::new();
-        for read in in_parallel(&directories, |directory| read_sheet(directory)) {
+        let (mut sheets, mut others) = (Vec::new(), Vec::new());
+        for read in in_parallel(&directories, |directory| read_run(directory)) {
             match read {
-                Ok(sheet) => sheets.push(sheet),
+                Ok((sheet, other)) => {
+                    sheets.push(sheet);
+                    others.push(other);
+                }
                 Err(why) => unreadable.push(why),
             }
         }
         let series = trend(&sheets, order, &blessed);
-        let mut runs: Vec<Entry> = sheets.into_iter().map(Entry::of).collect();
+        let runs = sheets.into_iter().zip(others);
+        let mut runs: Vec<Entry> = runs
+            .map(|(sheet, (modes, files))| Entry::of(sheet, modes, files))
+            .collect();
         runs.sort_by(|a, b| b.age().cmp(&a.age()));
         name_apart(&mut runs);
         Ok((Self { runs, unreadable }, series))
@@ -93,11 +99,19 @@ impl Shelf {
     }
 }
 
-fn read_sheet(directory: &Path) -> Result<Sheet, String> {
-    sheet(directory).map_err(|error| {
+/// What follows from a run's sheet alone.
+type Derived = (Vec<ModeMedians>, Vec<RawFile>);
+
+fn read_run(directory: &Path) -> Result<(Sheet, Derived), String> {
+    let sheet = sheet(directory).map_err(|error| {
         let source = std::error::Error::source(&error);
         source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
-    })
+    })?;
+    let derived = (
+        mode_medians(&sheet),
+        raw_files(directory, &sheet.manifest.files),
+    );
+    Ok((sheet, derived))
 }
 
 /// A copy of a run, such as in a folder of published ones, is one run; others of the same name get a number.
