@@ -234,7 +234,7 @@ pub(super) fn test(pair: &Pair, kind: Kind, terms: &Terms) -> Vec<Tested> {
 fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, standby: Option<&str>) -> Tested {
     let base = pair.base.get(metric.metric, metric.stat, standby);
     let head = pair.head.get(metric.metric, metric.stat, standby);
-    let scale = scale_of(&base, &head, metric.floor);
+    let scale = Scale::of(base.values().chain(head.values()), metric.floor);
     let censored =
         |side: &BTreeMap<u32, f64>| side.values().filter(|value| value.is_infinite()).count();
     let mut row = Row {
@@ -297,6 +297,18 @@ fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, standby: Option<&
 }
 
 impl Scale {
+    /// What the values allow: those up to the floor of their metric have no ratio worth the name.
+    pub(in crate::analyse) fn of<'a>(
+        mut values: impl Iterator<Item = &'a f64>,
+        floor: f64,
+    ) -> Self {
+        if values.all(|value| *value > floor) {
+            Self::Ratio
+        } else {
+            Self::Difference
+        }
+    }
+
     pub(in crate::analyse) fn to(self, value: f64) -> f64 {
         match self {
             Self::Ratio => value.ln(),
@@ -309,18 +321,6 @@ impl Scale {
             Self::Ratio => value.exp(),
             Self::Difference => value,
         }
-    }
-}
-
-fn scale_of(base: &BTreeMap<u32, f64>, head: &BTreeMap<u32, f64>, floor: f64) -> Scale {
-    if base
-        .values()
-        .chain(head.values())
-        .all(|value| *value > floor)
-    {
-        Scale::Ratio
-    } else {
-        Scale::Difference
     }
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::blessing::Blessing;
 use super::order::History;
-use super::{Point, Series};
+use super::{Point, Series, declared};
 use crate::analyse::change::change_points;
 use crate::analyse::compare::{Scale, Terms};
 use crate::analyse::stats::median;
@@ -62,11 +62,8 @@ pub(super) fn changes(
         .iter()
         .map(|index| points[*index].magnitude())
         .collect();
-    let scale = if values.iter().all(|value| *value > 0.0) {
-        Scale::Ratio
-    } else {
-        Scale::Difference
-    };
+    let floor = declared(series).map_or(0.0, |metric| metric.floor);
+    let scale = Scale::of(values.iter(), floor);
     let scaled: Vec<f64> = values.iter().map(|value| scale.to(*value)).collect();
     let found = change_points(&scaled, SEED);
     let ends: Vec<usize> = [0]
@@ -78,11 +75,13 @@ pub(super) fn changes(
         let (old, new) = (ends[0]..ends[1], ends[1]..ends[2]);
         let before = level(&values[old.clone()]);
         let after = level(&values[new]);
-        let unit = yardstick(
-            before,
-            after,
-            used[old].iter().map(|index| yardsticks[*index]),
-        );
+        let threshold = match scale {
+            Scale::Ratio => Terms::THRESHOLD.ln_1p(),
+            Scale::Difference => {
+                let from_send = used[old].iter().map(|index| yardsticks[*index]);
+                (Terms::THRESHOLD * yardstick(before, after, from_send)).max(floor)
+            }
+        };
         let (index, previous) = (used[ends[1]], used[ends[1] - 1]);
         let blessing = blessed.iter().find(|blessing| {
             blessing.is_about(series) && accepts(blessing, points, index, previous, history)
@@ -95,7 +94,7 @@ pub(super) fn changes(
             scale,
             effect: effect(scale, before, after),
             p: found.p,
-            verdict: verdict(scale, before, after, unit, series.direction),
+            verdict: verdict(scale, before, after, threshold, series.direction),
             blessed: blessing.is_some(),
             reason: blessing.and_then(|blessing| blessing.reason.clone()),
         }
@@ -124,14 +123,11 @@ fn yardstick(before: f64, after: f64, from_send: impl Iterator<Item = Option<f64
 }
 
 /// One word for the change of level. That there is one at all was shown by the search, unless it is of the spread alone.
-fn verdict(scale: Scale, before: f64, after: f64, unit: f64, direction: Direction) -> Verdict {
+fn verdict(scale: Scale, before: f64, after: f64, threshold: f64, direction: Direction) -> Verdict {
     if before.is_infinite() && after.is_infinite() {
         return Verdict::Inconclusive;
     }
-    let (shift, threshold) = match scale {
-        Scale::Ratio => (after.ln() - before.ln(), Terms::THRESHOLD.ln_1p()),
-        Scale::Difference => (after - before, Terms::THRESHOLD * unit),
-    };
+    let shift = scale.to(after) - scale.to(before);
     if shift.abs() <= threshold {
         return Verdict::Equivalent;
     }
