@@ -113,8 +113,9 @@ fn a_threshold_says_what_matters() {
 
 #[test]
 fn what_is_not_comparable_is_refused_by_its_field_and_forced_in_sight() {
-    let changes: [(&str, &str, Value); 8] = [
+    let changes: [(&str, &str, Value); 10] = [
         ("host_id", "/host/host_id", json!("h2")),
+        ("host.cpu", "/host/cpu", json!("another")),
         ("host.cores", "/host/cores", json!(4)),
         ("host.filesystem", "/host/filesystem", json!("tmpfs")),
         (
@@ -133,10 +134,16 @@ fn what_is_not_comparable_is_refused_by_its_field_and_forced_in_sight() {
             "/nodes/0/settings/max_wal_size",
             json!("1GB"),
         ),
+        (
+            "servers",
+            "/session",
+            json!({"id": "s", "side": "head", "other": "x", "items": []}),
+        ),
         ("status of the head is invalid", "/status", json!("invalid")),
     ];
     for (field, pointer, value) in changes {
         let change = |head: &mut LightRun| {
+            head.manifest["session"] = json!(null);
             *head.manifest.pointer_mut(pointer).unwrap() = value.clone();
             if field.starts_with("load") {
                 head.manifest["workload_hash"] = json!("beef");
@@ -152,6 +159,20 @@ fn what_is_not_comparable_is_refused_by_its_field_and_forced_in_sight() {
         let forced = json_of(&compare(change, &["--force", "--format", "json"]));
         assert_eq!(forced["forced"], true);
     }
+}
+
+#[test]
+fn what_servers_compute_from_the_kernel_and_their_directories_is_no_difference() {
+    let said = compare(
+        |head| {
+            let settings = &mut head.manifest["nodes"][0]["settings"];
+            settings["max_stack_depth"] = json!("7680kB");
+            settings["shared_memory_size_in_huge_pages"] = json!("71");
+            settings["restore_command"] = json!("cp '/tmp/x/%f' %p");
+        },
+        &["--format", "json"],
+    );
+    assert_eq!(json_of(&said)["differences"], json!([]));
 }
 
 #[test]
@@ -364,7 +385,7 @@ fn markdown_begins_with_the_marker_and_escapes_names() {
             head.modes = LightRun::of_response("head", &times(1.2)).modes;
             head.manifest["session"] = json!({"id": "other", "side": "head", "other": "x", "items": ["a`|</details>\u{202e}"]});
         },
-        &["--format", "md"],
+        &["--format", "md", "--force"],
     );
     assert!(
         said.out

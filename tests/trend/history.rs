@@ -3,6 +3,7 @@
 use replbench::analyse::{Blessing, Scale, Series, Verdict, trend};
 use replbench::plan::Side;
 use replbench::record::{RunStatus, Session, Sheet};
+use replbench::sample::SummaryRow;
 
 use crate::made::{Made, NOISE, blessing, hash, node, response, sheets, step};
 
@@ -142,6 +143,50 @@ fn other_binaries_of_a_session_are_another_series() {
     assert_eq!(trend(&sheets, &order, &[]).len(), 3);
     sheets[1].manifest.session = session(Side::Head, &["bindir=/opt/patched/bin"]);
     assert_eq!(trend(&sheets, &order, &[]).len(), 6);
+}
+
+#[test]
+fn servers_made_for_every_block_are_another_series_than_those_of_a_whole_run() {
+    let (runs, order) = step(2, 9, 1.0);
+    let mut sheets = sheets(&runs);
+    sheets[1].manifest.session = Some(Session {
+        id: "session".into(),
+        side: Side::Head,
+        other: String::new(),
+        items: Vec::new(),
+    });
+    assert_eq!(trend(&sheets, &order, &[]).len(), 6);
+}
+
+#[test]
+fn lag_within_a_page_of_wal_does_not_regress() {
+    let (runs, order) = step(14, 7, 1.0);
+    let changed_to = |late: f64| {
+        let mut sheets = sheets(&runs);
+        for (number, sheet) in sheets.iter_mut().enumerate() {
+            let level = if number < 7 { 500.0 } else { late };
+            let rows = sheet.figures.as_mut().unwrap();
+            let lags = rows.iter().filter(|row| row.stat == "p999").cloned();
+            let lags: Vec<_> = lags
+                .map(|row| SummaryRow {
+                    standby: Some("s1".into()),
+                    metric: "replay_lag_bytes".into(),
+                    stat: "p99".into(),
+                    value: Some(level * NOISE[number % NOISE.len()]),
+                    unit: "B".into(),
+                    ..row
+                })
+                .collect();
+            rows.extend(lags);
+        }
+        let all = trend(&sheets, &order, &[]);
+        let lag = all.into_iter().find(|it| it.metric == "replay_lag_bytes");
+        let change = lag.unwrap().changes.remove(0);
+        (change.index, change.scale, change.verdict)
+    };
+    let expected = |verdict| (7, Scale::Difference, verdict);
+    assert_eq!(changed_to(2_000.0), expected(Verdict::Equivalent));
+    assert_eq!(changed_to(20_000.0), expected(Verdict::Regressed));
 }
 
 #[test]

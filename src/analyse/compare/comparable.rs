@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::record::{Manifest, NodeInfo, RunStatus};
+use crate::units::format_bytes;
 
 /// A field in which two runs differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -52,6 +53,7 @@ pub(super) fn differences(
         &base.host.host_id,
         &head.host.host_id,
     );
+    found.field("host.cpu", Role::Forbids, &base.host.cpu, &head.host.cpu);
     found.field(
         "host.cores",
         Role::Forbids,
@@ -65,6 +67,12 @@ pub(super) fn differences(
         &head.host.filesystem,
     );
     found.workload(base, head);
+    found.field(
+        "servers",
+        Role::Forbids,
+        &servers_made(base),
+        &servers_made(head),
+    );
     let probes = |manifest: &Manifest| manifest.profile.get("probes").cloned().unwrap_or_default();
     found.values("probes", Role::Forbids, &probes(base), &probes(head));
     for (one, other) in modes {
@@ -77,6 +85,12 @@ pub(super) fn differences(
         Role::Noted,
         &versions(base),
         &versions(head),
+    );
+    found.field(
+        "host.memory",
+        Role::Noted,
+        &format_bytes(base.host.memory_bytes as f64),
+        &format_bytes(head.host.memory_bytes as f64),
     );
     found.field(
         "host.kernel",
@@ -222,21 +236,14 @@ impl Finder {
             let Some(other) = head.nodes.iter().find(is_same) else {
                 continue;
             };
-            for name in one
-                .settings
-                .keys()
-                .chain(other.settings.keys())
-                .collect::<BTreeSet<_>>()
-            {
-                let of = |node: &NodeInfo| {
-                    node.settings
-                        .get(name)
-                        .cloned()
-                        .unwrap_or_else(|| "default".into())
+            let (ours, theirs) = (lasting_settings(one), lasting_settings(other));
+            for name in ours.keys().chain(theirs.keys()).collect::<BTreeSet<_>>() {
+                let of = |side: &BTreeMap<&str, &str>| {
+                    side.get(name).copied().unwrap_or("default").to_owned()
                 };
-                if of(one) != of(other) {
+                if of(&ours) != of(&theirs) {
                     differ
-                        .entry((name.clone(), of(one), of(other)))
+                        .entry(((*name).to_owned(), of(&ours), of(&theirs)))
                         .or_default()
                         .insert(&one.name);
                 }
@@ -251,6 +258,32 @@ impl Finder {
                 other,
             );
         }
+    }
+}
+
+/// Settings that name the directories of one run, or that a server computes from the others and its kernel.
+const OF_ONE_RUN: [&str; 5] = [
+    "archive_command",
+    "restore_command",
+    "shared_memory_size",
+    "shared_memory_size_in_huge_pages",
+    "max_stack_depth",
+];
+
+/// The settings of a node that another run would have had too.
+pub(in crate::analyse) fn lasting_settings(node: &NodeInfo) -> BTreeMap<&str, &str> {
+    let settings = node.settings.iter();
+    let lasting = settings.filter(|(name, _)| !OF_ONE_RUN.contains(&name.as_str()));
+    lasting
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect()
+}
+
+/// How long servers lived. New ones begin with cold caches and make the WAL segments that old ones use again.
+pub(in crate::analyse) fn servers_made(manifest: &Manifest) -> &'static str {
+    match manifest.session {
+        Some(_) => "made anew for every block",
+        None => "made once",
     }
 }
 

@@ -9,8 +9,8 @@ mod rows;
 
 use serde::Serialize;
 
-pub(super) use comparable::majors;
 pub use comparable::{Difference, Role};
+pub(super) use comparable::{lasting_settings, majors, servers_made};
 pub use metric::Metric;
 pub use rows::{Row, Scale};
 

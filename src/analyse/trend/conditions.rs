@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::points::Identity;
-use crate::analyse::compare::majors;
+use crate::analyse::compare::{lasting_settings, majors, servers_made};
 use crate::record::{Manifest, NodeInfo};
 
 /// The conditions that all modes of a run share.
@@ -16,6 +16,7 @@ pub struct Conditions {
     pub profile: String,
     pub workload_hash: String,
     pub host_id: String,
+    pub cpu: String,
     pub cores: u32,
     pub filesystem: String,
     /// Major version, such as `17`.
@@ -28,6 +29,7 @@ impl Conditions {
             profile: manifest.profile_name().unwrap_or_default().to_owned(),
             workload_hash: manifest.workload_hash.clone(),
             host_id: manifest.host.host_id.clone(),
+            cpu: manifest.host.cpu.clone(),
             cores: manifest.host.cores,
             filesystem: manifest.host.filesystem.clone(),
             postgresql: majors(manifest),
@@ -35,20 +37,11 @@ impl Conditions {
     }
 }
 
-/// Settings that name the directories of one run, or that a server computes from the others and its kernel.
-const OF_ONE_RUN: [&str; 5] = [
-    "archive_command",
-    "restore_command",
-    "shared_memory_size",
-    "shared_memory_size_in_huge_pages",
-    "max_stack_depth",
-];
-
 /// Digits of a digest that are kept: enough to tell the settings of a lifetime from each other.
 const DIGITS: usize = 12;
 
 /// What the servers of a mode were told: those of the cluster that the mode used, since a run that leaves out another mode
-/// with other servers measured this one the same. An A/B session's other binaries count as a setting.
+/// with other servers measured this one the same. An A/B session's other binaries count as a setting, and so does how long servers lived.
 pub(super) fn settings_digest(manifest: &Manifest, mode: &str) -> String {
     let plan = |key: &str| manifest.profile.get(key).cloned().unwrap_or_default();
     let resolved = manifest.mode(mode);
@@ -58,22 +51,26 @@ pub(super) fn settings_digest(manifest: &Manifest, mode: &str) -> String {
         .nodes
         .iter()
         .filter(is_used)
-        .map(|node| ((node.cluster.as_str(), node.name.as_str()), lasting(node)))
+        .map(|node| {
+            (
+                (node.cluster.as_str(), node.name.as_str()),
+                lasting_settings(node),
+            )
+        })
         .collect();
     let nodes: Vec<_> = nodes.into_iter().collect();
     let binaries = manifest.session.iter().flat_map(|session| &session.items);
     let binaries: Vec<_> = binaries
         .filter(|item| item.starts_with("bindir="))
         .collect();
-    digest(&json!([nodes, resolved, plan("probes"), binaries]))
-}
-
-fn lasting(node: &NodeInfo) -> BTreeMap<&str, &str> {
-    let settings = node.settings.iter();
-    let lasting = settings.filter(|(name, _)| !OF_ONE_RUN.contains(&name.as_str()));
-    lasting
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect()
+    let lifetime = servers_made(manifest);
+    digest(&json!([
+        nodes,
+        resolved,
+        plan("probes"),
+        binaries,
+        lifetime
+    ]))
 }
 
 pub(super) fn series_id(identity: &Identity) -> String {

@@ -181,6 +181,7 @@ fn run_labels(one: &Series, point: &Point) -> Labels {
         ("series", one.id.clone()),
         ("run", point.run_id.clone()),
         ("host", of.host_id.clone()),
+        ("cpu", of.cpu.clone()),
         ("cores", of.cores.to_string()),
         ("filesystem", of.filesystem.clone()),
         ("workload", of.workload_hash.clone()),
