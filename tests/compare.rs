@@ -225,6 +225,45 @@ fn sides_of_one_session_pair_by_block_and_their_settings_are_the_subject() {
 }
 
 #[test]
+fn what_lies_between_the_values_of_a_pair_is_the_effect() {
+    let results = tempfile::tempdir().unwrap();
+    let lag = |values: &[f64]| figure("replay_lag_bytes", "p99", Some("s1"), values);
+    let response = |values: &[f64]| figure("response", "p50", None, values);
+    let mut run = LightRun::new("run");
+    // Medians, 900 and 1,000 bytes, would say that the head lags further behind.
+    run.modes = vec![
+        (
+            "async".into(),
+            vec![
+                lag(&[900.0, 900.0, 9_000.0]),
+                response(&[900.0, 905.0, 990.0]),
+            ],
+        ),
+        (
+            "sync".into(),
+            vec![
+                lag(&[1_000.0, 1_000.0, 2_000.0]),
+                response(&[950.0, 990.0, 999.0]),
+            ],
+        ),
+    ];
+    run.write(results.path());
+    let said = replbench(
+        results.path(),
+        &["compare", "run", "--by", "mode", "--format", "json"],
+    );
+    let comparison = json_of(&said);
+    let rows = comparison["rows"].as_array().unwrap();
+    let of = |row: &Value, name: &str| row[name].as_f64().unwrap();
+    let scales: Vec<_> = rows.iter().map(|row| row["scale"].as_str()).collect();
+    assert_eq!(scales, [Some("ratio"), Some("difference")]);
+    assert!((of(&rows[0], "head") / of(&rows[0], "base") - of(&rows[0], "effect")).abs() < 1e-12);
+    assert!((of(&rows[1], "base") - 3_600.0).abs() < 1e-9);
+    assert!((of(&rows[1], "effect") + 6_800.0 / 3.0).abs() < 1e-9);
+    assert!((of(&rows[1], "head") - of(&rows[1], "base") - of(&rows[1], "effect")).abs() < 1e-9);
+}
+
+#[test]
 fn modes_of_one_run_pair_with_the_first() {
     let results = tempfile::tempdir().unwrap();
     let mut run = LightRun::of_response("run", &BASE);

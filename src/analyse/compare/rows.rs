@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::super::stats::{Interval, Method, Shift, geometric_mean, median, paired, unpaired};
+use super::super::stats::{Interval, Method, Shift, median, paired, unpaired};
 use super::super::verdict::{Verdict, judge};
 use super::{Kind, Metric, Terms};
 use crate::record::Sheet;
@@ -20,8 +20,8 @@ pub struct Row {
     pub stat: String,
     pub unit: String,
     pub direction: Direction,
-    /// In `unit`: the geometric mean where `method` is `paired_t` and `scale` is `ratio`, so that head over base is the effect; else the median
-    /// over the repetitions. `null` when unknown: no repetition has it, or it falls among the censored.
+    /// In `unit`: where `method` is `paired_t` the mean, geometric where `scale` is `ratio`, so that head over or less base is the effect; else
+    /// the median over the repetitions. `null` when unknown: no repetition has it, or it falls among the censored.
     pub base: Option<f64>,
     pub head: Option<f64>,
     /// Valid repetitions with this figure.
@@ -274,8 +274,8 @@ fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, standby: Option<&
         lo: Some(scale.out_of(interval.lo)).filter(|lo| lo.is_finite() && interval.lo.is_finite()),
         hi: Some(scale.out_of(interval.hi)).filter(|hi| hi.is_finite()),
     };
-    if (shift.method, scale) == (Method::PairedT, Scale::Ratio) {
-        (row.base, row.head) = paired_means(&base, &head);
+    if shift.method == Method::PairedT {
+        (row.base, row.head) = paired_means(scale, &base, &head);
     }
     row.effect = shift
         .estimate
@@ -341,15 +341,17 @@ fn shift(kind: Kind, scale: Scale, base: &BTreeMap<u32, f64>, head: &BTreeMap<u3
     }
 }
 
-/// Geometric means over the blocks that both sides have.
+/// Means over the blocks that both sides have, on the scale of the comparison, so that what lies between them is the effect.
 fn paired_means(
+    scale: Scale,
     base: &BTreeMap<u32, f64>,
     head: &BTreeMap<u32, f64>,
 ) -> (Option<f64>, Option<f64>) {
     let mean = |one: &BTreeMap<u32, f64>, other: &BTreeMap<u32, f64>| {
         let shared = one.iter().filter(|(block, _)| other.contains_key(block));
-        let values: Vec<f64> = shared.map(|(_, value)| *value).collect();
-        geometric_mean(&values).map(|mean| mean.value)
+        let values: Vec<f64> = shared.map(|(_, value)| scale.to(*value)).collect();
+        let mean = scale.out_of(values.iter().sum::<f64>() / values.len() as f64);
+        mean.is_finite().then_some(mean)
     };
     (mean(base, head), mean(head, base))
 }

@@ -15,7 +15,7 @@ pub use text::{comparison_text, noise_text};
 use super::clean;
 use super::output::plain;
 use super::text::number;
-use crate::analyse::{Comparison, Difference, Row, Scale, Verdict};
+use crate::analyse::{Comparison, Difference, Kind, Row, Scale, Verdict};
 
 /// The figures of a row as they are shown, in the units of the heading: times in ms, bytes in kiB.
 struct Shown {
@@ -97,7 +97,7 @@ pub(crate) fn legend(comparison: &Comparison) -> Vec<String> {
     let any = |verdict| comparison.rows.iter().any(|row| row.verdict == verdict);
     let threshold = format!("{} %", comparison.threshold * 100.0);
     let values = if comparison.kind.is_paired() {
-        "Base and head: geometric means of the paired repetitions, medians where the effect is a difference"
+        "Base and head: means of the paired repetitions, geometric where the effect is a ratio; medians where one is censored"
     } else {
         "Base and head: medians of the repetitions"
     };
@@ -108,6 +108,22 @@ pub(crate) fn legend(comparison: &Comparison) -> Vec<String> {
              lies within {threshold}. MDE: the smallest change that a test like this finds in four of five cases."
         ),
     ];
+    if comparison
+        .rows
+        .iter()
+        .any(|row| row.scale == Scale::Difference)
+    {
+        out.push(format!(
+            "Differences, with a sign, stand where a value is not above zero or lag is within 8 kiB: there the threshold is {threshold} of the \
+             time from send to sight (visibility) or of the larger median, and 8 kiB of lag at least."
+        ));
+    }
+    if comparison.kind == Kind::Runs {
+        out.push(
+            "Two runs did not take turns: what else changed on the host between them counts as a change too. A session of replbench ab rules that out."
+                .into(),
+        );
+    }
     if any(Verdict::Inconclusive) {
         out.push(
             "Inconclusive: neither a change that matters nor its absence is shown; more --repeats or a quieter host would tell."
