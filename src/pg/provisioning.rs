@@ -193,12 +193,15 @@ pub async fn synchronous(client: &Client) -> Answer<(String, String)> {
 }
 
 /// What differs from PostgreSQL's own defaults and says something about behaviour. Left out is what differs in
-/// every cluster and means nothing: ports, paths, connection strings, names.
+/// every cluster and means nothing: ports, paths, connection strings, names. What a server was built with is its own default, so
+/// that assertions and other sizes of blocks are told from those of a usual build by value.
 pub async fn settings(client: &Client) -> Answer<ServerSettings> {
     let rows = client
         .query(
             "SELECT name, current_setting(name) FROM pg_settings \
-             WHERE setting IS DISTINCT FROM boot_val AND source NOT IN ('session', 'client') \
+             WHERE setting IS DISTINCT FROM CASE name WHEN 'debug_assertions' THEN 'off' WHEN 'block_size' THEN '8192' \
+                                                      WHEN 'wal_block_size' THEN '8192' ELSE boot_val END \
+               AND source NOT IN ('session', 'client') \
                AND name NOT IN ('port', 'cluster_name', 'primary_conninfo', 'primary_slot_name', 'data_directory', \
                                 'config_file', 'hba_file', 'ident_file', 'external_pid_file', 'application_name', \
                                 'transaction_isolation', 'transaction_read_only', 'transaction_deferrable') \
