@@ -294,6 +294,33 @@ fn censored_repetitions_do_not_raise_the_false_alarms() {
     }
 }
 
+/// Repetitions of one run share servers and an hour, which two samples of repetitions know nothing of. This is what the method
+/// does not hold, and why a session makes servers for every block.
+#[test]
+fn runs_that_differ_without_a_cause_raise_the_false_alarms_of_two_samples() {
+    let mut rng = rng(40);
+    let rates = [0.01, 0.02, 0.03].map(|between| {
+        let shifts: Vec<Shift> = (0..2_000)
+            .map(|_| {
+                let differs = between * (normal(&mut rng) - normal(&mut rng));
+                Design::Unpaired.simulate(&mut rng, figure, differs)
+            })
+            .collect();
+        let name = format!("runs differ by {between}, unpaired");
+        Rate::of(
+            &format!("{name}: called improved or regressed, alone, threshold 5 %"),
+            shifts
+                .iter()
+                .flat_map(|shift| verdicts(&[*shift], THRESHOLD.ln_1p()))
+                .map(is_changed),
+        );
+        Rate::of(&format!("{name}: p <= 0.05"), shifts.iter().map(is_found))
+    });
+    rates[0].is_between(0.06, 0.13);
+    rates[1].is_between(0.18, 0.30);
+    rates[2].is_between(0.32, 0.46);
+}
+
 /// One session of twelve runs, of which the last is 10 % above the first. `order` says which are of head.
 fn session(rng: &mut Rng, order: &[bool]) -> (Vec<f64>, Vec<f64>) {
     let step = 0.10_f64.ln_1p() / (order.len() - 1) as f64;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::record::{Manifest, NodeInfo, RunStatus};
+use crate::record::{Host, Manifest, NodeInfo, RunStatus};
 use crate::units::format_bytes;
 
 /// A field in which two runs differ.
@@ -47,32 +47,14 @@ pub(super) fn differences(
     for (manifest, is_base) in [(base, true), (head, false)] {
         found.status(manifest, is_base);
     }
-    found.field(
-        "host_id",
-        Role::Forbids,
-        &base.host.host_id,
-        &head.host.host_id,
-    );
-    found.field("host.cpu", Role::Forbids, &base.host.cpu, &head.host.cpu);
-    found.field(
-        "host.cores",
-        Role::Forbids,
-        &base.host.cores,
-        &head.host.cores,
-    );
-    found.field(
-        "host.filesystem",
-        Role::Forbids,
-        &base.host.filesystem,
-        &head.host.filesystem,
-    );
-    found.workload(base, head);
+    found.host(&base.host, &head.host);
     found.field(
         "servers",
         Role::Forbids,
         &servers_made(base),
         &servers_made(head),
     );
+    found.workload(base, head);
     let probes = |manifest: &Manifest| manifest.profile.get("probes").cloned().unwrap_or_default();
     found.values("probes", Role::Forbids, &probes(base), &probes(head));
     for (one, other) in modes {
@@ -80,38 +62,7 @@ pub(super) fn differences(
     }
     found.field("PostgreSQL major", asked, &majors(base), &majors(head));
     found.settings(base, head, asked);
-    found.field(
-        "PostgreSQL version",
-        Role::Noted,
-        &versions(base),
-        &versions(head),
-    );
-    found.field(
-        "host.memory",
-        Role::Noted,
-        &format_bytes(base.host.memory_bytes as f64),
-        &format_bytes(head.host.memory_bytes as f64),
-    );
-    found.field(
-        "host.kernel",
-        Role::Noted,
-        &base.host.kernel,
-        &head.host.kernel,
-    );
-    found.field(
-        "harness.version",
-        Role::Noted,
-        &base.harness.version,
-        &head.harness.version,
-    );
-    let git = |commit: &Option<String>| commit.clone().unwrap_or_else(|| "unknown".into());
-    found.field(
-        "harness.git",
-        Role::Noted,
-        &git(&base.harness.git),
-        &git(&head.harness.git),
-    );
-    found.field("seed", Role::Noted, &base.seed, &head.seed);
+    found.noted(base, head);
     found.0
 }
 
@@ -158,6 +109,39 @@ impl Finder {
             (String::new(), text)
         };
         self.add("status", role, base, head);
+    }
+
+    fn host(&mut self, base: &Host, head: &Host) {
+        use Role::{Forbids, Noted};
+        self.field("host_id", Forbids, &base.host_id, &head.host_id);
+        self.field("host.cpu", Forbids, &base.cpu, &head.cpu);
+        self.field("host.cores", Forbids, &base.cores, &head.cores);
+        self.field(
+            "host.filesystem",
+            Forbids,
+            &base.filesystem,
+            &head.filesystem,
+        );
+        let memory = |host: &Host| format_bytes(host.memory_bytes as f64);
+        self.field("host.memory", Noted, &memory(base), &memory(head));
+        self.field("host.kernel", Noted, &base.kernel, &head.kernel);
+    }
+
+    /// What hardly matters, and may explain something.
+    fn noted(&mut self, base: &Manifest, head: &Manifest) {
+        let git = |manifest: &Manifest| {
+            let commit = manifest.harness.git.clone();
+            commit.unwrap_or_else(|| "unknown".into())
+        };
+        let version = |manifest: &Manifest| manifest.harness.version.clone();
+        for (field, one, other) in [
+            ("PostgreSQL version", versions(base), versions(head)),
+            ("harness.version", version(base), version(head)),
+            ("harness.git", git(base), git(head)),
+            ("seed", base.seed.to_string(), head.seed.to_string()),
+        ] {
+            self.field(field, Role::Noted, &one, &other);
+        }
     }
 
     /// The hash decides; the parts of the plan say where it comes from.
