@@ -20,7 +20,7 @@ pub fn sheet(dir: &Path) -> Result<Sheet, ReadError> {
     Ok(sheet)
 }
 
-/// Whether every cell is in the summary, as the same repetition of the same mode.
+/// Whether every cell is in the summary, as the same repetition. Not by its mode, whose name a spreadsheet may not run.
 fn is_whole(sheet: &Sheet) -> bool {
     let Some(figures) = &sheet.figures else {
         return false;
@@ -28,6 +28,6 @@ fn is_whole(sheet: &Sheet) -> bool {
     sheet.cells.iter().all(|cell| {
         figures
             .iter()
-            .any(|row| row.cell_id == cell.cell_id && row.rep == cell.rep && row.mode == cell.mode)
+            .any(|row| row.cell_id == cell.cell_id && row.rep == cell.rep)
     })
 }
