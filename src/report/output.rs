@@ -90,6 +90,14 @@ pub(super) fn csv_of(rows: &[SummaryRow]) -> Result<Vec<u8>, csv::Error> {
         .map_err(|error| csv::Error::from(error.into_error()))
 }
 
+/// What was written in memory, as text.
+pub(super) fn csv_text(writer: csv::Writer<Vec<u8>>) -> Result<String, csv::Error> {
+    let bytes = writer
+        .into_inner()
+        .map_err(|error| csv::Error::from(error.into_error()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// A name that a spreadsheet would run as a formula gets an apostrophe in front.
 pub(super) fn plain(name: &str) -> String {
     if name.starts_with(['=', '+', '-', '@', '\t', '\r']) {

@@ -13,7 +13,7 @@ pub(crate) use page::write_framed;
 pub use text::{comparison_text, noise_text};
 
 use super::clean;
-use super::output::plain;
+use super::output::{csv_text, plain};
 use super::text::number;
 use crate::analyse::{Comparison, Difference, Kind, Row, Scale, Verdict};
 
@@ -321,8 +321,5 @@ pub fn comparison_csv(comparison: &Comparison) -> Result<String, csv::Error> {
             note: row.note.as_deref(),
         })?;
     }
-    let bytes = writer
-        .into_inner()
-        .map_err(|error| csv::Error::from(error.into_error()))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    csv_text(writer)
 }

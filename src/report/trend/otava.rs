@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::names;
 use crate::analyse::{Point, Series};
-use crate::report::output::plain;
+use crate::report::output::{csv_text, plain};
 
 /// One row a valid run, in the order of the commits, for the series that share the conditions of the first: runs under other
 /// ones are no history of these. A run without any figure has no row, a censored figure no value.
@@ -31,10 +31,7 @@ pub fn trend_otava(series: &[Series]) -> Result<String, csv::Error> {
             .map(|value| value.map_or_else(String::new, |value| value.to_string()));
         writer.write_record(known.into_iter().chain(values))?;
     }
-    let bytes = writer
-        .into_inner()
-        .map_err(|error| csv::Error::from(error.into_error()))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    csv_text(writer)
 }
 
 /// The runs of any series, with their figures.

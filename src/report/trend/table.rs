@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::analyse::{Change, Scale, Series, TREND_VERSION, Terms, Verdict};
 use crate::record::RunStatus;
-use crate::report::output::plain;
+use crate::report::output::{csv_text, plain};
 use crate::sample::Direction;
 
 /// The series as JSON, with a line end.
@@ -71,10 +71,7 @@ pub fn trend_csv(series: &[Series]) -> Result<String, csv::Error> {
             writer.serialize(line(one, index))?;
         }
     }
-    let bytes = writer
-        .into_inner()
-        .map_err(|error| csv::Error::from(error.into_error()))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    csv_text(writer)
 }
 
 fn line(one: &Series, index: usize) -> Line<'_> {
