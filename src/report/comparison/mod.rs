@@ -105,7 +105,8 @@ pub(crate) fn legend(comparison: &Comparison) -> Vec<String> {
         format!("{values}; {UNITS}."),
         format!(
             "Regressed or improved: the 95 % interval lies beyond {threshold} and q is at most 0.05. Equivalent: the 90 % interval \
-             lies within {threshold}. MDE: the smallest change that a test like this finds in four of five cases; to be regressed or improved a change has to exceed {threshold} by about as much."
+             lies within {threshold}. MDE: the smallest change that a test like this finds in four of five cases; to be \
+             regressed or improved a change has to exceed {threshold} by about as much."
         ),
     ];
     if comparison
