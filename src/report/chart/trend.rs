@@ -124,8 +124,8 @@ fn draw(shown: &Shown<'_>, layout: Layout) -> Spotted {
         Type::new(Anchor::Middle),
     );
     canvas.text((4.0, 10.0), unit, Type::new(Anchor::Start));
-    draw_levels(&mut canvas, &frame, shown);
     let spots = draw_points(&mut canvas, &frame, shown);
+    draw_levels(&mut canvas, &frame, shown);
     draw_changes(&mut canvas, &frame, shown);
     Spotted {
         drawing: canvas.finish(),
@@ -146,7 +146,11 @@ fn names(shown: &Shown<'_>, layout: Layout) -> Vec<(usize, String)> {
 }
 
 fn draw_points(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) -> Vec<(f64, f64)> {
-    let radius = if shown.points.len() > 150 { 2.0 } else { 3.5 };
+    let (radius, pale) = if shown.points.len() > 150 {
+        (2.0, 0.25)
+    } else {
+        (3.5, 0.45)
+    };
     let mut spots = Vec::new();
     let (mut line, mut sound, mut invalid, mut whiskers) = (vec![], vec![], vec![], vec![]);
     for (index, point) in shown.points.iter().enumerate() {
@@ -184,7 +188,7 @@ fn draw_points(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) -> Vec<(f6
             invalid.push(at);
         }
     }
-    canvas.whiskers(&whiskers, Stroke::new(Paint::Muted, 1.0).faint(0.45));
+    canvas.whiskers(&whiskers, Stroke::new(Paint::Muted, 1.0).faint(pale));
     canvas.path(&line, Stroke::new(Paint::Series(0), 1.0).faint(0.35));
     canvas.specks(&sound, radius, Paint::Series(0));
     canvas.specks(&invalid, radius, Paint::Muted);
