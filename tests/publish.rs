@@ -105,6 +105,28 @@ fn every_page_is_small_and_asks_nothing_of_the_network_and_every_link_leads_some
 }
 
 #[test]
+fn the_newest_run_is_compared_with_an_earlier_one_and_a_session_with_itself() {
+    let library = Library::grown();
+    library.publish();
+    let mut kinds = BTreeMap::new();
+    for entry in fs::read_dir(library.site().join("compare"))
+        .unwrap()
+        .flatten()
+    {
+        if let Ok(text) = fs::read_to_string(entry.path().join("comparison.json")) {
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let runs =
+                ["base", "head"].map(|side| json[side]["started_at"].as_str().unwrap().to_owned());
+            kinds.insert(json["kind"].as_str().unwrap().to_owned(), runs);
+        }
+    }
+    let at = |day: &str, hour: u32| format!("2026-03-{day}T{hour:02}:00:00Z");
+    assert_eq!(kinds["session"], [at("01", 20), at("01", 21)]);
+    assert_eq!(kinds["runs"], [at("01", 13), at("01", 21)]);
+    assert_eq!(kinds["modes"][0], kinds["modes"][1]);
+}
+
+#[test]
 fn pictures_have_words_and_headings_come_in_order() {
     let library = Library::grown();
     library.publish();
