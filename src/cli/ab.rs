@@ -14,7 +14,7 @@ use super::overrides::OverrideArgs;
 use super::place::PlaceArgs;
 use super::progress::{Terminal, Verbosity};
 use super::run::{Sealed, exit_of, interruptible};
-use super::{Exit, Stop, print};
+use super::{Exit, Stop, clean_lines, print, tell};
 use crate::analyse::{Comparison, Row, compare_runs};
 use crate::cluster::Binaries;
 use crate::plan::{self, Overrides, Plan, Side, Sides};
@@ -302,7 +302,7 @@ impl Job<'_> {
 
     fn say(&self, text: &str) {
         if self.place.verbosity() == Verbosity::Normal {
-            anstream::eprintln!("{text}");
+            tell(text);
         }
     }
 }
@@ -364,7 +364,7 @@ fn compared(
             Ok(Some(question.exit(&comparison, terms)))
         }
         Err(error) => {
-            anstream::eprintln!("{error}");
+            tell(clean_lines(&error.to_string()));
             Ok(Some(Exit::NotComparable))
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Exit, Stop};
+use super::{Exit, Stop, say};
 use crate::cluster::kept;
 
 #[derive(Debug, clap::Args)]
@@ -15,13 +15,13 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Stop> {
     let cleaned = kept::clean(&arguments.dir).map_err(|error| Stop::new(Exit::Results, error))?;
     if cleaned.is_empty() {
-        println!(
+        say(&format!(
             "nothing to clean under {}: no directory there bears replbench's marker",
             arguments.dir.display()
-        );
+        ));
     }
     for one in cleaned {
-        println!("{one}");
+        say(&format!("{one}"));
     }
     Ok(Exit::Fine)
 }

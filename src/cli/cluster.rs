@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Exit, Stop};
+use super::{Exit, Stop, say};
 use crate::cluster::kept::{Kept, KeptNode};
 use crate::cluster::{Binaries, Cluster, ClusterConfig, ClusterError, DATABASE, Lifetime};
 use crate::pg::{self, provisioning};
@@ -139,11 +139,11 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
         .mode
         .resolve(up.standbys, up.subscribers)
         .map_err(|error| Stop::new(Exit::Usage, error))?;
-    println!(
+    say(&format!(
         "starting {topology}, PostgreSQL {} from {}",
         binaries.version(),
         binaries.directory().display()
-    );
+    ));
     let mut config = ClusterConfig::new(topology, binaries, &up.place.data_dir);
     config.schema = SCHEMA.map(Into::into).into();
     config.publish = PUBLISHED.map(Into::into).into();
@@ -157,7 +157,7 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
     let cluster = tokio::select! {
         started = Cluster::start(config) => started.map_err(refused)?,
         () = interrupt.came() => {
-            println!("interrupted: what was started is stopped and removed");
+            say("interrupted: what was started is stopped and removed");
             return Ok(Exit::Incomplete);
         }
     };
@@ -167,24 +167,28 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
         let _ = cluster.stop().await;
         return Err(refused(error));
     }
-    println!("ready in {:.1} s; {}", took.as_secs_f64(), mode.explain());
+    say(&format!(
+        "ready in {:.1} s; {}",
+        took.as_secs_f64(),
+        mode.explain()
+    ));
     let kept = Kept::load(cluster.directory()).map_err(refused)?;
     for node in &kept.nodes {
-        println!(
+        say(&format!(
             "{:<8} {:<18} {}",
             node.node.name,
             node.node.role.as_str(),
             psql(&kept, node)
-        );
+        ));
     }
     if !up.foreground {
-        println!(
+        say(&format!(
             "stop it with: replbench cluster down --data-dir {}",
             shell(&up.place.data_dir)
-        );
+        ));
         return Ok(Exit::Fine);
     }
-    println!("Ctrl-C stops it");
+    say("Ctrl-C stops it");
     // Whoever reads a pipe is to see the lines before the wait.
     let _ = std::io::stdout().flush();
     interrupt.came().await;
@@ -235,32 +239,32 @@ fn shell(path: &Path) -> String {
 
 async fn status(place: &Path) -> Result<Exit, Stop> {
     let kept = Kept::load(place).map_err(refused)?;
-    println!(
+    say(&format!(
         "{}: PostgreSQL {}",
         kept.directory.display(),
         kept.postgresql
-    );
+    ));
     let mut all = true;
     for node in &kept.nodes {
         if !node.is_running() {
             all = false;
-            println!(
+            say(&format!(
                 "{:<8} {:<18} not running",
                 node.node.name,
                 node.node.role.as_str()
-            );
+            ));
             continue;
         }
-        println!(
+        say(&format!(
             "{:<8} {:<18} port {}, pid {}",
             node.node.name,
             node.node.role.as_str(),
             node.port,
             node.pid
-        );
+        ));
         if let Err(error) = receivers(&kept, node).await {
             all = false;
-            println!("         {:#}", error.error);
+            say(&format!("         {:#}", error.error));
         }
     }
     Ok(if all { Exit::Fine } else { Exit::Server })
@@ -281,10 +285,10 @@ async fn receivers(kept: &Kept, node: &KeptNode) -> Result<(), Stop> {
         let replayed = sender
             .replay_lsn
             .map_or_else(|| "unknown".to_owned(), |lsn| lsn.to_string());
-        println!(
+        say(&format!(
             "         -> {:<8} {}, {}, replayed {replayed}",
             sender.application_name, sender.state, sender.sync_state
-        );
+        ));
     }
     Ok(())
 }
@@ -294,10 +298,16 @@ fn stop(down: &Down) -> Result<Exit, Stop> {
     let stopped = kept.stop().map_err(refused)?;
     let directory = kept.directory.clone();
     if down.keep {
-        println!("stopped {stopped} servers, kept {}", directory.display());
+        say(&format!(
+            "stopped {stopped} servers, kept {}",
+            directory.display()
+        ));
     } else {
         kept.remove().map_err(refused)?;
-        println!("stopped {stopped} servers, removed {}", directory.display());
+        say(&format!(
+            "stopped {stopped} servers, removed {}",
+            directory.display()
+        ));
     }
     Ok(Exit::Fine)
 }

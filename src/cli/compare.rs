@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 
 use super::library::{run_of, runs_of};
-use super::{Exit, Stop, print};
+use super::{Exit, Stop, print, tell};
 use crate::analyse::{Comparison, Metric, Terms, Verdict, compare_modes, compare_runs};
 use crate::record::{Run, Sheet};
 use crate::report::{
@@ -148,7 +148,7 @@ pub(super) fn compare(arguments: &CompareArgs) -> Result<Exit, Stop> {
         let page = write_comparison(directory, &comparison)
             .map_err(|error| Stop::new(Exit::Results, error))?;
         // Standard output may be JSON that a program reads.
-        anstream::eprintln!("wrote {}", page.display());
+        tell(format!("wrote {}", page.display()));
     }
     Ok(arguments.terms.exit(&comparison))
 }

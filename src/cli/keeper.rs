@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Exit;
+use super::{Exit, tell};
 use crate::cluster::keeper::{ExecOrder, KeeperOrder, exec, keep};
 
 #[derive(Debug, Args)]
@@ -61,7 +61,7 @@ pub(super) fn keeper(arguments: KeeperArguments) -> ExitCode {
         Ok(code) => code.into(),
         Err(error) => {
             // Into the server's log, which stderr is.
-            eprintln!("replbench: the keeper failed: {error}");
+            tell(format!("replbench: the keeper failed: {error}"));
             Exit::Server.into()
         }
     }
@@ -76,9 +76,9 @@ pub(super) fn become_program(arguments: ExecArguments) -> ExitCode {
         arguments: line,
     };
     let error = exec(&order);
-    eprintln!(
+    tell(format!(
         "replbench: cannot run `{}`: {error}",
         order.program.to_string_lossy()
-    );
+    ));
     Exit::Server.into()
 }

@@ -46,7 +46,10 @@ pub(super) fn directories(results: &Path) -> Result<Vec<PathBuf>, Stop> {
         Err(error) => Err(Stop::new(
             Exit::Results,
             anyhow::Error::new(error)
-                .context(format!("read the results in `{}`", results.display())),
+                .context(format!(
+                    "cannot read the results in `{}`; --results names the directory that holds the runs",
+                    results.display()
+                )),
         )),
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use super::library::directories;
-use super::{Exit, Stop, print};
+use super::{Exit, Stop, print, tell};
 use crate::analyse::{IndexLine, sheet};
 use crate::plan::fold;
 use crate::profile::Profile;
@@ -91,6 +91,9 @@ fn modes(profile: &Profile) -> Vec<&str> {
     profile.modes.iter().map(ModeSpec::name).collect()
 }
 
+/// A name of a damaged manifest may be of any length, and a width may not.
+const MOST_WIDTH: usize = 80;
+
 /// Reads every run in `results` and writes `index.jsonl` anew; what does not read is warned of and left out.
 pub(super) fn reindex(results: &Path) -> Result<Vec<IndexLine>, Stop> {
     let mut lines = Vec::new();
@@ -101,13 +104,21 @@ pub(super) fn reindex(results: &Path) -> Result<Vec<IndexLine>, Stop> {
                 &sheet,
                 relative.to_string_lossy().into_owned(),
             )),
-            Err(error) => anstream::eprintln!("warning: {:#}", anyhow::Error::new(error)),
+            Err(error) => warn(error),
         }
     }
-    if results.is_dir() {
-        write_index(results, &lines).map_err(|error| Stop::new(Exit::Results, error))?;
+    // It can be made again at any time: what a read-only or full disk does to it spoils nothing.
+    if results.is_dir()
+        && let Err(error) = write_index(results, &lines)
+    {
+        warn(error);
     }
     Ok(lines)
+}
+
+fn warn(error: impl Into<anyhow::Error>) {
+    let text = format!("{:#}", error.into());
+    tell(format!("warning: {}", clean(&text)));
 }
 
 fn runs_text(lines: &[IndexLine], results: &Path) -> String {
@@ -122,7 +133,8 @@ fn runs_text(lines: &[IndexLine], results: &Path) -> String {
         .iter()
         .map(|line| id(line).chars().count())
         .max()
-        .unwrap_or(0);
+        .unwrap_or(0)
+        .min(MOST_WIDTH);
     let mut out = String::new();
     for line in lines {
         let valid: usize = line.modes.iter().map(|mode| mode.valid).sum();

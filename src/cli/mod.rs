@@ -1,10 +1,4 @@
 //! Arguments and exit codes; one file per subcommand. The only layer that prints.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this is the layer that prints"
-)]
-
 mod ab;
 mod bless;
 mod check;
@@ -24,6 +18,7 @@ mod run;
 mod show;
 mod trend;
 
+use std::fmt::Display;
 use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
@@ -31,6 +26,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::profile::ProfileError;
+use crate::report::clean;
 
 /// What the process says to its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,12 +147,30 @@ pub fn main() -> ExitCode {
         Err(stop) => {
             // A profile's mistakes bring their own layout.
             match stop.error.downcast_ref::<ProfileError>() {
-                Some(error) => anstream::eprintln!("{}", error.styled()),
-                None => eprintln!("error: {:#}", stop.error),
+                Some(error) => tell(error.styled()),
+                // What a file or a server says may be in it.
+                None => tell(clean_lines(&format!("error: {:#}", stop.error))),
             }
             stop.exit.into()
         }
     }
+}
+
+/// Says something to a person, on standard error. That nobody can read it, behind a closed pipe or on a full disk, neither ends a run
+/// nor changes an exit code: `eprintln!` would panic.
+fn tell(text: impl Display) {
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+/// A line on standard output of what goes on regardless of whether anybody reads it.
+fn say(line: &str) {
+    let _ = print(&format!("{line}\n"));
+}
+
+/// Each line made fit to show, so that the tail of a server's log stays one line a line.
+fn clean_lines(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(clean).collect();
+    lines.join("\n")
 }
 
 /// Prints to standard output. A reader that has seen enough (`| head`) is no error.

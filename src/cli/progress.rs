@@ -74,7 +74,7 @@ impl Terminal {
         match (self.verbosity, self.renewing) {
             (Verbosity::Quiet, _) => {}
             (Verbosity::Normal, true) => self.line.println(text),
-            (Verbosity::Normal, false) => eprintln!("{text}"),
+            (Verbosity::Normal, false) => super::tell(text),
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use clap::Args;
 
-use super::{Exit, Stop, git, print};
+use super::{Exit, Stop, git, print, tell};
 use crate::publish::{Options, PublishError, Published};
 use crate::report::clean;
 use crate::units::thousands;
@@ -48,7 +48,7 @@ pub(super) fn publish(arguments: &PublishArgs) -> Result<Exit, Stop> {
         title: arguments.title.clone(),
         order: git::commits_in_order(&arguments.repo).unwrap_or_else(|error| {
             let why = format!("runs stand by time: {error:#}");
-            anstream::eprintln!("note: {}", clean(&why));
+            tell(format!("note: {}", clean(&why)));
             Vec::new()
         }),
     };
@@ -60,7 +60,7 @@ pub(super) fn publish(arguments: &PublishArgs) -> Result<Exit, Stop> {
         Stop::new(exit, error)
     })?;
     for warning in &published.warnings {
-        anstream::eprintln!("warning: {}", clean(warning));
+        tell(format!("warning: {}", clean(warning)));
     }
     print(&text(&published))?;
     Ok(Exit::Fine)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Exit, Stop, print};
+use super::{Exit, Stop, print, tell};
 use crate::analyse::{Analysis, GateLine};
 use crate::record::{Run, RunStatus};
 use crate::report::gates::{Paint, text as gate_text};
@@ -31,7 +31,7 @@ pub(super) fn report(arguments: &ReportArguments) -> Result<Exit, Stop> {
     let drawn = draw(&arguments.dir)?;
     if !arguments.quiet {
         for warning in &drawn.warnings {
-            anstream::eprintln!("warning: {}", clean(warning));
+            tell(format!("warning: {}", clean(warning)));
         }
         print(&drawn.text)?;
     }

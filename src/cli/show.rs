@@ -1,5 +1,6 @@
 //! `replbench show` and `replbench rm`: one run on the terminal, or gone.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use clap::Args;
 use super::library::{directories, run_of};
 use super::list::reindex;
 use super::report::text_of;
-use super::{Exit, Stop, print};
+use super::{Exit, Stop, print, tell};
 use crate::analyse::Analysis;
 use crate::record::{Manifest, Run, RunStatus, Sheet, is_run, runs_named};
 use crate::report::clean;
@@ -30,7 +31,7 @@ pub(super) fn show(arguments: &ShowArgs) -> Result<Exit, Stop> {
     let directory = run_of(&arguments.run, &arguments.results)?.dir;
     let run = Run::open(&directory).map_err(|error| Stop::new(Exit::Results, error))?;
     for warning in &run.warnings {
-        anstream::eprintln!("warning: {}", clean(warning));
+        tell(format!("warning: {}", clean(warning)));
     }
     print(&format!(
         "{}\n{}",
@@ -110,11 +111,16 @@ pub(super) struct RmArgs {
 /// Removes all of them or, when one is not what it should be, none.
 pub(super) fn rm(arguments: &RmArgs) -> Result<Exit, Stop> {
     let known = directories(&arguments.results)?;
-    let doomed = arguments
+    let mut doomed = arguments
         .runs
         .iter()
         .map(|word| removable(word, &known, arguments))
         .collect::<Result<Vec<_>, _>>()?;
+    // A run that was named twice is removed once.
+    let mut seen = BTreeSet::new();
+    doomed.retain(|directory| {
+        seen.insert(fs::canonicalize(directory).unwrap_or_else(|_| directory.clone()))
+    });
     for directory in &doomed {
         fs::remove_dir_all(directory)
             .with_context(|| format!("remove `{}`", directory.display()))
@@ -128,7 +134,8 @@ pub(super) fn rm(arguments: &RmArgs) -> Result<Exit, Stop> {
 /// The directory that is meant: a run of replbench's, whole in name, ended.
 fn removable(word: &str, known: &[PathBuf], arguments: &RmArgs) -> Result<PathBuf, Stop> {
     let usage = |text: String| Stop::new(Exit::Usage, anyhow!(text));
-    let path = PathBuf::from(word);
+    // Without a slash or a dot behind it, through which a link would be taken for what it leads to.
+    let path: PathBuf = Path::new(word).components().collect();
     let directory = if is_run(&path) {
         path
     } else {

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::compare::{Metrics, parse_metric};
 use super::library::sheets;
-use super::{Exit, Stop, git, print};
+use super::{Exit, Stop, git, print, tell};
 use crate::analyse::{Metric, Series, read_blessings, trend_of};
 use crate::record::Sheet;
 use crate::report::{
@@ -225,9 +225,9 @@ fn order(sheets: &[Sheet], repository: &Path) -> Vec<String> {
 }
 
 fn warn(text: &str) {
-    anstream::eprintln!("warning: {}", clean(text));
+    tell(format!("warning: {}", clean(text)));
 }
 
 fn note(text: &str) {
-    anstream::eprintln!("note: {}", clean(text));
+    tell(format!("note: {}", clean(text)));
 }

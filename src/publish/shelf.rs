@@ -1,6 +1,7 @@
 //! Every run there is, read once, newest first.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::PublishError;
@@ -19,7 +20,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn of(sheet: Sheet, modes: Vec<ModeMedians>, files: Vec<RawFile>) -> Self {
+    fn of((sheet, (modes, files)): Found) -> Self {
         let name = sheet.dir.file_name().unwrap_or_default();
         Self {
             slug: slug(&name.to_string_lossy()),
@@ -53,6 +54,8 @@ impl Entry {
 pub(super) struct Shelf {
     /// Newest first.
     pub(super) runs: Vec<Entry>,
+    /// Runs that are in no history.
+    pub(super) older: usize,
     /// Directories that did not read, and why.
     pub(super) unreadable: Vec<String>,
 }
@@ -69,24 +72,27 @@ impl Shelf {
         };
         let directories = run_directories(results).map_err(unread)?;
         let (blessed, mut unreadable) = read_blessings(results).map_err(unread)?;
-        let (mut sheets, mut others) = (Vec::new(), Vec::new());
+        let mut found = Vec::new();
         for read in in_parallel(&directories, |directory| read_run(directory)) {
             match read {
-                Ok((sheet, other)) => {
-                    sheets.push(sheet);
-                    others.push(other);
-                }
+                Ok(run) => found.push(run),
                 Err(why) => unreadable.push(why),
             }
         }
+        let (recent, older) = recent_ones(found);
+        let (sheets, derived): (Vec<Sheet>, Vec<Derived>) = recent.into_iter().unzip();
         let series = trend(&sheets, order, &blessed);
-        let runs = sheets.into_iter().zip(others);
-        let mut runs: Vec<Entry> = runs
-            .map(|(sheet, (modes, files))| Entry::of(sheet, modes, files))
-            .collect();
+        let recent = sheets.into_iter().zip(derived);
+        let left_out = older.len();
+        let mut runs: Vec<Entry> = recent.chain(older).map(Entry::of).collect();
         runs.sort_by(|a, b| b.age().cmp(&a.age()));
         name_apart(&mut runs);
-        Ok((Self { runs, unreadable }, series))
+        let shelf = Self {
+            runs,
+            older: left_out,
+            unreadable,
+        };
+        Ok((shelf, series))
     }
 
     /// Everything that could not be read.
@@ -102,7 +108,9 @@ impl Shelf {
 /// What follows from a run's sheet alone.
 type Derived = (Vec<ModeMedians>, Vec<RawFile>);
 
-fn read_run(directory: &Path) -> Result<(Sheet, Derived), String> {
+type Found = (Sheet, Derived);
+
+fn read_run(directory: &Path) -> Result<Found, String> {
     let sheet = sheet(directory).map_err(|error| {
         let source = std::error::Error::source(&error);
         source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
@@ -112,6 +120,31 @@ fn read_run(directory: &Path) -> Result<(Sheet, Derived), String> {
         raw_files(directory, &sheet.manifest.files),
     );
     Ok((sheet, derived))
+}
+
+/// Of the runs of one profile, workload and host this many make its histories: a picture has no room for more dots, and the
+/// search for changes takes a time that grows with their square.
+const MOST_RECENT: usize = 600;
+
+/// The newest of each kind, and the others.
+fn recent_ones(mut runs: Vec<Found>) -> (Vec<Found>, Vec<Found>) {
+    runs.sort_by_cached_key(|(sheet, _)| {
+        let began: Option<jiff::Timestamp> = sheet.manifest.started_at.parse().ok();
+        Reverse(began)
+    });
+    let mut counts: BTreeMap<[String; 3], usize> = BTreeMap::new();
+    runs.into_iter().partition(|(sheet, _)| {
+        let manifest = &sheet.manifest;
+        let count = counts
+            .entry([
+                manifest.profile_name().unwrap_or_default().to_owned(),
+                manifest.workload_hash.clone(),
+                manifest.host.host_id.clone(),
+            ])
+            .or_default();
+        *count += 1;
+        *count <= MOST_RECENT
+    })
 }
 
 /// A copy of a run, such as in a folder of published ones, is one run; others of the same name get a number.

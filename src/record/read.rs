@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::num::NonZero;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -204,7 +205,7 @@ pub(super) fn read_manifest(path: &Path) -> Result<Manifest, ReadError> {
         source,
     };
     let mut text = Vec::new();
-    File::open(path)
+    open_file(path)
         .and_then(|file| file.take(MOST_MANIFEST).read_to_end(&mut text))
         .map_err(|source| ReadError::Manifest {
             path: path.to_owned(),
@@ -245,7 +246,7 @@ fn read_rows_into<T: DeserializeOwned>(
     empty_is_damage: bool,
     rows: &mut Vec<T>,
 ) -> io::Result<Option<String>> {
-    let mut file = File::open(path)?;
+    let mut file = open_file(path)?;
     if file.metadata()?.len() == 0 {
         return Ok(empty_is_damage.then(|| "is empty".into()));
     }
@@ -263,6 +264,20 @@ fn read_rows_into<T: DeserializeOwned>(
         return Ok(Some("ends in the middle of a line".into()));
     }
     Ok(None)
+}
+
+/// Opens a file, and nothing else that may stand in its place: a pipe would be waited for, and a device has no end.
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
+    let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options()
+        .read(true)
+        .custom_flags(without_waiting)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("is not a regular file"))
+    }
 }
 
 pub(super) fn ends_with_newline(file: &mut File) -> io::Result<bool> {
@@ -303,7 +318,7 @@ fn read_all_histograms(
 
 fn read_histograms(path: &Path) -> (CellHistograms, Option<String>) {
     let mut histograms = CellHistograms::default();
-    let file = match File::open(path) {
+    let file = match open_file(path) {
         Ok(file) => file,
         Err(error) => return (histograms, Some(error.to_string())),
     };

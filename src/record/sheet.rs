@@ -1,12 +1,11 @@
 //! The light way to read a run: what it was and the figures of its cells, without distributions. Hundreds of runs are read so.
 
-use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::files;
 use super::manifest::Manifest;
-use super::read::{ReadError, ends_with_newline, read_manifest, read_rows, warning};
+use super::read::{ReadError, ends_with_newline, open_file, read_manifest, read_rows, warning};
 use crate::sample::{CellRow, SummaryRow};
 
 /// A run's manifest, cells and those figures of `summary.csv` that were asked for.
@@ -52,7 +51,7 @@ impl Sheet {
 
 /// A summary is derived, so that half of one is worth nothing: it is all there or made again.
 fn read_summary(path: &Path, wanted: impl Fn(&str, &str) -> bool) -> io::Result<Vec<SummaryRow>> {
-    let mut file = File::open(path)?;
+    let mut file = open_file(path)?;
     if file.metadata()?.len() == 0 || !ends_with_newline(&mut file)? {
         return Err(io::Error::other("is cut short"));
     }

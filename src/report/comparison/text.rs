@@ -96,6 +96,9 @@ fn cells(row: &Shown) -> [&str; 8] {
     ]
 }
 
+/// A name in a damaged file may be of any length, and a width may not: longer ones stand out of their column.
+const MOST_WIDTH: usize = 80;
+
 /// Of the figure's name and of each column but the last, which has the rest of the line.
 fn widths(groups: &[(String, Vec<Shown>)]) -> [usize; 8] {
     let length = |text: &str| text.chars().count();
@@ -112,7 +115,7 @@ fn widths(groups: &[(String, Vec<Shown>)]) -> [usize; 8] {
     for (width, head) in widths[1..].iter_mut().zip(HEAD) {
         *width = (*width).max(length(head));
     }
-    widths
+    widths.map(|width| width.min(MOST_WIDTH))
 }
 
 fn line(out: &mut String, widths: &[usize; 8], name: &str, cells: [&str; 8]) {
@@ -137,7 +140,8 @@ pub fn noise_text(comparison: &Comparison, width: usize) -> String {
         .chain(figures)
         .map(|name| name.chars().count())
         .max()
-        .unwrap_or(0);
+        .unwrap_or(0)
+        .min(MOST_WIDTH);
     for (mode, rows) in &groups {
         out.push('\n');
         noise_line(&mut out, first, mode, NOISE_HEAD);
