@@ -48,12 +48,6 @@ pub(super) fn differences(
         found.status(manifest, is_base);
     }
     found.host(&base.host, &head.host);
-    found.field(
-        "servers",
-        Role::Forbids,
-        &servers_made(base),
-        &servers_made(head),
-    );
     found.workload(base, head);
     let probes = |manifest: &Manifest| manifest.profile.get("probes").cloned().unwrap_or_default();
     found.values("probes", Role::Forbids, &probes(base), &probes(head));
@@ -135,6 +129,11 @@ impl Finder {
         };
         let version = |manifest: &Manifest| manifest.harness.version.clone();
         for (field, one, other) in [
+            (
+                "servers",
+                servers_made(base).to_owned(),
+                servers_made(head).to_owned(),
+            ),
             ("PostgreSQL version", versions(base), versions(head)),
             ("harness.version", version(base), version(head)),
             ("harness.git", git(base), git(head)),
