@@ -6,7 +6,7 @@
     reason = "a test ends at the first thing that fails, and made-up figures are small"
 )]
 
-mod browser;
+mod library;
 mod made_up;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,182 +15,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use browser::Browser;
-use made_up::{Shape, write_run};
+use library::{HOSTILE, Library, all_files, commit, pages};
 use replbench::analyse::{Terms, compare_modes, sheet};
-use replbench::plan::Side;
-use replbench::publish::{Options, Published, publish};
-use replbench::record::{Manifest, RunStatus, Session, files};
+use replbench::record::{RunStatus, files};
 use replbench::report;
-use tempfile::TempDir;
 
-/// What no name may do to a page.
-const HOSTILE: &str = "</script><img src=x onerror=alert(1)>\"'\u{202e}\u{1b}[31m";
+/// Bytes that a page may have.
 const MOST: usize = 1_000_000;
-
-/// Runs that are copies of one, with other ids, commits, times and figures.
-struct Library {
-    dir: TempDir,
-    model: PathBuf,
-    manifest: Manifest,
-}
-
-impl Library {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let model = dir.path().join("model");
-        let shape = Shape {
-            reps: 3,
-            ..Shape::tiny()
-        };
-        write_run(&model, &shape);
-        report::write(&model).unwrap();
-        let text = fs::read_to_string(model.join(files::MANIFEST)).unwrap();
-        fs::create_dir(dir.path().join("results")).unwrap();
-        Self {
-            dir,
-            model,
-            manifest: serde_json::from_str(&text).unwrap(),
-        }
-    }
-
-    fn results(&self) -> PathBuf {
-        self.dir.path().join("results")
-    }
-
-    fn site(&self) -> PathBuf {
-        self.dir.path().join("site")
-    }
-
-    /// The run number `number`, whose times are `factor` times those of the model.
-    fn add(&self, number: u32, factor: f64, edit: impl FnOnce(&mut Manifest)) -> PathBuf {
-        let mut manifest = self.manifest.clone();
-        let (day, hour) = (1 + number / 24, number % 24);
-        manifest.started_at = format!("2026-03-{day:02}T{hour:02}:00:00Z");
-        manifest.subject.git = Some(commit(number));
-        manifest.run_id = format!("202603{day:02}T{hour:02}0000Z-{}", &commit(number)[..7]);
-        edit(&mut manifest);
-        let run = self.results().join(&manifest.run_id);
-        for folder in ["", files::CHARTS, files::HISTOGRAMS] {
-            fs::create_dir(run.join(folder)).unwrap();
-            for entry in fs::read_dir(self.model.join(folder)).unwrap().flatten() {
-                if entry.file_type().unwrap().is_file() {
-                    fs::copy(entry.path(), run.join(folder).join(entry.file_name())).unwrap();
-                }
-            }
-        }
-        let text = serde_json::to_string(&manifest).unwrap();
-        fs::write(run.join(files::MANIFEST), text).unwrap();
-        scale(&run.join(files::SUMMARY), factor);
-        run
-    }
-
-    fn publish(&self) -> Published {
-        publish(&self.options()).unwrap()
-    }
-
-    fn options(&self) -> Options {
-        Options {
-            results: self.results(),
-            out: self.site(),
-            title: format!("Test {HOSTILE}"),
-            order: (0..100).map(commit).collect(),
-        }
-    }
-
-    /// Two weeks of which the second is slower, a session, an invalid run, and names that mean harm.
-    fn grown() -> Self {
-        let library = Self::new();
-        for number in 0..14 {
-            let factor = 1.0 + f64::from(number % 3) / 100.0;
-            let factor = if number < 7 { factor } else { 1.5 * factor };
-            library.add(number, factor, |manifest| {
-                if number == 3 {
-                    manifest.status = RunStatus::Invalid;
-                    manifest.invalid_reasons = vec![HOSTILE.into()];
-                }
-                if number == 5 {
-                    manifest.profile["profile"] = HOSTILE.into();
-                    manifest.subject.tags = BTreeMap::from([("who".into(), HOSTILE.into())]);
-                }
-            });
-        }
-        for (number, side) in [(20, Side::Base), (21, Side::Head)] {
-            library.add(number, 1.0 + f64::from(number - 20), |manifest| {
-                manifest.session = Some(Session {
-                    id: "a-session".into(),
-                    side,
-                    other: "the-other".into(),
-                    items: vec!["wal_compression=on".into()],
-                });
-            });
-        }
-        library
-    }
-}
-
-fn commit(number: u32) -> String {
-    format!(
-        "{:040x}",
-        0xabc_0000_0000_u64 + u64::from(number) * 0x1111_1111
-    )
-}
-
-/// Multiplies the times of a summary.
-fn scale(summary: &Path, factor: f64) {
-    let text = fs::read_to_string(summary).unwrap();
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let head = reader.headers().unwrap().clone();
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(&head).unwrap();
-    let place = |name: &str| head.iter().position(|it| it == name).unwrap();
-    let (unit, value) = (place("unit"), place("value"));
-    for record in reader.records() {
-        let record = record.unwrap();
-        let fields = record
-            .iter()
-            .enumerate()
-            .map(|(index, field)| match field.parse::<f64>() {
-                Ok(number) if index == value && &record[unit] == "us" => {
-                    (number * factor).to_string()
-                }
-                _ => field.to_owned(),
-            });
-        writer.write_record(fields).unwrap();
-    }
-    fs::write(summary, writer.into_inner().unwrap()).unwrap();
-}
-
-/// Every file below a directory, relative.
-fn all_files(directory: &Path) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    let mut open = vec![directory.to_owned()];
-    while let Some(folder) = open.pop() {
-        for entry in fs::read_dir(folder).unwrap().flatten() {
-            if entry.file_type().unwrap().is_dir() {
-                open.push(entry.path());
-            } else {
-                found.insert(entry.path().strip_prefix(directory).unwrap().to_owned());
-            }
-        }
-    }
-    found
-}
-
-/// The site's own pages; a run's report is a raw file.
-fn pages(site: &Path) -> BTreeMap<PathBuf, String> {
-    let is_page = |path: &PathBuf| {
-        path.extension().is_some_and(|it| it == "html")
-            && path.file_name().unwrap() != files::REPORT
-    };
-    let paths = all_files(site).into_iter().filter(is_page);
-    paths
-        .map(|path| {
-            let text = fs::read_to_string(site.join(&path)).unwrap();
-            (path, text)
-        })
-        .collect()
-}
 
 /// The values of an attribute, as they stand.
 fn attributes<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
@@ -271,6 +102,28 @@ fn every_page_is_small_and_asks_nothing_of_the_network_and_every_link_leads_some
             "{shown}"
         );
     }
+}
+
+#[test]
+fn the_newest_run_is_compared_with_an_earlier_one_and_a_session_with_itself() {
+    let library = Library::grown();
+    library.publish();
+    let mut kinds = BTreeMap::new();
+    for entry in fs::read_dir(library.site().join("compare"))
+        .unwrap()
+        .flatten()
+    {
+        if let Ok(text) = fs::read_to_string(entry.path().join("comparison.json")) {
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let runs =
+                ["base", "head"].map(|side| json[side]["started_at"].as_str().unwrap().to_owned());
+            kinds.insert(json["kind"].as_str().unwrap().to_owned(), runs);
+        }
+    }
+    let at = |day: &str, hour: u32| format!("2026-03-{day}T{hour:02}:00:00Z");
+    assert_eq!(kinds["session"], [at("01", 20), at("01", 21)]);
+    assert_eq!(kinds["runs"], [at("01", 13), at("01", 21)]);
+    assert_eq!(kinds["modes"][0], kinds["modes"][1]);
 }
 
 #[test]
@@ -557,154 +410,4 @@ fn a_comparison_is_a_page_with_its_chart_and_its_other_forms_beside_it() {
         svg.contains("<title ") && svg.contains("regressed"),
         "{svg}"
     );
-}
-
-/// What has the focus: its tag, its role, its name.
-const FOCUS: &str = "(() => { const it = document.activeElement; \
-     return `${it.tagName} ${it.getAttribute('role')} ${it.getAttribute('aria-label') || it.textContent}`.slice(0, 80) })()";
-
-#[test]
-fn a_browser_without_a_network_shows_the_site_and_its_filters_and_tips_work() {
-    let library = Library::grown();
-    library.publish();
-    let site = library.site();
-    let mut browser = Browser::start();
-    for path in pages(&site).into_keys() {
-        browser.open(&site.join(&path));
-        assert_eq!(browser.complaints(), [""; 0], "{}", path.display());
-    }
-    every_light_and_width_is_fit_to_look_at(&mut browser, &site);
-    the_filter_hides_rows(&mut browser, &site);
-    keys_reach_everything(&mut browser, &site);
-    a_point_is_told_when_pointed_at(&mut browser, &site);
-}
-
-fn every_light_and_width_is_fit_to_look_at(browser: &mut Browser, site: &Path) {
-    let folders = fs::read_dir(site.join("compare")).unwrap().flatten();
-    let mut comparisons = folders.map(|entry| entry.path().join("comparison.html"));
-    let run = fs::read_dir(site.join("runs")).unwrap().flatten().next();
-    let pages = [
-        ("index", site.join("index.html")),
-        ("trend", site.join("trend.html")),
-        ("method", site.join("method.html")),
-        ("run", run.unwrap().path().join("index.html")),
-        ("comparison", comparisons.find(|it| it.is_file()).unwrap()),
-    ];
-    for (name, page) in pages {
-        for (scheme, background) in [("light", "rgb(255, 255, 255)"), ("dark", "rgb(21, 24, 28)")] {
-            for width in [1280, 390] {
-                browser.show(scheme, width);
-                browser.open(&page);
-                assert_eq!(browser.complaints(), [""; 0], "{name}");
-                let drawn = browser.eval("getComputedStyle(document.body).backgroundColor");
-                assert_eq!(drawn, background, "{name}");
-                // What is wider than the window scrolls by itself, the page does not.
-                let wide = browser.eval("document.documentElement.scrollWidth");
-                assert!(
-                    wide.as_u64().unwrap() <= width.into(),
-                    "{name} at {width}: {wide}"
-                );
-                let broken =
-                    "[...document.images].filter(it => it.complete && !it.naturalWidth).length";
-                assert_eq!(
-                    browser.eval(broken),
-                    0,
-                    "{name}: pictures that did not load"
-                );
-                browser.picture(&format!("{name}-{scheme}-{width}"));
-            }
-        }
-    }
-    browser.show("light", 1280);
-}
-
-fn the_filter_hides_rows(browser: &mut Browser, site: &Path) {
-    browser.open(&site.join("index.html"));
-    let shown =
-        "[...document.querySelectorAll('#runs tbody tr')].filter(it => it.offsetHeight).length";
-    assert_eq!(browser.eval(shown), 16);
-    browser.eval("document.querySelector('form.filter input').focus()");
-    browser.write("invalid");
-    assert_eq!(browser.eval(shown), 1);
-    let told = "document.querySelector('form.filter output').textContent";
-    assert_eq!(browser.eval(told), "1 of 16 runs");
-    // The hostile profile sorts first, and is one run.
-    browser.eval(
-        "(() => { const form = document.querySelector('form.filter'); form.reset(); \
-         form.elements.profile.selectedIndex = 1; form.dispatchEvent(new Event('input')) })()",
-    );
-    assert_eq!(browser.eval(shown), 1);
-    browser.open(&site.join("trend.html"));
-    let shown =
-        "[...document.querySelectorAll('section.series')].filter(it => it.offsetHeight).length";
-    let all = browser.eval(shown).as_u64().unwrap();
-    browser.eval("document.querySelector('form.filter input').focus()");
-    browser.write("response.p50 async");
-    let some = browser.eval(shown).as_u64().unwrap();
-    assert!(0 < some && some < all, "{some} of {all}");
-    assert_eq!(browser.complaints(), [""; 0]);
-}
-
-fn keys_reach_everything(browser: &mut Browser, site: &Path) {
-    browser.open(&site.join("index.html"));
-    let mut reached = Vec::new();
-    for _ in 0..40 {
-        browser.press("Tab");
-        reached.push(browser.eval(FOCUS).as_str().unwrap().to_owned());
-    }
-    for wanted in [
-        "To the content",
-        "Comparisons",
-        "DIV region Table of modes",
-        "INPUT",
-        "SELECT",
-        "DIV region Table of runs",
-    ] {
-        let is_reached = reached.iter().any(|it| it.contains(wanted));
-        assert!(is_reached, "{wanted}: {reached:#?}");
-    }
-}
-
-fn a_point_is_told_when_pointed_at(browser: &mut Browser, site: &Path) {
-    browser.open(&site.join("trend.html"));
-    let plot = "document.querySelector('section.series[data-figure=\"response.p50\"] .plot.wide')";
-    browser.eval(&format!("{plot}.scrollIntoView({{block: 'center'}})"));
-    let mut side = |name: &str| {
-        let side = browser.eval(&format!("{plot}.getBoundingClientRect().{name}"));
-        side.as_f64().unwrap()
-    };
-    let (x, y) = (
-        side("left") + side("width") * 0.9,
-        side("top") + side("height") * 0.5,
-    );
-    let is_hidden = "document.getElementById('tip').hidden";
-    let text = "document.getElementById('tip').textContent";
-    assert_eq!(browser.eval(is_hidden), true);
-    browser.point(x, y);
-    assert_eq!(browser.eval(is_hidden), false);
-    let told = browser.eval(text).as_str().unwrap().to_owned();
-    for part in [
-        "commit: ",
-        "run: 2026-03-01 ",
-        "value (ms): ",
-        "95 %: ",
-        "reps: 3",
-    ] {
-        assert!(told.contains(part), "{part}: {told}");
-    }
-    browser.picture("trend-tip");
-    browser.point(1.0, 1.0);
-    assert_eq!(browser.eval(is_hidden), true);
-    // The same without a pointer.
-    browser.eval(&format!("{plot}.focus({{preventScroll: true}})"));
-    let newest = browser.eval(text);
-    browser.press("ArrowLeft");
-    let before = browser.eval(text);
-    assert!(
-        newest.as_str().unwrap().contains("commit: ") && newest != before,
-        "{newest} {before}"
-    );
-    browser.press("Escape");
-    assert_eq!(browser.eval(is_hidden), true);
-    assert_eq!(browser.complaints(), [""; 0]);
 }

@@ -9,16 +9,24 @@ use std::fs;
 const WORKFLOW: &str = "docs/github-actions.yml";
 
 /// The commands of replbench in it, as a shell would split them: its only quotes are double ones.
-fn commands(workflow: &str) -> Vec<Vec<String>> {
-    let lines = workflow.lines().map(str::trim);
+fn commands(text: &str) -> Vec<Vec<String>> {
+    let lines = text.lines().map(str::trim);
     let commands = lines.filter(|line| line.starts_with("replbench "));
-    commands
-        .map(|line| {
-            line.split_whitespace()
-                .map(|word| word.replace('"', ""))
-                .collect()
-        })
-        .collect()
+    commands.map(words).collect()
+}
+
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut is_quoted = false;
+    for c in line.chars() {
+        match c {
+            '"' => is_quoted = !is_quoted,
+            ' ' if !is_quoted => words.push(String::new()),
+            _ => words.last_mut().unwrap().push(c),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
 }
 
 fn read(name: &str) -> String {

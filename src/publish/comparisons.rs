@@ -112,6 +112,8 @@ fn pairs(shelf: &Shelf) -> Vec<Pair<'_>> {
             let earlier = shelf.runs[index + 1..].iter();
             let earlier =
                 earlier.filter(|base| base.is_sound() && base.profile() == entry.profile());
+            // The other side of its session has a comparison of its own.
+            let earlier = earlier.filter(|base| !are_one_session(base, entry));
             let terms = Terms::default();
             let comparable =
                 |base: &&Entry| compare_runs(&base.sheet, &entry.sheet, &terms).is_ok();
@@ -124,6 +126,14 @@ fn pairs(shelf: &Shelf) -> Vec<Pair<'_>> {
         pairs.extend(session(shelf, entry));
     }
     pairs
+}
+
+fn are_one_session(one: &Entry, other: &Entry) -> bool {
+    let id = |entry: &Entry| {
+        let session = entry.sheet.manifest.session.as_ref()?;
+        Some(session.id.clone())
+    };
+    id(one).is_some() && id(one) == id(other)
 }
 
 /// The session that a run is the head of.

@@ -1,6 +1,7 @@
 //! Every run there is, read once, newest first.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::PublishError;
@@ -19,12 +20,12 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn of(sheet: Sheet) -> Self {
+    fn of((sheet, (modes, files)): Found) -> Self {
         let name = sheet.dir.file_name().unwrap_or_default();
         Self {
             slug: slug(&name.to_string_lossy()),
-            modes: mode_medians(&sheet),
-            files: raw_files(&sheet.dir, &sheet.manifest.files),
+            modes,
+            files,
             sheet,
         }
     }
@@ -53,6 +54,8 @@ impl Entry {
 pub(super) struct Shelf {
     /// Newest first.
     pub(super) runs: Vec<Entry>,
+    /// Runs that are in no history.
+    pub(super) older: usize,
     /// Directories that did not read, and why.
     pub(super) unreadable: Vec<String>,
 }
@@ -69,18 +72,27 @@ impl Shelf {
         };
         let directories = run_directories(results).map_err(unread)?;
         let (blessed, mut unreadable) = read_blessings(results).map_err(unread)?;
-        let mut sheets = Vec::new();
-        for read in in_parallel(&directories, |directory| read_sheet(directory)) {
+        let mut found = Vec::new();
+        for read in in_parallel(&directories, |directory| read_run(directory)) {
             match read {
-                Ok(sheet) => sheets.push(sheet),
+                Ok(run) => found.push(run),
                 Err(why) => unreadable.push(why),
             }
         }
+        let (recent, older) = recent_ones(found);
+        let (sheets, derived): (Vec<Sheet>, Vec<Derived>) = recent.into_iter().unzip();
         let series = trend(&sheets, order, &blessed);
-        let mut runs: Vec<Entry> = sheets.into_iter().map(Entry::of).collect();
+        let recent = sheets.into_iter().zip(derived);
+        let left_out = older.len();
+        let mut runs: Vec<Entry> = recent.chain(older).map(Entry::of).collect();
         runs.sort_by(|a, b| b.age().cmp(&a.age()));
         name_apart(&mut runs);
-        Ok((Self { runs, unreadable }, series))
+        let shelf = Self {
+            runs,
+            older: left_out,
+            unreadable,
+        };
+        Ok((shelf, series))
     }
 
     /// Everything that could not be read.
@@ -93,10 +105,45 @@ impl Shelf {
     }
 }
 
-fn read_sheet(directory: &Path) -> Result<Sheet, String> {
-    sheet(directory).map_err(|error| {
+/// What follows from a run's sheet alone.
+type Derived = (Vec<ModeMedians>, Vec<RawFile>);
+
+type Found = (Sheet, Derived);
+
+fn read_run(directory: &Path) -> Result<Found, String> {
+    let sheet = sheet(directory).map_err(|error| {
         let source = std::error::Error::source(&error);
         source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+    })?;
+    let derived = (
+        mode_medians(&sheet),
+        raw_files(directory, &sheet.manifest.files),
+    );
+    Ok((sheet, derived))
+}
+
+/// Of the runs of one profile, workload and host this many make its histories: a picture has no room for more dots, and the
+/// search for changes takes a time that grows with their square.
+const MOST_RECENT: usize = 600;
+
+/// The newest of each kind, and the others.
+fn recent_ones(mut runs: Vec<Found>) -> (Vec<Found>, Vec<Found>) {
+    runs.sort_by_cached_key(|(sheet, _)| {
+        let began: Option<jiff::Timestamp> = sheet.manifest.started_at.parse().ok();
+        Reverse(began)
+    });
+    let mut counts: BTreeMap<[String; 3], usize> = BTreeMap::new();
+    runs.into_iter().partition(|(sheet, _)| {
+        let manifest = &sheet.manifest;
+        let count = counts
+            .entry([
+                manifest.profile_name().unwrap_or_default().to_owned(),
+                manifest.workload_hash.clone(),
+                manifest.host.host_id.clone(),
+            ])
+            .or_default();
+        *count += 1;
+        *count <= MOST_RECENT
     })
 }
 

@@ -19,10 +19,10 @@ use crate::report::text::number;
 use crate::units::thousands;
 
 const FIRST: &str = "trend.html";
-/// Of a page's series together; the table of all of them and the rest of the first page need room too.
-const MOST_BYTES: usize = 560_000;
-/// Of one history, as many runs are drawn and listed, the newest.
-const MOST_POINTS: usize = 1_000;
+/// Of a page's series together; a page may have a fifth more.
+const MOST_BYTES: usize = 800_000;
+/// What a row of the table of all series takes, on the first page.
+const ROW_BYTES: usize = 500;
 /// Series that are in the table of all.
 const MOST_LISTED: usize = 600;
 
@@ -80,6 +80,9 @@ pub(super) fn write(
                 "and settings. A triangle marks where the level changed and points to where it went: orange for worse, blue for better, hollow when accepted by "
                 code { "replbench bless" } "."
             }
+            @if shelf.older > 0 {
+                p.meta { (thousands(shelf.older as u64)) " older runs are left out here; " code { "replbench trend" } " has them." }
+            }
         };
         let main = html! {
             (filter("#all tbody tr, section.series", if index == 0 { "tr" } else { "section" }, "series", &choices(series)))
@@ -104,7 +107,7 @@ fn path(index: usize) -> String {
 
 fn pages_of(sections: Vec<Section<'_>>) -> Vec<Vec<Section<'_>>> {
     let mut pages: Vec<Vec<Section<'_>>> = vec![Vec::new()];
-    let mut bytes = 0;
+    let mut bytes = ROW_BYTES * sections.len().min(MOST_LISTED);
     for section in sections {
         let length = section.content.0.len();
         let last = pages.last_mut().expect("there is one");
@@ -193,15 +196,13 @@ fn grouped(sections: &[Section<'_>]) -> Markup {
 }
 
 fn section(series: &Series, slugs: &BTreeMap<&str, &str>) -> Markup {
-    let from = series.points.len().saturating_sub(MOST_POINTS);
-    let plot = trend_plot(series, from);
+    let plot = trend_plot(series);
     let table = format!("t{}", series.id);
     html! {
         section.series id={ "s" (series.id) } aria-labelledby={ "h" (series.id) } data-profile=(clean(&series.conditions.profile))
             data-mode=(clean(&series.mode)) data-figure=(series.figure()) data-standby=(clean(series.standby.as_deref().unwrap_or_default()))
             data-text={ (plot.title) " " (clean(&series.conditions.profile)) } {
             h3 id={ "h" (series.id) } { (plot.title) }
-            @if from > 0 { p.note { "The newest " (thousands(MOST_POINTS as u64)) " of " (thousands(series.points.len() as u64)) " runs." } }
             figure {
                 (picture("wide", &plot, &plot.wide, series, &table))
                 (picture("narrow", &plot, &plot.narrow, series, &table))
@@ -213,7 +214,7 @@ fn section(series: &Series, slugs: &BTreeMap<&str, &str>) -> Markup {
             (changes(series))
             details {
                 summary { "The runs as a table" }
-                (runs(series, from, &table, slugs))
+                (runs(series, &table, slugs))
             }
         }
     }
@@ -303,7 +304,7 @@ fn interval_text(series: &Series, point: &Point) -> String {
 }
 
 /// Newest first; the plot's tips read it.
-fn runs(series: &Series, from: usize, id: &str, slugs: &BTreeMap<&str, &str>) -> Markup {
+fn runs(series: &Series, id: &str, slugs: &BTreeMap<&str, &str>) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Runs" {
             table.list id=(id) {
@@ -311,7 +312,7 @@ fn runs(series: &Series, from: usize, id: &str, slugs: &BTreeMap<&str, &str>) ->
                     th scope="col" { "commit" } th scope="col" { "run" } th.n scope="col" { "value (" (shown_unit(&series.unit)) ")" }
                     th.n scope="col" { "95 %" } th.n scope="col" { "reps" } th scope="col" { "status" }
                 } }
-                tbody { @for point in series.points[from..].iter().rev() { tr {
+                tbody { @for point in series.points.iter().rev() { tr {
                     th scope="row" { (commit_text(point.commit.as_deref())) }
                     td {
                         @match slugs.get(point.run_id.as_str()) {

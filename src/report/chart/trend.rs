@@ -28,9 +28,9 @@ const HEIGHT: f64 = 190.0;
 /// Marks of changes stand in this room above the plot.
 const MARKS: f64 = 34.0;
 
-/// The stretch of a series from its point `from` on.
-pub(crate) fn plot(series: &Series, from: usize) -> Plot {
-    let shown = Shown::of(series, from);
+/// A series, whole.
+pub(crate) fn plot(series: &Series) -> Plot {
+    let shown = Shown::of(series);
     let unit = shown_unit(&series.unit);
     let standby = series.standby.as_deref().map(clean);
     let on = standby.map_or_else(String::new, |standby| format!(" on {standby}"));
@@ -46,18 +46,14 @@ pub(crate) fn plot(series: &Series, from: usize) -> Plot {
 struct Shown<'a> {
     series: &'a Series,
     points: &'a [Point],
-    changes: Vec<(usize, &'a Change)>,
     scale: f64,
 }
 
 impl<'a> Shown<'a> {
-    fn of(series: &'a Series, from: usize) -> Self {
-        let changes = series.changes.iter();
-        let changes = changes.filter_map(|change| Some((change.index.checked_sub(from)?, change)));
+    fn of(series: &'a Series) -> Self {
         Self {
             series,
-            points: series.points.get(from..).unwrap_or_default(),
-            changes: changes.collect(),
+            points: &series.points,
             scale: unit_scale(&series.unit),
         }
     }
@@ -73,7 +69,7 @@ fn description(shown: &Shown<'_>, unit: &str) -> String {
         || "the newest is not known".into(),
         |value| format!("the newest is {} {unit}", number(value)),
     );
-    let changes = shown.changes.iter().map(|(_, change)| {
+    let changes = shown.series.changes.iter().map(|change| {
         let commit = shown.series.points[change.index].commit.as_deref();
         let accepted = if change.blessed { ", accepted" } else { "" };
         format!(
@@ -128,8 +124,8 @@ fn draw(shown: &Shown<'_>, layout: Layout) -> Spotted {
         Type::new(Anchor::Middle),
     );
     canvas.text((4.0, 10.0), unit, Type::new(Anchor::Start));
-    draw_levels(&mut canvas, &frame, shown);
     let spots = draw_points(&mut canvas, &frame, shown);
+    draw_levels(&mut canvas, &frame, shown);
     draw_changes(&mut canvas, &frame, shown);
     Spotted {
         drawing: canvas.finish(),
@@ -150,7 +146,11 @@ fn names(shown: &Shown<'_>, layout: Layout) -> Vec<(usize, String)> {
 }
 
 fn draw_points(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) -> Vec<(f64, f64)> {
-    let radius = if shown.points.len() > 150 { 2.0 } else { 3.5 };
+    let (radius, pale) = if shown.points.len() > 150 {
+        (2.0, 0.25)
+    } else {
+        (3.5, 0.45)
+    };
     let mut spots = Vec::new();
     let (mut line, mut sound, mut invalid, mut whiskers) = (vec![], vec![], vec![], vec![]);
     for (index, point) in shown.points.iter().enumerate() {
@@ -188,7 +188,7 @@ fn draw_points(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) -> Vec<(f6
             invalid.push(at);
         }
     }
-    canvas.whiskers(&whiskers, Stroke::new(Paint::Muted, 1.0).faint(0.45));
+    canvas.whiskers(&whiskers, Stroke::new(Paint::Muted, 1.0).faint(pale));
     canvas.path(&line, Stroke::new(Paint::Series(0), 1.0).faint(0.35));
     canvas.specks(&sound, radius, Paint::Series(0));
     canvas.specks(&invalid, radius, Paint::Muted);
@@ -206,12 +206,12 @@ fn draw_levels(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) {
             canvas.line((frame.at_x(from), y), (frame.at_x(to), y), stroke);
         }
     };
-    for (index, change) in &shown.changes {
-        let end = *index as f64 - 0.5;
+    for change in &shown.series.changes {
+        let end = change.index as f64 - 0.5;
         level(start, end, change.before);
         start = end;
     }
-    if let Some((_, last)) = shown.changes.last() {
+    if let Some(last) = shown.series.changes.last() {
         level(start, shown.points.len() as f64 - 1.0, last.after);
     }
 }
@@ -219,8 +219,8 @@ fn draw_levels(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) {
 /// A triangle above each change, towards where the level went: filled, or hollow when it was accepted.
 fn draw_changes(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) {
     let mut free_from = f64::NEG_INFINITY;
-    for (index, change) in &shown.changes {
-        let x = frame.at_x(*index as f64 - 0.5);
+    for change in &shown.series.changes {
+        let x = frame.at_x(change.index as f64 - 0.5);
         let paint = match change.verdict {
             Verdict::Regressed => Paint::Series(1),
             Verdict::Improved => Paint::Series(0),

@@ -97,7 +97,7 @@ pub(crate) fn legend(comparison: &Comparison) -> Vec<String> {
     let any = |verdict| comparison.rows.iter().any(|row| row.verdict == verdict);
     let threshold = format!("{} %", comparison.threshold * 100.0);
     let values = if comparison.kind.is_paired() {
-        "Base and head: geometric means of the paired repetitions"
+        "Base and head: geometric means of the paired repetitions, medians where the effect is a difference"
     } else {
         "Base and head: medians of the repetitions"
     };
