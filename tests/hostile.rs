@@ -151,3 +151,17 @@ fn a_name_of_any_length_is_no_panic() {
         assert!(out.contains("xxx"), "{line}");
     }
 }
+
+#[test]
+fn a_pipe_or_a_directory_in_the_place_of_the_blessings_is_told_of() {
+    let results = tempfile::tempdir().unwrap();
+    LightRun::of_response("run", &VALUES).write(results.path());
+    for made in ["mkfifo", "mkdir"] {
+        let line = format!(
+            "rm -rf blessed.jsonl; {made} blessed.jsonl && exec $REPLBENCH trend all --results . --repo /"
+        );
+        let (code, _, err) = said(results.path(), &line);
+        assert_eq!(code, Some(6), "{made}: {err}");
+        assert!(err.contains("blessed.jsonl`"), "{err}");
+    }
+}

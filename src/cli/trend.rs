@@ -106,7 +106,9 @@ pub(super) fn trend(arguments: &TrendArgs) -> Result<Exit, Stop> {
         let results = arguments.results.display();
         Stop::new(
             Exit::Results,
-            error.context(format!("read the blessings in `{results}`")),
+            error.context(format!(
+                "cannot read `{results}/blessed.jsonl`; it should be a file of its own, or be absent"
+            )),
         )
     })?;
     for warning in &warnings {

@@ -12,6 +12,7 @@ pub use library::{is_run, run_directories, runs_named};
 pub use manifest::{
     Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Session, Subject,
 };
+pub(crate) use read::open_file;
 pub use read::{CellHistograms, ReadError, ResponseSecond, Run};
 pub use sheet::Sheet;
 

@@ -267,7 +267,7 @@ fn read_rows_into<T: DeserializeOwned>(
 }
 
 /// Opens a file, and nothing else that may stand in its place: a pipe would be waited for, and a device has no end.
-pub(super) fn open_file(path: &Path) -> io::Result<File> {
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = File::options()
         .read(true)

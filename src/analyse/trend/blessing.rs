@@ -1,12 +1,12 @@
 //! Changes that people have accepted: `blessed.jsonl` beside the runs, a line each, fit to be committed and edited.
 
-use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Metric, Series, declared};
+use crate::record::open_file;
 
 /// The file's name, in the directory of results.
 pub const BLESSED: &str = "blessed.jsonl";
@@ -62,9 +62,10 @@ impl Blessing {
 /// The blessings of a directory of results, none when it has no such file, and a warning for each line that is none.
 pub fn read_blessings(results: &Path) -> io::Result<(Vec<Blessing>, Vec<String>)> {
     let path = results.join(BLESSED);
-    let bytes = match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        other => other?,
+    let mut bytes = Vec::new();
+    match open_file(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        other => other?.read_to_end(&mut bytes)?,
     };
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let mut blessings = Vec::new();
