@@ -107,6 +107,11 @@ pub(super) fn ab(arguments: &AbArgs) -> Result<Exit, Stop> {
             "both sides would be the same; name what differs, such as `--head wal_compression=on`, or use `replbench aa`"
         )));
     }
+    if given.base.items == given.head.items {
+        return Err(usage(anyhow!(
+            "both sides are given the same; give them what differs, or use `replbench aa`"
+        )));
+    }
     let has_revision = Side::BOTH.iter().any(|side| given.get(*side).git.is_some());
     match (&arguments.build, has_revision) {
         (None, true) => Err(usage(anyhow!(

@@ -73,7 +73,7 @@ pub(super) struct TermArgs {
     #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = parse_share)]
     threshold: f64,
 
-    /// Figures to compare, such as `response.p99` or `visibility`; all declared ones by default
+    /// Figures to compare, such as `response.p99` or `visibility`; all declared ones by default. The q-values are over those compared
     #[arg(long = "metric", value_name = "NAME,..", value_delimiter = ',', value_parser = parse_metric)]
     metrics: Vec<Metrics>,
 

@@ -111,12 +111,16 @@ pub(super) struct Sealed {
     pub(super) drawn: Result<Drawn, Stop>,
     renamed: Result<(), WriteError>,
     status: RunStatus,
+    /// Whether a second was measured at all.
+    has_measured: bool,
     error: Option<RunError>,
 }
 
 impl From<Finished> for Sealed {
     fn from(finished: Finished) -> Self {
         let drawn = draw(&finished.directory);
+        let seconds = std::fs::metadata(finished.directory.join(record::files::INTERVALS));
+        let has_measured = seconds.is_ok_and(|file| file.len() > 0);
         let status = finished.manifest.status;
         let (directory, renamed) = match record::seal(&finished.directory, finished.manifest) {
             Ok(directory) => (directory, Ok(())),
@@ -127,6 +131,7 @@ impl From<Finished> for Sealed {
             drawn,
             renamed,
             status,
+            has_measured,
             error: finished.error,
         }
     }
@@ -141,13 +146,18 @@ impl Sealed {
     /// What the run's end means for the caller of replbench.
     pub(super) fn exit(self) -> Result<Exit, Stop> {
         if let Some(error) = self.error {
-            let exit = match exit_of(&error) {
-                Exit::Results => Exit::Results,
-                _ => Exit::Incomplete,
+            let (exit, what) = match exit_of(&error) {
+                Exit::Server if !self.has_measured => (Exit::Server, "nothing was measured"),
+                Exit::Results => (
+                    Exit::Results,
+                    "the run was cut short; what was measured is kept",
+                ),
+                _ => (
+                    Exit::Incomplete,
+                    "the run was cut short; what was measured is kept",
+                ),
             };
-            let error = anyhow::Error::new(error)
-                .context("the run was cut short; what was measured is kept");
-            return Err(Stop::new(exit, error));
+            return Err(Stop::new(exit, anyhow::Error::new(error).context(what)));
         }
         let gates = self.drawn?.gates;
         self.renamed

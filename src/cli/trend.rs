@@ -43,8 +43,9 @@ Formats: text, json and csv show everything. Others are for other tools, with th
 Otava's file has a column for each series under the conditions of the newest run. Otava gives up at a column with \
 gaps, such as that of a mode which some runs left out: name columns without, or narrow it with METRIC and --mode.
 
-Exit codes: 0 fine, 1 with --strict when the newest change of a series that was asked for is a regression that nobody \
-has blessed (see `replbench bless`), 2 usage, 6 results cannot be read.")]
+Exit codes: 0 fine, 1 with --strict when a regression stands in a series that was asked for: since the last blessed change \
+(see `replbench bless`) its level became worse and has not come back; 2 usage, or no runs with --strict, 6 results cannot \
+be read.")]
 pub(super) struct TrendArgs {
     /// Figures, such as `response.p99` or `visibility`, or `all`; by default response.p99 (with --standby visibility.p99) in text, all in other formats
     #[arg(value_name = "METRIC,..", value_delimiter = ',', value_parser = parse_figure)]
@@ -73,7 +74,7 @@ pub(super) struct TrendArgs {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 
-    /// Exit with 1 when the newest change of a series is a regression that nobody has blessed
+    /// Exit with 1 when a regression stands that nobody has blessed, and with 2 when there is no run
     #[arg(long)]
     strict: bool,
 }
@@ -124,6 +125,13 @@ pub(super) fn trend(arguments: &TrendArgs) -> Result<Exit, Stop> {
         return Err(Stop::new(Exit::Usage, arguments.found_nothing(&sheets)));
     }
     print(&arguments.drawn(&series)?)?;
+    if arguments.strict && series.is_empty() {
+        let error = anyhow!(
+            "there is nothing to judge in `{}`; is it the right directory?",
+            arguments.results.display()
+        );
+        return Err(Stop::new(Exit::Usage, error));
+    }
     let regressed = arguments.strict && series.iter().any(Series::has_regressed);
     Ok(if regressed {
         Exit::Regression

@@ -80,8 +80,11 @@ pub(super) fn filesystem(path: &Path) -> Option<String> {
 
 /// A digest, so that the machine id itself is not published.
 fn host_id() -> String {
-    let id = fs::read_to_string("/etc/machine-id")
-        .or_else(|_| fs::read_to_string("/proc/sys/kernel/hostname"))
+    // Containers have an empty machine id, or none.
+    let id = ["/etc/machine-id", "/proc/sys/kernel/hostname"]
+        .into_iter()
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .find(|id| !id.trim().is_empty())
         .unwrap_or_default();
     let digest = Sha256::digest(format!("replbench host {}", id.trim()));
     hex::encode(&digest[..6])

@@ -231,7 +231,7 @@ fn without_a_repository_runs_stand_by_time() {
 }
 
 #[test]
-fn no_runs_are_no_error_and_a_mistyped_name_is_one() {
+fn no_runs_are_an_error_to_a_strict_caller_only_and_a_mistyped_name_always() {
     let (mut lab, _) = Lab::with_a_slow_merge();
     lab.replbench(&["trend", "--mode", "asinc", "--strict"])
         .code(2);
@@ -242,7 +242,8 @@ fn no_runs_are_no_error_and_a_mistyped_name_is_one() {
     assert!(text.contains("visibility.p99 on s1"), "{text}");
     lab.replbench(&["trend", "latency"]).code(2);
     lab.results = lab.results.join("nowhere");
-    let text = lab.stdout(&["trend", "--strict"]);
+    lab.replbench(&["trend", "--strict"]).code(2);
+    let text = lab.stdout(&["trend"]);
     assert!(text.starts_with("no runs in `"), "{text}");
     assert!(text.contains("replbench run PROFILE"), "{text}");
     assert_eq!(lab.stdout(&["trend", "--format", "openmetrics"]), "# EOF\n");

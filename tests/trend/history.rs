@@ -32,6 +32,25 @@ fn a_step_is_a_regression_of_its_commit_and_for_a_rate_too() {
 }
 
 #[test]
+fn half_a_recovery_leaves_a_regression_standing_and_a_whole_one_does_not() {
+    for (last, stands) in [(1.25, true), (1.01, false)] {
+        let order: Vec<String> = (0..36).map(hash).collect();
+        let level = |index: usize| match index {
+            0..12 => 1.0,
+            12..24 => 1.5,
+            _ => last,
+        };
+        let runs: Vec<Made> = (0..36)
+            .map(|index| Made::new(index, &order[index], 1_000.0 * level(index)))
+            .collect();
+        let series = response(trend(&sheets(&runs), &order, &[]));
+        assert_eq!(series.changes.len(), 2, "{:?}", series.changes);
+        assert_eq!(series.standing().unwrap().verdict, Verdict::Improved);
+        assert_eq!(series.has_regressed(), stands, "{last}");
+    }
+}
+
+#[test]
 fn a_shift_within_the_threshold_is_shown_as_equivalent() {
     let (runs, order) = step(24, 12, 1.04);
     let series = response(trend(&sheets(&runs), &order, &[]));

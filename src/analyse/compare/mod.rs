@@ -6,6 +6,7 @@
 mod comparable;
 mod metric;
 mod rows;
+mod samples;
 
 use serde::Serialize;
 
@@ -19,7 +20,7 @@ use super::stats::benjamini_hochberg;
 use super::verdict::Verdict;
 use crate::record::{Manifest, Run, Sheet};
 use comparable::{differences, same_session};
-use rows::{Pair, Samples};
+use samples::{Pair, Samples};
 
 /// Rises when a reader of an older version would misread a comparison.
 pub const COMPARISON_VERSION: u32 = 1;

@@ -1,13 +1,11 @@
 //! One figure of one mode on both sides: the values of the repetitions, the test, the verdict.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
-use super::super::stats::{Interval, Method, Shift, median, paired, unpaired};
+use super::super::stats::{Method, Shift, paired, unpaired};
 use super::super::verdict::{Verdict, judge};
+use super::samples::{Pair, Values};
 use super::{Kind, Metric, Terms};
-use crate::record::Sheet;
 use crate::sample::Direction;
 
 /// A figure of a mode, base against head.
@@ -91,106 +89,6 @@ pub struct Bounds {
     pub hi: Option<f64>,
 }
 
-/// The valid repetitions of a mode in one run.
-#[derive(Debug)]
-pub(super) struct Samples {
-    run_id: String,
-    mode: String,
-    /// Block by cell.
-    blocks: BTreeMap<u32, u32>,
-    invalid: usize,
-    /// Value by cell; infinite when censored.
-    figures: BTreeMap<Key, BTreeMap<u32, f64>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    metric: String,
-    stat: String,
-    standby: Option<String>,
-}
-
-impl Samples {
-    pub(super) fn of(sheet: &Sheet, mode: &str) -> Self {
-        let cells = || sheet.cells.iter().filter(|cell| cell.mode == mode);
-        let blocks: BTreeMap<u32, u32> = cells()
-            .filter(|cell| cell.valid)
-            .map(|cell| (cell.cell_id, cell.block))
-            .collect();
-        let mut figures: BTreeMap<Key, BTreeMap<u32, f64>> = BTreeMap::new();
-        let rows = sheet.figures.iter().flatten();
-        for row in rows.filter(|row| blocks.contains_key(&row.cell_id)) {
-            let key = Key {
-                metric: row.metric.clone(),
-                stat: row.stat.clone(),
-                standby: row.standby.clone(),
-            };
-            let value = row.value.unwrap_or(f64::INFINITY);
-            figures.entry(key).or_default().insert(row.cell_id, value);
-        }
-        Self {
-            run_id: sheet.manifest.run_id.clone(),
-            mode: mode.to_owned(),
-            invalid: cells().count() - blocks.len(),
-            blocks,
-            figures,
-        }
-    }
-
-    fn get(&self, metric: &str, stat: &str, standby: Option<&str>) -> BTreeMap<u32, f64> {
-        let key = Key {
-            metric: metric.into(),
-            stat: stat.into(),
-            standby: standby.map(Into::into),
-        };
-        let by_cell = self.figures.get(&key).into_iter().flatten();
-        // A block holds a mode once; a damaged file that says otherwise keeps its last.
-        by_cell
-            .map(|(cell, value)| (self.blocks[cell], *value))
-            .collect()
-    }
-
-    fn standbys(&self) -> impl Iterator<Item = &String> {
-        self.figures.keys().filter_map(|key| key.standby.as_ref())
-    }
-}
-
-/// A mode on both sides.
-#[derive(Debug)]
-pub(super) struct Pair {
-    pub(super) base: Samples,
-    pub(super) head: Samples,
-}
-
-impl Pair {
-    pub(super) fn notes(&self) -> Vec<String> {
-        let sides = [&self.base, &self.head];
-        let left_out = sides.iter().filter(|side| side.invalid > 0);
-        left_out
-            .map(|side| {
-                let plural = if side.invalid == 1 { "" } else { "s" };
-                format!(
-                    "{} invalid repetition{plural} of {} in {} left out",
-                    side.invalid, side.mode, side.run_id
-                )
-            })
-            .collect()
-    }
-
-    /// In the order of their names, those of either side.
-    fn standbys(&self) -> Vec<String> {
-        let mut names: Vec<String> = self
-            .base
-            .standbys()
-            .chain(self.head.standbys())
-            .cloned()
-            .collect();
-        names.sort();
-        names.dedup();
-        names
-    }
-}
-
 /// A row whose verdict waits for the q-value.
 pub(super) struct Tested {
     row: Row,
@@ -234,10 +132,8 @@ pub(super) fn test(pair: &Pair, kind: Kind, terms: &Terms) -> Vec<Tested> {
 fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, standby: Option<&str>) -> Tested {
     let base = pair.base.get(metric.metric, metric.stat, standby);
     let head = pair.head.get(metric.metric, metric.stat, standby);
-    let scale = Scale::of(base.values().chain(head.values()), metric.floor);
-    let censored =
-        |side: &BTreeMap<u32, f64>| side.values().filter(|value| value.is_infinite()).count();
-    let mut row = Row {
+    let scale = Scale::of(base.iter().chain(head.iter()), metric.floor);
+    let row = Row {
         base_mode: pair.base.mode.clone(),
         head_mode: pair.head.mode.clone(),
         standby: standby.map(Into::into),
@@ -245,19 +141,19 @@ fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, standby: Option<&
         stat: metric.stat.into(),
         unit: metric.unit.as_str().into(),
         direction: metric.direction,
-        base: middle(&base),
-        head: middle(&head),
+        base: base.middle(),
+        head: head.middle(),
         base_n: base.len(),
         head_n: head.len(),
-        base_censored: censored(&base),
-        head_censored: censored(&head),
+        base_censored: base.censored(),
+        head_censored: head.censored(),
         scale,
         effect: None,
         interval: None,
         method: None,
         p: None,
         q: None,
-        spread: spread(scale, &base, &head),
+        spread: spread(scale, [&base, &head]),
         detectable: None,
         verdict: Verdict::NotComparable,
         note: missing(pair, &base, &head),
@@ -265,31 +161,39 @@ fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, standby: Option<&
     if row.note.is_some() {
         return Tested { row, shift: None };
     }
-    let shift = shift(kind, scale, &base, &head);
     let threshold = match scale {
         Scale::Ratio => terms.threshold.ln_1p(),
-        Scale::Difference => (terms.threshold * yardstick(pair, metric, standby)).max(metric.floor),
+        Scale::Difference => {
+            (terms.threshold * yardstick(pair, metric, standby, &row)).max(metric.floor)
+        }
     };
-    let bounds = |interval: Interval| Bounds {
-        lo: Some(scale.out_of(interval.lo)).filter(|lo| lo.is_finite() && interval.lo.is_finite()),
-        hi: Some(scale.out_of(interval.hi)).filter(|hi| hi.is_finite()),
+    tested(row, kind, &base, &head, threshold)
+}
+
+/// Fills in what the test says.
+fn tested(mut row: Row, kind: Kind, base: &Values, head: &Values, threshold: f64) -> Tested {
+    let scale = row.scale;
+    let pairs = base.paired_with(head, scale);
+    let shift = if kind.is_paired() {
+        paired(&pairs)
+    } else {
+        unpaired(&base.on(scale), &head.on(scale))
     };
     if shift.method == Method::PairedT {
-        (row.base, row.head) = paired_means(scale, &base, &head);
+        (row.base, row.head) = paired_means(scale, &pairs);
     }
-    row.effect = shift
-        .estimate
-        .map(|effect| scale.out_of(effect))
-        .filter(|effect| effect.is_finite());
-    row.interval = shift.interval95.map(bounds);
+    let finite = |value: f64| Some(scale.out_of(value)).filter(|value| value.is_finite());
+    row.effect = shift.estimate.and_then(finite);
+    row.interval = shift.interval95.map(|interval| Bounds {
+        // The factor 0 is the end of a scale that goes down to minus infinity.
+        lo: finite(interval.lo).filter(|_| interval.lo.is_finite()),
+        hi: finite(interval.hi),
+    });
     row.method = Some(shift.method);
     row.p = shift.p;
-    row.detectable = shift.detectable.map(|change| match scale {
-        Scale::Ratio => change.exp_m1(),
-        Scale::Difference => change,
-    });
-    row.note =
-        (shift.p.is_none() || shift.interval95.is_none()).then(|| too_few(kind, &base, &head));
+    row.detectable = shift.detectable.map(|change| scale.share(change));
+    row.note = (shift.p.is_none() || shift.interval95.is_none())
+        .then(|| too_few(kind, pairs.len(), base, head));
     Tested {
         row,
         shift: Some((shift, threshold)),
@@ -322,87 +226,55 @@ impl Scale {
             Self::Difference => value,
         }
     }
-}
 
-fn shift(kind: Kind, scale: Scale, base: &BTreeMap<u32, f64>, head: &BTreeMap<u32, f64>) -> Shift {
-    if kind.is_paired() {
-        let pairs: Vec<_> = base
-            .iter()
-            .filter_map(|(block, base)| Some((scale.to(*base), scale.to(*head.get(block)?))))
-            .collect();
-        paired(&pairs)
-    } else {
-        let values = |side: &BTreeMap<u32, f64>| {
-            side.values()
-                .map(|value| scale.to(*value))
-                .collect::<Vec<_>>()
-        };
-        unpaired(&values(base), &values(head))
+    /// A distance on the scale as a share, or in the unit of the figure.
+    fn share(self, distance: f64) -> f64 {
+        match self {
+            Self::Ratio => distance.exp_m1(),
+            Self::Difference => distance,
+        }
     }
 }
 
-/// Means over the blocks that both sides have, on the scale of the comparison, so that what lies between them is the effect.
-fn paired_means(
-    scale: Scale,
-    base: &BTreeMap<u32, f64>,
-    head: &BTreeMap<u32, f64>,
-) -> (Option<f64>, Option<f64>) {
-    let mean = |one: &BTreeMap<u32, f64>, other: &BTreeMap<u32, f64>| {
-        let shared = one.iter().filter(|(block, _)| other.contains_key(block));
-        let values: Vec<f64> = shared.map(|(_, value)| scale.to(*value)).collect();
-        let mean = scale.out_of(values.iter().sum::<f64>() / values.len() as f64);
+/// Means over the pairs on the scale of the comparison, so that what lies between them is the effect.
+fn paired_means(scale: Scale, pairs: &[(f64, f64)]) -> (Option<f64>, Option<f64>) {
+    let mean = |side: fn(&(f64, f64)) -> f64| {
+        let mean = scale.out_of(pairs.iter().map(side).sum::<f64>() / pairs.len() as f64);
         mean.is_finite().then_some(mean)
     };
-    (mean(base, head), mean(head, base))
+    (mean(|pair| pair.0), mean(|pair| pair.1))
 }
 
-/// What a share of is meant where values are not above zero. Delays of visibility count from the acknowledgement and may be negative; from the
-/// send they are whole. Other figures are measured against the larger of their medians.
-fn yardstick(pair: &Pair, metric: Metric, standby: Option<&str>) -> f64 {
-    let own = || {
-        let sides = [&pair.base, &pair.head];
-        let medians = sides.map(|side| middle(&side.get(metric.metric, metric.stat, standby)));
-        medians
-            .into_iter()
-            .flatten()
-            .map(f64::abs)
-            .fold(0.0, f64::max)
-    };
+/// What a share of is meant where values are not above zero. Delays of visibility count from the acknowledgement and may be
+/// negative; from the send they are whole. Other figures are measured against the larger of their medians.
+fn yardstick(pair: &Pair, metric: Metric, standby: Option<&str>, row: &Row) -> f64 {
     let from_send = (metric.metric == "visibility")
-        .then(|| middle(&pair.base.get(Metric::YARDSTICK, metric.stat, standby)))
+        .then(|| {
+            pair.base
+                .get(Metric::YARDSTICK, metric.stat, standby)
+                .middle()
+        })
         .flatten();
-    from_send.unwrap_or_else(own)
+    let medians = [row.base, row.head].into_iter().flatten().map(f64::abs);
+    from_send.unwrap_or_else(|| medians.fold(0.0, f64::max))
 }
 
 /// From run to run, on the scale of the comparison.
-fn spread(scale: Scale, base: &BTreeMap<u32, f64>, head: &BTreeMap<u32, f64>) -> Option<f64> {
+fn spread(scale: Scale, sides: [&Values; 2]) -> Option<f64> {
     let mut squares = 0.0;
     let mut degrees = 0;
-    for side in [base, head] {
-        let values: Vec<f64> = side.values().map(|value| scale.to(*value)).collect();
+    for side in sides {
+        let values = side.on(scale);
         let mean = values.iter().sum::<f64>() / values.len() as f64;
-        squares += values
-            .iter()
-            .map(|value| (value - mean).powi(2))
-            .sum::<f64>();
+        let side = values.iter().map(|value| (value - mean).powi(2));
+        squares += side.sum::<f64>();
         degrees += values.len().saturating_sub(1);
     }
     let deviation = (squares / degrees as f64).sqrt();
-    (degrees > 0 && deviation.is_finite()).then(|| match scale {
-        Scale::Ratio => deviation.exp_m1(),
-        Scale::Difference => deviation,
-    })
+    (degrees > 0 && deviation.is_finite()).then(|| scale.share(deviation))
 }
 
-/// The median, if it is known.
-fn middle(values: &BTreeMap<u32, f64>) -> Option<f64> {
-    let values: Vec<f64> = values.values().copied().collect();
-    median(&values)
-        .map(|it| it.value)
-        .filter(|value| value.is_finite())
-}
-
-fn missing(pair: &Pair, base: &BTreeMap<u32, f64>, head: &BTreeMap<u32, f64>) -> Option<String> {
+fn missing(pair: &Pair, base: &Values, head: &Values) -> Option<String> {
     match (base.is_empty(), head.is_empty()) {
         (false, false) => None,
         (true, true) => Some("neither side has one".into()),
@@ -411,15 +283,12 @@ fn missing(pair: &Pair, base: &BTreeMap<u32, f64>, head: &BTreeMap<u32, f64>) ->
     }
 }
 
-fn too_few(kind: Kind, base: &BTreeMap<u32, f64>, head: &BTreeMap<u32, f64>) -> String {
+fn too_few(kind: Kind, pairs: usize, base: &Values, head: &Values) -> String {
     let (needed, found) = if kind.is_paired() {
-        let pairs = base.keys().filter(|block| head.contains_key(block)).count();
         ("3 pairs, or 6 with censored ones", pairs.to_string())
     } else {
-        (
-            "4 repetitions a side",
-            format!("{} and {}", base.len(), head.len()),
-        )
+        let found = format!("{} and {}", base.len(), head.len());
+        ("4 repetitions a side", found)
     };
     format!("no interval: needs {needed}, has {found}")
 }

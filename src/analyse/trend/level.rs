@@ -34,6 +34,12 @@ pub struct Change {
     pub blessed: bool,
     /// Why, in the words of whoever accepted it.
     pub reason: Option<String>,
+    /// Before and after; infinite when censored.
+    #[serde(skip)]
+    pub(super) levels: (f64, f64),
+    /// The smallest shift that matters, on the scale of the change.
+    #[serde(skip)]
+    threshold: f64,
 }
 
 impl Change {
@@ -44,6 +50,12 @@ impl Change {
 
     pub fn is_open_regression(&self) -> bool {
         self.verdict == Verdict::Regressed && !self.blessed
+    }
+
+    /// Whether a later level is still worse than the one before this change.
+    pub(super) fn outlasts(&self, later: f64, direction: Direction) -> bool {
+        let (before, _) = self.levels;
+        verdict(self.scale, before, later, self.threshold, direction) == Verdict::Regressed
     }
 }
 
@@ -97,6 +109,8 @@ pub(super) fn changes(
             verdict: verdict(scale, before, after, threshold, series.direction),
             blessed: blessing.is_some(),
             reason: blessing.and_then(|blessing| blessing.reason.clone()),
+            levels: (before, after),
+            threshold,
         }
     });
     changes.collect()

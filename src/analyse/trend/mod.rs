@@ -98,9 +98,17 @@ impl Series {
         self.changes.iter().rev().find(|change| change.matters())
     }
 
-    /// Whether the newest change that matters made it worse, and nobody has accepted that.
+    /// Whether a regression stands that nobody has accepted: since the last blessed change the level became worse, and the newest
+    /// is still worse than before. Half a recovery recovers nothing.
     pub fn has_regressed(&self) -> bool {
-        self.standing().is_some_and(Change::is_open_regression)
+        let accepted = self.changes.iter().rposition(|change| change.blessed);
+        let open = &self.changes[accepted.map_or(0, |index| index + 1)..];
+        let newest = self.changes.last().map(|change| change.levels.1);
+        newest.is_some_and(|newest| {
+            open.iter().any(|change| {
+                change.is_open_regression() && change.outlasts(newest, self.direction)
+            })
+        })
     }
 }
 

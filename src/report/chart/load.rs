@@ -7,6 +7,9 @@ use super::{Chart, MOST_MODES, Table, both, left_out, mode_paint};
 use crate::analyse::{Analysis, LoadPoint, Timeline};
 use crate::units::thousands;
 
+/// Points of a line in a panel: no screen shows more.
+const MOST_POINTS: usize = 400;
+
 pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
     let lines: Vec<&Timeline> = analysis
         .timelines
@@ -123,6 +126,7 @@ fn panel(analysis: &Analysis, canvas: &mut Canvas, line: &Timeline, area: Area, 
                 point.start_s >= stretch.start_s - 1e-9 && point.start_s < stretch.end_s
             })
             .collect();
+        let points = merged(&points, MOST_POINTS.div_ceil(line.stretches.len()));
         let middle = |point: &LoadPoint| f64::midpoint(point.start_s, point.end_s);
         let along = |rate: &dyn Fn(&LoadPoint) -> f64| -> Vec<(f64, f64)> {
             points
@@ -147,6 +151,28 @@ fn panel(analysis: &Analysis, canvas: &mut Canvas, line: &Timeline, area: Area, 
             Stroke::new(Paint::Ink, 1.2).dashed(Dash::Dotted),
         );
     }
+}
+
+/// As many points as a panel can show, each the mean of neighbours and the largest of their backlogs.
+fn merged(points: &[&LoadPoint], most: usize) -> Vec<LoadPoint> {
+    let group = points.len().div_ceil(most).max(1);
+    let merge = |points: &[&LoadPoint]| {
+        let seconds: f64 = points.iter().map(|point| point.end_s - point.start_s).sum();
+        let mean = |rate: fn(&LoadPoint) -> f64| {
+            let sum = points
+                .iter()
+                .map(|point| rate(point) * (point.end_s - point.start_s));
+            sum.sum::<f64>() / seconds
+        };
+        Some(LoadPoint {
+            start_s: points.first()?.start_s,
+            end_s: points.last()?.end_s,
+            offered_tps: mean(|point| point.offered_tps),
+            acked_tps: mean(|point| point.acked_tps),
+            backlog: points.iter().map(|point| point.backlog).max()?,
+        })
+    };
+    points.chunks(group).filter_map(merge).collect()
 }
 
 /// A panel over the measured seconds of a mode, its name above and lines between repetitions.

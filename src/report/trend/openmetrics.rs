@@ -89,7 +89,7 @@ pub fn trend_openmetrics(series: &[Series]) -> String {
             "replbench_regressed",
             "gauge",
             None,
-            "1 when the newest change of the series is a regression that nobody has blessed.",
+            "1 when a regression of the series stands that nobody has blessed.",
         ),
         "",
         regressed,
