@@ -1,6 +1,6 @@
 //! The declared figures of each mode of a run, over its valid repetitions: what a run says in a few lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::compare::Metric;
 use super::stats::{Estimate, median};
@@ -45,7 +45,7 @@ pub fn mode_medians(sheet: &Sheet) -> Vec<ModeMedians> {
 
 fn of_mode(sheet: &Sheet, mode: String) -> ModeMedians {
     let cells = || sheet.cells.iter().filter(|cell| cell.mode == mode);
-    let valid: Vec<u32> = cells()
+    let valid: BTreeSet<u32> = cells()
         .filter(|cell| cell.valid)
         .map(|cell| cell.cell_id)
         .collect();

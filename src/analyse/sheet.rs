@@ -1,5 +1,6 @@
 //! The figures of a run's cells, from its summary or, where that is missing, from what was measured.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::compare::Metric;
@@ -25,9 +26,7 @@ fn is_whole(sheet: &Sheet) -> bool {
     let Some(figures) = &sheet.figures else {
         return false;
     };
-    sheet.cells.iter().all(|cell| {
-        figures
-            .iter()
-            .any(|row| row.cell_id == cell.cell_id && row.rep == cell.rep)
-    })
+    let known: BTreeSet<(u32, u32)> = figures.iter().map(|row| (row.cell_id, row.rep)).collect();
+    let mut cells = sheet.cells.iter();
+    cells.all(|cell| known.contains(&(cell.cell_id, cell.rep)))
 }

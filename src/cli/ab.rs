@@ -314,7 +314,11 @@ impl Job<'_> {
 
 /// Draws both reports, gives both directories their names, compares them, and says what was found.
 fn conclude(finished: Sides<Finished>, terms: &TermArgs, question: Question) -> Result<Exit, Stop> {
-    let sealed = finished.map(|_, finished| Sealed::from(finished));
+    let mut sealed = finished.map(|_, finished| Sealed::from(finished));
+    let has_measured = sealed.base.has_measured || sealed.head.has_measured;
+    for side in Side::BOTH {
+        sealed.get_mut(side).has_measured = has_measured;
+    }
     // Why a side was cut short is worth more than that it cannot be compared.
     let compared = compared(&sealed, terms, question);
     print("\n")?;

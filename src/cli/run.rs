@@ -111,8 +111,8 @@ pub(super) struct Sealed {
     pub(super) drawn: Result<Drawn, Stop>,
     renamed: Result<(), WriteError>,
     status: RunStatus,
-    /// Whether a second was measured at all.
-    has_measured: bool,
+    /// Whether a second was measured at all, on either side of a session.
+    pub(super) has_measured: bool,
     error: Option<RunError>,
 }
 
