@@ -175,6 +175,29 @@ fn an_interrupt_in_the_second_block_keeps_both_sides() {
 }
 
 #[test]
+fn a_setting_that_no_side_can_start_with_is_a_refusal_by_the_server() {
+    let items = [
+        "ab",
+        "users-insert",
+        "--base",
+        "wal_compression=pink",
+        "--head",
+        "wal_compression=purple",
+    ];
+    let mut run = launch(Site::new(), &items, &["--modes", "async", "--repeats", "2"]);
+    let ended = run.ends();
+    assert_eq!(ended.code, 3, "{}", ended.text);
+    assert!(
+        ended.text.contains("nothing was measured"),
+        "{}",
+        ended.text
+    );
+    for record in both(&run) {
+        assert_eq!(record.manifest().status, RunStatus::Failed);
+    }
+}
+
+#[test]
 fn a_server_that_does_not_start_on_one_side_ends_the_session_and_keeps_the_other_side() {
     let items = ["ab", "users-insert", "--head", "wal_compression=purple"];
     let options = ["--modes", "async", "--repeats", "2", "--seed", "2"];
