@@ -336,6 +336,43 @@ fn a_failed_build_keeps_its_log_and_makes_no_run() {
 }
 
 #[test]
+fn what_a_killed_session_had_checked_out_is_cleaned_and_its_build_ends() {
+    let site = Site::new();
+    repository(&site);
+    let build = "touch ../begun; while :; do sleep 0.1; done";
+    let options = [
+        "--build",
+        build,
+        "--head",
+        "git=HEAD",
+        "--head",
+        "bindir=bin",
+    ];
+    let mut run = launch(site, &["ab"], &options);
+    run.awaits("build", |run| begun(&run.site).then_some(()));
+    run.kill();
+    let clean = || {
+        let mut command = assert_cmd::Command::cargo_bin("replbench").unwrap();
+        command
+            .arg("clean")
+            .current_dir(run.site.path())
+            .env("TMPDIR", run.site.path());
+        String::from_utf8(command.assert().code(0).get_output().stdout.clone()).unwrap()
+    };
+    assert!(clean().contains("replbench-worktree-"));
+    assert!(!begun(&run.site));
+    assert!(clean().contains("nothing to clean"));
+    run.site.no_process_is_left();
+}
+
+/// Whether a build has left its mark beside its checkout.
+fn begun(site: &Site) -> bool {
+    let entries = fs::read_dir(site.path()).unwrap();
+    let mut paths = entries.map(|entry| entry.unwrap().path());
+    paths.any(|path| path.join("begun").exists())
+}
+
+#[test]
 fn an_interrupt_ends_the_build_with_all_its_processes() {
     let site = Site::new();
     repository(&site);
@@ -349,11 +386,7 @@ fn an_interrupt_ends_the_build_with_all_its_processes() {
         "bindir=bin",
     ];
     let mut run = launch(site, &["ab"], &options);
-    run.awaits("build", |run| {
-        let entries = fs::read_dir(run.site.path()).unwrap();
-        let mut paths = entries.map(|entry| entry.unwrap().path());
-        paths.any(|path| path.join("begun").exists()).then_some(())
-    });
+    run.awaits("build", |run| begun(&run.site).then_some(()));
     assert!(
         run.site
             .processes()

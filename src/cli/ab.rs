@@ -25,6 +25,8 @@ use crate::run::{self, Contender, Finished, Interrupt, Options};
 use item::Given;
 use worktree::Worktree;
 
+pub(super) use worktree::WORKTREE;
+
 /// Measure two configurations in turns, in one session, and compare them
 #[derive(Debug, Args)]
 #[command(after_help = "\

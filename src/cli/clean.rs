@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::ab::WORKTREE;
 use super::{Exit, Stop, say};
 use crate::cluster::kept;
 
@@ -13,7 +14,11 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Stop> {
-    let cleaned = kept::clean(&arguments.dir).map_err(|error| Stop::new(Exit::Results, error))?;
+    let mut cleaned = Vec::new();
+    for directory in [arguments.dir.clone()].into_iter().chain(worktrees()) {
+        let found = kept::clean(&directory).map_err(|error| Stop::new(Exit::Results, error))?;
+        cleaned.extend(found);
+    }
     if cleaned.is_empty() {
         say(&format!(
             "nothing to clean under {}: no directory there bears replbench's marker",
@@ -24,4 +29,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Stop> {
         say(&format!("{one}"));
     }
     Ok(Exit::Fine)
+}
+
+/// What sessions have checked out; git forgets one that is gone by itself.
+fn worktrees() -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(std::env::temp_dir());
+    let entries = entries.into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let is_ours = entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(WORKTREE.as_bytes());
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        (is_ours && is_directory).then(|| entry.path())
+    })
 }

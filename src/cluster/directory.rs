@@ -88,6 +88,22 @@ impl Lease {
     }
 }
 
+/// A directory of replbench's own without a cluster. When the process that claimed it has died, `clean` removes it.
+#[derive(Debug)]
+pub struct Claim {
+    /// Held until this is dropped, or the process is gone.
+    _lease: Lease,
+}
+
+impl Claim {
+    pub fn on(directory: &Path) -> io::Result<Self> {
+        std::fs::write(directory.join(MARKER), "replbench works here\n")?;
+        Ok(Self {
+            _lease: Lease::share(directory)?,
+        })
+    }
+}
+
 /// Whether replbench made this directory for a cluster.
 pub(super) fn is_marked(directory: &Path) -> bool {
     directory.join(MARKER).is_file()

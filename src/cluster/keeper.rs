@@ -91,7 +91,8 @@ pub struct ExecOrder {
 }
 
 impl ExecOrder {
-    pub(super) fn to_arguments(&self) -> Vec<OsString> {
+    /// With which replbench becomes the program.
+    pub fn to_arguments(&self) -> Vec<OsString> {
         let mut line: Vec<OsString> = vec!["__exec".into(), "--parent".into()];
         line.push(self.parent.to_string().into());
         push_program(&mut line, self.account, &self.program, &self.arguments);

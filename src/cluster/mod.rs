@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use binaries::{Binaries, BinariesError};
+pub use directory::Claim;
 pub use error::{ClusterError, LogTail};
 
 use crate::pg::provisioning::{self, ServerSettings};

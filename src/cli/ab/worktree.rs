@@ -16,12 +16,15 @@ use tempfile::TempDir;
 use super::super::git::{commit_of, top_level};
 use super::super::{Exit, Stop};
 use crate::clock;
-use crate::cluster::{LogTail, process};
+use crate::cluster::keeper::ExecOrder;
+use crate::cluster::{Claim, LogTail, process};
 use crate::plan::Side;
 use crate::profile::visible;
 use crate::report::clean;
 use crate::run::{Interrupt, RunError};
 
+/// How the names of their directories begin, in `TMPDIR`.
+pub(crate) const WORKTREE: &str = "replbench-worktree-";
 const CHECKOUT: Duration = Duration::from_mins(10);
 const BUILD: Duration = Duration::from_mins(30);
 const POLL: Duration = Duration::from_millis(10);
@@ -34,6 +37,8 @@ pub(super) struct Worktree {
     repository: PathBuf,
     /// Holds the checkout and the build's log. `None` once it is gone.
     place: Option<TempDir>,
+    /// Lets `replbench clean` see whether anybody is here any more.
+    _claim: Claim,
 }
 
 impl Worktree {
@@ -55,11 +60,15 @@ impl Worktree {
         let place = place()
             .context("make a directory for a worktree; name another place with TMPDIR")
             .map_err(|error| Stop::new(Exit::Results, error))?;
+        let claim = Claim::on(place.path())
+            .context("mark the directory for a worktree")
+            .map_err(|error| Stop::new(Exit::Results, error))?;
         let worktree = Self {
             side,
             commit,
             repository,
             place: Some(place),
+            _claim: claim,
         };
         worktree.check_out(interrupt).await?;
         Ok(worktree)
@@ -108,8 +117,15 @@ impl Worktree {
         results: &Path,
         interrupt: &mut Interrupt,
     ) -> Result<(), Stop> {
-        let mut shell = process::command("sh");
-        shell.args(["-c", command]).current_dir(self.root());
+        // Through replbench itself, so that the shell dies with it.
+        let order = ExecOrder {
+            account: None,
+            parent: std::process::id(),
+            program: "sh".into(),
+            arguments: vec!["-c".into(), command.into()],
+        };
+        let mut shell = process::command("/proc/self/exe");
+        shell.args(order.to_arguments()).current_dir(self.root());
         // A hook or an alias that replbench was started from must not turn the build's git to another repository.
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"GIT_") {
@@ -174,7 +190,7 @@ impl Drop for Worktree {
 
 /// Entered by the servers' user too, who may run programs in it.
 fn place() -> std::io::Result<TempDir> {
-    let place = TempDir::with_prefix("replbench-worktree-")?;
+    let place = TempDir::with_prefix(WORKTREE)?;
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755))?;
     Ok(place)
 }
