@@ -1,5 +1,6 @@
 //! `replbench clean`: removes what a killed replbench could not.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use super::ab::WORKTREE;
@@ -8,7 +9,7 @@ use crate::cluster::kept;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Where to look, with what is below.
+    /// Where to look, with what is below; what `ab` has checked out in TMPDIR is looked for besides
     #[arg(default_value = ".")]
     dir: PathBuf,
 }
@@ -31,16 +32,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Stop> {
     Ok(Exit::Fine)
 }
 
-/// What sessions have checked out; git forgets one that is gone by itself.
+/// What sessions of this user have checked out; git forgets one that is gone by itself.
 fn worktrees() -> impl Iterator<Item = PathBuf> {
+    let own = rustix::process::geteuid().as_raw();
     let entries = std::fs::read_dir(std::env::temp_dir());
     let entries = entries.into_iter().flatten().flatten();
-    entries.filter_map(|entry| {
-        let is_ours = entry
-            .file_name()
-            .as_encoded_bytes()
-            .starts_with(WORKTREE.as_bytes());
-        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        (is_ours && is_directory).then(|| entry.path())
+    entries.filter_map(move |entry| {
+        let name = entry.file_name();
+        let is_named = name.as_encoded_bytes().starts_with(WORKTREE.as_bytes());
+        let found = entry.metadata().ok().filter(|_| is_named)?;
+        (found.is_dir() && found.uid() == own).then(|| entry.path())
     })
 }
