@@ -90,7 +90,7 @@ pub(super) fn list(written: &[Written], root: &str) -> Markup {
                     tbody { @for one in written { tr {
                         th scope="row" { a href={ (root) (href(&one.slug)) "/comparison.html" } { (one.title) } }
                         td { (moment(&one.at)) }
-                        td.regressed[one.has_regressed()] { (one.tally) }
+                        td.tally.regressed[one.has_regressed()] { (one.tally) }
                     } } }
                 }
             }
