@@ -88,7 +88,7 @@ pub(super) fn list(written: &[Written], root: &str) -> Markup {
                 table.list {
                     thead { tr { th scope="col" { "comparison" } th scope="col" { "of" } th scope="col" { "outcome" } } }
                     tbody { @for one in written { tr {
-                        th scope="row" { a href={ (root) (href(&one.slug)) "/comparison.html" } { (one.title) } }
+                        th.tally scope="row" { a href={ (root) (href(&one.slug)) "/comparison.html" } { (one.title) } }
                         td { (moment(&one.at)) }
                         td.tally.regressed[one.has_regressed()] { (one.tally) }
                     } } }
@@ -210,8 +210,26 @@ fn title(pair: &Pair<'_>) -> String {
     let profile = clean(pair.head.profile()).into_owned();
     match pair.kind {
         "modes" => format!("{profile}: its modes"),
-        "session" => format!("{profile}: head against base of a session"),
+        "session" => format!("{profile}: {}", contest(pair)),
         _ => format!("{profile}: the newest run against the one before"),
+    }
+}
+
+/// What the sides of a session were given, as in `commit_delay=1000 against the plain profile`.
+fn contest(pair: &Pair<'_>) -> String {
+    let given = |entry: Option<&Entry>| {
+        let session = entry?.sheet.manifest.session.as_ref()?;
+        let items = session.items.join(", ");
+        (!items.is_empty()).then(|| clean(&items).into_owned())
+    };
+    let plain = || "the plain profile".to_owned();
+    match (given(Some(pair.head)), given(pair.base)) {
+        (None, None) => "against itself".into(),
+        (head, base) => format!(
+            "{} against {}",
+            head.unwrap_or_else(plain),
+            base.unwrap_or_else(plain)
+        ),
     }
 }
 

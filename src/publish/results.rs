@@ -92,6 +92,14 @@ fn pages_of(runs: &[Entry]) -> Vec<Vec<Markup>> {
 fn row(entry: &Entry) -> Markup {
     let manifest = &entry.sheet.manifest;
     let modes: Vec<_> = entry.modes.iter().map(|mode| clean(&mode.mode)).collect();
+    let session = manifest.session.iter().flat_map(|session| {
+        let side = std::iter::once(session.side.to_string());
+        side.chain(session.items.iter().cloned())
+    });
+    let tags = manifest.subject.tags.iter();
+    let marks: Vec<String> = session
+        .chain(tags.map(|(name, value)| format!("{name}={value}")))
+        .collect();
     html! {
         tr data-profile=(clean(entry.profile())) data-status=(manifest.status.as_str()) data-mode=(modes.join("\n")) {
             th scope="row" { a href=(link("", &entry.slug)) { (moment(&manifest.started_at)) } }
@@ -99,12 +107,7 @@ fn row(entry: &Entry) -> Markup {
             td { (status(entry)) }
             td { (commit_text(manifest.subject.git.as_deref())) }
             td { (modes.join(", ")) }
-            td {
-                @for (index, (name, value)) in manifest.subject.tags.iter().enumerate() {
-                    @if index > 0 { ", " }
-                    (clean(name)) "=" (clean(value))
-                }
-            }
+            td.tally { (clean(&marks.join(", "))) }
         }
     }
 }
@@ -134,7 +137,7 @@ fn table(shelf: &Shelf, rows: &[Markup], paths: &[String], current: usize) -> Ma
                 (filter("#runs tbody tr", "tr", "runs", &choices))
                 div.scroll tabindex="0" role="region" aria-label="Table of runs" {
                     table.list {
-                        thead { tr { @for name in ["began (UTC)", "profile", "status", "commit", "modes", "tags"] { th scope="col" { (name) } } } }
+                        thead { tr { @for name in ["began (UTC)", "profile", "status", "commit", "modes", "side and tags"] { th scope="col" { (name) } } } }
                         tbody { @for row in rows { (row) } }
                     }
                 }
