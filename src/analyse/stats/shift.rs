@@ -119,8 +119,7 @@ fn paired_order(differences: &[f64]) -> Shift {
     let depths = [0.95, 0.90].map(|confidence| order_statistics(n, confidence));
     let wanted: Vec<usize> = depths.into_iter().flatten().collect();
     let ordered = Ordered::of(differences.to_vec(), &wanted);
-    let [interval95, interval90] =
-        depths.map(|depth| depth.and_then(|depth| ordered.interval(depth)));
+    let [interval95, interval90] = ordered.intervals(depths);
     Shift {
         estimate: ordered.median(),
         interval95,
@@ -162,8 +161,7 @@ pub fn unpaired(base: &[f64], head: &[f64]) -> Shift {
         differences.extend(base.iter().map(|base| head - base));
     }
     let ordered = Ordered::of(differences, &wanted);
-    let [interval95, interval90] =
-        depths.map(|depth| depth.and_then(|depth| ordered.interval(depth)));
+    let [interval95, interval90] = ordered.intervals(depths);
     Shift {
         estimate: ordered.median(),
         interval95,

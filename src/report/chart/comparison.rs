@@ -164,17 +164,7 @@ fn draw(comparison: &Comparison, panels: &[Panel<'_>], layout: Layout) -> Drawin
         0.16,
     );
     frame.draw(&mut canvas);
-    let one = frame.at_x(1.0);
-    canvas.line(
-        (one, frame.top - 4.0),
-        (one, frame.bottom),
-        Stroke::new(Paint::Ink, 1.5),
-    );
-    canvas.text(
-        (one, frame.top - 14.0),
-        "no change",
-        Type::new(Anchor::Middle).muted(),
-    );
+    frame.mark_one(&mut canvas, "no change");
     let mut y = frame.top;
     for panel in panels {
         canvas.text(

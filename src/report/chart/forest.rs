@@ -119,17 +119,7 @@ fn draw(analysis: &Analysis, groups: &[Group<'_>], baseline: &str, layout: Layou
     };
     let mut canvas = Canvas::new(layout.width(), frame.bottom + 46.0);
     frame.draw(&mut canvas);
-    let one = frame.at_x(1.0);
-    canvas.line(
-        (one, frame.top - 4.0),
-        (one, frame.bottom),
-        Stroke::new(Paint::Ink, 1.5),
-    );
-    canvas.text(
-        (one, frame.top - 14.0),
-        &format!("as {baseline}"),
-        Type::new(Anchor::Middle).muted(),
-    );
+    frame.mark_one(&mut canvas, &format!("as {baseline}"));
     let mut y = frame.top + GROUP_GAP / 2.0;
     for group in groups {
         let (paint, _) = mode_paint(analysis, group.mode);

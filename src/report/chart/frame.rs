@@ -42,6 +42,15 @@ pub(super) struct Frame {
 }
 
 impl Frame {
+    /// The line at the factor one of a horizontal axis of factors, and what it means above it.
+    pub(super) fn mark_one(&self, canvas: &mut Canvas, label: &str) {
+        let one = self.at_x(1.0);
+        let (above, below) = ((one, self.top - 4.0), (one, self.bottom));
+        canvas.line(above, below, Stroke::new(Paint::Ink, 1.5));
+        let word = Type::new(Anchor::Middle).muted();
+        canvas.text((one, self.top - 14.0), label, word);
+    }
+
     pub(super) fn at_x(&self, value: f64) -> f64 {
         self.left + self.x.place(value) * (self.right - self.left)
     }
