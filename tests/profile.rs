@@ -361,6 +361,22 @@ fn settings_that_a_mode_decides_are_refused() {
     assert!(page.contains("max_wal_size = 2GB"), "{page}");
 }
 
+#[test]
+fn every_run_has_arrivals_of_its_own_unless_a_seed_is_given() {
+    let directory = TempDir::new().unwrap();
+    let seed = |given: &[&str]| {
+        let arguments = [&["run", "quorum", "--dry-run"], given].concat();
+        let output = replbench(directory.path(), &arguments).code(0);
+        let page = text(&output.get_output().stdout);
+        let line = page.lines().find(|line| line.trim().starts_with("seed"));
+        line.unwrap().to_owned()
+    };
+    // Three draws of 32 bits are alike once in 10^19.
+    let drawn = [seed(&[]), seed(&[]), seed(&[])];
+    assert!(drawn.iter().any(|line| *line != drawn[0]), "{drawn:?}");
+    assert!(seed(&["--seed", "7"]).contains("--seed 7"));
+}
+
 /// A profile with one gate of these lines, on modes with the replicas s1, s2 and sub1.
 fn gated(gate: &str) -> String {
     format!("modes = [\"async\", \"remote_apply\", \"logical\"]\n{GOOD}[[gate]]\n{gate}")

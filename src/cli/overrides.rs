@@ -52,7 +52,7 @@ pub(super) struct OverrideArgs {
     #[arg(long, value_name = "N")]
     repeats: Option<u32>,
 
-    /// Seed of arrivals, rows and the order of modes
+    /// Seed of arrivals, rows and the order of modes; drawn for every run unless given
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
@@ -86,6 +86,8 @@ impl OverrideArgs {
             threads: self.threads,
             repeats: self.repeats,
             seed: self.seed,
+            // Short enough to be typed again.
+            drawn_seed: rand::random::<u32>().into(),
             standbys: self.standbys,
             subscribers: self.subscribers,
             scale: self.scale,

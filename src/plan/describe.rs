@@ -25,7 +25,7 @@ impl Plan {
         }
         page.section("in all");
         page.row("cells", &self.cells.len().to_string());
-        page.row("seed", &self.seed.to_string());
+        page.row("seed", &describe_seed(self.seed));
         page.row("workload", &self.workload_hash()[..16]);
         page.row("takes about", &minutes(self.estimate()));
         page.text
@@ -187,11 +187,15 @@ impl Sides<Plan> {
         page.section("in all");
         let cells = self.base.cells.len() + self.head.cells.len();
         page.row("cells", &cells.to_string());
-        page.row("seed", &self.base.seed.to_string());
+        page.row("seed", &describe_seed(self.base.seed));
         page.row("workload", &self.base.workload_hash()[..16]);
         page.row("takes about", &minutes(self.estimate()));
         page.text
     }
+}
+
+fn describe_seed(seed: u64) -> String {
+    format!("{seed} (`--seed {seed}` repeats these arrivals and this order)")
 }
 
 fn describe_table(table: &Table) -> String {

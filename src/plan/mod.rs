@@ -30,7 +30,7 @@ pub use session::{Incomparable, Side, Sides, Turn, turns};
 pub struct Plan {
     pub profile: String,
     pub description: String,
-    /// The one seed: arrivals, row contents and the order of cells derive from it.
+    /// The one seed: arrivals, row contents and the order of cells derive from it. Drawn for the run unless it was given.
     pub seed: u64,
     pub tables: Vec<Table>,
     pub transactions: Vec<Transaction>,

@@ -24,6 +24,8 @@ pub struct Overrides {
     pub threads: Option<u16>,
     pub repeats: Option<u32>,
     pub seed: Option<u64>,
+    /// The seed where neither this nor the profile names one. The caller draws it, so that resolving stays pure.
+    pub drawn_seed: u64,
     pub standbys: Option<u8>,
     pub subscribers: Option<u8>,
     /// Multiplies the rows of every table; finite and not negative.
@@ -73,7 +75,10 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
         });
     }
     let repeats = repeats(profile, overrides)?;
-    let seed = overrides.seed.unwrap_or(profile.seed);
+    let seed = overrides
+        .seed
+        .or(profile.seed)
+        .unwrap_or(overrides.drawn_seed);
     Ok(Plan {
         profile: profile.name.clone(),
         description: profile.description.clone(),
@@ -358,6 +363,25 @@ mod tests {
         let json = serde_json::to_string(&plan.gates).unwrap();
         let read: Vec<super::super::Gate> = serde_json::from_str(&json).unwrap();
         assert_eq!(read, plan.gates);
+    }
+
+    #[test]
+    fn a_seed_is_given_or_stands_in_the_profile_or_is_drawn() {
+        let seed = |profile, given| {
+            let profile = Profile {
+                seed: profile,
+                ..Profile::load("sync-vs-async").unwrap()
+            };
+            let overrides = Overrides {
+                seed: given,
+                drawn_seed: 3,
+                ..Overrides::default()
+            };
+            resolve(&profile, &overrides).unwrap().seed
+        };
+        assert_eq!(seed(Some(2), Some(1)), 1);
+        assert_eq!(seed(Some(2), None), 2);
+        assert_eq!(seed(None, None), 3);
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub struct Profile {
     pub name: String,
     /// One paragraph, its whitespace folded.
     pub description: String,
-    pub seed: u64,
+    /// `None`: drawn anew for every run.
+    pub seed: Option<u64>,
     /// At least one, no name twice; the first is the baseline.
     pub modes: Vec<ModeSpec>,
     pub standbys: u8,

@@ -55,9 +55,7 @@ fn read(judge: &mut Judge, wire: &wire::Profile, fallback_name: &str) -> Profile
             .read("description", &wire.description, judge::text)
             .map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "))
             .unwrap_or_default(),
-        seed: judge
-            .read("seed", &wire.seed, judge::integer(0..=u64::MAX))
-            .unwrap_or(1),
+        seed: judge.read("seed", &wire.seed, judge::integer(0..=u64::MAX)),
         modes: modes.into_iter().map(|mode| mode.spec).collect(),
         standbys,
         subscribers,
