@@ -147,6 +147,27 @@ pub fn exact_duration(duration: Duration) -> String {
     format!("{} {}", &text[..unit], &text[unit..])
 }
 
+/// Reads a share: `5%`, `5 %` or `0.05`. Above zero and at most 1,000 %.
+///
+/// From 1 up it needs the percent sign: whoever writes `5` means 5 %, and 500 % would let everything pass.
+pub fn parse_share(text: &str) -> Result<f64, String> {
+    const EXPECTED: &str = "expected a share such as `5%` or `0.05`, above 0 and at most 1000%";
+    let text = text.trim();
+    let (number, percent) = match text.strip_suffix('%') {
+        Some(percent) => (percent.trim_end(), true),
+        None => (text, false),
+    };
+    match number.parse::<f64>() {
+        Ok(share) if !percent && (1.0..=1000.0).contains(&share) => Err(format!(
+            "{number} is {}%; did you mean {number}%?",
+            share * 100.0
+        )),
+        Ok(share) if !percent && share > 0.0 && share < 1.0 => Ok(share),
+        Ok(share) if percent && share > 0.0 && share <= 1000.0 => Ok(share / 100.0),
+        _ => Err(EXPECTED.into()),
+    }
+}
+
 /// Reads a number of bytes with a unit: `512 B`, `64 kB` (64,000), `1.5 MiB` (powers of 1,024). Whole bytes, at most 1 PiB.
 pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
     const MOST: f64 = (1_u64 << 50) as f64;
@@ -316,6 +337,33 @@ mod tests {
             assert_eq!(exact_duration(Duration::from_millis(millis)), text);
         }
         assert_eq!(exact_duration(Duration::from_nanos(1_500)), "1.5 µs");
+    }
+
+    #[test]
+    fn a_share_from_one_up_needs_its_percent_sign() {
+        for (text, share) in [
+            ("5%", 0.05),
+            (" 5 % ", 0.05),
+            ("0.05", 0.05),
+            ("0.5%", 0.005),
+            ("100%", 1.0),
+            ("1000%", 10.0),
+        ] {
+            let parsed = parse_share(text).unwrap();
+            assert!((parsed - share).abs() < 1e-12, "{text}: {parsed}");
+        }
+        assert_eq!(
+            parse_share("5"),
+            Err("5 is 500%; did you mean 5%?".to_owned())
+        );
+        assert!(parse_share("1").unwrap_err().contains("did you mean 1%?"));
+        for bad in [
+            "", "%", "0", "0%", "-5%", "-0.05", "nan", "NaN%", "inf", "inf%", "1001%", "1e9",
+            "five",
+        ] {
+            let error = parse_share(bad).unwrap_err();
+            assert!(error.contains("expected a share"), "{bad}: {error}");
+        }
     }
 
     #[test]

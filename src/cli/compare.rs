@@ -12,6 +12,7 @@ use crate::record::{Run, Sheet};
 use crate::report::{
     comparison_csv, comparison_json, comparison_markdown, comparison_text, write_comparison,
 };
+use crate::units::parse_share;
 
 /// Without a terminal that says otherwise.
 pub(super) const WIDTH: usize = 80;
@@ -69,7 +70,7 @@ enum Format {
 /// How to compare, for every command that does.
 #[derive(Debug, Args)]
 pub(super) struct TermArgs {
-    /// Changes up to this share do not matter
+    /// Changes up to this share do not matter: `5%` or `0.05`
     #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = parse_share)]
     threshold: f64,
 
@@ -112,16 +113,6 @@ impl TermArgs {
             _ => Exit::Fine,
         }
     }
-}
-
-/// `5%`, `5 %` or `0.05`; above 0 and at most 1,000 %.
-fn parse_share(text: &str) -> Result<f64, String> {
-    let share = match text.trim().strip_suffix('%') {
-        Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
-        None => text.trim().parse(),
-    };
-    let share = share.ok().filter(|share| *share > 0.0 && *share <= 10.0);
-    share.ok_or_else(|| "a share such as `5%` or `0.05`, above 0 and at most 1000%".into())
 }
 
 pub(super) fn parse_metric(text: &str) -> Result<Metrics, String> {

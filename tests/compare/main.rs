@@ -102,13 +102,16 @@ fn strict_makes_an_undecided_comparison_fail() {
 fn a_threshold_says_what_matters() {
     assert_eq!(compare(response(1.2), &["--threshold", "50%"]).code, 0);
     assert_eq!(compare(response(1.03), &["--threshold", "0.01"]).code, 1);
-    for wrong in ["0", "-1%", "x", "nan", "2000%"] {
+    for wrong in ["0", "-1%", "x", "nan", "2000%", "5"] {
         assert_eq!(
             compare(response(1.0), &[&format!("--threshold={wrong}")]).code,
             2,
             "{wrong}"
         );
     }
+    // Taken for 500 %, it let a run pass that is slower by half.
+    let said = compare(response(1.5), &["--threshold", "5"]);
+    assert!(said.err.contains("did you mean 5%?"), "{}", said.err);
 }
 
 #[test]
