@@ -111,7 +111,8 @@ pub struct CellRow {
     pub notes: String,
 }
 
-/// A row of `intervals.csv`: one second of one cell. Percentiles are of the transactions that ended in it.
+/// A row of `intervals.csv`: one second of one cell. Percentiles are of the transactions that ended in it: those that failed,
+/// were never answered or never sent count as slower than all others, and a percentile among them is empty.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IntervalRow {
     pub cell_id: u32,

@@ -208,7 +208,7 @@ fn arrivals_that_were_never_sent_count_as_slower_than_all() {
         after
             .reason
             .unwrap()
-            .contains("never sent or never answered")
+            .contains("missed, failed or never answered")
     );
     // What is larger than the slowest on record is surely larger than 1 µs, and may be larger than 60 s.
     assert!(line(dir.path(), "response.p99", place, json!({"min": 1e-6})).passed);
@@ -217,6 +217,24 @@ fn arrivals_that_were_never_sent_count_as_slower_than_all() {
     assert!(line(dir.path(), "service.p99", place, seconds(60.0)).passed);
     let start = line(dir.path(), "start_lag.p99", place, seconds(60.0));
     assert!(!start.passed, "{start:?}");
+}
+
+#[test]
+fn transactions_that_failed_count_as_slower_than_all() {
+    let dir = gated(json!([]));
+    let place = ("async", None);
+    let before = line(dir.path(), "response.p99", place, seconds(60.0));
+    let run = Run::open(dir.path()).unwrap();
+    let cell = run.cells_of("async")[0].clone();
+    let failed = before.n / 20;
+    set_cell(dir.path(), cell.cell_id, "failed", &failed.to_string());
+    for metric in ["response.p99", "service.p99"] {
+        let after = line(dir.path(), metric, place, seconds(60.0));
+        assert!(!after.passed && after.value.is_none(), "{after:?}");
+        assert_eq!(after.n, before.n + failed);
+    }
+    // They were sent all the same.
+    assert!(line(dir.path(), "start_lag.p99", place, seconds(60.0)).passed);
 }
 
 #[test]

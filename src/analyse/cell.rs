@@ -1,9 +1,9 @@
 //! The figures of one cell: quantiles over everything that was offered, per replica visibility and lag.
 //!
-//! An arrival that was never sent, or whose answer never came, has a response time that is unknown and larger than
+//! An arrival that was never sent, whose answer never came, or that failed, has a response time that is unknown and larger than
 //! any recorded: it is censored on the right. Quantiles are taken over recorded and censored together, and one that
-//! falls among the censored is empty. Leaving these arrivals out would make a stalled server look fast. A transaction that failed
-//! was answered, though not with a commit: it is counted, and is in no distribution.
+//! falls among the censored is empty. Leaving these arrivals out would make a stalled server look fast, and one that refuses
+//! the slow half of its transactions too.
 
 use crate::histogram::{Histogram, SignedHistogram};
 use crate::record::tags::{self, Bound, Origin};
@@ -82,13 +82,11 @@ pub fn cell_figures(run: &Run) -> Vec<CellFigures> {
 }
 
 fn figures(run: &Run, cell: &CellRow, histograms: &CellHistograms) -> CellFigures {
-    let spread = |tag, censored| {
+    let spread = |tag| {
         histograms
             .get(tag)
-            .map(|found| Spread::of(&found, censored))
+            .map(|found| Spread::of(&found, censored(cell, tag)))
     };
-    let unsent = cell.missed;
-    let unanswered = cell.indeterminate;
     CellFigures {
         cell_id: cell.cell_id,
         mode: cell.mode.clone(),
@@ -96,14 +94,25 @@ fn figures(run: &Run, cell: &CellRow, histograms: &CellHistograms) -> CellFigure
         block: cell.block,
         valid: cell.valid,
         achieved_tps: cell.achieved_tps,
-        start_lag: spread(tags::START_LAG, unsent),
-        pool_wait: spread(tags::POOL_WAIT, unsent),
-        service: spread(tags::SERVICE, unanswered),
-        response: spread(tags::RESPONSE, unsent.saturating_add(unanswered)),
+        start_lag: spread(tags::START_LAG),
+        pool_wait: spread(tags::POOL_WAIT),
+        service: spread(tags::SERVICE),
+        response: spread(tags::RESPONSE),
         replicas: replica_names(run, cell, histograms)
             .into_iter()
             .map(|node| replica(run, cell, histograms, node))
             .collect(),
+    }
+}
+
+/// Arrivals of a cell that belong to a distribution and are not recorded in it: their value is larger than all others. To
+/// the service time belongs what was sent, to the others every arrival.
+pub(super) fn censored(cell: &CellRow, tag: &str) -> u64 {
+    let (unsent, uncommitted) = (cell.missed, cell.indeterminate.saturating_add(cell.failed));
+    match tag {
+        tags::START_LAG | tags::POOL_WAIT => unsent,
+        tags::SERVICE => uncommitted,
+        _ => unsent.saturating_add(uncommitted),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Percentile spectra of response time.
 
+use super::cell::censored;
 use crate::histogram::Histogram;
 use crate::record::{Run, tags};
 
@@ -42,7 +43,7 @@ fn spectrum(run: &Run, mode: String) -> Spectrum {
             .get(&cell.cell_id)
             .and_then(|found| found.get(tags::RESPONSE));
         let Some(response) = response else { continue };
-        let censored = cell.missed.saturating_add(cell.indeterminate);
+        let censored = censored(cell, tags::RESPONSE);
         repetitions.push(line(&response, censored));
         merged.merge(&response);
         censored_of_all = censored_of_all.saturating_add(censored);

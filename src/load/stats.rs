@@ -118,6 +118,23 @@ impl Second {
         }
     }
 
+    /// The service time below which a share `q` of what was sent and ended in this second lies; `None` where it falls among
+    /// those that failed or were never answered.
+    pub fn service_quantile(&self, q: f64) -> Option<Duration> {
+        self.service
+            .quantile_of(q, self.answered_or_not(&self.service))
+    }
+
+    /// As [`Second::service_quantile`], of the response time and with what was missed.
+    pub fn response_quantile(&self, q: f64) -> Option<Duration> {
+        let ended = self.answered_or_not(&self.response) + self.arrivals.missed;
+        self.response.quantile_of(q, ended)
+    }
+
+    fn answered_or_not(&self, recorded: &Histogram) -> u64 {
+        recorded.count() + self.arrivals.failed + self.arrivals.indeterminate
+    }
+
     pub(super) fn count_failure(&mut self, reason: Reason, indeterminate: bool) {
         let entry = self
             .failures
@@ -162,5 +179,27 @@ impl Second {
             sum.1 += unknown;
         }
         self.cpu += other.cpu;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_slower_than_everything_that_was_answered() {
+        let mut second = Second::new(0, Phase::Measure, Stamp::default());
+        for _ in 0..60 {
+            second.service.record(Duration::from_millis(1));
+            second.response.record(Duration::from_millis(2));
+        }
+        second.arrivals.failed = 20;
+        second.arrivals.indeterminate = 10;
+        assert!(second.service_quantile(0.66).is_some());
+        assert_eq!(second.service_quantile(0.67), None);
+        second.arrivals.missed = 10;
+        assert!(second.response_quantile(0.6).is_some());
+        assert_eq!(second.response_quantile(0.61), None);
+        assert_eq!(second.response_quantile(1.0), None);
     }
 }

@@ -52,7 +52,7 @@ impl LiveSecond {
         self.phase = second.phase;
         self.index = second.index;
         self.acks = second.acks;
-        self.response_p99 = second.response.quantile(0.99);
+        self.response_p99 = second.response_quantile(0.99);
         self.backlog = second.backlog;
     }
 

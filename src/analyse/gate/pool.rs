@@ -7,7 +7,7 @@ use crate::record::Run;
 use crate::record::tags::{self, Bound, Origin};
 use crate::sample::{CellRow, LagRow};
 
-use super::super::cell::{commits_and_unseen, lag_rows};
+use super::super::cell::{censored as unrecorded, commits_and_unseen, lag_rows};
 
 /// One population. Times are seconds, sizes bytes.
 #[derive(Debug, Clone)]
@@ -70,12 +70,7 @@ impl Pool {
             if let Some(found) = &found {
                 merged.merge(found);
             }
-            let (unsent, unanswered) = (cell.missed, cell.indeterminate);
-            censored = censored.saturating_add(match tag {
-                tags::START_LAG => unsent,
-                tags::SERVICE => unanswered,
-                _ => unsent.saturating_add(unanswered),
-            });
+            censored = censored.saturating_add(unrecorded(cell, tag));
         }
         covers_every_commit(&pool)?;
         Ok(Self {
@@ -83,7 +78,8 @@ impl Pool {
             censored,
             fate: match tag {
                 tags::START_LAG => "never sent",
-                _ => "never sent or never answered",
+                tags::SERVICE => "failed or never answered",
+                _ => "missed, failed or never answered",
             },
         })
     }

@@ -18,7 +18,7 @@ pub(super) fn method(run: &Run) -> Markup {
     let words = [
         (
             "Response time",
-            "from the intended start to the reply. An arrival that had to wait for the generator or a connection counts from when it was due; one that was never sent or never answered counts as slower than all others.",
+            "from the intended start to the reply. An arrival that had to wait for the generator or a connection counts from when it was due; one that was never sent, that failed or was never answered counts as slower than all others.",
         ),
         ("Service time", "from the send to the reply."),
         (
