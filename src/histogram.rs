@@ -1,13 +1,14 @@
 //! `HdrHistograms` of durations with fixed bounds, and a signed pair of them.
 //!
-//! Values are nanoseconds between 1 µs and one hour, three significant digits; larger ones saturate, and
-//! nothing is ever resized while measuring. Percentiles of several are those of the merged histogram.
+//! Values are nanoseconds up to one hour, exact below 2,048 ns and with three significant digits above; larger ones saturate,
+//! and nothing is ever resized while measuring. Percentiles of several are those of the merged histogram.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram as Hdr;
 
-const LOWEST_NS: u64 = 1_000;
+/// The unit of the finest buckets. A larger one would be the resolution of everything below 2,048 times itself.
+const LOWEST_NS: u64 = 1;
 const HIGHEST_NS: u64 = 3_600_000_000_000;
 const DIGITS: u8 = 3;
 
@@ -37,16 +38,16 @@ impl Histogram {
         self.0.saturating_record(nanos);
     }
 
-    /// Adds all of `other`, which may have other bounds (one read from a file): values beyond ours saturate.
+    /// Records `count` observations of one value.
+    pub fn record_nanos_n(&mut self, nanos: u64, count: u64) {
+        self.0.saturating_record_n(nanos, count);
+    }
+
+    /// Adds all of `other`.
     pub fn merge(&mut self, other: &Self) {
-        if self.0.add(&other.0).is_err() {
-            for bucket in other.0.iter_recorded() {
-                self.0.saturating_record_n(
-                    bucket.value_iterated_to(),
-                    bucket.count_since_last_iteration(),
-                );
-            }
-        }
+        self.0
+            .add(&other.0)
+            .expect("all have the bounds that `new` gives them");
     }
 
     pub fn clear(&mut self) {
@@ -68,10 +69,17 @@ impl Histogram {
         if self.is_empty() || population == 0 {
             return None;
         }
-        let rank = rank(q, population);
-        (rank <= self.count()).then(|| {
-            Duration::from_nanos(self.0.value_at_quantile(rank as f64 / self.count() as f64))
-        })
+        self.at_rank(rank(q, population))
+    }
+
+    /// The `rank`-th smallest value, counted from 1, at the upper end of its bucket; `None` beyond the largest.
+    fn at_rank(&self, rank: u64) -> Option<Duration> {
+        if rank == 0 || rank > self.count() {
+            return None;
+        }
+        // The library multiplies by the count and rounds up. From half a rank below, rounding errors do not reach the next rank.
+        let quantile = (rank as f64 - 0.5) / self.count() as f64;
+        Some(Duration::from_nanos(self.0.value_at_quantile(quantile)))
     }
 
     /// The value below which a share `q` (0 to 1) lies; `None` when empty.
@@ -102,16 +110,14 @@ impl Histogram {
         &self.0
     }
 
-    /// Takes a histogram read from an interval log.
+    /// Takes a histogram read from an interval log, whatever its bounds: values beyond ours saturate.
     pub fn from_hdr(hdr: &Hdr<u64>) -> Self {
         let mut histogram = Self::new();
-        if histogram.0.add(hdr).is_err() {
-            for bucket in hdr.iter_recorded() {
-                histogram.0.saturating_record_n(
-                    bucket.value_iterated_to(),
-                    bucket.count_since_last_iteration(),
-                );
-            }
+        for bucket in hdr.iter_recorded() {
+            histogram.record_nanos_n(
+                bucket.value_iterated_to(),
+                bucket.count_since_last_iteration(),
+            );
         }
         histogram
     }
@@ -121,10 +127,14 @@ impl Histogram {
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "the product lies between 1 and `population`"
+    reason = "a share of `PARTS` is not negative and lies below it, and the rank lies between 1 and `population`"
 )]
 pub fn rank(q: f64, population: u64) -> u64 {
-    ((q * population as f64).ceil().max(1.0) as u64).min(population)
+    // In whole numbers: 0.07 times 100 is 7.000000000000001, whose ceiling is 8.
+    const PARTS: u128 = 1_000_000_000_000;
+    let parts = (q.clamp(0.0, 1.0) * PARTS as f64).round() as u128;
+    let rank = (parts * u128::from(population)).div_ceil(PARTS) as u64;
+    rank.max(1).min(population)
 }
 
 /// A distribution of signed durations: two histograms, one each side of zero.
@@ -166,30 +176,14 @@ impl SignedHistogram {
         }
         let rank = rank(q, population);
         let below = self.negative.count();
-        if rank > self.count() {
-            None
-        } else if rank <= below {
+        if rank <= below {
             // The rank-th smallest is the (below - rank + 1)-th smallest magnitude from the far end.
-            let from_zero = below - rank + 1;
-            self.negative
-                .quantile(from_zero as f64 / below as f64)
-                .map(|value| -value.as_secs_f64())
+            let magnitude = self.negative.at_rank(below - rank + 1);
+            magnitude.map(|value| -value.as_secs_f64())
         } else {
-            let above = rank - below;
-            self.positive
-                .quantile(above as f64 / self.positive.count() as f64)
-                .map(|value| value.as_secs_f64())
+            let value = self.positive.at_rank(rank - below);
+            value.map(|value| value.as_secs_f64())
         }
-    }
-
-    /// How many values lie above `threshold` (not below zero).
-    pub fn count_above(&self, threshold: Duration) -> u64 {
-        let nanos = u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX);
-        self.positive
-            .buckets()
-            .filter(|(value, _)| *value > nanos)
-            .map(|(_, count)| count)
-            .sum()
     }
 }
 
@@ -216,6 +210,90 @@ mod tests {
         assert!(close(histogram.quantile(0.5).unwrap(), 500));
         assert!(close(histogram.quantile(0.99).unwrap(), 990));
         assert!(micros([]).quantile(0.5).is_none());
+    }
+
+    #[test]
+    fn three_digits_hold_from_a_microsecond_up() {
+        for exponent in 0..=330 {
+            let nanos = 10_f64.powf(3.0 + f64::from(exponent) / 50.0);
+            let mut histogram = Histogram::new();
+            histogram.record(Duration::from_secs_f64(nanos / 1e9));
+            let found = histogram.quantile(0.5).unwrap().as_secs_f64() * 1e9;
+            assert!((found - nanos).abs() <= nanos / 1e3, "{found} of {nanos}");
+        }
+    }
+
+    #[test]
+    fn ranks_are_exact_at_every_population() {
+        for (q, parts) in [
+            (0.5, 500),
+            (0.9, 900),
+            (0.99, 990),
+            (0.999, 999),
+            (0.07, 70),
+        ] {
+            for n in (1..=100_000).chain([999_999_000, 1_000_000_000, 123_456_789_000]) {
+                assert_eq!(rank(q, n), (n * parts).div_ceil(1_000), "{q} of {n}");
+            }
+        }
+        assert_eq!(rank(0.0, 10), 1);
+        assert_eq!(rank(1.0, u64::MAX), u64::MAX);
+    }
+
+    /// Values whose buckets hold one each, so that a rank that is off by one shows.
+    fn well_separated(index: u64) -> u64 {
+        (1_000 + index % 1_000) << (index / 1_000)
+    }
+
+    #[test]
+    fn quantiles_are_those_of_the_sorted_values_at_every_count() {
+        let mut histogram = Histogram::new();
+        let (mut negative, mut positive) = (SignedHistogram::default(), SignedHistogram::default());
+        for n in 1..=5_000_u64 {
+            let value = well_separated(n - 1);
+            histogram.record_nanos(value);
+            negative.record(-value.cast_signed());
+            positive.record(value.cast_signed());
+            for (q, parts) in [
+                (0.5, 500),
+                (0.9, 900),
+                (0.99, 990),
+                (0.999, 999),
+                (1.0, 1_000),
+            ] {
+                let rank = (n * parts).div_ceil(1_000);
+                let near = |found: f64, index: u64| {
+                    let expected = well_separated(index) as f64;
+                    found >= expected && found < expected * 1.000_98
+                };
+                let found = histogram.quantile(q).unwrap().as_nanos() as f64;
+                assert!(near(found, rank - 1), "{q} of {n}: {found}");
+                if n % 11 > 0 {
+                    continue;
+                }
+                let found = positive.quantile_of(q, n).unwrap() * 1e9;
+                assert!(near(found.round(), rank - 1), "{q} of {n}: {found}");
+                let found = -negative.quantile_of(q, n).unwrap() * 1e9;
+                assert!(near(found.round(), n - rank), "{q} of {n}: {found}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_rank_has_its_own_value() {
+        for n in [1, 2, 3, 7, 49, 99, 100, 101, 1_000, 4_999_u64] {
+            let mut histogram = Histogram::new();
+            (0..n).for_each(|index| histogram.record_nanos(well_separated(index)));
+            for rank in 1..=n {
+                let found = histogram.at_rank(rank).unwrap().as_nanos() as f64;
+                let expected = well_separated(rank - 1) as f64;
+                assert!(
+                    found >= expected && found < expected * 1.000_98,
+                    "{rank} of {n}"
+                );
+            }
+            assert!(histogram.at_rank(0).is_none() && histogram.at_rank(n + 1).is_none());
+        }
     }
 
     #[test]
@@ -251,6 +329,5 @@ mod tests {
         assert!((p10 + 405e-6).abs() < 2e-6, "{p10}");
         assert!((p90 - 395e-6).abs() < 2e-6, "{p90}");
         assert!(signed.quantile_of(0.99, 200).is_none());
-        assert_eq!(signed.count_above(Duration::from_micros(450)), 5);
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::cell::commits_and_unseen;
-use crate::histogram::SignedHistogram;
+use crate::histogram::{SignedHistogram, rank};
 use crate::record::tags::{Bound, Origin};
 use crate::record::{CellHistograms, Run};
 
@@ -61,10 +61,10 @@ impl Cumulative {
 
     /// The delay by which a share of `population` had happened.
     fn quantile(&self, share: f64, population: u64) -> Option<f64> {
-        let needed = share * population as f64;
+        let needed = rank(share, population);
         self.0
             .iter()
-            .find(|(_, sum)| *sum as f64 >= needed)
+            .find(|(_, sum)| *sum >= needed)
             .map(|(delay, _)| *delay)
     }
 }

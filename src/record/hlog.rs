@@ -26,7 +26,7 @@ pub(super) struct Interval {
     /// Seconds, as written: since the log's base time, or since the epoch.
     pub(super) start_s: f64,
     pub(super) length_s: f64,
-    /// A value inside each recorded bucket, rising, and its count.
+    /// The upper end of each recorded bucket, rising, and its count.
     pub(super) buckets: Vec<(u64, u64)>,
 }
 
@@ -168,7 +168,7 @@ impl Layout {
         })
     }
 
-    /// The middle of the bucket at `index`.
+    /// The upper end of the bucket at `index`, which a percentile is given at.
     fn value(&self, index: u64) -> Option<u64> {
         let half = 1_u64 << self.half_magnitude;
         let group = index >> self.half_magnitude;
@@ -182,7 +182,7 @@ impl Layout {
             .ok()?
             .checked_add(self.unit_magnitude)?;
         (shift + self.half_magnitude + 1 < 63).then_some(())?;
-        Some((sub << shift) + ((1_u64 << shift) >> 1))
+        Some((sub << shift) + ((1_u64 << shift) - 1))
     }
 }
 
@@ -235,6 +235,7 @@ mod tests {
     fn buckets_equal_those_of_the_library() {
         for (lowest, highest, digits) in [
             (1_000, 3_600_000_000_000, 3),
+            (1, 3_600_000_000_000, 3),
             (1, 100_000, 2),
             (1, 10_000_000_000, 5),
             (7, 1_000_000, 0),

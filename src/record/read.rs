@@ -154,11 +154,11 @@ impl Run {
 impl CellHistograms {
     /// The histogram of a tag of [`tags`]; `None` when the log has no such tag.
     pub fn get(&self, tag: &str) -> Option<Histogram> {
-        let mut hdr = Histogram::new().as_hdr().clone();
+        let mut histogram = Histogram::new();
         for (nanos, count) in self.by_tag.get(tag)? {
-            hdr.saturating_record_n(*nanos, *count);
+            histogram.record_nanos_n(*nanos, *count);
         }
-        Some(Histogram::from_hdr(&hdr))
+        Some(histogram)
     }
 
     /// Nodes for which there is visibility.
@@ -322,7 +322,7 @@ fn read_histograms(path: &Path) -> (CellHistograms, Option<String>) {
         Ok(file) => file,
         Err(error) => return (histograms, Some(error.to_string())),
     };
-    let mut merged: BTreeMap<String, hdrhistogram::Histogram<u64>> = BTreeMap::new();
+    let mut merged: BTreeMap<String, Histogram> = BTreeMap::new();
     let mut zero_s = None;
     let mut problem = None;
     for interval in Intervals::new(BufReader::new(file)) {
@@ -349,11 +349,9 @@ fn read_histograms(path: &Path) -> (CellHistograms, Option<String>) {
                 .seconds
                 .push(ResponseSecond::new(&interval, zero_s));
         }
-        let histogram = merged
-            .entry(tag.clone())
-            .or_insert_with(|| Histogram::new().as_hdr().clone());
+        let histogram = merged.entry(tag.clone()).or_default();
         for (nanos, count) in interval.buckets {
-            histogram.saturating_record_n(nanos, count);
+            histogram.record_nanos_n(nanos, count);
         }
     }
     if problem.is_none() && zero_s.is_none() {
@@ -361,7 +359,7 @@ fn read_histograms(path: &Path) -> (CellHistograms, Option<String>) {
     }
     histograms.by_tag = merged
         .into_iter()
-        .map(|(tag, hdr)| (tag, Histogram::from_hdr(&hdr).buckets().collect()))
+        .map(|(tag, histogram)| (tag, histogram.buckets().collect()))
         .collect();
     (histograms, problem)
 }
