@@ -6,6 +6,7 @@ pub mod analyse;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
+pub mod escape;
 pub mod histogram;
 pub mod load;
 pub mod pg;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers, lowest first. A module names lower ones only. `main` and `lib` are the files of that name.
 const LAYERS: [&[&str]; 9] = [
-    &["units", "clock", "histogram"],
+    &["units", "clock", "histogram", "escape"],
     &["topology", "sample"],
     &["profile"],
     &["plan"],

@@ -115,6 +115,24 @@ fn the_summary_has_every_figure_in_long_form() {
 }
 
 #[test]
+fn the_summary_has_no_digits_below_the_nanosecond() {
+    let dir = copy_of_fixture();
+    let outputs = report::write(dir.path()).unwrap();
+    let mut reader = csv::Reader::from_path(outputs.summary).unwrap();
+    let place = reader
+        .headers()
+        .unwrap()
+        .iter()
+        .position(|head| head == "value")
+        .unwrap();
+    for record in reader.records() {
+        let record = record.unwrap();
+        let decimals = record[place].split_once('.').map_or(0, |(_, it)| it.len());
+        assert!(decimals <= 3, "{record:?}");
+    }
+}
+
+#[test]
 fn the_page_asks_nothing_of_the_network_and_names_cannot_break_out() {
     let dir = copy_of_fixture();
     let outputs = report::write(dir.path()).unwrap();

@@ -54,7 +54,7 @@ impl Sheet<'_> {
             standby: self.standby.clone(),
             metric: figure.metric.into(),
             stat: figure.stat.into(),
-            value: value.filter(|value| value.is_finite()),
+            value: value.map(thousandths).filter(|value| value.is_finite()),
             unit: figure.unit.into(),
             direction: figure.direction,
             n: figure.n,
@@ -197,4 +197,10 @@ impl Sheet<'_> {
             self.push(&figure, Some(value * scale));
         }
     }
+}
+
+/// To the nanosecond, or a thousandth of another unit: nothing here is measured to more, and a sum of binary fractions has a
+/// tail of digits.
+fn thousandths(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{Manifest, files};
+use crate::escape::escape_cell;
 use crate::histogram::Histogram;
 use crate::sample::{CellRow, EventRow, IntervalRow, LagRow, VisibilityRow};
 
@@ -147,7 +148,10 @@ impl Recorder {
     }
 
     pub fn cell(&mut self, row: &CellRow) -> Result<(), WriteError> {
-        self.cells.append(row)
+        self.cells.append(&CellRow {
+            notes: escape_cell(&row.notes),
+            ..row.clone()
+        })
     }
 
     pub fn interval(&mut self, row: &IntervalRow) -> Result<(), WriteError> {
@@ -162,8 +166,15 @@ impl Recorder {
         self.visibility.append(row)
     }
 
+    /// What a server says in it is escaped: it may hold control characters, or what a spreadsheet runs as a formula.
     pub fn event(&mut self, row: &EventRow) -> Result<(), WriteError> {
-        self.events.append(row)
+        self.events.append(&EventRow {
+            node: row.node.as_deref().map(escape_cell),
+            kind: escape_cell(&row.kind),
+            sqlstate: row.sqlstate.as_deref().map(escape_cell),
+            detail: escape_cell(&row.detail),
+            ..*row
+        })
     }
 
     /// Appends one interval of several tagged histograms to a cell's interval log; empty ones are left out.

@@ -10,7 +10,6 @@ pub(crate) mod output;
 pub(crate) mod text;
 mod trend;
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 pub use comparison::{
@@ -24,6 +23,8 @@ pub use trend::{
     trend_csv, trend_github_action_benchmark, trend_json, trend_openmetrics, trend_otava,
     trend_text,
 };
+
+pub use crate::escape::escape_control as clean;
 
 use crate::analyse::{Analysis, summary_of};
 use crate::record::{Run, files};
@@ -68,43 +69,4 @@ pub fn write_run(run: &Run, analysis: &Analysis) -> Result<Outputs, ReportError>
         charts: written,
         summary,
     })
-}
-
-/// Text from a file, fit to show: control characters, escape sequences and marks that turn the direction of writing or
-/// hide themselves become visible codes, since a name must not repaint a terminal or reorder a page.
-pub fn clean(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_hostile) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if c == '\n' || c == '\t' {
-            out.push(' ');
-        } else if is_hostile(c) {
-            out.extend(c.escape_unicode());
-        } else {
-            out.push(c);
-        }
-    }
-    Cow::Owned(out)
-}
-
-fn is_hostile(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-        )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn escapes_and_turned_writing_become_visible() {
-        assert_eq!(clean("\u{1b}[31mred"), "\\u{1b}[31mred");
-        assert_eq!(clean("a\u{202e}b\nc\0"), "a\\u{202e}b c\\u{0}");
-        assert!(matches!(clean("sync:any-2"), Cow::Borrowed(_)));
-    }
 }
