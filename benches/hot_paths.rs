@@ -176,6 +176,7 @@ fn recorder() -> (Recorder, TempDir) {
         },
         subject: Subject::default(),
         session: None,
+        servers_made: None,
         host: Host::default(),
         nodes: Vec::new(),
         files: BTreeMap::new(),

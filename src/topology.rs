@@ -1,6 +1,7 @@
 //! What a cluster consists of and how it acknowledges a commit: roles, nodes, synchronous levels, modes.
 //! Pure words; knows neither servers nor measurements.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -105,22 +106,76 @@ impl Topology {
     pub fn replicas(self) -> Vec<Node> {
         self.nodes().split_off(1)
     }
+
+    /// What `wal_level` these nodes need.
+    pub fn wal_level(self) -> WalLevel {
+        if self.subscribers > 0 {
+            WalLevel::Logical
+        } else {
+            WalLevel::Replica
+        }
+    }
+
+    /// How these replicas differ from those of `base`, such as `2 subscribers instead of 2 standbys` or `1 standby fewer`.
+    /// `None`: in nothing.
+    pub fn difference_from(self, base: Self) -> Option<String> {
+        let (mut more, mut fewer) = (Vec::new(), Vec::new());
+        for ((own, one, many), (other, ..)) in self.kinds().into_iter().zip(base.kinds()) {
+            let counted = |count: u8| format!("{count} {}", if count == 1 { one } else { many });
+            match own.cmp(&other) {
+                Ordering::Greater => more.push(counted(own - other)),
+                Ordering::Less => fewer.push(counted(other - own)),
+                Ordering::Equal => {}
+            }
+        }
+        let (gained, lost) = (more.join(" and "), fewer.join(" and "));
+        match (more.is_empty(), fewer.is_empty()) {
+            (true, true) => None,
+            (false, true) => Some(format!("{gained} more")),
+            (true, false) => Some(format!("{lost} fewer")),
+            (false, false) => Some(format!("{gained} instead of {lost}")),
+        }
+    }
+
+    /// Numbers of replicas by kind, with the kind's name for one and for several.
+    fn kinds(self) -> [(u8, &'static str, &'static str); 4] {
+        [
+            (self.standbys, "standby", "standbys"),
+            (self.cascading, "cascading standby", "cascading standbys"),
+            (self.archive, "archive standby", "archive standbys"),
+            (self.subscribers, "subscriber", "subscribers"),
+        ]
+    }
 }
 
 impl fmt::Display for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("1 primary")?;
-        for (count, one, many) in [
-            (self.standbys, "standby", "standbys"),
-            (self.cascading, "cascading standby", "cascading standbys"),
-            (self.archive, "archive standby", "archive standbys"),
-            (self.subscribers, "subscriber", "subscribers"),
-        ] {
+        for (count, one, many) in self.kinds() {
             if count > 0 {
                 write!(f, ", {count} {}", if count == 1 { one } else { many })?;
             }
         }
         Ok(())
+    }
+}
+
+/// `wal_level`: how much the servers of a cluster write into their WAL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WalLevel {
+    Replica,
+    /// More than `Replica`, for subscribers.
+    Logical,
+}
+
+impl WalLevel {
+    /// The value of the setting `wal_level`.
+    pub fn setting(self) -> &'static str {
+        match self {
+            Self::Replica => "replica",
+            Self::Logical => "logical",
+        }
     }
 }
 
@@ -305,7 +360,8 @@ impl ModeSpec {
                 (SyncLevel::On, quorum, "sub")
             }
             ModeKind::Cascade => {
-                topology.standbys = standbys.max(1);
+                // The last standby hangs on the first instead of the primary: as many replicas as without a cascade.
+                topology.standbys = standbys.saturating_sub(1).max(1);
                 topology.cascading = 1;
                 (SyncLevel::On, None, "s")
             }
@@ -434,6 +490,41 @@ mod tests {
         }
         assert_eq!(mode("logical:3").topology.subscribers, 3);
         assert_eq!(mode("logical-sync").sync.unwrap().nodes, ["sub1", "sub2"]);
+    }
+
+    #[test]
+    fn a_cascade_has_as_many_replicas_as_the_modes_it_is_compared_with() {
+        let (flat, cascade) = (mode("async").topology, mode("cascade").topology);
+        assert_eq!(flat.replicas().len(), cascade.replicas().len());
+        assert_eq!((cascade.standbys, cascade.cascading), (2, 1));
+    }
+
+    #[test]
+    fn how_replicas_differ_is_said_in_words() {
+        let topology = |text: &str| mode(text).topology;
+        for (own, base, expected) in [
+            ("async", "sync", None),
+            ("logical:3", "logical:1", Some("2 subscribers more")),
+            ("logical:2", "logical:3", Some("1 subscriber fewer")),
+            (
+                "logical:3",
+                "async",
+                Some("3 subscribers instead of 3 standbys"),
+            ),
+            (
+                "cascade",
+                "async",
+                Some("1 cascading standby instead of 1 standby"),
+            ),
+            (
+                "archive",
+                "async",
+                Some("1 archive standby instead of 3 standbys"),
+            ),
+        ] {
+            let found = topology(own).difference_from(topology(base));
+            assert_eq!(found.as_deref(), expected, "{own} against {base}");
+        }
     }
 
     #[test]

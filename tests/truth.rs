@@ -7,6 +7,7 @@ mod support;
 
 use std::time::Duration;
 
+use replbench::plan::ServersMade;
 use replbench::record::RunStatus;
 use replbench::sample::Phase;
 use support::Run;
@@ -341,4 +342,56 @@ fn a_gate_that_cannot_hold_ends_the_run_with_1_and_one_that_does_passes() {
     let record = run.record().unwrap();
     assert_eq!(record.manifest().status, RunStatus::Complete);
     assert!(!record.is_partial());
+}
+
+#[test]
+fn where_topologies_are_compared_servers_live_for_one_block_and_write_the_same_into_their_wal() {
+    let mut run = Run::start(
+        r#"
+        modes = ["async", "logical"]
+        [topology]
+        standbys = 1
+        [load]
+        rate = 100
+        [phases]
+        warmup = "200 ms"
+        duration = "1 s"
+        drain = "20 s"
+        repeats = 2
+        [[transaction]]
+        kind = "users-insert"
+        "#,
+        &[],
+    );
+    let ended = run.ends_within(Duration::from_mins(5));
+    assert_eq!(ended.code, 0, "{}", ended.text);
+    let record = run.record().unwrap();
+    assert_eq!(record.cells().len(), 4);
+    assert_eq!(record.events("provisioned").len(), 4, "two in each block");
+    let manifest = record.manifest();
+    assert_eq!(manifest.servers_made(), ServersMade::EveryBlock);
+    let nodes: Vec<_> = manifest
+        .nodes
+        .iter()
+        .map(|node| (node.cluster.as_str(), node.name.as_str()))
+        .collect();
+    let (flat, logical) = ("1 primary, 1 standby", "1 primary, 1 subscriber");
+    assert_eq!(
+        nodes,
+        [
+            (flat, "primary"),
+            (flat, "s1"),
+            (logical, "primary"),
+            (logical, "sub1")
+        ]
+    );
+    for node in &manifest.nodes {
+        let level = node.settings.get("wal_level").map(String::as_str);
+        assert_eq!(level, Some("logical"), "{node:?}");
+    }
+    assert!(
+        ended.text.contains("1 subscriber instead of 1 standby"),
+        "{}",
+        ended.text
+    );
 }

@@ -5,7 +5,7 @@ use super::gate::{self, GateLine};
 use super::modes::{ModeFigures, ModesTable};
 use super::staleness::ReplicaCurve;
 use crate::record::{Run, RunStatus};
-use crate::topology::{Mode, Quorum, SyncLevel};
+use crate::topology::{Mode, Quorum, SyncLevel, Topology, WalLevel};
 use crate::units::{format_bytes, format_seconds, three_digits};
 
 /// The sentences for a run, most important first.
@@ -115,8 +115,10 @@ fn cost(run: &Run, mode: &ModeFigures, base: &ModeFigures) -> Option<Cost> {
         || format!("Under {} the median commit took", mode.mode),
         |wait| format!("{wait} ({}) made the median commit take", mode.mode),
     );
+    let besides = besides(run, &mode.mode, &base.mode)
+        .map_or_else(String::new, |besides| format!(", with {besides}"));
     let against = format!(
-        "{} against {}",
+        "{} against {}{besides}",
         format_seconds(own.value),
         format_seconds(other.value)
     );
@@ -142,13 +144,35 @@ fn cost(run: &Run, mode: &ModeFigures, base: &ModeFigures) -> Option<Cost> {
     let shown = |end: f64| three_digits(end);
     if interval.contains(1.0) || [interval.lo, interval.hi].map(shown).contains(&shown(1.0)) {
         return Some(Cost::Inconclusive(format!(
-            "{} ({factor} times as long, {evidence})",
+            "{} ({factor} times as long, {evidence}{besides})",
             mode.mode
         )));
     }
     Some(Cost::Told(format!(
         "{subject} {factor} times as long as under {baseline} ({evidence}): {against}."
     )))
+}
+
+/// In what the servers of two modes differ apart from what commits wait for: their ratio is of that as well.
+fn besides(run: &Run, mode: &str, base: &str) -> Option<String> {
+    let (own, other) = (run.mode(mode)?.topology, run.mode(base)?.topology);
+    let wal_level = |topology: Topology| {
+        let cluster = topology.to_string();
+        let mut nodes = run.manifest.nodes.iter();
+        let primary = nodes.find(|it| it.cluster == cluster && it.role == "primary")?;
+        let set = primary.settings.get("wal_level").map(String::as_str);
+        Some(set.unwrap_or(WalLevel::Replica.setting()))
+    };
+    let levels = wal_level(own).zip(wal_level(other));
+    let levels = levels
+        .filter(|(own, other)| own != other)
+        .map(|(own, other)| format!("wal_level = {own} instead of {other}"));
+    let parts: Vec<_> = own
+        .difference_from(other)
+        .into_iter()
+        .chain(levels)
+        .collect();
+    (!parts.is_empty()).then(|| parts.join(" and "))
 }
 
 /// `Waiting for one standby's flush`; `None` for modes that wait for no replica.

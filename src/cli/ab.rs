@@ -236,7 +236,8 @@ impl Job<'_> {
         let base = self.plan(Side::Base, worktrees, self.overrides.seed)?;
         // Profiles may name different seeds, and blocks of different seeds have different arrivals.
         let head = self.plan(Side::Head, worktrees, Some(base.seed))?;
-        let plans = Sides { base, head };
+        let mut plans = Sides { base, head };
+        plans.align();
         match plans.comparable() {
             Ok(()) => Ok(plans),
             Err(error) => Err(usage(error.into())),

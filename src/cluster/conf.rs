@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::error::ClusterError;
-use crate::topology::{Role, Topology};
+use crate::topology::{Role, Topology, WalLevel};
 
 /// Settings that a profile may not make, and why: they would make a measurement untrue or a server unreachable.
 const RESERVED: [(&str, &str); 22] = [
@@ -68,12 +68,7 @@ pub(super) fn check(
         {
             return refuse("it is no name and value of a setting");
         }
-        let least = if topology.subscribers > 0 {
-            "logical"
-        } else {
-            "replica"
-        };
-        if lower == "wal_level" && value != "logical" && value != least {
+        if lower == "wal_level" && value != "logical" && value != topology.wal_level().setting() {
             return refuse("the topology needs more in its WAL");
         }
     }
@@ -86,6 +81,7 @@ pub(super) struct Conf<'a> {
     pub(super) role: Role,
     pub(super) port: u16,
     pub(super) topology: Topology,
+    pub(super) wal_level: WalLevel,
     pub(super) client_connections: u16,
     pub(super) archive: &'a Path,
     pub(super) settings: &'a BTreeMap<String, String>,
@@ -110,11 +106,6 @@ impl Conf<'_> {
             + u16::from(self.topology.cascading)
             + u16::from(self.topology.archive)
             + u16::from(self.topology.subscribers);
-        let level = if self.topology.subscribers > 0 {
-            "logical"
-        } else {
-            "replica"
-        };
         let mut own: Vec<(&'static str, String)> = vec![
             // Nobody else's business: TCP on the loopback, with a password, and no socket whose path could be too long.
             ("listen_addresses", "127.0.0.1".into()),
@@ -124,8 +115,8 @@ impl Conf<'_> {
             ("password_encryption", "scram-sha-256".into()),
             // The default, said aloud: without it a commit's cost is fiction.
             ("fsync", "on".into()),
-            // What replication needs and not more: `logical` writes more WAL.
-            ("wal_level", level.into()),
+            // What is needed and not more: `logical` writes more WAL.
+            ("wal_level", self.wal_level.setting().into()),
             // A replica takes one sender, its creation two, an initial copy one for each of two tables.
             ("max_wal_senders", (nodes * 4 + 4).to_string()),
             ("max_replication_slots", (nodes * 4 + 4).to_string()),
@@ -232,6 +223,7 @@ mod tests {
             role,
             port: 21_000,
             topology: ONE_OF_EACH,
+            wal_level: WalLevel::Logical,
             client_connections: 10,
             archive: Path::new(archive),
             settings: &BTreeMap::from([("work_mem".to_owned(), "8MB".to_owned())]),

@@ -28,7 +28,7 @@ pub use error::{ClusterError, LogTail};
 
 use crate::pg::provisioning::{self, ServerSettings};
 use crate::pg::{self, Endpoint, Failure, Session};
-use crate::topology::{Mode, Node, Topology};
+use crate::topology::{Mode, Node, Topology, WalLevel};
 use keeper::Ask;
 use provision::Site;
 
@@ -53,6 +53,8 @@ pub struct ClusterConfig {
     pub binaries: Binaries,
     /// Made if absent, and empty otherwise.
     pub directory: PathBuf,
+    /// At least this; more if the topology needs it. Clusters that are compared have the same.
+    pub wal_level: WalLevel,
     /// Server settings for every node, beyond replbench's own.
     pub settings: BTreeMap<String, String>,
     /// Connections that clients will want to each node at most.
@@ -77,6 +79,7 @@ impl ClusterConfig {
             topology,
             binaries,
             directory: directory.into(),
+            wal_level: topology.wal_level(),
             settings: BTreeMap::new(),
             max_connections: 76,
             // Stays valid when a build replaces the file.

@@ -230,6 +230,7 @@ impl Site {
             role: node.role,
             port: self.port(&node.name),
             topology: self.config.topology,
+            wal_level: self.config.wal_level.max(self.config.topology.wal_level()),
             client_connections: self.config.max_connections,
             archive: &self.layout.archive(),
             settings: &self.config.settings,

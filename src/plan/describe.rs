@@ -4,7 +4,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{Cell, Gate, KeyChoice, Length, Offered, Plan, Side, Sides, Table, Transaction, Turn};
+use super::{
+    Cell, Gate, KeyChoice, Length, Offered, Plan, ServersMade, Side, Sides, Table, Transaction,
+    Turn,
+};
 use crate::profile::visible;
 use crate::units::{exact_duration, thousands};
 
@@ -27,8 +30,21 @@ impl Plan {
         page.row("cells", &self.cells.len().to_string());
         page.row("seed", &describe_seed(self.seed));
         page.row("workload", &self.workload_hash()[..16]);
+        page.row("servers", &self.describe_servers());
         page.row("takes about", &minutes(self.estimate()));
         page.text
+    }
+
+    fn describe_servers(&self) -> String {
+        let cost = minutes(self.estimate_servers());
+        match self.servers_made() {
+            ServersMade::Once => format!("made once, in about {cost}"),
+            ServersMade::EveryBlock => {
+                format!(
+                    "made anew for every block, because topologies are compared: about {cost} of the time below"
+                )
+            }
+        }
     }
 
     fn describe_work(&self, page: &mut Page) {
@@ -49,6 +65,7 @@ impl Plan {
         page.row("load", &self.describe_load());
         page.row("phases", &self.describe_phases());
         page.row("probes", &self.describe_probes());
+        page.row("wal_level", self.wal_level.setting());
         for (name, value) in &self.settings {
             page.row("setting", &format!("{name} = {}", visible(value)));
         }
@@ -195,7 +212,7 @@ impl Sides<Plan> {
 }
 
 fn describe_seed(seed: u64) -> String {
-    format!("{seed} (`--seed {seed}` repeats these arrivals and this order)")
+    format!("{seed}; `--seed {seed}` repeats arrivals and order")
 }
 
 fn describe_table(table: &Table) -> String {

@@ -3,6 +3,7 @@
 
 mod arrivals;
 mod describe;
+mod estimate;
 mod order;
 mod resolve;
 mod session;
@@ -10,10 +11,10 @@ mod session;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::topology::{Mode, Topology};
+use crate::topology::{Mode, Topology, WalLevel};
 use crate::units::Rate;
 
 pub use crate::profile::{
@@ -42,10 +43,20 @@ pub struct Plan {
     pub repeats: u32,
     /// In the order in which they run.
     pub cells: Vec<Cell>,
+    /// Of all clusters of the run: what the mode that needs most of it needs.
+    pub wal_level: WalLevel,
     /// Server settings beyond replbench's own, applied to every node.
     pub settings: BTreeMap<String, String>,
     /// What the run must keep to. They judge a run and do not change what is measured.
     pub gates: Vec<Gate>,
+}
+
+/// How often the servers of a run are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServersMade {
+    Once,
+    EveryBlock,
 }
 
 /// One repetition of one mode.
@@ -109,39 +120,24 @@ impl Plan {
         found
     }
 
+    /// Modes of one topology share their servers, and whatever these owe to their place on the disk and in memory is alike for
+    /// all of them. Modes of several topologies have different servers: made once, their place would pass for a difference
+    /// between the modes, and no number of repetitions could tell.
+    pub fn servers_made(&self) -> ServersMade {
+        match self.topologies().len() {
+            0 | 1 => ServersMade::Once,
+            _ => ServersMade::EveryBlock,
+        }
+    }
+
+    /// The cells of one block, in their order.
+    pub fn block(&self, block: u32) -> impl Iterator<Item = &Cell> {
+        self.cells.iter().filter(move |cell| cell.block == block)
+    }
+
     /// The position of the table of this kind, if the plan has one.
     pub fn table_of(&self, kind: TableKind) -> Option<usize> {
         self.tables.iter().position(|table| table.kind == kind)
-    }
-
-    /// How long the run takes on a quiet host, provisioning not counted.
-    pub fn estimate(&self) -> Duration {
-        self.cells.iter().map(|cell| self.estimate_cell(cell)).sum()
-    }
-
-    fn estimate_cell(&self, cell: &Cell) -> Duration {
-        // Connecting, resetting the tables, a checkpoint and the last answers.
-        const AROUND: Duration = Duration::from_millis(1500);
-        // A closed loop is as fast as the server, which nobody knows yet.
-        const GUESSED_RATE: f64 = 2000.0;
-        let measure = match self.phases.measure {
-            Length::For(duration) => duration,
-            Length::Count(count) => {
-                let rate = match self.load.offered {
-                    Offered::Open { rate, .. } => rate.as_per_second(),
-                    Offered::Closed => GUESSED_RATE,
-                };
-                Duration::try_from_secs_f64(count as f64 / rate).unwrap_or(Duration::MAX)
-            }
-        };
-        // An archive's last segment is what its drain waits for; elsewhere replicas are done at once.
-        let drain = match self.modes[cell.mode].topology.archive {
-            0 => Duration::ZERO,
-            _ => self.phases.drain,
-        };
-        [self.phases.warmup, measure, drain, AROUND]
-            .into_iter()
-            .fold(Duration::ZERO, Duration::saturating_add)
     }
 
     /// Names what was asked of every server alike: tables, transactions, load and phases, in hexadecimal.

@@ -8,7 +8,7 @@ use super::{
     order,
 };
 use crate::profile::{self, Load, Profile};
-use crate::topology::{Mode, ModeError, ModeSpec, Topology};
+use crate::topology::{Mode, ModeError, ModeSpec, Topology, WalLevel};
 use crate::units::{exact_duration, thousands};
 
 /// What the command line changes about a profile; `None` leaves it alone.
@@ -93,6 +93,11 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
             lag_interval: profile.probes.lag_interval,
         },
         cells: order::cells(modes.len(), repeats, seed),
+        wal_level: modes
+            .iter()
+            .map(|mode| mode.topology.wal_level())
+            .max()
+            .unwrap_or(WalLevel::Replica),
         modes,
         repeats,
         settings: profile.settings.clone(),
@@ -103,7 +108,9 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
 fn modes(profile: &Profile, overrides: &Overrides) -> Result<Vec<Mode>, PlanError> {
     let most = u64::from(Topology::MOST);
     let standbys = overrides.standbys.unwrap_or(profile.standbys);
-    let subscribers = overrides.subscribers.unwrap_or(profile.subscribers);
+    let subscribers = overrides.subscribers.or(profile.subscribers);
+    // As many replicas in every mode, unless somebody asks for something else.
+    let subscribers = subscribers.unwrap_or(standbys);
     within("standbys", standbys.into(), 0..=most)?;
     within("subscribers", subscribers.into(), 0..=most)?;
     let mut modes: Vec<Mode> = Vec::new();
@@ -247,6 +254,7 @@ fn within(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::ServersMade;
 
     fn built_in(name: &str, overrides: &Overrides) -> Plan {
         resolve(&Profile::load(name).unwrap(), overrides).unwrap()
@@ -276,6 +284,52 @@ mod tests {
         let plan = built_in("sync-vs-async", &quick());
         assert_eq!(plan.modes.len(), 4);
         assert!(plan.estimate() <= Duration::from_secs(90));
+    }
+
+    #[test]
+    fn built_in_profiles_compare_equal_numbers_of_replicas() {
+        // How many subscribers there are is what `logical-fanout` compares.
+        for name in Profile::built_in_names().filter(|name| *name != "logical-fanout") {
+            for standbys in [None, Some(3)] {
+                let overrides = Overrides {
+                    standbys,
+                    ..Overrides::default()
+                };
+                let plan = built_in(name, &overrides);
+                let replicas = |mode: &Mode| mode.topology.replicas().len();
+                if standbys.is_none() || ["users-insert", "cascade"].contains(&name) {
+                    let all: Vec<_> = plan.modes.iter().map(replicas).collect();
+                    assert!(all.iter().all(|one| *one == all[0]), "{name}: {all:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_clusters_of_a_run_have_the_wal_level_that_one_of_them_needs() {
+        let modes = |modes: &[&str]| Overrides {
+            modes: Some(modes.iter().map(|mode| mode.parse().unwrap()).collect()),
+            ..Overrides::default()
+        };
+        let level = |names: &[&str]| built_in("sync-vs-async", &modes(names)).wal_level;
+        assert_eq!(level(&["async", "logical"]), WalLevel::Logical);
+        assert_eq!(level(&["async", "sync"]), WalLevel::Replica);
+    }
+
+    #[test]
+    fn servers_are_made_for_every_block_where_topologies_are_compared() {
+        let modes = |modes: &[&str]| Overrides {
+            modes: Some(modes.iter().map(|mode| mode.parse().unwrap()).collect()),
+            ..Overrides::default()
+        };
+        let several = built_in("sync-vs-async", &modes(&["async", "logical"]));
+        let one = built_in("sync-vs-async", &modes(&["async", "sync"]));
+        assert_eq!(several.servers_made(), ServersMade::EveryBlock);
+        assert_eq!(one.servers_made(), ServersMade::Once);
+        // A second of making and removing for every cluster of every block.
+        let clusters = 2 * several.repeats;
+        assert!(several.estimate_servers() >= Duration::from_secs(1) * clusters);
+        assert!(one.estimate_servers() < several.estimate_servers() / several.repeats);
     }
 
     #[test]

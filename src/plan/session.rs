@@ -1,13 +1,10 @@
 //! Two plans that are measured in turns, to be compared: which side of a block goes first, and whether comparing them would
 //! say anything. Pure; knows neither servers nor files.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
+use super::Plan;
 use super::order::{Stream, derive};
-use super::{Cell, Plan};
-use crate::topology::Topology;
 
 /// One of the two that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -138,6 +135,14 @@ pub enum Incomparable {
 }
 
 impl Sides<Plan> {
+    /// Gives both sides what the clusters of one run have in common.
+    pub fn align(&mut self) {
+        let wal_level = self.base.wal_level.max(self.head.wal_level);
+        for side in Side::BOTH {
+            self.get_mut(side).wal_level = wal_level;
+        }
+    }
+
     /// Refuses before anything runs what could not be compared afterwards. Two sides of one mode each may differ in it: then
     /// the modes are what is compared.
     pub fn comparable(&self) -> Result<(), Incomparable> {
@@ -186,39 +191,12 @@ impl Sides<Plan> {
     pub fn turns(&self) -> Vec<Turn> {
         turns(self.base.repeats, self.base.seed)
     }
-
-    /// How long the session takes on a quiet host, the servers of every turn included.
-    pub fn estimate(&self) -> Duration {
-        [&self.base, &self.head]
-            .into_iter()
-            .flat_map(|plan| [plan.estimate(), plan.estimate_servers()])
-            .fold(Duration::ZERO, Duration::saturating_add)
-    }
-}
-
-impl Plan {
-    /// The cells of one block, in their order.
-    pub fn block(&self, block: u32) -> impl Iterator<Item = &Cell> {
-        self.cells.iter().filter(move |cell| cell.block == block)
-    }
-
-    /// To make all servers once in every block, and to take them away.
-    fn estimate_servers(&self) -> Duration {
-        // initdb, mostly, and the removal of all of it.
-        const PRIMARY: Duration = Duration::from_secs(2);
-        // A base backup or an initial copy.
-        const REPLICA: Duration = Duration::from_millis(800);
-        let once = |topology: &Topology| {
-            let replicas = topology.replicas().len();
-            PRIMARY + REPLICA * u32::try_from(replicas).unwrap_or(u32::MAX)
-        };
-        let all: Duration = self.topologies().iter().map(once).sum();
-        all.saturating_mul(self.repeats)
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::plan::{Overrides, resolve};
     use crate::profile::Profile;

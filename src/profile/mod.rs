@@ -41,7 +41,8 @@ pub struct Profile {
     /// At least one, no name twice; the first is the baseline.
     pub modes: Vec<ModeSpec>,
     pub standbys: u8,
-    pub subscribers: u8,
+    /// `None`: as many as standbys.
+    pub subscribers: Option<u8>,
     pub load: Load,
     pub phases: Phases,
     pub repeats: u32,

@@ -35,10 +35,13 @@ fn read(judge: &mut Judge, wire: &wire::Profile, fallback_name: &str) -> Profile
     let standbys = judge
         .read("standbys", &wire.topology.standbys, nodes(0))
         .unwrap_or(2);
-    let subscribers = judge
-        .read("subscribers", &wire.topology.subscribers, nodes(0))
-        .unwrap_or(1);
-    let modes = modes(judge, &wire.modes, standbys, subscribers);
+    let subscribers = judge.read("subscribers", &wire.topology.subscribers, nodes(0));
+    let modes = modes(
+        judge,
+        &wire.modes,
+        standbys,
+        subscribers.unwrap_or(standbys),
+    );
     // Where the modes are in doubt, so is everything that a gate says of them.
     let gated: Option<Vec<Mode>> =
         (judge.found_nothing()).then(|| modes.iter().filter_map(|it| it.mode.clone()).collect());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Side;
+use crate::plan::{ServersMade, Side};
 use crate::sample::CellRow;
 use crate::topology::Mode;
 
@@ -60,6 +60,9 @@ pub struct Manifest {
     /// Set when the run is one side of an A/B session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
+    /// `None` in runs older than this field: see [`Manifest::servers_made`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub servers_made: Option<ServersMade>,
     pub host: Host,
     pub nodes: Vec<NodeInfo>,
     /// SHA-256 by file name, of the files of a finished run that were measured; those drawn from them may be drawn anew.
@@ -88,6 +91,15 @@ impl Manifest {
             .iter()
             .find(|mode| mode.get("name").and_then(|name| name.as_str()) == Some(name))?;
         serde_json::from_value(mode.clone()).ok()
+    }
+
+    /// How often the servers were made. Runs that do not say so made them anew in sessions only.
+    pub fn servers_made(&self) -> ServersMade {
+        let by_session = match self.session {
+            Some(_) => ServersMade::EveryBlock,
+            None => ServersMade::Once,
+        };
+        self.servers_made.unwrap_or(by_session)
     }
 
     /// Whether the profile had gates, readable or not.

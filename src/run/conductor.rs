@@ -110,6 +110,20 @@ impl<'a> Conductor<'a> {
         Ok(())
     }
 
+    /// One block on servers of its own: makes them, runs the block's cells, takes them away.
+    pub(super) async fn run_block(
+        &mut self,
+        block: u32,
+        observer: &mut dyn Observer,
+        interrupt: &mut Interrupt,
+    ) -> Result<(), RunError> {
+        self.provision(observer, interrupt).await?;
+        self.run_cells(self.plan.block(block), observer, interrupt)
+            .await?;
+        observer.on(Progress::Stopping);
+        self.stop().await
+    }
+
     /// Runs cells on the clusters of [`Conductor::provision`], until all have run or a person asks for the end.
     pub(super) async fn run_cells(
         &mut self,
@@ -175,6 +189,7 @@ impl<'a> Conductor<'a> {
     fn config(&self, topology: Topology) -> ClusterConfig {
         let directory = self.data_dir.join(format!("cluster-{}", self.made));
         ClusterConfig {
+            wal_level: self.plan.wal_level,
             settings: self.plan.settings.clone(),
             max_connections: self.plan.load.connections + SPARE_CONNECTIONS,
             launcher: self.options.launcher.clone(),

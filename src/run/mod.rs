@@ -24,7 +24,7 @@ pub use session::{Contender, session};
 use crate::cluster::{Binaries, BinariesError, ClusterError};
 use crate::load::LoadError;
 use crate::pg::{ConnectError, Failure};
-use crate::plan::{Cell, Plan, Turn};
+use crate::plan::{Cell, Plan, ServersMade, Turn};
 use crate::probe::ProbeError;
 use crate::record::{Manifest, WriteError};
 use crate::sample::CellRow;
@@ -169,8 +169,16 @@ async fn conduct(
     observer: &mut dyn Observer,
     interrupt: &mut Interrupt,
 ) -> Result<(), RunError> {
-    conductor.provision(observer, interrupt).await?;
-    conductor
-        .run_cells(plan.cells.iter(), observer, interrupt)
-        .await
+    if plan.servers_made() == ServersMade::Once {
+        conductor.provision(observer, interrupt).await?;
+        let cells = plan.cells.iter();
+        return conductor.run_cells(cells, observer, interrupt).await;
+    }
+    for block in 1..=plan.repeats {
+        if interrupt.level() > 0 {
+            break;
+        }
+        conductor.run_block(block, observer, interrupt).await?;
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Options, environment};
 use crate::clock;
-use crate::plan::{Plan, Side};
+use crate::plan::{Plan, ServersMade, Side};
 use crate::record::{Manifest, RunStatus, SCHEMA_VERSION};
 
 /// When it begins.
@@ -37,6 +37,11 @@ impl Opening {
             host: environment::host(&options.results),
             nodes: Vec::new(),
             session: None,
+            servers_made: Some(match side {
+                // Every turn of a session has servers of its own.
+                Some(_) => ServersMade::EveryBlock,
+                None => plan.servers_made(),
+            }),
             files: BTreeMap::new(),
         }
     }

@@ -118,14 +118,8 @@ async fn conduct(
         let at = |error| (turn.side, error);
         observer.on(Progress::Turn(turn));
         let conductor = conductors.get_mut(turn.side);
-        conductor.provision(observer, interrupt).await.map_err(at)?;
-        let cells = sides.get(turn.side).plan.block(turn.block);
-        conductor
-            .run_cells(cells, observer, interrupt)
-            .await
-            .map_err(at)?;
-        observer.on(Progress::Stopping);
-        conductor.stop().await.map_err(at)?;
+        let done = conductor.run_block(turn.block, observer, interrupt);
+        done.await.map_err(at)?;
     }
     Ok(())
 }

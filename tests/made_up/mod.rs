@@ -21,7 +21,7 @@ use replbench::record::{
     Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Subject, files,
 };
 use replbench::sample::{CellRow, EventRow, IntervalRow, LagRow, Phase, VisibilityRow};
-use replbench::topology::{Mode, ModeSpec};
+use replbench::topology::{Mode, ModeSpec, WalLevel};
 use replbench::units::Rate;
 use serde::Serialize;
 
@@ -446,6 +446,7 @@ fn plan(shape: &Shape) -> Plan {
         }
     }
     Plan {
+        wal_level: WalLevel::Logical,
         profile: "sync-vs-async".into(),
         description: "What synchronous replication costs, and how stale reads on replicas are."
             .into(),
@@ -527,6 +528,7 @@ fn manifest(plan: &Plan) -> Manifest {
             tags: BTreeMap::new(),
         },
         session: None,
+        servers_made: None,
         host: Host {
             host_id: "5d41402abc4b".into(),
             cpu: "AMD EPYC 7763".into(),

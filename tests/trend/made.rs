@@ -130,6 +130,7 @@ impl Made {
                 tags: BTreeMap::new(),
             },
             session: None,
+            servers_made: None,
             host: Host {
                 host_id: "5d41402abc4b".into(),
                 cores: 2,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::plan::ServersMade;
 use crate::record::{Host, Manifest, NodeInfo, RunStatus};
 use crate::units::format_bytes;
 
@@ -264,9 +265,9 @@ pub(in crate::analyse) fn lasting_settings(node: &NodeInfo) -> BTreeMap<&str, &s
 
 /// How long servers lived. New ones begin with cold caches and make the WAL segments that old ones use again.
 pub(in crate::analyse) fn servers_made(manifest: &Manifest) -> &'static str {
-    match manifest.session {
-        Some(_) => "made anew for every block",
-        None => "made once",
+    match manifest.servers_made() {
+        ServersMade::EveryBlock => "made anew for every block",
+        ServersMade::Once => "made once",
     }
 }
 

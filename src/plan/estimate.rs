@@ -1,0 +1,77 @@
+//! How long a plan takes, so that a person knows before it starts. Pure; coarse on purpose.
+
+use std::time::Duration;
+
+use super::{Cell, Length, Offered, Plan, ServersMade, Sides};
+use crate::topology::Topology;
+
+/// Connecting, resetting the tables, checkpoints and the last answers: 0.2 s on an idle host with two cores and a fast disk.
+const AROUND_CELL: Duration = Duration::from_millis(500);
+/// initdb, a start and the removal: with two standbys 1 to 3 s in all on the same host.
+const PRIMARY: Duration = Duration::from_millis(1_500);
+/// A base backup or an initial copy.
+const REPLICA: Duration = Duration::from_millis(500);
+/// A closed loop is as fast as the server, which nobody knows yet.
+const GUESSED_RATE: f64 = 2_000.0;
+
+impl Plan {
+    /// How long the run takes on a quiet host, the making of its servers included.
+    pub fn estimate(&self) -> Duration {
+        self.estimate_cells()
+            .saturating_add(self.estimate_servers())
+    }
+
+    /// The part of [`Plan::estimate`] in which servers are made and taken away.
+    pub fn estimate_servers(&self) -> Duration {
+        match self.servers_made() {
+            ServersMade::Once => self.estimate_provisioning(),
+            ServersMade::EveryBlock => self.estimate_provisioning().saturating_mul(self.repeats),
+        }
+    }
+
+    fn estimate_cells(&self) -> Duration {
+        let cells = self.cells.iter().map(|cell| self.estimate_cell(cell));
+        cells.fold(Duration::ZERO, Duration::saturating_add)
+    }
+
+    fn estimate_cell(&self, cell: &Cell) -> Duration {
+        let measure = match self.phases.measure {
+            Length::For(duration) => duration,
+            Length::Count(count) => {
+                let rate = match self.load.offered {
+                    Offered::Open { rate, .. } => rate.as_per_second(),
+                    Offered::Closed => GUESSED_RATE,
+                };
+                Duration::try_from_secs_f64(count as f64 / rate).unwrap_or(Duration::MAX)
+            }
+        };
+        // An archive's last segment is what its drain waits for; elsewhere replicas are done at once.
+        let drain = match self.modes[cell.mode].topology.archive {
+            0 => Duration::ZERO,
+            _ => self.phases.drain,
+        };
+        [self.phases.warmup, measure, drain, AROUND_CELL]
+            .into_iter()
+            .fold(Duration::ZERO, Duration::saturating_add)
+    }
+
+    /// To make all servers once, and to take them away.
+    fn estimate_provisioning(&self) -> Duration {
+        let cluster = |topology: &Topology| {
+            let replicas = u32::try_from(topology.replicas().len()).unwrap_or(u32::MAX);
+            PRIMARY + REPLICA * replicas
+        };
+        self.topologies().iter().map(cluster).sum()
+    }
+}
+
+impl Sides<Plan> {
+    /// How long the session takes on a quiet host, the servers of every turn included.
+    pub fn estimate(&self) -> Duration {
+        let side = |plan: &Plan| {
+            let servers = plan.estimate_provisioning().saturating_mul(plan.repeats);
+            plan.estimate_cells().saturating_add(servers)
+        };
+        side(&self.base).saturating_add(side(&self.head))
+    }
+}
