@@ -26,6 +26,7 @@ fn manifest() -> Manifest {
         },
         subject: Subject::default(),
         session: None,
+        servers_made: None,
         host: Host::default(),
         nodes: Vec::new(),
         files: std::collections::BTreeMap::new(),
