@@ -3,9 +3,13 @@
 //! Units stand in the column names. An `Option` that is `None` is an empty field: unknown, never zero. Times `t_us`
 //! are microseconds from the start of the cell's measurement phase; negative ones belong to the warm-up.
 
+mod feed;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use feed::{FeedReceiver, FeedSender, feed};
 
 use crate::clock::Stamp;
 
@@ -50,7 +54,7 @@ impl Timeline {
 }
 
 /// An acknowledged commit, as the load tells the probes of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Commit {
     /// The primary's transaction id.
     pub xid: u64,

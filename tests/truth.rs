@@ -75,6 +75,11 @@ fn a_replay_delay_of_300_ms_is_found_where_it_is_and_nowhere_else() {
             // Such a commit returns when s2 shows it, so nothing is left of the delay afterwards.
             assert!((DELAY - 0.5..DELAY + 20.0).contains(&commit), "{said}");
             assert!(hi < 10.0 && lo < 0.0, "{said}");
+            // Known to be so from looks made before the acknowledgement, not because nobody looked between it and the send.
+            for second in record.visibility(cell.cell_id, "s2") {
+                let resolution = second.resolution_us.unwrap();
+                assert!(resolution < 1e3 * DELAY / 4.0, "{said}: {second:?}");
+            }
         } else {
             assert!(commit < 50.0, "{said}");
             // The acknowledgement comes after the commit's time by at most the whole commit.

@@ -153,6 +153,7 @@ impl Desk {
             state.unsent.remove(measured);
             state.unanswered.add(measured);
         }
+        self.outbox.sent();
         let answer = connection.get().run(index, work).await;
         Some(match answer {
             Ok(reply) => {
@@ -245,20 +246,21 @@ impl Desk {
                 (progress.sent, reply)
             }
         };
-        if let Some(sent) = sent {
-            if counts {
-                second.service.record(now.since(sent));
-                second.response.record(now.since(arrival.due));
-            }
-            if let Some(reply) = reply {
-                self.outbox.put(Commit {
+        if let Some(sent) = sent
+            && counts
+        {
+            second.service.record(now.since(sent));
+            second.response.record(now.since(arrival.due));
+        }
+        if progress.sent.is_some() {
+            self.outbox
+                .ended(sent.zip(reply).map(|(sent, reply)| Commit {
                     xid: reply.xid,
                     row: self.entries[index].table.map(|table| (table, reply.key)),
                     sent: reply.commit_sent.unwrap_or(sent),
                     acked: now,
                     measured: arrival.measured,
-                });
-            }
+                }));
         }
         drop(state);
         self.finished.notify_one();

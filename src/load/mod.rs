@@ -23,7 +23,7 @@ pub use stats::{FailureCount, Outcomes, Second};
 
 use crate::pg::Endpoint;
 use crate::plan::{Cell, KeyChooser, Mix, Offered, Plan, Schedule};
-use crate::sample::{Commit, Phase, Timeline};
+use crate::sample::{FeedSender, Phase, Timeline};
 
 /// Connecting all pools may take so long.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
@@ -54,12 +54,12 @@ pub struct Load {
 impl Load {
     /// Starts the threads of one cell and opens all their connections.
     ///
-    /// `feed` receives every acknowledged commit, of the warm-up too.
+    /// `feed` is told of every transaction that is sent and of every acknowledged commit, of the warm-up too.
     pub async fn open(
         plan: &Plan,
         cell: &Cell,
         primary: &Endpoint,
-        feed: Option<mpsc::UnboundedSender<Commit>>,
+        feed: Option<FeedSender>,
     ) -> Result<Self, LoadError> {
         let (sender, seconds) = mpsc::unbounded_channel();
         let stop = Arc::new(AtomicU8::new(0));

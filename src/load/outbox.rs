@@ -1,48 +1,69 @@
-//! Commits on their way from a load thread to the probes.
+//! What a load thread has to tell the probes, on its way there.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc;
+use crate::sample::{Commit, FeedSender};
 
-use crate::sample::Commit;
-
-/// Commits on their way to the probes. They leave when the thread has nothing else to do, which is microseconds after the
-/// acknowledgement: so one wake-up of the other side, a system call, serves all that were acknowledged together.
+/// Acknowledged commits and the number of transactions in flight. Both are told when the thread has nothing else to do, which
+/// is microseconds after the send or the acknowledgement: so at most one wake-up of the other side, a system call, serves all
+/// that happened together.
 pub(super) struct Outbox {
-    feed: Option<mpsc::UnboundedSender<Commit>>,
-    waiting: Mutex<Vec<Commit>>,
+    feed: Option<FeedSender>,
+    news: Mutex<News>,
+}
+
+#[derive(Default)]
+struct News {
+    commits: Vec<Commit>,
+    /// Transactions in flight now, and as the probes were last told.
+    in_flight: i64,
+    told: i64,
 }
 
 impl Outbox {
-    pub(super) fn new(feed: Option<mpsc::UnboundedSender<Commit>>) -> Self {
+    pub(super) fn new(feed: Option<FeedSender>) -> Self {
         Self {
             feed,
-            waiting: Mutex::default(),
+            news: Mutex::default(),
         }
     }
 
-    pub(super) fn put(&self, commit: Commit) {
+    /// A transaction is on its way to the server.
+    pub(super) fn sent(&self) {
         if self.feed.is_some() {
-            self.lock().push(commit);
+            self.lock().in_flight += 1;
         }
     }
 
-    pub(super) fn send(&self) {
+    /// One that was sent has ended, with an acknowledged commit or without.
+    pub(super) fn ended(&self, commit: Option<Commit>) {
+        if self.feed.is_some() {
+            let mut news = self.lock();
+            news.in_flight -= 1;
+            news.commits.extend(commit);
+        }
+    }
+
+    pub(super) fn tell(&self) {
         let Some(feed) = &self.feed else { return };
-        for commit in self.lock().drain(..) {
-            // The probes may have ended already; the commit is counted all the same.
-            let _ = feed.send(commit);
+        let mut news = self.lock();
+        let change = news.in_flight - news.told;
+        if change != 0 || !news.commits.is_empty() {
+            news.told = news.in_flight;
+            feed.send(news.commits.drain(..), change);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Commit>> {
+    fn lock(&self) -> MutexGuard<'_, News> {
         // Nothing that holds it can panic half-way through a change.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        self.send();
+        // Nobody waits any more for what is still unanswered.
+        self.lock().in_flight = 0;
+        self.tell();
     }
 }

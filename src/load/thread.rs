@@ -21,7 +21,7 @@ use super::stats::{Reason, Second};
 use super::{LoadError, Stopper};
 use crate::clock::{self, Stamp, Timer};
 use crate::plan::{Length, Mix, Schedule};
-use crate::sample::{Commit, Phase, Timeline};
+use crate::sample::{FeedSender, Phase, Timeline};
 
 /// An arrival that was due within the phase may still be sent this long after its end; then it is missed.
 const GRACE: Duration = Duration::from_millis(10);
@@ -44,7 +44,7 @@ pub(super) struct Orders {
     pub(super) deadline: Duration,
     pub(super) drain: Duration,
     pub(super) seed: u64,
-    pub(super) feed: Option<mpsc::UnboundedSender<Commit>>,
+    pub(super) feed: Option<FeedSender>,
     pub(super) seconds: mpsc::UnboundedSender<(u64, Second)>,
     pub(super) ready: oneshot::Sender<Result<(), LoadError>>,
     pub(super) start: oneshot::Receiver<Timeline>,
@@ -57,7 +57,7 @@ pub(super) fn run(mut orders: Orders) -> io::Result<()> {
     let at_rest = outbox.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .on_thread_park(move || at_rest.send())
+        .on_thread_park(move || at_rest.tell())
         .build()?;
     LocalSet::new().block_on(&runtime, offer(orders, outbox))
 }

@@ -1,5 +1,5 @@
-//! Watches replicas: visibility of every commit, lag, and the host. Knows nodes, a timeline and a feed of commits; never what load is
-//! offered, nor how.
+//! Watches replicas: visibility of every commit, lag, and the host. Knows nodes, a timeline and a feed; never what load is offered,
+//! nor how.
 //!
 //! All probes share one thread, so that their cost can be told from the load's.
 
@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
 
 pub use host::HostShares;
@@ -23,18 +23,13 @@ pub use visibility::{Delay, VisibilitySecond};
 use crate::clock::{self, Stamp, Timer};
 use crate::pg::{self, ConnectError, Endpoint};
 use crate::plan::ProbePlan;
-use crate::sample::{Commit, LagRow, Timeline};
+use crate::sample::{self, FeedReceiver, FeedSender, LagRow, Timeline};
 use crate::topology::Node;
 use crate::units::Lsn;
 use lag::Sampler;
 use visibility::{Poller, Watch};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// The most commits taken from the feed at once.
-const BATCH: usize = 256;
-/// When commits come faster than this, they are taken together at this distance: every wake-up of this thread costs the load's
-/// thread a system call, and at such rates the looks are no closer together anyway.
-const HOLD: Duration = Duration::from_micros(400);
 /// How often finished seconds of visibility are handed over.
 const FLUSH: Duration = Duration::from_millis(200);
 /// How often the hub looks whether every commit has been seen, once it was told to finish.
@@ -135,11 +130,10 @@ pub struct Probes {
 }
 
 impl Probes {
-    /// Connects everywhere. The feed takes every acknowledged commit; dropping all its clones tells that there are no more.
-    pub async fn open(
-        assignment: Assignment,
-    ) -> Result<(Self, mpsc::UnboundedSender<Commit>), ProbeError> {
-        let (feed, commits) = mpsc::unbounded_channel();
+    /// Connects everywhere. The feed takes what is in flight and every acknowledged commit; dropping all its clones tells that
+    /// there are no more.
+    pub async fn open(assignment: Assignment) -> Result<(Self, FeedSender), ProbeError> {
+        let (feed, receiver) = sample::feed();
         let (sender, readings) = mpsc::unbounded_channel();
         let (finish, finishing) = oneshot::channel();
         let (start, starting) = oneshot::channel();
@@ -151,7 +145,7 @@ impl Probes {
         };
         let thread = std::thread::Builder::new()
             .name("probes".into())
-            .spawn(move || watch(&assignment, commits, &sender, signals))?;
+            .spawn(move || watch(&assignment, receiver, &sender, signals))?;
         let probes = Self {
             thread,
             readings,
@@ -208,7 +202,7 @@ struct Signals {
 
 fn watch(
     assignment: &Assignment,
-    commits: mpsc::UnboundedReceiver<Commit>,
+    feed: FeedReceiver,
     readings: &mpsc::UnboundedSender<Reading>,
     signals: Signals,
 ) -> Result<(), ProbeError> {
@@ -224,14 +218,18 @@ fn watch(
         let Ok(timeline) = signals.starting.await else {
             return Ok(());
         };
+        let watches = pollers.iter().map(|poller| poller.watch.clone());
         let mut hub = Hub {
             timeline,
-            watches: Vec::new(),
+            traffic: Rc::new(Traffic {
+                feed,
+                watches: watches.collect(),
+            }),
             tasks: Vec::new(),
             readings: readings.clone(),
         };
         hub.begin(sampler, pollers);
-        hub.conduct(commits, signals.finishing).await?;
+        hub.conduct(signals.finishing).await?;
         hub.end().await
     })
 }
@@ -255,13 +253,33 @@ async fn open_all(assignment: &Assignment) -> Result<(Sampler, Vec<Poller>), Pro
     Ok((sampler, pollers))
 }
 
-/// What a poller and the hub share.
-type SharedWatch = (Rc<RefCell<Watch>>, Rc<Notify>);
+/// What is going on, as the load tells it, and whom that concerns.
+#[derive(Debug)]
+struct Traffic {
+    feed: FeedReceiver,
+    watches: Vec<Rc<RefCell<Watch>>>,
+}
 
-/// Brings commits to the pollers and hands finished seconds over.
+impl Traffic {
+    /// Brings all commits that have been told of to every node's watch.
+    fn bring(&self) {
+        while let Some(commit) = self.feed.take() {
+            for watch in &self.watches {
+                watch.borrow_mut().commit(commit);
+            }
+        }
+    }
+
+    fn all_seen(&self) -> bool {
+        let outstanding = |watch: &Rc<RefCell<Watch>>| watch.borrow().outstanding();
+        self.feed.is_over() && self.watches.iter().all(|watch| outstanding(watch) == 0)
+    }
+}
+
+/// Starts and ends the probes' tasks and hands finished seconds over.
 struct Hub {
     timeline: Timeline,
-    watches: Vec<SharedWatch>,
+    traffic: Rc<Traffic>,
     tasks: Vec<tokio::task::JoinHandle<io::Result<()>>>,
     readings: mpsc::UnboundedSender<Reading>,
 }
@@ -275,43 +293,25 @@ impl Hub {
         ];
         for poller in pollers {
             poller.set_timeline(timeline);
-            self.watches
-                .push((poller.watch.clone(), poller.armed.clone()));
-            self.tasks.push(spawn_local(poller.run(readings.clone())));
+            let running = poller.run(self.traffic.clone(), readings.clone());
+            self.tasks.push(spawn_local(running));
         }
     }
 
     /// Runs until all commits have been seen after being told to finish, or until the deadline that came with that.
-    async fn conduct(
-        &self,
-        mut commits: mpsc::UnboundedReceiver<Commit>,
-        mut finishing: oneshot::Receiver<Stamp>,
-    ) -> io::Result<()> {
+    async fn conduct(&self, mut finishing: oneshot::Receiver<Stamp>) -> io::Result<()> {
         let mut timer = Timer::new()?;
         let mut flush_due = self.timeline.start;
-        let (mut fed, mut deadline) = (true, None);
-        let mut batch = Vec::with_capacity(BATCH);
-        let (mut last_batch, mut hold_until) = (Stamp::default(), None::<Stamp>);
+        let mut deadline = None;
         loop {
             tokio::select! {
-                count = commits.recv_many(&mut batch, BATCH), if fed && hold_until.is_none() => {
-                    fed = count > 0;
-                    batch.drain(..).for_each(|commit| self.bring(commit));
-                    let now = clock::now();
-                    hold_until = (now.since(last_batch) < HOLD).then(|| now + HOLD);
-                    last_batch = now;
-                }
                 // Asked to finish, or left alone: then at once.
                 told = &mut finishing, if deadline.is_none() => {
                     deadline = Some(told.unwrap_or_default());
                 }
-                slept = timer.sleep_until(hold_until.map_or(flush_due, |hold| hold.min(flush_due))) => {
+                slept = timer.sleep_until(flush_due) => {
                     slept?;
-                    hold_until = None;
                     let now = clock::now();
-                    if now < flush_due {
-                        continue;
-                    }
                     flush_due = now + FLUSH;
                     // Commits acknowledged at the end of a second may still be on their way here.
                     let settled = (now - FLUSH).signed_since(self.timeline.measure_from);
@@ -319,9 +319,8 @@ impl Hub {
                 }
             }
             let Some(deadline) = deadline else { continue };
-            let outstanding = |(watch, _): &SharedWatch| watch.borrow().outstanding();
-            let all_seen = !fed && self.watches.iter().all(|shared| outstanding(shared) == 0);
-            if all_seen || clock::now() >= deadline {
+            self.traffic.bring();
+            if self.traffic.all_seen() || clock::now() >= deadline {
                 return Ok(());
             }
             // A commit that is seen wakes nobody here: look again soon.
@@ -329,17 +328,9 @@ impl Hub {
         }
     }
 
-    fn bring(&self, commit: Commit) {
-        for (watch, armed) in &self.watches {
-            if watch.borrow_mut().commit(commit) {
-                armed.notify_one();
-            }
-        }
-    }
-
     /// Hands over the seconds before `before` that are complete, or all there are.
     fn hand_over(&self, before: Option<i64>) {
-        for (watch, _) in &self.watches {
+        for watch in &self.traffic.watches {
             for second in watch.borrow_mut().take_seconds(before) {
                 // Nobody listens any more only when the run is being abandoned.
                 let _ = self.readings.send(Reading::Visibility(second));

@@ -58,14 +58,19 @@ struct Awaited {
     known_from: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Poll {
     start: Stamp,
     end: Stamp,
-    xmin: u64,
-    xmax: u64,
+    sight: Sight,
     /// Commits known then were asked about up to this id.
     asked_to: u64,
+}
+
+impl Poll {
+    fn shows(&self, xid: u64) -> bool {
+        xid < self.sight.xmin || self.sight.committed.contains(&xid)
+    }
 }
 
 impl ByTransaction {
@@ -83,17 +88,18 @@ impl ByTransaction {
 
     /// Takes an acknowledged commit; returns it when an earlier poll has seen it already.
     pub(super) fn commit(&mut self, commit: Commit) -> Option<Sighting> {
-        // Visibility never goes back, so the polls divide into those before and those after.
-        let first = self.polls.partition_point(|poll| poll.xmin <= commit.xid);
         let awaited = Awaited {
             commit,
             known_from: self.next_number() + u64::from(self.asking),
         };
-        if let Some(poll) = self.polls.get(first) {
+        let sent = self.polls.partition_point(|poll| poll.end < commit.sent);
+        let mut since = self.polls.range(sent..);
+        if let Some(first) = since.position(|poll| poll.shows(commit.xid)) {
+            let first = sent + first;
             return Some(Sighting::new(
                 commit,
                 self.missed_at(&awaited, first),
-                poll.end,
+                self.polls[first].end,
             ));
         }
         self.outstanding.insert(commit.xid, awaited);
@@ -101,22 +107,9 @@ impl ByTransaction {
     }
 
     /// Takes what a poll saw and settles every commit that it shows.
-    pub(super) fn poll(
-        &mut self,
-        start: Stamp,
-        end: Stamp,
-        sight: &Sight,
-        out: &mut Vec<Sighting>,
-    ) {
+    pub(super) fn poll(&mut self, start: Stamp, end: Stamp, sight: Sight, out: &mut Vec<Sighting>) {
         self.asking = false;
-        self.polls.push_back(Poll {
-            start,
-            end,
-            xmin: sight.xmin,
-            xmax: sight.xmax,
-            asked_to: self.asked_to,
-        });
-        let last = self.polls.len() - 1;
+        let last = self.polls.len();
         let above = self.outstanding.split_off(&sight.xmin);
         let mut seen: Vec<_> = std::mem::replace(&mut self.outstanding, above)
             .into_values()
@@ -131,6 +124,12 @@ impl ByTransaction {
             seen.iter()
                 .map(|awaited| Sighting::new(awaited.commit, self.missed_at(awaited, last), end)),
         );
+        self.polls.push_back(Poll {
+            start,
+            end,
+            sight,
+            asked_to: self.asked_to,
+        });
         while self.polls.len() > MOST
             || self
                 .polls
@@ -169,7 +168,8 @@ impl ByTransaction {
             .take_while(|(_, poll)| poll.end >= awaited.commit.sent)
             .find(|(number, poll)| {
                 let knew = awaited.known_from <= self.forgotten + *number as u64;
-                xid >= poll.xmax || (knew && xid <= poll.asked_to)
+                let asked = xid >= poll.sight.asked_from || (knew && xid <= poll.asked_to);
+                asked && !poll.shows(xid)
             })
             .map(|(_, poll)| poll.start)
     }
@@ -363,11 +363,12 @@ mod tests {
         Sight {
             xmin,
             xmax,
+            asked_from: xmin,
             committed: committed.to_vec(),
         }
     }
 
-    fn poll(tracker: &mut ByTransaction, start: u64, sight: &Sight) -> Vec<Sighting> {
+    fn poll(tracker: &mut ByTransaction, start: u64, sight: Sight) -> Vec<Sighting> {
         let mut out = Vec::new();
         tracker.question();
         tracker.poll(at(start), at(start + 10), sight, &mut out);
@@ -377,10 +378,10 @@ mod tests {
     #[test]
     fn a_commit_lies_between_the_poll_that_missed_it_and_the_one_that_saw_it() {
         let mut tracker = ByTransaction::default();
-        poll(&mut tracker, 100, &sight(5, 5, &[]));
+        poll(&mut tracker, 100, sight(5, 5, &[]));
         assert_eq!(tracker.commit(commit(5, 50, 120)), None);
-        assert!(poll(&mut tracker, 130, &sight(5, 5, &[])).is_empty());
-        let seen = poll(&mut tracker, 160, &sight(6, 6, &[]));
+        assert!(poll(&mut tracker, 130, sight(5, 5, &[])).is_empty());
+        let seen = poll(&mut tracker, 160, sight(6, 6, &[]));
         assert_eq!((seen[0].lo, seen[0].hi), (at(130), at(170)));
         assert_eq!(tracker.outstanding(), 0);
     }
@@ -388,9 +389,9 @@ mod tests {
     #[test]
     fn a_commit_seen_before_its_acknowledgement_has_a_negative_delay() {
         let mut tracker = ByTransaction::default();
-        poll(&mut tracker, 100, &sight(5, 5, &[]));
-        poll(&mut tracker, 200, &sight(6, 6, &[]));
-        poll(&mut tracker, 300, &sight(9, 9, &[]));
+        poll(&mut tracker, 100, sight(5, 5, &[]));
+        poll(&mut tracker, 200, sight(6, 6, &[]));
+        poll(&mut tracker, 300, sight(9, 9, &[]));
         let seen = tracker.commit(commit(5, 90, 400)).unwrap();
         assert_eq!((seen.lo, seen.hi), (at(100), at(210)));
     }
@@ -398,21 +399,53 @@ mod tests {
     #[test]
     fn one_that_is_neither_surely_seen_nor_surely_missed_is_asked_about() {
         let mut tracker = ByTransaction::default();
+        let crowded = |committed: &[u64]| Sight {
+            asked_from: 7,
+            ..sight(5, 8, committed)
+        };
         // Transaction 7 has completed, 5 has not, and xmax alone would call 5 visible.
-        poll(&mut tracker, 100, &sight(5, 8, &[]));
+        poll(&mut tracker, 100, crowded(&[7]));
         assert_eq!(tracker.commit(commit(5, 90, 105)), None);
         assert_eq!(tracker.question(), [5]);
-        assert!(poll(&mut tracker, 120, &sight(5, 8, &[])).is_empty());
-        let seen = poll(&mut tracker, 140, &sight(4, 8, &[5]));
+        assert!(poll(&mut tracker, 120, crowded(&[7])).is_empty());
+        let seen = poll(&mut tracker, 140, crowded(&[5, 7]));
         // The first poll did not know of it, the second asked and was told no.
         assert_eq!((seen[0].lo, seen[0].hi), (at(120), at(150)));
+    }
+
+    #[test]
+    fn looks_made_while_it_was_in_flight_bound_a_commit_on_both_sides() {
+        let mut tracker = ByTransaction::default();
+        // 5 stays open all the while; 6 is in progress, then committed, and acknowledged much later.
+        poll(&mut tracker, 100, sight(5, 6, &[]));
+        poll(&mut tracker, 200, sight(5, 8, &[7]));
+        poll(&mut tracker, 300, sight(5, 8, &[6, 7]));
+        poll(&mut tracker, 400, sight(5, 9, &[6, 7, 8]));
+        let seen = tracker.commit(commit(6, 90, 900)).unwrap();
+        assert_eq!((seen.lo, seen.hi), (at(200), at(310)));
+        assert_eq!(tracker.outstanding(), 0);
+    }
+
+    #[test]
+    fn a_look_that_did_not_ask_about_a_commit_bounds_it_on_neither_side() {
+        let mut tracker = ByTransaction::default();
+        let crowded = |asked_from, committed: &[u64]| Sight {
+            asked_from,
+            ..sight(5, 900, committed)
+        };
+        poll(&mut tracker, 100, crowded(6, &[]));
+        poll(&mut tracker, 200, crowded(644, &[644]));
+        poll(&mut tracker, 300, crowded(6, &[6, 644]));
+        poll(&mut tracker, 400, crowded(644, &[644]));
+        let seen = tracker.commit(commit(6, 90, 900)).unwrap();
+        assert_eq!((seen.lo, seen.hi), (at(100), at(310)));
     }
 
     #[test]
     fn nothing_is_visible_before_it_was_sent() {
         let mut tracker = ByTransaction::default();
         tracker.commit(commit(5, 1_000, 1_100));
-        let seen = poll(&mut tracker, 1_200, &sight(9, 9, &[]));
+        let seen = poll(&mut tracker, 1_200, sight(9, 9, &[]));
         assert_eq!(seen[0].lo, at(1_000));
     }
 

@@ -1,8 +1,9 @@
 //! Polls one node for the commits it shows, and sorts what it saw by the second of the acknowledgement.
 //!
-//! Armed polling: while a commit is outstanding on the node, looks follow each other at an eighth of its age, so that a short
-//! delay is resolved finely and a long one costs little; with nothing outstanding there is one look a tick, to notice a lost
-//! connection.
+//! Looks follow each other while a transaction is in flight, because a commit is often visible before its acknowledgement, and then
+//! until it has been seen: at an eighth of the age of the one that has been outstanding for longest, so that a short delay is
+//! resolved finely and a long one costs little. With nothing in flight or outstanding there is one look a tick, to notice a
+//! lost connection.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -10,12 +11,12 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
 use super::tracker::{ByRow, ByTransaction, Sighting};
-use super::{CONNECT_DEADLINE, ProbeError, Reading, Target, TrackedTable};
+use super::{CONNECT_DEADLINE, ProbeError, Reading, Target, TrackedTable, Traffic};
 use crate::clock::{self, Stamp, Timer};
 use crate::pg::{self, Session, Xid8, catalog};
 use crate::sample::{Commit, Timeline};
@@ -65,7 +66,7 @@ enum Tracker {
     Logical(ByRow),
 }
 
-/// What is known of one node: shared by the hub, which brings commits, and the poller.
+/// What is known of one node: shared by its poller and whoever brings commits.
 #[derive(Debug)]
 pub(super) struct Watch {
     node: String,
@@ -75,8 +76,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Takes an acknowledged commit; true when it is not visible on the node yet.
-    pub(super) fn commit(&mut self, commit: Commit) -> bool {
+    /// Takes an acknowledged commit.
+    pub(super) fn commit(&mut self, commit: Commit) {
         if commit.measured {
             let second = self.second_of(&commit);
             self.buckets.entry(second).or_default().commits += 1;
@@ -85,9 +86,7 @@ impl Watch {
             Tracker::Physical(tracker) => tracker.commit(commit),
             Tracker::Logical(tracker) => tracker.commit(commit),
         };
-        let outstanding = seen.is_none();
         self.settle(seen);
-        outstanding
     }
 
     pub(super) fn outstanding(&self) -> usize {
@@ -153,6 +152,18 @@ impl Watch {
     }
 }
 
+/// What a poller looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pending {
+    Nothing,
+    /// A transaction that has not been acknowledged.
+    InFlight,
+    /// The commit, not seen yet, that was acknowledged first.
+    Outstanding {
+        since: Stamp,
+    },
+}
+
 /// When to look next.
 #[derive(Debug)]
 struct Cadence {
@@ -170,15 +181,15 @@ impl Cadence {
         }
     }
 
-    /// `oldest`: the acknowledgement that has been outstanding for longest.
-    fn next(&mut self, now: Stamp, oldest: Option<Stamp>) -> Stamp {
+    fn next(&mut self, now: Stamp, pending: Pending) -> Stamp {
         let earned = now.since(self.refilled).as_secs_f64() * LOOKS_PER_SECOND;
         self.credit = (self.credit + earned).min(BURST);
         self.refilled = now;
-        let Some(oldest) = oldest else {
-            return now + self.tick;
+        let age = match pending {
+            Pending::Nothing => return now + self.tick,
+            Pending::InFlight => Duration::ZERO,
+            Pending::Outstanding { since } => now.since(since),
         };
-        let age = now.since(oldest);
         // Going to sleep for less than that would only wake up late.
         let gap = Some(age / 8)
             .filter(|gap| *gap >= SHORTEST_SLEEP)
@@ -207,7 +218,6 @@ pub(super) struct Poller {
     tick: Duration,
     eye: Option<Eye>,
     pub(super) watch: Rc<RefCell<Watch>>,
-    pub(super) armed: Rc<Notify>,
 }
 
 impl Poller {
@@ -238,7 +248,6 @@ impl Poller {
             tick,
             eye: Some(eye),
             watch: Rc::new(RefCell::new(watch)),
-            armed: Rc::new(Notify::new()),
         })
     }
 
@@ -248,19 +257,23 @@ impl Poller {
     }
 
     /// Looks until it is aborted. A lost connection is an event, and then tried again.
-    pub(super) async fn run(mut self, readings: mpsc::UnboundedSender<Reading>) -> io::Result<()> {
+    pub(super) async fn run(
+        mut self,
+        traffic: Rc<Traffic>,
+        readings: mpsc::UnboundedSender<Reading>,
+    ) -> io::Result<()> {
         let mut timer = Timer::new()?;
         let mut cadence = Cadence::new(self.tick, clock::now());
         loop {
-            let oldest = self.watch.borrow().oldest();
-            let due = cadence.next(clock::now(), oldest.map(|commit| commit.acked));
-            if oldest.is_some() {
-                timer.sleep_until(due).await?;
-            } else {
+            let pending = self.pending(&traffic);
+            let due = cadence.next(clock::now(), pending);
+            if pending == Pending::Nothing {
                 tokio::select! {
                     slept = timer.sleep_until(due) => slept?,
-                    () = self.armed.notified() => {}
+                    () = traffic.feed.activity() => {}
                 }
+            } else {
+                timer.sleep_until(due).await?;
             }
             cadence.spend();
             if let Err(message) = self.look().await {
@@ -273,6 +286,17 @@ impl Poller {
                 });
                 timer.sleep_until(clock::now() + RETRY).await?;
             }
+        }
+    }
+
+    fn pending(&self, traffic: &Traffic) -> Pending {
+        // In this order: a transaction that is no longer in flight has left its commit before.
+        let is_in_flight = traffic.feed.is_in_flight();
+        traffic.bring();
+        match self.watch.borrow().oldest() {
+            Some(Commit { acked, .. }) => Pending::Outstanding { since: acked },
+            None if is_in_flight => Pending::InFlight,
+            None => Pending::Nothing,
         }
     }
 
@@ -294,7 +318,7 @@ impl Poller {
                     .map_err(|error| pg::describe(&error).to_string())?;
                 let end = clock::now();
                 if let Tracker::Physical(tracker) = &mut self.watch.borrow_mut().tracker {
-                    tracker.poll(start, end, &sight, &mut sightings);
+                    tracker.poll(start, end, sight, &mut sightings);
                 }
             }
             Question::Rows(parameters) => {
@@ -412,12 +436,16 @@ mod tests {
         let tick = Duration::from_millis(1);
         let start = Stamp::from_nanos(1_000_000_000);
         let mut cadence = Cadence::new(tick, start);
-        assert_eq!(cadence.next(start, None), start + tick);
-        let aged = |micros| start - Duration::from_micros(micros);
+        assert_eq!(cadence.next(start, Pending::Nothing), start + tick);
+        assert_eq!(cadence.next(start, Pending::InFlight), start);
         let micros = Duration::from_micros;
-        assert_eq!(cadence.next(start, Some(aged(80))), start);
-        assert_eq!(cadence.next(start, Some(aged(300_000))), start + COARSEST);
-        assert_eq!(cadence.next(start, Some(aged(800))), start + micros(100));
+        let mut aged = |age| {
+            let since = start - micros(age);
+            cadence.next(start, Pending::Outstanding { since })
+        };
+        assert_eq!(aged(80), start);
+        assert_eq!(aged(300_000), start + COARSEST);
+        assert_eq!(aged(800), start + micros(100));
     }
 
     #[test]
@@ -425,7 +453,7 @@ mod tests {
         let mut cadence = Cadence::new(Duration::from_millis(1), Stamp::from_nanos(0));
         let (mut now, mut looks) = (Stamp::from_nanos(0), 0_u32);
         while now < Stamp::from_nanos(1_000_000_000) {
-            now = cadence.next(now, Some(now));
+            now = cadence.next(now, Pending::InFlight);
             cadence.spend();
             looks += 1;
             // The look itself.
