@@ -128,7 +128,13 @@ fn the_summary_has_no_digits_below_the_nanosecond() {
     for record in reader.records() {
         let record = record.unwrap();
         let decimals = record[place].split_once('.').map_or(0, |(_, it)| it.len());
-        assert!(decimals <= 3, "{record:?}");
+        // One of a million arrivals is not rounded away.
+        let most = if record[place - 2].ends_with("_share") {
+            9
+        } else {
+            3
+        };
+        assert!(decimals <= most, "{record:?}");
     }
 }
 

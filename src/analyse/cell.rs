@@ -5,7 +5,7 @@
 //! falls among the censored is empty. Leaving these arrivals out would make a stalled server look fast, and one that refuses
 //! the slow half of its transactions too.
 
-use crate::histogram::{Histogram, SignedHistogram};
+use crate::histogram::{Histogram, SignedHistogram, rank};
 use crate::record::tags::{self, Bound, Origin};
 use crate::record::{CellHistograms, Run};
 use crate::sample::{CellRow, LagRow, VisibilityRow};
@@ -26,7 +26,7 @@ pub struct CellFigures {
     pub replicas: Vec<ReplicaFigures>,
 }
 
-/// Quantiles of a distribution in seconds, over `n` observations; `None` falls among the censored.
+/// Quantiles of a distribution in seconds (of lag in bytes), over `n` observations; `None` falls among the censored.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
     pub p50: Option<f64>,
@@ -34,7 +34,9 @@ pub struct Spread {
     pub p99: Option<f64>,
     pub p999: Option<f64>,
     pub max: Option<f64>,
+    /// Recorded and censored.
     pub n: u64,
+    pub censored: u64,
 }
 
 /// What one replica showed in a cell.
@@ -51,22 +53,18 @@ pub struct ReplicaFigures {
     pub unseen: u64,
     /// Median width of the intervals, seconds.
     pub resolution: Option<f64>,
-    pub replay_bytes: Option<LagSpread>,
+    /// Bytes that the replica had yet to replay. Samples in which it was gone are larger than all others.
+    pub replay_bytes: Option<Spread>,
+    /// The most of any sample that has them.
+    pub most_bytes: Option<f64>,
     /// `replay_lag` of `pg_stat_replication`, seconds.
-    pub replay_time: Option<LagSpread>,
+    pub replay_time: Option<Spread>,
     /// Most WAL that the replica's slot held back.
     pub retained_bytes: Option<f64>,
+    /// Samples of the measurement phase.
+    pub samples: u64,
     /// Samples of the measurement phase in which the replica had no position.
     pub gaps: u64,
-}
-
-/// Nearest-rank quantiles of samples.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LagSpread {
-    pub p50: f64,
-    pub p99: f64,
-    pub max: f64,
-    pub n: u64,
 }
 
 /// The figures of all cells, in the order of `cells.csv`.
@@ -131,6 +129,7 @@ impl Spread {
                 .filter(|_| censored == 0)
                 .map(|max| max.as_secs_f64()),
             n,
+            censored,
         }
     }
 
@@ -145,21 +144,27 @@ impl Spread {
             p999: at(0.999),
             max: at(1.0),
             n,
+            censored,
         }
     }
-}
 
-impl LagSpread {
-    fn of(mut samples: Vec<f64>) -> Option<Self> {
+    /// Of samples and as many unknown, larger ones; `None` when nothing was recorded.
+    fn of_samples(mut samples: Vec<f64>, censored: u64) -> Option<Self> {
         samples.retain(|sample| sample.is_finite());
         samples.sort_by(f64::total_cmp);
-        let n = samples.len();
-        let rank = |percent: usize| samples.get((n * percent).div_ceil(100).max(1) - 1).copied();
-        Some(Self {
-            p50: rank(50)?,
-            p99: rank(99)?,
-            max: rank(100)?,
-            n: n as u64,
+        let n = (samples.len() as u64).saturating_add(censored);
+        let at = |share| {
+            let index = usize::try_from(rank(share, n)).ok()?.checked_sub(1)?;
+            samples.get(index).copied()
+        };
+        (!samples.is_empty()).then(|| Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: at(1.0),
+            n,
+            censored,
         })
     }
 }
@@ -188,15 +193,14 @@ fn replica(run: &Run, cell: &CellRow, histograms: &CellHistograms, node: String)
         let delays = histograms.visibility(&node, origin, bound);
         (delays.count() > 0 || unseen > 0).then(|| Spread::of_signed(&delays, unseen))
     };
-    let samples = |column: fn(&LagRow) -> Option<i64>| -> Vec<f64> {
-        lag_rows(run, cell)
-            .filter(|row| row.node == node)
-            .filter_map(column)
-            .map(|value| value as f64)
-            .collect()
+    let lag: Vec<&LagRow> = lag_rows(run, cell).filter(|row| row.node == node).collect();
+    let values = |column: fn(&LagRow) -> Option<i64>| -> Vec<f64> {
+        let values = lag.iter().filter_map(|row| column(row));
+        values.map(|value| value as f64).collect()
     };
-    let replay_bytes = samples(|row| row.replay_lag_bytes);
-    let sampled = lag_rows(run, cell).filter(|row| row.node == node).count();
+    let gone = lag.iter().filter(|row| is_gone(row)).count() as u64;
+    let replay_bytes = values(|row| row.replay_lag_bytes);
+    let replay_time = values(|row| row.replay_lag_us);
     ReplicaFigures {
         visibility: spread(Origin::Ack, Bound::Hi),
         visibility_lo: spread(Origin::Ack, Bound::Lo),
@@ -204,17 +208,22 @@ fn replica(run: &Run, cell: &CellRow, histograms: &CellHistograms, node: String)
         commits,
         unseen,
         resolution: resolution(run, cell, &node),
-        gaps: (sampled - replay_bytes.len()) as u64,
-        replay_bytes: LagSpread::of(replay_bytes),
-        replay_time: LagSpread::of(samples(|row| row.replay_lag_us)).map(|lag| LagSpread {
-            p50: lag.p50 / 1e6,
-            p99: lag.p99 / 1e6,
-            max: lag.max / 1e6,
-            n: lag.n,
-        }),
-        retained_bytes: LagSpread::of(samples(|row| row.slot_retained_bytes)).map(|lag| lag.max),
+        samples: lag.len() as u64,
+        gaps: (lag.len() - replay_bytes.len()) as u64,
+        most_bytes: replay_bytes.iter().copied().reduce(f64::max),
+        replay_bytes: Spread::of_samples(replay_bytes, gone),
+        replay_time: Spread::of_samples(replay_time.into_iter().map(|us| us / 1e6).collect(), gone),
+        retained_bytes: values(|row| row.slot_retained_bytes)
+            .into_iter()
+            .reduce(f64::max),
         node,
     }
+}
+
+/// Whether the replica was gone when the sample was taken: the WAL went on without it, and how far is unknown. An empty column of
+/// one that was there says nothing: `pg_stat_replication` empties its times when there is nothing to replay.
+fn is_gone(row: &LagRow) -> bool {
+    row.state.is_none()
 }
 
 /// The commits of a cell that a node had to show, and those that it did not before the drain ended.

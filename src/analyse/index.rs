@@ -80,10 +80,10 @@ fn versions(manifest: &Manifest) -> Vec<String> {
 
 fn index_mode(mode: ModeMedians) -> IndexMode {
     let figures = mode.figures.into_iter().map(|figure| IndexFigure {
-        metric: figure.metric.metric.into(),
-        stat: figure.metric.stat.into(),
+        metric: figure.metric.name().into(),
+        stat: figure.metric.stat.as_str().into(),
         standby: figure.standby,
-        unit: figure.metric.unit.as_str().into(),
+        unit: figure.metric.unit().as_str().into(),
         median: figure
             .median
             .map(|it| it.value)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::compare::Metric;
+use super::metric::Metric;
 use super::stats::{Estimate, median};
 use crate::record::Sheet;
 
@@ -12,7 +12,7 @@ pub struct ModeMedians {
     pub mode: String,
     pub valid: usize,
     pub invalid: usize,
-    /// In the order of [`Metric::ALL`], those of replicas by name.
+    /// In the order of their declaration, those of replicas by name.
     pub figures: Vec<FigureMedian>,
 }
 
@@ -28,8 +28,7 @@ pub struct FigureMedian {
 impl ModeMedians {
     /// The median of a figure; of one that every replica has, that of the replica where it is largest, with its name.
     pub fn worst(&self, metric: &str, stat: &str) -> Option<(Estimate, Option<&str>)> {
-        let of_metric =
-            |figure: &&FigureMedian| (figure.metric.metric, figure.metric.stat) == (metric, stat);
+        let of_metric = |figure: &&FigureMedian| Some(figure.metric) == Metric::of(metric, stat);
         let known = self.figures.iter().filter(of_metric);
         known
             .filter_map(|figure| Some((figure.median?, figure.standby.as_deref())))
@@ -49,11 +48,9 @@ fn of_mode(sheet: &Sheet, mode: String) -> ModeMedians {
         .filter(|cell| cell.valid)
         .map(|cell| cell.cell_id)
         .collect();
-    let mut by_figure: BTreeMap<(usize, Option<&String>), Vec<f64>> = BTreeMap::new();
+    let mut by_figure: BTreeMap<(Metric, Option<&String>), Vec<f64>> = BTreeMap::new();
     for row in sheet.figures.iter().flatten() {
-        let declared = Metric::ALL
-            .iter()
-            .position(|it| it.metric == row.metric && it.stat == row.stat);
+        let declared = Metric::of(&row.metric, &row.stat).filter(|metric| metric.is_judged());
         if let Some(metric) = declared.filter(|_| valid.contains(&row.cell_id)) {
             let values = by_figure.entry((metric, row.standby.as_ref())).or_default();
             values.push(row.value.unwrap_or(f64::INFINITY));
@@ -62,7 +59,7 @@ fn of_mode(sheet: &Sheet, mode: String) -> ModeMedians {
     let figures = by_figure
         .into_iter()
         .map(|((metric, standby), values)| FigureMedian {
-            metric: Metric::ALL[metric],
+            metric,
             standby: standby.cloned(),
             median: median(&values),
         });

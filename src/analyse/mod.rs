@@ -12,6 +12,7 @@ mod gate;
 mod headline;
 mod index;
 mod medians;
+mod metric;
 mod modes;
 mod sheet;
 mod staleness;
@@ -21,16 +22,17 @@ mod timeline;
 mod trend;
 mod verdict;
 
-pub use cell::{CellFigures, LagSpread, ReplicaFigures, Spread, cell_figures};
+pub use cell::{CellFigures, ReplicaFigures, Spread, cell_figures};
 pub use change::{ChangePoint, change_points};
 pub use compare::{
-    COMPARISON_VERSION, Comparison, Difference, Kind, Metric, NotComparable, Role, Row, Scale,
-    Subject, Terms, compare_modes, compare_runs,
+    COMPARISON_VERSION, Comparison, Difference, Kind, NotComparable, Role, Row, Subject, Terms,
+    compare_modes, compare_runs,
 };
 pub use curves::{Spectrum, SpectrumLine, spectra};
 pub use gate::{GateLine, gates};
 pub use index::{IndexFigure, IndexLine, IndexMode};
 pub use medians::{FigureMedian, ModeMedians, mode_medians};
+pub use metric::{Measured, Metric, Quantity, Scale, Stat, Unit};
 pub use modes::{Excluded, ModeFigures, ModesTable, Ratios, modes_table};
 pub use sheet::sheet;
 pub use staleness::{ReplicaCurve, replica_curves};

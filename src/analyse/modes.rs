@@ -135,9 +135,9 @@ fn mode_figures(run: &Run, name: &str, cells: &[&CellFigures]) -> ModeFigures {
         visibility_p99: over(&|cell| worst(cell, |replica| replica.visibility.map(p99))),
         visibility_best_p50: over(&|cell| best(cell, |replica| replica.visibility.map(p50))),
         visibility_best_p99: over(&|cell| best(cell, |replica| replica.visibility.map(p99))),
-        lag_p99_bytes: over(&|cell| worst(cell, |replica| replica.replay_bytes.map(|lag| lag.p99))),
+        lag_p99_bytes: over(&|cell| worst(cell, |replica| replica.replay_bytes.map(p99))),
         lag_peak: replicas()
-            .filter_map(|replica| Some((replica.replay_bytes?.max, replica.node.clone())))
+            .filter_map(|replica| Some((replica.most_bytes?, replica.node.clone())))
             .max_by(|a, b| a.0.total_cmp(&b.0)),
         unseen: replicas().map(|replica| replica.unseen).sum(),
         gaps: replicas().map(|replica| replica.gaps).sum(),

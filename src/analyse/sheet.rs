@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::compare::Metric;
+use super::metric::Metric;
 use super::summary::summarise;
 use crate::record::{ReadError, Run, Sheet};
 

@@ -118,7 +118,7 @@ impl TermArgs {
 pub(super) fn parse_metric(text: &str) -> Result<Metrics, String> {
     let found = Metric::named(text);
     if found.is_empty() {
-        let names: Vec<_> = Metric::ALL.iter().map(ToString::to_string).collect();
+        let names: Vec<_> = Metric::judged().iter().map(ToString::to_string).collect();
         Err(format!("figures that are compared: {}", names.join(", ")))
     } else {
         Ok(Metrics(found))

@@ -92,7 +92,7 @@ enum Format {
 
 fn parse_figure(text: &str) -> Result<Metrics, String> {
     if text == ALL {
-        return Ok(Metrics(Metric::ALL.to_vec()));
+        return Ok(Metrics(Metric::judged()));
     }
     parse_metric(text).map_err(|known| format!("{known}, or {ALL}"))
 }
@@ -147,7 +147,7 @@ impl TrendArgs {
         };
         self.figures()
             .iter()
-            .any(|metric| metric.metric == series.metric && metric.stat == series.stat)
+            .any(|metric| metric.name() == series.metric && metric.stat.as_str() == series.stat)
             && is(&self.mode, Some(&series.mode))
             && is(&self.standby, series.standby.as_deref())
             && is(&self.profile, Some(&series.conditions.profile))
@@ -157,7 +157,7 @@ impl TrendArgs {
         match (self.metrics.as_slice(), self.format) {
             ([], Format::Text) if self.standby.is_some() => Metric::named(DEFAULT_OF_STANDBY),
             ([], Format::Text) => Metric::named(DEFAULT),
-            ([], _) => Metric::ALL.to_vec(),
+            ([], _) => Metric::judged(),
             (words, _) => words.iter().flat_map(|word| word.0.clone()).collect(),
         }
     }

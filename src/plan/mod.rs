@@ -18,8 +18,8 @@ use crate::topology::{Mode, Topology, WalLevel};
 use crate::units::Rate;
 
 pub use crate::profile::{
-    Arrivals, Distribution, Gate, KeyChoice, Length, Limit, Metric, Pace, Phases, Stat, Table,
-    TableKind, Total, Transaction, TransactionKind,
+    Arrivals, Distribution, Gate, GateUnit, KeyChoice, Length, Limit, Metric, Pace, Phases, Stat,
+    Table, TableKind, Total, Transaction, TransactionKind,
 };
 pub use arrivals::{KeyChooser, Mix, Schedule, rng};
 pub(crate) use describe::fold;

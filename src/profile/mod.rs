@@ -23,7 +23,7 @@ use builtin::BUILT_IN;
 use error::{Mistake, nearest};
 
 pub use error::{Mistakes, ProfileError, visible};
-pub use gate::{Distribution, Gate, Limit, Metric, Stat, Total};
+pub use gate::{Distribution, Gate, Limit, Metric, Stat, Total, Unit as GateUnit};
 pub use settings::{SettingError, setting};
 pub use workload::{
     Arrivals, KeyChoice, Length, Pace, Phases, Table, TableKind, Transaction, TransactionKind,

@@ -4,7 +4,6 @@
 //! block, which cancels what drifts; else they are two samples. Times and rates are compared as factors, on a logarithmic scale.
 
 mod comparable;
-mod metric;
 mod rows;
 mod samples;
 
@@ -12,10 +11,10 @@ use serde::Serialize;
 
 pub use comparable::{Difference, Role};
 pub(super) use comparable::{lasting_settings, majors, servers_made};
-pub use metric::Metric;
-pub use rows::{Row, Scale};
+pub use rows::Row;
 
 use super::gate::{GateLine, gates};
+use super::metric::{Metric, Scale};
 use super::stats::benjamini_hochberg;
 use super::verdict::Verdict;
 use crate::record::{Manifest, Run, Sheet};
@@ -43,7 +42,7 @@ impl Default for Terms {
     fn default() -> Self {
         Self {
             threshold: Self::THRESHOLD,
-            metrics: Metric::ALL.to_vec(),
+            metrics: Metric::judged(),
             force: false,
         }
     }

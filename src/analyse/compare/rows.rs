@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::super::stats::{Method, Shift, paired, unpaired};
 use super::super::verdict::{Verdict, judge};
 use super::samples::{Pair, Values};
-use super::{Kind, Metric, Terms};
+use super::{Kind, Metric, Scale, Terms};
 use crate::sample::Direction;
 
 /// A figure of a mode, base against head.
@@ -72,16 +72,6 @@ impl Row {
 /// Fewer pairs have no interval.
 const FEWEST_PAIRS: u64 = 3;
 
-/// What an effect is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scale {
-    /// Head over base.
-    Ratio,
-    /// Head less base: a value is not above zero, or lag within a page of WAL, and has no ratio.
-    Difference,
-}
-
 /// A range whose ends may be open.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Bounds {
@@ -116,7 +106,7 @@ pub(super) fn test(pair: &Pair, kind: Kind, terms: &Terms) -> Vec<Tested> {
         terms
             .metrics
             .iter()
-            .filter(move |metric| metric.of_replica == of_replica)
+            .filter(move |metric| metric.is_of_replica() == of_replica)
     };
     let mut rows: Vec<Tested> = of(false)
         .map(|metric| row(pair, kind, terms, *metric, None))
@@ -130,17 +120,17 @@ pub(super) fn test(pair: &Pair, kind: Kind, terms: &Terms) -> Vec<Tested> {
 }
 
 fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, standby: Option<&str>) -> Tested {
-    let base = pair.base.get(metric.metric, metric.stat, standby);
-    let head = pair.head.get(metric.metric, metric.stat, standby);
-    let scale = Scale::of(base.iter().chain(head.iter()), metric.floor);
+    let base = pair.base.get(metric.name(), metric.stat.as_str(), standby);
+    let head = pair.head.get(metric.name(), metric.stat.as_str(), standby);
+    let scale = metric.scale(base.iter().chain(head.iter()));
     let row = Row {
         base_mode: pair.base.mode.clone(),
         head_mode: pair.head.mode.clone(),
         standby: standby.map(Into::into),
-        metric: metric.metric.into(),
-        stat: metric.stat.into(),
-        unit: metric.unit.as_str().into(),
-        direction: metric.direction,
+        metric: metric.name().into(),
+        stat: metric.stat.as_str().into(),
+        unit: metric.unit().as_str().into(),
+        direction: metric.direction(),
         base: base.middle(),
         head: head.middle(),
         base_n: base.len(),
@@ -164,7 +154,7 @@ fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, standby: Option<&
     let threshold = match scale {
         Scale::Ratio => terms.threshold.ln_1p(),
         Scale::Difference => {
-            (terms.threshold * yardstick(pair, metric, standby, &row)).max(metric.floor)
+            (terms.threshold * yardstick(pair, metric, standby, &row)).max(metric.floor())
         }
     };
     tested(row, kind, &base, &head, threshold)
@@ -200,42 +190,6 @@ fn tested(mut row: Row, kind: Kind, base: &Values, head: &Values, threshold: f64
     }
 }
 
-impl Scale {
-    /// What the values allow: those up to the floor of their metric have no ratio worth the name.
-    pub(in crate::analyse) fn of<'a>(
-        mut values: impl Iterator<Item = &'a f64>,
-        floor: f64,
-    ) -> Self {
-        if values.all(|value| *value > floor) {
-            Self::Ratio
-        } else {
-            Self::Difference
-        }
-    }
-
-    pub(in crate::analyse) fn to(self, value: f64) -> f64 {
-        match self {
-            Self::Ratio => value.ln(),
-            Self::Difference => value,
-        }
-    }
-
-    fn out_of(self, value: f64) -> f64 {
-        match self {
-            Self::Ratio => value.exp(),
-            Self::Difference => value,
-        }
-    }
-
-    /// A distance on the scale as a share, or in the unit of the figure.
-    fn share(self, distance: f64) -> f64 {
-        match self {
-            Self::Ratio => distance.exp_m1(),
-            Self::Difference => distance,
-        }
-    }
-}
-
 /// Means over the pairs on the scale of the comparison, so that what lies between them is the effect.
 fn paired_means(scale: Scale, pairs: &[(f64, f64)]) -> (Option<f64>, Option<f64>) {
     let mean = |side: fn(&(f64, f64)) -> f64| {
@@ -248,10 +202,10 @@ fn paired_means(scale: Scale, pairs: &[(f64, f64)]) -> (Option<f64>, Option<f64>
 /// What a share of is meant where values are not above zero. Delays of visibility count from the acknowledgement and may be
 /// negative; from the send they are whole. Other figures are measured against the larger of their medians.
 fn yardstick(pair: &Pair, metric: Metric, standby: Option<&str>, row: &Row) -> f64 {
-    let from_send = (metric.metric == "visibility")
+    let from_send = (metric.name() == "visibility")
         .then(|| {
             pair.base
-                .get(Metric::YARDSTICK, metric.stat, standby)
+                .get(Metric::FROM_SEND, metric.stat.as_str(), standby)
                 .middle()
         })
         .flatten();

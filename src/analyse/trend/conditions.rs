@@ -74,7 +74,7 @@ pub(super) fn settings_digest(manifest: &Manifest, mode: &str) -> String {
 }
 
 pub(super) fn series_id(identity: &Identity) -> String {
-    let metric = super::Metric::ALL[identity.metric].to_string();
+    let metric = identity.metric.to_string();
     digest(&json!([
         identity.conditions,
         identity.settings,

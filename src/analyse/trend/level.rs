@@ -4,9 +4,10 @@ use serde::Serialize;
 
 use super::blessing::Blessing;
 use super::order::History;
-use super::{Point, Series, declared};
+use super::{Metric, Point, Series, declared};
 use crate::analyse::change::change_points;
-use crate::analyse::compare::{Scale, Terms};
+use crate::analyse::compare::Terms;
+use crate::analyse::metric::Scale;
 use crate::analyse::stats::median;
 use crate::analyse::verdict::Verdict;
 use crate::sample::Direction;
@@ -74,8 +75,8 @@ pub(super) fn changes(
         .iter()
         .map(|index| points[*index].magnitude())
         .collect();
-    let floor = declared(series).map_or(0.0, |metric| metric.floor);
-    let scale = Scale::of(values.iter(), floor);
+    let floor = declared(series).map_or(0.0, Metric::floor);
+    let scale = declared(series).map_or(Scale::Difference, |it| it.scale(values.iter()));
     let scaled: Vec<f64> = values.iter().map(|value| scale.to(*value)).collect();
     let found = change_points(&scaled, SEED);
     let ends: Vec<usize> = [0]

@@ -17,7 +17,7 @@ pub use blessing::{BLESSED, Blessing, read_blessings};
 pub use conditions::Conditions;
 pub use level::Change;
 
-use super::compare::Metric;
+use super::metric::Metric;
 use crate::record::{RunStatus, Sheet};
 use crate::sample::Direction;
 use conditions::series_id;
@@ -113,9 +113,7 @@ impl Series {
 }
 
 fn declared(series: &Series) -> Option<Metric> {
-    Metric::ALL
-        .into_iter()
-        .find(|it| it.metric == series.metric && it.stat == series.stat)
+    Metric::of(&series.metric, &series.stat)
 }
 
 /// Every series of these runs; those with the newest run come first. `order` has the commits of the repository, each after its
@@ -169,7 +167,7 @@ fn search(all: &mut [(Series, Vec<Option<f64>>)], history: &History, blessed: &[
 }
 
 fn assembled(identity: Identity, measured: Vec<Measured>) -> (Series, Vec<Option<f64>>) {
-    let metric = Metric::ALL[identity.metric];
+    let metric = identity.metric;
     let (points, yardsticks) = measured
         .into_iter()
         .map(|it| (it.point, it.yardstick))
@@ -180,10 +178,10 @@ fn assembled(identity: Identity, measured: Vec<Measured>) -> (Series, Vec<Option
         settings: identity.settings,
         mode: identity.mode,
         standby: identity.standby,
-        metric: metric.metric.into(),
-        stat: metric.stat.into(),
-        unit: metric.unit.as_str().into(),
-        direction: metric.direction,
+        metric: metric.name().into(),
+        stat: metric.stat.as_str().into(),
+        unit: metric.unit().as_str().into(),
+        direction: metric.direction(),
         points,
         changes: Vec::new(),
     };

@@ -6,15 +6,14 @@ use super::conditions::{Conditions, settings_digest};
 use super::{Metric, Point};
 use crate::analyse::stats::median;
 use crate::record::{Manifest, Sheet};
-use crate::sample::{CellRow, SummaryRow};
+use crate::sample::CellRow;
 
 /// What tells a series from others, in the order in which they are shown.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Identity {
     pub(super) conditions: Conditions,
     pub(super) mode: String,
-    /// Place in [`Metric::ALL`].
-    pub(super) metric: usize,
+    pub(super) metric: Metric,
     pub(super) standby: Option<String>,
     pub(super) settings: String,
 }
@@ -26,7 +25,7 @@ pub(super) struct Measured {
     pub(super) yardstick: Option<f64>,
 }
 
-type Figure<'a> = (&'a str, usize, Option<&'a str>);
+type Figure<'a> = (&'a str, Metric, Option<&'a str>);
 
 /// A point for every figure that any cell of the run has. Where all those cells are invalid, the point has no value.
 pub(super) fn of(sheet: &Sheet, place: usize) -> Vec<(Identity, Measured)> {
@@ -42,9 +41,10 @@ pub(super) fn of(sheet: &Sheet, place: usize) -> Vec<(Identity, Measured)> {
             continue;
         };
         let (mode, standby) = (cell.mode.as_str(), row.standby.as_deref());
-        let values = if row.metric == Metric::YARDSTICK {
+        let values = if row.metric == Metric::FROM_SEND {
             yardsticks.entry((mode, &row.stat, standby)).or_default()
-        } else if let Some(metric) = declared(row) {
+        } else if let Some(metric) = Metric::of(&row.metric, &row.stat).filter(|it| it.is_judged())
+        {
             figures.entry((mode, metric, standby)).or_default()
         } else {
             continue;
@@ -66,8 +66,9 @@ pub(super) fn of(sheet: &Sheet, place: usize) -> Vec<(Identity, Measured)> {
                 standby: standby.map(Into::into),
                 settings: digests.entry(mode).or_insert_with(digest).clone(),
             };
-            let (name, stat) = (Metric::ALL[metric].metric, Metric::ALL[metric].stat);
-            let from_send = (name == "visibility").then(|| yardsticks.get(&(mode, stat, standby)));
+            let stat = metric.stat.as_str();
+            let is_delay = metric.name() == "visibility";
+            let from_send = is_delay.then(|| yardsticks.get(&(mode, stat, standby)));
             let measured = Measured {
                 point: point(&sheet.manifest, place, &values),
                 yardstick: from_send.flatten().and_then(|values| middle(values)),
@@ -75,11 +76,6 @@ pub(super) fn of(sheet: &Sheet, place: usize) -> Vec<(Identity, Measured)> {
             (identity, measured)
         });
     points.collect()
-}
-
-fn declared(row: &SummaryRow) -> Option<usize> {
-    let is_it = |it: &Metric| it.metric == row.metric && it.stat == row.stat;
-    Metric::ALL.iter().position(is_it)
 }
 
 fn point(manifest: &Manifest, place: usize, values: &[f64]) -> Point {

@@ -64,11 +64,14 @@ fn table(analysis: &Analysis) -> Table {
         }
         for node in nodes {
             let own = || replicas.iter().filter(|replica| replica.node == node);
-            let worst = |figure: fn(&crate::analyse::LagSpread) -> f64| {
-                let values = own().filter_map(|replica| replica.replay_bytes.as_ref().map(figure));
-                values
-                    .max_by(f64::total_cmp)
-                    .map_or_else(|| "–".into(), format_bytes)
+            let worst = |figure: fn(&crate::analyse::Spread) -> Option<f64>| {
+                let lags = own().filter_map(|replica| replica.replay_bytes.as_ref());
+                let values = lags.map(|lag| figure(lag).unwrap_or(f64::INFINITY));
+                match values.max_by(f64::total_cmp) {
+                    Some(value) if value.is_finite() => format_bytes(value),
+                    Some(_) => "unknown, gone".into(),
+                    None => "–".into(),
+                }
             };
             table.rows.push(vec![
                 mode.mode.clone(),

@@ -1,0 +1,268 @@
+//! The declarations. Their order is that of `summary.csv`.
+
+use super::Scale::{Difference, Ratio};
+use super::Stat::{Max, P50, P90, P99, P999, Value};
+use super::{Metric, Quantity, Reading, Source, Stat, Unit};
+use crate::analyse::cell::ReplicaFigures;
+use crate::sample::CellRow;
+use crate::sample::Direction::{HigherIsBetter, LowerIsBetter, Neutral};
+
+/// Below a page of WAL lag is a matter of which record was in flight when the sample was taken: a multiple of one record's length.
+const WAL_PAGE: f64 = 8192.0;
+
+const QUANTILES: &[Stat] = &[P50, P90, P99, P999, Max];
+
+/// What most quantities are.
+const CONTEXT: Quantity = Quantity {
+    name: "",
+    unit: Unit::Count,
+    direction: Neutral,
+    scale: Difference,
+    floor: 0.0,
+    stats: &[Value],
+    judged: &[],
+    source: Source::Cell(|_, _| None),
+};
+
+/// A time of the load, from histograms.
+const LOAD_TIME: Quantity = Quantity {
+    unit: Unit::Micros,
+    scale: Ratio,
+    stats: QUANTILES,
+    ..CONTEXT
+};
+
+/// A delay of visibility. It counts from the acknowledgement, which is no natural zero: it may be negative, and has no ratio.
+const DELAY: Quantity = Quantity {
+    unit: Unit::Micros,
+    stats: QUANTILES,
+    ..CONTEXT
+};
+
+pub(super) static QUANTITIES: [Quantity; 28] = [
+    Quantity {
+        name: "achieved_tps",
+        unit: Unit::PerSecond,
+        direction: HigherIsBetter,
+        scale: Ratio,
+        judged: &[Value],
+        source: Source::Cell(|cell, _| of_arrivals(cell, cell.achieved_tps)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "offered_tps",
+        unit: Unit::PerSecond,
+        source: Source::Cell(|cell, _| of_arrivals(cell, cell.offered_tps?)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "failed",
+        direction: LowerIsBetter,
+        source: Source::Cell(|cell, _| of_arrivals(cell, cell.failed as f64)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "indeterminate",
+        direction: LowerIsBetter,
+        source: Source::Cell(|cell, _| of_arrivals(cell, cell.indeterminate as f64)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "missed",
+        direction: LowerIsBetter,
+        source: Source::Cell(|cell, _| of_arrivals(cell, cell.missed as f64)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "acked_with_warning",
+        direction: LowerIsBetter,
+        source: Source::Cell(|cell, _| of_arrivals(cell, cell.acked_with_warning as f64)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "peak_backlog",
+        source: Source::Cell(|cell, _| of_arrivals(cell, cell.peak_backlog as f64)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "host_busy_share",
+        unit: Unit::Share,
+        source: Source::Cell(|cell, _| of_arrivals(cell, cell.host_busy_share?)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "load_cpu_share",
+        unit: Unit::Share,
+        source: Source::Cell(|cell, _| of_arrivals(cell, cell.load_cpu_share?)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "probe_cpu_share",
+        unit: Unit::Share,
+        source: Source::Cell(|cell, _| of_arrivals(cell, cell.probe_cpu_share?)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "wal_per_commit",
+        unit: Unit::Bytes,
+        source: Source::Cell(|cell, _| {
+            let bytes = cell.wal_bytes.filter(|_| cell.acked > 0)?;
+            Some(Reading::Value(bytes as f64 / cell.acked as f64, cell.acked))
+        }),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "start_lag",
+        source: Source::Cell(|_, figures| figures.start_lag.map(Reading::Spread)),
+        ..LOAD_TIME
+    },
+    Quantity {
+        name: "pool_wait",
+        source: Source::Cell(|_, figures| figures.pool_wait.map(Reading::Spread)),
+        ..LOAD_TIME
+    },
+    Quantity {
+        name: "service",
+        direction: LowerIsBetter,
+        judged: &[P50, P99],
+        source: Source::Cell(|_, figures| figures.service.map(Reading::Spread)),
+        ..LOAD_TIME
+    },
+    Quantity {
+        name: "response",
+        direction: LowerIsBetter,
+        judged: &[P50, P99],
+        source: Source::Cell(|_, figures| figures.response.map(Reading::Spread)),
+        ..LOAD_TIME
+    },
+    Quantity {
+        name: "failed_share",
+        unit: Unit::Share,
+        direction: LowerIsBetter,
+        judged: &[Value],
+        source: Source::Cell(|cell, _| share_of_arrivals(cell, cell.failed)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "indeterminate_share",
+        unit: Unit::Share,
+        direction: LowerIsBetter,
+        judged: &[Value],
+        source: Source::Cell(|cell, _| share_of_arrivals(cell, cell.indeterminate)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "missed_share",
+        unit: Unit::Share,
+        direction: LowerIsBetter,
+        judged: &[Value],
+        source: Source::Cell(|cell, _| share_of_arrivals(cell, cell.missed)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "visibility",
+        direction: LowerIsBetter,
+        judged: &[P50, P99],
+        source: Source::Replica(|replica| replica.visibility.map(Reading::Spread)),
+        ..DELAY
+    },
+    Quantity {
+        name: "visibility_lo",
+        source: Source::Replica(|replica| replica.visibility_lo.map(Reading::Spread)),
+        ..DELAY
+    },
+    Quantity {
+        name: "visibility_send",
+        source: Source::Replica(|replica| replica.visibility_send.map(Reading::Spread)),
+        ..DELAY
+    },
+    Quantity {
+        name: "unseen",
+        direction: LowerIsBetter,
+        source: Source::Replica(|replica| of_commits(replica, replica.unseen as f64)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "unseen_share",
+        unit: Unit::Share,
+        direction: LowerIsBetter,
+        judged: &[Value],
+        source: Source::Replica(|replica| {
+            of_commits(replica, replica.unseen as f64 / replica.commits as f64)
+        }),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "resolution",
+        unit: Unit::Micros,
+        source: Source::Replica(|replica| of_commits(replica, replica.resolution?)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "replay_lag_bytes",
+        unit: Unit::Bytes,
+        direction: LowerIsBetter,
+        floor: WAL_PAGE,
+        stats: QUANTILES,
+        judged: &[P99],
+        source: Source::Replica(|replica| replica.replay_bytes.map(Reading::Spread)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "replay_lag",
+        unit: Unit::Micros,
+        direction: LowerIsBetter,
+        stats: QUANTILES,
+        source: Source::Replica(|replica| replica.replay_time.map(Reading::Spread)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "lag_gaps",
+        direction: LowerIsBetter,
+        source: Source::Replica(|replica| of_samples(replica, replica.gaps as f64)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "slot_retained_max",
+        unit: Unit::Bytes,
+        source: Source::Replica(|replica| of_samples(replica, replica.retained_bytes?)),
+        ..CONTEXT
+    },
+];
+
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "every source of the table may have nothing to read"
+)]
+fn of_arrivals(cell: &CellRow, value: f64) -> Option<Reading> {
+    Some(Reading::Value(value, cell.offered))
+}
+
+fn share_of_arrivals(cell: &CellRow, count: u64) -> Option<Reading> {
+    (cell.offered > 0).then(|| Reading::Value(count as f64 / cell.offered as f64, cell.offered))
+}
+
+fn of_commits(replica: &ReplicaFigures, value: f64) -> Option<Reading> {
+    (replica.commits > 0).then_some(Reading::Value(value, replica.commits))
+}
+
+fn of_samples(replica: &ReplicaFigures, value: f64) -> Option<Reading> {
+    let samples = replica.samples;
+    (samples > 0).then_some(Reading::Value(value, samples))
+}
+
+/// What readers of many runs need beside the figures that are judged: the lower bounds of visibility, the yardstick of delays that are not
+/// above zero, how fine the looks were, how far behind a replica was at most, and the counts behind shares.
+pub(super) fn is_beside(metric: Metric) -> bool {
+    match metric.name() {
+        "visibility_lo" | Metric::FROM_SEND => matches!(metric.stat, P50 | P99),
+        "replay_lag_bytes" => metric.stat == Max,
+        "resolution" | "failed" | "indeterminate" | "missed" | "unseen" | "lag_gaps" => true,
+        _ => false,
+    }
+}
+
+impl Metric {
+    /// From the send until the commit is seen: always above zero.
+    pub(in crate::analyse) const FROM_SEND: &'static str = "visibility_send";
+}
