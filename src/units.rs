@@ -268,6 +268,31 @@ pub fn three_digits(value: f64) -> String {
     }
 }
 
+/// Bounds of a share: `0.35 to 8.1 %`, or one figure where both read alike.
+pub fn format_share_band((lo, hi): (f64, f64)) -> String {
+    let (low, high) = (percent(lo), percent(hi));
+    if low == high {
+        format!("{high} %")
+    } else {
+        format!("{low} to {high} %")
+    }
+}
+
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent == 0.0 {
+        "0".into()
+    } else if percent < 0.01 {
+        "< 0.01".into()
+    } else if percent > 99.99 && percent < 100.0 {
+        "> 99.99".into()
+    } else if percent < 0.995 {
+        format!("{percent:.2}")
+    } else {
+        format!("{percent:.1}")
+    }
+}
+
 /// An integer with commas between thousands: `10,000`.
 pub fn thousands(value: u64) -> String {
     let digits = value.to_string();
@@ -395,6 +420,18 @@ mod tests {
             "nan B",
         ] {
             assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_told_with_both_its_bounds() {
+        for (band, text) in [
+            ((0.0, 0.1), "0 to 10.0 %"),
+            ((0.0035, 0.081), "0.35 to 8.1 %"),
+            ((0.0, 0.0), "0 %"),
+            ((0.9, 0.999_99), "90.0 to > 99.99 %"),
+        ] {
+            assert_eq!(format_share_band(band), text);
         }
     }
 

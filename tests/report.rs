@@ -171,6 +171,92 @@ fn the_page_asks_nothing_of_the_network_and_names_cannot_break_out() {
     assert!(page.len() < 1_000_000, "{}", page.len());
 }
 
+/// A chart of a made-up run, as a picture of its own.
+fn chart_of(shape: &Shape, id: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    write_run(dir.path(), shape);
+    report::write(dir.path()).unwrap();
+    let path = dir.path().join(files::CHARTS).join(format!("{id}.svg"));
+    fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn stale_reads_are_told_as_bounds_and_never_suggested_where_commits_wait() {
+    let chart = chart_of(&Shape::tiny(), "staleness");
+    let description = chart.split("</desc>").next().unwrap();
+    assert!(
+        description.contains(
+            "under remote_apply on s1: 0 % by definition at once, 0 % by definition after 1 ms"
+        ),
+        "{description}"
+    );
+    let under_async = description.split("under async on s2: ").nth(1).unwrap();
+    let after_1_ms = under_async.split(" after 1 ms").next().unwrap();
+    assert!(
+        after_1_ms.contains(" to "),
+        "an upper bound alone: {after_1_ms}"
+    );
+    assert!(!has_label(&chart, "remote_apply s1"), "a line of what is 0");
+    for words in [
+        "async s1",
+        "at most",
+        "down to at least",
+        "within the resolution",
+        "reads that miss the row, at most (%)",
+    ] {
+        assert!(has_label(&chart, words), "{words}");
+    }
+}
+
+/// Whether a text stands in a picture by itself.
+fn has_label(chart: &str, text: &str) -> bool {
+    chart.contains(&format!(">\n{text}\n</text>"))
+}
+
+#[test]
+fn the_marks_of_the_first_chart_are_explained() {
+    let chart = chart_of(&Shape::tiny(), "overview");
+    for name in [
+        "median",
+        "99th percentile",
+        "95 % interval over repetitions",
+        "worst replica",
+        "best replica",
+    ] {
+        assert!(has_label(&chart, name), "{name}");
+    }
+}
+
+#[test]
+fn a_time_no_longer_than_its_resolution_is_an_upper_bound_everywhere() {
+    let coarse = Shape {
+        resolution_us: 50_000.0,
+        ..Shape::tiny()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    write_run(dir.path(), &coarse);
+    let run = Run::open(dir.path()).unwrap();
+    let table = report::text_table(&Analysis::of(&run).modes, 80);
+    assert!(
+        table.contains("≤ ") && table.contains("async 50.0, remote_apply 50.0"),
+        "{table}"
+    );
+    let outputs = report::write(dir.path()).unwrap();
+    let page = fs::read_to_string(outputs.html).unwrap();
+    assert!(page.contains("<td>≤ "), "the table of modes");
+    assert!(
+        page.contains("visible on the worst replica after at most "),
+        "the first chart"
+    );
+    assert!(
+        page.contains("visible p99 at most "),
+        "commit time against freshness"
+    );
+    let fine = digest(tiny().path()).unwrap();
+    let table = report::text_table(&Analysis::of(&fine).modes, 80);
+    assert!(!table.contains('≤'), "{table}");
+}
+
 #[test]
 fn every_id_on_the_page_is_there_once() {
     let dir = copy_of_fixture();

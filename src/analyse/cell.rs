@@ -236,7 +236,7 @@ pub(super) fn commits_and_unseen(run: &Run, cell: &CellRow, node: &str) -> (u64,
 }
 
 /// The median over all commits of a cell, each taken at its second's median.
-fn resolution(run: &Run, cell: &CellRow, node: &str) -> Option<f64> {
+pub(super) fn resolution(run: &Run, cell: &CellRow, node: &str) -> Option<f64> {
     let mut seconds: Vec<(f64, u64)> = visibility_rows(run, cell)
         .filter(|row| row.node == node && row.seen > 0)
         .filter_map(|row| Some((row.resolution_us.filter(|us| us.is_finite())?, row.seen)))

@@ -6,7 +6,7 @@ use super::modes::{ModeFigures, ModesTable};
 use super::staleness::ReplicaCurve;
 use crate::record::{Run, RunStatus};
 use crate::topology::{Mode, Quorum, SyncLevel, Topology, WalLevel};
-use crate::units::{format_bytes, format_seconds, three_digits};
+use crate::units::{format_bytes, format_seconds, format_share_band, three_digits};
 
 /// The sentences for a run, most important first.
 pub(super) fn sentences(
@@ -199,36 +199,19 @@ fn waiting(mode: &Mode) -> Option<String> {
     Some(format!("Waiting for {who} {what}"))
 }
 
-/// How often a read misses a commit.
+/// How often a read misses a commit, as bounds: the looks of the probe leave open what lies between.
 fn staleness(table: &ModesTable, curves: &[ReplicaCurve]) -> Option<String> {
-    let mut parts = Vec::new();
     let worst: Vec<&ReplicaCurve> = table
         .modes
         .iter()
         .filter_map(|mode| worst_curve(curves, &mode.mode))
         .collect();
     let after = telling_moment(&worst)?;
-    for curve in worst {
-        let of_cases = if parts.is_empty() { " of cases" } else { "" };
-        let mut part = format!(
-            "{}{of_cases} under {}",
-            share(curve.stale(after)),
-            curve.mode
-        );
-        let mode = table.modes.iter().find(|mode| mode.mode == curve.mode)?;
-        let awaited = curves
-            .iter()
-            .filter(|other| other.mode == curve.mode && mode.awaited.contains(&other.node))
-            .max_by(|a, b| a.stale(after).1.total_cmp(&b.stale(after).1));
-        if let Some(awaited) = awaited.filter(|awaited| awaited.node != curve.node) {
-            part = format!(
-                "{part} ({} on {}, which its commits wait for)",
-                share(awaited.stale(after)),
-                awaited.node
-            );
-        }
-        parts.push(part);
-    }
+    let parts: Vec<String> = worst
+        .iter()
+        .enumerate()
+        .map(|(index, curve)| stale_part(curves, curve, after, index == 0))
+        .collect();
     let of_worst = if curves.iter().any(|curve| {
         curves
             .iter()
@@ -245,6 +228,35 @@ fn staleness(table: &ModesTable, curves: &[ReplicaCurve]) -> Option<String> {
     ))
 }
 
+/// `0.35 to 8.1 % of cases under async`: the mode's most stale replica, and the one that its commits wait for beside it.
+fn stale_part(curves: &[ReplicaCurve], worst: &ReplicaCurve, after: f64, is_first: bool) -> String {
+    let share = |curve: &ReplicaCurve| {
+        let band = format_share_band(curve.stale(after));
+        if curve.is_never_stale() {
+            format!("{band} by definition")
+        } else {
+            band
+        }
+    };
+    let of_cases = if is_first { " of cases" } else { "" };
+    let part = format!("{}{of_cases} under {}", share(worst), worst.mode);
+    if worst.is_awaited() {
+        return format!("{part}, whose commits wait for the replay there");
+    }
+    let of_mode = curves.iter().filter(|other| other.mode == worst.mode);
+    let awaited = of_mode
+        .filter(|other| other.is_awaited())
+        .max_by(|a, b| a.stale(after).1.total_cmp(&b.stale(after).1));
+    match awaited {
+        Some(awaited) => format!(
+            "{part} ({} on {}, whose replay its commits wait for)",
+            share(awaited),
+            awaited.node
+        ),
+        None => part,
+    }
+}
+
 /// The curve of the replica on which most reads are stale, judged a millisecond after the acknowledgement, then by the tail.
 pub(super) fn worst_curve<'a>(curves: &'a [ReplicaCurve], mode: &str) -> Option<&'a ReplicaCurve> {
     let tail = |curve: &ReplicaCurve| curve.quantile(0.99).unwrap_or(f64::INFINITY);
@@ -257,18 +269,20 @@ pub(super) fn worst_curve<'a>(curves: &'a [ReplicaCurve], mode: &str) -> Option<
         })
 }
 
-/// The first moment of 1 ms, 10 ms ... by which the least stale mode has shown half of its commits.
+/// The first moment of 1 ms, 10 ms ... by which the least stale mode has shown half of its commits, those aside that are never
+/// stale at all.
 fn telling_moment(curves: &[&ReplicaCurve]) -> Option<f64> {
     let least = |after: f64| {
-        let shares = curves.iter().map(|curve| curve.stale(after).1);
+        let open = curves.iter().filter(|curve| !curve.is_never_stale());
+        let shares = open.map(|curve| curve.stale(after).1);
         shares.min_by(f64::total_cmp)
     };
-    least(1e-3)?;
+    (!curves.is_empty()).then_some(())?;
     let moments = [1e-3, 1e-2, 0.1, 1.0, 10.0];
     Some(
         moments
             .into_iter()
-            .find(|after| least(*after).is_some_and(|share| share <= 0.5))
+            .find(|after| least(*after).is_none_or(|share| share <= 0.5))
             .unwrap_or(10.0),
     )
 }
@@ -293,31 +307,6 @@ fn furthest_behind(table: &ModesTable) -> Option<String> {
             mode.mode,
         )
     })
-}
-
-/// A band of shares in per cent: one figure where both ends round alike.
-fn share((lo, hi): (f64, f64)) -> String {
-    let (low, high) = (percent(lo), percent(hi));
-    if low == high {
-        format!("{high} %")
-    } else {
-        format!("{low} to {high} %")
-    }
-}
-
-fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    if percent == 0.0 {
-        "0".into()
-    } else if percent < 0.01 {
-        "< 0.01".into()
-    } else if percent > 99.99 && percent < 100.0 {
-        "> 99.99".into()
-    } else if percent < 0.995 {
-        format!("{percent:.2}")
-    } else {
-        format!("{percent:.1}")
-    }
 }
 
 fn plural(count: usize, noun: &str) -> String {

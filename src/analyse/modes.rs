@@ -24,8 +24,6 @@ pub struct ModeFigures {
     pub mode: String,
     /// What a commit waits for, if the manifest says.
     pub explanation: Option<String>,
-    /// Replicas whose replay every commit awaits: reads there see what was acknowledged.
-    pub awaited: Vec<String>,
     pub valid: usize,
     pub invalid: usize,
     pub achieved_tps: Option<Estimate>,
@@ -38,6 +36,8 @@ pub struct ModeFigures {
     /// On the replica where it is best; `None` where there is one replica only.
     pub visibility_best_p50: Option<Estimate>,
     pub visibility_best_p99: Option<Estimate>,
+    /// Median width of the intervals that visibility is known by, on the replica where they are widest.
+    pub visibility_resolution: Option<f64>,
     /// The 99th percentile of the samples, on the worst replica.
     pub lag_p99_bytes: Option<Estimate>,
     /// The most of any sample of any repetition, and the replica.
@@ -47,6 +47,15 @@ pub struct ModeFigures {
     pub gaps: u64,
     /// `None` for the baseline itself and where no block has both.
     pub ratios: Option<Ratios>,
+}
+
+impl ModeFigures {
+    /// Whether a visibility of so many seconds is no more than an upper bound, because the looks that found it lie as far apart
+    /// as it is large.
+    pub fn is_upper_bound(&self, seconds: f64) -> bool {
+        let resolution = self.visibility_resolution;
+        seconds.is_finite() && resolution.is_some_and(|resolution| resolution >= seconds.abs())
+    }
 }
 
 /// Factors to the baseline, paired by block.
@@ -124,7 +133,6 @@ fn mode_figures(run: &Run, name: &str, cells: &[&CellFigures]) -> ModeFigures {
     ModeFigures {
         mode: name.to_owned(),
         explanation: mode.as_ref().map(crate::topology::Mode::explain),
-        awaited: mode.as_ref().map(awaited_replay).unwrap_or_default(),
         valid: cells.len(),
         invalid: 0,
         achieved_tps: over(&|cell| Some(cell.achieved_tps)),
@@ -135,6 +143,8 @@ fn mode_figures(run: &Run, name: &str, cells: &[&CellFigures]) -> ModeFigures {
         visibility_p99: over(&|cell| worst(cell, |replica| replica.visibility.map(p99))),
         visibility_best_p50: over(&|cell| best(cell, |replica| replica.visibility.map(p50))),
         visibility_best_p99: over(&|cell| best(cell, |replica| replica.visibility.map(p99))),
+        visibility_resolution: over(&|cell| worst(cell, |replica| replica.resolution))
+            .map(|resolution| resolution.value),
         lag_p99_bytes: over(&|cell| worst(cell, |replica| replica.replay_bytes.map(p99))),
         lag_peak: replicas()
             .filter_map(|replica| Some((replica.most_bytes?, replica.node.clone())))
@@ -170,7 +180,7 @@ fn best(cell: &CellFigures, figure: impl Fn(&ReplicaFigures) -> Option<f64>) -> 
 
 /// The replicas that a commit always waits for until they have replayed it. A quorum of any awaits none in particular,
 /// unless it is of all.
-fn awaited_replay(mode: &crate::topology::Mode) -> Vec<String> {
+pub(super) fn awaited_replay(mode: &crate::topology::Mode) -> Vec<String> {
     match (&mode.sync, mode.level) {
         (Some(set), SyncLevel::RemoteApply) => match set.quorum {
             Quorum::First(count) => set.nodes.iter().take(count.into()).cloned().collect(),

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use super::cell::commits_and_unseen;
+use super::cell::{commits_and_unseen, resolution};
+use super::modes::awaited_replay;
+use super::stats::median;
 use crate::histogram::{SignedHistogram, rank};
 use crate::record::tags::{Bound, Origin};
 use crate::record::{CellHistograms, Run};
@@ -19,6 +21,10 @@ pub struct ReplicaCurve {
     /// Commits that it should have shown, unseen ones included.
     pub commits: u64,
     pub unseen: u64,
+    /// Median width of the intervals, in seconds: shorter times than this cannot be told apart.
+    pub resolution: Option<f64>,
+    /// For a replica whose replay each commit awaits: the commits that were acknowledged with a warning, without that wait.
+    cancelled_waits: Option<u64>,
     lo: Cumulative,
     hi: Cumulative,
 }
@@ -59,19 +65,42 @@ impl Cumulative {
         after.checked_sub(1).map_or(0, |last| self.0[last].1)
     }
 
-    /// The delay by which a share of `population` had happened.
-    fn quantile(&self, share: f64, population: u64) -> Option<f64> {
-        let needed = rank(share, population);
+    /// The delay by which so many commits had become visible.
+    fn at_rank(&self, rank: u64) -> Option<f64> {
         self.0
             .iter()
-            .find(|(_, sum)| *sum >= needed)
+            .find(|(_, sum)| *sum >= rank)
             .map(|(delay, _)| *delay)
     }
 }
 
 impl ReplicaCurve {
     /// Bounds of the share of commits that a read `seconds` after the acknowledgement misses; between 0 and 1.
+    ///
+    /// A commit that awaits the replay on this replica is visible there when it is acknowledged, whatever the looks leave open.
+    /// Those count as possibly stale whose wait was cancelled, and those that a look after the acknowledgement missed.
     pub fn stale(&self, seconds: f64) -> (f64, f64) {
+        let (lo, hi) = self.measured_stale(seconds);
+        match self.cancelled_waits {
+            Some(cancelled) if seconds >= 0.0 => {
+                let without_wait = cancelled as f64 / self.commits.max(1) as f64;
+                (lo, hi.min(self.measured_stale(0.0).0 + without_wait))
+            }
+            _ => (lo, hi),
+        }
+    }
+
+    /// Whether every commit of the mode waits for the replay on this replica.
+    pub fn is_awaited(&self) -> bool {
+        self.cancelled_waits.is_some()
+    }
+
+    /// Whether no read after an acknowledgement can miss the row, because every commit awaited the replay here.
+    pub fn is_never_stale(&self) -> bool {
+        self.is_awaited() && self.stale(0.0).1 <= 0.0
+    }
+
+    fn measured_stale(&self, seconds: f64) -> (f64, f64) {
         let share = |curve: &Cumulative| {
             let visible = curve.up_to(seconds) + self.missing_from(curve);
             1.0 - (visible as f64 / self.commits.max(1) as f64).min(1.0)
@@ -93,7 +122,15 @@ impl ReplicaCurve {
 
     /// Upper bound of the delay of a share of all commits, in seconds; `None` when it falls among the unseen.
     pub fn quantile(&self, share: f64) -> Option<f64> {
-        self.hi.quantile(share, self.commits)
+        self.hi.at_rank(rank(share, self.commits))
+    }
+
+    /// Lower bound of the delay of a share of all commits, in seconds; `None` when it falls among the unseen or among commits
+    /// for which no look tells a lower bound.
+    pub fn quantile_lo(&self, share: f64) -> Option<f64> {
+        let visible = self.missing_from(&self.lo);
+        let rank = rank(share, self.commits).checked_sub(visible)?;
+        (rank > 0).then(|| self.lo.at_rank(rank)).flatten()
     }
 
     /// The least and the greatest delay on record, in seconds.
@@ -124,7 +161,9 @@ fn mode_curves(run: &Run, mode: &str) -> Vec<ReplicaCurve> {
                 .map(|node| node.name),
         );
     }
-    for cell in run.cells_of(mode).into_iter().filter(|cell| cell.valid) {
+    let cells = run.cells_of(mode);
+    let valid = || cells.iter().copied().filter(|cell| cell.valid);
+    for cell in valid() {
         let histograms = run.histograms.get(&cell.cell_id);
         for node in histograms.map(CellHistograms::nodes).unwrap_or_default() {
             if !order.contains(&node) {
@@ -140,11 +179,19 @@ fn mode_curves(run: &Run, mode: &str) -> Vec<ReplicaCurve> {
             }
         }
     }
+    let awaited = run.mode(mode).as_ref().map(awaited_replay);
+    let awaited = awaited.unwrap_or_default();
+    let cancelled = valid().map(|cell| cell.acked_with_warning).sum();
     let curves = order.into_iter().filter_map(|node| {
         let (lo, hi, unseen) = sums.remove(&node)?;
         let commits = hi.count().saturating_add(unseen);
+        let widths: Vec<f64> = valid()
+            .filter_map(|cell| resolution(run, cell, &node))
+            .collect();
         (commits > 0).then(|| ReplicaCurve {
             mode: mode.to_owned(),
+            resolution: median(&widths).map(|width| width.value),
+            cancelled_waits: awaited.contains(&node).then_some(cancelled),
             node,
             commits,
             unseen,
@@ -171,6 +218,8 @@ mod tests {
             node: "s1".into(),
             commits: 100 + unseen,
             unseen,
+            resolution: Some(5e-5),
+            cancelled_waits: None,
             lo: Cumulative::of(&lo),
             hi: Cumulative::of(&hi),
         }
@@ -194,5 +243,41 @@ mod tests {
             "{lo} {hi}"
         );
         assert!(curve(25).quantile(0.9).is_none());
+    }
+
+    #[test]
+    fn a_read_on_the_replica_that_commits_await_is_never_stale() {
+        let mut awaited = curve(0);
+        // No look after an acknowledgement missed a commit; when each became visible before, the looks leave open.
+        awaited.lo.0.retain(|(delay, _)| *delay <= 0.0);
+        assert!(awaited.stale(0.0).1 > 0.5, "{:?}", awaited.stale(0.0));
+        awaited.cancelled_waits = Some(0);
+        assert!(awaited.is_never_stale());
+        assert_eq!(awaited.stale(0.0), (0.0, 0.0));
+        awaited.cancelled_waits = Some(3);
+        assert!(!awaited.is_never_stale());
+        assert!((awaited.stale(0.0).1 - 0.03).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_commit_that_did_not_wait_after_all_stays_in_the_band() {
+        let mut awaited = curve(25);
+        awaited.cancelled_waits = Some(0);
+        let (lo, hi) = awaited.stale(0.0);
+        assert!(
+            lo >= 0.2 && hi >= lo && !awaited.is_never_stale(),
+            "{lo} {hi}"
+        );
+        assert!((awaited.stale(3_600.0).1 - 0.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_quantile_has_a_lower_bound_too() {
+        let (lo, hi) = (curve(0).quantile_lo(0.99), curve(0).quantile(0.99));
+        assert!(
+            (hi.unwrap() - lo.unwrap() - 5e-5).abs() < 1e-5,
+            "{lo:?} {hi:?}"
+        );
+        assert!(curve(25).quantile_lo(0.9).is_none());
     }
 }

@@ -11,7 +11,7 @@ use maud::{Markup, PreEscaped, html};
 
 use super::chart::{Chart, Table, overview_chart};
 use super::clean;
-use super::text::{figure, repetitions};
+use super::text::{at_most, figure, number, repetitions};
 use crate::analyse::{Analysis, Estimate, ModeFigures, ModesTable};
 use crate::record::{Manifest, Run, RunStatus};
 use crate::units::format_bytes;
@@ -130,6 +130,7 @@ fn modes_section(table: &ModesTable) -> Markup {
                         th scope="col" { "service p50" }
                         th scope="col" { "visible p50" }
                         th scope="col" { "visible p99" }
+                        th scope="col" { "resolution" }
                         th scope="col" { "most behind" }
                         th scope="col" { "unseen" }
                     } }
@@ -139,7 +140,9 @@ fn modes_section(table: &ModesTable) -> Markup {
             p.caption {
                 "Times in ms. Medians over repetitions with 95 % intervals below. A commit's time is its response time: from the intended start to the reply. "
                 "Visible: from the acknowledgement until a read on the replica sees the row, on the worst replica of the mode. "
-                "Factors are paired by block."
+                "Factors are paired by block. "
+                "Resolution: the median gap between the last look of the probe that missed a commit and the first that saw it; a time marked ≤ is no larger than "
+                "that gap, so it is an upper bound and the truth may lie anywhere below."
             }
             dl {
                 @for mode in &table.modes {
@@ -164,14 +167,25 @@ fn mode_row(mode: &ModeFigures) -> Markup {
             (cell(mode.response_p99, 1e3, ""))
             (cell(ratio, 1.0, "×"))
             (cell(mode.service_p50, 1e3, ""))
-            (cell(mode.visibility_p50, 1e3, ""))
-            (cell(mode.visibility_p99, 1e3, ""))
+            (visible(mode, mode.visibility_p50))
+            (visible(mode, mode.visibility_p99))
+            td { (mode.visibility_resolution.map_or_else(|| "–".into(), |width| number(width * 1e3))) }
             td {
                 @if let Some((bytes, node)) = &mode.lag_peak {
                     (format_bytes(*bytes)) span.ci { (clean(node)) }
                 } @else { "–" }
             }
             td { (mode.unseen) }
+        }
+    }
+}
+
+fn visible(mode: &ModeFigures, estimate: Option<Estimate>) -> Markup {
+    let (value, interval) = figure(estimate, 1e3);
+    html! {
+        td {
+            (at_most(mode, estimate)) (value)
+            @if let Some((lo, hi)) = interval { span.ci { (lo) " to " (hi) } }
         }
     }
 }

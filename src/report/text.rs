@@ -4,11 +4,14 @@ use std::fmt::Write as _;
 
 use super::clean;
 use crate::analyse::{Estimate, ModeFigures, ModesTable};
+use crate::plan::fold;
 use crate::units::{format_bytes, three_digits};
 
 /// The narrowest table that is drawn: a mode and one figure.
 const NARROWEST: usize = 40;
 const LONGEST_NAME: usize = 24;
+/// Before a figure that is an upper bound only.
+const AT_MOST: &str = "≤ ";
 
 /// One column: its head in two lines, and for each mode a figure with its interval below.
 struct Column {
@@ -20,7 +23,8 @@ struct Column {
 
 /// The modes with medians over repetitions and 95 % intervals, no line longer than `width`.
 pub fn text_table(table: &ModesTable, width: usize) -> String {
-    let columns = fitting(columns(table), width.max(NARROWEST));
+    let width = width.max(NARROWEST);
+    let columns = fitting(columns(table), width);
     let mut out = String::new();
     for line in 0..2 {
         let heads: Vec<&str> = columns.iter().map(|column| column.head[line]).collect();
@@ -40,13 +44,34 @@ pub fn text_table(table: &ModesTable, width: usize) -> String {
             }
         }
     }
-    out.push_str(&foot(table));
+    out.push_str(&foot(table, &columns, width));
     out
 }
 
-fn foot(table: &ModesTable) -> String {
+fn foot(table: &ModesTable, columns: &[Column], width: usize) -> String {
     let mut out =
         String::from("Times in ms. Medians over repetitions, 95 % intervals below them.\n");
+    let resolutions: Vec<String> = (0..table.modes.len())
+        .filter(|mode| {
+            let mut shown = columns.iter().map(|column| &column.cells[*mode][0]);
+            shown.any(|cell| cell.starts_with(AT_MOST))
+        })
+        .filter_map(|mode| {
+            let mode = &table.modes[mode];
+            let resolution = number(mode.visibility_resolution? * 1e3);
+            Some(format!("{} {resolution}", short(&mode.mode)))
+        })
+        .collect();
+    if !resolutions.is_empty() {
+        let sentence = format!(
+            "≤: an upper bound and no more, since the gap between two looks of the probe, its resolution, is as large: {}.",
+            resolutions.join(", ")
+        );
+        for line in fold(&sentence, width) {
+            out.push_str(&line);
+            out.push('\n');
+        }
+    }
     if !table.excluded.is_empty() {
         // Written to a string, which does not fail.
         let _ = writeln!(out, "Left out as invalid: {}.", cells(table.excluded.len()));
@@ -89,10 +114,10 @@ fn columns(table: &ModesTable) -> Vec<Column> {
             stacked(mode.ratios.and_then(|ratios| ratios.response_p50), 1.0, "×")
         }),
         column(["visible", "p50"], 5, &|mode| {
-            stacked(mode.visibility_p50, 1e3, "")
+            visible(mode, mode.visibility_p50)
         }),
         column(["visible", "p99"], 1, &|mode| {
-            stacked(mode.visibility_p99, 1e3, "")
+            visible(mode, mode.visibility_p99)
         }),
         column(["most", "behind"], 2, &|mode| {
             let peak = mode.lag_peak.as_ref();
@@ -167,6 +192,20 @@ fn stacked(estimate: Option<Estimate>, scale: f64, unit: &str) -> [String; 2] {
     [format!("{value}{unit}"), interval.unwrap_or_default()]
 }
 
+/// A time until commits are visible, in milliseconds, marked where it is an upper bound only.
+fn visible(mode: &ModeFigures, estimate: Option<Estimate>) -> [String; 2] {
+    let [value, interval] = stacked(estimate, 1e3, "");
+    [format!("{}{value}", at_most(mode, estimate)), interval]
+}
+
+/// `≤ ` before a visibility that is an upper bound only.
+pub(super) fn at_most(mode: &ModeFigures, estimate: Option<Estimate>) -> &'static str {
+    match estimate {
+        Some(estimate) if mode.is_upper_bound(estimate.value) => AT_MOST,
+        _ => "",
+    }
+}
+
 /// A figure and its interval, in the unit that `scale` gives.
 pub(crate) fn figure(estimate: Option<Estimate>, scale: f64) -> (String, Option<(String, String)>) {
     let Some(estimate) = estimate else {
@@ -194,18 +233,4 @@ pub(crate) fn number(value: f64) -> String {
         three_digits(value)
     };
     text.replace('-', "−")
-}
-
-/// A share as per cent with the digits that matter.
-pub(super) fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    if percent == 0.0 {
-        "0 %".into()
-    } else if percent < 0.01 {
-        "< 0.01 %".into()
-    } else if percent < 0.995 {
-        format!("{percent:.2} %")
-    } else {
-        format!("{percent:.1} %")
-    }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Shape {
     pub rate: f64,
     /// Samples of lag a second.
     pub samples: u32,
+    /// Median gap between two looks of the probe, as `visibility.csv` has it.
+    pub resolution_us: f64,
     /// One cell invalid, one second stalled, one replica gone for a while with commits unseen.
     pub incidents: bool,
 }
@@ -50,6 +52,7 @@ impl Shape {
             seconds: 20,
             rate: 500.0,
             samples: 10,
+            resolution_us: 90.0,
             incidents: true,
         }
     }
@@ -313,6 +316,9 @@ impl World<'_> {
             let truth = centre + spread.sample(random) - 0.30e-3;
             let width = 0.05e-3 + 0.08e-3 * rand::RngExt::random::<f64>(random);
             let lo = truth - width * rand::RngExt::random::<f64>(random);
+            // What a commit waits for is there when it is acknowledged.
+            let awaited = self.mode.name == "remote_apply" && node == "s1";
+            let lo = if awaited { lo.min(-1e-5) } else { lo };
             width_us.push(width * 1e6);
             for (origin, shift) in [("ack", 0.0), ("send", commit)] {
                 for (bound, value) in [("lo", lo), ("hi", lo + width)] {
@@ -340,7 +346,7 @@ impl World<'_> {
             p99_lo_us: quantile("lo", 0.99),
             p99_hi_us: quantile("hi", 0.99),
             max_hi_us: quantile("hi", 1.0),
-            resolution_us: Some(90.0),
+            resolution_us: Some(self.shape.resolution_us),
         });
     }
 

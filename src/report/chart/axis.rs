@@ -53,21 +53,54 @@ fn range(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
 }
 
 impl Axis {
-    /// From zero to beyond the greatest value, marks at round numbers.
+    /// From zero to a round number at or beyond the greatest value.
     pub(super) fn from_zero(title: &str, values: impl IntoIterator<Item = f64>) -> Self {
         let hi = range(values).map_or(1.0, |(_, hi)| if hi > 0.0 { hi } else { 1.0 });
-        Self::linear(title, 0.0, hi * 1.05)
+        Self::linear(title, 0.0, hi)
     }
 
-    /// Between two ends, marks at round numbers.
+    /// Between round numbers at or beyond two ends.
     pub(super) fn linear(title: &str, lo: f64, hi: f64) -> Self {
         let hi = if hi > lo { hi } else { lo + 1.0 };
+        let step = round_step(lo, hi, 5);
+        let (lo, hi) = (
+            (lo / step + 1e-9).floor() * step,
+            (hi / step - 1e-9).ceil() * step,
+        );
         Self {
             title: title.into(),
-            ticks: round_steps(lo, hi, 5),
+            ticks: round_steps(lo, hi, step),
             map: Map::Linear,
             lo,
             hi,
+        }
+    }
+
+    /// From zero to exactly `end`, where there is a mark too.
+    pub(super) fn seconds(title: &str, end: f64) -> Self {
+        let end = if end > 0.0 { end.min(LARGEST) } else { 1.0 };
+        let step = round_step(0.0, end, 5);
+        let mut ticks = round_steps(0.0, end, step);
+        ticks.retain(|tick| tick.at <= end - 0.4 * step);
+        let rounded = if end >= 10.0 { end.round() } else { end };
+        ticks.push(Tick::new(end, &number(rounded)));
+        Self {
+            title: title.into(),
+            ticks,
+            map: Map::Linear,
+            lo: 0.0,
+            hi: end,
+        }
+    }
+
+    /// Between two ends without marks, for rows that have names instead.
+    pub(super) fn unmarked(lo: f64, hi: f64) -> Self {
+        Self {
+            title: String::new(),
+            ticks: Vec::new(),
+            map: Map::Linear,
+            lo,
+            hi: if hi > lo { hi } else { lo + 1.0 },
         }
     }
 
@@ -97,22 +130,20 @@ impl Axis {
             return Self::log(title, [lo, hi]);
         }
         let length = (hi - lo).max(0.1 * hi.abs().max(lo.abs())).max(1e-9);
-        let margin = (length - (hi - lo)) / 2.0 + 0.12 * length;
+        let margin = (length - (hi - lo)) / 2.0 + 0.04 * length;
         let floor = if lo >= 0.0 { 0.0 } else { f64::NEG_INFINITY };
         Self::linear(title, (lo - margin).max(floor), hi + margin)
     }
 
-    /// Logarithmic over the positive values.
+    /// Logarithmic over the positive values, between labels at or beyond the least and the greatest.
     pub(super) fn log(title: &str, values: impl IntoIterator<Item = f64>) -> Self {
         let (lo, hi) =
             range(values.into_iter().filter(|value| *value > 0.0)).unwrap_or((0.1, 10.0));
-        let (lo, hi) = (lo.max(1e-12) / 1.12, hi.min(1e15) * 1.12);
-        // Less than a factor of three has at most two round numbers to label.
-        let missing = (3.0 / (hi / lo)).max(1.0).sqrt();
-        let (lo, hi) = (lo / missing, hi * missing);
+        let (lo, hi) = (lo.clamp(1e-12, 1e15) / 1.02, hi.clamp(1e-12, 1e15) * 1.02);
+        let (lo, hi, ticks) = log_ticks(lo, hi);
         Self {
             title: title.into(),
-            ticks: log_ticks(lo, hi),
+            ticks,
             map: Map::Log,
             lo,
             hi,
@@ -123,37 +154,21 @@ impl Axis {
     pub(super) fn bytes(title: &str, values: impl IntoIterator<Item = f64>) -> Self {
         const TURN: f64 = 1024.0;
         let (lo, hi) = range(values).unwrap_or((0.0, TURN));
-        let (lo, hi) = (lo.min(0.0) * 1.1, hi.max(TURN) * 1.3);
-        let sizes = [
-            1.0,
-            16.0,
-            256.0,
-            4096.0,
-            65_536.0,
-            1_048_576.0,
-            16_777_216.0,
-        ];
-        let labels = [
-            "1 kiB", "16 kiB", "256 kiB", "4 MiB", "64 MiB", "1 GiB", "16 GiB",
-        ];
+        let units = ["kiB", "MiB", "GiB", "TiB", "PiB"];
         let mut ticks = vec![Tick::new(0.0, "0")];
-        for (size, label) in sizes.into_iter().zip(labels) {
-            ticks.push(Tick::new(size * TURN, label));
-            ticks.push(Tick::new(-size * TURN, &format!("−{label}")));
+        for (power, unit) in units.into_iter().enumerate() {
+            for count in [1_u32, 4, 16, 64, 256] {
+                let at = f64::from(count) * 1024_f64.powf(power as f64 + 1.0);
+                ticks.push(Tick::new(at, &format!("{count} {unit}")));
+                ticks.push(Tick::new(-at, &format!("−{count} {unit}")));
+            }
         }
-        let ticks = within(ticks, lo, hi);
-        Self {
-            title: title.into(),
-            ticks,
-            map: Map::Asinh(TURN),
-            lo,
-            hi,
-        }
+        Self::between(title, ticks, Map::Asinh(TURN), lo.min(0.0), hi.max(TURN))
     }
 
     /// Milliseconds either side of zero, linear up to a tenth of one.
     pub(super) fn signed_ms(title: &str, lo: f64, hi: f64) -> Self {
-        let (lo, hi) = (lo.clamp(-1e9, 0.0), hi.clamp(0.3, 1e9));
+        let (lo, hi) = (lo.clamp(-1e9, 0.0), hi.clamp(0.1, 1e9));
         let mut ticks = vec![Tick::new(0.0, "0")];
         for exponent in -1..=9 {
             for value in [10_f64.powi(exponent), 3.0 * 10_f64.powi(exponent)] {
@@ -161,11 +176,20 @@ impl Axis {
                 ticks.push(Tick::new(-value, &format!("−{}", number(value))));
             }
         }
-        let ticks = within(ticks, lo, hi);
+        Self::between(title, ticks, Map::Asinh(0.05), lo, hi)
+    }
+
+    /// Between the marks at or beyond two ends, as far as there are such.
+    fn between(title: &str, mut ticks: Vec<Tick>, map: Map, lo: f64, hi: f64) -> Self {
+        ticks.sort_by(|a, b| a.at.total_cmp(&b.at));
+        let places = || ticks.iter().map(|tick| tick.at);
+        let lo = places().rfind(|at| *at <= lo).unwrap_or(lo);
+        let hi = places().find(|at| *at >= hi).unwrap_or(hi);
+        ticks.retain(|tick| (lo..=hi).contains(&tick.at));
         Self {
             title: title.into(),
             ticks,
-            map: Map::Asinh(0.05),
+            map,
             lo,
             hi,
         }
@@ -184,11 +208,12 @@ impl Axis {
             (5.0, "99.999 %"),
             (6.0, "99.9999 %"),
         ];
-        let ticks = marks
+        let mut ticks: Vec<Tick> = marks
             .into_iter()
-            .filter(|(at, _)| *at <= hi)
+            .filter(|(at, _)| *at <= hi - 0.2)
             .map(|(at, label)| Tick::new(at, label))
             .collect();
+        ticks.push(Tick::new(hi, &percentile(hi)));
         Self {
             title: title.into(),
             ticks,
@@ -231,14 +256,6 @@ impl Axis {
             map: Map::Log,
             lo,
             hi: 1.0,
-        }
-    }
-
-    /// The same axis without marks, for rows that have names instead.
-    pub(super) fn bare(self) -> Self {
-        Self {
-            ticks: Vec::new(),
-            ..self
         }
     }
 
@@ -304,31 +321,48 @@ fn three_digits_below_one(value: f64) -> String {
     text.to_owned()
 }
 
-/// The ticks between two values, rising.
-fn within(mut ticks: Vec<Tick>, lo: f64, hi: f64) -> Vec<Tick> {
-    ticks.retain(|tick| (lo..=hi).contains(&tick.at));
-    ticks.sort_by(|a, b| a.at.total_cmp(&b.at));
-    ticks
+/// `99.96 %`, by its nines.
+fn percentile(nines: f64) -> String {
+    let percent = 100.0 * (1.0 - 10_f64.powf(-nines));
+    // As many decimals as tell it from the next one with a nine more.
+    let mut decimals = 0;
+    while decimals < 9 && 10_f64.powi(-decimals) > (100.0 - percent) * 1.001 {
+        decimals += 1;
+    }
+    let text = format!("{percent:.0$}", usize::try_from(decimals).unwrap_or(0));
+    format!("{text} %")
 }
 
-fn round_steps(lo: f64, hi: f64, about: u32) -> Vec<Tick> {
+fn round_step(lo: f64, hi: f64, about: u32) -> f64 {
     let raw = (hi - lo) / f64::from(about);
     let power = 10_f64.powf(raw.log10().floor());
-    let step = [1.0, 2.0, 2.5, 5.0, 10.0]
+    [1.0, 2.0, 2.5, 5.0, 10.0]
         .into_iter()
         .map(|factor| factor * power)
         .find(|step| *step >= raw * 0.999)
-        .unwrap_or(raw);
-    let first = (lo / step).ceil() * step;
-    (0..=4 * about)
+        .unwrap_or(raw)
+}
+
+fn round_steps(lo: f64, hi: f64, step: f64) -> Vec<Tick> {
+    let first = (lo / step - 1e-6).ceil() * step;
+    (0..=20)
         .map(|index| first + f64::from(index) * step)
         .take_while(|at| *at <= hi + step * 1e-6)
         .map(|at| Tick::new(at, &number(if at.abs() < step * 1e-6 { 0.0 } else { at })))
         .collect()
 }
 
-/// Labels at 1, 2 and 5 of each power of ten while there are few, at every power otherwise.
-fn log_ticks(lo: f64, hi: f64) -> Vec<Tick> {
+/// The ends of a logarithmic axis and its marks: labels at 1, 2 and 5 of each power of ten while there are few, at every
+/// power otherwise, and at round numbers where the whole range lies between two neighbouring digits or so.
+fn log_ticks(lo: f64, hi: f64) -> (f64, f64, Vec<Tick>) {
+    const NARROW: f64 = 1.6;
+    if hi / lo < NARROW {
+        let step = round_step(lo, hi, 3);
+        let (lo, hi) = ((lo / step).floor() * step, (hi / step).ceil() * step);
+        if lo > 0.0 {
+            return (lo, hi, round_steps(lo, hi, step));
+        }
+    }
     let decades = (hi / lo).log10();
     let labelled: &[u32] = if decades < 1.0 {
         &[1, 2, 3, 4, 5, 6, 7, 8, 9]
@@ -340,24 +374,27 @@ fn log_ticks(lo: f64, hi: f64) -> Vec<Tick> {
         &[1]
     };
     let mut ticks = Vec::new();
-    for exponent in -12..=15 {
+    for exponent in -13..=16 {
         let power = 10_f64.powi(exponent);
         for digit in 1..=9 {
             let at = power * f64::from(digit);
-            if at >= lo && at <= hi {
-                let shown = labelled.contains(&digit);
-                ticks.push(Tick::new(
-                    at,
-                    &if shown { number(at) } else { String::new() },
-                ));
-            }
+            let shown = labelled.contains(&digit);
+            ticks.push(Tick::new(
+                at,
+                &if shown { number(at) } else { String::new() },
+            ));
         }
     }
-    // A range within one digit, such as 1.02 to 1.9, needs steps of its own.
-    if ticks.iter().filter(|tick| !tick.label.is_empty()).count() < 2 {
-        ticks = round_steps(lo, hi, 4);
-    }
-    ticks
+    let labels = || ticks.iter().filter(|tick| !tick.label.is_empty());
+    let near = 1e-9;
+    let at_lo = labels().rfind(|tick| tick.at <= lo * (1.0 + near));
+    let at_hi = labels().find(|tick| tick.at >= hi * (1.0 - near));
+    let (lo, hi) = (
+        at_lo.map_or(lo, |tick| tick.at),
+        at_hi.map_or(hi, |tick| tick.at),
+    );
+    ticks.retain(|tick| (lo * (1.0 - near)..=hi * (1.0 + near)).contains(&tick.at));
+    (lo, hi, ticks)
 }
 
 #[cfg(test)]
@@ -407,6 +444,7 @@ mod tests {
             check(&Axis::log("t", values()));
             check(&Axis::bytes("t", values()));
             check(&Axis::nines("t", values()));
+            check(&Axis::seconds("t", values().sum()));
         }
         check(&Axis::signed_ms("t", f64::NEG_INFINITY, f64::INFINITY));
         check(&Axis::log_shares("t", 0.0));
@@ -428,6 +466,58 @@ mod tests {
                 .filter(|tick| !tick.label.is_empty())
                 .count();
             assert!((2..=12).contains(&labels), "{lo} {hi} {axis:?}");
+        }
+    }
+
+    /// The outermost labels stand at or beyond the data.
+    fn check_ends(axis: &Axis, lo: f64, hi: f64) {
+        let labelled = || axis.ticks.iter().filter(|tick| !tick.label.is_empty());
+        let (first, last) = (labelled().next().unwrap(), labelled().next_back().unwrap());
+        assert!(first.at <= lo + 1e-9 * lo.abs(), "{lo} {axis:?}");
+        assert!(
+            last.at >= hi - 1e-9 * hi.abs() || axis.place(last.at) > 0.997,
+            "{hi} {axis:?}"
+        );
+    }
+
+    #[test]
+    fn every_axis_has_a_label_at_both_ends_of_the_data() {
+        for (lo, hi) in [
+            (0.127, 1.75),
+            (0.53, 3.2),
+            (1.02, 1.9),
+            (4.0, 5.0),
+            (0.018, 940.0),
+            (0.97, 1.03),
+        ] {
+            check_ends(&Axis::log("t", [lo, hi]), lo, hi);
+            check_ends(&Axis::from_zero("t", [lo, hi]), 0.0, hi);
+            check_ends(&Axis::around("t", &[lo, hi]), lo, hi);
+            check_ends(&Axis::linear("t", -lo, hi), -lo, hi);
+            check_ends(&Axis::signed_ms("t", -lo, hi), -lo, hi);
+            check_ends(
+                &Axis::bytes("t", [-1e3 * lo, 1e3 * hi]),
+                -1e3 * lo,
+                1e3 * hi,
+            );
+            check_ends(&Axis::seconds("t", hi * 20.0), 0.0, hi * 20.0);
+            check_ends(
+                &Axis::nines("t", [hi.clamp(1.0, 9.0)]),
+                0.0,
+                hi.clamp(1.0, 9.0),
+            );
+        }
+    }
+
+    #[test]
+    fn the_last_percentile_is_named_with_the_digits_it_needs() {
+        for (nines, text) in [
+            (1.0, "90 %"),
+            (2.0, "99 %"),
+            (3.0, "99.9 %"),
+            (3.4, "99.96 %"),
+        ] {
+            assert_eq!(percentile(nines), text);
         }
     }
 

@@ -154,7 +154,7 @@ fn draw(comparison: &Comparison, panels: &[Panel<'_>], layout: Layout) -> Drawin
             layout.pick("head / base (factor, logarithmic)", "head / base (factor)"),
             values,
         ),
-        y: Axis::linear("", 0.0, 1.0).bare(),
+        y: Axis::unmarked(0.0, 1.0),
     };
     let mut canvas = Canvas::new(layout.width(), frame.bottom + 46.0);
     canvas.rect(

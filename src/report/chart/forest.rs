@@ -3,6 +3,7 @@
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Drawing, Paint, Stroke, Type, text_width};
 use super::frame::{Frame, Layout};
+use super::legend::{Key, Mark, legend, legend_height};
 use super::{Chart, Table, both, mode_paint};
 use crate::analyse::{Analysis, Estimate};
 use crate::units::three_digits;
@@ -106,19 +107,25 @@ fn draw(analysis: &Analysis, groups: &[Group<'_>], baseline: &str, layout: Layou
         let interval = estimate.interval.map(|interval| [interval.lo, interval.hi]);
         interval.into_iter().flatten().chain([estimate.value, 1.0])
     });
+    let keys = [
+        Key::new("mean factor", Paint::Ink, Mark::Dot),
+        Key::new("95 % interval over blocks", Paint::Ink, Mark::Interval),
+    ];
+    let top = legend_height(4.0, layout.width(), &keys) + 34.0;
     let frame = Frame {
         left,
-        top: 30.0,
+        top,
         right,
-        bottom: 30.0 + height,
+        bottom: top + height,
         x: Axis::log(
             &format!("times as long as under {baseline} (factor)"),
             values,
         ),
-        y: Axis::linear("", 0.0, 1.0).bare(),
+        y: Axis::unmarked(0.0, 1.0),
     };
     let mut canvas = Canvas::new(layout.width(), frame.bottom + 46.0);
     frame.draw(&mut canvas);
+    legend(&mut canvas, 4.0, 4.0, layout.width(), &keys);
     frame.mark_one(&mut canvas, &format!("as {baseline}"));
     let mut y = frame.top + GROUP_GAP / 2.0;
     for group in groups {

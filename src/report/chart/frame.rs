@@ -1,7 +1,8 @@
 //! What charts share: the two widths they are drawn at, a plot area with its axes, labels that keep out of each other's way.
 
-use super::axis::Axis;
-use super::canvas::{Anchor, Canvas, Dash, Paint, Stroke, Type, text_width};
+use super::axis::{Axis, Tick};
+use super::canvas::{Anchor, Canvas, Paint, Stroke, Type, text_width};
+use super::legend::Key;
 
 /// The width that a drawing is made for. A phone gets drawings of its own: a wide one scaled down has letters too small to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,35 +93,24 @@ impl Frame {
         canvas.line((self.left, self.bottom), (self.right, self.bottom), edge);
     }
 
-    /// Labels below, leaving out those that would touch the one before.
+    /// Labels below: those at both ends first, then the others as far as they touch none.
     pub(super) fn draw_x_labels(&self, canvas: &mut Canvas) {
-        let mut free_from = f64::NEG_INFINITY;
-        for tick in &self.x.ticks {
-            let x = self.at_x(tick.at);
-            let half = text_width(&tick.label, 12.0) / 2.0;
-            if !tick.label.is_empty() && x - half >= free_from {
-                canvas.text(
-                    (x, self.bottom + 13.0),
-                    &tick.label,
-                    Type::new(Anchor::Middle).muted(),
-                );
-                free_from = x + half + 6.0;
-            }
+        const GAP: f64 = 6.0;
+        let span = |tick: &Tick| {
+            let (x, half) = (self.at_x(tick.at), text_width(&tick.label, 12.0) / 2.0);
+            (x - half, x + half)
+        };
+        for tick in free_labels(&self.x.ticks, GAP, span) {
+            let at = (self.at_x(tick.at), self.bottom + 13.0);
+            canvas.text(at, &tick.label, Type::new(Anchor::Middle).muted());
         }
     }
 
     pub(super) fn draw_y_labels(&self, canvas: &mut Canvas) {
-        let mut free_below = f64::INFINITY;
-        for tick in &self.y.ticks {
-            let y = self.at_y(tick.at);
-            if !tick.label.is_empty() && y <= free_below {
-                canvas.text(
-                    (self.left - 6.0, y),
-                    &tick.label,
-                    Type::new(Anchor::End).muted(),
-                );
-                free_below = y - 13.0;
-            }
+        let span = |tick: &Tick| (self.at_y(tick.at) - 6.5, self.at_y(tick.at) + 6.5);
+        for tick in free_labels(&self.y.ticks, 0.0, span) {
+            let at = (self.left - 6.0, self.at_y(tick.at));
+            canvas.text(at, &tick.label, Type::new(Anchor::End).muted());
         }
     }
 
@@ -140,12 +130,24 @@ impl Frame {
     }
 }
 
-/// One line's name and look.
-#[derive(Debug, Clone)]
-pub(super) struct Key {
-    pub(super) name: String,
-    pub(super) paint: Paint,
-    pub(super) dash: Dash,
+/// The ticks whose labels stand `gap` apart, the first and the last among them.
+fn free_labels(ticks: &[Tick], gap: f64, span: impl Fn(&Tick) -> (f64, f64)) -> Vec<&Tick> {
+    let mut labelled: Vec<&Tick> = ticks.iter().filter(|tick| !tick.label.is_empty()).collect();
+    if labelled.len() > 2 {
+        labelled[1..].rotate_right(1);
+    }
+    let mut placed: Vec<(f64, f64)> = Vec::new();
+    labelled.retain(|tick| {
+        let (from, to) = span(tick);
+        let is_free = placed
+            .iter()
+            .all(|(other_from, other_to)| to + gap <= *other_from || *other_to + gap <= from);
+        if is_free {
+            placed.push((from, to));
+        }
+        is_free
+    });
+    labelled
 }
 
 /// Names at the right ends of lines: each at the height of its line's end, moved apart where they would touch.
@@ -173,8 +175,7 @@ pub(super) fn label_ends(canvas: &mut Canvas, frame: &Frame, ends: &[((f64, f64)
             ],
             leader,
         );
-        let swatch = Stroke::new(key.paint, 2.5).dashed(key.dash);
-        canvas.line((frame.right + 10.0, y), (label_x - 4.0, y), swatch);
+        key.draw_sample(canvas, frame.right + 10.0, label_x - 4.0, y);
         canvas.text((label_x, y), &key.name, Type::new(Anchor::Start));
     }
 }
@@ -186,33 +187,6 @@ pub(super) fn label_room<'a>(names: impl IntoIterator<Item = &'a str>) -> f64 {
         .map(|name| text_width(name, 12.0))
         .fold(0.0, f64::max);
     (widest + 42.0).min(260.0)
-}
-
-/// Names in rows with a piece of each line, for drawings without room beside them. Returns the height that they took.
-pub(super) fn legend(canvas: &mut Canvas, left: f64, top: f64, right: f64, keys: &[Key]) -> f64 {
-    const ROW: f64 = 18.0;
-    let (mut x, mut y) = (left, top + ROW / 2.0);
-    for key in keys {
-        let width = 30.0 + text_width(&key.name, 12.0) + 12.0;
-        if x + width > right && x > left {
-            x = left;
-            y += ROW;
-        }
-        canvas.line(
-            (x, y),
-            (x + 22.0, y),
-            Stroke::new(key.paint, 2.5).dashed(key.dash),
-        );
-        canvas.text((x + 27.0, y), &key.name, Type::new(Anchor::Start));
-        x += width;
-    }
-    y + ROW / 2.0 - top
-}
-
-/// How high [`legend`] will be.
-pub(super) fn legend_height(left: f64, right: f64, keys: &[Key]) -> f64 {
-    let mut scratch = Canvas::new(1.0, 1.0);
-    legend(&mut scratch, left, 0.0, right, keys)
 }
 
 /// Moves sorted places apart until neighbours are `gap` from each other, between `lo` and `hi` as far as they fit.

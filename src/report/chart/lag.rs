@@ -2,7 +2,8 @@
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type};
-use super::frame::{Area, Frame, Key, Layout, legend, legend_height, panels};
+use super::frame::{Area, Frame, Layout, panels};
+use super::legend::{Key, Mark, legend, legend_height};
 use super::load::time_frame;
 use super::{Chart, MOST_MODES, Table, both, left_out};
 use crate::analyse::{Analysis, LagPoint, Timeline};
@@ -93,15 +94,14 @@ fn draw(lines: &[&Timeline], layout: Layout) -> Drawing {
             nodes.push(node);
         }
     }
+    let has_marks = lines.iter().any(|line| !line.marks.is_empty());
     let keys: Vec<Key> = nodes
         .iter()
         .take(MOST_REPLICAS)
         .enumerate()
-        .map(|(index, node)| Key {
-            name: (*node).to_owned(),
-            paint: Paint::Series(index),
-            dash: Dash::Solid,
-        })
+        .map(|(index, node)| Key::new(*node, Paint::Series(index), Mark::Line(Dash::Solid)))
+        .chain([Key::new("between repetitions", Paint::Muted, Mark::Part)])
+        .chain(has_marks.then(|| Key::new("event", Paint::Ink, Mark::Event)))
         .collect();
     let top = legend_height(4.0, layout.width(), &keys) + 8.0;
     let columns = if lines.len() == 1 {

@@ -2,7 +2,8 @@
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type};
-use super::frame::{Area, Frame, Key, Layout, legend, legend_height, panels};
+use super::frame::{Area, Frame, Layout, panels};
+use super::legend::{Key, Mark, legend, legend_height};
 use super::{Chart, MOST_MODES, Table, both, left_out, mode_paint};
 use crate::analyse::{Analysis, LoadPoint, Timeline};
 use crate::units::thousands;
@@ -77,16 +78,14 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
 
 fn draw(analysis: &Analysis, lines: &[&Timeline], layout: Layout) -> Drawing {
     let keys = [
-        Key {
-            name: "offered".into(),
-            paint: Paint::Ink,
-            dash: Dash::Dotted,
-        },
-        Key {
-            name: "achieved (the mode's colour)".into(),
-            paint: Paint::Muted,
-            dash: Dash::Solid,
-        },
+        Key::new("offered", Paint::Ink, Mark::Line(Dash::Dotted)),
+        Key::new(
+            "achieved (in the mode's colour)",
+            Paint::Muted,
+            Mark::Line(Dash::Solid),
+        ),
+        Key::new("backlog", Paint::Series(1), Mark::Area(0.3)),
+        Key::new("between repetitions", Paint::Muted, Mark::Part),
     ];
     let top = legend_height(0.0, layout.width(), &keys) + 8.0;
     let columns = if lines.len() == 1 {
@@ -189,7 +188,7 @@ pub(super) fn time_frame(
         top: area.top + 46.0,
         right: area.right - 12.0,
         bottom: area.bottom - 46.0,
-        x: Axis::linear("measured time, repetitions side by side (s)", 0.0, end_s),
+        x: Axis::seconds("measured time, repetitions side by side (s)", end_s),
         y,
     };
     frame.draw(canvas);

@@ -7,6 +7,7 @@ mod forest;
 mod frame;
 mod heat;
 mod lag;
+mod legend;
 mod load;
 mod overview;
 mod spectrum;
@@ -23,7 +24,7 @@ pub(crate) use trend::{Plot, Spotted, plot as trend_plot};
 use canvas::{Dash, Paint};
 use frame::Layout;
 
-use crate::analyse::Analysis;
+use crate::analyse::{Analysis, Estimate, Interval, ModeFigures};
 use crate::units::format_seconds;
 
 /// A chart with its words and the figures it shows.
@@ -103,6 +104,44 @@ fn seconds(value: Option<f64>) -> String {
         Some(value) if value.is_finite() => format_seconds(value),
         Some(_) => "not seen".into(),
         None => "–".into(),
+    }
+}
+
+/// A time for a table, with its interval over repetitions.
+fn with_interval(estimate: Option<Estimate>) -> String {
+    let text = seconds(estimate.map(|estimate| estimate.value));
+    match estimate.and_then(|estimate| estimate.interval) {
+        Some(interval) => format!("{text} ({})", interval_text(interval)),
+        None => text,
+    }
+}
+
+fn interval_text(interval: Interval) -> String {
+    let hi = if interval.hi.is_finite() {
+        format_seconds(interval.hi)
+    } else {
+        "∞".into()
+    };
+    format!("{} to {hi}", format_seconds(interval.lo))
+}
+
+/// As [`with_interval`], of a time until a mode's commits are visible: one that the probe's looks cannot tell from zero is an
+/// upper bound.
+fn visible(mode: &ModeFigures, estimate: Option<Estimate>) -> String {
+    let text = with_interval(estimate);
+    if estimate.is_some_and(|estimate| mode.is_upper_bound(estimate.value)) {
+        format!("at most {text}")
+    } else {
+        text
+    }
+}
+
+/// Bounds of a delay for a table.
+fn delay_bounds(lo: Option<f64>, hi: Option<f64>) -> String {
+    match (lo, hi) {
+        (_, None) => "not seen".into(),
+        (None, Some(hi)) => format!("at most {}", format_seconds(hi)),
+        (Some(lo), Some(hi)) => format!("{} to {}", format_seconds(lo), format_seconds(hi)),
     }
 }
 

@@ -1,9 +1,12 @@
 //! The first screen: per mode, how long a commit takes and how long until the worst replica shows it.
 
 use super::axis::Axis;
-use super::canvas::{Anchor, Canvas, Drawing, Paint, Stroke, Type, text_width};
+use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type, text_width};
 use super::frame::{Frame, Layout};
-use super::{Chart, MOST_MODES, Table, both, left_out, mode_paint, seconds};
+use super::legend::{Key, Mark, legend, legend_height};
+use super::{
+    Chart, MOST_MODES, Table, both, left_out, mode_paint, seconds, visible, with_interval,
+};
 use crate::analyse::{Analysis, Estimate, ModeFigures};
 
 const ROW: f64 = 38.0;
@@ -18,50 +21,84 @@ pub(crate) fn chart(analysis: &Analysis) -> Option<Chart> {
         .filter(|mode| mode.response_p50.is_some() || mode.visibility_p50.is_some())
         .collect();
     (!modes.is_empty()).then_some(())?;
-    let mut table = Table::new(&[
-        "mode",
-        "commit p50",
-        "commit p99",
-        "visible p50",
-        "visible p99",
-    ]);
-    for mode in &modes {
-        let cells = [
-            mode.response_p50,
-            mode.response_p99,
-            mode.visibility_p50,
-            mode.visibility_p99,
-        ];
-        let mut row = vec![mode.mode.clone()];
-        row.extend(cells.map(|cell| seconds(cell.map(|estimate| estimate.value))));
-        table.rows.push(row);
-    }
+    let table = table(&modes);
     let description = table
         .rows
         .iter()
         .map(|row| {
             format!(
-                "{}: a commit takes {} at the median and {} at the 99th percentile, and is visible on the worst replica after {} and {}.",
-                row[0], row[1], row[2], row[3], row[4]
+                "{}: a commit takes {} at the median and {} at the 99th percentile, and is visible on the worst replica after {} and {} (resolution {}).",
+                row[0], row[1], row[2], row[3], row[4], row[5]
             )
         })
         .collect::<Vec<_>>()
         .join(" ");
     let shown = &modes[..modes.len().min(MOST_MODES)];
     let (wide, narrow) = both(|layout| draw(analysis, shown, layout));
+    let bounded = if has_upper_bounds(&modes) {
+        " Where ≤ stands, the probe's looks lie as far apart as the figure is large (the resolution in the table): it is an upper bound, and smaller ones cannot be told from it."
+    } else {
+        ""
+    };
     Some(Chart {
         id: "overview",
         title: "What a commit costs, and how stale a read can be",
         description,
         caption: format!(
-            "From the median (filled) to the 99th percentile (ring), each the median over repetitions with its 95 % interval as a pale bar. Visibility: \
-             bold on the replica where it is worst, thin on the one where it is best; below zero the row could be read before its commit was acknowledged.{}",
+            "Medians and 99th percentiles, each the median over repetitions. Visible: from the acknowledgement until a read on the replica sees the row; \
+             below zero it could be read before its commit was acknowledged.{bounded}{}",
             left_out(modes.len())
         ),
         wide,
         narrow,
         table,
     })
+}
+
+fn table(modes: &[&ModeFigures]) -> Table {
+    let mut table = Table::new(&[
+        "mode",
+        "commit p50",
+        "commit p99",
+        "visible p50",
+        "visible p99",
+        "resolution",
+    ]);
+    for mode in modes {
+        table.rows.push(vec![
+            mode.mode.clone(),
+            with_interval(mode.response_p50),
+            with_interval(mode.response_p99),
+            visible(mode, mode.visibility_p50),
+            visible(mode, mode.visibility_p99),
+            seconds(mode.visibility_resolution),
+        ]);
+    }
+    table
+}
+
+fn has_upper_bounds(modes: &[&ModeFigures]) -> bool {
+    modes.iter().any(|mode| {
+        let figures = [mode.visibility_p50, mode.visibility_p99];
+        let mut known = figures.into_iter().flatten();
+        known.any(|figure| mode.is_upper_bound(figure.value))
+    })
+}
+
+/// What the marks mean, in the order of their importance.
+fn keys(modes: &[&ModeFigures]) -> Vec<Key> {
+    let has_best = modes.iter().any(|mode| mode.visibility_best_p50.is_some());
+    let (worst, best) = ("worst replica", "best replica");
+    let mut keys = vec![
+        Key::new("median", Paint::Ink, Mark::Dot),
+        Key::new("99th percentile", Paint::Ink, Mark::Ring),
+        Key::new("95 % interval over repetitions", Paint::Ink, Mark::Bar),
+    ];
+    if has_best {
+        keys.push(Key::new(worst, Paint::Ink, Mark::Line(Dash::Solid)));
+        keys.push(Key::new(best, Paint::Ink, Mark::ThinLine));
+    }
+    keys
 }
 
 fn draw(analysis: &Analysis, modes: &[&ModeFigures], layout: Layout) -> Drawing {
@@ -72,15 +109,18 @@ fn draw(analysis: &Analysis, modes: &[&ModeFigures], layout: Layout) -> Drawing 
         .fold(0.0, f64::max);
     let names = (names + 14.0).min(layout.pick(200.0, 130.0));
     let width = layout.width();
+    let keys = keys(modes);
+    let above = legend_height(4.0, width, &keys) + 44.0;
     let (panel, height) = layout.pick(
-        ((width - names - 70.0) / 2.0, rows + 78.0),
-        (width - names - 16.0, 2.0 * (rows + 78.0)),
+        ((width - names - 70.0) / 2.0, above + rows + 42.0),
+        (width - names - 16.0, above - 36.0 + 2.0 * (rows + 78.0)),
     );
     let mut canvas = Canvas::new(width, height);
+    legend(&mut canvas, 4.0, 4.0, width, &keys);
     for (index, side) in SIDES.iter().enumerate() {
         let (left, top) = layout.pick(
-            (names + index as f64 * (panel + 50.0), 36.0),
-            (names, 36.0 + index as f64 * (rows + 78.0)),
+            (names + index as f64 * (panel + 50.0), above),
+            (names, above + index as f64 * (rows + 78.0)),
         );
         let frame = Frame {
             left,
@@ -88,7 +128,7 @@ fn draw(analysis: &Analysis, modes: &[&ModeFigures], layout: Layout) -> Drawing 
             right: left + panel,
             bottom: top + rows,
             x: axis(modes, side),
-            y: Axis::linear("", 0.0, modes.len() as f64).bare(),
+            y: Axis::unmarked(0.0, modes.len() as f64),
         };
         draw_side(analysis, &mut canvas, modes, &frame, side);
         if index == 0 || layout.is_narrow() {
@@ -112,6 +152,12 @@ struct Side {
     title: &'static str,
     figures: Figures,
     best: Option<Figures>,
+}
+
+impl Side {
+    fn is_visibility(&self) -> bool {
+        self.best.is_some()
+    }
 }
 
 const SIDES: [Side; 2] = [
@@ -147,7 +193,7 @@ fn axis(modes: &[&ModeFigures], side: &Side) -> Axis {
     if least > 0.0 {
         Axis::log("", values)
     } else {
-        Axis::signed_ms("", least * 1.3, most * 1.3)
+        Axis::signed_ms("", least, most)
     }
 }
 
@@ -170,6 +216,9 @@ fn draw_side(
         let (paint, _) = mode_paint(analysis, &mode.mode);
         if let (Some(low), high) = (side.figures)(mode) {
             draw_range(canvas, frame, y, low, high, paint);
+            if side.is_visibility() {
+                mark_upper_bounds(canvas, frame, y, mode, [Some(low), high]);
+            }
         } else {
             let at = (frame.left + 8.0, y);
             canvas.text(at, "not measured", Type::new(Anchor::Start).muted());
@@ -180,6 +229,22 @@ fn draw_side(
             canvas.line((from, y), (to, y), Stroke::new(paint, 1.2));
             canvas.dot((from, y), 3.0, paint);
             canvas.ring((to, y), 3.0, paint);
+        }
+    }
+}
+
+/// A sign above each figure that is an upper bound only.
+fn mark_upper_bounds(
+    canvas: &mut Canvas,
+    frame: &Frame,
+    y: f64,
+    mode: &ModeFigures,
+    figures: [Option<Estimate>; 2],
+) {
+    for figure in figures.into_iter().flatten() {
+        if mode.is_upper_bound(figure.value) {
+            let at = (frame.at_x(figure.value * 1e3), y - 12.0);
+            canvas.text(at, "≤", Type::new(Anchor::Middle).bold().halo());
         }
     }
 }

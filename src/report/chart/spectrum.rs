@@ -1,8 +1,9 @@
 //! The percentile spectrum of response time: one bold line a mode over all repetitions, a thin one for each.
 
 use super::axis::Axis;
-use super::canvas::{Canvas, Drawing, Stroke};
-use super::frame::{Frame, Key, Layout, label_ends, label_room, legend, legend_height};
+use super::canvas::{Canvas, Dash, Drawing, Paint, Stroke};
+use super::frame::{Frame, Layout, label_ends, label_room};
+use super::legend::{Key, Mark, legend, legend_height};
 use super::{Chart, MOST_MODES, Table, both, left_out, mode_paint, seconds};
 use crate::analyse::{Analysis, Spectrum};
 use crate::units::thousands;
@@ -71,11 +72,7 @@ fn draw(analysis: &Analysis, spectra: &[&Spectrum], layout: Layout) -> Drawing {
         .iter()
         .map(|spectrum| {
             let (paint, dash) = mode_paint(analysis, &spectrum.mode);
-            Key {
-                name: spectrum.mode.clone(),
-                paint,
-                dash,
-            }
+            Key::new(spectrum.mode.clone(), paint, Mark::Line(dash))
         })
         .collect();
     let lines = || {
@@ -85,7 +82,16 @@ fn draw(analysis: &Analysis, spectra: &[&Spectrum], layout: Layout) -> Drawing {
     };
     let points = || lines().flat_map(|line| &line.points);
     let room = label_room(keys.iter().map(|key| key.name.as_str()));
-    let top = layout.pick(40.0, 44.0 + legend_height(0.0, layout.width(), &keys));
+    let meaning = [
+        Key::new(
+            "all repetitions merged",
+            Paint::Muted,
+            Mark::Line(Dash::Solid),
+        ),
+        Key::new("one repetition", Paint::Muted, Mark::ThinLine),
+    ];
+    let legends = [layout.pick(&[][..], &keys[..]), &meaning].concat();
+    let top = 44.0 + legend_height(0.0, layout.width(), &legends);
     let frame = Frame {
         left: layout.pick(64.0, 46.0),
         top,
@@ -99,9 +105,7 @@ fn draw(analysis: &Analysis, spectra: &[&Spectrum], layout: Layout) -> Drawing {
     };
     let mut canvas = Canvas::new(layout.width(), frame.bottom + 46.0);
     frame.draw(&mut canvas);
-    if layout.is_narrow() {
-        legend(&mut canvas, 0.0, 4.0, layout.width(), &keys);
-    }
+    legend(&mut canvas, 4.0, 4.0, layout.width(), &legends);
     let place = |points: &[(f64, f64)]| -> Vec<(f64, f64)> {
         let ms: Vec<_> = points.iter().map(|(x, y)| (*x, y * 1e3)).collect();
         frame.places(&ms)
@@ -114,7 +118,8 @@ fn draw(analysis: &Analysis, spectra: &[&Spectrum], layout: Layout) -> Drawing {
     let mut ends = Vec::new();
     for (spectrum, key) in spectra.iter().zip(&keys) {
         let line = place(&spectrum.merged.points);
-        canvas.path(&line, Stroke::new(key.paint, 2.5).dashed(key.dash));
+        let (paint, dash) = mode_paint(analysis, &spectrum.mode);
+        canvas.path(&line, Stroke::new(paint, 2.5).dashed(dash));
         ends.extend(line.last().map(|end| (*end, key.clone())));
     }
     if !layout.is_narrow() {

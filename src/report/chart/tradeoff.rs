@@ -1,9 +1,12 @@
 //! The durability trade-off: what a commit takes against how far behind the worst replica is, one point a mode.
 
 use super::axis::Axis;
-use super::canvas::{Anchor, Canvas, Drawing, Stroke, Type, text_width};
+use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type, text_width};
 use super::frame::{Frame, Layout};
-use super::{Chart, MOST_MODES, Table, both, left_out, mode_paint, seconds};
+use super::legend::{Key, Mark, arrow_down, legend, legend_height};
+use super::{
+    Chart, MOST_MODES, Table, both, left_out, mode_paint, seconds, visible, with_interval,
+};
 use crate::analyse::{Analysis, Estimate, ModeFigures};
 use crate::units::format_bytes;
 
@@ -12,6 +15,8 @@ struct Point<'a> {
     mode: &'a str,
     x: Estimate,
     y: Estimate,
+    /// The truth may lie anywhere below `y`.
+    is_upper_bound: bool,
 }
 
 /// Which distance the y axis shows.
@@ -22,23 +27,27 @@ enum Distance {
 }
 
 pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
-    let visible = points(analysis, |mode| mode.visibility_p99, 1e3);
-    let (distance, points) = if visible.is_empty() {
-        (
-            Distance::Lag,
-            points(analysis, |mode| mode.lag_p99_bytes, 1.0),
-        )
+    let by_visibility = points(analysis, Distance::Visibility);
+    let (distance, points) = if by_visibility.is_empty() {
+        (Distance::Lag, points(analysis, Distance::Lag))
     } else {
-        (Distance::Visibility, visible)
+        (Distance::Visibility, by_visibility)
     };
     (!points.is_empty()).then_some(())?;
-    let mut table = Table::new(&["mode", "commit p99", "visible p99", "replay lag p99"]);
+    let mut table = Table::new(&[
+        "mode",
+        "commit p99",
+        "visible p99",
+        "resolution",
+        "replay lag p99",
+    ]);
     for mode in &analysis.modes.modes {
         let value = |estimate: Option<Estimate>| estimate.map(|estimate| estimate.value);
         table.rows.push(vec![
             mode.mode.clone(),
-            seconds(value(mode.response_p99)),
-            seconds(value(mode.visibility_p99)),
+            with_interval(mode.response_p99),
+            visible(mode, mode.visibility_p99),
+            seconds(mode.visibility_resolution),
             value(mode.lag_p99_bytes).map_or_else(|| "–".into(), format_bytes),
         ]);
     }
@@ -47,8 +56,8 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
         .iter()
         .map(|row| {
             format!(
-                "{}: commit p99 {}, visible p99 {}, replay lag p99 {}.",
-                row[0], row[1], row[2], row[3]
+                "{}: commit p99 {}, visible p99 {} (resolution {}), replay lag p99 {}.",
+                row[0], row[1], row[2], row[3], row[4]
             )
         })
         .collect::<Vec<_>>()
@@ -57,10 +66,15 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
     let (wide, narrow) = both(|layout| draw(analysis, shown, distance, layout));
     Some(Chart {
         id: "tradeoff",
-        title: "What closeness costs",
+        title: "Commit time against freshness of reads",
         description,
         caption: format!(
-            "Left is a faster commit, down a replica that is closer. Medians over repetitions with 95 % intervals; the replica is the worst of each mode.{}",
+            "Further left a commit is faster, further down it is visible sooner, or the replica less far behind. Medians over repetitions; the replica is the worst of each mode.{}{}",
+            if shown.iter().any(|point| point.is_upper_bound) {
+                " A point with an arrow is an upper bound: the probe's looks lie as far apart as the figure is large."
+            } else {
+                ""
+            },
             left_out(points.len())
         ),
         wide,
@@ -69,11 +83,12 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
     })
 }
 
-fn points(
-    analysis: &Analysis,
-    distance: fn(&ModeFigures) -> Option<Estimate>,
-    scale: f64,
-) -> Vec<Point<'_>> {
+fn points(analysis: &Analysis, measure: Distance) -> Vec<Point<'_>> {
+    type Figure = fn(&ModeFigures) -> Option<Estimate>;
+    let (distance, scale): (Figure, f64) = match measure {
+        Distance::Visibility => (|mode| mode.visibility_p99, 1e3),
+        Distance::Lag => (|mode| mode.lag_p99_bytes, 1.0),
+    };
     let scaled = |estimate: Estimate, scale: f64| Estimate {
         value: estimate.value * scale,
         interval: estimate.interval.map(|interval| crate::analyse::Interval {
@@ -90,6 +105,10 @@ fn points(
                 mode: &mode.mode,
                 x: scaled(mode.response_p99.filter(finite)?, 1e3),
                 y: scaled(distance(mode).filter(finite)?, scale),
+                is_upper_bound: measure == Distance::Visibility
+                    && mode
+                        .visibility_p99
+                        .is_some_and(|p99| mode.is_upper_bound(p99.value)),
             })
         })
         .collect()
@@ -112,20 +131,31 @@ fn draw(analysis: &Analysis, points: &[Point<'_>], distance: Distance, layout: L
     let y = match distance {
         Distance::Lag => Axis::bytes("replay lag p99, worst replica (bytes)", ys),
         Distance::Visibility if least > 0.0 => Axis::log("visible p99, worst replica (ms)", ys),
-        Distance::Visibility => {
-            Axis::signed_ms("visible p99, worst replica (ms)", least * 1.3, most * 1.3)
-        }
+        Distance::Visibility => Axis::signed_ms("visible p99, worst replica (ms)", least, most),
     };
+    let mut keys = vec![
+        Key::new("a mode", Paint::Ink, Mark::Dot),
+        Key::new(
+            "95 % interval over repetitions",
+            Paint::Ink,
+            Mark::Line(Dash::Solid),
+        ),
+    ];
+    if points.iter().any(|point| point.is_upper_bound) {
+        keys.push(Key::new("upper bound", Paint::Ink, Mark::Down));
+    }
+    let top = legend_height(4.0, layout.width(), &keys) + 44.0;
     let frame = Frame {
         left: layout.pick(64.0, 52.0),
-        top: 40.0,
+        top,
         right: layout.width() - layout.pick(60.0, 16.0),
-        bottom: 40.0 + layout.pick(300.0, 260.0),
+        bottom: top + layout.pick(300.0, 260.0),
         x: Axis::log("commit p99 (ms)", xs),
         y,
     };
     let mut canvas = Canvas::new(layout.width(), frame.bottom + 46.0);
     frame.draw(&mut canvas);
+    legend(&mut canvas, 4.0, 4.0, layout.width(), &keys);
     let mut taken: Vec<[f64; 4]> = Vec::new();
     for point in points {
         let (paint, _) = mode_paint(analysis, point.mode);
@@ -151,6 +181,9 @@ fn draw(analysis: &Analysis, points: &[Point<'_>], distance: Distance, layout: L
         let (paint, _) = mode_paint(analysis, point.mode);
         let at = frame.at((point.x.value, point.y.value));
         canvas.dot(at, 6.0, paint);
+        if point.is_upper_bound {
+            arrow_down(&mut canvas, (at.0, at.1 + 8.0), paint);
+        }
         label(&mut canvas, &frame, at, point.mode, &mut taken);
     }
     canvas.finish()

@@ -2,10 +2,9 @@
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Stroke, Type};
-use super::frame::{
-    Area, Frame, Key, Layout, label_ends, label_room, legend, legend_height, panels,
-};
-use super::{Chart, MOST_MODES, Table, both, left_out, mode_paint, seconds};
+use super::frame::{Area, Frame, Layout, label_ends, label_room, panels};
+use super::legend::{Key, Mark, legend, legend_height};
+use super::{Chart, MOST_MODES, Paint, Table, both, delay_bounds, left_out, mode_paint, seconds};
 use crate::analyse::{Analysis, ReplicaCurve};
 use crate::units::thousands;
 
@@ -17,14 +16,23 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
     let modes = by_mode(&analysis.replicas);
     (!modes.is_empty()).then_some(())?;
     let mut table = Table::new(&[
-        "mode", "replica", "50 %", "90 %", "99 %", "99.9 %", "commits", "unseen",
+        "mode",
+        "replica",
+        "50 %",
+        "90 %",
+        "99 %",
+        "99.9 %",
+        "resolution",
+        "commits",
+        "unseen",
     ]);
     for curve in &analysis.replicas {
         let mut row = vec![curve.mode.clone(), curve.node.clone()];
         row.extend(
             [0.5, 0.9, 0.99, 0.999]
-                .map(|share| seconds(Some(curve.quantile(share).unwrap_or(f64::INFINITY)))),
+                .map(|share| delay_bounds(curve.quantile_lo(share), curve.quantile(share))),
         );
+        row.push(seconds(curve.resolution));
         row.extend([thousands(curve.commits), thousands(curve.unseen)]);
         table.rows.push(row);
     }
@@ -33,8 +41,8 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
         .iter()
         .map(|row| {
             format!(
-                "{} on {}: half visible after {}, 99 % after {}, {} unseen.",
-                row[0], row[1], row[2], row[4], row[7]
+                "{} on {}: half visible after {}, 99 % after {}, {} of {} unseen.",
+                row[0], row[1], row[2], row[4], row[8], row[7]
             )
         })
         .collect::<Vec<_>>()
@@ -46,8 +54,8 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
         title: "When a commit becomes visible on a replica",
         description,
         caption: format!(
-            "The share of commits that a read on the replica sees, by the time since the acknowledgement. The band is what the probe's looks leave open; \
-             a curve that stays below 100 % has commits that were never seen. Left of zero a row was visible before its commit was acknowledged.{}",
+            "The share of commits that a read on the replica sees, by the time since the acknowledgement. The line is the share surely visible, the band reaches \
+             to what is possible: the probe looks again and again, and what lies between two looks is open. The resolution is the median width of that gap; a curve that stays below 100 % has commits that were never seen. Left of zero a row was visible before its commit was acknowledged.{}",
             left_out(modes.len())
         ),
         wide,
@@ -67,16 +75,20 @@ fn by_mode(curves: &[ReplicaCurve]) -> Vec<Vec<&ReplicaCurve>> {
     modes
 }
 
-/// From the least delay to the latest 99.9th percentile: the last few commits would squeeze the rest.
+/// From the earliest thousandth of the commits to the latest 99.9th percentile: the last few would squeeze the rest.
 fn axis(modes: &[Vec<&ReplicaCurve>]) -> Axis {
     let curves = || modes.iter().flatten();
     let lo = curves()
-        .filter_map(|curve| Some(curve.range()?.0))
+        .filter_map(|curve| {
+            curve
+                .quantile_lo(0.001)
+                .or(curve.range().map(|range| range.0))
+        })
         .fold(0.0, f64::min);
     let hi = curves()
         .filter_map(|curve| curve.quantile(0.999).or(curve.range().map(|range| range.1)))
         .fold(0.0, f64::max);
-    Axis::signed_ms("since the acknowledgement (ms)", lo * 1e3, hi * 1.5e3)
+    Axis::signed_ms("since the acknowledgement (ms)", lo * 1e3, hi * 1e3)
 }
 
 fn draw(analysis: &Analysis, modes: &[Vec<&ReplicaCurve>], layout: Layout) -> Drawing {
@@ -85,8 +97,19 @@ fn draw(analysis: &Analysis, modes: &[Vec<&ReplicaCurve>], layout: Layout) -> Dr
     } else {
         layout.pick(2, 1)
     };
-    let grid = panels(layout, modes.len(), columns, 0.0, layout.pick(280.0, 270.0));
+    let keys = [
+        Key::new(
+            "surely visible (in the mode's colour)",
+            Paint::Muted,
+            Mark::Line(Dash::Solid),
+        ),
+        Key::new("possibly visible", Paint::Muted, Mark::Area(0.2)),
+        Key::new("the acknowledgement", Paint::Muted, Mark::Upright),
+    ];
+    let top = legend_height(4.0, layout.width(), &keys) + 8.0;
+    let grid = panels(layout, modes.len(), columns, top, layout.pick(280.0, 270.0));
     let mut canvas = Canvas::new(layout.width(), grid.height);
+    legend(&mut canvas, 4.0, 4.0, layout.width(), &keys);
     for (curves, area) in modes.iter().zip(&grid.areas) {
         panel(analysis, &mut canvas, curves, *area, layout, axis(modes));
     }
@@ -106,11 +129,7 @@ fn panel(
     let keys: Vec<Key> = shown
         .iter()
         .enumerate()
-        .map(|(index, curve)| Key {
-            name: curve.node.clone(),
-            paint,
-            dash: Dash::nth(index),
-        })
+        .map(|(index, curve)| Key::new(curve.node.clone(), paint, Mark::Line(Dash::nth(index))))
         .collect();
     let room = label_room(keys.iter().map(|key| key.name.as_str()));
     let legend_room = layout.pick(0.0, legend_height(area.left, area.right, &keys));
@@ -144,10 +163,10 @@ fn panel(
     canvas.line(
         (zero, frame.top),
         (zero, frame.bottom),
-        Stroke::new(super::Paint::Muted, 1.2),
+        Stroke::new(Paint::Muted, 1.2),
     );
     let mut ends = Vec::new();
-    for (curve, key) in shown.iter().zip(&keys) {
+    for (index, (curve, key)) in shown.iter().zip(&keys).enumerate() {
         let (mut surely, mut possibly) = (Vec::new(), Vec::new());
         for ms in frame.x.steps(STEPS) {
             let (lo, hi) = curve.visible(ms / 1e3);
@@ -160,7 +179,7 @@ fn panel(
             .copied()
             .collect();
         canvas.polygon(&band, paint, 0.2);
-        canvas.path(&surely, Stroke::new(paint, 2.2).dashed(key.dash));
+        canvas.path(&surely, Stroke::new(paint, 2.2).dashed(Dash::nth(index)));
         ends.extend(surely.last().map(|end| (*end, key.clone())));
     }
     if !layout.is_narrow() {

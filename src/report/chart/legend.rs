@@ -1,0 +1,112 @@
+//! What each mark of a chart means: samples of the marks with their names, in rows.
+
+use super::canvas::{Anchor, Canvas, Dash, Paint, Stroke, Type, text_width};
+
+/// A mark's name and look.
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    pub(super) name: String,
+    pub(super) paint: Paint,
+    pub(super) mark: Mark,
+}
+
+/// The marks that charts are made of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Mark {
+    Line(Dash),
+    ThinLine,
+    Dot,
+    Ring,
+    /// A pale bar behind a line.
+    Bar,
+    /// An area, this opaque.
+    Area(f64),
+    /// A bar with an upright end on either side.
+    Interval,
+    /// An arrow that leads down.
+    Down,
+    /// An upright dashed line.
+    Event,
+    /// A faint upright line.
+    Part,
+    /// A plain upright line.
+    Upright,
+}
+
+impl Key {
+    pub(super) fn new(name: impl Into<String>, paint: Paint, mark: Mark) -> Self {
+        Self {
+            name: name.into(),
+            paint,
+            mark,
+        }
+    }
+
+    /// The mark between two places of a row.
+    pub(super) fn draw_sample(&self, canvas: &mut Canvas, from: f64, to: f64, y: f64) {
+        let middle = (f64::midpoint(from, to), y);
+        let line = Stroke::new(self.paint, 2.5);
+        match self.mark {
+            Mark::Line(dash) => canvas.line((from, y), (to, y), line.dashed(dash)),
+            Mark::ThinLine => canvas.line((from, y), (to, y), Stroke::new(self.paint, 1.2)),
+            Mark::Dot => canvas.dot(middle, 4.5, self.paint),
+            Mark::Ring => canvas.ring(middle, 4.5, self.paint),
+            Mark::Bar => {
+                let pale = Stroke::new(self.paint, 11.0).faint(0.28);
+                canvas.line((from, y), (to, y), pale);
+            }
+            Mark::Area(opacity) => {
+                canvas.rect((from, y - 6.0), (to, y + 6.0), self.paint, opacity);
+            }
+            Mark::Interval => {
+                canvas.line((from, y), (to, y), line);
+                for end in [from, to] {
+                    canvas.line((end, y - 4.0), (end, y + 4.0), Stroke::new(self.paint, 2.0));
+                }
+            }
+            Mark::Down => arrow_down(canvas, (middle.0, y - 6.0), self.paint),
+            Mark::Upright => {
+                let line = Stroke::new(self.paint, 1.2);
+                canvas.line((middle.0, y - 7.0), (middle.0, y + 7.0), line);
+            }
+            Mark::Part => {
+                let faint = Stroke::new(self.paint, 1.0).faint(0.4);
+                canvas.line((middle.0, y - 7.0), (middle.0, y + 7.0), faint);
+            }
+            Mark::Event => {
+                let dashed = Stroke::new(self.paint, 1.0).dashed(Dash::Dashed).faint(0.6);
+                canvas.line((middle.0, y - 7.0), (middle.0, y + 7.0), dashed);
+            }
+        }
+    }
+}
+
+/// From a place downwards: the truth lies somewhere below.
+pub(super) fn arrow_down(canvas: &mut Canvas, (x, y): (f64, f64), paint: Paint) {
+    canvas.line((x, y), (x, y + 8.0), Stroke::new(paint, 2.0));
+    let tip = [(x - 4.0, y + 7.0), (x + 4.0, y + 7.0), (x, y + 13.0)];
+    canvas.polygon(&tip, paint, 1.0);
+}
+
+/// Names in rows with a sample of each mark. Returns the height that they took.
+pub(super) fn legend(canvas: &mut Canvas, left: f64, top: f64, right: f64, keys: &[Key]) -> f64 {
+    const ROW: f64 = 18.0;
+    let (mut x, mut y) = (left, top + ROW / 2.0);
+    for key in keys {
+        let width = 30.0 + text_width(&key.name, 12.0) + 12.0;
+        if x + width > right && x > left {
+            x = left;
+            y += ROW;
+        }
+        key.draw_sample(canvas, x, x + 22.0, y);
+        canvas.text((x + 27.0, y), &key.name, Type::new(Anchor::Start));
+        x += width;
+    }
+    y + ROW / 2.0 - top
+}
+
+/// How high [`legend`] will be.
+pub(super) fn legend_height(left: f64, right: f64, keys: &[Key]) -> f64 {
+    let mut scratch = Canvas::new(1.0, 1.0);
+    legend(&mut scratch, left, 0.0, right, keys)
+}
