@@ -222,6 +222,7 @@ fn interval_row() -> IntervalRow {
         sent: 1_000,
         acked: 998,
         failed: 0,
+        missed: Some(0),
         backlog: 0,
         in_flight: 2,
         start_lag_p50_us: Some(22.016),

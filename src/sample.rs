@@ -102,6 +102,7 @@ pub struct CellRow {
     pub indeterminate: u64,
     /// Due but never sent.
     pub missed: u64,
+    /// Most arrivals that were due and not yet sent.
     pub peak_backlog: u64,
     pub peak_in_flight: u64,
     /// CPU time of the load threads, share of one core.
@@ -123,11 +124,16 @@ pub struct IntervalRow {
     pub t_us: i64,
     pub length_us: u64,
     pub phase: Phase,
+    /// This and the next counts are of what happened in the interval, to arrivals of any phase: those offered up to its end are
+    /// those sent, those missed and the backlog.
     pub offered: u64,
     pub sent: u64,
     pub acked: u64,
     pub failed: u64,
-    /// Due arrivals not yet handed to the pool at the end of the interval.
+    /// Due, and given up before they were sent. Unknown in runs before this column.
+    #[serde(default)]
+    pub missed: Option<u64>,
+    /// Arrivals that were due and not yet sent at the end of the interval.
     pub backlog: u64,
     pub in_flight: u64,
     pub start_lag_p50_us: Option<f64>,
@@ -210,7 +216,7 @@ pub struct EventRow {
     /// From the start of the cell's measurement phase; outside a cell, from the start of the run.
     pub t_us: i64,
     pub node: Option<String>,
-    /// `error`, `checkpoint`, `state`, `reconnect`, `rows`, `rows_wrong`, `sync_state`, `signal`, `note`...
+    /// `error`, `indeterminate`, `no_connection`, `checkpoint`, `state`, `reconnect`, `rows`, `rows_wrong`, `sync_state`, `signal`, `note`...
     pub kind: String,
     pub sqlstate: Option<String>,
     pub count: Option<u64>,

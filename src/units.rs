@@ -168,6 +168,12 @@ pub fn parse_share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A share as a percentage, with up to three digits behind the point.
+pub fn exact_share(share: f64) -> String {
+    let percent = format!("{:.3}", share * 100.0);
+    format!("{} %", percent.trim_end_matches('0').trim_end_matches('.'))
+}
+
 /// Reads a number of bytes with a unit: `512 B`, `64 kB` (64,000), `1.5 MiB` (powers of 1,024). Whole bytes, at most 1 PiB.
 pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
     const MOST: f64 = (1_u64 << 50) as f64;

@@ -129,7 +129,7 @@ fn errors_are_counted_by_sqlstate_and_cancelled_waits_as_warned() {
         "sync",
         1,
         "rate = 100\nconnections = 8\ntransaction_deadline = \"30 s\"",
-        "duration = \"6 s\"\ndrain = \"30 s\"",
+        "duration = \"6 s\"\ndrain = \"30 s\"\n[expect]\nfailures = \"90 %\"",
     );
     let (primary, s1) = (run.server("primary"), run.server("s1"));
     run.has_measured(1, 0);
@@ -335,11 +335,21 @@ fn a_second_interrupt_does_not_wait_for_the_last_answers() {
 
 #[test]
 fn a_fixed_count_is_sent_whole_although_its_end_found_every_connection_busy() {
+    what_waits_at_the_end_is_sent("count = 600");
+}
+
+#[test]
+fn what_waits_for_a_connection_when_a_timed_phase_ends_is_sent_during_the_drain() {
+    what_waits_at_the_end_is_sent("duration = \"2 s\"");
+}
+
+#[track_caller]
+fn what_waits_at_the_end_is_sent(length: &str) {
     let mut run = start(
         "sync",
         1,
-        "rate = 300\nconnections = 4\ntransaction_deadline = \"60 s\"",
-        "count = 600\ndrain = \"30 s\"",
+        "rate = 300\nconnections = 4\ntransaction_deadline = \"60 s\"\nmax_in_flight = 50",
+        &format!("{length}\ndrain = \"30 s\"\n[expect]\noverload = true"),
     );
     let (primary, s1) = (run.server("primary"), run.server("s1"));
     run.has_measured(1, 0);
@@ -355,6 +365,89 @@ fn a_fixed_count_is_sent_whole_although_its_end_found_every_connection_busy() {
         (cell.offered, cell.acked, cell.missed),
         (600, 600, 0),
         "{rows} at the stop: {cell:?}"
+    );
+    assert!(cell.notes.contains("offered 300/s, answered"), "{cell:?}");
+}
+
+/// Far more than can be sent, let alone answered: what becomes of every arrival is known all the same.
+#[test]
+fn arrivals_are_accounted_for_at_a_rate_beyond_all_measure() {
+    let mut run = start(
+        "async",
+        1,
+        "rate = 100_000\nconnections = 4\nthreads = 2",
+        "duration = \"2200 ms\"\ndrain = \"1 s\"",
+    );
+    let ended = run.ends();
+    assert_eq!(ended.code, 5, "{}", ended.text);
+    let record = run.record().unwrap();
+    let cell = record.cell();
+    every_arrival_ends_once(&cell);
+    assert_eq!(cell.offered, 220_000, "{cell:?}");
+    assert!(cell.achieved_tps > 0.0, "{cell:?}");
+    assert!(
+        cell.notes.starts_with("offered 100,000/s, answered "),
+        "{}",
+        cell.notes
+    );
+    assert!(
+        !cell.notes.contains("nothing was acknowledged"),
+        "{}",
+        cell.notes
+    );
+    let rows = record.intervals();
+    let (mut due, mut gone) = (0, 0);
+    for row in &rows {
+        due += row.offered;
+        gone += row.sent + row.missed.unwrap();
+        assert_eq!(due, gone + row.backlog, "{row:?}");
+    }
+    assert_eq!(due, 270_000, "{rows:?}");
+    // 500 ms and 2,200 ms: no row is a rest of a few milliseconds.
+    let lengths = |phase| -> Vec<u64> {
+        let of_phase = rows.iter().filter(|row| row.phase == phase);
+        of_phase.map(|row| row.length_us).collect()
+    };
+    assert_eq!(lengths(Phase::Warmup), [500_000]);
+    assert_eq!(lengths(Phase::Measure), [1_000_000, 1_200_000]);
+}
+
+#[test]
+fn a_table_dropped_in_the_middle_makes_the_cell_invalid_and_is_named() {
+    let mut run = start("async", 1, "rate = 200", "duration = \"3 s\"");
+    let primary = run.server("primary");
+    run.has_measured(1, 1);
+    primary.sql("DROP TABLE public.users");
+    let ended = run.ends();
+    assert_eq!(ended.code, 5, "{}", ended.text);
+    let record = run.record().unwrap();
+    let cell = record.cell();
+    every_arrival_ends_once(&cell);
+    assert!(!cell.valid && cell.failed > 100, "{cell:?}");
+    let told = format!("{} of 600 transactions failed", cell.failed);
+    assert!(cell.notes.contains(&told), "{told}: {}", cell.notes);
+    assert!(
+        cell.notes
+            .contains("42P01, first `relation \"public.users\" does not exist`"),
+        "{}",
+        cell.notes
+    );
+    assert!(
+        cell.notes.contains("rows were not counted"),
+        "{}",
+        cell.notes
+    );
+    let reasons = record.manifest().invalid_reasons.join("\n");
+    assert!(reasons.contains(&told), "{reasons}");
+    // Those that failed are slower than all others: nothing is said of the slower part.
+    let last = record
+        .intervals()
+        .into_iter()
+        .rfind(|row| row.phase == Phase::Measure);
+    let last = last.unwrap();
+    assert!(
+        last.failed > 0 && last.response_p50_us.is_none(),
+        "{last:?}"
     );
 }
 
@@ -377,14 +470,19 @@ fn arrivals_that_never_got_a_connection_are_missed_and_not_indeterminate() {
     });
     drop(frozen);
     let ended = run.ends();
-    // All that is known to be there is there; what a commit waits for may be on the standby already.
-    assert_eq!(ended.code, 0, "{}", ended.text);
+    assert_eq!(ended.code, 5, "{}", ended.text);
     let record = run.record().unwrap();
     let cell = record.cell();
     every_arrival_ends_once(&cell);
     assert_eq!(cell.offered, 600, "{cell:?}");
     assert_eq!(cell.indeterminate, 8, "{cell:?}");
     assert!(cell.missed > 100, "{cell:?}");
+    // All that is known to be there is there; what a commit waits for may be on the standby already.
+    assert!(record.events("rows_wrong").is_empty());
+    assert!(
+        cell.notes.contains("the servers did not keep up"),
+        "{cell:?}"
+    );
     let unanswered: u64 = record
         .events("indeterminate")
         .iter()

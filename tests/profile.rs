@@ -586,6 +586,25 @@ fn a_gate_whose_mode_is_overridden_away_is_announced_to_fail() {
 }
 
 #[test]
+fn what_is_expected_of_a_cell_is_a_share_and_a_yes_or_no() {
+    let page = accepted(format!(
+        "{GOOD}[expect]\nfailures = \"12.5 %\"\noverload = true\n"
+    ));
+    assert!(
+        page.contains("at most 12.5 % of arrivals to fail, also under overload"),
+        "{page}"
+    );
+    for (wrong, title) in [
+        ("failures = \"120 %\"", "`failures` must be a share"),
+        ("failures = 5", "`failures` must be a share"),
+        ("failures = \"many\"", "`failures` must be a share"),
+        ("overload = \"yes\"", "`overload` must be true or false"),
+    ] {
+        check(format!("{GOOD}[expect]\n{wrong}\n"), &[title, wrong]);
+    }
+}
+
+#[test]
 fn duration_and_count_exclude_each_other() {
     let profile = format!("[phases]\nduration = \"5 s\"\ncount = 10\n{GOOD}");
     check(profile, &["p.toml:3:9", "exclude each other"]);

@@ -123,13 +123,13 @@ impl Notes {
             self.unknown += unknown;
         }
         if second.phase != Phase::Warmup {
-            self.arrivals.add(&second.arrivals);
+            self.arrivals.add(&second.measured);
             self.service.merge(&second.service);
             self.start_lag.merge(&second.start_lag);
         }
         if second.phase == Phase::Measure {
             self.window += second.end.since(second.start);
-            self.answered += second.acks;
+            self.answered += second.all.acknowledged();
             self.load_cpu += second.cpu;
         }
     }

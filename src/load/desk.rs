@@ -11,12 +11,12 @@ use tokio::sync::Notify;
 use super::outbox::Outbox;
 use super::pool::{Connection, Connector, OpenError, Reply, Work};
 use super::rows;
-use super::share::Arrival;
-use super::stats::{Outcome, Reason, Second};
+use super::share::{Arrival, Population};
+use super::stats::{Outcome, Reason, Second, Uncommitted};
 use crate::clock::{self, Stamp};
 use crate::pg;
 use crate::plan::{self, KeyChooser, Mix, TransactionKind};
-use crate::sample::{Commit, Phase, Timeline};
+use crate::sample::{Commit, Timeline};
 
 /// One entry of the mix, ready to make work from.
 #[derive(Debug, Clone)]
@@ -44,41 +44,35 @@ pub(super) struct Desk {
 
 pub(super) struct State {
     pub(super) second: Second,
+    /// Dispatched and not ended.
     pub(super) in_flight: u32,
     /// Those of them that were sent.
-    pub(super) unanswered: InFlight,
+    pub(super) unanswered: Population,
     /// Those of them that wait for a connection.
-    pub(super) unsent: InFlight,
-    pub(super) backlog: u64,
-    /// The phase is over: whoever has no connection yet is missed.
-    pub(super) closed: bool,
+    pub(super) unsent: Population,
+    /// Due and not dispatched.
+    pub(super) undispatched: Population,
     /// This thread's CPU time at the start of the second.
     pub(super) cpu: Duration,
 }
 
-/// Arrivals that have been dispatched and have not ended.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct InFlight {
-    pub(super) all: u64,
-    pub(super) measured: u64,
-}
-
-impl InFlight {
-    fn add(&mut self, measured: bool) {
-        self.all += 1;
-        self.measured += u64::from(measured);
-    }
-
-    fn remove(&mut self, measured: bool) {
-        self.all -= 1;
-        self.measured -= u64::from(measured);
-    }
-}
-
 impl State {
-    /// Whether an arrival counts in the current second's figures: warm-up ones do so during the warm-up only.
-    pub(super) fn counts(&self, measured: bool) -> bool {
-        measured == (self.second.phase != Phase::Warmup)
+    /// Arrivals that are due and not sent.
+    pub(super) fn backlog(&self) -> Population {
+        Population {
+            all: self.undispatched.all + self.unsent.all,
+            measured: self.undispatched.measured + self.unsent.measured,
+        }
+    }
+
+    /// To be called when the thread wakes, before it dispatches: what has only just become due waits for nothing yet.
+    pub(super) fn note_backlog(&mut self) {
+        self.second.peak_backlog = self.second.peak_backlog.max(self.backlog().all);
+    }
+
+    pub(super) fn note_in_flight(&mut self) {
+        let in_flight = u64::from(self.in_flight);
+        self.second.peak_in_flight = self.second.peak_in_flight.max(in_flight);
     }
 }
 
@@ -115,20 +109,23 @@ impl Desk {
         let attempt = self.attempt(index, &work, arrival.measured, asked, &mut progress);
         let ended = tokio::time::timeout(self.deadline, attempt).await;
         let outcome = match ended {
-            Ok(outcome) => outcome,
+            Ok(outcome) => Some(outcome),
             Err(_elapsed) if progress.sent.is_none() => None,
             Err(_elapsed) => Some((
-                Outcome::Indeterminate(Reason {
-                    sqlstate: String::new(),
-                    message: format!("no answer within {} s", self.deadline.as_secs_f64()),
-                }),
+                Outcome::Uncommitted(
+                    Uncommitted::Indeterminate,
+                    Reason {
+                        sqlstate: String::new(),
+                        message: format!("no answer within {} s", self.deadline.as_secs_f64()),
+                    },
+                ),
                 None,
             )),
         };
         self.account(arrival, index, progress, outcome);
     }
 
-    /// `None`: the phase ended, or the deadline passed, before the transaction could be sent.
+    /// How the attempt ended, and what a commit told.
     async fn attempt(
         &self,
         index: usize,
@@ -136,26 +133,19 @@ impl Desk {
         measured: bool,
         asked: Stamp,
         progress: &mut Progress,
-    ) -> Option<(Outcome, Option<Reply>)> {
-        let connection = self.pool.get().await;
-        let got = clock::now();
-        if self.state.borrow().closed {
-            return None;
-        }
-        progress.pool_wait = Some(got.since(asked));
-        let connection = match connection {
+    ) -> (Outcome, Option<Reply>) {
+        let refused = |kind, reason| (Outcome::Uncommitted(kind, reason), None);
+        let connection = match self.pool.get().await {
             Ok(connection) => Leased(Some(connection)),
-            Err(error) => return Some((Outcome::Failed(open_failure(error)), None)),
+            Err(error) => return refused(Uncommitted::NoConnection, open_failure(error)),
         };
-        progress.sent = Some(got);
-        {
-            let mut state = self.state.borrow_mut();
-            state.unsent.remove(measured);
-            state.unanswered.add(measured);
-        }
+        let sent = clock::now();
+        progress.pool_wait = sent.since(asked);
+        progress.sent = Some(sent);
+        self.count_sent(measured);
         self.outbox.sent();
         let answer = connection.get().run(index, work).await;
-        Some(match answer {
+        match answer {
             Ok(reply) => {
                 connection.give_back();
                 let warned = reply.is_some_and(|reply| reply.warned);
@@ -176,19 +166,35 @@ impl Desk {
                     message: failure.message,
                 };
                 if failure.connection_lost {
-                    (Outcome::Indeterminate(reason), None)
+                    refused(Uncommitted::Indeterminate, reason)
                 } else {
                     let clean = !matches!(work, Work::Order { .. })
                         || connection.get().roll_back().await.is_ok();
                     if clean {
                         connection.give_back();
                     }
-                    (Outcome::Failed(reason), None)
+                    refused(Uncommitted::Failed, reason)
                 }
             }
-        })
+        }
     }
 
+    /// Of a closed loop, where an arrival is due when it is sent.
+    pub(super) fn count_offered(&self, measured: bool) {
+        let mut state = self.state.borrow_mut();
+        state
+            .second
+            .count(measured, |outcomes| outcomes.offered += 1);
+    }
+
+    fn count_sent(&self, measured: bool) {
+        let mut state = self.state.borrow_mut();
+        state.unsent.remove(measured);
+        state.unanswered.add(measured);
+        state.second.count(measured, |outcomes| outcomes.sent += 1);
+    }
+
+    /// `None`: the deadline passed before the transaction could be sent.
     fn account(
         &self,
         arrival: Arrival,
@@ -197,92 +203,76 @@ impl Desk {
         outcome: Option<(Outcome, Option<Reply>)>,
     ) {
         let now = clock::now();
+        let measured = arrival.measured;
         let mut state = self.state.borrow_mut();
         state.in_flight -= 1;
         match progress.sent {
-            Some(_) => state.unanswered.remove(arrival.measured),
-            None => state.unsent.remove(arrival.measured),
+            Some(_) => state.unanswered.remove(measured),
+            None => state.unsent.remove(measured),
         }
-        let counts = state.counts(arrival.measured);
         let second = &mut state.second;
-        if let Some(wait) = progress.pool_wait
-            && counts
-        {
-            second.pool_wait.record(wait);
-        }
+        let records = second.records(measured);
         if let Some(sent) = progress.sent
-            && counts
+            && records
         {
-            second.arrivals.sent += 1;
+            second.pool_wait.record(progress.pool_wait);
             second.start_lag.record(sent.since(arrival.due));
         }
-        let (sent, reply) = match outcome {
-            None => {
-                second.arrivals.missed += u64::from(counts);
-                self.finished.notify_one();
-                return;
-            }
-            Some((Outcome::Failed(reason), _)) => {
-                second.arrivals.failed += u64::from(counts);
-                second.count_failure(reason, false);
-                (None, None)
-            }
-            Some((Outcome::Indeterminate(reason), _)) => {
-                second.arrivals.indeterminate += u64::from(counts);
-                second.committed_mut(index).1 += 1;
-                second.count_failure(reason, true);
-                (None, None)
-            }
-            Some((outcome, reply)) => {
-                second.acks += 1;
-                second.committed_mut(index).0 += u64::from(reply.is_some());
-                if counts {
-                    if outcome == Outcome::Acked {
-                        second.arrivals.acked += 1;
-                    } else {
-                        second.arrivals.acked_with_warning += 1;
-                    }
+        let mut commit = None;
+        match (outcome, progress.sent) {
+            (Some((Outcome::Uncommitted(kind, reason), _)), _) => {
+                second.count(measured, |outcomes| outcomes.end_uncommitted(kind));
+                second.count_failure(kind, reason, 1);
+                if kind == Uncommitted::Indeterminate {
+                    second.committed_mut(index).1 += 1;
                 }
-                (progress.sent, reply)
             }
-        };
-        if let Some(sent) = sent
-            && counts
-        {
-            second.service.record(now.since(sent));
-            second.response.record(now.since(arrival.due));
-        }
-        if progress.sent.is_some() {
-            self.outbox
-                .ended(sent.zip(reply).map(|(sent, reply)| Commit {
+            (Some((outcome, reply)), Some(sent)) => {
+                second.count(measured, |outcomes| {
+                    if outcome == Outcome::Acked {
+                        outcomes.acked += 1;
+                    } else {
+                        outcomes.acked_with_warning += 1;
+                    }
+                });
+                second.committed_mut(index).0 += u64::from(reply.is_some());
+                if records {
+                    second.service.record(now.since(sent));
+                    second.response.record(now.since(arrival.due));
+                }
+                commit = reply.map(|reply| Commit {
                     xid: reply.xid,
                     row: self.entries[index].table.map(|table| (table, reply.key)),
                     sent: reply.commit_sent.unwrap_or(sent),
                     acked: now,
-                    measured: arrival.measured,
-                }));
+                    measured,
+                });
+            }
+            // Without a send there is no acknowledgement.
+            (None | Some(_), _) => second.count(measured, |outcomes| outcomes.missed += 1),
+        }
+        if progress.sent.is_some() {
+            self.outbox.ended(commit);
         }
         drop(state);
         self.finished.notify_one();
     }
 
-    pub(super) fn begin(&self, measured: bool, offered: u64) {
+    /// Takes in an arrival that is dispatched now.
+    pub(super) fn begin(&self, measured: bool) {
         let mut state = self.state.borrow_mut();
         state.in_flight += 1;
         state.unsent.add(measured);
-        if state.counts(measured) {
-            state.second.arrivals.offered += offered;
-        }
-        let in_flight = u64::from(state.in_flight);
-        state.second.peak_in_flight = state.second.peak_in_flight.max(in_flight);
+        state.note_in_flight();
     }
 }
 
 /// How far an attempt has come, known even when it is cut off.
 #[derive(Debug, Clone, Copy, Default)]
 struct Progress {
-    pool_wait: Option<Duration>,
     sent: Option<Stamp>,
+    /// Of one that was sent.
+    pool_wait: Duration,
 }
 
 /// A connection on loan. Dropped in the middle of a transaction it is spent, and leaves the pool.

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use stats::{FailureCount, Outcomes, Second};
+pub use stats::{FailureCount, Outcomes, Second, Uncommitted};
 
 use crate::pg::Endpoint;
 use crate::plan::{Cell, KeyChooser, Mix, Offered, Plan, Schedule};
@@ -48,6 +48,7 @@ pub struct Load {
     starts: Vec<oneshot::Sender<Timeline>>,
     seconds: mpsc::UnboundedReceiver<(u64, Second)>,
     merger: Merger,
+    rests: Rests,
     stop: Arc<AtomicU8>,
 }
 
@@ -128,6 +129,7 @@ impl Load {
             starts,
             seconds,
             merger: Merger::new(u64::from(count)),
+            rests: Rests::default(),
             stop,
         })
     }
@@ -140,17 +142,26 @@ impl Load {
         }
     }
 
-    /// The next second that is complete in all threads; `None` when all have ended.
+    /// The next second that is complete in all threads; `None` when all have ended. A short rest at the end of a phase comes
+    /// with the second before it.
     pub async fn next_second(&mut self) -> Option<Second> {
         loop {
-            if let Some(second) = self.merger.pop() {
-                return Some(second);
+            while let Some(second) = self.merger.pop() {
+                if let Some(whole) = self.rests.push(second) {
+                    return Some(whole);
+                }
             }
             match self.seconds.recv().await {
                 Some((thread, second)) => self.merger.push(thread, second),
-                None => return self.merger.flush(),
+                None => break,
             }
         }
+        while let Some(second) = self.merger.flush() {
+            if let Some(whole) = self.rests.push(second) {
+                return Some(whole);
+            }
+        }
+        self.rests.held.take()
     }
 
     /// Ends the phase early: no further arrivals, then the drain.
@@ -262,6 +273,28 @@ impl Merger {
     }
 }
 
+/// Holds each second back until the next one is there, to add that one to it if it is a short rest of the same phase: over a
+/// few milliseconds a rate says nothing, and looks like an outage when nothing was answered in them.
+#[derive(Debug, Default)]
+struct Rests {
+    held: Option<Second>,
+}
+
+impl Rests {
+    /// What is shorter stands in no row of its own.
+    const SHORTEST: Duration = Duration::from_millis(500);
+
+    fn push(&mut self, next: Second) -> Option<Second> {
+        match &mut self.held {
+            Some(held) if held.phase == next.phase && next.length() < Self::SHORTEST => {
+                held.append(&next);
+                None
+            }
+            held => held.replace(next),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,7 +304,7 @@ mod tests {
     fn a_second_is_whole_when_every_thread_has_closed_it() {
         let second = |index| {
             let mut second = Second::new(index, Phase::Measure, Stamp::default());
-            second.acks = 1;
+            second.all.acked = 1;
             second
         };
         let mut merger = Merger::new(2);
@@ -279,9 +312,52 @@ mod tests {
         merger.push(0, second(1));
         assert!(merger.pop().is_none());
         merger.push(1, second(0));
-        assert_eq!(merger.pop().map(|second| second.acks), Some(2));
+        assert_eq!(merger.pop().map(|second| second.all.acked), Some(2));
         assert!(merger.pop().is_none());
         assert_eq!(merger.flush().map(|second| second.index), Some(1));
+    }
+
+    #[test]
+    fn a_short_rest_of_a_phase_is_part_of_the_second_before_it() {
+        let start = Stamp::from_nanos(5_000_000_000);
+        let second = |phase, from_ms: u64, to_ms: u64| {
+            let mut second = Second::new(0, phase, start + Duration::from_millis(from_ms));
+            second.end = start + Duration::from_millis(to_ms);
+            second.all.offered = to_ms - from_ms;
+            second.backlog = to_ms;
+            second
+        };
+        let mut rests = Rests::default();
+        let seconds = [
+            second(Phase::Measure, 0, 1_000),
+            second(Phase::Measure, 1_000, 2_000),
+            second(Phase::Measure, 2_000, 2_020),
+            second(Phase::Drain, 2_020, 2_040),
+        ];
+        let mut passed: Vec<_> = seconds
+            .into_iter()
+            .filter_map(|it| rests.push(it))
+            .collect();
+        passed.extend(rests.held.take());
+        let rows: Vec<_> = passed
+            .iter()
+            .map(|it| {
+                (
+                    it.phase,
+                    it.all.offered,
+                    it.length().as_millis(),
+                    it.backlog,
+                )
+            })
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                (Phase::Measure, 1_000, 1_000, 1_000),
+                (Phase::Measure, 1_020, 1_020, 2_020),
+                (Phase::Drain, 20, 20, 2_040),
+            ]
+        );
     }
 
     #[test]

@@ -13,9 +13,18 @@ pub(super) enum Outcome {
     Acked,
     /// The server answered success and warned that the commit may not have been replicated.
     AckedWithWarning,
-    Failed(Reason),
+    Uncommitted(Uncommitted, Reason),
+}
+
+/// In which way a transaction was not acknowledged, where there is a reason to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Uncommitted {
+    /// The server refused it.
+    Failed,
     /// Sent, and no answer: the connection was lost, or the deadline passed.
-    Indeterminate(Reason),
+    Indeterminate,
+    /// Never sent, because no connection could be had.
+    NoConnection,
 }
 
 /// Why a transaction did not succeed.
@@ -26,18 +35,23 @@ pub(super) struct Reason {
     pub(super) message: String,
 }
 
-/// Counts of arrivals by how they ended.
+/// Counts of arrivals by what became of them. At any time those offered are those sent, those missed and those that wait; in the
+/// end those sent are those acknowledged, failed and indeterminate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Outcomes {
     /// Due.
     pub offered: u64,
+    /// Handed to a connection.
     pub sent: u64,
     pub acked: u64,
     pub acked_with_warning: u64,
+    /// Sent and refused.
     pub failed: u64,
     pub indeterminate: u64,
     /// Due and never sent.
     pub missed: u64,
+    /// Those of them for which no connection could be had.
+    pub no_connection: u64,
 }
 
 impl Outcomes {
@@ -49,11 +63,28 @@ impl Outcomes {
         self.failed += other.failed;
         self.indeterminate += other.indeterminate;
         self.missed += other.missed;
+        self.no_connection += other.no_connection;
     }
 
     /// All acknowledged, with a warning or without.
     pub fn acknowledged(&self) -> u64 {
         self.acked + self.acked_with_warning
+    }
+
+    pub(super) fn end_uncommitted(&mut self, kind: Uncommitted) {
+        match kind {
+            Uncommitted::Failed => self.failed += 1,
+            Uncommitted::Indeterminate => self.indeterminate += 1,
+            Uncommitted::NoConnection => {
+                self.missed += 1;
+                self.no_connection += 1;
+            }
+        }
+    }
+
+    /// Those that came to nothing for a reason of the server's: refused, unanswered, or without a connection.
+    pub fn uncommitted(&self) -> u64 {
+        self.failed + self.indeterminate + self.no_connection
     }
 }
 
@@ -73,22 +104,22 @@ pub struct Second {
     pub phase: Phase,
     pub start: Stamp,
     pub end: Stamp,
-    /// Arrivals of this second's phase (those of the measurement phase during the drain).
-    pub arrivals: Outcomes,
-    /// Acknowledgements that came in this second, whichever phase their arrival belongs to.
-    pub acks: u64,
-    /// Due arrivals not yet handed to the pool, at the end.
+    /// What became in this second of arrivals of the measurement phase.
+    pub measured: Outcomes,
+    /// What became in it of all arrivals, those of the warm-up among them.
+    pub all: Outcomes,
+    /// Arrivals that were due and not yet sent, at the end.
     pub backlog: u64,
     pub in_flight: u64,
     pub peak_backlog: u64,
     pub peak_in_flight: u64,
-    /// Of the arrivals counted in `arrivals`.
+    /// During the warm-up of its arrivals, later of those of the measurement phase.
     pub start_lag: Histogram,
     pub pool_wait: Histogram,
     pub service: Histogram,
     pub response: Histogram,
-    /// By SQLSTATE and whether the outcome is unknown.
-    pub failures: BTreeMap<(String, bool), FailureCount>,
+    /// Of all arrivals, by SQLSTATE.
+    pub failures: BTreeMap<(String, Uncommitted), FailureCount>,
     /// By transaction of the mix, of all phases: how many committed, and of how many that is unknown.
     pub committed: Vec<(u64, u64)>,
     /// CPU time of the load threads.
@@ -96,14 +127,15 @@ pub struct Second {
 }
 
 impl Second {
-    pub(super) fn new(index: i64, phase: Phase, start: Stamp) -> Self {
+    /// One in which nothing has happened yet.
+    pub fn new(index: i64, phase: Phase, start: Stamp) -> Self {
         Self {
             index,
             phase,
             start,
             end: start,
-            arrivals: Outcomes::default(),
-            acks: 0,
+            measured: Outcomes::default(),
+            all: Outcomes::default(),
             backlog: 0,
             in_flight: 0,
             peak_backlog: 0,
@@ -127,23 +159,54 @@ impl Second {
 
     /// As [`Second::service_quantile`], of the response time and with what was missed.
     pub fn response_quantile(&self, q: f64) -> Option<Duration> {
-        let ended = self.answered_or_not(&self.response) + self.arrivals.missed;
+        let ended = self.answered_or_not(&self.response) + self.recorded_outcomes().missed;
         self.response.quantile_of(q, ended)
     }
 
     fn answered_or_not(&self, recorded: &Histogram) -> u64 {
-        recorded.count() + self.arrivals.failed + self.arrivals.indeterminate
+        let outcomes = self.recorded_outcomes();
+        recorded.count() + outcomes.failed + outcomes.indeterminate
     }
 
-    pub(super) fn count_failure(&mut self, reason: Reason, indeterminate: bool) {
-        let entry = self
-            .failures
-            .entry((reason.sqlstate, indeterminate))
-            .or_default();
-        if entry.count == 0 {
-            entry.detail = reason.message;
+    /// The outcomes of those arrivals that enter this second's distributions.
+    fn recorded_outcomes(&self) -> &Outcomes {
+        match self.phase {
+            Phase::Warmup => &self.all,
+            Phase::Measure | Phase::Drain => &self.measured,
         }
-        entry.count += 1;
+    }
+
+    /// Whether an arrival enters this second's distributions.
+    pub(super) fn records(&self, measured: bool) -> bool {
+        measured || self.phase == Phase::Warmup
+    }
+
+    pub(super) fn length(&self) -> Duration {
+        self.end.since(self.start)
+    }
+
+    /// Counts something that became of an arrival.
+    pub(super) fn count(&mut self, measured: bool, count: impl Fn(&mut Outcomes)) {
+        count(&mut self.all);
+        if measured {
+            count(&mut self.measured);
+        }
+    }
+
+    pub(super) fn count_failure(&mut self, kind: Uncommitted, reason: Reason, count: u64) {
+        let failure = FailureCount {
+            count,
+            detail: reason.message,
+        };
+        self.add_failure((reason.sqlstate, kind), &failure);
+    }
+
+    fn add_failure(&mut self, key: (String, Uncommitted), failure: &FailureCount) {
+        let entry = self.failures.entry(key).or_default();
+        if entry.count == 0 {
+            entry.detail.clone_from(&failure.detail);
+        }
+        entry.count += failure.count;
     }
 
     pub(super) fn committed_mut(&mut self, transaction: usize) -> &mut (u64, u64) {
@@ -156,22 +219,33 @@ impl Second {
     /// Adds the same second of another thread.
     pub(super) fn merge(&mut self, other: &Self) {
         self.end = self.end.max(other.end);
-        self.arrivals.add(&other.arrivals);
-        self.acks += other.acks;
         self.backlog += other.backlog;
         self.in_flight += other.in_flight;
         self.peak_backlog += other.peak_backlog;
         self.peak_in_flight += other.peak_in_flight;
+        self.add(other);
+    }
+
+    /// Adds what followed, so that both are one longer second.
+    pub(super) fn append(&mut self, next: &Self) {
+        self.end = next.end;
+        self.backlog = next.backlog;
+        self.in_flight = next.in_flight;
+        self.peak_backlog = self.peak_backlog.max(next.peak_backlog);
+        self.peak_in_flight = self.peak_in_flight.max(next.peak_in_flight);
+        self.add(next);
+    }
+
+    /// Adds what is a sum.
+    fn add(&mut self, other: &Self) {
+        self.measured.add(&other.measured);
+        self.all.add(&other.all);
         self.start_lag.merge(&other.start_lag);
         self.pool_wait.merge(&other.pool_wait);
         self.service.merge(&other.service);
         self.response.merge(&other.response);
-        for (reason, failure) in &other.failures {
-            let entry = self.failures.entry(reason.clone()).or_default();
-            if entry.count == 0 {
-                entry.detail.clone_from(&failure.detail);
-            }
-            entry.count += failure.count;
+        for (key, failure) in &other.failures {
+            self.add_failure(key.clone(), failure);
         }
         for (index, (committed, unknown)) in other.committed.iter().enumerate() {
             let sum = self.committed_mut(index);
@@ -193,11 +267,11 @@ mod tests {
             second.service.record(Duration::from_millis(1));
             second.response.record(Duration::from_millis(2));
         }
-        second.arrivals.failed = 20;
-        second.arrivals.indeterminate = 10;
+        second.measured.failed = 20;
+        second.measured.indeterminate = 10;
         assert!(second.service_quantile(0.66).is_some());
         assert_eq!(second.service_quantile(0.67), None);
-        second.arrivals.missed = 10;
+        second.measured.missed = 10;
         assert!(second.response_quantile(0.6).is_some());
         assert_eq!(second.response_quantile(0.61), None);
         assert_eq!(second.response_quantile(1.0), None);

@@ -1,7 +1,7 @@
 //! One load thread: a schedule, a pool, and a task per transaction in flight, all on one current-thread runtime.
 //!
 //! Arrivals are dispatched when they are due, whatever has become of earlier ones. Those that find `max_in_flight` others
-//! unanswered wait in the backlog, which costs no memory: it is the distance between two positions in the schedule.
+//! unanswered wait in the backlog. What waits when the phase ends is sent during the drain.
 
 use std::cell::RefCell;
 use std::io;
@@ -13,18 +13,16 @@ use deadpool::managed::Pool;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
 
-use super::desk::{Desk, Entry, InFlight, State, open_failure};
+use super::desk::{Desk, Entry, State, open_failure};
 use super::outbox::Outbox;
 use super::pool::Connector;
-use super::share::{Arrival, Share};
-use super::stats::{Reason, Second};
+use super::share::{Arrival, Backlog, Population, Share};
+use super::stats::{Reason, Second, Uncommitted};
 use super::{LoadError, Stopper};
 use crate::clock::{self, Stamp, Timer};
 use crate::plan::{Length, Mix, Schedule};
 use crate::sample::{FeedSender, Phase, Timeline};
 
-/// An arrival that was due within the phase may still be sent this long after its end; then it is missed.
-const GRACE: Duration = Duration::from_millis(10);
 /// The longest sleep: how soon a thread notices that it was asked to stop.
 const NAP: Duration = Duration::from_millis(50);
 
@@ -101,10 +99,9 @@ async fn offer(orders: Orders, outbox: Arc<Outbox>) -> io::Result<()> {
                 timeline.start,
             ),
             in_flight: 0,
-            unanswered: InFlight::default(),
-            unsent: InFlight::default(),
-            backlog: 0,
-            closed: false,
+            unanswered: Population::default(),
+            unsent: Population::default(),
+            undispatched: Population::default(),
             cpu: clock::thread_cpu(),
         }),
     });
@@ -117,17 +114,16 @@ async fn offer(orders: Orders, outbox: Arc<Outbox>) -> io::Result<()> {
         max_in_flight: orders.max_in_flight,
     };
     pace.timer.sleep_until(timeline.start).await?;
-    match orders.schedule {
-        Some(schedule) => {
-            let arrivals = Share::new(schedule, orders.index, orders.of, timeline, orders.measure);
-            pace.open_loop(arrivals).await?;
-        }
-        None => {
-            pace.closed_loop(orders.connections, orders.index, orders.of, orders.measure)
-                .await?;
-        }
+    if let Some(schedule) = orders.schedule {
+        let share = Share::new(schedule, orders.index, orders.of, timeline, orders.measure);
+        let mut backlog = Backlog::new(share);
+        pace.open_loop(&mut backlog, orders.measure).await?;
+        pace.drain(Some(&mut backlog), orders.drain).await
+    } else {
+        pace.closed_loop(orders.connections, orders.index, orders.of, orders.measure)
+            .await?;
+        pace.drain(None, orders.drain).await
     }
-    pace.drain(orders.drain).await
 }
 
 /// Keeps time for a thread: dispatches arrivals, closes seconds.
@@ -141,32 +137,27 @@ struct Pace {
 }
 
 impl Pace {
-    async fn open_loop(&mut self, mut next: Share) -> io::Result<()> {
-        // A second walk over the same schedule tells what is due while the first is held up.
-        let mut due = next.clone();
-        let end = match next.measure {
-            Length::For(duration) => Some(self.desk.timeline.measure_from + duration),
-            Length::Count(_) => None,
-        };
+    async fn open_loop(&mut self, backlog: &mut Backlog, measure: Length) -> io::Result<()> {
+        let end = self.end_of(measure);
         loop {
             let now = clock::now();
-            self.close_seconds(now);
-            self.count_due(&mut due, &next, now);
-            while let Some(arrival) = next.peek()
-                && arrival.due <= now
-                && self.desk.state.borrow().in_flight < self.max_in_flight
-            {
-                next.advance();
-                self.dispatch(arrival);
+            let reached = end.map_or(now, |end| now.min(end));
+            self.desk.state.borrow_mut().note_backlog();
+            self.pass_time(backlog, reached);
+            self.dispatch_due(backlog);
+            let is_over = match end {
+                Some(end) => reached >= end,
+                None => backlog.next_due().is_none(),
+            };
+            if is_over || self.stopping() {
+                self.begin_drain(reached);
+                return Ok(());
             }
-            self.note_backlog(&due, &next);
-            let Some(ahead) = next.peek() else { break };
-            if self.stopping() || end.is_some_and(|end| now >= end) {
-                break;
-            }
-            let held_up = ahead.due <= now;
-            let wake = if held_up { now + NAP } else { ahead.due };
-            let wake = wake.min(self.second_end()).min(now + NAP);
+            let held_up = backlog.waiting().all > 0;
+            let wake = [end, backlog.next_due().filter(|_| !held_up)]
+                .into_iter()
+                .flatten()
+                .fold(self.second_end().min(now + NAP), Stamp::min);
             if wake <= clock::now() {
                 tokio::task::yield_now().await;
             } else if held_up {
@@ -178,38 +169,43 @@ impl Pace {
                 self.timer.sleep_until(wake).await?;
             }
         }
-        self.end_phase(&mut due, &next, end).await
     }
 
-    /// Waits out the phase, then closes it: what has not been sent by now is missed. A phase of so many transactions
-    /// ends with the last arrival, and all that have arrived may still be sent during the drain.
-    async fn end_phase(
-        &mut self,
-        due: &mut Share,
-        next: &Share,
-        end: Option<Stamp>,
-    ) -> io::Result<()> {
-        if let Some(end) = end {
-            while clock::now() < end && !self.stopping() {
-                let now = clock::now();
-                self.close_seconds(now);
-                let wake = end.min(self.second_end()).min(now + NAP);
-                self.timer.sleep_until(wake).await?;
-            }
+    /// When the measurement phase ends, if the clock decides.
+    fn end_of(&self, measure: Length) -> Option<Stamp> {
+        match measure {
+            Length::For(duration) => Some(self.desk.timeline.measure_from + duration),
+            Length::Count(_) => None,
         }
-        let now = clock::now();
-        self.count_due(due, next, now);
-        let undispatched = due.position - next.position;
-        self.close_second(now, Some(Phase::Drain));
-        if matches!(next.measure, Length::Count(_)) && !self.stopping() {
-            return Ok(());
+    }
+
+    /// Takes in what has become due by `now`, each arrival in the second in which it did, and closes the seconds that are over.
+    fn pass_time(&mut self, backlog: &mut Backlog, now: Stamp) {
+        while now >= self.second_end() {
+            let end = self.second_end();
+            self.become_due(backlog, end);
+            self.close_second(end, None);
         }
-        self.timer.sleep_until(now + GRACE).await?;
+        self.become_due(backlog, now);
+    }
+
+    fn become_due(&self, backlog: &mut Backlog, until: Stamp) {
+        let due = backlog.become_due(until);
         let mut state = self.desk.state.borrow_mut();
-        state.closed = true;
-        state.second.arrivals.missed += undispatched;
-        state.backlog = 0;
-        Ok(())
+        state.second.all.offered += due.all;
+        state.second.measured.offered += due.measured;
+        state.undispatched = backlog.waiting();
+    }
+
+    /// Dispatches what is due, as far as `max_in_flight` lets it.
+    fn dispatch_due(&self, backlog: &mut Backlog) {
+        while self.desk.state.borrow().in_flight < self.max_in_flight {
+            let Some(arrival) = backlog.pop() else { break };
+            self.desk.state.borrow_mut().undispatched = backlog.waiting();
+            self.desk.begin(arrival.measured);
+            let desk = self.desk.clone();
+            tokio::task::spawn_local(async move { desk.transact(arrival).await });
+        }
     }
 
     async fn closed_loop(
@@ -226,10 +222,7 @@ impl Pace {
             Length::For(_) => u64::MAX,
             Length::Count(count) => count / of + u64::from(index < count % of),
         }));
-        let end = match measure {
-            Length::For(duration) => Some(self.desk.timeline.measure_from + duration),
-            Length::Count(_) => None,
-        };
+        let end = self.end_of(measure);
         for _ in 0..connections {
             let (desk, numbers, budget) = (self.desk.clone(), numbers.clone(), budget.clone());
             let stop = self.stop.clone();
@@ -249,7 +242,8 @@ impl Pace {
                         *left -= 1;
                     }
                     let number = numbers.borrow_mut().next().unwrap_or(u64::MAX);
-                    desk.begin(measured, 1);
+                    desk.begin(measured);
+                    desk.count_offered(measured);
                     desk.transact(Arrival {
                         number,
                         due,
@@ -262,10 +256,11 @@ impl Pace {
         }
         loop {
             let now = clock::now();
-            self.close_seconds(now);
+            let reached = end.map_or(now, |end| now.min(end));
+            self.close_seconds(reached);
             let spent = *budget.borrow() == 0 && self.desk.state.borrow().in_flight == 0;
             if spent || end.is_some_and(|end| now >= end) || self.stopping() {
-                self.close_second(now, Some(Phase::Drain));
+                self.begin_drain(reached);
                 return Ok(());
             }
             let wake = self.second_end().min(now + NAP);
@@ -274,15 +269,25 @@ impl Pace {
         }
     }
 
-    /// Waits for the last answers, `limit` at most. What is still in flight then is indeterminate if it was sent, and missed
-    /// otherwise.
-    async fn drain(&mut self, limit: Duration) -> io::Result<()> {
+    /// Sends what still waits and waits for the last answers, `limit` at most. What is in flight then is indeterminate if it was
+    /// sent; what was not sent is missed.
+    async fn drain(
+        &mut self,
+        mut backlog: Option<&mut Backlog>,
+        limit: Duration,
+    ) -> io::Result<()> {
         let deadline = clock::now() + limit;
         loop {
             let now = clock::now();
             self.close_seconds(now);
-            let answered = self.desk.state.borrow().in_flight == 0;
-            if answered || now >= deadline || self.stop.is_aborting() {
+            if let Some(backlog) = &mut backlog {
+                self.dispatch_due(backlog);
+            }
+            let is_done = {
+                let state = self.desk.state.borrow();
+                state.in_flight == 0 && state.undispatched.all == 0
+            };
+            if is_done || now >= deadline || self.stop.is_aborting() {
                 break;
             }
             let wake = deadline.min(self.second_end()).min(now + NAP);
@@ -291,59 +296,38 @@ impl Pace {
                 slept = self.timer.sleep_until(wake) => slept?,
             }
         }
-        {
-            let mut state = self.desk.state.borrow_mut();
-            let (unanswered, unsent) = (state.unanswered, state.unsent);
-            let second = &mut state.second;
-            second.arrivals.indeterminate += unanswered.measured;
-            second.arrivals.sent += unanswered.measured;
-            second.arrivals.missed += unsent.measured;
-            // Which transaction each of them was no longer matters: any of them may have committed.
-            second.committed_mut(0).1 += unanswered.all;
-            for _ in 0..unanswered.all {
-                let reason = Reason {
-                    sqlstate: String::new(),
-                    message: "no answer by the end of the drain".into(),
-                };
-                second.count_failure(reason, true);
-            }
-            state.in_flight = 0;
-        }
+        self.give_up();
         self.close_second(clock::now(), None);
         self.desk.pool.close();
         Ok(())
     }
 
+    /// Counts what has not ended.
+    fn give_up(&self) {
+        let mut state = self.desk.state.borrow_mut();
+        let (unanswered, unsent) = (state.unanswered, state.backlog());
+        let second = &mut state.second;
+        second.measured.indeterminate += unanswered.measured;
+        second.all.indeterminate += unanswered.all;
+        second.measured.missed += unsent.measured;
+        second.all.missed += unsent.all;
+        if unanswered.all > 0 {
+            // Which transaction each of them was no longer matters: any of them may have committed.
+            second.committed_mut(0).1 += unanswered.all;
+            let reason = Reason {
+                sqlstate: String::new(),
+                message: "no answer by the end of the drain".into(),
+            };
+            second.count_failure(Uncommitted::Indeterminate, reason, unanswered.all);
+        }
+        state.in_flight = 0;
+        state.unanswered = Population::default();
+        state.unsent = Population::default();
+        state.undispatched = Population::default();
+    }
+
     fn stopping(&self) -> bool {
         self.stop.is_stopping()
-    }
-
-    fn dispatch(&self, arrival: Arrival) {
-        self.desk.begin(arrival.measured, 0);
-        let desk = self.desk.clone();
-        tokio::task::spawn_local(async move { desk.transact(arrival).await });
-    }
-
-    fn count_due(&self, due: &mut Share, next: &Share, now: Stamp) {
-        let mut state = self.desk.state.borrow_mut();
-        while let Some(arrival) = due.peek()
-            && arrival.due <= now
-        {
-            due.advance();
-            if state.counts(arrival.measured) {
-                state.second.arrivals.offered += 1;
-            }
-        }
-        debug_assert!(
-            due.position >= next.position,
-            "nothing is sent before it is due"
-        );
-    }
-
-    fn note_backlog(&self, due: &Share, next: &Share) {
-        let mut state = self.desk.state.borrow_mut();
-        state.backlog = due.position - next.position;
-        state.second.peak_backlog = state.second.peak_backlog.max(state.backlog);
     }
 
     fn second_end(&self) -> Stamp {
@@ -356,6 +340,18 @@ impl Pace {
         while now >= self.second_end() {
             let end = self.second_end();
             self.close_second(end, None);
+        }
+    }
+
+    /// The phase is over: what follows belongs to the drain.
+    fn begin_drain(&mut self, now: Stamp) {
+        let mut state = self.desk.state.borrow_mut();
+        if state.second.start >= now {
+            // Nothing was awaited since this second began, so nothing is in it.
+            state.second.phase = Phase::Drain;
+        } else {
+            drop(state);
+            self.close_second(now, Some(Phase::Drain));
         }
     }
 
@@ -378,11 +374,11 @@ impl Pace {
         let mut closed =
             std::mem::replace(&mut state.second, Second::new(next_index, next_phase, end));
         closed.end = end;
-        closed.backlog = state.backlog;
+        closed.backlog = state.backlog().all;
         closed.in_flight = u64::from(state.in_flight);
         closed.cpu = cpu.saturating_sub(state.cpu);
         state.cpu = cpu;
-        state.second.peak_in_flight = u64::from(state.in_flight);
+        state.note_in_flight();
         // A conductor that has gone needs no more seconds.
         let _ = self.seconds.send((self.index, closed));
     }

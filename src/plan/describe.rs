@@ -9,7 +9,7 @@ use super::{
     Turn,
 };
 use crate::profile::visible;
-use crate::units::{exact_duration, thousands};
+use crate::units::{exact_duration, exact_share, thousands};
 
 const WIDTH: usize = 80;
 const MARGIN: usize = 14;
@@ -66,6 +66,7 @@ impl Plan {
         page.row("phases", &self.describe_phases());
         page.row("probes", &self.describe_probes());
         page.row("wal_level", self.wal_level.setting());
+        page.row("expects", &self.describe_expectations());
         for (name, value) in &self.settings {
             page.row("setting", &format!("{name} = {}", visible(value)));
         }
@@ -159,6 +160,16 @@ impl Plan {
             exact_duration(self.phases.drain),
             counted(self.repeats.into(), "repetition"),
         )
+    }
+
+    fn describe_expectations(&self) -> String {
+        let failures = exact_share(self.expect.failures);
+        let overload = match (self.load.offered, self.expect.overload) {
+            (Offered::Closed, _) => "",
+            (Offered::Open { .. }, true) => ", also under overload",
+            (Offered::Open { .. }, false) => ", and that the servers keep up",
+        };
+        format!("at most {failures} of arrivals to fail{overload}; else the cell is invalid")
     }
 
     fn describe_probes(&self) -> String {

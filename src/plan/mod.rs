@@ -18,8 +18,8 @@ use crate::topology::{Mode, Topology, WalLevel};
 use crate::units::Rate;
 
 pub use crate::profile::{
-    Arrivals, Distribution, Gate, GateUnit, KeyChoice, Length, Limit, Metric, Pace, Phases, Stat,
-    Table, TableKind, Total, Transaction, TransactionKind,
+    Arrivals, Distribution, Expect, Gate, GateUnit, KeyChoice, Length, Limit, Metric, Pace, Phases,
+    Stat, Table, TableKind, Total, Transaction, TransactionKind,
 };
 pub use arrivals::{KeyChooser, Mix, Schedule, rng};
 pub(crate) use describe::fold;
@@ -38,6 +38,7 @@ pub struct Plan {
     pub load: LoadPlan,
     pub phases: Phases,
     pub probes: ProbePlan,
+    pub expect: Expect,
     /// In the order of the profile; the first is the baseline of comparisons.
     pub modes: Vec<Mode>,
     pub repeats: u32,

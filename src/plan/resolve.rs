@@ -92,6 +92,7 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
             tick: profile.probes.tick,
             lag_interval: profile.probes.lag_interval,
         },
+        expect: profile.expect,
         cells: order::cells(modes.len(), repeats, seed),
         wal_level: modes
             .iter()

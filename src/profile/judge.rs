@@ -9,7 +9,9 @@ use toml::Spanned;
 use super::error::{Mistake, nearest};
 use super::wire::{Field, Value};
 use super::workload::{KeyChoice, Pace};
-use crate::units::{BYTES_EXPECTED, Rate, exact_duration, parse_bytes, parse_duration, thousands};
+use crate::units::{
+    BYTES_EXPECTED, Rate, exact_duration, parse_bytes, parse_duration, parse_share, thousands,
+};
 
 /// Why a value is refused.
 #[derive(Debug)]
@@ -163,6 +165,26 @@ pub(super) fn bytes(value: &Value) -> Result<u64, Refusal> {
         _ => None,
     };
     parsed.ok_or_else(|| Refusal::new(BYTES_EXPECTED))
+}
+
+/// A share of a whole, as a percentage or a number.
+pub(super) fn share(value: &Value) -> Result<f64, Refusal> {
+    let parsed = match value {
+        Value::Text(text) if text.trim_end().ends_with('%') => parse_share(text).ok(),
+        Value::Integer(0) => Some(0.0),
+        Value::Float(share) => Some(*share),
+        _ => None,
+    };
+    parsed
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| Refusal::new("a share, such as \"5 %\" or 0.05, at most \"100 %\""))
+}
+
+pub(super) fn boolean(value: &Value) -> Result<bool, Refusal> {
+    match value {
+        Value::Boolean(value) => Ok(*value),
+        _ => Err(Refusal::new("true or false")),
+    }
 }
 
 /// A finite number, not below zero.

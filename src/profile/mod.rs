@@ -17,6 +17,8 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::topology::{Mode, ModeSpec};
 
 use builtin::BUILT_IN;
@@ -47,6 +49,7 @@ pub struct Profile {
     pub phases: Phases,
     pub repeats: u32,
     pub probes: Probes,
+    pub expect: Expect,
     /// One of each kind at most, and every one that the transactions need.
     pub tables: Vec<Table>,
     /// At least one, no kind twice, each with a weight above 0.
@@ -72,6 +75,26 @@ impl Load {
     /// Connections that may be asked for.
     pub const CONNECTIONS: RangeInclusive<u64> = 1..=1000;
     pub const THREADS: RangeInclusive<u64> = 1..=64;
+}
+
+/// What a cell may show and still be valid. It judges a run and does not change what is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Expect {
+    /// The largest share of arrivals that may fail: refused, never answered, or without a connection.
+    pub failures: f64,
+    /// Whether the servers may be unable to keep up with an open loop.
+    pub overload: bool,
+}
+
+impl Default for Expect {
+    fn default() -> Self {
+        Self {
+            // A percentile over 99 % of the arrivals is still one over nearly all; a deadlock now and then is no reason to
+            // throw a cell away.
+            failures: 0.01,
+            overload: false,
+        }
+    }
 }
 
 /// How often the probes look.

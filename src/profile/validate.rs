@@ -12,7 +12,7 @@ use super::wire::{self, Field, Value};
 use super::workload::{
     Arrivals, KeyChoice, Length, Pace, Phases, Table, TableKind, Transaction, TransactionKind,
 };
-use super::{Load, Probes, Profile, UNSEEN_HELP, unseen_commit, without_rows};
+use super::{Expect, Load, Probes, Profile, UNSEEN_HELP, unseen_commit, without_rows};
 use crate::topology::{Mode, ModeError, ModeSpec, Topology};
 use crate::units::Rate;
 
@@ -66,6 +66,7 @@ fn read(judge: &mut Judge, wire: &wire::Profile, fallback_name: &str) -> Profile
         phases,
         repeats,
         probes: probes(judge, &wire.probes),
+        expect: expect(judge, &wire.expect),
         tables,
         transactions: transactions.into_iter().map(|it| it.value).collect(),
         settings: super::settings::settings(judge, &wire.settings),
@@ -386,5 +387,17 @@ fn probes(judge: &mut Judge, wire: &wire::Probes) -> Probes {
         lag_interval: judge
             .read("lag_interval", &wire.lag_interval, interval)
             .unwrap_or(Duration::from_millis(100)),
+    }
+}
+
+fn expect(judge: &mut Judge, wire: &wire::Expect) -> Expect {
+    let default = Expect::default();
+    Expect {
+        failures: judge
+            .read("failures", &wire.failures, judge::share)
+            .unwrap_or(default.failures),
+        overload: judge
+            .read("overload", &wire.overload, judge::boolean)
+            .unwrap_or(default.overload),
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Profile {
     #[serde(default)]
     pub(super) probes: Probes,
     #[serde(default)]
+    pub(super) expect: Expect,
+    #[serde(default)]
     pub(super) table: Vec<Spanned<Table>>,
     #[serde(default)]
     pub(super) transaction: Vec<Spanned<Transaction>>,
@@ -67,6 +69,13 @@ pub(super) struct Phases {
 pub(super) struct Probes {
     pub(super) tick: Field,
     pub(super) lag_interval: Field,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table `[expect]`")]
+pub(super) struct Expect {
+    pub(super) failures: Field,
+    pub(super) overload: Field,
 }
 
 #[derive(Debug, Deserialize)]

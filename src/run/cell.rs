@@ -9,7 +9,7 @@ use super::{Interrupt, LiveSecond, Observer, Progress, RunError};
 use crate::clock;
 use crate::cluster::{Cluster, RunningNode};
 use crate::histogram::Histogram;
-use crate::load::{Load, Second, workload};
+use crate::load::{Load, Second, Uncommitted, workload};
 use crate::pg::{self, catalog};
 use crate::plan::{Cell, Length, Offered, Plan};
 use crate::probe::{Assignment, Probes, Reading, Target, TrackedTable};
@@ -196,11 +196,11 @@ impl Bench<'_> {
 
     fn take_second(&mut self, second: &Second, desk: &mut Desk) -> Result<(), RunError> {
         desk.figures.second(second);
-        for ((sqlstate, indeterminate), failure) in &second.failures {
-            let kind = if *indeterminate {
-                "indeterminate"
-            } else {
-                "error"
+        for ((sqlstate, how), failure) in &second.failures {
+            let kind = match how {
+                Uncommitted::Failed => "error",
+                Uncommitted::Indeterminate => "indeterminate",
+                Uncommitted::NoConnection => "no_connection",
             };
             self.recorder.event(&EventRow {
                 cell_id: Some(self.cell.id),
@@ -355,9 +355,9 @@ impl Bench<'_> {
             }
             match audit::count(self.plan, node).await {
                 Ok(rows) => counts.extend(rows),
-                Err(problem) => verdict
-                    .notes
-                    .push(format!("rows were not counted: {problem}")),
+                Err(problem) => verdict.invalid.push(format!(
+                    "rows were not counted, so none may be missing: {problem}"
+                )),
             }
             if let Some(errors) = apply_errors(node).await
                 && errors > 0

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Stamp;
 use crate::histogram::{Histogram, SignedHistogram};
-use crate::load::{Outcomes, Second};
+use crate::load::{FailureCount, Outcomes, Second, Uncommitted};
 use crate::plan::{Length, Plan};
 use crate::probe::{Delay, HostSecond, LagSample, VisibilitySecond};
 use crate::sample::{IntervalRow, Phase, Timeline, VisibilityRow};
@@ -26,15 +26,20 @@ pub(super) struct Figures {
     pub(super) cell_id: u32,
     pub(super) timeline: Timeline,
     expected: Expected,
+    /// What became of the arrivals of the measurement phase.
     pub(super) arrivals: Outcomes,
+    pub(super) account: Account,
     /// Acknowledgements that came within the measurement phase.
     pub(super) acks: u64,
+    /// Why transactions were not committed since the warm-up, by SQLSTATE.
+    pub(super) failures: BTreeMap<(String, Uncommitted), FailureCount>,
     pub(super) measured: Duration,
     pub(super) peak_backlog: u64,
     pub(super) peak_in_flight: u64,
     pub(super) start_lag: Histogram,
     pub(super) pool_wait: Histogram,
-    response: Histogram,
+    pub(super) service: Histogram,
+    pub(super) response: Histogram,
     visibility: BTreeMap<String, (SignedHistogram, u64)>,
     pub(super) committed: Vec<(u64, u64)>,
     load_cpu: Duration,
@@ -80,12 +85,15 @@ impl Figures {
             timeline,
             expected,
             arrivals: Outcomes::default(),
+            account: Account::default(),
             acks: 0,
+            failures: BTreeMap::new(),
             measured: Duration::ZERO,
             peak_backlog: 0,
             peak_in_flight: 0,
             start_lag: Histogram::new(),
             pool_wait: Histogram::new(),
+            service: Histogram::new(),
             response: Histogram::new(),
             visibility: BTreeMap::new(),
             committed: Vec::new(),
@@ -110,16 +118,25 @@ impl Figures {
             self.committed[index].0 += committed;
             self.committed[index].1 += unknown;
         }
+        self.account.add(second);
+        self.arrivals.add(&second.measured);
         if second.phase != Phase::Warmup {
-            self.arrivals.add(&second.arrivals);
+            for (key, failure) in &second.failures {
+                let sum = self.failures.entry(key.clone()).or_default();
+                if sum.count == 0 {
+                    sum.detail.clone_from(&failure.detail);
+                }
+                sum.count += failure.count;
+            }
             self.peak_backlog = self.peak_backlog.max(second.peak_backlog);
             self.peak_in_flight = self.peak_in_flight.max(second.peak_in_flight);
             self.start_lag.merge(&second.start_lag);
             self.pool_wait.merge(&second.pool_wait);
+            self.service.merge(&second.service);
             self.response.merge(&second.response);
         }
         if second.phase == Phase::Measure {
-            self.acks += second.acks;
+            self.acks += second.all.acknowledged();
             self.load_cpu += second.cpu;
             self.measured += second.end.since(second.start);
             self.measured_seconds.push(second.index);
@@ -139,10 +156,11 @@ impl Figures {
             t_us: second.start.signed_since(self.timeline.measure_from) / 1_000,
             length_us: u64::try_from(length.as_micros()).unwrap_or(u64::MAX),
             phase: second.phase,
-            offered: second.arrivals.offered,
-            sent: second.arrivals.sent,
-            acked: second.acks,
-            failed: second.arrivals.failed + second.arrivals.indeterminate,
+            offered: second.all.offered,
+            sent: second.all.sent,
+            acked: second.all.acknowledged(),
+            failed: second.all.failed + second.all.indeterminate,
+            missed: Some(second.all.missed),
             backlog: second.backlog,
             in_flight: second.in_flight,
             start_lag_p50_us: quantile(&second.start_lag, 0.5),
@@ -346,6 +364,39 @@ impl Figures {
         match plan.phases.measure {
             Length::For(planned) => self.measured + Duration::from_millis(1) >= planned,
             Length::Count(count) => self.arrivals.offered >= count,
+        }
+    }
+}
+
+/// Where the arrivals of all phases are, second by second.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Account {
+    all: Outcomes,
+    /// Due and not ended when the measurement phase began, and when it ended.
+    pub(super) open_at_start: u64,
+    pub(super) open_at_end: u64,
+    /// The first contradiction that was found.
+    pub(super) error: Option<String>,
+}
+
+impl Account {
+    fn add(&mut self, second: &Second) {
+        self.all.add(&second.all);
+        let all = &self.all;
+        let ended = all.acknowledged() + all.failed + all.indeterminate + all.missed;
+        if all.offered != all.sent + all.missed + second.backlog || all.offered < ended {
+            self.error.get_or_insert_with(|| {
+                format!(
+                    "{} arrivals were due by second {}, of which {} were sent, {} missed, {} waited and {ended} had ended",
+                    all.offered, second.index, all.sent, all.missed, second.backlog
+                )
+            });
+        }
+        let open = all.offered.saturating_sub(ended);
+        match second.phase {
+            Phase::Warmup => self.open_at_start = open,
+            Phase::Measure => self.open_at_end = open,
+            Phase::Drain => {}
         }
     }
 }

@@ -51,7 +51,7 @@ impl LiveSecond {
     pub(super) fn take_second(&mut self, second: &Second) {
         self.phase = second.phase;
         self.index = second.index;
-        self.acks = second.acks;
+        self.acks = second.all.acknowledged();
         self.response_p99 = second.response_quantile(0.99);
         self.backlog = second.backlog;
     }

@@ -3,9 +3,9 @@
 use super::figures::Figures;
 use crate::plan::{Offered, Plan};
 use crate::topology::Mode;
-use crate::units::{format_duration, thousands};
+use crate::units::{exact_share, format_duration, thousands, three_digits};
 
-/// An open loop that achieves less than this share of what was offered did not measure what was planned.
+/// An open loop that answers less than this share of what was offered within its phase measures the growth of a queue.
 const ACHIEVED: f64 = 0.97;
 /// A load thread above this share of a core is itself the bottleneck.
 const GENERATOR_BUSY: f64 = 0.85;
@@ -42,17 +42,32 @@ pub(super) fn judge(plan: &Plan, mode: &Mode, figures: &Figures, interrupted: bo
             format_duration(figures.measured)
         ));
     }
-    if figures.arrivals.acknowledged() == 0 {
-        verdict.invalid.push("nothing was acknowledged".into());
-    }
     judge_rate(plan, figures, &mut verdict);
+    if figures.arrivals.acknowledged() == 0 {
+        verdict.invalid.push(if figures.acks == 0 {
+            "nothing was acknowledged".into()
+        } else {
+            "no arrival of the measurement phase was acknowledged: those of the warm-up were still waiting before them".into()
+        });
+    }
+    judge_failures(plan, figures, &mut verdict);
+    if let Some(error) = &figures.account.error {
+        verdict.invalid.push(format!(
+            "the account of arrivals is wrong, please report this: {error}"
+        ));
+    }
     judge_replicas(mode, figures, &mut verdict);
     note_losses(figures, &mut verdict);
     if let Some((busy, _)) = figures.host_shares()
         && busy > HOST_BUSY
     {
+        let remedy = match plan.load.offered {
+            Offered::Open { .. } => ", lower --rate",
+            // It is as fast as the servers are, whatever they run on.
+            Offered::Closed => "",
+        };
         verdict.notes.push(format!(
-            "the host was {:.0} % busy: the figures are about its processors as much as about replication; lower --rate",
+            "the host was {:.0} % busy: the figures are about its processors as much as about replication{remedy}",
             busy * 100.0
         ));
     }
@@ -66,33 +81,117 @@ pub(super) fn judge(plan: &Plan, mode: &Mode, figures: &Figures, interrupted: bo
     verdict
 }
 
+/// Whether an open loop was answered as fast as it was offered.
 fn judge_rate(plan: &Plan, figures: &Figures, verdict: &mut Verdict) {
-    let Offered::Open { .. } = plan.load.offered else {
+    let Offered::Open { rate, .. } = plan.load.offered else {
         return;
     };
-    let arrivals = &figures.arrivals;
-    let answered = arrivals.sent.saturating_sub(arrivals.indeterminate);
-    if arrivals.offered == 0 || answered as f64 >= ACHIEVED * arrivals.offered as f64 {
+    let offered = rate.as_per_second();
+    // What a server that keeps up has under way at any time (Little's law) is not a queue.
+    let service = figures.service.quantile(0.5).unwrap_or_default();
+    let under_way = offered * service.as_secs_f64();
+    let account = &figures.account;
+    let queued = account.open_at_end as f64 - under_way.max(account.open_at_start as f64);
+    if queued <= (1.0 - ACHIEVED) * figures.arrivals.offered as f64 {
         return;
     }
-    let achieved = 100.0 * answered as f64 / arrivals.offered as f64;
-    let threads = f64::from(plan.load.threads);
-    let busy = figures.load_cpu_share().unwrap_or(0.0) / threads;
-    let lag = figures.start_lag.quantile(0.5).unwrap_or_default();
-    let wait = figures.pool_wait.quantile(0.5).unwrap_or_default();
-    // Arrivals that wait, but not for a connection, wait for the generator.
-    let late_by_itself = figures.peak_backlog == 0 && lag > 2 * wait && lag.as_millis() >= 10;
-    if busy > GENERATOR_BUSY || late_by_itself {
-        verdict.invalid.push(format!(
-            "the generator was saturated: {achieved:.1} % of the offered arrivals were answered with a load thread at \
-             {:.0} % of a core; lower --rate or raise --threads",
+    let achieved = figures.achieved_tps();
+    let busy = figures.load_cpu_share().unwrap_or(0.0) / f64::from(plan.load.threads);
+    let who = if busy > GENERATOR_BUSY {
+        format!(
+            "the generator did not keep up (a load thread used {:.0} % of a core), raise --threads",
             busy * 100.0
-        ));
+        )
     } else {
-        verdict.notes.push(format!(
-            "the servers did not keep up: {achieved:.1} % of the offered arrivals were answered in time"
-        ));
+        "the servers did not keep up".into()
+    };
+    let remedy = match with_headroom(achieved) {
+        Some(most) => format!(", try at most {}/s", thousands(most)),
+        None => String::new(),
+    };
+    let sentence = format!(
+        "offered {}/s, answered {}/s: {who}{remedy}",
+        rounded(offered),
+        rounded(achieved)
+    );
+    if plan.expect.overload && busy <= GENERATOR_BUSY {
+        verdict.notes.push(sentence);
+    } else {
+        verdict.invalid.push(sentence);
     }
+}
+
+/// A rate as it is told: whole numbers where they say enough.
+fn rounded(rate: f64) -> String {
+    if rate < 10.0 {
+        three_digits(rate)
+    } else {
+        thousands(whole(rate.round()))
+    }
+}
+
+/// A rate that servers which achieve so much can keep up with: four fifths of it, rounded down to two digits. What they achieve
+/// when they are overloaded is no more than they can do at best, and a queue is long before its server is busy all the time.
+fn with_headroom(achieved: f64) -> Option<u64> {
+    let most = achieved * 0.8;
+    if most < 1.0 {
+        return None;
+    }
+    let unit = 10_f64.powf((most.log10().floor() - 1.0).max(0.0));
+    Some(whole((most / unit).floor() * unit))
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rates are not negative, and far from the largest integer"
+)]
+fn whole(rate: f64) -> u64 {
+    rate as u64
+}
+
+/// Whether so many transactions came to nothing that the rest stands for other transactions than those planned.
+fn judge_failures(plan: &Plan, figures: &Figures, verdict: &mut Verdict) {
+    let (failed, offered) = (figures.arrivals.uncommitted(), figures.arrivals.offered);
+    if failed == 0 {
+        return;
+    }
+    let share = failed as f64 / offered.max(1) as f64;
+    let mut sentence = format!(
+        "{} of {} transactions failed ({:.3} %)",
+        thousands(failed),
+        thousands(offered),
+        share * 100.0
+    );
+    let commonest = figures.failures.iter().max_by_key(|(_, found)| found.count);
+    if let Some(((sqlstate, _), found)) = commonest {
+        let state = if sqlstate.is_empty() {
+            "without SQLSTATE"
+        } else {
+            sqlstate
+        };
+        let (count, message) = (thousands(found.count), clause(&found.detail));
+        sentence = format!("{sentence}: {count} times {state}, first `{message}`");
+    }
+    if share > plan.expect.failures {
+        let expected = exact_share(plan.expect.failures);
+        verdict
+            .invalid
+            .push(format!("{sentence}, and at most {expected} are expected"));
+    } else {
+        verdict.notes.push(sentence);
+    }
+}
+
+/// A server's message as part of a sentence of ours: one line, not endless, and without what separates sentences in `cells.csv`.
+fn clause(message: &str) -> String {
+    const LONGEST: usize = 200;
+    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = line.replace("; ", ", ");
+    if line.chars().count() <= LONGEST {
+        return line;
+    }
+    line.chars().take(LONGEST).chain(['…']).collect()
 }
 
 fn judge_replicas(mode: &Mode, figures: &Figures, verdict: &mut Verdict) {
@@ -128,7 +227,6 @@ fn judge_replicas(mode: &Mode, figures: &Figures, verdict: &mut Verdict) {
 fn note_losses(figures: &Figures, verdict: &mut Verdict) {
     let arrivals = &figures.arrivals;
     for (count, what) in [
-        (arrivals.failed, "failed"),
         (
             arrivals.indeterminate,
             "were sent and never answered (indeterminate)",
@@ -150,5 +248,148 @@ fn note_losses(figures: &Figures, verdict: &mut Verdict) {
             "{} commits were not visible on `{node}` by the end of the drain",
             thousands(*count)
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Stamp;
+    use crate::histogram::Histogram;
+    use crate::load::{FailureCount, Outcomes, Second, Uncommitted};
+    use crate::plan::{Length, Overrides, Pace, resolve};
+    use crate::profile::Profile;
+    use crate::run::figures::Expected;
+    use crate::sample::{Phase, Timeline};
+    use crate::units::Rate;
+    use std::time::Duration;
+
+    const SECONDS: u64 = 8;
+
+    fn plan(rate: f64) -> Plan {
+        let overrides = Overrides {
+            rate: Some(Pace::At(Rate::per_second(rate).unwrap())),
+            measure: Some(Length::For(Duration::from_secs(SECONDS))),
+            ..Overrides::default()
+        };
+        resolve(&Profile::load("users-insert").unwrap(), &overrides).unwrap()
+    }
+
+    /// A cell in whose every second so many were offered and so many acknowledged, each 1 ms after its send.
+    fn seconds(offered: u64, acked: u64, failed: u64) -> Figures {
+        let start = Stamp::from_nanos(1_000_000_000);
+        let timeline = Timeline::new(start, Duration::ZERO);
+        let mut figures = Figures::new(1, timeline, Expected::default());
+        let mut backlog = 0;
+        for index in 0..SECONDS {
+            let begins = start + Duration::from_secs(index);
+            let mut second = Second::new(index.cast_signed(), Phase::Measure, begins);
+            second.end = begins + Duration::from_secs(1);
+            backlog += offered - acked - failed;
+            second.backlog = backlog;
+            second.all = Outcomes {
+                offered,
+                sent: acked + failed,
+                acked,
+                failed,
+                ..Outcomes::default()
+            };
+            second.measured = second.all;
+            record(&mut second.service, acked);
+            record(&mut second.response, acked);
+            if failed > 0 {
+                let failure = FailureCount {
+                    count: failed,
+                    detail: "relation \"x\" does not exist; give up\nnow".into(),
+                };
+                let key = ("42P01".into(), Uncommitted::Failed);
+                second.failures.insert(key, failure);
+            }
+            figures.second(&second);
+        }
+        figures
+    }
+
+    fn record(histogram: &mut Histogram, count: u64) {
+        for _ in 0..count {
+            histogram.record(Duration::from_millis(1));
+        }
+    }
+
+    fn of(plan: &Plan, figures: &Figures) -> Verdict {
+        let mut verdict = judge(plan, &plan.modes[0], figures, false);
+        verdict
+            .invalid
+            .retain(|reason| !reason.contains("no lag sample"));
+        verdict
+    }
+
+    #[test]
+    fn servers_that_do_not_keep_up_are_told_with_a_rate_to_try() {
+        let mut plan = plan(6_000.0);
+        let figures = seconds(6_000, 5_021, 0);
+        let sentence =
+            "offered 6,000/s, answered 5,021/s: the servers did not keep up, try at most 4,000/s";
+        let verdict = of(&plan, &figures);
+        assert_eq!(verdict.invalid, [sentence]);
+        plan.expect.overload = true;
+        let verdict = of(&plan, &figures);
+        assert!(
+            verdict.is_valid() && verdict.notes[0] == sentence,
+            "{verdict:?}"
+        );
+    }
+
+    #[test]
+    fn three_in_a_hundred_unanswered_at_the_end_are_no_overload() {
+        assert!(of(&plan(6_000.0), &seconds(6_000, 5_830, 0)).is_valid());
+        assert!(!of(&plan(6_000.0), &seconds(6_000, 5_810, 0)).is_valid());
+    }
+
+    #[test]
+    fn a_rate_to_try_is_rounded_down_to_two_digits() {
+        for (achieved, most) in [
+            (5_021.0, Some(4_000)),
+            (12_490.0, Some(9_900)),
+            (99.0, Some(79)),
+            (5.0, Some(4)),
+            (1.0, None),
+        ] {
+            assert_eq!(with_headroom(achieved), most, "{achieved}");
+        }
+    }
+
+    #[test]
+    fn failures_are_told_and_more_than_expected_invalidate() {
+        let mut plan = plan(100.0);
+        let few = of(&plan, &seconds(100, 99, 1));
+        assert!(few.is_valid(), "{few:?}");
+        assert_eq!(
+            few.notes,
+            [
+                "8 of 800 transactions failed (1.000 %): 8 times 42P01, first `relation \"x\" does not exist, give up now`"
+            ]
+        );
+        let many = of(&plan, &seconds(100, 98, 2));
+        assert_eq!(many.invalid.len(), 1);
+        assert!(
+            many.invalid[0].ends_with(", and at most 1 % are expected"),
+            "{many:?}"
+        );
+        plan.expect.failures = 0.02;
+        assert!(of(&plan, &seconds(100, 98, 2)).is_valid());
+    }
+
+    #[test]
+    fn an_account_that_does_not_add_up_is_told() {
+        let mut figures = seconds(100, 100, 0);
+        let mut second = Second::new(8, Phase::Drain, Stamp::from_nanos(9_000_000_000));
+        second.all.missed = 1;
+        figures.second(&second);
+        let verdict = of(&plan(100.0), &figures);
+        assert!(
+            verdict.invalid[0].contains("account of arrivals"),
+            "{verdict:?}"
+        );
     }
 }

@@ -13,7 +13,7 @@ use rand_distr::{Distribution, LogNormal, Poisson};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use replbench::histogram::{Histogram, SignedHistogram};
 use replbench::plan::{
-    Arrivals, Cell, KeyChoice, Length, LoadPlan, Offered, Phases, Plan, ProbePlan, Table,
+    Arrivals, Cell, Expect, KeyChoice, Length, LoadPlan, Offered, Phases, Plan, ProbePlan, Table,
     TableKind, Transaction, TransactionKind,
 };
 use replbench::record::tags::{self, Bound, Origin};
@@ -392,6 +392,7 @@ impl World<'_> {
             sent: arrivals,
             acked: if stalled { arrivals * 8 / 10 } else { arrivals },
             failed: 0,
+            missed: Some(0),
             backlog: if stalled { arrivals / 5 } else { 0 },
             in_flight: 2,
             start_lag_p50_us: us(tags::START_LAG, 0.5),
@@ -488,6 +489,7 @@ fn plan(shape: &Shape) -> Plan {
             tick: Duration::from_millis(1),
             lag_interval: Duration::from_millis(100),
         },
+        expect: Expect::default(),
         modes,
         repeats: shape.reps,
         cells,
