@@ -5,18 +5,20 @@ use std::path::Path;
 
 use super::metric::Metric;
 use super::summary::summarise;
-use crate::record::{ReadError, Run, Sheet};
+use crate::record::{OnMismatch, ReadError, Run, Sheet};
 
-/// Reads the run in `dir` with the figures that are compared. A summary that is missing, damaged or older than the cells is
-/// made again from the distributions, in memory only.
-pub fn sheet(dir: &Path) -> Result<Sheet, ReadError> {
-    let mut sheet = Sheet::open(dir, Metric::is_needed)?;
-    if !is_whole(&sheet) {
-        let run = Run::open(dir)?;
+/// Reads the run in `dir` with the figures that are compared. A summary that is missing, cut short or older than the cells is
+/// made again from the distributions, in memory only; one that is not as it was recorded is not.
+pub fn sheet(dir: &Path, on_mismatch: OnMismatch) -> Result<Sheet, ReadError> {
+    let mut sheet = Sheet::open(dir, on_mismatch, Metric::is_needed)?;
+    let is_refused = on_mismatch == OnMismatch::LeaveOut && !sheet.altered.is_empty();
+    if !is_refused && !is_whole(&sheet) {
+        let run = Run::open_with(dir, on_mismatch)?;
         let rows = summarise(&run).into_iter();
         let needed = rows.filter(|row| Metric::is_needed(&row.metric, &row.stat));
         sheet.figures = Some(needed.collect());
         sheet.warnings = run.warnings;
+        sheet.altered = run.altered;
     }
     Ok(sheet)
 }

@@ -361,13 +361,13 @@ fn compared(
 ) -> Result<Option<Exit>, Stop> {
     let sheets = sealed
         .as_ref()
-        .try_map(|_, sealed| library::open(&sealed.directory))?;
+        .try_map(|_, sealed| library::open(&sealed.directory, terms.on_mismatch()))?;
     if sheets.base.cells.is_empty() || sheets.head.cells.is_empty() {
         return Ok(None);
     }
     match compare_runs(&sheets.base, &sheets.head, &terms.terms()) {
         Ok(mut comparison) => {
-            judge_gates(&mut comparison, &sheets.head)?;
+            judge_gates(&mut comparison, &sheets.head, terms.on_mismatch())?;
             print(&question.answer(&comparison))?;
             let directory = sealed.head.directory.join(files::COMPARISON);
             let page = write_comparison(&directory, &comparison)

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 
-use super::library::{run_of, runs_of};
+use super::library::{refuse_altered, run_of, runs_of};
 use super::{Exit, Stop, print, tell};
 use crate::analyse::{Comparison, Metric, Terms, Verdict, compare_modes, compare_runs};
-use crate::record::{Run, Sheet};
+use crate::record::{OnMismatch, Run, Sheet};
 use crate::report::{
     comparison_csv, comparison_json, comparison_markdown, comparison_text, write_comparison,
 };
@@ -23,7 +23,8 @@ pub(super) const WIDTH: usize = 80;
 A run is named by its directory, its id or the beginning of it, or a git revision, which means the newest run that was \
 made at that commit.
 
-Exit codes: 0 nothing regressed, 1 regressed or a gate of the head failed, 2 usage, 6 a run cannot be read, \
+Exit codes: 0 nothing regressed, 1 regressed or a gate of the head failed, 2 usage, 6 a run cannot be read, or a file that \
+is needed is not as it was recorded: its SHA-256 is not the manifest's; \
 7 not comparable, or with --strict inconclusive.")]
 pub(super) struct CompareArgs {
     /// The baseline
@@ -82,7 +83,7 @@ pub(super) struct TermArgs {
     #[arg(long)]
     strict: bool,
 
-    /// Compare what is not comparable, and say so
+    /// Compare what is not comparable or not as it was recorded, and say so
     #[arg(long)]
     force: bool,
 }
@@ -103,6 +104,10 @@ impl TermArgs {
             terms.metrics.retain(asked);
         }
         terms
+    }
+
+    pub(super) fn on_mismatch(&self) -> OnMismatch {
+        OnMismatch::forced(self.force)
     }
 
     /// What a comparison's outcome means for a caller.
@@ -146,29 +151,44 @@ pub(super) fn compare(arguments: &CompareArgs) -> Result<Exit, Stop> {
 
 fn compared(arguments: &CompareArgs) -> Result<Comparison, Stop> {
     let terms = arguments.terms.terms();
+    let on_mismatch = arguments.terms.on_mismatch();
     let refused = |error| Stop::new(Exit::NotComparable, error);
     let Some(head) = &arguments.head else {
-        let run = run_of(&arguments.base, &arguments.results)?;
+        let run = run_of(&arguments.base, &arguments.results, on_mismatch)?;
+        refuse_altered(&run.manifest.run_id, &run.altered, on_mismatch)?;
         let mut comparison = compare_modes(&run, &terms).map_err(refused)?;
-        judge_gates(&mut comparison, &run)?;
+        judge_gates(&mut comparison, &run, on_mismatch)?;
         return Ok(comparison);
     };
-    let bases = runs_of(&arguments.base, &arguments.results)?;
-    let heads = runs_of(head, &arguments.results)?;
+    let bases = runs_of(&arguments.base, &arguments.results, on_mismatch)?;
+    let heads = runs_of(head, &arguments.results, on_mismatch)?;
     let (base, head) = best_pair(&bases, &heads);
     if base.dir == head.dir {
         let error = anyhow!("base and head are the same run, `{}`", base.manifest.run_id);
         return Err(Stop::new(Exit::Usage, error));
     }
+    for side in [base, head] {
+        refuse_altered(&side.manifest.run_id, &side.altered, on_mismatch)?;
+    }
     let mut comparison = compare_runs(base, head, &terms).map_err(refused)?;
-    judge_gates(&mut comparison, head)?;
+    judge_gates(&mut comparison, head, on_mismatch)?;
     Ok(comparison)
 }
 
 /// Judges the candidate by its profile's gates, if it has any.
-pub(super) fn judge_gates(comparison: &mut Comparison, head: &Sheet) -> Result<(), Stop> {
+pub(super) fn judge_gates(
+    comparison: &mut Comparison,
+    head: &Sheet,
+    on_mismatch: OnMismatch,
+) -> Result<(), Stop> {
     if head.manifest.has_gates() {
-        let run = Run::open(&head.dir).map_err(|error| Stop::new(Exit::Results, error))?;
+        let run = Run::open_with(&head.dir, on_mismatch)
+            .map_err(|error| Stop::new(Exit::Results, error))?;
+        if run.is_altered() {
+            refuse_altered(&run.manifest.run_id, &run.altered, on_mismatch)?;
+            let told = run.altered.iter().map(|it| format!("head: {it}"));
+            comparison.notes.extend(told);
+        }
         comparison.judge_gates(&run);
     }
     Ok(())

@@ -6,20 +6,26 @@ use anyhow::anyhow;
 
 use super::{Exit, Stop, git};
 use crate::analyse::sheet;
-use crate::record::{ReadError, Sheet, is_run, run_directories, runs_named};
+use crate::record::{
+    Altered, OnMismatch, Sheet, in_parallel, is_drawn, is_run, run_directories, runs_named,
+};
 use crate::report::clean;
 
 /// The runs that a word may mean: one for a directory or an id, all of a commit's, newest first, for a revision.
-pub(super) fn runs_of(word: &str, results: &Path) -> Result<Vec<Sheet>, Stop> {
+pub(super) fn runs_of(
+    word: &str,
+    results: &Path,
+    on_mismatch: OnMismatch,
+) -> Result<Vec<Sheet>, Stop> {
     let path = Path::new(word);
     if is_run(path) {
-        return Ok(vec![open(path)?]);
+        return Ok(vec![open(path, on_mismatch)?]);
     }
     let directories = directories(results)?;
     let named = runs_named(&directories, word);
     match named.as_slice() {
-        [] => runs_of_commit(word, results, &directories),
-        [one] => Ok(vec![open(one)?]),
+        [] => runs_of_commit(word, results, &directories, on_mismatch),
+        [one] => Ok(vec![open(one, on_mismatch)?]),
         several => Err(Stop::new(
             Exit::Usage,
             anyhow!(
@@ -33,9 +39,31 @@ pub(super) fn runs_of(word: &str, results: &Path) -> Result<Vec<Sheet>, Stop> {
 }
 
 /// The one run that a word means.
-pub(super) fn run_of(word: &str, results: &Path) -> Result<Sheet, Stop> {
-    let mut runs = runs_of(word, results)?;
+pub(super) fn run_of(word: &str, results: &Path, on_mismatch: OnMismatch) -> Result<Sheet, Stop> {
+    let mut runs = runs_of(word, results, on_mismatch)?;
     Ok(runs.remove(0))
+}
+
+/// Refuses a run of which a file is not as it was recorded, unless it was said to use it.
+pub(super) fn refuse_altered(
+    run_id: &str,
+    altered: &[Altered],
+    on_mismatch: OnMismatch,
+) -> Result<(), Stop> {
+    if on_mismatch == OnMismatch::Use || altered.is_empty() {
+        return Ok(());
+    }
+    let files: Vec<_> = altered.iter().map(ToString::to_string).collect();
+    let remedy = if altered.iter().all(|it| is_drawn(&it.name)) {
+        "`replbench report` makes it anew"
+    } else {
+        "restore it from a copy"
+    };
+    let error = anyhow!(
+        "run `{run_id}` was changed after it had ended: {}; {remedy}, or --force uses it as it is",
+        files.join(", ")
+    );
+    Err(Stop::new(Exit::Results, error))
 }
 
 /// Every run in `results`; none when there is no such directory.
@@ -54,44 +82,55 @@ pub(super) fn directories(results: &Path) -> Result<Vec<PathBuf>, Stop> {
     }
 }
 
-/// Every run in `results` that reads, oldest first, and a warning for each thing that does not. Two threads read: it is mostly
-/// parsing.
-pub(super) fn sheets(results: &Path) -> Result<(Vec<Sheet>, Vec<String>), Stop> {
+/// The runs of a directory of results.
+pub(super) struct ReadRuns {
+    /// Oldest first.
+    pub(super) sheets: Vec<Sheet>,
+    pub(super) warnings: Vec<String>,
+    /// How many were left out because a file is not as it was recorded.
+    pub(super) altered: usize,
+}
+
+/// Every run in `results` that reads, and a warning for each thing that does not.
+pub(super) fn sheets(results: &Path, on_mismatch: OnMismatch) -> Result<ReadRuns, Stop> {
     let directories = directories(results)?;
-    let (one, other) = directories.split_at(directories.len() / 2);
-    let (first, second) = std::thread::scope(|scope| {
-        let second = scope.spawn(|| read_all(other));
-        let first = read_all(one);
-        (first, second.join().expect("reading a run does not panic"))
-    });
-    let mut sheets = Vec::new();
-    let mut warnings = Vec::new();
-    for read in first.into_iter().chain(second) {
+    let mut runs = ReadRuns {
+        sheets: Vec::new(),
+        warnings: Vec::new(),
+        altered: 0,
+    };
+    for read in in_parallel(&directories, |directory| sheet(directory, on_mismatch)) {
         match read {
             Ok(sheet) => {
                 let run = &sheet.manifest.run_id;
-                warnings.extend(sheet.warnings.iter().map(|it| format!("{run}: {it}")));
-                sheets.push(sheet);
+                let warnings = sheet.warnings.iter().map(|it| format!("{run}: {it}"));
+                runs.warnings.extend(warnings);
+                if on_mismatch == OnMismatch::LeaveOut && !sheet.altered.is_empty() {
+                    runs.altered += 1;
+                    runs.warnings.push(format!("{run}: the run is left out"));
+                } else {
+                    runs.sheets.push(sheet);
+                }
             }
-            Err(error) => warnings.push(format!("{:#}", anyhow::Error::new(error))),
+            Err(error) => runs
+                .warnings
+                .push(format!("{:#}", anyhow::Error::new(error))),
         }
     }
-    Ok((sheets, warnings))
+    Ok(runs)
 }
 
-fn read_all(directories: &[PathBuf]) -> Vec<Result<Sheet, ReadError>> {
-    directories
-        .iter()
-        .map(|directory| sheet(directory))
-        .collect()
-}
-
-pub(super) fn open(directory: &Path) -> Result<Sheet, Stop> {
-    sheet(directory).map_err(|error| Stop::new(Exit::Results, error))
+pub(super) fn open(directory: &Path, on_mismatch: OnMismatch) -> Result<Sheet, Stop> {
+    sheet(directory, on_mismatch).map_err(|error| Stop::new(Exit::Results, error))
 }
 
 /// Newest first, those of a clean work tree only: a dirty one was not at that commit.
-fn runs_of_commit(word: &str, results: &Path, directories: &[PathBuf]) -> Result<Vec<Sheet>, Stop> {
+fn runs_of_commit(
+    word: &str,
+    results: &Path,
+    directories: &[PathBuf],
+    on_mismatch: OnMismatch,
+) -> Result<Vec<Sheet>, Stop> {
     let stop = |text: String| Stop::new(Exit::Results, anyhow!(text));
     let Some(commit) = git::commit_of(Path::new("."), word) else {
         return Err(stop(format!(
@@ -104,7 +143,7 @@ fn runs_of_commit(word: &str, results: &Path, directories: &[PathBuf]) -> Result
     let readable = directories
         .iter()
         .rev()
-        .filter_map(|directory| sheet(directory).ok());
+        .filter_map(|directory| sheet(directory, on_mismatch).ok());
     let found: Vec<Sheet> = readable
         .filter(|sheet| sheet.manifest.subject.git.as_ref() == Some(&commit))
         .collect();

@@ -10,6 +10,7 @@ use super::{Exit, Stop, print, tell};
 use crate::analyse::{IndexLine, sheet};
 use crate::plan::fold;
 use crate::profile::Profile;
+use crate::record::OnMismatch;
 use crate::report::{clean, write_index};
 use crate::topology::ModeSpec;
 
@@ -99,11 +100,20 @@ pub(super) fn reindex(results: &Path) -> Result<Vec<IndexLine>, Stop> {
     let mut lines = Vec::new();
     for directory in directories(results)? {
         let relative = directory.strip_prefix(results).unwrap_or(&directory);
-        match sheet(&directory) {
-            Ok(sheet) => lines.push(IndexLine::of(
-                &sheet,
-                relative.to_string_lossy().into_owned(),
-            )),
+        match sheet(&directory, OnMismatch::LeaveOut) {
+            Ok(sheet) => {
+                for it in &sheet.altered {
+                    tell(format!(
+                        "warning: {}: {}",
+                        clean(&sheet.manifest.run_id),
+                        clean(&it.to_string())
+                    ));
+                }
+                lines.push(IndexLine::of(
+                    &sheet,
+                    relative.to_string_lossy().into_owned(),
+                ));
+            }
             Err(error) => warn(error),
         }
     }

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::{Exit, Stop, git, print, tell};
 use crate::publish::{Options, PublishError, Published};
+use crate::record::OnMismatch;
 use crate::report::clean;
 use crate::units::thousands;
 
@@ -15,7 +16,11 @@ use crate::units::thousands;
 #[command(after_help = "\
 The site opens from disk (file://), asks nothing of the network and can be put on any web server. Publishing again into \
 the same directory replaces what changed and removes what is gone. Raw files are hard links where the file system \
-allows: they take no room, and must not be edited in place.")]
+allows: they take no room, and must not be edited in place. Every file is compared with its SHA-256 in the manifest; a run \
+with one that is not as it was recorded is told of and left out.
+
+Exit codes: 0 fine, 2 usage, 6 the results cannot be read or the site cannot be written, or a run was left out because \
+a file of it is not as it was recorded.")]
 pub(super) struct PublishArgs {
     /// The site's directory: a new or empty one, or a site that was published before
     #[arg(long, value_name = "DIR")]
@@ -28,6 +33,10 @@ pub(super) struct PublishArgs {
     /// The repository of what was benchmarked, for the order of its commits
     #[arg(long, value_name = "DIR", default_value = ".")]
     repo: PathBuf,
+
+    /// Publish runs with files that are not as they were recorded, too, and say so on their pages
+    #[arg(long)]
+    force: bool,
 
     /// What the site calls itself
     #[arg(long, value_name = "TEXT", default_value = "Replication benchmarks")]
@@ -46,6 +55,7 @@ pub(super) fn publish(arguments: &PublishArgs) -> Result<Exit, Stop> {
         results: arguments.results.clone(),
         out: arguments.out.clone(),
         title: arguments.title.clone(),
+        on_mismatch: OnMismatch::forced(arguments.force),
         order: git::commits_in_order(&arguments.repo).unwrap_or_else(|error| {
             let why = format!("runs stand by time: {error:#}");
             tell(format!("note: {}", clean(&why)));
@@ -63,7 +73,11 @@ pub(super) fn publish(arguments: &PublishArgs) -> Result<Exit, Stop> {
         tell(format!("warning: {}", clean(warning)));
     }
     print(&text(&published))?;
-    Ok(Exit::Fine)
+    Ok(if published.altered == 0 {
+        Exit::Fine
+    } else {
+        Exit::Results
+    })
 }
 
 fn text(published: &Published) -> String {

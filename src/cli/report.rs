@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{Exit, Stop, print, tell};
 use crate::analyse::{Analysis, GateLine};
-use crate::record::{Run, RunStatus};
+use crate::record::{OnMismatch, Run, RunStatus};
 use crate::report::gates::{Paint, text as gate_text};
 use crate::report::{clean, text_table, write_run};
 
@@ -18,24 +18,33 @@ const WIDTH: usize = 80;
 #[command(after_help = "\
 A run with gates is judged by them again, and the exit code is what the run's own would have been: 0 all passed, \
 1 a gate failed, 4 the run was cut short, 5 it is invalid. Without gates it is 0 however the run ended. \
-6: the directory could not be read or written.")]
+6: the directory could not be read or written, or a measured file is not as it was recorded: its SHA-256 is not the \
+manifest's. Such a file is left out of the report, and summary.csv stays as it is, also with --force.")]
 pub(super) struct ReportArguments {
     /// A run directory, such as `results/20260714T091503Z-sync-vs-async-3f2a91c`
     dir: PathBuf,
     /// Print the path of the report only
     #[arg(short, long)]
     quiet: bool,
+    /// Use files that are not as they were recorded, too
+    #[arg(long)]
+    force: bool,
 }
 
 pub(super) fn report(arguments: &ReportArguments) -> Result<Exit, Stop> {
-    let drawn = draw(&arguments.dir)?;
-    if !arguments.quiet {
+    let drawn = draw(&arguments.dir, OnMismatch::forced(arguments.force))?;
+    if !arguments.quiet || drawn.is_altered {
         for warning in &drawn.warnings {
             tell(format!("warning: {}", clean(warning)));
         }
+    }
+    if !arguments.quiet {
         print(&drawn.text)?;
     }
     print(&format!("{}\n", drawn.html.display()))?;
+    if drawn.is_altered && !arguments.force {
+        return Ok(Exit::Results);
+    }
     Ok(match drawn.gates {
         Gates::None => Exit::Fine,
         gates => verdict(drawn.status, gates),
@@ -79,12 +88,15 @@ pub(super) struct Drawn {
     pub(super) text: String,
     pub(super) gates: Gates,
     status: RunStatus,
+    /// Whether a measured file is not as it was recorded.
+    is_altered: bool,
     warnings: Vec<String>,
 }
 
 /// Rebuilds summary, charts and page of a run directory.
-pub(super) fn draw(directory: &Path) -> Result<Drawn, Stop> {
-    let run = Run::open(directory).map_err(|error| Stop::new(Exit::Results, error))?;
+pub(super) fn draw(directory: &Path, on_mismatch: OnMismatch) -> Result<Drawn, Stop> {
+    let run =
+        Run::open_with(directory, on_mismatch).map_err(|error| Stop::new(Exit::Results, error))?;
     let analysis = Analysis::of(&run);
     let outputs = write_run(&run, &analysis).map_err(|error| Stop::new(Exit::Results, error))?;
     Ok(Drawn {
@@ -92,6 +104,7 @@ pub(super) fn draw(directory: &Path) -> Result<Drawn, Stop> {
         text: text_of(&analysis),
         gates: Gates::of(&analysis.gates),
         status: run.manifest.status,
+        is_altered: run.is_altered(),
         warnings: run.warnings,
     })
 }

@@ -15,7 +15,7 @@ use super::report::{Drawn, Gates, draw, verdict};
 use super::{Exit, Stop, print};
 use crate::plan::{self, Plan};
 use crate::profile::Profile;
-use crate::record::{self, RunStatus, WriteError};
+use crate::record::{self, OnMismatch, RunStatus, WriteError};
 use crate::run::{self, Finished, Interrupt, RunError};
 
 /// Run a profile on a cluster made for it, and write the results with a report.
@@ -118,7 +118,7 @@ pub(super) struct Sealed {
 
 impl From<Finished> for Sealed {
     fn from(finished: Finished) -> Self {
-        let drawn = draw(&finished.directory);
+        let drawn = draw(&finished.directory, OnMismatch::LeaveOut);
         let seconds = std::fs::metadata(finished.directory.join(record::files::INTERVALS));
         let has_measured = seconds.is_ok_and(|file| file.len() > 0);
         let status = finished.manifest.status;

@@ -13,11 +13,15 @@ use super::list::reindex;
 use super::report::text_of;
 use super::{Exit, Stop, print, tell};
 use crate::analyse::Analysis;
-use crate::record::{Manifest, Run, RunStatus, Sheet, is_run, runs_named};
+use crate::record::{Manifest, OnMismatch, Run, RunStatus, Sheet, files, is_run, runs_named};
 use crate::report::clean;
 
 /// Show a run: what it was, what it found
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Every file is compared with its SHA-256 in the manifest. One that is not as it was recorded is told of and left out.
+
+Exit codes: 0 fine, 2 usage, 6 the run cannot be read, or a file of it is not as it was recorded (without --force).")]
 pub(super) struct ShowArgs {
     /// A run directory, a run id or the beginning of one, or a git revision
     run: String,
@@ -25,11 +29,17 @@ pub(super) struct ShowArgs {
     /// Where run directories are
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
+
+    /// Use files that are not as they were recorded, too
+    #[arg(long)]
+    force: bool,
 }
 
 pub(super) fn show(arguments: &ShowArgs) -> Result<Exit, Stop> {
-    let directory = run_of(&arguments.run, &arguments.results)?.dir;
-    let run = Run::open(&directory).map_err(|error| Stop::new(Exit::Results, error))?;
+    let on_mismatch = OnMismatch::forced(arguments.force);
+    let directory = run_of(&arguments.run, &arguments.results, on_mismatch)?.dir;
+    let run =
+        Run::open_with(&directory, on_mismatch).map_err(|error| Stop::new(Exit::Results, error))?;
     for warning in &run.warnings {
         tell(format!("warning: {}", clean(warning)));
     }
@@ -38,7 +48,11 @@ pub(super) fn show(arguments: &ShowArgs) -> Result<Exit, Stop> {
         facts(&run.manifest, &directory),
         text_of(&Analysis::of(&run))
     ))?;
-    Ok(Exit::Fine)
+    Ok(if run.altered.is_empty() || arguments.force {
+        Exit::Fine
+    } else {
+        Exit::Results
+    })
 }
 
 fn facts(manifest: &Manifest, directory: &Path) -> String {
@@ -88,8 +102,20 @@ fn facts(manifest: &Manifest, directory: &Path) -> String {
         "workload",
         manifest.workload_hash.get(..16).unwrap_or_default(),
     );
+    fact("checksums", &checksums(manifest));
     fact("directory", &directory.to_string_lossy());
     out
+}
+
+/// What vouches for the files.
+fn checksums(manifest: &Manifest) -> String {
+    match manifest.files.len() {
+        0 => "none: they are made when a run ends".into(),
+        _ if !manifest.files.contains_key(files::SUMMARY) => {
+            "of the measured files; `replbench report` makes one of summary.csv".into()
+        }
+        count => format!("of {count} files"),
+    }
 }
 
 /// Remove runs and everything that was measured in them
@@ -156,8 +182,8 @@ fn removable(word: &str, known: &[PathBuf], arguments: &RmArgs) -> Result<PathBu
             directory.display()
         )));
     }
-    let sheet =
-        Sheet::open(&directory, |_, _| false).map_err(|error| Stop::new(Exit::Results, error))?;
+    let sheet = Sheet::open(&directory, OnMismatch::Use, |_, _| false)
+        .map_err(|error| Stop::new(Exit::Results, error))?;
     if sheet.manifest.status == RunStatus::Running && !arguments.force {
         return Err(usage(format!(
             "run `{}` has not ended, or was killed; --force removes it all the same",

@@ -7,10 +7,10 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 
 use super::compare::{Metrics, parse_metric};
-use super::library::sheets;
+use super::library::{ReadRuns, sheets};
 use super::{Exit, Stop, git, print, tell};
 use crate::analyse::{Metric, Series, read_blessings, trend_of};
-use crate::record::Sheet;
+use crate::record::{OnMismatch, Sheet};
 use crate::report::{
     clean, trend_csv, trend_github_action_benchmark, trend_json, trend_openmetrics, trend_otava,
     trend_text,
@@ -45,7 +45,7 @@ gaps, such as that of a mode which some runs left out: name columns without, or 
 
 Exit codes: 0 fine, 1 with --strict when a regression stands in a series that was asked for: since the last blessed change \
 (see `replbench bless`) its level became worse and has not come back; 2 usage, or no runs with --strict, 6 results cannot \
-be read.")]
+be read, or a run was left out because a file that is needed is not as it was recorded: its SHA-256 is not the manifest's.")]
 pub(super) struct TrendArgs {
     /// Figures, such as `response.p99` or `visibility`, or `all`; by default response.p99 (with --standby visibility.p99) in text, all in other formats
     #[arg(value_name = "METRIC,..", value_delimiter = ',', value_parser = parse_figure)]
@@ -74,6 +74,10 @@ pub(super) struct TrendArgs {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 
+    /// Use files that are not as they were recorded, too
+    #[arg(long)]
+    force: bool,
+
     /// Exit with 1 when a regression stands that nobody has blessed, and with 2 when there is no run
     #[arg(long)]
     strict: bool,
@@ -98,7 +102,11 @@ fn parse_figure(text: &str) -> Result<Metrics, String> {
 }
 
 pub(super) fn trend(arguments: &TrendArgs) -> Result<Exit, Stop> {
-    let (sheets, warnings) = sheets(&arguments.results)?;
+    let ReadRuns {
+        sheets,
+        warnings,
+        altered,
+    } = sheets(&arguments.results, OnMismatch::forced(arguments.force))?;
     for warning in &warnings {
         warn(warning);
     }
@@ -135,6 +143,8 @@ pub(super) fn trend(arguments: &TrendArgs) -> Result<Exit, Stop> {
     let regressed = arguments.strict && series.iter().any(Series::has_regressed);
     Ok(if regressed {
         Exit::Regression
+    } else if altered > 0 {
+        Exit::Results
     } else {
         Exit::Fine
     })

@@ -10,10 +10,11 @@ use super::PublishError;
 use super::files::{href, slug};
 use super::frame::{Frame, Page, Place, moment};
 use super::run::link;
-use super::shelf::{Entry, Shelf, in_parallel};
+use super::shelf::{Entry, Shelf};
 use super::site::Site;
 use crate::analyse::{Comparison, Terms, Verdict, compare_modes, compare_runs};
 use crate::plan::Side;
+use crate::record::in_parallel;
 use crate::report::clean;
 use crate::report::comparison::{tally, write_framed};
 

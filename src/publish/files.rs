@@ -14,7 +14,7 @@ pub(super) struct RawFile {
     /// Relative to the run's directory.
     pub(super) name: String,
     pub(super) bytes: u64,
-    /// As recorded when the run ended; files drawn from others have none.
+    /// As recorded when the run ended; of early runs, files drawn from others have none.
     pub(super) sha256: Option<String>,
 }
 

@@ -17,6 +17,7 @@ mod trend;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::record::OnMismatch;
 use crate::report::ReportError;
 use frame::Frame;
 use shelf::Shelf;
@@ -31,6 +32,8 @@ pub struct Options {
     pub out: PathBuf,
     /// What the site calls itself.
     pub title: String,
+    /// What becomes of a run of which a file is not as it was recorded.
+    pub on_mismatch: OnMismatch,
     /// The commits of the benchmarked repository, each after its parents.
     pub order: Vec<String>,
 }
@@ -50,6 +53,8 @@ pub struct Published {
     pub copied: usize,
     /// What an earlier publication had and this one has not.
     pub removed: usize,
+    /// Runs that were left out because a file is not as it was recorded.
+    pub altered: usize,
     /// What could not be read, for a person.
     pub warnings: Vec<String>,
 }
@@ -72,7 +77,7 @@ pub enum PublishError {
 /// Reads every run and makes the site anew; what is as it was is left alone.
 pub fn publish(options: &Options) -> Result<Published, PublishError> {
     let site = Site::open(&options.out)?;
-    let (shelf, series) = Shelf::read(&options.results, &options.order)?;
+    let (shelf, series) = Shelf::read(options)?;
     let frame = Frame::new(options.title.clone(), &shelf, !series.is_empty());
     let comparisons = comparisons::write(&site, &frame, &shelf)?;
     run::write_all(&site, &frame, &shelf, &comparisons)?;
@@ -84,6 +89,7 @@ pub fn publish(options: &Options) -> Result<Published, PublishError> {
         runs: shelf.runs.len(),
         comparisons: comparisons.len(),
         series: series.len(),
+        altered: shelf.altered,
         warnings: shelf.warnings(),
         ..Published::default()
     };

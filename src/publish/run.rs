@@ -8,10 +8,10 @@ use super::PublishError;
 use super::comparisons::Written;
 use super::files::{href, words_of};
 use super::frame::{Frame, Page, Place, moment, short_commit};
-use super::shelf::{Entry, Shelf, folder_of, in_parallel};
+use super::shelf::{Entry, Shelf, folder_of};
 use super::site::Site;
 use crate::analyse::{Estimate, ModeMedians};
-use crate::record::{RunStatus, files};
+use crate::record::{RunStatus, files, in_parallel};
 use crate::report::clean;
 use crate::report::html::environment::environment;
 use crate::report::text::figure;
@@ -250,7 +250,7 @@ fn raw_files(entry: &Entry) -> Markup {
     html! {
         section id="files" aria-labelledby="files-h" {
             h2 id="files-h" { "Files" }
-            p.note { "SHA-256 as recorded when the run ended; what was drawn from the other files has none." }
+            p.note { "SHA-256 as recorded when the run ended, or when its report was drawn anew; early runs have none of what was drawn." }
             div.scroll tabindex="0" role="region" aria-label="Files" {
                 table.list {
                     thead { tr { th scope="col" { "file" } th.n scope="col" { "size" } th scope="col" { "SHA-256" } } }

@@ -4,10 +4,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::PublishError;
 use super::files::{RawFile, raw_files, slug};
+use super::{Options, PublishError};
 use crate::analyse::{ModeMedians, Series, mode_medians, read_blessings, sheet, trend};
-use crate::record::{RunStatus, Sheet, run_directories};
+use crate::record::{Altered, OnMismatch, RunStatus, Sheet, in_parallel, run_directories, verify};
 
 /// A run on its way to the site.
 #[derive(Debug)]
@@ -58,14 +58,14 @@ pub(super) struct Shelf {
     pub(super) older: usize,
     /// Directories that did not read, and why.
     pub(super) unreadable: Vec<String>,
+    /// How many of them did not because a file is not as it was recorded.
+    pub(super) altered: usize,
 }
 
 impl Shelf {
     /// Reads them on all processors, and finds their histories. A directory that is no readable run is told of and left out.
-    pub(super) fn read(
-        results: &Path,
-        order: &[String],
-    ) -> Result<(Self, Vec<Series>), PublishError> {
+    pub(super) fn read(options: &Options) -> Result<(Self, Vec<Series>), PublishError> {
+        let results = &options.results;
         let unread = |source| PublishError::Results {
             path: results.to_owned(),
             source,
@@ -73,15 +73,20 @@ impl Shelf {
         let directories = run_directories(results).map_err(unread)?;
         let (blessed, mut unreadable) = read_blessings(results).map_err(unread)?;
         let mut found = Vec::new();
-        for read in in_parallel(&directories, |directory| read_run(directory)) {
+        let mut altered = 0;
+        let read = |directory: &PathBuf| read_run(directory, options.on_mismatch);
+        for read in in_parallel(&directories, read) {
             match read {
                 Ok(run) => found.push(run),
-                Err(why) => unreadable.push(why),
+                Err(why) => {
+                    altered += usize::from(matches!(why, Unread::Altered(_)));
+                    unreadable.push(why.to_string());
+                }
             }
         }
         let (recent, older) = recent_ones(found);
         let (sheets, derived): (Vec<Sheet>, Vec<Derived>) = recent.into_iter().unzip();
-        let series = trend(&sheets, order, &blessed);
+        let series = trend(&sheets, &options.order, &blessed);
         let recent = sheets.into_iter().zip(derived);
         let left_out = older.len();
         let mut runs: Vec<Entry> = recent.chain(older).map(Entry::of).collect();
@@ -91,6 +96,7 @@ impl Shelf {
             runs,
             older: left_out,
             unreadable,
+            altered,
         };
         Ok((shelf, series))
     }
@@ -110,11 +116,36 @@ type Derived = (Vec<ModeMedians>, Vec<RawFile>);
 
 type Found = (Sheet, Derived);
 
-fn read_run(directory: &Path) -> Result<Found, String> {
-    let sheet = sheet(directory).map_err(|error| {
+/// Why a run is not on the site.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error("{0}")]
+    Damaged(String),
+    #[error("{0}; the run is left out, and --force publishes it")]
+    Altered(String),
+}
+
+/// Every file of a run is published, and so every one of them must be as it was recorded.
+fn read_run(directory: &Path, on_mismatch: OnMismatch) -> Result<Found, Unread> {
+    let mut sheet = sheet(directory, on_mismatch).map_err(|error| {
         let source = std::error::Error::source(&error);
-        source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+        Unread::Damaged(
+            source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}")),
+        )
     })?;
+    let altered = verify(directory, &sheet.manifest);
+    let told: Vec<_> = altered.iter().map(ToString::to_string).collect();
+    if !told.is_empty() && on_mismatch == OnMismatch::LeaveOut {
+        let run = &sheet.manifest.run_id;
+        return Err(Unread::Altered(format!("{run}: {}", told.join(", "))));
+    }
+    let is_news = |it: &Altered| !sheet.altered.contains(it);
+    let news: Vec<_> = altered
+        .iter()
+        .filter(|it| is_news(it))
+        .map(ToString::to_string)
+        .collect();
+    sheet.warnings.extend(news);
     let derived = (
         mode_medians(&sheet),
         raw_files(directory, &sheet.manifest.files),
@@ -161,27 +192,6 @@ fn name_apart(runs: &mut Vec<Entry>) {
         }
         entry.slug = name;
     }
-}
-
-/// Does a piece of work for each item on as many threads as there are processors; the answers are in the items' order.
-pub(super) fn in_parallel<'a, I: Sync, O: Send>(
-    items: &'a [I],
-    work: impl Fn(&'a I) -> O + Sync,
-) -> Vec<O> {
-    let threads = std::thread::available_parallelism().map_or(1, Into::into);
-    let share = items.len().div_ceil(threads).max(1);
-    let work = &work;
-    std::thread::scope(|scope| {
-        let parts: Vec<_> = items
-            .chunks(share)
-            .map(|part| scope.spawn(move || part.iter().map(work).collect::<Vec<O>>()))
-            .collect();
-        let parts = parts.into_iter().map(|part| {
-            part.join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        parts.flatten().collect()
-    })
 }
 
 /// Paths of a run's folder on the site.

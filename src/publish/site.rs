@@ -70,7 +70,9 @@ impl Site {
     /// Puts a page in its place. The folder is there.
     pub(super) fn page(&self, relative: &Path, text: &str) -> Result<(), PublishError> {
         let path = self.root.join(relative);
-        if fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {
+        let is_as_long = fs::symlink_metadata(&path)
+            .is_ok_and(|there| there.is_file() && there.len() == text.len() as u64);
+        if !is_as_long || fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {
             replace(&path, text.as_bytes())?;
         }
         self.keep_page(relative, text.len());

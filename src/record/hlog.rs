@@ -14,10 +14,10 @@ use flate2::read::ZlibDecoder;
 const PLAIN: u32 = 0x1c84_9313;
 const COMPRESSED: u32 = 0x1c84_9314;
 const HEADER: usize = 40;
-/// A histogram of three digits has at most 64 kB of counts, and one of five digits 13 MB.
-const MOST_BYTES: u64 = 16 << 20;
+/// A histogram of ours has 33,792 counts of at most nine bytes, all of them distinct in no run.
+const MOST_BYTES: u64 = 1 << 20;
 /// A line is one histogram in base64.
-const MOST_LINE: u64 = 32 << 20;
+const MOST_LINE: u64 = 2 << 20;
 
 /// One line of an interval log.
 #[derive(Debug)]
@@ -56,6 +56,10 @@ impl<R: BufRead> Intervals<R> {
             match limited.read_until(b'\n', &mut self.line) {
                 Err(error) => return Some(Err(error.to_string())),
                 Ok(0) => return None,
+                Ok(count) if count as u64 == MOST_LINE => {
+                    let most = MOST_LINE >> 20;
+                    return Some(Err(format!("has more than {most} MiB, the limit")));
+                }
                 Ok(_) if self.line.last() != Some(&b'\n') => {
                     return Some(Err("ends in the middle of a line".into()));
                 }

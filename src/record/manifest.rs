@@ -65,7 +65,7 @@ pub struct Manifest {
     pub servers_made: Option<ServersMade>,
     pub host: Host,
     pub nodes: Vec<NodeInfo>,
-    /// SHA-256 by file name, of the files of a finished run that were measured; those drawn from them may be drawn anew.
+    /// SHA-256 by file name, of a finished run's files. Those that are drawn from the measured ones may be drawn anew, and get a new one.
     pub files: BTreeMap<String, String>,
 }
 

@@ -1,22 +1,28 @@
 //! The run directory: the waist of replbench. Everything measured ends here as files while the run goes, and everything
 //! after it is a function of those files.
 
+mod checksums;
 mod hlog;
 mod library;
 mod manifest;
+mod packed;
+mod parallel;
 mod read;
+mod rows;
 mod sheet;
 mod write;
 
+pub use checksums::{Altered, OnMismatch, is_drawn, verify};
 pub use library::{is_run, run_directories, runs_named};
 pub use manifest::{
     Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Session, Subject,
 };
-pub(crate) use read::open_file;
+pub(crate) use parallel::in_parallel;
 pub use read::{CellHistograms, ReadError, ResponseSecond, Run};
+pub(crate) use rows::read_file;
 pub use sheet::Sheet;
 
-pub use write::{Recorder, WriteError, seal, write_manifest};
+pub use write::{Recorder, WriteError, renew_checksums, seal, write_manifest};
 
 /// Names of the files in a run directory.
 pub mod files {

@@ -2,26 +2,32 @@
 //! is missing or unreadable is an error, because nothing says then what the other files are about.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::num::NonZero;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::de::DeserializeOwned;
 
+use super::checksums::{Altered, OnMismatch, is_drawn, verify};
 use super::files;
 use super::hlog::{Interval, Intervals};
 use super::manifest::{Manifest, SCHEMA_VERSION};
+use super::packed::Packed;
+use super::parallel::in_parallel;
+use super::rows::{open_file, read_file, read_rows, warning};
 use super::tags::{self, Bound, Origin};
 use crate::histogram::{Histogram, SignedHistogram};
 use crate::sample::{CellRow, EventRow, IntervalRow, LagRow, VisibilityRow};
 use crate::topology::Mode;
 
-/// A manifest is a few kilobytes; this much is read of one at most.
-const MOST_MANIFEST: u64 = 64 << 20;
+/// A manifest is a few kilobytes, with settings and checksums of 20,000 cells some megabytes.
+pub(super) const MOST_MANIFEST: u64 = 8 << 20;
 /// Sixteen replicas of a kind with eight tags each stay below; a damaged log must not take the memory.
 const MOST_TAGS: usize = 600;
+/// Of a cell; no phase is longer than a day.
+const MOST_SECONDS: usize = 100_000;
+/// Of all cells together, as they are kept in memory.
+const MOST_HISTOGRAM_BYTES: usize = 512 << 20;
 /// No cell lasts so long, and the epoch is further away.
 const EPOCH_BY_NOW_S: f64 = 1e8;
 
@@ -36,14 +42,16 @@ pub struct Run {
     pub visibility: Vec<VisibilityRow>,
     pub events: Vec<EventRow>,
     pub histograms: BTreeMap<u32, CellHistograms>,
+    /// Files that are not as they were recorded. The measured ones among them are left out unless it was said to use them.
+    pub altered: Vec<Altered>,
     /// What could not be read, for a person.
     pub warnings: Vec<String>,
 }
 
-/// The histograms of one cell, all intervals of a tag merged. Kept as their recorded buckets, a tenth of the memory.
+/// The histograms of one cell, all intervals of a tag merged. Kept packed, a fiftieth of the memory.
 #[derive(Debug, Default)]
 pub struct CellHistograms {
-    by_tag: BTreeMap<String, Vec<(u64, u64)>>,
+    by_tag: BTreeMap<String, Packed>,
     /// Response times second by second.
     pub seconds: Vec<ResponseSecond>,
 }
@@ -55,7 +63,7 @@ pub struct ResponseSecond {
     pub start_s: f64,
     pub length_s: f64,
     /// Bin (see [`ResponseSecond::bin_start`]) and count, rising.
-    pub bins: Vec<(u16, u32)>,
+    pub bins: Box<[(u16, u32)]>,
 }
 
 impl ResponseSecond {
@@ -88,8 +96,12 @@ impl ResponseSecond {
         Self {
             start_s: interval.start_s - zero_s,
             length_s: interval.length_s,
-            bins,
+            bins: bins.into_boxed_slice(),
         }
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.bins)
     }
 }
 
@@ -110,27 +122,52 @@ pub enum ReadError {
 }
 
 impl Run {
-    /// Reads everything in `dir`.
+    /// Reads everything in `dir` that is as it was recorded.
     pub fn open(dir: &Path) -> Result<Self, ReadError> {
-        let mut warnings = Vec::new();
+        Self::open_with(dir, OnMismatch::LeaveOut)
+    }
+
+    /// Reads everything in `dir`.
+    pub fn open_with(dir: &Path, on_mismatch: OnMismatch) -> Result<Self, ReadError> {
         let manifest = read_manifest(&dir.join(files::MANIFEST))?;
-        let cells: Vec<CellRow> = read_rows(dir, files::CELLS, &mut warnings);
-        let mut run = Self {
+        let altered = verify(dir, &manifest);
+        let is_left_out = |name: &str| {
+            on_mismatch == OnMismatch::LeaveOut && altered.iter().any(|it| it.name == name)
+        };
+        let mut source = Source {
+            dir,
+            is_left_out: &is_left_out,
+            warnings: altered.iter().map(|it| told(it, on_mismatch)).collect(),
+        };
+        let cells: Vec<CellRow> = source.rows(files::CELLS);
+        let intervals = source.rows(files::INTERVALS);
+        let lag = source.rows(files::LAG);
+        let visibility = source.rows(files::VISIBILITY);
+        let events = source.rows(files::EVENTS);
+        let mut warnings = source.warnings;
+        let mut histograms = BTreeMap::new();
+        for (cell_id, found, problem) in read_all_histograms(dir, &cells, is_left_out) {
+            histograms.insert(cell_id, found);
+            warnings.extend(problem);
+        }
+        Ok(Self {
             dir: dir.to_owned(),
             manifest,
-            intervals: read_rows(dir, files::INTERVALS, &mut warnings),
-            lag: read_rows(dir, files::LAG, &mut warnings),
-            visibility: read_rows(dir, files::VISIBILITY, &mut warnings),
-            events: read_rows(dir, files::EVENTS, &mut warnings),
-            histograms: BTreeMap::new(),
             cells,
+            intervals,
+            lag,
+            visibility,
+            events,
+            histograms,
+            altered,
             warnings,
-        };
-        for (cell_id, histograms, problem) in read_all_histograms(dir, &run.cells) {
-            run.histograms.insert(cell_id, histograms);
-            run.warnings.extend(problem);
-        }
-        Ok(run)
+        })
+    }
+
+    /// Whether a measured file is not as it was recorded, so that nothing made from this run is to take the place of what was made
+    /// when it was.
+    pub fn is_altered(&self) -> bool {
+        self.altered.iter().any(|it| !is_drawn(&it.name))
     }
 
     /// The modes' names: those of the plan in its order, then any other that a cell names.
@@ -151,14 +188,48 @@ impl Run {
     }
 }
 
+/// The tables of a run directory.
+struct Source<'a, F> {
+    dir: &'a Path,
+    is_left_out: &'a F,
+    warnings: Vec<String>,
+}
+
+impl<F: Fn(&str) -> bool> Source<'_, F> {
+    fn rows<T: DeserializeOwned>(&mut self, name: &str) -> Vec<T> {
+        if (self.is_left_out)(name) {
+            return Vec::new();
+        }
+        read_rows(self.dir, name, &mut self.warnings)
+    }
+}
+
+/// What a person is told of a file that is not as it was recorded.
+pub(super) fn told(altered: &Altered, on_mismatch: OnMismatch) -> String {
+    let then = match on_mismatch {
+        OnMismatch::LeaveOut if is_drawn(&altered.name) => "`replbench report` makes it anew",
+        OnMismatch::LeaveOut => "it is left out; restore it from a copy, or --force uses it",
+        OnMismatch::Use => "it is used all the same",
+    };
+    format!("{altered}; {then}")
+}
+
 impl CellHistograms {
     /// The histogram of a tag of [`tags`]; `None` when the log has no such tag.
     pub fn get(&self, tag: &str) -> Option<Histogram> {
         let mut histogram = Histogram::new();
-        for (nanos, count) in self.by_tag.get(tag)? {
-            histogram.record_nanos_n(*nanos, *count);
+        for (nanos, count) in self.by_tag.get(tag)?.buckets() {
+            histogram.record_nanos_n(nanos, count);
         }
         Some(histogram)
+    }
+
+    /// The memory that they take, nearly.
+    fn bytes(&self) -> usize {
+        let tags = self.by_tag.iter();
+        let tags = tags.map(|(tag, packed)| tag.len() + packed.bytes());
+        let seconds = self.seconds.iter().map(ResponseSecond::bytes);
+        tags.sum::<usize>() + seconds.sum::<usize>()
     }
 
     /// Nodes for which there is visibility.
@@ -195,22 +266,15 @@ impl CellHistograms {
     }
 }
 
-pub(super) fn warning(file: &str, problem: &str) -> String {
-    format!("`{file}`: {problem}; what stands before is used")
-}
-
 pub(super) fn read_manifest(path: &Path) -> Result<Manifest, ReadError> {
     let garbage = |source| ReadError::Garbage {
         path: path.to_owned(),
         source,
     };
-    let mut text = Vec::new();
-    open_file(path)
-        .and_then(|file| file.take(MOST_MANIFEST).read_to_end(&mut text))
-        .map_err(|source| ReadError::Manifest {
-            path: path.to_owned(),
-            source,
-        })?;
+    let text = read_file(path, MOST_MANIFEST).map_err(|source| ReadError::Manifest {
+        path: path.to_owned(),
+        source,
+    })?;
     let value: serde_json::Value = serde_json::from_slice(&text).map_err(garbage)?;
     let found = value
         .get("schema_version")
@@ -224,95 +288,30 @@ pub(super) fn read_manifest(path: &Path) -> Result<Manifest, ReadError> {
     serde_json::from_value(value).map_err(garbage)
 }
 
-/// The rows of a CSV file up to its end or to the first that does not read.
-pub(super) fn read_rows<T: DeserializeOwned>(
-    dir: &Path,
-    name: &str,
-    warnings: &mut Vec<String>,
-) -> Vec<T> {
-    let mut rows = Vec::new();
-    // A run may pass without an event or without replicas, never without cells.
-    let empty_is_damage = matches!(name, files::CELLS | files::INTERVALS);
-    match read_rows_into(&dir.join(name), empty_is_damage, &mut rows) {
-        Ok(None) => {}
-        Ok(Some(problem)) => warnings.push(warning(name, &problem)),
-        Err(error) => warnings.push(format!("`{name}` could not be read: {error}")),
-    }
-    rows
-}
-
-fn read_rows_into<T: DeserializeOwned>(
-    path: &Path,
-    empty_is_damage: bool,
-    rows: &mut Vec<T>,
-) -> io::Result<Option<String>> {
-    let mut file = open_file(path)?;
-    if file.metadata()?.len() == 0 {
-        return Ok(empty_is_damage.then(|| "is empty".into()));
-    }
-    let torn = !ends_with_newline(&mut file)?;
-    let mut reader = csv::Reader::from_reader(BufReader::new(file));
-    for row in reader.deserialize() {
-        match row {
-            Ok(row) => rows.push(row),
-            Err(error) => return Ok(Some(error.to_string())),
-        }
-    }
-    if torn {
-        // The last row may have lost digits of its last field and still read as a row.
-        rows.pop();
-        return Ok(Some("ends in the middle of a line".into()));
-    }
-    Ok(None)
-}
-
-/// Opens a file, and nothing else that may stand in its place: a pipe would be waited for, and a device has no end.
-pub(crate) fn open_file(path: &Path) -> io::Result<File> {
-    let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = File::options()
-        .read(true)
-        .custom_flags(without_waiting)
-        .open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::other("is not a regular file"))
-    }
-}
-
-pub(super) fn ends_with_newline(file: &mut File) -> io::Result<bool> {
-    let mut last = [0];
-    file.seek(SeekFrom::End(-1))?;
-    file.read_exact(&mut last)?;
-    file.rewind()?;
-    Ok(last == [b'\n'])
-}
-
-/// The histograms of all cells with what was wrong with them, in the order of the cells. Inflating them is nearly all of the work of
+/// The histograms of the cells with what was wrong with them, in the order of the cells. Inflating them is nearly all of the work of
 /// reading a run, so that the processors share it.
 fn read_all_histograms(
     dir: &Path,
     cells: &[CellRow],
+    is_left_out: impl Fn(&str) -> bool + Sync,
 ) -> Vec<(u32, CellHistograms, Option<String>)> {
-    let one = |cell: &CellRow| {
+    let taken = AtomicUsize::new(0);
+    in_parallel(cells, |cell| {
         let name = format!("{}/{}", files::HISTOGRAMS, files::histogram(cell.cell_id));
-        let (histograms, problem) = read_histograms(&dir.join(&name));
-        let problem = problem.map(|problem| warning(&name, &problem));
+        if is_left_out(&name) {
+            return (cell.cell_id, CellHistograms::default(), None);
+        }
+        let (mut histograms, problem) = read_histograms(&dir.join(&name));
+        let mut problem = problem.map(|problem| warning(&name, &problem));
+        let bytes = histograms.bytes();
+        if taken.fetch_add(bytes, Ordering::Relaxed) + bytes > MOST_HISTOGRAM_BYTES {
+            let most = MOST_HISTOGRAM_BYTES >> 20;
+            histograms = CellHistograms::default();
+            problem = Some(format!(
+                "`{name}` is left out: the histograms of all cells take more than {most} MiB, the limit"
+            ));
+        }
         (cell.cell_id, histograms, problem)
-    };
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let share = cells.len().div_ceil(threads).max(1);
-    std::thread::scope(|scope| {
-        let shares: Vec<_> = cells
-            .chunks(share)
-            .map(|cells| scope.spawn(move || cells.iter().map(one).collect::<Vec<_>>()))
-            .collect();
-        let read = |share: std::thread::ScopedJoinHandle<'_, Vec<_>>| {
-            share
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        shares.into_iter().flat_map(read).collect()
     })
 }
 
@@ -335,7 +334,11 @@ fn read_histograms(path: &Path) -> (CellHistograms, Option<String>) {
         };
         let Some(tag) = &interval.tag else { continue };
         if merged.len() == MOST_TAGS && !merged.contains_key(tag) {
-            problem = Some(format!("has more than {MOST_TAGS} tags"));
+            problem = Some(format!("has more than {MOST_TAGS} tags, the limit"));
+            break;
+        }
+        if histograms.seconds.len() == MOST_SECONDS {
+            problem = Some(format!("has more than {MOST_SECONDS} seconds, the limit"));
             break;
         }
         // Times count from the log's base time; other writers, without one, count from the epoch.
@@ -359,7 +362,7 @@ fn read_histograms(path: &Path) -> (CellHistograms, Option<String>) {
     }
     histograms.by_tag = merged
         .into_iter()
-        .map(|(tag, histogram)| (tag, histogram.buckets().collect()))
+        .map(|(tag, histogram)| (tag, Packed::of(histogram.buckets())))
         .collect();
     (histograms, problem)
 }

@@ -1,11 +1,13 @@
 //! The light way to read a run: what it was and the figures of its cells, without distributions. Hundreds of runs are read so.
 
-use std::io::{self, BufReader};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use super::checksums::{Altered, OnMismatch, altered};
 use super::files;
 use super::manifest::Manifest;
-use super::read::{ReadError, ends_with_newline, open_file, read_manifest, read_rows, warning};
+use super::read::{ReadError, read_manifest, told};
+use super::rows::{MOST_ROWS, ends_with_newline, next_row, open_file, read_rows, reader, warning};
 use crate::sample::{CellRow, SummaryRow};
 
 /// A run's manifest, cells and those figures of `summary.csv` that were asked for.
@@ -16,22 +18,40 @@ pub struct Sheet {
     pub cells: Vec<CellRow>,
     /// `None`: `summary.csv` is missing or damaged and must be made again from the measured files.
     pub figures: Option<Vec<SummaryRow>>,
+    /// Those of the files that were read that are not as they were recorded. They are left out unless it was said to use them.
+    pub altered: Vec<Altered>,
     /// What could not be read, for a person.
     pub warnings: Vec<String>,
 }
 
 impl Sheet {
     /// Reads the run in `dir`, and of its summary the rows whose metric and stat are `wanted`.
-    pub fn open(dir: &Path, wanted: impl Fn(&str, &str) -> bool) -> Result<Self, ReadError> {
-        let mut warnings = Vec::new();
+    pub fn open(
+        dir: &Path,
+        on_mismatch: OnMismatch,
+        wanted: impl Fn(&str, &str) -> bool,
+    ) -> Result<Self, ReadError> {
         let manifest = read_manifest(&dir.join(files::MANIFEST))?;
-        let cells: Vec<CellRow> = read_rows(dir, files::CELLS, &mut warnings);
-        let figures = match read_summary(&dir.join(files::SUMMARY), wanted) {
-            Ok(rows) => Some(rows),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => {
-                warnings.push(warning(files::SUMMARY, &error.to_string()));
-                None
+        let altered = altered(dir, &manifest, &[files::CELLS, files::SUMMARY]);
+        let mut warnings: Vec<String> = altered.iter().map(|it| told(it, on_mismatch)).collect();
+        let is_left_out = |name: &str| {
+            on_mismatch == OnMismatch::LeaveOut && altered.iter().any(|it| it.name == name)
+        };
+        let cells: Vec<CellRow> = if is_left_out(files::CELLS) {
+            Vec::new()
+        } else {
+            read_rows(dir, files::CELLS, &mut warnings)
+        };
+        let figures = if is_left_out(files::SUMMARY) {
+            Some(Vec::new())
+        } else {
+            match read_summary(&dir.join(files::SUMMARY), wanted) {
+                Ok(rows) => Some(rows),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => {
+                    warnings.push(warning(files::SUMMARY, &error.to_string()));
+                    None
+                }
             }
         };
         Ok(Self {
@@ -39,6 +59,7 @@ impl Sheet {
             manifest,
             cells,
             figures,
+            altered,
             warnings,
         })
     }
@@ -55,7 +76,7 @@ fn read_summary(path: &Path, wanted: impl Fn(&str, &str) -> bool) -> io::Result<
     if file.metadata()?.len() == 0 || !ends_with_newline(&mut file)? {
         return Err(io::Error::other("is cut short"));
     }
-    let mut reader = csv::Reader::from_reader(BufReader::new(file));
+    let mut reader = reader(file);
     let head = reader.byte_headers()?.clone();
     let column = |name: &str| {
         let place = head.iter().position(|field| field == name.as_bytes());
@@ -64,9 +85,13 @@ fn read_summary(path: &Path, wanted: impl Fn(&str, &str) -> bool) -> io::Result<
     let (metric, stat) = (column("metric")?, column("stat")?);
     let mut rows = Vec::new();
     let mut record = csv::ByteRecord::new();
-    while reader.read_byte_record(&mut record)? {
+    while next_row(&mut reader, &mut record)? {
         let field = |index: usize| std::str::from_utf8(&record[index]).unwrap_or_default();
         if wanted(field(metric), field(stat)) {
+            if rows.len() == MOST_ROWS {
+                let problem = format!("has more than {MOST_ROWS} rows, the limit");
+                return Err(io::Error::other(problem));
+            }
             rows.push(record.deserialize(Some(&head))?);
         }
     }

@@ -1,5 +1,6 @@
 //! Writing a run directory while the run goes: every row reaches the file within a second of being made.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -7,9 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
-use serde::Serialize;
-use sha2::{Digest, Sha256};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
+use super::checksums::{checksum, checksums};
+use super::read::MOST_MANIFEST;
+use super::rows::read_file;
 use super::{Manifest, files};
 use crate::escape::escape_cell;
 use crate::histogram::Histogram;
@@ -268,57 +272,59 @@ fn interval_lines(
 /// Replaces the manifest in one step: a reader sees the old one or the new one.
 pub fn write_manifest(directory: &Path, manifest: &Manifest) -> Result<(), WriteError> {
     let path = directory.join(files::MANIFEST);
-    let temporary = directory.join(format!("{}.tmp", files::MANIFEST));
     let text = serde_json::to_vec_pretty(manifest)
         .map_err(|error| WriteError::at(&path)(io::Error::other(error)))?;
+    write_manifest_text(directory, &text)
+}
+
+fn write_manifest_text(directory: &Path, text: &[u8]) -> Result<(), WriteError> {
+    let path = directory.join(files::MANIFEST);
+    let temporary = directory.join(format!("{}.tmp", files::MANIFEST));
     let mut file = File::create(&temporary).map_err(WriteError::at(&temporary))?;
-    file.write_all(&text).map_err(WriteError::at(&temporary))?;
+    file.write_all(text).map_err(WriteError::at(&temporary))?;
     file.sync_all().map_err(WriteError::at(&temporary))?;
     fs::rename(&temporary, &path).map_err(WriteError::at(&path))
 }
 
-/// Files that can be made again from the others, and are when the report is drawn anew; and the manifest itself.
-fn is_derived(relative: &Path) -> bool {
-    let derived = [files::MANIFEST, files::SUMMARY, files::REPORT];
-    let folders = [files::CHARTS, files::COMPARISON];
-    derived.iter().any(|name| relative == Path::new(name))
-        || folders.iter().any(|folder| relative.starts_with(folder))
-}
-
-/// Writes the checksums of all measured files into the manifest and gives a finished directory its own name, which is returned.
+/// Writes the checksums of all files into the manifest and gives a finished directory its own name, which is returned.
 pub fn seal(directory: &Path, mut manifest: Manifest) -> Result<PathBuf, WriteError> {
-    manifest.files.clear();
-    let mut folders = vec![PathBuf::new()];
-    while let Some(folder) = folders.pop() {
-        let path = directory.join(&folder);
-        for entry in fs::read_dir(&path).map_err(WriteError::at(&path))? {
-            let entry = entry.map_err(WriteError::at(&path))?;
-            let relative = folder.join(entry.file_name());
-            let kind = entry.file_type().map_err(WriteError::at(&path))?;
-            if kind.is_dir() {
-                folders.push(relative);
-            } else if kind.is_file() && !is_derived(&relative) {
-                let file = directory.join(&relative);
-                let sum = checksum(&file).map_err(WriteError::at(&file))?;
-                manifest.files.insert(relative.display().to_string(), sum);
-            }
-        }
-    }
+    manifest.files = checksums(directory).map_err(WriteError::at(directory))?;
     write_manifest(directory, &manifest)?;
     let sealed = directory.with_file_name(&manifest.run_id);
     fs::rename(directory, &sealed).map_err(WriteError::at(&sealed))?;
     Ok(sealed)
 }
 
-fn checksum(path: &Path) -> io::Result<String> {
-    let mut hasher = Sha256::new();
-    let mut file = File::open(path)?;
-    let mut chunk = vec![0; 1 << 16];
-    loop {
-        match io::Read::read(&mut file, &mut chunk)? {
-            0 => break,
-            count => hasher.update(&chunk[..count]),
+/// The part of a manifest that is written anew.
+#[derive(Deserialize)]
+struct Sums<'a> {
+    #[serde(borrow)]
+    files: &'a RawValue,
+}
+
+/// Puts the checksums of files that were drawn anew into the manifest, and leaves every other byte of it alone: it may be that of
+/// another version of replbench. A run without checksums has not ended, and gets none.
+pub fn renew_checksums(directory: &Path, drawn: &[&Path]) -> Result<(), WriteError> {
+    let path = directory.join(files::MANIFEST);
+    let renewed = || -> io::Result<Option<String>> {
+        let text = String::from_utf8(read_file(&path, MOST_MANIFEST)?).map_err(io::Error::other)?;
+        let old = serde_json::from_str::<Sums<'_>>(&text)?.files.get();
+        let mut sums: BTreeMap<String, String> = serde_json::from_str(old)?;
+        if sums.is_empty() {
+            return Ok(None);
         }
+        for file in drawn {
+            let name = file.strip_prefix(directory).map_err(io::Error::other)?;
+            sums.insert(name.to_string_lossy().into_owned(), checksum(file)?);
+        }
+        let new = serde_json::to_string_pretty(&sums)?.replace('\n', "\n  ");
+        // The old value is a part of the text.
+        let start = old.as_ptr() as usize - text.as_ptr() as usize;
+        let end = start + old.len();
+        Ok((new != old).then(|| text[..start].to_owned() + &new + &text[end..]))
+    };
+    match renewed().map_err(WriteError::at(&path))? {
+        Some(text) => write_manifest_text(directory, text.as_bytes()),
+        None => Ok(()),
     }
-    Ok(hex::encode(hasher.finalize()))
 }

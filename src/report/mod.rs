@@ -27,7 +27,7 @@ pub use trend::{
 pub use crate::escape::escape_control as clean;
 
 use crate::analyse::{Analysis, summary_of};
-use crate::record::{Run, files};
+use crate::record::{Run, files, renew_checksums};
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,8 @@ pub struct Outputs {
     pub summary: PathBuf,
 }
 
-/// Rebuilds `summary.csv`, `report.html` and `charts/*.svg` from the other files of a run directory.
+/// Rebuilds `summary.csv`, `report.html` and `charts/*.svg` from the other files of a run directory. The summary is left as it is when
+/// a measured file is not as it was recorded.
 pub fn write(dir: &Path) -> Result<Outputs, ReportError> {
     let run = Run::open(dir)?;
     write_run(&run, &Analysis::of(&run))
@@ -58,12 +59,18 @@ pub fn write_run(run: &Run, analysis: &Analysis) -> Result<Outputs, ReportError>
         written.push(path);
     }
     let summary = run.dir.join(files::SUMMARY);
-    output::replace(
-        &summary,
-        &output::csv_of(&summary_of(run, &analysis.cells))?,
-    )?;
     let html = run.dir.join(files::REPORT);
     output::replace(&html, html::page(run, analysis, &charts).as_bytes())?;
+    // Figures that were not made from what was recorded get no checksum, and replace none that were.
+    if !run.is_altered() {
+        output::replace(
+            &summary,
+            &output::csv_of(&summary_of(run, &analysis.cells))?,
+        )?;
+        let drawn = written.iter().chain([&summary, &html]);
+        let drawn: Vec<&Path> = drawn.map(PathBuf::as_path).collect();
+        renew_checksums(&run.dir, &drawn)?;
+    }
     Ok(Outputs {
         html,
         charts: written,

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::escape::escape_formula;
-use crate::record::ReadError;
+use crate::record::{ReadError, WriteError};
 use crate::sample::SummaryRow;
 
 /// A report that could not be made.
@@ -20,6 +20,8 @@ pub enum ReportError {
         "`{0}` is not a directory but something in its place, such as a symbolic link; remove it"
     )]
     NotAFolder(PathBuf),
+    #[error(transparent)]
+    Checksums(#[from] WriteError),
     #[error("cannot put the summary into CSV")]
     Csv(#[from] csv::Error),
 }

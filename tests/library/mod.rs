@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use replbench::plan::Side;
 use replbench::publish::{Options, Published, publish};
-use replbench::record::{Manifest, RunStatus, Session, files};
+use replbench::record::{Manifest, OnMismatch, RunStatus, Session, files};
 use replbench::report;
 use tempfile::TempDir;
 
@@ -86,6 +86,7 @@ impl Library {
         Options {
             results: self.results(),
             out: self.site(),
+            on_mismatch: OnMismatch::LeaveOut,
             title: format!("Test {HOSTILE}"),
             order: (0..100).map(commit).collect(),
         }

@@ -57,6 +57,7 @@ impl Made {
             }
         }
         Sheet {
+            altered: Vec::new(),
             dir: PathBuf::from(&self.id),
             manifest: self.manifest(),
             cells,

@@ -1,12 +1,12 @@
 //! Changes that people have accepted: `blessed.jsonl` beside the runs, a line each, fit to be committed and edited.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Metric, Series, declared};
-use crate::record::open_file;
+use crate::record::read_file;
 
 /// The file's name, in the directory of results.
 pub const BLESSED: &str = "blessed.jsonl";
@@ -59,13 +59,15 @@ impl Blessing {
     }
 }
 
+/// A line has some hundred bytes.
+const MOST_BYTES: u64 = 16 << 20;
+
 /// The blessings of a directory of results, none when it has no such file, and a warning for each line that is none.
 pub fn read_blessings(results: &Path) -> io::Result<(Vec<Blessing>, Vec<String>)> {
     let path = results.join(BLESSED);
-    let mut bytes = Vec::new();
-    match open_file(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-        other => other?.read_to_end(&mut bytes)?,
+    let bytes = match read_file(&path, MOST_BYTES) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        other => other?,
     };
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let mut blessings = Vec::new();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::super::clean;
-use crate::record::{Manifest, NodeInfo, Run, files};
+use crate::record::{Manifest, NodeInfo, Run, files, is_drawn};
 use crate::sample::EventRow;
 use crate::units::{format_bytes, thousands};
 
@@ -203,8 +203,8 @@ pub(super) fn files(run: &Run) -> Markup {
             }
             @if !run.manifest.files.is_empty() {
                 details {
-                    summary { "SHA-256 of the files" }
-                    dl { @for (name, sum) in &run.manifest.files { dt { code { (clean(name)) } } dd { code { (clean(sum)) } } } }
+                    summary { "SHA-256 of the measured files" }
+                    dl { @for (name, sum) in run.manifest.files.iter().filter(|(name, _)| !is_drawn(name)) { dt { code { (clean(name)) } } dd { code { (clean(sum)) } } } }
                 }
             }
         }
