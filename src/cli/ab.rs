@@ -218,7 +218,7 @@ impl Job<'_> {
 
     /// PostgreSQL of each side that has it already.
     fn find_servers(&self) -> Result<(), Stop> {
-        let common = self.place.options()?.pg_bindir;
+        let common = self.place.options().pg_bindir;
         for side in Side::BOTH {
             let given = self.given.get(side);
             if given.git.is_none() {
@@ -264,7 +264,7 @@ impl Job<'_> {
     async fn measure(&self, mut interrupt: Interrupt) -> Result<Sides<Finished>, Stop> {
         let worktrees = self.build(&mut interrupt).await?;
         let plans = self.plans(&worktrees)?;
-        let common = self.place.options()?;
+        let common = self.place.options();
         let options = worktrees.as_ref().map(|side, worktree| {
             let root = worktree.as_ref().map(Worktree::root);
             let bindir = self.given.get(side).bindir_in(root.as_deref());

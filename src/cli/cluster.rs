@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Subcommand;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::signals::EndSignals;
 use super::{Exit, Stop, say};
 use crate::cluster::kept::{Kept, KeptNode};
-use crate::cluster::{Binaries, Cluster, ClusterConfig, ClusterError, DATABASE, Lifetime};
+use crate::cluster::{Binaries, Cluster, ClusterConfig, ClusterError, DATABASE};
 use crate::pg::{self, provisioning};
 use crate::topology::{ModeSpec, Topology};
 
@@ -147,25 +147,25 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
     let mut config = ClusterConfig::new(topology, binaries, &up.place.data_dir);
     config.schema = SCHEMA.map(Into::into).into();
     config.publish = PUBLISHED.map(Into::into).into();
-    config.lifetime = if up.foreground {
-        Lifetime::Scratch
-    } else {
-        Lifetime::Detached
-    };
     let begun = crate::clock::now();
-    let mut interrupt = Interrupt::listen().map_err(|error| Stop::new(Exit::Server, error))?;
-    let cluster = tokio::select! {
-        started = Cluster::start(config) => started.map_err(refused)?,
-        () = interrupt.came() => {
-            say("interrupted: what was started is stopped and removed");
-            return Ok(Exit::Incomplete);
-        }
+    let mut signals = EndSignals::listen().map_err(|error| Stop::new(Exit::Server, error))?;
+    let started = Cluster::start_unless(config, signals.came()).await;
+    let Some(cluster) = started.map_err(refused)? else {
+        return Ok(interrupted());
     };
     let took = crate::clock::now().since(begun);
-    if let Err(error) = cluster.apply_mode(&mode).await {
-        // The first error is the one to tell.
-        let _ = cluster.stop().await;
-        return Err(refused(error));
+    let applied = tokio::select! {
+        biased;
+        () = signals.came() => None,
+        applied = cluster.apply_mode(&mode) => Some(applied),
+    };
+    match applied {
+        Some(Ok(())) => {}
+        Some(Err(error)) => return Err(refused(cluster.abandon(error).await)),
+        None => {
+            cluster.stop().await.map_err(refused)?;
+            return Ok(interrupted());
+        }
     }
     say(&format!(
         "ready in {:.1} s; {}",
@@ -182,6 +182,7 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
         ));
     }
     if !up.foreground {
+        cluster.detach().await.map_err(refused)?;
         say(&format!(
             "stop it with: replbench cluster down --data-dir {}",
             shell(&up.place.data_dir)
@@ -191,31 +192,14 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
     say("Ctrl-C stops it");
     // Whoever reads a pipe is to see the lines before the wait.
     let _ = std::io::stdout().flush();
-    interrupt.came().await;
+    signals.came().await;
     cluster.stop().await.map_err(refused)?;
     Ok(Exit::Fine)
 }
 
-/// Ctrl-C, SIGTERM or SIGHUP. One listener for the whole command: what comes while nobody awaits it is kept.
-struct Interrupt([Signal; 3]);
-
-impl Interrupt {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self([
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::hangup())?,
-        ]))
-    }
-
-    async fn came(&mut self) {
-        let Self([interrupt, terminate, hangup]) = self;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
+fn interrupted() -> Exit {
+    say("interrupted: what was started is stopped and removed");
+    Exit::Incomplete
 }
 
 fn psql(kept: &Kept, node: &KeptNode) -> String {
@@ -246,7 +230,7 @@ async fn status(place: &Path) -> Result<Exit, Stop> {
     ));
     let mut all = true;
     for node in &kept.nodes {
-        if !node.is_running() {
+        if !node.process.is_running() {
             all = false;
             say(&format!(
                 "{:<8} {:<18} not running",
@@ -260,7 +244,7 @@ async fn status(place: &Path) -> Result<Exit, Stop> {
             node.node.name,
             node.node.role.as_str(),
             node.port,
-            node.pid
+            node.process.pid
         ));
         if let Err(error) = receivers(&kept, node).await {
             all = false;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{Exit, tell};
-use crate::cluster::keeper::{ExecOrder, KeeperOrder, exec, keep};
+use crate::cluster::keeper::{ExecOrder, KeeperOrder, exec, keep, supervise};
 
 #[derive(Debug, Args)]
 pub(super) struct KeeperArguments {
@@ -15,8 +15,6 @@ pub(super) struct KeeperArguments {
     directory: PathBuf,
     #[arg(long)]
     log: PathBuf,
-    #[arg(long)]
-    detached: bool,
     #[command(flatten)]
     program: Program,
 }
@@ -27,6 +25,12 @@ pub(super) struct ExecArguments {
     parent: u32,
     #[command(flatten)]
     program: Program,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SuperviseArguments {
+    #[arg(last = true, required = true)]
+    line: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -52,7 +56,6 @@ pub(super) fn keeper(arguments: KeeperArguments) -> ExitCode {
     let order = KeeperOrder {
         directory: arguments.directory,
         log: arguments.log,
-        detached: arguments.detached,
         account,
         program,
         arguments: line,
@@ -62,6 +65,19 @@ pub(super) fn keeper(arguments: KeeperArguments) -> ExitCode {
         Err(error) => {
             // Into the server's log, which stderr is.
             tell(format!("replbench: the keeper failed: {error}"));
+            Exit::Server.into()
+        }
+    }
+}
+
+pub(super) fn supervisor(arguments: SuperviseArguments) -> ExitCode {
+    let mut line = arguments.line.into_iter();
+    let program = line.next().unwrap_or_default();
+    match supervise(program, line.collect()) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            // Into the command's log, which stderr is.
+            tell(format!("replbench: the supervisor failed: {error}"));
             Exit::Server.into()
         }
     }

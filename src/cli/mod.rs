@@ -16,6 +16,7 @@ mod publish;
 mod report;
 mod run;
 mod show;
+mod signals;
 mod trend;
 
 use std::fmt::Display;
@@ -100,6 +101,8 @@ enum Command {
     Clean(clean::Arguments),
     #[command(name = "__keeper", hide = true)]
     Keeper(keeper::KeeperArguments),
+    #[command(name = "__supervise", hide = true)]
+    Supervise(keeper::SuperviseArguments),
     #[command(name = "__exec", hide = true)]
     Exec(keeper::ExecArguments),
 }
@@ -140,6 +143,7 @@ pub fn main() -> ExitCode {
         Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Clean(arguments) => clean::run(&arguments),
         Command::Keeper(arguments) => return keeper::keeper(arguments),
+        Command::Supervise(arguments) => return keeper::supervisor(arguments),
         Command::Exec(arguments) => return keeper::become_program(arguments),
     };
     match outcome {

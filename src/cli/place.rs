@@ -2,11 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::Args;
 
 use super::progress::Verbosity;
-use super::{Exit, Stop};
 use crate::run::Options;
 
 #[derive(Debug, Args)]
@@ -53,18 +51,17 @@ impl PlaceArgs {
         }
     }
 
-    pub(super) fn options(&self) -> Result<Options, Stop> {
-        let launcher = std::env::current_exe()
-            .context("find replbench's own executable")
-            .map_err(|error| Stop::new(Exit::Server, error))?;
-        Ok(Options {
+    pub(super) fn options(&self) -> Options {
+        Options {
             results: self.results.clone(),
             data_dir: self.data_dir.clone(),
             pg_bindir: self.pg_bindir.clone(),
-            launcher,
-            argv: std::env::args().collect(),
+            // An argument may be a path of any bytes.
+            argv: std::env::args_os()
+                .map(|argument| argument.to_string_lossy().into_owned())
+                .collect(),
             tags: self.tags.iter().cloned().collect(),
             subject: None,
-        })
+        }
     }
 }

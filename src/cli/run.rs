@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::list::reindex;
@@ -12,6 +11,7 @@ use super::overrides::OverrideArgs;
 use super::place::PlaceArgs;
 use super::progress::Terminal;
 use super::report::{Drawn, Gates, draw, verdict};
+use super::signals::EndSignals;
 use super::{Exit, Stop, print};
 use crate::plan::{self, Plan};
 use crate::profile::Profile;
@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &RunArgs) -> Result<Exit, Stop> {
         print(&plan.describe())?;
         return Ok(Exit::Fine);
     }
-    let options = arguments.place.options()?;
+    let options = arguments.place.options();
     let mut terminal = Terminal::new(&[&plan], plan.estimate(), arguments.place.verbosity());
     let finished =
         interruptible(async |interrupt| run::run(&plan, &options, &mut terminal, interrupt).await)?;
@@ -78,15 +78,9 @@ pub(super) fn interruptible<T>(work: impl AsyncFnOnce(Interrupt) -> T) -> Result
 
 /// Counts the signals by which a person or a service manager asks for the end.
 async fn listen(raise: watch::Sender<u8>) -> std::io::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let mut signals = EndSignals::listen()?;
     loop {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
+        signals.came().await;
         raise.send_modify(|level| *level = level.saturating_add(1));
     }
 }

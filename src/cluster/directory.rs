@@ -1,17 +1,22 @@
 //! A cluster's directory: what lies where, who uses it at the moment, and how it goes away.
 //!
-//! The marker file says "replbench made this" and carries a lock: replbench and every keeper share it, so a
+//! The marker file says "replbench made this" and who did, and carries a lock: replbench and every keeper share it, so a
 //! directory whose lock is free has nobody, and only then may it be removed.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+use serde::{Deserialize, Serialize};
+
 use super::account::Account;
 use super::error::ClusterError;
+use super::tree::ProcessId;
+use crate::clock;
 
 const MARKER: &str = ".replbench-cluster";
 const DISCARD: &str = ".discard";
@@ -75,6 +80,23 @@ impl Lease {
         flock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
     }
 
+    /// Waits until this share is the last one and removes the directory, unless another does. False when the deadline came
+    /// first.
+    pub(super) fn discard_within(self, directory: &Path, deadline: Duration) -> io::Result<bool> {
+        let due = clock::now() + deadline;
+        while is_marked(directory) {
+            // A failed upgrade loses the share: from then on somebody else may find itself the last.
+            if flock(&self.0, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                return remove(directory).map(|()| true);
+            }
+            if clock::now() >= due {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(true)
+    }
+
     /// Gives the share back, and if it was the last one of a directory to be discarded, removes that.
     ///
     /// Of several at once exactly one finds itself the last: a failed upgrade loses the share it had.
@@ -97,11 +119,44 @@ pub struct Claim {
 
 impl Claim {
     pub fn on(directory: &Path) -> io::Result<Self> {
-        std::fs::write(directory.join(MARKER), "replbench works here\n")?;
+        std::fs::write(directory.join(MARKER), Marker::own(0).to_text())?;
         Ok(Self {
             _lease: Lease::share(directory)?,
         })
     }
+}
+
+/// What the marker says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Marker {
+    /// The replbench that made the directory.
+    owner: ProcessId,
+    /// How many directories above were made for this one alone, and go with it when they are empty.
+    own_parents: usize,
+}
+
+impl Marker {
+    fn own(own_parents: usize) -> Self {
+        Self {
+            owner: ProcessId::of(std::process::id().cast_signed()),
+            own_parents,
+        }
+    }
+
+    fn to_text(&self) -> String {
+        // Numbers and a short string cannot fail to be written.
+        serde_json::to_string(self).unwrap_or_default() + "\n"
+    }
+
+    fn read(directory: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(directory.join(MARKER)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+}
+
+/// The replbench that made the directory. Of an unreadable marker nobody knows.
+pub(super) fn owner(directory: &Path) -> Option<ProcessId> {
+    Marker::read(directory).map(|marker| marker.owner)
 }
 
 /// Whether replbench made this directory for a cluster.
@@ -114,9 +169,18 @@ pub(super) fn mark_for_discarding(directory: &Path) -> io::Result<()> {
     File::create(directory.join(DISCARD)).map(drop)
 }
 
-/// Removes a marked directory. The marker goes last, so that what an interrupted removal leaves is still known as
-/// replbench's.
+/// The directory stays when the last one leaves.
+pub(super) fn unmark_for_discarding(directory: &Path) -> io::Result<()> {
+    match std::fs::remove_file(directory.join(DISCARD)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a marked directory and those above that were made for it. The marker goes last, so that what an interrupted
+/// removal leaves is still known as replbench's.
 pub(super) fn remove(directory: &Path) -> io::Result<()> {
+    let own_parents = Marker::read(directory).map_or(0, |marker| marker.own_parents);
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
         if entry.file_name() == MARKER || entry.file_name() == DISCARD {
@@ -138,11 +202,45 @@ pub(super) fn remove(directory: &Path) -> io::Result<()> {
             _ => {}
         }
     }
-    std::fs::remove_dir(directory)
+    std::fs::remove_dir(directory)?;
+    for parent in directory.ancestors().skip(1).take(own_parents) {
+        // Another cluster may be in it.
+        if std::fs::remove_dir(parent).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a directory that clusters will lie in, and what is missing above it.
+pub fn create_reachable(directory: &Path) -> io::Result<()> {
+    create_passable(directory, &Account::for_servers())
+}
+
+/// Makes the missing ones of a directory and its parents, each so that the servers' user may pass, whatever the umask.
+pub(super) fn create_passable(wanted: &Path, account: &Account) -> io::Result<()> {
+    let missing = |path: &&Path| !path.as_os_str().is_empty() && path.symlink_metadata().is_err();
+    let mut missing: Vec<_> = wanted.ancestors().take_while(missing).collect();
+    missing.reverse();
+    for path in missing {
+        match std::fs::create_dir(path) {
+            Ok(()) if account.drops => {
+                let mode = path.metadata()?.permissions().mode();
+                std::fs::set_permissions(path, Permissions::from_mode(mode | 0o011))?;
+            }
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Makes the directory and its marker; refuses one that has anything in it.
-pub(super) fn create(wanted: &Path, account: &Account) -> Result<PathBuf, ClusterError> {
+pub(super) fn create(
+    wanted: &Path,
+    own_parents: usize,
+    account: &Account,
+) -> Result<PathBuf, ClusterError> {
     let refuse = |problem: String, remedy: &str| ClusterError::Directory {
         path: wanted.to_owned(),
         problem,
@@ -161,7 +259,7 @@ pub(super) fn create(wanted: &Path, account: &Account) -> Result<PathBuf, Cluste
             ));
         }
     } else {
-        std::fs::create_dir_all(wanted)
+        create_passable(wanted, account)
             .map_err(|source| ClusterError::io("create directory", wanted, source))?;
     }
     let path = wanted
@@ -184,15 +282,15 @@ pub(super) fn create(wanted: &Path, account: &Account) -> Result<PathBuf, Cluste
                 account.name,
                 ancestor.display()
             ),
-            "name another with --data-dir",
+            "let others pass there (chmod o+x), or name another place with --data-dir",
         ));
     }
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+    std::fs::set_permissions(&path, Permissions::from_mode(0o700))
         .map_err(|source| ClusterError::io("restrict", &path, source))?;
     account.own(&path)?;
     write(
         &path.join(MARKER),
-        "replbench keeps a cluster here\n",
+        &Marker::own(own_parents).to_text(),
         account,
     )?;
     Ok(path)

@@ -1,15 +1,16 @@
 //! The process between replbench and one server, so that no server outlives replbench whatever becomes of it.
 //!
 //! A keeper holds one end of a pipe whose other end only replbench has. When that end closes, by exit, panic or
-//! SIGKILL, the keeper ends its server, stopped or not. Should the keeper itself be killed, the server's
-//! parent-death signal ends it. Knows one server and one directory; never a cluster, nor SQL.
+//! SIGKILL, the keeper ends its server, stopped or not, unless it was told before to let it stay. Should the keeper
+//! itself be killed, the server's parent-death signal ends it. A supervisor does the same for a command and all that
+//! it starts. Knows one server and one directory; never a cluster, nor SQL.
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -38,6 +39,8 @@ pub(super) enum Ask {
     Immediate = b'i' as isize,
     /// SIGKILL to the server and all its processes.
     Kill = b'k' as isize,
+    /// The server stays when the pipe closes.
+    Detach = b'd' as isize,
 }
 
 impl Ask {
@@ -46,7 +49,7 @@ impl Ask {
     }
 
     fn of(byte: u8) -> Option<Self> {
-        [Self::Fast, Self::Immediate, Self::Kill]
+        [Self::Fast, Self::Immediate, Self::Kill, Self::Detach]
             .into_iter()
             .find(|ask| ask.byte() == byte)
     }
@@ -58,8 +61,6 @@ pub struct KeeperOrder {
     /// The cluster's directory: locked while the keeper lives, removed by the last one if it is to be discarded.
     pub directory: PathBuf,
     pub log: PathBuf,
-    /// The server stays when the pipe closes.
-    pub detached: bool,
     pub account: Option<(u32, u32)>,
     pub program: OsString,
     pub arguments: Vec<OsString>,
@@ -71,9 +72,6 @@ impl KeeperOrder {
         line.push(self.directory.clone().into());
         line.push("--log".into());
         line.push(self.log.clone().into());
-        if self.detached {
-            line.push("--detached".into());
-        }
         push_program(&mut line, self.account, &self.program, &self.arguments);
         line
     }
@@ -153,7 +151,7 @@ pub fn keep(order: &KeeperOrder) -> io::Result<u8> {
     set_child_subreaper(Some(rustix::process::getpid()))?;
     let lease = Lease::share(&order.directory)?;
     let mut server = Kept::start(order)?;
-    let abandoned = server.attend(order.detached)?;
+    let abandoned = server.attend()?;
     if abandoned {
         server.end_tree()?;
     }
@@ -166,10 +164,7 @@ pub fn keep(order: &KeeperOrder) -> io::Result<u8> {
     if abandoned {
         lease.discard(&order.directory)?;
     }
-    let code = status
-        .code()
-        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    Ok(u8::try_from(code).unwrap_or(u8::MAX))
+    Ok(shell_status(status))
 }
 
 struct Kept {
@@ -193,9 +188,10 @@ impl Kept {
     }
 
     /// Passes orders on until the server has ended (false) or the orders' giver has (true).
-    fn attend(&mut self, detached: bool) -> io::Result<bool> {
+    fn attend(&mut self) -> io::Result<bool> {
         let stdin = io::stdin();
         let mut listening = true;
+        let mut detached = false;
         loop {
             let (ended, spoken) = self.wait(listening.then_some(&stdin), None)?;
             if ended {
@@ -210,6 +206,7 @@ impl Kept {
                 Ok(0) => return Ok(true),
                 Ok(count) => {
                     for ask in bytes[..count].iter().filter_map(|byte| Ask::of(*byte)) {
+                        detached |= ask == Ask::Detach;
                         self.obey(ask)?;
                     }
                 }
@@ -234,6 +231,7 @@ impl Kept {
                 kill_descendants();
                 Ok(())
             }
+            Ask::Detach => Ok(()),
         }
     }
 
@@ -260,32 +258,70 @@ impl Kept {
         }
     }
 
-    /// Whether the server has ended, and whether the pipe has something to say.
     fn wait(
         &self,
         pipe: Option<&io::Stdin>,
         timeout: Option<Duration>,
     ) -> io::Result<(bool, bool)> {
-        let timeout = timeout.map(|timeout| Timespec {
-            tv_sec: timeout.as_secs().cast_signed(),
-            tv_nsec: i64::from(timeout.subsec_nanos()),
-        });
-        let mut watched = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
-        if let Some(pipe) = pipe {
-            watched.push(PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN));
-        }
-        match poll(&mut watched, timeout.as_ref()) {
-            Ok(_) => {}
-            Err(Errno::INTR) => return Ok((false, false)),
-            Err(error) => return Err(error.into()),
-        }
-        let ready = |index: usize| {
-            watched
-                .get(index)
-                .is_some_and(|fd| !fd.revents().is_empty())
-        };
-        Ok((ready(0), ready(1)))
+        wait_for(&self.pidfd, pipe, timeout)
     }
+}
+
+/// Whether a process has ended, and whether the pipe has something to say.
+fn wait_for(
+    process: &OwnedFd,
+    pipe: Option<&io::Stdin>,
+    timeout: Option<Duration>,
+) -> io::Result<(bool, bool)> {
+    let timeout = timeout.map(|timeout| Timespec {
+        tv_sec: timeout.as_secs().cast_signed(),
+        tv_nsec: i64::from(timeout.subsec_nanos()),
+    });
+    let mut watched = vec![PollFd::new(process, PollFlags::IN)];
+    if let Some(pipe) = pipe {
+        watched.push(PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN));
+    }
+    match poll(&mut watched, timeout.as_ref()) {
+        Ok(_) => {}
+        Err(Errno::INTR) => return Ok((false, false)),
+        Err(error) => return Err(error.into()),
+    }
+    let ready = |index: usize| {
+        watched
+            .get(index)
+            .is_some_and(|fd| !fd.revents().is_empty())
+    };
+    Ok((ready(0), ready(1)))
+}
+
+/// Runs a command and returns its status as a shell would say it. With it, or with the pipe on standard input, ends
+/// every process that it has started, in whatever session or group.
+pub fn supervise(program: OsString, arguments: Vec<OsString>) -> io::Result<u8> {
+    // Refused only to the leader of a process group, which a terminal's signals do not reach either.
+    let _ = setsid();
+    // Whoever loses its parent becomes a child of this process, so that none can be missed.
+    set_child_subreaper(Some(rustix::process::getpid()))?;
+    let mut child = process::spawn_supervised(&ExecOrder {
+        account: None,
+        parent: std::process::id(),
+        program,
+        arguments,
+    })?;
+    let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+    let stdin = io::stdin();
+    while wait_for(&pidfd, Some(&stdin), None)? == (false, false) {}
+    kill_descendants();
+    let status = child.wait()?;
+    sweep(Duration::ZERO);
+    Ok(shell_status(status))
+}
+
+/// A process's end in one number: its exit code, or 128 and the signal.
+fn shell_status(status: ExitStatus) -> u8 {
+    let code = status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    u8::try_from(code).unwrap_or(u8::MAX)
 }
 
 /// A stopped process does not hear any other signal than SIGKILL.

@@ -12,10 +12,14 @@ use serde::{Deserialize, Serialize};
 use super::account::Account;
 use super::directory::{self, Layout, Lease};
 use super::error::ClusterError;
-use super::{ClusterConfig, DATABASE, Lifetime, RunningNode, tree};
+use super::tree::{self, ProcessId, Worker};
+use super::{ClusterConfig, DATABASE, RunningNode};
 use crate::clock;
 use crate::pg::{Endpoint, Password};
 use crate::topology::Node;
+
+/// How long the keepers of a dead replbench may take: an abandoned server gets SIGKILL after three seconds.
+const KEEPERS: Duration = Duration::from_secs(10);
 
 /// A cluster's file about itself. Without the password, which is in the passfile beside it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,10 +37,9 @@ pub struct Kept {
 pub struct KeptNode {
     pub node: Node,
     pub port: u16,
-    pub pid: i32,
-    /// In clock ticks since boot; with the pid it names one process and no later one.
-    pub started: u64,
-    pub boot_id: String,
+    /// The postmaster.
+    #[serde(flatten)]
+    pub process: ProcessId,
 }
 
 pub(super) fn write(
@@ -44,34 +47,24 @@ pub(super) fn write(
     config: &ClusterConfig,
     nodes: &[RunningNode],
     account: &Account,
+    detached: bool,
 ) -> Result<(), ClusterError> {
-    let boot = boot_id();
     let kept = Kept {
         directory: PathBuf::new(),
         postgresql: config.binaries.version().to_owned(),
-        detached: config.lifetime == Lifetime::Detached,
+        detached,
         nodes: nodes
             .iter()
             .map(|running| KeptNode {
                 node: running.node.clone(),
                 port: running.endpoint.port,
-                pid: running.pid,
-                started: tree::started(running.pid).unwrap_or(0),
-                boot_id: boot.clone(),
+                process: ProcessId::of(running.pid),
             })
             .collect(),
     };
     let text = serde_json::to_string_pretty(&kept)
         .map_err(|source| ClusterError::io("write", &layout.state(), source.into()))?;
     directory::write(&layout.state(), &(text + "\n"), account)
-}
-
-fn boot_id() -> String {
-    // Unknown is as good as any constant: start times then decide alone.
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
 }
 
 impl Kept {
@@ -135,10 +128,7 @@ impl Kept {
             stopped += usize::from(node.stop(&self.directory)?);
         }
         // The keepers end right after their servers.
-        let due = clock::now() + Duration::from_secs(5);
-        while Lease::is_held(&self.directory) && clock::now() < due {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        within(Duration::from_secs(5), || !Lease::is_held(&self.directory));
         Ok(stopped)
     }
 
@@ -157,22 +147,17 @@ impl Kept {
 }
 
 impl KeptNode {
-    /// Whether exactly the process that was started then still runs.
-    pub fn is_running(&self) -> bool {
-        self.boot_id == boot_id() && tree::started(self.pid) == Some(self.started)
-    }
-
     /// A fast shutdown, an immediate one after ten seconds, SIGKILL after another three.
     fn stop(&self, directory: &Path) -> Result<bool, ClusterError> {
         let failed = |source: io::Error| ClusterError::io("stop the server of", directory, source);
-        let Some(pid) = Pid::from_raw(self.pid) else {
+        let Some(pid) = Pid::from_raw(self.process.pid) else {
             return Ok(false);
         };
         let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else {
             return Ok(false);
         };
         // Looked at after the handle was taken: the handle is then of the process that was meant.
-        if !self.is_running() {
+        if !self.process.is_running() {
             return Ok(false);
         }
         for (signal, seconds) in [(Signal::INT, 10), (Signal::QUIT, 3), (Signal::KILL, 2)] {
@@ -196,7 +181,7 @@ impl KeptNode {
         }
         Err(failed(io::Error::other(format!(
             "`{}` (pid {}) survived SIGKILL",
-            self.node.name, self.pid
+            self.node.name, self.process.pid
         ))))
     }
 }
@@ -239,54 +224,95 @@ impl fmt::Display for Cleaned {
     }
 }
 
-/// Looks for clusters that a killed replbench has left: under `root`, some levels deep, and behind every running
-/// server whose directory bears replbench's marker and lies under `root`. Ends and removes those nobody uses.
+/// Looks for clusters that a killed replbench has left, complete or not: under `root`, some levels deep, and behind every
+/// running server whose directory bears replbench's marker and lies under `root`. Ends and removes those nobody uses.
 pub fn clean(root: &Path) -> Result<Vec<Cleaned>, ClusterError> {
     const DEPTH: usize = 5;
     let root = root
         .canonicalize()
         .map_err(|source| ClusterError::io("look for clusters in", root, source))?;
-    let orphans: Vec<_> = servers()
-        .into_iter()
-        .filter(|(_, directory)| directory.starts_with(&root))
-        .collect();
     let mut directories = Vec::new();
     search(&root, DEPTH, &mut directories);
-    directories.extend(orphans.iter().map(|(_, directory)| directory.clone()));
+    let workers = tree::workers();
+    let inside = workers.iter().map(|worker| worker.directory.as_path());
+    let marked = inside.filter_map(|inside| inside.ancestors().find(|it| directory::is_marked(it)));
+    directories.extend(
+        marked
+            .filter(|it| it.starts_with(&root))
+            .map(Path::to_owned),
+    );
     directories.sort();
     directories.dedup();
-    directories
-        .into_iter()
-        .map(|directory| clean_one(directory, &orphans))
-        .collect()
+    directories.into_iter().map(clean_one).collect()
 }
 
-fn clean_one(directory: PathBuf, orphans: &[(Pid, PathBuf)]) -> Result<Cleaned, ClusterError> {
+fn clean_one(directory: PathBuf) -> Result<Cleaned, ClusterError> {
+    let is_detached = || Kept::load(&directory).is_ok_and(|kept| kept.detached);
+    let owner = directory::owner(&directory);
     if Lease::is_held(&directory) {
-        let detached = Kept::load(&directory).is_ok_and(|kept| kept.detached);
-        return Ok(if detached {
-            Cleaned::Detached { directory }
-        } else {
-            Cleaned::InUse { directory }
-        });
-    }
-    let mut servers = 0;
-    for (pid, _) in orphans.iter().filter(|(_, other)| *other == directory) {
-        // Nothing of it is to be kept, so nothing is asked of it.
-        let mut family = tree::descendants(*pid);
-        family.insert(0, *pid);
-        for process in family {
-            let _ = kill_process(process, Signal::KILL);
+        if is_detached() {
+            return Ok(Cleaned::Detached { directory });
         }
-        servers += 1;
+        if owner.is_none_or(|owner| owner.is_running()) {
+            return Ok(Cleaned::InUse { directory });
+        }
+        // Its keepers are about to end their servers, and the last one to remove the directory.
+        within(KEEPERS, || !Lease::is_held(&directory));
+    } else if owner.is_some_and(|owner| owner.is_running()) {
+        // About to take its share.
+        return Ok(Cleaned::InUse { directory });
+    }
+    let servers = end_workers(&directory);
+    if Lease::is_held(&directory) {
+        return Ok(Cleaned::InUse { directory });
     }
     // A detached cluster whose host was restarted has no keeper any more, and its data were to be kept.
-    if Kept::load(&directory).is_ok_and(|kept| kept.detached) {
+    if is_detached() {
         return Ok(Cleaned::Detached { directory });
     }
-    directory::remove(&directory)
-        .map_err(|source| ClusterError::io("remove", &directory, source))?;
-    Ok(Cleaned::Removed { directory, servers })
+    let mut removed = Ok(());
+    // What a dying process still writes makes a removal fail.
+    within(Duration::from_secs(5), || {
+        removed = match directory::remove(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        };
+        removed.is_ok()
+    });
+    match removed {
+        Ok(()) => Ok(Cleaned::Removed { directory, servers }),
+        Err(source) => Err(ClusterError::io("remove", &directory, source)),
+    }
+}
+
+/// Kills whatever of a cluster's still works in the directory; how many servers there were. Nothing of it is to be kept, so
+/// nothing is asked of it.
+fn end_workers(directory: &Path) -> usize {
+    let mut servers = 0;
+    within(Duration::from_secs(10), || {
+        let mut left: Vec<Worker> = tree::workers();
+        left.retain(|worker| worker.directory.starts_with(directory));
+        servers = servers.max(left.iter().filter(|it| it.is_postmaster).count());
+        for worker in &left {
+            // One that has ended meanwhile is what was wanted.
+            let _ = kill_process(worker.pid, Signal::KILL);
+        }
+        left.is_empty()
+    });
+    servers
+}
+
+fn within(deadline: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let due = clock::now() + deadline;
+    loop {
+        if condition() {
+            return true;
+        }
+        if clock::now() >= due {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn search(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) {
@@ -303,31 +329,4 @@ fn search(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) {
             search(&entry.path(), depth, found);
         }
     }
-}
-
-/// Running postmasters whose data directory is that of a node of a marked cluster, with the cluster's directory.
-fn servers() -> Vec<(Pid, PathBuf)> {
-    let mut found = Vec::new();
-    for process in procfs::process::all_processes()
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        let Ok(line) = process.cmdline() else {
-            continue;
-        };
-        let [program, option, data] = line.as_slice() else {
-            continue;
-        };
-        if option != "-D" || Path::new(program).file_name() != Some("postgres".as_ref()) {
-            continue;
-        }
-        let cluster = Path::new(data).parent().and_then(Path::parent);
-        if let (Some(cluster), Some(pid)) = (cluster, Pid::from_raw(process.pid()))
-            && directory::is_marked(cluster)
-        {
-            found.push((pid, cluster.to_owned()));
-        }
-    }
-    found
 }

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use binaries::{Binaries, BinariesError};
-pub use directory::Claim;
+pub use directory::{Claim, create_reachable};
 pub use error::{ClusterError, LogTail};
 
 use crate::pg::provisioning::{self, ServerSettings};
@@ -42,8 +42,6 @@ pub enum Lifetime {
     Scratch,
     /// Until it is stopped or its process ends; the directory stays.
     Process,
-    /// Until `cluster down`: it outlives the process that started it.
-    Detached,
 }
 
 /// What to build, from what, and where.
@@ -55,6 +53,8 @@ pub struct ClusterConfig {
     pub directory: PathBuf,
     /// At least this; more if the topology needs it. Clusters that are compared have the same.
     pub wal_level: WalLevel,
+    /// How many directories above it are for it alone, and go with it when they are empty.
+    pub own_parents: usize,
     /// Server settings for every node, beyond replbench's own.
     pub settings: BTreeMap<String, String>,
     /// Connections that clients will want to each node at most.
@@ -80,10 +80,10 @@ impl ClusterConfig {
             binaries,
             directory: directory.into(),
             wal_level: topology.wal_level(),
+            own_parents: 0,
             settings: BTreeMap::new(),
             max_connections: 76,
-            // Stays valid when a build replaces the file.
-            launcher: "/proc/self/exe".into(),
+            launcher: process::OWN_EXECUTABLE.into(),
             schema: Vec::new(),
             publish: Vec::new(),
             lifetime: Lifetime::Scratch,
@@ -116,20 +116,48 @@ impl Cluster {
     ///
     /// A failed start stops what it had started and keeps the directory. A dropped future leaves nothing.
     pub async fn start(config: ClusterConfig) -> Result<Self, ClusterError> {
-        let mut site = Site::prepare(config)?;
-        match provision::build(&site).await {
-            Ok(nodes) => {
+        let started = Self::start_unless(config, std::future::pending()).await?;
+        Ok(started.expect("a future that never resolves cancels nothing"))
+    }
+
+    /// As [`Cluster::start`], until `cancelled` resolves: then all that was started is stopped and removed before this
+    /// returns `None`.
+    pub async fn start_unless(
+        config: ClusterConfig,
+        cancelled: impl Future<Output = ()>,
+    ) -> Result<Option<Self>, ClusterError> {
+        let site = Site::prepare(config)?;
+        let built = tokio::select! {
+            biased;
+            () = cancelled => None,
+            built = provision::build(&site) => Some(built),
+        };
+        match built {
+            None => site.cancel().await.map(|()| None),
+            Some(Ok(nodes)) => {
                 site.complete(&nodes)?;
-                Ok(Self { site, nodes })
+                Ok(Some(Self { site, nodes }))
             }
-            Err(cause) => {
-                let directory = site.abandon().await;
-                Err(ClusterError::Start {
-                    directory,
-                    cause: Box::new(cause),
-                })
-            }
+            Some(Err(cause)) => Err(Self::failed(site, cause).await),
         }
+    }
+
+    /// Ends the servers at once and keeps the directory, with their logs, for whoever reads of the cause.
+    pub async fn abandon(self, cause: ClusterError) -> ClusterError {
+        Self::failed(self.site, cause).await
+    }
+
+    async fn failed(site: Site, cause: ClusterError) -> ClusterError {
+        let directory = site.abandon().await;
+        ClusterError::Start {
+            directory,
+            cause: Box::new(cause),
+        }
+    }
+
+    /// Lets it outlive this process, until `cluster down`.
+    pub async fn detach(self) -> Result<(), ClusterError> {
+        self.site.detach(&self.nodes).await
     }
 
     /// The primary first, then each node after its upstream.

@@ -22,6 +22,9 @@ use super::tree;
 use crate::clock;
 
 const POLL: Duration = Duration::from_millis(2);
+/// The program that runs, even when a build has replaced or removed its file, and where the servers' user may not
+/// read it.
+pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
 /// A command that inherits nothing which would change what PostgreSQL's programs do: a `PGPASSWORD` or `PGOPTIONS`
 /// of the user's is neither read nor handed to a server's environment. Also for programs other than PostgreSQL's.
@@ -165,6 +168,8 @@ impl Task<'_> {
                 .to_arguments(),
             )
             .current_dir(self.directory)
+            // A terminal's Ctrl-C is for replbench, which ends the command itself.
+            .process_group(0)
             .stdout(log)
             .stderr(errors);
         let mut child = Killed(
@@ -239,12 +244,32 @@ pub(super) fn spawn_keeper(
         .map_err(|source| ClusterError::io("run", launcher, source))
 }
 
+/// replbench as a supervisor of a command and of all that it starts, which end with the pipe on its standard input.
+pub fn supervisor(program: impl Into<OsString>, arguments: &[OsString]) -> Command {
+    let mut command = command(OWN_EXECUTABLE);
+    command
+        .arg0("replbench")
+        .args(["__supervise", "--"])
+        .arg(program.into())
+        .args(arguments)
+        .stdin(Stdio::piped());
+    command
+}
+
+/// Starts a supervisor's command, which writes where the supervisor does.
+pub(super) fn spawn_supervised(order: &ExecOrder) -> std::io::Result<Child> {
+    Command::new(OWN_EXECUTABLE)
+        .arg0("replbench")
+        .args(order.to_arguments())
+        .stdin(Stdio::null())
+        .spawn()
+}
+
 /// Starts a keeper's server. Its output goes to a file: a pipe would fill, or break with its reader.
 pub(super) fn spawn_server(order: &ExecOrder, log: &Path) -> std::io::Result<Child> {
     let log = File::options().create(true).append(true).open(log)?;
     let errors = log.try_clone()?;
-    // The keeper's own executable, which this root may run even where the servers' user may not read it.
-    Command::new("/proc/self/exe")
+    Command::new(OWN_EXECUTABLE)
         .arg0("replbench")
         .args(order.to_arguments())
         .stdin(Stdio::null())

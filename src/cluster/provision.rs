@@ -52,9 +52,15 @@ impl Site {
         let account = Account::for_servers();
         let nodes = config.topology.nodes();
         let ports = Ports::reserve(nodes.len())?;
-        let root = directory::create(&config.directory, &account)?;
+        let root = directory::create(&config.directory, config.own_parents, &account)?;
         let lease = Lease::share(&root)
             .map_err(|source| ClusterError::io("lock the marker in", &root, source))?;
+        let discard = config.lifetime == Lifetime::Scratch;
+        if discard {
+            // The keepers see it when this process is no longer there to tell them.
+            directory::mark_for_discarding(&root)
+                .map_err(|source| ClusterError::io("mark", &root, source))?;
+        }
         let layout = Layout::new(root);
         let password: String = rand::rng()
             .sample_iter(Alphanumeric)
@@ -67,7 +73,7 @@ impl Site {
             directory::create_inner(&layout.archive(), &account)?;
         }
         Ok(Self {
-            discard: config.lifetime != Lifetime::Process,
+            discard,
             config,
             layout,
             account,
@@ -89,23 +95,47 @@ impl Site {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The cluster is ready: writes down what runs, and says what becomes of the directory from now on.
-    pub(super) fn complete(&mut self, nodes: &[RunningNode]) -> Result<(), ClusterError> {
-        self.discard = self.config.lifetime == Lifetime::Scratch;
-        if self.discard {
-            // The keepers see it when this process is no longer there to tell them.
-            let root = self.layout.root();
-            directory::mark_for_discarding(root)
-                .map_err(|source| ClusterError::io("mark", root, source))?;
+    /// The cluster is ready: writes down what runs.
+    pub(super) fn complete(&self, nodes: &[RunningNode]) -> Result<(), ClusterError> {
+        kept::write(&self.layout, &self.config, nodes, &self.account, false)
+    }
+
+    /// Lets the servers outlive this process. Only now is the cluster one that `clean` leaves alone.
+    pub(super) async fn detach(mut self, nodes: &[RunningNode]) -> Result<(), ClusterError> {
+        for (_, server) in self.servers() {
+            server.check()?;
         }
-        kept::write(&self.layout, &self.config, nodes, &self.account)
+        for (_, server) in self.servers() {
+            server.ask(Ask::Detach);
+        }
+        let root = self.layout.root();
+        let written =
+            kept::write(&self.layout, &self.config, nodes, &self.account, true).and_then(|()| {
+                directory::unmark_for_discarding(root)
+                    .map_err(|source| ClusterError::io("mark", root, source))
+            });
+        if written.is_ok() {
+            self.discard = false;
+        } else {
+            // The first error is the one to tell.
+            let _ = self.stop().await;
+        }
+        written
     }
 
     /// Ends all servers at once and leaves the directory to be looked at.
     pub(super) async fn abandon(mut self) -> PathBuf {
         self.discard = false;
+        // A directory that is gone cannot be kept either.
+        let _ = directory::unmark_for_discarding(self.layout.root());
         self.end(Ask::Immediate, Duration::from_secs(5)).await;
         self.layout.root().to_owned()
+    }
+
+    /// Ends and removes what there is of a cluster that is not wanted any more.
+    pub(super) async fn cancel(self) -> Result<(), ClusterError> {
+        self.end(Ask::Immediate, Duration::from_secs(5)).await;
+        self.stop().await
     }
 
     /// Stops all servers, replicas before what they replicate from, so that none of them has to be waited for.
@@ -124,14 +154,26 @@ impl Site {
         if let Some(late) = late {
             return Err(late);
         }
-        if std::mem::take(&mut self.discard) {
+        if std::mem::take(&mut self.discard)
+            && let Some(lease) = self.lease.take()
+        {
+            // A server whose start was cancelled is known to its keeper alone, which shares the directory until it has ended.
             let root = self.layout.root().to_owned();
-            let removal = root.clone();
+            let deadline = Duration::from_secs(10);
+            let discard = move || lease.discard_within(&root, deadline);
             // A removal that the end of the runtime cuts short is finished by `replbench clean`.
-            if let Ok(Err(source)) =
-                tokio::task::spawn_blocking(move || directory::remove(&removal)).await
-            {
-                return Err(ClusterError::io("remove", &root, source));
+            let discarded = tokio::task::spawn_blocking(discard).await;
+            let root = self.layout.root();
+            match discarded {
+                Ok(Ok(false)) => {
+                    return Err(ClusterError::Directory {
+                        path: root.to_owned(),
+                        problem: format!("is still used after {} s", deadline.as_secs()),
+                        remedy: "`replbench clean` removes it".into(),
+                    });
+                }
+                Ok(Err(source)) => return Err(ClusterError::io("remove", root, source)),
+                Ok(Ok(true)) | Err(_) => {}
             }
         }
         Ok(())
@@ -253,7 +295,6 @@ impl Site {
             order: KeeperOrder {
                 directory: self.layout.root().to_owned(),
                 log: self.layout.log(&node.name),
-                detached: self.config.lifetime == Lifetime::Detached,
                 account: self
                     .account
                     .drops
@@ -273,24 +314,13 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        let root = self.layout.root().to_owned();
-        let detached = self.config.lifetime == Lifetime::Detached;
-        if self.discard && !root.as_os_str().is_empty() {
-            // Only reached by a cancelled start or a dropped cluster; a directory that is gone cannot be marked.
-            let _ = directory::mark_for_discarding(&root);
-            if detached {
-                for (_, server) in self.servers() {
-                    server.ask(Ask::Immediate);
-                }
-            }
-        }
         // The ends of the pipes: each keeper ends its server.
         self.registry().clear();
         if let Some(lease) = self.lease.take()
             && self.discard
         {
             // With servers running this is not the last share, and their keepers remove the directory.
-            let _ = lease.discard(&root);
+            let _ = lease.discard(self.layout.root());
         }
     }
 }

@@ -1,8 +1,73 @@
-//! Who descends from whom, read from /proc. Only `stat` is used, which everybody may read of everybody.
+//! Which processes there are and who descends from whom, read from /proc. Of descent only `stat` is used, which everybody may
+//! read of everybody.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
+
+/// Names one process and no later one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    pub pid: i32,
+    /// In clock ticks since boot.
+    pub started: u64,
+    pub boot_id: String,
+}
+
+impl ProcessId {
+    pub(super) fn of(pid: i32) -> Self {
+        Self {
+            pid,
+            started: started(pid).unwrap_or(0),
+            boot_id: boot_id(),
+        }
+    }
+
+    /// Whether exactly the process that was meant then still runs.
+    pub fn is_running(&self) -> bool {
+        self.boot_id == boot_id() && started(self.pid) == Some(self.started)
+    }
+}
+
+fn boot_id() -> String {
+    // Unknown is as good as any constant: start times then decide alone.
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+/// A process of a cluster, and where it works: in the cluster's directory, or below.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) pid: Pid,
+    pub(super) directory: PathBuf,
+    pub(super) is_postmaster: bool,
+}
+
+/// The keepers, servers and PostgreSQL programs on this machine, as far as this user may look at them.
+pub(super) fn workers() -> Vec<Worker> {
+    const NAMES: [&str; 4] = ["pgkeeper", "postgres", "initdb", "pg_basebackup"];
+    let all = procfs::process::all_processes();
+    let of_a_cluster = all.into_iter().flatten().flatten().filter_map(|process| {
+        // One that ends meanwhile is none.
+        let stat = process.stat().ok()?;
+        if !NAMES.contains(&stat.comm.as_str()) {
+            return None;
+        }
+        let line = process.cmdline().unwrap_or_default();
+        Some(Worker {
+            pid: Pid::from_raw(process.pid())?,
+            directory: process.cwd().ok()?,
+            // Its children give themselves another title.
+            is_postmaster: stat.comm == "postgres"
+                && line.get(1).is_some_and(|option| option == "-D"),
+        })
+    });
+    of_a_cluster.collect()
+}
 
 /// All living descendants of a process, nearest first. Backends call setsid, so neither a process group nor a
 /// session would find them.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::cell::Bench;
 use super::{Finished, Interrupt, Observer, Options, Progress, RunError, environment};
 use crate::clock::{self, Stamp};
-use crate::cluster::{Binaries, Cluster, ClusterConfig};
+use crate::cluster::{Binaries, Cluster, ClusterConfig, create_reachable};
 use crate::load::workload;
 use crate::plan::{Cell, Plan};
 use crate::record::{Manifest, NodeInfo, Recorder, RunStatus, WriteError};
@@ -55,6 +55,10 @@ impl<'a> Conductor<'a> {
         binaries: Binaries,
         manifest: Manifest,
     ) -> Result<Self, WriteError> {
+        if options.data_dir.is_none() {
+            // What cannot be made the recorder reports.
+            let _ = create_reachable(&options.results);
+        }
         let recorder = Recorder::create(&options.results, manifest)?;
         let data_dir = match &options.data_dir {
             Some(directory) => directory.clone(),
@@ -95,10 +99,14 @@ impl<'a> Conductor<'a> {
             observer.on(Progress::Provisioning(topology));
             let begun = clock::now();
             self.made += 1;
-            tokio::select! {
-                started = Cluster::start(self.config(topology)) => self.clusters.push(started?),
-                _ = interrupt.raised() => return Ok(()),
-            }
+            let cancelled = async {
+                interrupt.raised().await;
+            };
+            let Some(cluster) = Cluster::start_unless(self.config(topology), cancelled).await?
+            else {
+                return Ok(());
+            };
+            self.clusters.push(cluster);
             let took = clock::now().since(begun);
             self.describe_nodes(topology).await?;
             self.event(
@@ -192,7 +200,12 @@ impl<'a> Conductor<'a> {
             wal_level: self.plan.wal_level,
             settings: self.plan.settings.clone(),
             max_connections: self.plan.load.connections + SPARE_CONNECTIONS,
-            launcher: self.options.launcher.clone(),
+            // `.data` and the run's own below it, or only that in a directory that somebody named.
+            own_parents: if self.options.data_dir.is_none() {
+                2
+            } else {
+                1
+            },
             schema: workload::schema(self.plan),
             publish: self.plan.tables.iter().map(workload::qualified).collect(),
             ..ClusterConfig::new(topology, self.binaries.clone(), directory)
@@ -262,11 +275,6 @@ impl<'a> Conductor<'a> {
             if first.is_ok() {
                 first = stopped;
             }
-        }
-        // Empty unless a failed start is kept in it.
-        let _ = std::fs::remove_dir(&self.data_dir);
-        if self.options.data_dir.is_none() {
-            let _ = std::fs::remove_dir(self.options.results.join(DATA));
         }
         Ok(first?)
     }

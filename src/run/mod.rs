@@ -40,8 +40,6 @@ pub struct Options {
     /// The servers' data; `None`: beside the results.
     pub data_dir: Option<PathBuf>,
     pub pg_bindir: Option<PathBuf>,
-    /// The replbench executable, which keeps the servers.
-    pub launcher: PathBuf,
     pub argv: Vec<String>,
     pub tags: BTreeMap<String, String>,
     /// The commit of what is benchmarked, where that is not the current directory's.

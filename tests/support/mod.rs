@@ -253,8 +253,14 @@ impl Run {
     /// A subcommand that runs something, in the site's directory and with everything temporary below that.
     #[track_caller]
     pub fn launch(site: Site, arguments: &[&str]) -> Self {
+        Self::launch_program(REPLBENCH.as_ref(), site, arguments)
+    }
+
+    /// As [`Run::launch`], with another program that takes the arguments.
+    #[track_caller]
+    pub fn launch_program(program: &Path, site: Site, arguments: &[&str]) -> Self {
         let log = fs::File::create(site.path().join("output")).unwrap();
-        let child = process::command(REPLBENCH)
+        let child = process::command(program)
             .args(arguments)
             .args(["--results", "results", "--data-dir", "data"])
             .current_dir(site.path())

@@ -2,21 +2,19 @@
 //!
 //! Owns a temporary directory, git's note of it, and the build's processes. All three go when this is dropped.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
 use super::super::git::{commit_of, top_level};
 use super::super::{Exit, Stop};
 use crate::clock;
-use crate::cluster::keeper::ExecOrder;
 use crate::cluster::{Claim, LogTail, process};
 use crate::plan::Side;
 use crate::profile::visible;
@@ -75,10 +73,16 @@ impl Worktree {
     }
 
     async fn check_out(&self, interrupt: &mut Interrupt) -> Result<(), Stop> {
-        let mut git = git(&self.repository);
-        git.args(["worktree", "add", "--detach"])
-            .arg(self.root())
-            .arg(&self.commit);
+        let arguments = [
+            OsString::from("-C"),
+            self.repository.clone().into(),
+            "worktree".into(),
+            "add".into(),
+            "--detach".into(),
+            self.root().into(),
+            self.commit.clone().into(),
+        ];
+        let git = process::supervisor("git", &arguments);
         let status = supervise(git, &self.log(), CHECKOUT, interrupt).await;
         self.expect_success(status, "git worktree add", CHECKOUT)
             .map_err(|failure| Stop::new(failure.exit(), failure.explain(&self.log())))?;
@@ -117,15 +121,8 @@ impl Worktree {
         results: &Path,
         interrupt: &mut Interrupt,
     ) -> Result<(), Stop> {
-        // Through replbench itself, so that the shell dies with it.
-        let order = ExecOrder {
-            account: None,
-            parent: std::process::id(),
-            program: "sh".into(),
-            arguments: vec!["-c".into(), command.into()],
-        };
-        let mut shell = process::command("/proc/self/exe");
-        shell.args(order.to_arguments()).current_dir(self.root());
+        let mut shell = process::supervisor("sh", &["-c".into(), command.into()]);
+        shell.current_dir(self.root());
         // A hook or an alias that replbench was started from must not turn the build's git to another repository.
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"GIT_") {
@@ -232,20 +229,18 @@ impl Failure {
     }
 }
 
-/// A command in a process group of its own, which is killed as a whole when this is dropped before it has ended.
-struct Group(Child);
+/// A supervisor, which ends its command and all that this has started when the pipe to it closes: when this is dropped, or
+/// replbench is gone.
+struct Supervised(Child);
 
-impl Drop for Group {
+impl Drop for Supervised {
     fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
-            // Before it is waited for: until then nothing else can have its number.
-            let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
-            let _ = self.0.wait();
-        }
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 
-/// Runs a command to its end, unless its time is over or a person asks for the end.
+/// Runs a supervised command to its end, unless its time is over or a person asks for the end.
 async fn supervise(
     mut command: Command,
     log: &Path,
@@ -255,11 +250,11 @@ async fn supervise(
     let failed = |error: std::io::Error| Failure::Failed(error.to_string());
     let output = File::create(log).map_err(failed)?;
     let errors = output.try_clone().map_err(failed)?;
-    command.stdout(output).stderr(errors).process_group(0);
-    let mut group = Group(command.spawn().map_err(failed)?);
+    command.stdout(output).stderr(errors);
+    let mut supervised = Supervised(command.spawn().map_err(failed)?);
     let due = clock::now() + deadline;
     loop {
-        if let Some(status) = group.0.try_wait().map_err(failed)? {
+        if let Some(status) = supervised.0.try_wait().map_err(failed)? {
             return Ok(status);
         }
         if clock::now() >= due {

@@ -1,0 +1,197 @@
+//! What is left of replbench when it is killed, interrupted or hung up on, or when its program is replaced: no process and no file
+//! but the results.
+//!
+//! Real servers, started by the product. Without PostgreSQL the tests that need them fail.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up fails")]
+
+mod support;
+
+use std::fs;
+use std::process::{Child, Stdio};
+
+use replbench::cluster::process;
+use rustix::process::Signal;
+use support::{PATIENCE, REPLBENCH, Run, Site, signal, until};
+
+/// How far a start has come when one of these files of the cluster's exists: initdb, the first server, the base backup, the
+/// standby.
+const STATES: [&str; 4] = [
+    "primary/data/PG_VERSION",
+    "primary/data/postmaster.pid",
+    "s1/data/PG_VERSION",
+    "s1/data/postmaster.pid",
+];
+
+/// A `cluster up` that has come as far as the file.
+fn up_to(site: &Site, file: &str) -> Child {
+    let output = fs::File::create(site.path().join("output")).unwrap();
+    let mut up = process::command(REPLBENCH)
+        .args(["cluster", "up", "--data-dir", "c", "--standbys=1"])
+        .arg("--subscribers=0")
+        .current_dir(site.path())
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().unwrap())
+        .stderr(output)
+        .spawn()
+        .unwrap();
+    let awaited = site.path().join("c").join(file);
+    let came = until(PATIENCE, || match up.try_wait().unwrap() {
+        None if awaited.exists() => Ok(()),
+        ended => Err(ended),
+    });
+    assert_eq!(came, Ok(()), "{file}: {}", output_of(site));
+    up
+}
+
+fn output_of(site: &Site) -> String {
+    fs::read_to_string(site.path().join("output")).unwrap()
+}
+
+#[test]
+fn clean_ends_and_removes_a_cluster_whose_start_was_killed_at_any_moment() {
+    let site = Site::new();
+    for state in STATES {
+        let mut up = up_to(&site, state);
+        up.kill().unwrap();
+        up.wait().unwrap();
+        let clean = process::command(REPLBENCH)
+            .args(["clean", "."])
+            .current_dir(site.path())
+            .output()
+            .unwrap();
+        assert!(clean.status.success(), "{state}: {clean:?}");
+        assert_eq!(site.processes(), Vec::<String>::new(), "{state}");
+        assert!(!site.path().join("c").exists(), "{state}: {clean:?}");
+    }
+}
+
+#[test]
+fn an_interrupted_start_has_removed_everything_when_it_says_so() {
+    let site = Site::new();
+    for state in STATES {
+        let mut up = up_to(&site, state);
+        signal(up.id().cast_signed(), Signal::INT);
+        let status = up.wait().unwrap();
+        assert!(!site.path().join("c").exists(), "{state}");
+        assert_eq!(site.processes(), Vec::<String>::new(), "{state}");
+        assert_eq!(status.code(), Some(4), "{state}: {}", output_of(&site));
+        assert!(
+            output_of(&site).contains("stopped and removed"),
+            "{state}: {}",
+            output_of(&site)
+        );
+    }
+}
+
+/// Options of a session of two short cells.
+const SESSION: [&str; 14] = [
+    "--modes",
+    "async",
+    "--repeats",
+    "1",
+    "--rate",
+    "100",
+    "--duration",
+    "1s",
+    "--warmup",
+    "300ms",
+    "--drain",
+    "5s",
+    "--standbys",
+    "0",
+];
+
+#[test]
+fn a_session_outlives_the_file_of_its_program() {
+    let site = Site::new();
+    let program = site.path().join("replbench");
+    fs::copy(REPLBENCH, &program).unwrap();
+    let mut all = vec!["ab", "--head", "work_mem=8MB"];
+    all.extend(SESSION);
+    let mut run = Run::launch_program(&program, site, &all);
+    run.server("primary");
+    fs::remove_file(&program).unwrap();
+    let ended = run.ends();
+    assert_eq!(ended.code, 0, "{}", ended.text);
+    assert_eq!(run.records().len(), 2);
+}
+
+#[test]
+fn a_run_under_nohup_goes_on_when_its_terminal_hangs_up() {
+    let site = Site::new();
+    let mut all = vec!["nohup", REPLBENCH, "run", "users-insert"];
+    all.extend(SESSION);
+    let mut run = Run::launch_program("/usr/bin/env".as_ref(), site, &all);
+    run.server("primary");
+    signal(run.pid(), Signal::HUP);
+    let ended = run.ends();
+    assert_eq!(ended.code, 0, "{}", ended.text);
+}
+
+/// A build with a child in another session, which no signal to a process group reaches.
+const BUILD_WITH_DAEMON: &str = "setsid sleep 1000 & sleep 1000 & touch ../begun";
+
+fn build(site: Site, command: &str) -> Run {
+    let profile = "[[transaction]]\nkind = \"users-insert\"\n";
+    fs::write(site.path().join("p.toml"), profile).unwrap();
+    for arguments in [
+        &["init", "--quiet"][..],
+        &["add", "p.toml"],
+        &["commit", "--quiet", "--message", "one"],
+    ] {
+        let status = process::command("git")
+            .args(["-c", "user.name=test", "-c", "user.email=test@localhost"])
+            .args(arguments)
+            .current_dir(site.path())
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+    let options = [
+        "ab",
+        "p.toml",
+        "--head",
+        "git=HEAD",
+        "--head",
+        "profile=p.toml",
+        "--head",
+        "work_mem=8MB",
+        "--build",
+        command,
+    ];
+    let all: Vec<_> = options.into_iter().chain(SESSION).collect();
+    Run::launch(site, &all)
+}
+
+fn begun(run: &Run) -> Option<()> {
+    let entries = fs::read_dir(run.site.path()).unwrap().flatten();
+    let mut marks = entries.map(|entry| entry.path().join("begun"));
+    marks.any(|mark| mark.exists()).then_some(())
+}
+
+fn sleepers(site: &Site) -> Vec<String> {
+    let mut found = site.processes();
+    found.retain(|process| process.ends_with(": sleep 1000"));
+    found
+}
+
+#[test]
+fn the_children_of_a_build_end_with_it_and_with_replbench() {
+    for ending in [Signal::INT, Signal::KILL] {
+        let mut run = build(Site::new(), &format!("{BUILD_WITH_DAEMON}; wait"));
+        run.awaits("build", begun);
+        assert_eq!(sleepers(&run.site).len(), 2);
+        signal(run.pid(), ending);
+        if ending == Signal::INT {
+            assert_eq!(run.ends().code, 4);
+            assert_eq!(sleepers(&run.site), Vec::<String>::new());
+        }
+        run.site.no_process_is_left();
+    }
+    // The build is done; what it has left running would compete with what is measured.
+    let mut run = build(Site::new(), BUILD_WITH_DAEMON);
+    run.server("primary");
+    assert_eq!(sleepers(&run.site), Vec::<String>::new());
+    assert_eq!(run.ends().code, 0);
+}
