@@ -34,7 +34,7 @@ use tokio_postgres::SimpleQueryMessage;
 pub const REPLBENCH: &str = env!("CARGO_BIN_EXE_replbench");
 
 /// Nothing here takes so long, on a machine with other things to do.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(5);
 
 /// One cluster at a time: several would starve each other, and every figure with them.
 static SERVERS: Mutex<()> = Mutex::new(());
