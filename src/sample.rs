@@ -111,6 +111,19 @@ pub struct CellRow {
     pub host_busy_share: Option<f64>,
     pub host_steal_share: Option<f64>,
     pub wal_bytes: Option<i64>,
+    /// Run first on newly made servers, and part of no figure; `false` in runs older than this column.
+    #[serde(default)]
+    pub discarded: bool,
+    /// Checkpoints of the primary, from the first arrival to the end of the drain.
+    #[serde(default)]
+    pub checkpoints: Option<u64>,
+    /// Runs of autovacuum (vacuum or analyze) on the primary and on subscribers, from the start of the measurement to the end
+    /// of the drain.
+    #[serde(default)]
+    pub autovacuums: Option<u64>,
+    /// Full-page images in the primary's WAL, over the same time.
+    #[serde(default)]
+    pub full_page_images: Option<u64>,
     pub valid: bool,
     /// Why the cell is invalid, or what to know about it; sentences separated by `; `.
     pub notes: String,

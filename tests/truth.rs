@@ -400,3 +400,95 @@ fn where_topologies_are_compared_servers_live_for_one_block_and_write_the_same_i
         ended.text
     );
 }
+
+#[test]
+fn a_cell_before_the_first_is_recorded_and_in_no_figure() {
+    let mut run = Run::start(
+        r#"
+        modes = ["async"]
+        [topology]
+        standbys = 1
+        [load]
+        rate = 100
+        [phases]
+        warmup = "200 ms"
+        duration = "1 s"
+        drain = "20 s"
+        repeats = 1
+        [[transaction]]
+        kind = "users-insert"
+        "#,
+        &[],
+    );
+    let ended = run.ends();
+    assert_eq!(ended.code, 0, "{}", ended.text);
+    let record = run.record().unwrap();
+    let discarded = record.discarded();
+    let [cell] = discarded.as_slice() else {
+        panic!("one cluster was made: {discarded:?}");
+    };
+    assert_eq!(
+        (cell.rep, cell.cell_id, cell.mode.as_str()),
+        (0, 2, "async")
+    );
+    assert!(cell.acked > 0 && cell.started_at < record.cell().started_at);
+    assert!(record.0.join("hist/cell-002.hlog").is_file());
+    // What every reader goes through.
+    let read = replbench::record::Run::open(&record.0).unwrap();
+    assert_eq!(read.warnings, Vec::<String>::new());
+    let ids = |rows: Vec<u32>| rows.into_iter().collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(
+        ids(read.cells.iter().map(|row| row.cell_id).collect()),
+        [1].into()
+    );
+    for found in [
+        read.intervals.iter().map(|row| row.cell_id).collect(),
+        read.lag.iter().map(|row| row.cell_id).collect(),
+        read.visibility.iter().map(|row| row.cell_id).collect(),
+        read.events.iter().filter_map(|row| row.cell_id).collect(),
+    ] {
+        assert_eq!(ids(found), [1].into());
+    }
+    let summary = std::fs::read_to_string(record.0.join("summary.csv")).unwrap();
+    assert!(summary.lines().skip(1).all(|line| line.starts_with("1,")));
+    assert!(ended.text.contains("1/1 async"), "{}", ended.text);
+}
+
+#[test]
+fn what_servers_do_besides_serving_is_counted_and_noted() {
+    let mut run = Run::start(
+        r#"
+        modes = ["logical:1"]
+        [load]
+        rate = 300
+        [phases]
+        warmup = "0 s"
+        duration = "10 s"
+        drain = "20 s"
+        repeats = 1
+        [[transaction]]
+        kind = "users-insert"
+        [settings]
+        autovacuum_naptime = "1s"
+        "#,
+        &[],
+    );
+    let (primary, subscriber) = (run.server("primary"), run.server("sub1"));
+    run.has_measured(1, 3);
+    for server in [&primary, &subscriber] {
+        let vacuums = "SELECT sum(vacuum_count)::bigint FROM pg_stat_user_tables";
+        assert!(server.number(vacuums) > 0, "{:?}", server.endpoint.node);
+    }
+    primary.sql("CHECKPOINT");
+    let ended = run.ends();
+    assert_eq!(ended.code, 0, "{}", ended.text);
+    let cell = run.record().unwrap().cell();
+    assert_eq!(cell.checkpoints, Some(1), "{cell:?}");
+    // The first change of a page after the checkpoint writes all of it.
+    assert!(cell.full_page_images > Some(0), "{cell:?}");
+    // More than the 50 new rows that make a table worth analyzing, in every second.
+    assert!(cell.autovacuums > Some(0), "{cell:?}");
+    for words in ["1 checkpoint(s) fell", "autovacuum ran"] {
+        assert!(cell.notes.contains(words), "{}", cell.notes);
+    }
+}

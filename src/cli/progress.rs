@@ -79,7 +79,7 @@ impl Terminal {
     }
 
     fn cell_begins(&mut self, cell: &Cell, mode: &Mode) {
-        self.at += 1;
+        self.at += usize::from(!cell.is_discarded());
         self.cell = Some((*cell, mode.name.clone()));
         self.line.set_message(format!("{} resetting", self.place()));
     }
@@ -96,6 +96,9 @@ impl Terminal {
             return String::new();
         };
         let side = self.side();
+        if cell.is_discarded() {
+            return format!("{side}{mode}, a discarded cell on new servers,");
+        }
         format!("{}/{} {side}{mode} {}", self.at, self.cells, cell.rep)
     }
 
@@ -126,6 +129,9 @@ impl Terminal {
     }
 
     fn cell_ends(&self, row: &CellRow, headline: CellHeadline) {
+        if row.discarded {
+            return;
+        }
         let unknown = || "unknown".to_owned();
         let width = self.cells.to_string().len();
         let mode_width = self.mode_width;

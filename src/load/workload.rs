@@ -53,7 +53,8 @@ pub fn schema(plan: &Plan) -> Vec<String> {
         .collect()
 }
 
-/// Statements that bring the tables to the state in which every cell begins: emptied, then filled with the planned rows.
+/// Statements that bring the tables to the state in which every cell begins: emptied, filled with the planned rows, and
+/// vacuumed. Each is a statement of its own: VACUUM runs in no transaction block.
 pub fn reset(plan: &Plan) -> Vec<String> {
     let names: Vec<_> = plan.tables.iter().map(qualified).collect();
     let mut statements = vec![format!("TRUNCATE {} RESTART IDENTITY", names.join(", "))];
@@ -76,7 +77,14 @@ pub fn reset(plan: &Plan) -> Vec<String> {
             ),
         });
     }
+    statements.push(vacuum(plan));
     statements
+}
+
+/// Leaves nothing for autovacuum to do, freezes the rows and sets their hint bits, so that no cell pays for the refill.
+pub fn vacuum(plan: &Plan) -> String {
+    let names: Vec<_> = plan.tables.iter().map(qualified).collect();
+    format!("VACUUM (ANALYZE, FREEZE) {}", names.join(", "))
 }
 
 /// The statements of one kind of transaction, in order. More than one: they stand between BEGIN and COMMIT, each sent

@@ -226,3 +226,26 @@ pub async fn apply_errors(client: &Client) -> Result<Option<i64>, Error> {
         .await?;
     row.try_get(0)
 }
+
+/// What a server has done of its own accord since its statistics were reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaintenanceCounters {
+    /// Runs of autovacuum, vacuum or analyze, on tables of this database.
+    pub autovacuums: i64,
+    pub full_page_images: i64,
+}
+
+/// Reads the counters. All of it exists from PostgreSQL 14 to 18.
+pub async fn maintenance(client: &Client) -> Result<MaintenanceCounters, Error> {
+    let row = client
+        .query_one(
+            "SELECT (SELECT coalesce(sum(autovacuum_count + autoanalyze_count), 0)::bigint FROM pg_stat_all_tables), \
+                    (SELECT wal_fpi::bigint FROM pg_stat_wal)",
+            &[],
+        )
+        .await?;
+    Ok(MaintenanceCounters {
+        autovacuums: row.try_get(0)?,
+        full_page_images: row.try_get(1)?,
+    })
+}

@@ -38,10 +38,12 @@ impl Plan {
     fn describe_servers(&self) -> String {
         let cost = minutes(self.estimate_servers());
         match self.servers_made() {
-            ServersMade::Once => format!("made once, in about {cost}"),
+            ServersMade::Once => {
+                format!("made once, with a discarded cell first: about {cost} of the time below")
+            }
             ServersMade::EveryBlock => {
                 format!(
-                    "made anew for every block, because topologies are compared: about {cost} of the time below"
+                    "made anew for every block, because topologies are compared, each with a discarded cell first: about {cost} of the time below"
                 )
             }
         }

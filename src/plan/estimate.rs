@@ -21,11 +21,11 @@ impl Plan {
             .saturating_add(self.estimate_servers())
     }
 
-    /// The part of [`Plan::estimate`] in which servers are made and taken away.
+    /// The part of [`Plan::estimate`] in which servers are made, run a discarded cell and are taken away.
     pub fn estimate_servers(&self) -> Duration {
         match self.servers_made() {
-            ServersMade::Once => self.estimate_provisioning(),
-            ServersMade::EveryBlock => self.estimate_provisioning().saturating_mul(self.repeats),
+            ServersMade::Once => self.estimate_provisioning(1),
+            ServersMade::EveryBlock => self.estimate_provisioning(self.repeats),
         }
     }
 
@@ -35,6 +35,18 @@ impl Plan {
     }
 
     fn estimate_cell(&self, cell: &Cell) -> Duration {
+        // An archive's last segment is what its drain waits for; elsewhere replicas are done at once.
+        let drain = match self.modes[cell.mode].topology.archive {
+            0 => Duration::ZERO,
+            _ => self.phases.drain,
+        };
+        [self.offered_length(), drain, AROUND_CELL]
+            .into_iter()
+            .fold(Duration::ZERO, Duration::saturating_add)
+    }
+
+    /// How long load is offered in a cell: warm-up and measurement.
+    pub(super) fn offered_length(&self) -> Duration {
         let measure = match self.phases.measure {
             Length::For(duration) => duration,
             Length::Count(count) => {
@@ -45,23 +57,21 @@ impl Plan {
                 Duration::try_from_secs_f64(count as f64 / rate).unwrap_or(Duration::MAX)
             }
         };
-        // An archive's last segment is what its drain waits for; elsewhere replicas are done at once.
-        let drain = match self.modes[cell.mode].topology.archive {
-            0 => Duration::ZERO,
-            _ => self.phases.drain,
-        };
-        [self.phases.warmup, measure, drain, AROUND_CELL]
-            .into_iter()
-            .fold(Duration::ZERO, Duration::saturating_add)
+        self.phases.warmup.saturating_add(measure)
     }
 
-    /// To make all servers once, and to take them away.
-    fn estimate_provisioning(&self) -> Duration {
+    /// To make all servers so many times.
+    fn estimate_provisioning(&self, times: u32) -> Duration {
+        let topologies = self.topologies();
         let cluster = |topology: &Topology| {
             let replicas = u32::try_from(topology.replicas().len()).unwrap_or(u32::MAX);
-            PRIMARY + REPLICA * replicas
+            PRIMARY + REPLICA * replicas + AROUND_CELL + self.discarded_length(2)
         };
-        self.topologies().iter().map(cluster).sum()
+        let all: Duration = topologies.iter().map(cluster).sum();
+        let first = self
+            .discarded_length(1)
+            .saturating_sub(self.discarded_length(2));
+        all.saturating_mul(times).saturating_add(first)
     }
 }
 
@@ -69,8 +79,8 @@ impl Sides<Plan> {
     /// How long the session takes on a quiet host, the servers of every turn included.
     pub fn estimate(&self) -> Duration {
         let side = |plan: &Plan| {
-            let servers = plan.estimate_provisioning().saturating_mul(plan.repeats);
-            plan.estimate_cells().saturating_add(servers)
+            plan.estimate_cells()
+                .saturating_add(plan.estimate_provisioning(plan.repeats))
         };
         side(&self.base).saturating_add(side(&self.head))
     }

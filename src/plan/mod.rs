@@ -3,6 +3,7 @@
 
 mod arrivals;
 mod describe;
+mod discarded;
 mod estimate;
 mod order;
 mod resolve;
@@ -67,12 +68,19 @@ pub struct Cell {
     pub id: u32,
     /// An index into [`Plan::modes`].
     pub mode: usize,
-    /// Counts from 1.
+    /// Counts from 1; 0 is a discarded cell.
     pub rep: u32,
     /// Cells of one block are neighbours in time and share arrivals: they may be compared in pairs. Equals `rep`.
     pub block: u32,
     /// Seed of the cell's arrivals and rows; the same for all modes of a block.
     pub seed: u64,
+}
+
+impl Cell {
+    /// Whether it belongs to no figure: see [`Plan::discarded`].
+    pub fn is_discarded(&self) -> bool {
+        self.rep == 0
+    }
 }
 
 /// What load is offered, and through what.

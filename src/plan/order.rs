@@ -16,6 +16,7 @@ pub(super) enum Stream {
     Arrivals = 3,
     Rows = 4,
     Sides = 5,
+    Discarded = 6,
 }
 
 /// A seed for stream and index, well mixed: neighbouring indices give unrelated seeds.

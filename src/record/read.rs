@@ -1,7 +1,7 @@
 //! Reads a run directory, whole or damaged. What cannot be read is named in the warnings and left out; only a manifest that
 //! is missing or unreadable is an error, because nothing says then what the other files are about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -139,11 +139,20 @@ impl Run {
             is_left_out: &is_left_out,
             warnings: altered.iter().map(|it| told(it, on_mismatch)).collect(),
         };
-        let cells: Vec<CellRow> = source.rows(files::CELLS);
-        let intervals = source.rows(files::INTERVALS);
-        let lag = source.rows(files::LAG);
-        let visibility = source.rows(files::VISIBILITY);
-        let events = source.rows(files::EVENTS);
+        let mut cells: Vec<CellRow> = source.rows(files::CELLS);
+        let mut intervals: Vec<IntervalRow> = source.rows(files::INTERVALS);
+        let mut lag: Vec<LagRow> = source.rows(files::LAG);
+        let mut visibility: Vec<VisibilityRow> = source.rows(files::VISIBILITY);
+        let mut events: Vec<EventRow> = source.rows(files::EVENTS);
+        // Discarded cells are recorded, and nobody who reads a run is to count them.
+        let discarded = cells.iter().filter(|cell| cell.discarded);
+        let discarded: BTreeSet<u32> = discarded.map(|cell| cell.cell_id).collect();
+        let counts = |cell_id: u32| !discarded.contains(&cell_id);
+        cells.retain(|cell| !cell.discarded);
+        intervals.retain(|row| counts(row.cell_id));
+        lag.retain(|row| counts(row.cell_id));
+        visibility.retain(|row| counts(row.cell_id));
+        events.retain(|row| row.cell_id.is_none_or(counts));
         let mut warnings = source.warnings;
         let mut histograms = BTreeMap::new();
         for (cell_id, found, problem) in read_all_histograms(dir, &cells, is_left_out) {

@@ -37,11 +37,12 @@ impl Sheet {
         let is_left_out = |name: &str| {
             on_mismatch == OnMismatch::LeaveOut && altered.iter().any(|it| it.name == name)
         };
-        let cells: Vec<CellRow> = if is_left_out(files::CELLS) {
+        let mut cells: Vec<CellRow> = if is_left_out(files::CELLS) {
             Vec::new()
         } else {
             read_rows(dir, files::CELLS, &mut warnings)
         };
+        cells.retain(|cell| !cell.discarded);
         let figures = if is_left_out(files::SUMMARY) {
             Some(Vec::new())
         } else {

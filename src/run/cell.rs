@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::audit;
 use super::figures::{CellHeadline, Expected, Figures};
+use super::maintenance::Watch;
 use super::verdict::{self, Verdict};
 use super::{Interrupt, LiveSecond, Observer, Progress, RunError};
 use crate::clock;
@@ -16,7 +17,7 @@ use crate::probe::{Assignment, Probes, Reading, Target, TrackedTable};
 use crate::record::Recorder;
 use crate::record::tags::{self, Bound, Origin};
 use crate::sample::{CellRow, EventRow, Phase, Timeline};
-use crate::topology::Mode;
+use crate::topology::{Mode, Role};
 
 /// From both sides being ready to the first arrival.
 const LEAD: Duration = Duration::from_millis(20);
@@ -68,6 +69,7 @@ impl Bench<'_> {
         };
         let timeline = Timeline::new(clock::now() + LEAD, self.plan.phases.warmup);
         let started = SystemTime::from(clock::wall()) + LEAD + self.plan.phases.warmup;
+        let watch = Watch::begin(self.cluster, timeline.measure_from);
         probes.start(timeline);
         load.start(timeline);
         let mut desk = Desk {
@@ -83,6 +85,7 @@ impl Bench<'_> {
         let probed = probes.join().map_err(RunError::from);
         self.write_intervals(&mut desk.figures, true)?;
         outcome?;
+        desk.figures.maintenance = watch.end().await;
         joined?;
         probed?;
         self.conclude(desk).await
@@ -111,9 +114,31 @@ impl Bench<'_> {
             .map_err(|_| RunError::ResetTooSlow(RESET))??;
         self.cluster.apply_mode(self.mode).await?;
         self.cluster.await_caught_up(CATCH_UP).await?;
+        self.vacuum_subscribers().await?;
         tokio::time::timeout(SETTLE, self.cluster.checkpoint())
             .await
             .map_err(|_| RunError::CheckpointTooSlow(SETTLE))??;
+        Ok(())
+    }
+
+    /// A subscriber's tables are its own to vacuum; standbys have replayed the primary's vacuum.
+    async fn vacuum_subscribers(&self) -> Result<(), RunError> {
+        let nodes = self.cluster.nodes().iter();
+        for node in nodes.filter(|node| node.node.role == Role::Subscriber) {
+            let vacuum = async {
+                let deadline = Duration::from_secs(10);
+                let session =
+                    pg::connect(&node.endpoint, "replbench reset", None, deadline).await?;
+                let statement = workload::vacuum(self.plan);
+                let done = session.client().batch_execute(&statement).await;
+                done.map_err(|error| RunError::Reset(pg::describe(&error)))?;
+                session.close().await;
+                Ok::<_, RunError>(())
+            };
+            tokio::time::timeout(RESET, vacuum)
+                .await
+                .map_err(|_| RunError::ResetTooSlow(RESET))??;
+        }
         Ok(())
     }
 
@@ -434,7 +459,7 @@ fn cell_row(plan: &Plan, cell: &Cell, mode: &Mode, desk: &Desk, verdict: &Verdic
         mode: mode.name.clone(),
         rep: cell.rep,
         block: cell.block,
-        order_idx: cell.id,
+        order_idx: if cell.is_discarded() { 0 } else { cell.id },
         started_at: started.map_or_else(|_| String::new(), |at| format!("{at:.3}")),
         warmup_s: plan.phases.warmup.as_secs_f64(),
         measured_s: figures.measured.as_secs_f64(),
@@ -458,6 +483,10 @@ fn cell_row(plan: &Plan, cell: &Cell, mode: &Mode, desk: &Desk, verdict: &Verdic
         host_busy_share: shares.map(|(busy, _)| busy),
         host_steal_share: shares.map(|(_, steal)| steal),
         wal_bytes: figures.wal_bytes(),
+        discarded: cell.is_discarded(),
+        checkpoints: figures.checkpoints(),
+        autovacuums: figures.maintenance.map(|it| it.autovacuums),
+        full_page_images: figures.maintenance.map(|it| it.full_page_images),
         valid: verdict.is_valid(),
         notes: verdict.text(),
     }

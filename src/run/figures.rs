@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::maintenance::Maintenance;
 use crate::clock::Stamp;
 use crate::histogram::{Histogram, SignedHistogram};
 use crate::load::{FailureCount, Outcomes, Second, Uncommitted};
@@ -50,6 +51,8 @@ pub(super) struct Figures {
     positions: Vec<(Stamp, Lsn)>,
     pub(super) lag: LagEvidence,
     pub(super) unseen: BTreeMap<String, u64>,
+    /// `None`: a server did not say.
+    pub(super) maintenance: Option<Maintenance>,
     waiting: BTreeMap<(i64, bool), IntervalRow>,
     syncrep: BTreeMap<i64, i64>,
 }
@@ -104,6 +107,7 @@ impl Figures {
             positions: Vec::new(),
             lag: LagEvidence::default(),
             unseen: BTreeMap::new(),
+            maintenance: None,
             waiting: BTreeMap::new(),
             syncrep: BTreeMap::new(),
         }
@@ -225,6 +229,12 @@ impl Figures {
         let (from, first) = position_at(start)?;
         let (to, last) = position_at(start + length_us * 1_000)?;
         (to > from).then(|| last.distance_from(*first).bytes())
+    }
+
+    /// Checkpoints between the first and the last lag sample.
+    pub(super) fn checkpoints(&self) -> Option<u64> {
+        let (first, last) = self.lag.checkpoints?;
+        u64::try_from(last - first).ok()
     }
 
     /// WAL of the whole measurement phase.

@@ -7,6 +7,7 @@ mod conductor;
 mod environment;
 mod figures;
 mod live;
+mod maintenance;
 mod opening;
 mod session;
 mod verdict;

@@ -12,6 +12,12 @@ const GENERATOR_BUSY: f64 = 0.85;
 /// Above this the host's processors shape the result.
 const HOST_BUSY: f64 = 0.80;
 
+/// Full-page images above this share of the WAL shape the time that replicas take. After a checkpoint the first change of each
+/// page writes one, so a few are in every cell.
+const FULL_PAGES: f64 = 0.10;
+/// Bytes of a page of WAL's image; fewer with `wal_compression`.
+const PAGE: u64 = 8_192;
+
 /// What is to be said of one cell.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Verdict {
@@ -71,14 +77,37 @@ pub(super) fn judge(plan: &Plan, mode: &Mode, figures: &Figures, interrupted: bo
             busy * 100.0
         ));
     }
-    if let Some((first, last)) = figures.lag.checkpoints
-        && last > first
-    {
+    note_maintenance(figures, &mut verdict);
+    verdict
+}
+
+/// What the servers did besides serving, which makes a cell unlike the others.
+fn note_maintenance(figures: &Figures, verdict: &mut Verdict) {
+    let checkpoints = figures.checkpoints().unwrap_or(0);
+    if checkpoints > 0 {
         verdict
             .notes
-            .push(format!("{} checkpoint(s) fell into the cell", last - first));
+            .push(format!("{checkpoints} checkpoint(s) fell into the cell"));
     }
-    verdict
+    // Its columns are empty when a server did not say.
+    let Some(done) = figures.maintenance else {
+        return;
+    };
+    if done.autovacuums > 0 {
+        verdict.notes.push(format!(
+            "autovacuum ran {} time(s) on a table (vacuum or analyze)",
+            done.autovacuums
+        ));
+    }
+    let images = (done.full_page_images * PAGE) as f64;
+    if let Some(share) = figures.wal_bytes().map(|all| images / all as f64)
+        && share > FULL_PAGES
+    {
+        verdict.notes.push(format!(
+            "full-page images were up to {:.0} % of the WAL",
+            share.min(1.0) * 100.0
+        ));
+    }
 }
 
 /// Whether an open loop was answered as fast as it was offered.
@@ -253,6 +282,7 @@ fn note_losses(figures: &Figures, verdict: &mut Verdict) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::maintenance::Maintenance;
     use super::*;
     use crate::clock::Stamp;
     use crate::histogram::Histogram;
@@ -357,6 +387,23 @@ mod tests {
         ] {
             assert_eq!(with_headroom(achieved), most, "{achieved}");
         }
+    }
+
+    #[test]
+    fn what_servers_do_besides_serving_is_noted() {
+        let mut figures = seconds(100, 100, 0);
+        let mut note = |autovacuums| {
+            figures.maintenance = Some(Maintenance {
+                autovacuums,
+                full_page_images: 1_000,
+            });
+            of(&plan(100.0), &figures).notes
+        };
+        assert_eq!(note(0), Vec::<String>::new());
+        assert_eq!(
+            note(2),
+            ["autovacuum ran 2 time(s) on a table (vacuum or analyze)"]
+        );
     }
 
     #[test]

@@ -228,6 +228,10 @@ impl World<'_> {
             host_busy_share: Some(if invalid { 0.93 } else { 0.52 }),
             host_steal_share: Some(0.004),
             wal_bytes: Some(i64::try_from(counts.0).unwrap() * 240),
+            discarded: false,
+            checkpoints: None,
+            autovacuums: None,
+            full_page_images: None,
             valid: !invalid,
             notes: if invalid {
                 "achieved 91 % of the offered rate: load threads were starved of CPU".into()

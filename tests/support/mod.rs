@@ -312,10 +312,14 @@ impl Run {
         }
     }
 
-    /// A server of the run's first cluster, once it takes connections and the run has got as far as offering load.
+    /// A server of the run's first cluster, once it takes connections and load is offered in a cell that counts.
     #[track_caller]
     pub fn server(&mut self, name: &str) -> Server {
         let primary = self.awaits("primary", |run| run.find("primary"));
+        self.awaits("end of the discarded cell", |run| {
+            let record = run.record()?;
+            (!record.discarded().is_empty()).then_some(())
+        });
         self.awaits("load", |_| {
             let loads = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'replbench load'";
             primary.try_sql(loads).ok().filter(|rows| !rows.is_empty())
@@ -450,14 +454,32 @@ impl Record {
         rows.unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    /// The cells that have ended so far.
+    /// The cells that have ended so far, but for the discarded ones.
     pub fn try_cells(&self) -> Option<Vec<CellRow>> {
-        self.try_rows(files::CELLS)
+        let mut rows: Vec<CellRow> = self.try_rows(files::CELLS)?;
+        rows.retain(|cell| !cell.discarded);
+        Some(rows)
     }
 
     #[track_caller]
     pub fn cells(&self) -> Vec<CellRow> {
-        self.rows(files::CELLS)
+        let mut rows: Vec<CellRow> = self.rows(files::CELLS);
+        rows.retain(|cell| !cell.discarded);
+        rows
+    }
+
+    /// The cells so far that belong to no figure.
+    pub fn discarded(&self) -> Vec<CellRow> {
+        let rows: Option<Vec<CellRow>> = self.try_rows(files::CELLS);
+        let mut rows = rows.unwrap_or_default();
+        rows.retain(|cell| cell.discarded);
+        rows
+    }
+
+    /// Whether rows of this cell are of one that counts.
+    fn counts(&self) -> impl Fn(u32) -> bool {
+        let discarded: Vec<u32> = self.discarded().iter().map(|cell| cell.cell_id).collect();
+        move |cell_id| !discarded.contains(&cell_id)
     }
 
     /// The only cell.
@@ -470,13 +492,17 @@ impl Record {
 
     #[track_caller]
     pub fn intervals(&self) -> Vec<IntervalRow> {
-        self.rows(files::INTERVALS)
+        let mut rows: Vec<IntervalRow> = self.rows(files::INTERVALS);
+        let counts = self.counts();
+        rows.retain(|row| counts(row.cell_id));
+        rows
     }
 
     #[track_caller]
     pub fn lag(&self, node: &str) -> Vec<LagRow> {
         let mut rows: Vec<LagRow> = self.rows(files::LAG);
-        rows.retain(|row| row.node == node);
+        let counts = self.counts();
+        rows.retain(|row| row.node == node && counts(row.cell_id));
         rows
     }
 
@@ -490,7 +516,8 @@ impl Record {
     #[track_caller]
     pub fn events(&self, kind: &str) -> Vec<EventRow> {
         let mut rows: Vec<EventRow> = self.rows(files::EVENTS);
-        rows.retain(|row| row.kind == kind);
+        let counts = self.counts();
+        rows.retain(|row| row.kind == kind && row.cell_id.is_none_or(&counts));
         rows
     }
 

@@ -209,6 +209,10 @@ pub(crate) fn cell(cell_id: u32, mode: &str, rep: u32, valid: bool) -> CellRow {
         host_busy_share: None,
         host_steal_share: None,
         wal_bytes: None,
+        discarded: false,
+        checkpoints: None,
+        autovacuums: None,
+        full_page_images: None,
         valid,
         notes: String::new(),
     }
