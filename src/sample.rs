@@ -170,7 +170,8 @@ pub struct IntervalRow {
 }
 
 /// A row of `lag.csv`: one node at one sample. All from the upstream's view, but for the `received_*` and `replayed_*` columns,
-/// which the node says itself. A node that is gone has a row with empty figures.
+/// which the node says itself. A node that is gone, and one whose upstream did not answer, has a row with empty figures: see
+/// [`LagRow::presence`].
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LagRow {
     pub cell_id: u32,
@@ -192,13 +193,38 @@ pub struct LagRow {
     pub slot_retained_bytes: Option<i64>,
     pub slot_wal_status: Option<String>,
     /// Distance of the node's own receive position behind the primary's. Both are read at the same time, to the round trip, so
-    /// that a node that is not behind may seem ahead by a few hundred bytes.
+    /// that a node that is not behind may seem ahead by a few hundred bytes. Empty if one of the two answered late.
     pub received_lag_bytes: Option<i64>,
+    /// The same of its replay position: on a subscriber the end of the last transaction it has applied, so that WAL without
+    /// changes for it counts as well.
     pub replayed_lag_bytes: Option<i64>,
     /// `now() - pg_last_xact_replay_timestamp()`: grows on an idle primary, for comparison only.
     pub replay_timestamp_age_us: Option<i64>,
-    /// Round trip of the upstream's sample: its error in time.
+    /// From the sample's instant to the upstream's answer: its error in time, longer than the sampler's interval if it came late.
+    /// Empty when the upstream did not answer. For an archive standby, which has none, the primary's if both have answered.
     pub sampler_rtt_us: Option<i64>,
+}
+
+/// What a lag sample says of a node, before any figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Presence {
+    Present,
+    /// Its upstream answered and knew no such node.
+    Gone,
+    /// Its upstream did not answer: whether the node was there, and how far, is unknown.
+    Unanswered,
+}
+
+impl LagRow {
+    pub fn presence(&self) -> Presence {
+        if self.sampler_rtt_us.is_none() {
+            Presence::Unanswered
+        } else if self.state.is_none() && self.replay_lag_bytes.is_none() {
+            Presence::Gone
+        } else {
+            Presence::Present
+        }
+    }
 }
 
 /// A row of `visibility.csv`: the commits acknowledged in one second of one cell, as seen by one node. Delays count from

@@ -15,6 +15,7 @@ use replbench::plan::ProbePlan;
 use replbench::probe::{Assignment, Delay, Probes, Reading, Target, TrackedTable};
 use replbench::sample::{Commit, FeedSender, Timeline};
 use replbench::topology::{Mode, Quorum, SyncLevel, SyncSet, Topology};
+use replbench::units::Lsn;
 use support::{REPLBENCH, Site, block_on};
 
 const INSERT: &str =
@@ -86,6 +87,7 @@ async fn probes(cluster: &Cluster) -> (Probes, FeedSender) {
     };
     let assignment = Assignment {
         cell_id: 1,
+        level: SyncLevel::On,
         plan: ProbePlan {
             visibility: true,
             tick: Duration::from_millis(1),
@@ -318,6 +320,98 @@ fn looks_made_while_a_commit_is_in_flight_tell_when_it_became_visible() {
         assert!(delays.iter().filter(narrow).count() >= 3, "{said}");
         assert!(subscriber.iter().filter(narrow).count() >= 3, "{said}");
         drop((one, standby));
+        cluster.stop().await.unwrap();
+    });
+    site.no_process_is_left();
+}
+
+/// What a subscriber has applied, by its own word: not a transaction that it has merely received.
+#[test]
+fn a_subscriber_has_replayed_what_it_has_applied_and_no_more() {
+    let site = Site::new();
+    block_on(async {
+        let cluster = cluster(&site).await;
+        let (primary, other) = (
+            session(cluster.primary()).await,
+            session(cluster.primary()).await,
+        );
+        let subscriber = session(cluster.node("sub1").unwrap()).await;
+        let reader = session(cluster.node("sub1").unwrap()).await;
+        let statement = catalog::prepare_replica(reader.client(), false)
+            .await
+            .unwrap();
+        let replayed = async || {
+            let own = catalog::replica(reader.client(), &statement).await.unwrap();
+            own.replayed.unwrap_or_default()
+        };
+        let inserted = async || -> Lsn {
+            let sql = "SELECT pg_current_wal_insert_lsn()";
+            other.client().query_one(sql, &[]).await.unwrap().get(0)
+        };
+        for _ in 0..5 {
+            let client = subscriber.client();
+            client
+                .batch_execute("BEGIN; LOCK TABLE public.users IN EXCLUSIVE MODE")
+                .await
+                .unwrap();
+            let open = Open::begin(&primary).await;
+            let (id, before) = (open.id, inserted().await);
+            open.commit().await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            assert!(replayed().await <= before, "its table is locked");
+            client.batch_execute("COMMIT").await.unwrap();
+            let due = clock::now() + Duration::from_secs(20);
+            let query = "SELECT count(*) FROM public.users WHERE id = $1";
+            while client
+                .query_one(query, &[&id])
+                .await
+                .unwrap()
+                .get::<_, i64>(0)
+                == 0
+            {
+                assert!(clock::now() < due, "the subscriber never applied it");
+            }
+            assert!(replayed().await > before, "the row is there");
+        }
+        drop((primary, other, subscriber, reader));
+        cluster.stop().await.unwrap();
+    });
+    site.no_process_is_left();
+}
+
+/// With `synchronous_commit = off` a commit is acknowledged while its WAL is in the buffers.
+#[test]
+fn with_commits_that_wait_for_nothing_lag_counts_from_the_insert_position() {
+    let site = Site::new();
+    block_on(async {
+        let cluster = cluster(&site).await;
+        let writer = session(cluster.primary()).await;
+        let reader = session(cluster.primary()).await;
+        let prepare = async |version, level| {
+            catalog::prepare_upstream(reader.client(), version, level)
+                .await
+                .unwrap()
+        };
+        let version = "SELECT current_setting('server_version_num')::int";
+        let row = reader.client().query_one(version, &[]).await.unwrap();
+        let version = u32::try_from(row.get::<_, i32>(0)).unwrap();
+        let (off, on) = (
+            prepare(version, SyncLevel::Off).await,
+            prepare(version, SyncLevel::On).await,
+        );
+        let commit = "SET synchronous_commit = off; INSERT INTO public.users (name) VALUES ('off')";
+        let due = clock::now() + Duration::from_secs(30);
+        loop {
+            writer.client().batch_execute(commit).await.unwrap();
+            let inserted = catalog::upstream(reader.client(), &off).await.unwrap();
+            let written = catalog::upstream(reader.client(), &on).await.unwrap();
+            // Read later, and still behind: the commit was not written yet.
+            if written.position < inserted.position {
+                break;
+            }
+            assert!(clock::now() < due, "the WAL writer was always faster");
+        }
+        drop((writer, reader));
         cluster.stop().await.unwrap();
     });
     site.no_process_is_left();

@@ -44,6 +44,7 @@ fn assignment(turn: &Turn<'_>) -> Assignment {
     Assignment {
         cell_id: plan.cells[0].id,
         plan: plan.probes,
+        level: plan.modes[0].level,
         primary: target(cluster.primary()),
         replicas: cluster.nodes().iter().skip(1).map(target).collect(),
         tables: plan

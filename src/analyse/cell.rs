@@ -8,7 +8,7 @@
 use crate::histogram::{Histogram, SignedHistogram, rank};
 use crate::record::tags::{self, Bound, Origin};
 use crate::record::{CellHistograms, Run};
-use crate::sample::{CellRow, LagRow, VisibilityRow};
+use crate::sample::{CellRow, LagRow, Presence, VisibilityRow};
 
 /// The figures of a cell. Times are seconds.
 #[derive(Debug, Clone)]
@@ -53,7 +53,8 @@ pub struct ReplicaFigures {
     pub unseen: u64,
     /// Median width of the intervals, seconds.
     pub resolution: Option<f64>,
-    /// Bytes that the replica had yet to replay. Samples in which it was gone are larger than all others.
+    /// Bytes that the replica had yet to replay. Samples in which it was gone, or that were not answered, are larger than all
+    /// others.
     pub replay_bytes: Option<Spread>,
     /// The most of any sample that has them.
     pub most_bytes: Option<f64>,
@@ -63,8 +64,10 @@ pub struct ReplicaFigures {
     pub retained_bytes: Option<f64>,
     /// Samples of the measurement phase.
     pub samples: u64,
-    /// Samples of the measurement phase in which the replica had no position.
+    /// Those of them in which the replica was gone: its upstream answered and did not know it.
     pub gaps: u64,
+    /// Those of them that its upstream did not answer.
+    pub unanswered: u64,
 }
 
 /// The figures of all cells, in the order of `cells.csv`.
@@ -194,13 +197,13 @@ fn replica(run: &Run, cell: &CellRow, histograms: &CellHistograms, node: String)
         (delays.count() > 0 || unseen > 0).then(|| Spread::of_signed(&delays, unseen))
     };
     let lag: Vec<&LagRow> = lag_rows(run, cell).filter(|row| row.node == node).collect();
-    let values = |column: fn(&LagRow) -> Option<i64>| -> Vec<f64> {
-        let values = lag.iter().filter_map(|row| column(row));
-        values.map(|value| value as f64).collect()
+    let samples = |column: fn(&LagRow) -> Option<i64>, unit: f64| {
+        LagSamples::of(lag.iter().copied(), |row| {
+            column(row).map(|value| value as f64 / unit)
+        })
     };
-    let gone = lag.iter().filter(|row| is_gone(row)).count() as u64;
-    let replay_bytes = values(|row| row.replay_lag_bytes);
-    let replay_time = values(|row| row.replay_lag_us);
+    let replay_bytes = samples(|row| row.replay_lag_bytes, 1.0);
+    let replay_time = samples(|row| row.replay_lag_us, 1e6);
     ReplicaFigures {
         visibility: spread(Origin::Ack, Bound::Hi),
         visibility_lo: spread(Origin::Ack, Bound::Lo),
@@ -209,21 +212,57 @@ fn replica(run: &Run, cell: &CellRow, histograms: &CellHistograms, node: String)
         unseen,
         resolution: resolution(run, cell, &node),
         samples: lag.len() as u64,
-        gaps: (lag.len() - replay_bytes.len()) as u64,
-        most_bytes: replay_bytes.iter().copied().reduce(f64::max),
-        replay_bytes: Spread::of_samples(replay_bytes, gone),
-        replay_time: Spread::of_samples(replay_time.into_iter().map(|us| us / 1e6).collect(), gone),
-        retained_bytes: values(|row| row.slot_retained_bytes)
-            .into_iter()
-            .reduce(f64::max),
+        gaps: replay_bytes.gone,
+        unanswered: replay_bytes.unanswered,
+        most_bytes: replay_bytes.largest(),
+        replay_bytes: replay_bytes.spread(),
+        replay_time: replay_time.spread(),
+        retained_bytes: samples(|row| row.slot_retained_bytes, 1.0).largest(),
         node,
     }
 }
 
-/// Whether the replica was gone when the sample was taken: the WAL went on without it, and how far is unknown. An empty column of
-/// one that was there says nothing: `pg_stat_replication` empties its times when there is nothing to replay.
-fn is_gone(row: &LagRow) -> bool {
-    row.state.is_none()
+/// What the lag samples of a replica say in one column.
+#[derive(Debug, Default)]
+pub(super) struct LagSamples {
+    pub(super) values: Vec<f64>,
+    pub(super) gone: u64,
+    pub(super) unanswered: u64,
+}
+
+impl LagSamples {
+    /// A replica that was gone has no value, and the WAL went on without it; how far one was whose upstream did not answer is
+    /// unknown. An empty column of one that was there says nothing: `pg_stat_replication` empties its times when there is
+    /// nothing to replay.
+    pub(super) fn of<'a>(
+        rows: impl IntoIterator<Item = &'a LagRow>,
+        column: impl Fn(&LagRow) -> Option<f64>,
+    ) -> Self {
+        let mut samples = Self::default();
+        for row in rows {
+            match (column(row), row.presence()) {
+                (Some(value), _) => samples.values.push(value),
+                (None, Presence::Gone) => samples.gone += 1,
+                (None, Presence::Unanswered) => samples.unanswered += 1,
+                (None, Presence::Present) => {}
+            }
+        }
+        samples
+    }
+
+    /// Those that are larger than all others for what is known.
+    pub(super) fn censored(&self) -> u64 {
+        self.gone.saturating_add(self.unanswered)
+    }
+
+    fn largest(&self) -> Option<f64> {
+        self.values.iter().copied().reduce(f64::max)
+    }
+
+    fn spread(self) -> Option<Spread> {
+        let censored = self.censored();
+        Spread::of_samples(self.values, censored)
+    }
 }
 
 /// The commits of a cell that a node had to show, and those that it did not before the drain ended.
@@ -269,4 +308,36 @@ pub(super) fn lag_rows<'a>(run: &'a Run, cell: &CellRow) -> impl Iterator<Item =
     run.lag
         .iter()
         .filter(move |row| row.cell_id == cell_id && row.t_us >= 0 && row.t_us as f64 <= end_us)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(answered: bool, bytes: Option<i64>) -> LagRow {
+        LagRow {
+            sampler_rtt_us: answered.then_some(300),
+            state: bytes.map(|_| "streaming".into()),
+            replay_lag_bytes: bytes,
+            ..LagRow::default()
+        }
+    }
+
+    #[test]
+    fn samples_without_an_answer_count_as_larger_than_all_others() {
+        let mut rows: Vec<_> = (1..=97).map(|bytes| row(true, Some(bytes))).collect();
+        let samples = |rows: &[LagRow]| {
+            LagSamples::of(rows, |row| row.replay_lag_bytes.map(|bytes| bytes as f64))
+        };
+        let all = samples(&rows).spread().unwrap();
+        assert_eq!((all.p99, all.max, all.n), (Some(97.0), Some(97.0), 97));
+        rows.extend([row(true, None), row(false, None), row(false, None)]);
+        let found = samples(&rows);
+        assert_eq!((found.gone, found.unanswered), (1, 2));
+        let spread = found.spread().unwrap();
+        assert_eq!((spread.p50, spread.p99, spread.n), (Some(50.0), None, 100));
+        // A replica that had nothing to replay has no time, and was there.
+        let times = LagSamples::of(&rows, |row| row.replay_lag_us.map(|us| us as f64));
+        assert_eq!((times.gone, times.unanswered), (1, 2));
+    }
 }

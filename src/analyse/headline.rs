@@ -295,14 +295,13 @@ fn furthest_behind(table: &ModesTable) -> Option<String> {
         .filter_map(|mode| Some((mode, mode.lag_peak.clone()?)))
         .max_by(|a, b| a.1.0.total_cmp(&b.1.0))?;
     let gaps: u64 = table.modes.iter().map(|mode| mode.gaps).sum();
-    let gone = if gaps > 0 {
-        format!("; in {gaps} samples a replica was gone")
-    } else {
-        String::new()
-    };
+    let unanswered: u64 = table.modes.iter().map(|mode| mode.unanswered).sum();
+    let gone = (gaps > 0).then(|| format!("; in {gaps} samples a replica was gone"));
+    let unknown = (unanswered > 0).then(|| format!("; {unanswered} samples were not answered"));
+    let unknown: String = gone.into_iter().chain(unknown).collect();
     (bytes > 0.0).then(|| {
         format!(
-            "The furthest that a replica fell behind was {} of WAL ({node} under {}){gone}.",
+            "The furthest that a replica fell behind was {} of WAL ({node} under {}){unknown}.",
             format_bytes(bytes),
             mode.mode,
         )

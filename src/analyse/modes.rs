@@ -45,6 +45,8 @@ pub struct ModeFigures {
     pub unseen: u64,
     /// Samples in which a replica was gone.
     pub gaps: u64,
+    /// Samples that a replica's upstream did not answer.
+    pub unanswered: u64,
     /// `None` for the baseline itself and where no block has both.
     pub ratios: Option<Ratios>,
 }
@@ -151,6 +153,7 @@ fn mode_figures(run: &Run, name: &str, cells: &[&CellFigures]) -> ModeFigures {
             .max_by(|a, b| a.0.total_cmp(&b.0)),
         unseen: replicas().map(|replica| replica.unseen).sum(),
         gaps: replicas().map(|replica| replica.gaps).sum(),
+        unanswered: replicas().map(|replica| replica.unanswered).sum(),
         ratios: None,
     }
 }

@@ -12,7 +12,7 @@ pub struct Timeline {
     pub stretches: Vec<Stretch>,
     pub load: Vec<LoadPoint>,
     pub heat: Vec<HeatColumn>,
-    /// By replica, in the order of the topology; `None` where the replica was gone.
+    /// By replica, in the order of the topology; `None` where the replica was gone or its upstream did not answer.
     pub lag: Vec<(String, Vec<LagPoint>)>,
     pub marks: Vec<Mark>,
 }
@@ -43,7 +43,7 @@ pub struct HeatColumn {
     pub bins: Vec<(u16, f64)>,
 }
 
-/// Bytes that a replica had yet to replay; `None` where it was gone.
+/// Bytes that a replica had yet to replay; `None` where it was gone or its upstream did not answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LagPoint {
     pub at_s: f64,

@@ -5,6 +5,7 @@
 use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::types::Xid8;
+use crate::topology::SyncLevel;
 use crate::units::{Lsn, LsnDistance};
 
 /// A replica as its upstream sees it, at one instant. Matched by `application_name`, which is the node's name.
@@ -44,15 +45,25 @@ pub struct UpstreamSample {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReplicaSample {
     pub received: Option<Lsn>,
-    /// For a subscriber: the last position it reported as applied.
+    /// For a subscriber: the end of the last transaction of the publisher that it has committed.
     pub replayed: Option<Lsn>,
     pub replay_timestamp_age_us: Option<i64>,
 }
 
 /// Prepares the query of [`upstream`]; `version` is `server_version_num`.
 ///
-/// A standby that others hang on has no `pg_current_wal_lsn()`: there the received position counts.
-pub async fn prepare_upstream(client: &Client, version: u32) -> Result<Statement, Error> {
+/// Distances are from the position up to which commits may have been acknowledged: what has been written, or with
+/// `synchronous_commit = off`, which does not wait for that, what has been inserted into the WAL's buffers. A standby that others
+/// hang on has neither: there the received position counts.
+pub async fn prepare_upstream(
+    client: &Client,
+    version: u32,
+    level: SyncLevel,
+) -> Result<Statement, Error> {
+    let position = match level {
+        SyncLevel::Off => "pg_current_wal_insert_lsn()",
+        _ => "pg_current_wal_lsn()",
+    };
     let checkpoints = if version >= 170_000 {
         "(SELECT num_timed + num_requested + restartpoints_done FROM pg_stat_checkpointer)"
     } else {
@@ -61,7 +72,7 @@ pub async fn prepare_upstream(client: &Client, version: u32) -> Result<Statement
     let sql = format!(
         "WITH here AS MATERIALIZED ( \
            SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() \
-                       ELSE pg_current_wal_lsn() END AS lsn) \
+                       ELSE {position} END AS lsn) \
          SELECT here.lsn, \
            (SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'), \
            (extract(epoch FROM pg_postmaster_start_time()) * 1e6)::bigint, \
@@ -138,8 +149,9 @@ pub async fn prepare_replica(client: &Client, physical: bool) -> Result<Statemen
          (extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) * 1e6)::bigint"
     } else {
         // The apply worker alone: workers of the initial copy have a relid, parallel ones (16+) a leader.
-        "SELECT received_lsn, latest_end_lsn, NULL::bigint FROM pg_stat_subscription \
-         WHERE pid IS NOT NULL AND relid IS NULL ORDER BY received_lsn DESC NULLS LAST LIMIT 1"
+        // `latest_end_lsn` is a received position too; what has been applied is the progress of the subscription's origin.
+        "SELECT received_lsn, pg_replication_origin_progress('pg_' || subid, false), NULL::bigint \
+         FROM pg_stat_subscription WHERE pid IS NOT NULL AND relid IS NULL ORDER BY received_lsn DESC NULLS LAST LIMIT 1"
     };
     client.prepare(sql).await
 }

@@ -1,8 +1,9 @@
 //! Samples positions and lag at fixed times: all upstreams and all replicas at once, each in one query.
 //!
-//! A server that does not answer in time leaves its fields empty in that sample, and the others are not held up.
+//! A server that does not answer holds up no other. An upstream's late answer still belongs to the sample that asked for it, which
+//! is handed over when it has come or has been given up; meanwhile the upstream is asked nothing else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,12 +12,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_postgres::Statement;
 
-use super::{CONNECT_DEADLINE, LagSample, ProbeError, Reading, Target};
+use super::{Assignment, CONNECT_DEADLINE, LagSample, ProbeError, Reading, Target};
 use crate::clock::{self, Stamp, Timer};
 use crate::pg::catalog::{self, ReplicaSample, ReplicaState, UpstreamSample};
 use crate::pg::{self, Session};
 use crate::sample::{LagRow, Timeline};
-use crate::topology::{Node, Role};
+use crate::topology::{Node, Role, SyncLevel};
 use crate::units::LsnDistance;
 
 /// A server that has not answered for so long is connected to anew.
@@ -37,12 +38,21 @@ struct Ready {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum View {
     /// Of the replicas that hang on the server.
-    Upstream,
+    Upstream { level: SyncLevel },
     /// Of the server itself.
     Replica { physical: bool },
 }
 
-type Asked = Result<(Rc<Ready>, Answer, Duration), String>;
+/// A server's answer, and when it had come.
+type Asked = Result<(Rc<Ready>, Answer, Stamp), String>;
+
+/// A question that has not been answered yet.
+#[derive(Debug)]
+struct Question {
+    /// The instant of the sample that it was put for.
+    sampled: Stamp,
+    handle: JoinHandle<Asked>,
+}
 
 /// One server, asked the same question at every sample.
 #[derive(Debug)]
@@ -50,8 +60,7 @@ struct Source {
     target: Target,
     view: View,
     ready: Option<Rc<Ready>>,
-    /// The question that has not been answered yet, and when it was put.
-    pending: Option<(Stamp, JoinHandle<Asked>)>,
+    pending: Option<Question>,
     lost: bool,
 }
 
@@ -68,10 +77,13 @@ impl Source {
     }
 
     /// Puts the question, unless the last one still waits for its answer.
-    fn ask(&mut self) {
-        let now = clock::now();
-        if let Some((since, handle)) = &self.pending {
-            if now.since(*since) < GIVE_UP {
+    fn ask(&mut self, sampled: Stamp) {
+        if let Some(Question {
+            sampled: since,
+            handle,
+        }) = &self.pending
+        {
+            if sampled.since(*since) < GIVE_UP {
                 return;
             }
             handle.abort();
@@ -87,44 +99,39 @@ impl Source {
                         .map_err(|error| error.to_string())?,
                 ),
             };
-            let asked = clock::now();
             let client = ready.session.client();
             let answer = match view {
-                View::Upstream => catalog::upstream(client, &ready.statement)
+                View::Upstream { .. } => catalog::upstream(client, &ready.statement)
                     .await
                     .map(Answer::Upstream),
                 View::Replica { .. } => catalog::replica(client, &ready.statement)
                     .await
                     .map(Answer::Replica),
             };
-            let rtt = clock::now().since(asked);
+            let answered = clock::now();
             answer
-                .map(|answer| (ready.clone(), answer, rtt))
+                .map(|answer| (ready.clone(), answer, answered))
                 .map_err(|error| pg::describe(&error).to_string())
         });
-        self.pending = Some((now, handle));
+        self.pending = Some(Question { sampled, handle });
     }
 
-    /// The answer to a question put since `sampled`, if it comes by `deadline`; a sentence when the server was lost just now.
-    async fn answer(
-        &mut self,
-        sampled: Stamp,
-        deadline: Stamp,
-    ) -> Result<Option<(Answer, Duration)>, String> {
-        let Some((since, mut handle)) = self.pending.take() else {
+    /// The answer, if it comes by `deadline`, with the instant of the sample that asked for it and its own; a sentence when the server
+    /// was lost just now.
+    async fn answer(&mut self, deadline: Stamp) -> Result<Option<(Stamp, Answer, Stamp)>, String> {
+        let Some(mut question) = self.pending.take() else {
             return Ok(None);
         };
         let patience = deadline.since(clock::now());
-        match tokio::time::timeout(patience, &mut handle).await {
+        match tokio::time::timeout(patience, &mut question.handle).await {
             Err(_elapsed) => {
-                self.pending = Some((since, handle));
+                self.pending = Some(question);
                 Ok(None)
             }
-            Ok(Ok(Ok((ready, answer, rtt)))) => {
+            Ok(Ok(Ok((ready, answer, answered)))) => {
                 self.ready = Some(ready);
                 self.lost = false;
-                // An answer to an earlier sample's question says nothing about this one's instant.
-                Ok((since >= sampled).then_some((answer, rtt)))
+                Ok(Some((question.sampled, answer, answered)))
             }
             Ok(Ok(Err(message))) if !self.lost => {
                 self.lost = true;
@@ -133,19 +140,26 @@ impl Source {
             Ok(_) => Ok(None),
         }
     }
+
+    /// Whether it may still answer for a sample, however late.
+    fn owes(&self, sampled: Stamp) -> bool {
+        let is_upstream = matches!(self.view, View::Upstream { .. });
+        let pending = self.pending.as_ref();
+        is_upstream && pending.is_some_and(|question| question.sampled == sampled)
+    }
 }
 
 async fn connect(target: &Target, view: View) -> Result<Ready, ProbeError> {
     let session = pg::connect(&target.endpoint, "replbench lag", None, CONNECT_DEADLINE).await?;
     let client = session.client();
     let statement = match view {
-        View::Upstream => {
+        View::Upstream { level } => {
             let row = client
                 .query_one("SELECT current_setting('server_version_num')::int", &[])
                 .await
                 .map_err(|error| ProbeError::query(target, &error))?;
             let version = u32::try_from(row.get::<_, i32>(0)).unwrap_or(0);
-            catalog::prepare_upstream(client, version).await
+            catalog::prepare_upstream(client, version, level).await
         }
         View::Replica { physical } => catalog::prepare_replica(client, physical).await,
     }
@@ -158,24 +172,27 @@ async fn connect(target: &Target, view: View) -> Result<Ready, ProbeError> {
 pub(super) struct Sampler {
     cell_id: u32,
     sources: Vec<Source>,
+    primary: String,
     replicas: Vec<Node>,
     interval: Duration,
 }
 
 impl Sampler {
-    pub(super) async fn open(
-        cell_id: u32,
-        primary: &Target,
-        replicas: &[Target],
-        interval: Duration,
-    ) -> Result<Self, ProbeError> {
-        let mut sources = vec![Source::open(primary.clone(), View::Upstream).await?];
+    pub(super) async fn open(assignment: &Assignment) -> Result<Self, ProbeError> {
+        let Assignment {
+            primary,
+            replicas,
+            level,
+            ..
+        } = assignment;
+        let upstream = View::Upstream { level: *level };
+        let mut sources = vec![Source::open(primary.clone(), upstream).await?];
         for target in replicas {
             let is_upstream = replicas
                 .iter()
                 .any(|other| other.node.upstream.as_ref() == Some(&target.node.name));
             if is_upstream {
-                sources.push(Source::open(target.clone(), View::Upstream).await?);
+                sources.push(Source::open(target.clone(), upstream).await?);
             }
             let view = View::Replica {
                 physical: target.node.role.is_physical(),
@@ -183,10 +200,11 @@ impl Sampler {
             sources.push(Source::open(target.clone(), view).await?);
         }
         Ok(Self {
-            cell_id,
+            cell_id: assignment.cell_id,
             sources,
+            primary: primary.node.name.clone(),
             replicas: replicas.iter().map(|target| target.node.clone()).collect(),
-            interval,
+            interval: assignment.plan.lag_interval,
         })
     }
 
@@ -197,34 +215,28 @@ impl Sampler {
     ) -> io::Result<()> {
         let mut timer = Timer::new()?;
         let mut due = timeline.start;
+        let mut samples = Samples {
+            cell_id: self.cell_id,
+            primary: self.primary,
+            replicas: self.replicas,
+            patience: self.interval,
+            timeline,
+            readings,
+            open: VecDeque::new(),
+        };
         loop {
             timer.sleep_until(due).await?;
             let at = clock::now();
+            // What has been answered since the last sample's deadline, so that its server can be asked again.
+            collect(&mut self.sources, at, &mut samples).await;
+            samples.open.push_back(Sample::new(at));
             for source in &mut self.sources {
-                source.ask();
+                source.ask(at);
             }
             let deadline = at + self.interval.mul_f64(0.9);
-            let mut answers = HashMap::new();
-            for source in &mut self.sources {
-                let name = source.target.node.name.clone();
-                match source.answer(at, deadline).await {
-                    Ok(Some((answer, rtt))) => {
-                        answers.insert((name, source.view == View::Upstream), (answer, rtt));
-                    }
-                    Ok(None) => {}
-                    Err(message) => {
-                        let _ = readings.send(Reading::Trouble {
-                            node: name,
-                            at,
-                            detail: format!("the lag sampler lost its connection: {message}"),
-                        });
-                    }
-                }
-            }
-            if readings
-                .send(Reading::Lag(self.sample(at, timeline, &answers)))
-                .is_err()
-            {
+            collect(&mut self.sources, deadline, &mut samples).await;
+            let is_whole = |sampled| !self.sources.iter().any(|source| source.owes(sampled));
+            if samples.hand_over(is_whole).is_err() {
                 return Ok(());
             }
             // Samples stay on their grid; those that a slow one ran over are left out, not made up.
@@ -233,62 +245,141 @@ impl Sampler {
             }
         }
     }
+}
 
-    fn sample(
-        &self,
-        at: Stamp,
-        timeline: Timeline,
-        answers: &HashMap<(String, bool), (Answer, Duration)>,
-    ) -> LagSample {
-        let upstream = |name: &str| match answers.get(&(name.to_owned(), true)) {
-            Some((Answer::Upstream(sample), rtt)) => Some((sample, *rtt)),
-            _ => None,
-        };
-        let primary = upstream(&self.sources[0].target.node.name);
-        let rows = self
-            .replicas
-            .iter()
-            .map(|node| {
-                let above = node.upstream.as_deref().and_then(upstream);
-                let own = match answers.get(&(node.name.clone(), false)) {
-                    Some((Answer::Replica(sample), _)) => Some(sample),
-                    _ => None,
-                };
-                let mut row = LagRow {
-                    cell_id: self.cell_id,
-                    t_us: at.signed_since(timeline.measure_from) / 1_000,
-                    node: node.name.clone(),
-                    sampler_rtt_us: above
-                        .or(primary)
-                        .map(|(_, rtt)| i64::try_from(rtt.as_micros()).unwrap_or(i64::MAX)),
-                    ..LagRow::default()
-                };
-                if let Some((sample, _)) = above {
-                    let state = sample.replicas.iter().find(|state| state.name == node.name);
-                    fill_upstream_view(&mut row, state);
-                }
-                if let (Some((sample, _)), Some(own)) = (primary, own) {
-                    let behind =
-                        |lsn: Option<_>| lsn.map(|lsn| sample.position.distance_from(lsn).bytes());
-                    row.received_lag_bytes = behind(own.received);
-                    row.replayed_lag_bytes = behind(own.replayed);
-                    row.replay_timestamp_age_us = own.replay_timestamp_age_us;
-                    if node.role == Role::ArchiveStandby {
-                        // Nobody streams to it: its own word is all there is.
-                        row.replay_lag_bytes = row.replayed_lag_bytes;
-                    }
-                }
-                row
-            })
-            .collect();
-        LagSample {
-            at,
-            rows,
-            position: primary.map(|(sample, _)| sample.position),
-            syncrep_waiters: primary.map(|(sample, _)| sample.syncrep_waiters),
-            primary_started_us: primary.map(|(sample, _)| sample.started_us),
-            checkpoints: primary.map(|(sample, _)| sample.checkpoints),
+/// Takes in the answers that come by `deadline`.
+async fn collect(sources: &mut [Source], deadline: Stamp, samples: &mut Samples) {
+    for source in sources {
+        match source.answer(deadline).await {
+            Ok(Some((sampled, answer, answered))) => {
+                samples.take(&source.target.node.name, sampled, answer, answered);
+            }
+            Ok(None) => {}
+            Err(message) => {
+                // Nobody listens any more only when the cell is over.
+                let _ = samples.readings.send(Reading::Trouble {
+                    node: source.target.node.name.clone(),
+                    at: clock::now(),
+                    detail: format!("the lag sampler lost its connection: {message}"),
+                });
+            }
         }
+    }
+}
+
+/// What has been answered for one instant, by server, and when the answer had come.
+#[derive(Debug)]
+struct Sample {
+    at: Stamp,
+    upstreams: HashMap<String, (UpstreamSample, Stamp)>,
+    replicas: HashMap<String, ReplicaSample>,
+}
+
+impl Sample {
+    fn new(at: Stamp) -> Self {
+        Self {
+            at,
+            upstreams: HashMap::new(),
+            replicas: HashMap::new(),
+        }
+    }
+}
+
+/// The samples that have not been handed over, the oldest first. Dropping it hands them all over.
+#[derive(Debug)]
+struct Samples {
+    cell_id: u32,
+    primary: String,
+    replicas: Vec<Node>,
+    /// An answer that takes longer is late.
+    patience: Duration,
+    timeline: Timeline,
+    readings: mpsc::UnboundedSender<Reading>,
+    open: VecDeque<Sample>,
+}
+
+impl Samples {
+    fn take(&mut self, name: &str, sampled: Stamp, answer: Answer, answered: Stamp) {
+        let is_late = answered.since(sampled) > self.patience;
+        let Some(sample) = self.open.iter_mut().find(|sample| sample.at == sampled) else {
+            return;
+        };
+        match answer {
+            Answer::Upstream(found) => {
+                sample.upstreams.insert(name.to_owned(), (found, answered));
+            }
+            // Its distance from a position that was read long before would flatter it.
+            Answer::Replica(_) if is_late => {}
+            Answer::Replica(found) => {
+                sample.replicas.insert(name.to_owned(), found);
+            }
+        }
+    }
+
+    /// Hands over, in order, those that nothing can be added to; an error when nobody listens any more.
+    fn hand_over(
+        &mut self,
+        is_whole: impl Fn(Stamp) -> bool,
+    ) -> Result<(), mpsc::error::SendError<Reading>> {
+        while let Some(sample) = self.open.pop_front_if(|sample| is_whole(sample.at)) {
+            self.readings.send(Reading::Lag(self.reading(&sample)))?;
+        }
+        Ok(())
+    }
+
+    fn reading(&self, sample: &Sample) -> LagSample {
+        let primary = sample.upstreams.get(&self.primary);
+        let rows = self.replicas.iter().map(|node| self.row(sample, node));
+        LagSample {
+            at: sample.at,
+            rows: rows.collect(),
+            position: primary.map(|(found, answered)| (*answered, found.position)),
+            syncrep_waiters: primary.map(|(found, _)| found.syncrep_waiters),
+            primary_started_us: primary.map(|(found, _)| found.started_us),
+            checkpoints: primary.map(|(found, _)| found.checkpoints),
+        }
+    }
+
+    fn row(&self, sample: &Sample, node: &Node) -> LagRow {
+        let since = |answered: Stamp| {
+            i64::try_from(answered.since(sample.at).as_micros()).unwrap_or(i64::MAX)
+        };
+        let mut row = LagRow {
+            cell_id: self.cell_id,
+            t_us: sample.at.signed_since(self.timeline.measure_from) / 1_000,
+            node: node.name.clone(),
+            ..LagRow::default()
+        };
+        let upstream = node.upstream.as_ref();
+        if let Some((found, answered)) = upstream.and_then(|name| sample.upstreams.get(name)) {
+            row.sampler_rtt_us = Some(since(*answered));
+            let state = found.replicas.iter().find(|state| state.name == node.name);
+            fill_upstream_view(&mut row, state);
+        }
+        let in_time = |answered: Stamp| answered.since(sample.at) <= self.patience;
+        if let Some(own) = sample.replicas.get(&node.name)
+            && let Some((primary, answered)) = sample.upstreams.get(&self.primary)
+            && in_time(*answered)
+        {
+            let behind =
+                |lsn: Option<_>| lsn.map(|lsn| primary.position.distance_from(lsn).bytes());
+            row.received_lag_bytes = behind(own.received);
+            row.replayed_lag_bytes = behind(own.replayed);
+            row.replay_timestamp_age_us = own.replay_timestamp_age_us;
+            if node.role == Role::ArchiveStandby {
+                // Nobody streams to it: its own word is all there is.
+                row.replay_lag_bytes = row.replayed_lag_bytes;
+                row.sampler_rtt_us = Some(since(*answered));
+            }
+        }
+        row
+    }
+}
+
+impl Drop for Samples {
+    fn drop(&mut self) {
+        // The cell is over, and what has not been answered will not be; nobody listens only when the run is being abandoned.
+        let _ = self.hand_over(|_| true);
     }
 }
 
@@ -307,4 +398,131 @@ fn fill_upstream_view(row: &mut LagRow, state: Option<&ReplicaState>) {
     row.reply_age_us = state.reply_age_us;
     row.slot_retained_bytes = bytes(state.slot_retained);
     row.slot_wal_status.clone_from(&state.slot_wal_status);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Presence;
+    use crate::units::Lsn;
+
+    const PATIENCE: Duration = Duration::from_millis(100);
+
+    fn at(millis: u64) -> Stamp {
+        Stamp::from_nanos(millis * 1_000_000)
+    }
+
+    fn samples() -> (Samples, mpsc::UnboundedReceiver<Reading>) {
+        let (readings, receiver) = mpsc::unbounded_channel();
+        let node = |name: &str, role, upstream: Option<&str>| Node {
+            name: name.into(),
+            role,
+            upstream: upstream.map(Into::into),
+        };
+        let samples = Samples {
+            cell_id: 1,
+            primary: "primary".into(),
+            replicas: vec![
+                node("s1", Role::Standby, Some("primary")),
+                node("c1", Role::CascadingStandby, Some("s1")),
+                node("a1", Role::ArchiveStandby, None),
+            ],
+            patience: PATIENCE,
+            timeline: Timeline::new(at(0), Duration::ZERO),
+            readings,
+            open: [at(100), at(200)].map(Sample::new).into(),
+        };
+        (samples, receiver)
+    }
+
+    fn upstream(position: u64, replica: Option<&str>) -> Answer {
+        let states = replica.map(|name| ReplicaState {
+            name: name.into(),
+            state: Some("streaming".into()),
+            replay_lag: Some(LsnDistance::from_bytes(64)),
+            ..ReplicaState::default()
+        });
+        Answer::Upstream(UpstreamSample {
+            position: Lsn::new(position),
+            replicas: states.into_iter().collect(),
+            syncrep_waiters: 0,
+            started_us: 0,
+            checkpoints: 0,
+        })
+    }
+
+    fn own(replayed: u64) -> Answer {
+        Answer::Replica(ReplicaSample {
+            received: Some(Lsn::new(replayed)),
+            replayed: Some(Lsn::new(replayed)),
+            replay_timestamp_age_us: None,
+        })
+    }
+
+    fn rows(receiver: &mut mpsc::UnboundedReceiver<Reading>) -> Option<Vec<LagRow>> {
+        match receiver.try_recv().ok()? {
+            Reading::Lag(sample) => Some(sample.rows),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_late_answer_is_kept_in_its_own_sample_with_its_age() {
+        let (mut samples, mut receiver) = samples();
+        samples.take("primary", at(200), upstream(900, Some("s1")), at(201));
+        let owed = |sampled| sampled != at(100);
+        samples.hand_over(owed).unwrap();
+        assert_eq!(rows(&mut receiver), None, "the order is kept");
+        samples.take("primary", at(100), upstream(700, Some("s1")), at(450));
+        samples.hand_over(|_| true).unwrap();
+        for age in [350_000, 1_000] {
+            let rows = rows(&mut receiver).unwrap();
+            assert_eq!(rows[0].sampler_rtt_us, Some(age));
+            assert_eq!(rows[0].replay_lag_bytes, Some(64));
+            assert_eq!(rows[0].presence(), Presence::Present);
+        }
+    }
+
+    #[test]
+    fn a_replica_is_gone_only_when_its_own_upstream_answered_and_did_not_know_it() {
+        let (mut samples, mut receiver) = samples();
+        samples.take("primary", at(100), upstream(900, None), at(101));
+        samples.take("primary", at(200), upstream(900, Some("s1")), at(201));
+        samples.take("s1", at(200), upstream(900, None), at(201));
+        drop(samples);
+        let presence = |rows: Vec<LagRow>| rows.iter().map(LagRow::presence).collect::<Vec<_>>();
+        let first = presence(rows(&mut receiver).unwrap());
+        assert_eq!(
+            first,
+            [Presence::Gone, Presence::Unanswered, Presence::Unanswered]
+        );
+        let second = presence(rows(&mut receiver).unwrap());
+        assert_eq!(
+            second,
+            [Presence::Present, Presence::Gone, Presence::Unanswered]
+        );
+    }
+
+    #[test]
+    fn positions_of_two_instants_are_not_subtracted() {
+        let (mut samples, mut receiver) = samples();
+        samples.take("primary", at(100), upstream(900, Some("s1")), at(101));
+        samples.take("s1", at(100), own(800), at(101));
+        samples.take("a1", at(100), own(500), at(101));
+        samples.take("primary", at(200), upstream(900, Some("s1")), at(450));
+        samples.take("s1", at(200), own(800), at(201));
+        samples.take("a1", at(200), own(500), at(460));
+        drop(samples);
+        let found = rows(&mut receiver).unwrap();
+        assert_eq!(found[0].replayed_lag_bytes, Some(100));
+        assert_eq!(found[2].replay_lag_bytes, Some(400));
+        assert_eq!(found[2].presence(), Presence::Present);
+        let late = rows(&mut receiver).unwrap();
+        assert_eq!(late[0].replay_lag_bytes, Some(64));
+        assert_eq!(
+            (late[0].received_lag_bytes, late[0].replayed_lag_bytes),
+            (None, None)
+        );
+        assert_eq!(late[2].presence(), Presence::Unanswered);
+    }
 }

@@ -24,7 +24,7 @@ use crate::clock::{self, Stamp, Timer};
 use crate::pg::{self, ConnectError, Endpoint};
 use crate::plan::ProbePlan;
 use crate::sample::{self, FeedReceiver, FeedSender, LagRow, Timeline};
-use crate::topology::Node;
+use crate::topology::{Node, SyncLevel};
 use crate::units::Lsn;
 use lag::Sampler;
 use visibility::{Poller, Watch};
@@ -59,6 +59,8 @@ pub struct Assignment {
     pub primary: Target,
     pub replicas: Vec<Target>,
     pub tables: Vec<TrackedTable>,
+    /// What commits wait for: it tells from which position of the primary lag is a distance.
+    pub level: SyncLevel,
 }
 
 /// What a probe has to say.
@@ -75,13 +77,13 @@ pub enum Reading {
     },
 }
 
-/// One sample of all positions. A field is `None` when its server did not answer in time.
+/// One sample of all positions. A field is `None` when its server did not answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LagSample {
     pub at: Stamp,
     pub rows: Vec<LagRow>,
-    /// The primary's position in the write-ahead log.
-    pub position: Option<Lsn>,
+    /// The primary's position in the write-ahead log, and when it had been read.
+    pub position: Option<(Stamp, Lsn)>,
     pub syncrep_waiters: Option<i64>,
     pub primary_started_us: Option<i64>,
     /// Checkpoints of the primary since its statistics were reset.
@@ -235,13 +237,7 @@ fn watch(
 }
 
 async fn open_all(assignment: &Assignment) -> Result<(Sampler, Vec<Poller>), ProbeError> {
-    let sampler = Sampler::open(
-        assignment.cell_id,
-        &assignment.primary,
-        &assignment.replicas,
-        assignment.plan.lag_interval,
-    )
-    .await?;
+    let sampler = Sampler::open(assignment).await?;
     let tables: Rc<[_]> = assignment.tables.clone().into();
     let mut pollers = Vec::new();
     if assignment.plan.visibility {

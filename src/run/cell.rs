@@ -165,6 +165,7 @@ impl Bench<'_> {
         Assignment {
             cell_id: self.cell.id,
             plan: self.plan.probes,
+            level: self.mode.level,
             primary: target(self.cluster.primary()),
             replicas: self.cluster.nodes().iter().skip(1).map(target).collect(),
             tables: self

@@ -1,6 +1,6 @@
 //! Whether a cell may be relied on, and what to know about it. Pure: from figures to sentences.
 
-use super::figures::Figures;
+use super::figures::{Figures, LagEvidence, StreamingEvidence};
 use crate::plan::{Offered, Plan};
 use crate::topology::Mode;
 use crate::units::{exact_share, format_duration, thousands, three_digits};
@@ -62,7 +62,7 @@ pub(super) fn judge(plan: &Plan, mode: &Mode, figures: &Figures, interrupted: bo
             "the account of arrivals is wrong, please report this: {error}"
         ));
     }
-    judge_replicas(mode, figures, &mut verdict);
+    judge_replicas(mode, &figures.lag, &mut verdict);
     note_losses(figures, &mut verdict);
     if let Some((busy, _)) = figures.host_shares()
         && busy > HOST_BUSY
@@ -223,18 +223,34 @@ fn clause(message: &str) -> String {
     line.chars().take(LONGEST).chain(['…']).collect()
 }
 
-fn judge_replicas(mode: &Mode, figures: &Figures, verdict: &mut Verdict) {
-    let lag = &figures.lag;
+fn judge_replicas(mode: &Mode, lag: &LagEvidence, verdict: &mut Verdict) {
     if lag.samples == 0 {
         verdict
             .invalid
             .push("no lag sample was taken: whether the replicas streamed is unknown".into());
     }
-    for (node, count) in &lag.not_streaming {
-        verdict.invalid.push(format!(
-            "`{node}` was not streaming in {count} of {} samples",
-            lag.samples
-        ));
+    for (node, evidence) in &lag.streaming {
+        let StreamingEvidence {
+            answered,
+            not_streaming,
+        } = *evidence;
+        if answered == 0 {
+            verdict.invalid.push(format!(
+                "whether `{node}` streamed is unknown: its upstream answered none of {} samples",
+                lag.samples
+            ));
+        } else if not_streaming > 0 {
+            verdict.invalid.push(format!(
+                "`{node}` was not streaming in {not_streaming} of {answered} samples"
+            ));
+        }
+        if answered > 0 && answered < lag.samples {
+            verdict.notes.push(format!(
+                "the lag of `{node}` is unknown in {} of {} samples, which its upstream did not answer",
+                lag.samples - answered,
+                lag.samples
+            ));
+        }
     }
     if lag.too_few_sync > 0
         && let Some(set) = &mode.sync
@@ -243,7 +259,7 @@ fn judge_replicas(mode: &Mode, figures: &Figures, verdict: &mut Verdict) {
             "fewer than {} synchronous nodes in {} of {} samples",
             set.quorum.count(),
             lag.too_few_sync,
-            lag.samples
+            lag.answered
         ));
     }
     if lag.primary_starts.len() > 1 {
@@ -291,6 +307,7 @@ mod tests {
     use crate::profile::Profile;
     use crate::run::figures::Expected;
     use crate::sample::{Phase, Timeline};
+    use crate::topology::{SyncLevel, Topology};
     use crate::units::Rate;
     use std::time::Duration;
 
@@ -438,5 +455,50 @@ mod tests {
             verdict.invalid[0].contains("account of arrivals"),
             "{verdict:?}"
         );
+    }
+
+    #[test]
+    fn an_upstream_that_answered_late_once_is_a_note_and_a_node_that_was_gone_invalidates() {
+        let mode = Mode {
+            name: "cascade".into(),
+            level: SyncLevel::On,
+            sync: None,
+            topology: Topology {
+                standbys: 1,
+                cascading: 1,
+                archive: 0,
+                subscribers: 0,
+            },
+        };
+        let check = |answered, not_streaming| {
+            let evidence = StreamingEvidence {
+                answered,
+                not_streaming,
+            };
+            let lag = LagEvidence {
+                samples: 40,
+                answered: 40,
+                streaming: [("c1".to_owned(), evidence)].into(),
+                ..LagEvidence::default()
+            };
+            let mut verdict = Verdict::default();
+            judge_replicas(&mode, &lag, &mut verdict);
+            (verdict.invalid.join("; "), verdict.notes.join("; "))
+        };
+        let (invalid, notes) = check(39, 0);
+        assert_eq!(invalid, "");
+        assert!(
+            notes.contains("`c1` is unknown in 1 of 40 samples"),
+            "{notes}"
+        );
+        let (invalid, _) = check(39, 2);
+        assert_eq!(invalid, "`c1` was not streaming in 2 of 39 samples");
+        let (invalid, notes) = check(0, 0);
+        assert!(
+            invalid.contains("whether `c1` streamed is unknown"),
+            "{invalid}"
+        );
+        assert_eq!(notes, "");
+        assert_eq!(check(40, 0), (String::new(), String::new()));
     }
 }

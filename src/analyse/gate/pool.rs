@@ -7,7 +7,7 @@ use crate::record::Run;
 use crate::record::tags::{self, Bound, Origin};
 use crate::sample::{CellRow, LagRow};
 
-use super::super::cell::{censored as unrecorded, commits_and_unseen, lag_rows};
+use super::super::cell::{LagSamples, censored as unrecorded, commits_and_unseen, lag_rows};
 
 /// One population. Times are seconds, sizes bytes.
 #[derive(Debug, Clone)]
@@ -107,39 +107,33 @@ impl Pool {
         })
     }
 
-    /// A replica that its upstream did not know has no lag, and the WAL went on without it. An empty column of one that was
-    /// there says nothing: `pg_stat_replication` empties its times when there is nothing to replay.
     fn samples(
         run: &Run,
         cells: &[&CellRow],
         node: &str,
         column: fn(&LagRow) -> Option<f64>,
     ) -> Result<Self, String> {
-        let mut samples = Vec::new();
-        let mut censored = 0_u64;
+        let mut rows: Vec<&LagRow> = Vec::new();
         for cell in cells {
-            let mut rows = lag_rows(run, cell)
-                .filter(|row| row.node == node)
-                .peekable();
-            if rows.peek().is_none() {
+            let others = rows.len();
+            rows.extend(lag_rows(run, cell).filter(|row| row.node == node));
+            if rows.len() == others {
                 return Err(format!("cell {} has no sample of it", cell.cell_id));
             }
-            for row in rows {
-                match column(row) {
-                    Some(value) => samples.push(value),
-                    None if row.state.is_none() => censored = censored.saturating_add(1),
-                    None => {}
-                }
-            }
         }
-        if samples.is_empty() {
+        let mut samples = LagSamples::of(rows, column);
+        if samples.values.is_empty() {
             return Err("no sample has a value".into());
         }
-        samples.sort_by(f64::total_cmp);
+        samples.values.sort_by(f64::total_cmp);
         Ok(Self {
-            recorded: Recorded::Samples(samples),
-            censored,
-            fate: "taken while the replica was gone",
+            censored: samples.censored(),
+            fate: match (samples.gone, samples.unanswered) {
+                (_, 0) => "taken while the replica was gone",
+                (0, _) => "not answered by its upstream",
+                _ => "taken while the replica was gone or its upstream did not answer",
+            },
+            recorded: Recorded::Samples(samples.values),
         })
     }
 

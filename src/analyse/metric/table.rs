@@ -39,7 +39,7 @@ const DELAY: Quantity = Quantity {
     ..CONTEXT
 };
 
-pub(super) static QUANTITIES: [Quantity; 28] = [
+pub(super) static QUANTITIES: [Quantity; 29] = [
     Quantity {
         name: "achieved_tps",
         unit: Unit::PerSecond,
@@ -223,6 +223,11 @@ pub(super) static QUANTITIES: [Quantity; 28] = [
         ..CONTEXT
     },
     Quantity {
+        name: "lag_unanswered",
+        source: Source::Replica(|replica| of_samples(replica, replica.unanswered as f64)),
+        ..CONTEXT
+    },
+    Quantity {
         name: "slot_retained_max",
         unit: Unit::Bytes,
         source: Source::Replica(|replica| of_samples(replica, replica.retained_bytes?)),
@@ -257,7 +262,8 @@ pub(super) fn is_beside(metric: Metric) -> bool {
     match metric.name() {
         "visibility_lo" | Metric::FROM_SEND => matches!(metric.stat, P50 | P99),
         "replay_lag_bytes" => metric.stat == Max,
-        "resolution" | "failed" | "indeterminate" | "missed" | "unseen" | "lag_gaps" => true,
+        "resolution" | "failed" | "indeterminate" | "missed" | "unseen" | "lag_gaps"
+        | "lag_unanswered" => true,
         _ => false,
     }
 }

@@ -1,4 +1,4 @@
-//! Bytes that each replica had yet to replay, over time, with gaps where it was gone.
+//! Bytes that each replica had yet to replay, over time, with gaps where that is unknown.
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type};
@@ -25,8 +25,8 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
         .iter()
         .map(|row| {
             format!(
-                "{} {}: at most {}, {} samples without it.",
-                row[0], row[1], row[4], row[5]
+                "{} {}: at most {}, {} samples without it, {} not answered.",
+                row[0], row[1], row[4], row[5], row[6]
             )
         })
         .collect::<Vec<_>>()
@@ -39,7 +39,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
         description,
         caption: format!(
             "WAL that the replica had yet to replay, as its upstream saw it; linear up to 1 kiB, logarithmic beyond. A gap is a sample in which the replica was \
-             gone, never a lag of 0. Marks above are events (see the list of events below).{}",
+             gone or its upstream did not answer, never a lag of 0; such samples count as larger than all others. Marks above are events (see the list of events below).{}",
             left_out(lines.len())
         ),
         wide,
@@ -50,7 +50,15 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
 
 /// Medians of the cells' quantiles would hide a bad repetition: this shows the worst of each.
 fn table(analysis: &Analysis) -> Table {
-    let mut table = Table::new(&["mode", "replica", "p50", "p99", "most", "gaps"]);
+    let mut table = Table::new(&[
+        "mode",
+        "replica",
+        "p50",
+        "p99",
+        "most",
+        "gone",
+        "unanswered",
+    ]);
     for mode in &analysis.modes.modes {
         let cells = analysis
             .cells
@@ -70,7 +78,7 @@ fn table(analysis: &Analysis) -> Table {
                 let values = lags.map(|lag| figure(lag).unwrap_or(f64::INFINITY));
                 match values.max_by(f64::total_cmp) {
                     Some(value) if value.is_finite() => format_bytes(value),
-                    Some(_) => "unknown, gone".into(),
+                    Some(_) => "unknown".into(),
                     None => "–".into(),
                 }
             };
@@ -81,6 +89,7 @@ fn table(analysis: &Analysis) -> Table {
                 worst(|lag| lag.p99),
                 worst(|lag| lag.max),
                 thousands(own().map(|replica| replica.gaps).sum()),
+                thousands(own().map(|replica| replica.unanswered).sum()),
             ]);
         }
     }
