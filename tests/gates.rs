@@ -477,7 +477,8 @@ fn an_invalid_run_is_called_that_before_its_gates_are() {
     amend(dir.path(), |manifest| {
         manifest["status"] = json!("invalid");
     });
-    let said = Analysis::of(&Run::open(dir.path()).unwrap()).headline;
+    let said = Analysis::of(&Run::open(dir.path()).unwrap()).cautions;
+    let said: Vec<&str> = said.iter().map(|caution| caution.text.as_str()).collect();
     assert!(said[0].starts_with("INVALID"), "{said:?}");
     assert!(
         said[1].starts_with("The gate failed: response.p99 under async is "),

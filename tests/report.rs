@@ -16,6 +16,7 @@ use made_up::{Shape, write_run};
 use replbench::analyse::{Analysis, summarise};
 use replbench::record::{Run, files};
 use replbench::report;
+use replbench::sample::CellRow;
 
 const FIXTURE: &str = "tests/fixtures/sync-vs-async-made-up";
 
@@ -167,7 +168,7 @@ fn the_page_asks_nothing_of_the_network_and_names_cannot_break_out() {
         page.matches("<svg").count(),
         page.matches("<title id=").count()
     );
-    assert_eq!(outputs.charts.len(), 9);
+    assert_eq!(outputs.charts.len(), 10);
     assert!(page.len() < 1_000_000, "{}", page.len());
 }
 
@@ -255,6 +256,88 @@ fn a_time_no_longer_than_its_resolution_is_an_upper_bound_everywhere() {
     let fine = digest(tiny().path()).unwrap();
     let table = report::text_table(&Analysis::of(&fine).modes, 80);
     assert!(!table.contains('≤'), "{table}");
+}
+
+/// Rewrites `cells.csv`.
+fn amend_cells(dir: &Path, amend: impl Fn(&mut CellRow)) {
+    let path = dir.join(files::CELLS);
+    let mut reader = csv::Reader::from_path(&path).unwrap();
+    let mut rows: Vec<CellRow> = reader.deserialize().map(Result::unwrap).collect();
+    let mut writer = csv::Writer::from_path(&path).unwrap();
+    for row in &mut rows {
+        amend(row);
+        writer.serialize(row).unwrap();
+    }
+    writer.flush().unwrap();
+}
+
+/// A made-up run that was offered more than it answered, on a busy host, with failures.
+fn overloaded() -> tempfile::TempDir {
+    let dir = tiny();
+    amend_cells(dir.path(), |cell| {
+        cell.achieved_tps = 40.2;
+        cell.host_busy_share = Some(0.97);
+        cell.failed = 3;
+        cell.notes = "the servers did not keep up".into();
+    });
+    dir
+}
+
+fn shown(dir: &Path, command: &str, flag: Option<&str>) -> String {
+    let mut run = Command::cargo_bin("replbench").unwrap();
+    let output = run.arg(command).arg(dir).args(flag).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn an_overloaded_run_says_so_first_wherever_it_is_shown() {
+    let dir = overloaded();
+    let page = fs::read_to_string(report::write(dir.path()).unwrap().html).unwrap();
+    let first = page.find("OVERLOADED in ").unwrap();
+    assert!(first < page.find("made the median commit").unwrap_or(usize::MAX));
+    assert!(first < page.find("<svg").unwrap());
+    for text in [
+        shown(dir.path(), "show", None),
+        shown(dir.path(), "report", None),
+    ] {
+        let said = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let told = "OVERLOADED in 4 of 4 repetitions: offered ";
+        assert!(said.starts_with(told), "{text}");
+        for later in [
+            "try at most 33/s.",
+            "4 of 4 repetitions on a busy host (above 80 % of its processors, at most 97 %)",
+            "transactions under async 6 failed.",
+            "the median commit",
+        ] {
+            assert!(said.contains(later), "{later}: {text}");
+        }
+    }
+    assert!(shown(dir.path(), "show", None).contains("complete, with 5 notes"));
+}
+
+#[test]
+fn no_page_calls_a_run_with_notes_quiet() {
+    let dir = overloaded();
+    let page = fs::read_to_string(report::write(dir.path()).unwrap().html).unwrap();
+    assert!(!page.contains("nothing was noted"));
+    assert!(page.contains("4 of 4 repetitions are valid, with notes"));
+}
+
+#[test]
+fn the_host_has_a_chart_with_its_figures() {
+    let chart = chart_of(&Shape::tiny(), "host");
+    assert!(
+        chart.contains("Under async: busy 50 % on average and at most 50 %, 0 of 4 seconds above 80 %, steal at most 0 %, iowait at most 2 %."),
+        "{chart}"
+    );
+    for name in [
+        "busy",
+        "taken by other guests (steal)",
+        "waiting for a disk (iowait)",
+        "80 % busy",
+    ] {
+        assert!(has_label(&chart, name), "{name}");
+    }
 }
 
 #[test]
@@ -418,9 +501,11 @@ fn an_invalid_run_says_so_first() {
     fs::write(&path, manifest).unwrap();
     let run = Run::open(dir.path()).unwrap();
     assert!(
-        Analysis::of(&run).headline[0].starts_with("INVALID: s1 never streamed"),
+        Analysis::of(&run).cautions[0]
+            .text
+            .starts_with("INVALID: s1 never streamed"),
         "{:?}",
-        Analysis::of(&run).headline
+        Analysis::of(&run).cautions
     );
 }
 

@@ -1,10 +1,11 @@
 //! The answer in sentences: what does synchronous replication cost, how stale are reads, how far did a replica fall behind.
 //! No sentence without data behind it, and none that claims a difference its interval does not show.
 
+use super::cautions::{join, plural};
 use super::gate::{self, GateLine};
 use super::modes::{ModeFigures, ModesTable};
 use super::staleness::ReplicaCurve;
-use crate::record::{Run, RunStatus};
+use crate::record::Run;
 use crate::topology::{Mode, Quorum, SyncLevel, Topology, WalLevel};
 use crate::units::{format_bytes, format_seconds, format_share_band, three_digits};
 
@@ -15,8 +16,11 @@ pub(super) fn sentences(
     curves: &[ReplicaCurve],
     gates: &[GateLine],
 ) -> Vec<String> {
-    let mut out: Vec<String> = trust(run).into_iter().collect();
-    out.extend(gate::sentence(gates));
+    let passed = gates.iter().all(|line| line.passed);
+    let mut out: Vec<String> = gate::sentence(gates)
+        .filter(|_| passed)
+        .into_iter()
+        .collect();
     let base = table
         .modes
         .first()
@@ -42,24 +46,6 @@ pub(super) fn sentences(
     out.extend(staleness(table, curves));
     out.extend(furthest_behind(table));
     out
-}
-
-/// Why not to rely on the rest, if so.
-fn trust(run: &Run) -> Option<String> {
-    let reasons = run.manifest.invalid_reasons.join("; ");
-    let because = if reasons.is_empty() {
-        String::new()
-    } else {
-        format!(": {reasons}")
-    };
-    match run.manifest.status {
-        RunStatus::Invalid => Some(format!("INVALID{because}. The figures below are not to be relied on.")),
-        RunStatus::Failed => Some(format!("INCOMPLETE: the run was cut short by an error{because}. What was measured is below.")),
-        RunStatus::Interrupted => Some(format!("INCOMPLETE: the run was interrupted{because}. What was measured is below.")),
-        RunStatus::Running => Some("INCOMPLETE: the run has not ended, or ended without a word. What was measured is below.".into()),
-        RunStatus::Complete if !reasons.is_empty() => Some(format!("INVALID{because}.")),
-        RunStatus::Complete => None,
-    }
 }
 
 fn alone(base: &ModeFigures) -> Option<String> {
@@ -306,16 +292,4 @@ fn furthest_behind(table: &ModesTable) -> Option<String> {
             mode.mode,
         )
     })
-}
-
-fn plural(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
-fn join(parts: &[String]) -> String {
-    match parts {
-        [] => String::new(),
-        [one] => one.clone(),
-        [most @ .., last] => format!("{} and {last}", most.join(", ")),
-    }
 }

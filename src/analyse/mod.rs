@@ -4,6 +4,7 @@
 //! The repetition is the unit of every interval, never the second or the transaction: transactions of one cell share a
 //! server, a cache and a moment, and their number says nothing of how another repetition would come out.
 
+mod cautions;
 mod cell;
 mod change;
 mod compare;
@@ -22,6 +23,7 @@ mod timeline;
 mod trend;
 mod verdict;
 
+pub use cautions::{Caution, Severity, cautions, status_text};
 pub use cell::{CellFigures, ReplicaFigures, Spread, cell_figures};
 pub use change::{ChangePoint, change_points};
 pub use compare::{
@@ -41,7 +43,9 @@ pub use stats::{
     paired_ratio, student_t, unpaired,
 };
 pub use summary::{summarise, summary_of};
-pub use timeline::{HeatColumn, LagPoint, LoadPoint, Mark, Stretch, Timeline, timelines};
+pub use timeline::{
+    HeatColumn, HostPoint, LagPoint, LoadPoint, Mark, Stretch, Timeline, timelines,
+};
 pub use trend::{
     BLESSED, Blessing, Change, Conditions, Point, Series, TREND_VERSION, read_blessings, trend,
     trend_of,
@@ -56,6 +60,8 @@ pub struct Analysis {
     pub cells: Vec<CellFigures>,
     pub modes: ModesTable,
     pub gates: Vec<GateLine>,
+    /// What to know before the headline.
+    pub cautions: Vec<Caution>,
     pub headline: Vec<String>,
     pub spectra: Vec<Spectrum>,
     pub replicas: Vec<ReplicaCurve>,
@@ -68,7 +74,13 @@ impl Analysis {
         let modes = modes::from_figures(run, &cells);
         let replicas = replica_curves(run);
         let gates = gates(run);
+        let mut cautions = cautions(&run.manifest, &run.cells);
+        let broken = gates.iter().any(|line| !line.passed);
+        let broken = gate::sentence(&gates).filter(|_| broken);
+        cautions.extend(broken.map(Caution::alarm));
+        cautions.sort_by_key(|caution| caution.severity);
         Self {
+            cautions,
             headline: headline::sentences(run, &modes, &replicas, &gates),
             spectra: spectra(run),
             timelines: timelines(run),

@@ -2,7 +2,7 @@
 
 use super::cell::lag_rows;
 use crate::record::{ResponseSecond, Run};
-use crate::sample::{CellRow, Phase};
+use crate::sample::{CellRow, IntervalRow, Phase};
 
 /// A mode over time.
 #[derive(Debug, Clone)]
@@ -11,6 +11,7 @@ pub struct Timeline {
     /// The repetitions, end to end from second 0.
     pub stretches: Vec<Stretch>,
     pub load: Vec<LoadPoint>,
+    pub host: Vec<HostPoint>,
     pub heat: Vec<HeatColumn>,
     /// By replica, in the order of the topology; `None` where the replica was gone or its upstream did not answer.
     pub lag: Vec<(String, Vec<LagPoint>)>,
@@ -33,6 +34,19 @@ pub struct LoadPoint {
     pub offered_tps: f64,
     pub acked_tps: f64,
     pub backlog: u64,
+}
+
+/// What the host's processors did in one second, as shares of all of them; `None` where it is not known.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HostPoint {
+    pub start_s: f64,
+    pub end_s: f64,
+    /// Neither idle nor waiting for a disk.
+    pub busy: Option<f64>,
+    /// Taken by other guests of a virtual machine's host.
+    pub steal: Option<f64>,
+    /// Idle while a disk was waited for.
+    pub iowait: Option<f64>,
 }
 
 /// Response times in one stretch of time: bins of [`ResponseSecond`] and shares of the column's transactions.
@@ -64,6 +78,8 @@ const MOST_COLUMNS: usize = 120;
 /// Points of a lag line, for the same reason.
 const MOST_POINTS: usize = 600;
 const MOST_MARKS: usize = 40;
+/// What is shorter at the end of a phase is no second of its own.
+const SHORTEST_US: u64 = 500_000;
 /// Longer cells do not exist; a damaged `measured_s` must not stretch the axis.
 const LONGEST_S: f64 = 7.0 * 86_400.0;
 
@@ -85,6 +101,7 @@ fn timeline(run: &Run, mode: String) -> Timeline {
         mode,
         stretches: Vec::new(),
         load: Vec::new(),
+        host: Vec::new(),
         heat: Vec::new(),
         lag: Vec::new(),
         marks: Vec::new(),
@@ -96,7 +113,9 @@ fn timeline(run: &Run, mode: String) -> Timeline {
             start_s,
             end_s: start_s + cell.measured_s,
         };
-        line.load.extend(load_points(run, cell, stretch));
+        let seconds = whole_seconds(run, cell);
+        line.load.extend(load_points(&seconds, stretch));
+        line.host.extend(host_points(&seconds, stretch));
         if let Some(found) = run.histograms.get(&cell.cell_id) {
             line.heat.extend(
                 found
@@ -118,25 +137,66 @@ fn timeline(run: &Run, mode: String) -> Timeline {
     line
 }
 
-fn load_points(run: &Run, cell: &CellRow, stretch: Stretch) -> Vec<LoadPoint> {
+/// The rows of the measurement phase. What is left of a phase after its last whole second, some milliseconds, has no rate of its
+/// own: it is part of the second before.
+fn whole_seconds(run: &Run, cell: &CellRow) -> Vec<IntervalRow> {
     let rows = run.intervals.iter().filter(|row| {
         row.cell_id == cell.cell_id
             && row.phase == Phase::Measure
             && row.t_us >= 0
             && row.length_us > 0
     });
-    rows.filter_map(|row| {
+    let mut seconds: Vec<IntervalRow> = Vec::new();
+    rows.for_each(|row| add_second(&mut seconds, row));
+    seconds
+}
+
+fn add_second(seconds: &mut Vec<IntervalRow>, row: &IntervalRow) {
+    match seconds.last_mut() {
+        Some(last) if row.length_us < SHORTEST_US => {
+            last.length_us = last.length_us.saturating_add(row.length_us);
+            last.offered = last.offered.saturating_add(row.offered);
+            last.acked = last.acked.saturating_add(row.acked);
+            last.backlog = last.backlog.max(row.backlog);
+        }
+        _ => seconds.push(row.clone()),
+    }
+}
+
+/// When a row begins and ends on the axis, if that is within the repetition.
+fn place(row: &IntervalRow, stretch: Stretch) -> Option<(f64, f64)> {
+    let start_s = stretch.start_s + row.t_us as f64 / 1e6;
+    let end_s = (start_s + row.length_us as f64 / 1e6).min(stretch.end_s);
+    (start_s < stretch.end_s).then_some((start_s, end_s))
+}
+
+fn load_points(seconds: &[IntervalRow], stretch: Stretch) -> Vec<LoadPoint> {
+    let point = |row: &IntervalRow| {
+        let (start_s, end_s) = place(row, stretch)?;
         let length_s = row.length_us as f64 / 1e6;
-        let start_s = stretch.start_s + row.t_us as f64 / 1e6;
-        (start_s < stretch.end_s).then(|| LoadPoint {
+        Some(LoadPoint {
             start_s,
-            end_s: (start_s + length_s).min(stretch.end_s),
+            end_s,
             offered_tps: row.offered as f64 / length_s,
             acked_tps: row.acked as f64 / length_s,
             backlog: row.backlog,
         })
-    })
-    .collect()
+    };
+    seconds.iter().filter_map(point).collect()
+}
+
+fn host_points(seconds: &[IntervalRow], stretch: Stretch) -> Vec<HostPoint> {
+    let point = |row: &IntervalRow| {
+        let (start_s, end_s) = place(row, stretch)?;
+        Some(HostPoint {
+            start_s,
+            end_s,
+            busy: row.host_busy_share,
+            steal: row.host_steal_share,
+            iowait: row.host_iowait_share,
+        })
+    };
+    seconds.iter().filter_map(point).collect()
 }
 
 fn heat_column(second: &ResponseSecond, stretch: Stretch) -> Option<HeatColumn> {
@@ -219,4 +279,68 @@ fn marks(run: &Run, cell: &CellRow, stretch: Stretch) -> Vec<Mark> {
         detail: row.detail.clone(),
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(t_us: i64, length_us: u64, count: u64) -> IntervalRow {
+        let head = "cell_id,t_us,length_us,phase,offered,sent,acked,failed,backlog,in_flight,start_lag_p50_us,start_lag_p99_us,pool_wait_p50_us,\
+                    pool_wait_p99_us,service_p50_us,service_p99_us,service_max_us,response_p50_us,response_p99_us,response_max_us,wal_bytes,\
+                    syncrep_waiters,host_busy_share,host_steal_share,host_iowait_share,load_cpu_share,probe_cpu_share";
+        let text = format!(
+            "{head}\n1,{t_us},{length_us},measure,{count},{count},{count},0,0,0,,,,,,,,,,,,,0.5,0,0.1,,\n"
+        );
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        reader.deserialize().next().unwrap().unwrap()
+    }
+
+    fn stretch(end_s: f64) -> Stretch {
+        Stretch {
+            rep: 1,
+            start_s: 0.0,
+            end_s,
+        }
+    }
+
+    fn merged(rows: &[IntervalRow]) -> Vec<IntervalRow> {
+        let mut seconds = Vec::new();
+        for row in rows {
+            add_second(&mut seconds, row);
+        }
+        seconds
+    }
+
+    #[test]
+    fn the_rest_of_a_phase_is_no_second_without_answers() {
+        // In 30 ms nothing need be due, and nothing acknowledged.
+        let seconds = merged(&[
+            row(0, 1_000_000, 500),
+            row(1_000_000, 1_000_000, 500),
+            row(2_000_000, 30_000, 0),
+        ]);
+        let points = load_points(&seconds, stretch(2.03));
+        assert_eq!(points.len(), 2);
+        assert!(
+            points.iter().all(|point| point.acked_tps > 480.0),
+            "{points:?}"
+        );
+        assert!((points[1].end_s - 2.03).abs() < 1e-9, "{points:?}");
+        let halves = merged(&[row(0, 1_000_000, 500), row(1_000_000, 600_000, 300)]);
+        assert_eq!(halves.len(), 2);
+    }
+
+    #[test]
+    fn a_phase_that_is_shorter_than_a_second_is_shown() {
+        let points = load_points(&merged(&[row(0, 30_000, 15)]), stretch(0.03));
+        assert!((points[0].acked_tps - 500.0).abs() < 1e-9, "{points:?}");
+    }
+
+    #[test]
+    fn the_host_has_a_point_a_second() {
+        let points = host_points(&[row(0, 1_000_000, 1)], stretch(1.0));
+        assert_eq!(points[0].busy, Some(0.5));
+        assert_eq!(points[0].iowait, Some(0.1));
+    }
 }

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::{Exit, Stop, print, tell};
 use crate::analyse::{Analysis, GateLine};
+use crate::plan::fold;
 use crate::record::{OnMismatch, Run, RunStatus};
 use crate::report::gates::{Paint, text as gate_text};
 use crate::report::{clean, text_table, write_run};
@@ -84,7 +85,7 @@ pub(super) fn verdict(status: RunStatus, gates: Gates) -> Exit {
 /// A run's report on disk, and what a terminal shows of it.
 pub(super) struct Drawn {
     pub(super) html: PathBuf,
-    /// The headline, the table of modes and the gates.
+    /// What to know first, the headline, the table of modes and the gates.
     pub(super) text: String,
     pub(super) gates: Gates,
     status: RunStatus,
@@ -109,19 +110,40 @@ pub(super) fn draw(directory: &Path, on_mismatch: OnMismatch) -> Result<Drawn, S
     })
 }
 
-/// The headline, the table of modes and the gates.
+/// What to know first, the headline, the table of modes and the gates.
 pub(super) fn text_of(analysis: &Analysis) -> String {
-    let mut text = String::new();
-    for sentence in &analysis.headline {
-        for line in crate::plan::fold(&clean(sentence), WIDTH) {
-            let _ = writeln!(text, "{line}");
-        }
-        text.push('\n');
-    }
+    format!("{}{}", cautions_of(analysis), findings_of(analysis))
+}
+
+/// What to know before anything else of a run; often nothing.
+pub(super) fn cautions_of(analysis: &Analysis) -> String {
+    paragraphs(
+        analysis
+            .cautions
+            .iter()
+            .map(|caution| caution.text.as_str()),
+    )
+}
+
+/// The headline, the table of modes and the gates.
+pub(super) fn findings_of(analysis: &Analysis) -> String {
+    let mut text = paragraphs(analysis.headline.iter().map(String::as_str));
     text.push_str(&text_table(&analysis.modes, WIDTH));
     if !analysis.gates.is_empty() {
         let lines = gate_text(&analysis.gates, WIDTH, Paint::Ansi);
         let _ = write!(text, "\n{lines}");
+    }
+    text
+}
+
+/// Each sentence folded, with an empty line behind it.
+fn paragraphs<'a>(sentences: impl Iterator<Item = &'a str>) -> String {
+    let mut text = String::new();
+    for sentence in sentences {
+        for line in fold(&clean(sentence), WIDTH) {
+            let _ = writeln!(text, "{line}");
+        }
+        text.push('\n');
     }
     text
 }

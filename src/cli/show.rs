@@ -10,9 +10,9 @@ use clap::Args;
 
 use super::library::{directories, run_of};
 use super::list::reindex;
-use super::report::text_of;
+use super::report::{cautions_of, findings_of};
 use super::{Exit, Stop, print, tell};
-use crate::analyse::Analysis;
+use crate::analyse::{Analysis, status_text};
 use crate::record::{Manifest, OnMismatch, Run, RunStatus, Sheet, files, is_run, runs_named};
 use crate::report::clean;
 
@@ -43,10 +43,12 @@ pub(super) fn show(arguments: &ShowArgs) -> Result<Exit, Stop> {
     for warning in &run.warnings {
         tell(format!("warning: {}", clean(warning)));
     }
+    let analysis = Analysis::of(&run);
     print(&format!(
-        "{}\n{}",
-        facts(&run.manifest, &directory),
-        text_of(&Analysis::of(&run))
+        "{}{}\n{}",
+        cautions_of(&analysis),
+        facts(&run, &directory),
+        findings_of(&analysis)
     ))?;
     Ok(if run.altered.is_empty() || arguments.force {
         Exit::Fine
@@ -55,7 +57,8 @@ pub(super) fn show(arguments: &ShowArgs) -> Result<Exit, Stop> {
     })
 }
 
-fn facts(manifest: &Manifest, directory: &Path) -> String {
+fn facts(run: &Run, directory: &Path) -> String {
+    let manifest = &run.manifest;
     let mut out = String::new();
     let mut fact = |name: &str, value: &str| {
         if !value.is_empty() {
@@ -63,7 +66,7 @@ fn facts(manifest: &Manifest, directory: &Path) -> String {
         }
     };
     fact("run", &manifest.run_id);
-    fact("status", manifest.status.as_str());
+    fact("status", &status_text(manifest, &run.cells));
     for reason in manifest.invalid_reasons.iter().chain(&manifest.warnings) {
         fact("", reason);
     }

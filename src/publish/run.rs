@@ -10,9 +10,10 @@ use super::files::{href, words_of};
 use super::frame::{Frame, Page, Place, moment, short_commit};
 use super::shelf::{Entry, Shelf, folder_of};
 use super::site::Site;
-use crate::analyse::{Estimate, ModeMedians};
+use crate::analyse::{Estimate, ModeMedians, cautions, status_text};
 use crate::record::{RunStatus, files, in_parallel};
 use crate::report::clean;
+use crate::report::html::cautions_list;
 use crate::report::html::environment::environment;
 use crate::report::text::figure;
 use crate::units::format_bytes;
@@ -105,25 +106,25 @@ fn content(entry: &Entry, comparisons: &[Written]) -> Markup {
         }
         (pictures(entry))
         (plan(entry))
-        (environment(&sheet.manifest))
+        (environment(&sheet.manifest, &sheet.cells))
         (raw_files(entry))
     }
 }
 
-/// How it ended, when there is something to say about that.
+/// What to know first, or that there is nothing.
 fn trust(entry: &Entry) -> Markup {
-    let manifest = &entry.sheet.manifest;
-    let text = match manifest.status {
-        RunStatus::Complete => None,
-        RunStatus::Invalid => Some("INVALID: its figures are not to be relied on."),
-        RunStatus::Failed => Some("INCOMPLETE: cut short by an error. What was measured is below."),
-        RunStatus::Interrupted => Some("INCOMPLETE: interrupted. What was measured is below."),
-        RunStatus::Running => Some("INCOMPLETE: the run has not ended, or ended without a word."),
-    };
+    let sheet = &entry.sheet;
+    let known = cautions(&sheet.manifest, &sheet.cells);
+    let status = status_text(&sheet.manifest, &sheet.cells);
     html! {
-        ul.answer {
-            @if let Some(text) = text { li.bad { (text) } } @else { li { "Complete and valid." } }
-            @for reason in &manifest.invalid_reasons { li.bad { (clean(reason)) } }
+        (cautions_list(&known))
+        @if known.is_empty() {
+            ul.answer {
+                @match status.split_once(", ") {
+                    None => li { "Complete and valid." },
+                    Some((_, notes)) => li { "Valid, " (notes) "." },
+                }
+            }
         }
     }
 }

@@ -12,12 +12,9 @@ use maud::{Markup, PreEscaped, html};
 use super::chart::{Chart, Table, overview_chart};
 use super::clean;
 use super::text::{at_most, figure, number, repetitions};
-use crate::analyse::{Analysis, Estimate, ModeFigures, ModesTable};
-use crate::record::{Manifest, Run, RunStatus};
+use crate::analyse::{Analysis, Caution, Estimate, ModeFigures, ModesTable, Severity};
+use crate::record::Run;
 use crate::units::format_bytes;
-
-/// Hosts busier than this compare noise.
-const BUSY: f64 = 0.8;
 
 /// The whole page.
 pub(super) fn page(run: &Run, analysis: &Analysis, charts: &[Chart]) -> String {
@@ -34,14 +31,14 @@ pub(super) fn page(run: &Run, analysis: &Analysis, charts: &[Chart]) -> String {
     let body = html! {
         (head(run, name, !analysis.gates.is_empty()))
         main {
-            (answer(analysis, &run.manifest))
+            (answer(analysis))
             (gates::gates(&analysis.gates))
             @if let Some(chart) = first { (figure_of(chart, Some(""))) }
             (modes_section(&analysis.modes))
             @for chart in others { (chart_section(chart)) }
-            (validity(run, &analysis.modes))
+            (validity(run, analysis))
             (environment::method(run))
-            (environment::environment(&run.manifest))
+            (environment::environment(&run.manifest, &run.cells))
             (environment::events(run))
             (environment::files(run))
         }
@@ -63,7 +60,7 @@ pub(super) fn page(run: &Run, analysis: &Analysis, charts: &[Chart]) -> String {
 pub(crate) fn first_screen(run: &Run, beside: Option<&str>) -> Markup {
     let analysis = Analysis::of(run);
     html! {
-        (answer(&analysis, &run.manifest))
+        (answer(&analysis))
         @if let Some(chart) = overview_chart(&analysis) { (figure_of(&chart, beside)) }
         (modes_section(&analysis.modes))
     }
@@ -82,6 +79,7 @@ fn head(run: &Run, name: &str, has_gates: bool) -> Markup {
         ("spectrum", "Response time"),
         ("visibility", "Visibility"),
         ("lag", "Lag"),
+        ("host", "Host"),
         ("validity", "Validity"),
         ("method", "Method"),
         ("environment", "Environment"),
@@ -99,15 +97,25 @@ fn head(run: &Run, name: &str, has_gates: bool) -> Markup {
     }
 }
 
-fn answer(analysis: &Analysis, manifest: &Manifest) -> Markup {
-    // The sentence on gates comes first, or second where the run itself is in doubt.
-    let doubtful =
-        usize::from(manifest.status != RunStatus::Complete || !manifest.invalid_reasons.is_empty());
-    let broken = usize::from(analysis.gates.iter().any(|line| !line.passed));
+fn answer(analysis: &Analysis) -> Markup {
     html! {
+        (cautions_list(&analysis.cautions))
         ul.answer {
-            @for (index, sentence) in analysis.headline.iter().enumerate() {
-                li.bad[index < doubtful + broken] { (clean(sentence)) }
+            @for sentence in &analysis.headline { li { (clean(sentence)) } }
+        }
+    }
+}
+
+/// What to know first; nothing where there is nothing to be said.
+pub(crate) fn cautions_list(cautions: &[Caution]) -> Markup {
+    html! {
+        @if !cautions.is_empty() {
+            ul.answer.cautions {
+                @for caution in cautions {
+                    li.bad[caution.severity == Severity::Alarm].noted[caution.severity == Severity::Note] {
+                        (clean(&caution.text))
+                    }
+                }
             }
         }
     }
@@ -249,21 +257,16 @@ pub(crate) fn table(table: &Table, title: &str) -> Markup {
 }
 
 /// What not to rely on, and what to know.
-fn validity(run: &Run, modes: &ModesTable) -> Markup {
+fn validity(run: &Run, analysis: &Analysis) -> Markup {
+    let modes = &analysis.modes;
     let manifest = &run.manifest;
-    let busy: Vec<(u32, &str, f64)> = run
-        .cells
-        .iter()
-        .filter_map(|cell| Some((cell.cell_id, cell.mode.as_str(), cell.host_busy_share?)))
-        .filter(|(_, _, share)| *share > BUSY)
-        .collect();
     let noted: Vec<_> = run
         .cells
         .iter()
         .filter(|cell| cell.valid && !cell.notes.is_empty())
         .collect();
     let quiet = modes.excluded.is_empty()
-        && busy.is_empty()
+        && analysis.cautions.is_empty()
         && noted.is_empty()
         && manifest.warnings.is_empty()
         && manifest.invalid_reasons.is_empty()
@@ -272,7 +275,14 @@ fn validity(run: &Run, modes: &ModesTable) -> Markup {
         section id="validity" aria-labelledby="validity-h" {
             h2 id="validity-h" { "Validity" }
             @if quiet {
-                p { "Every cell is valid, nothing was noted, and the host was never above 80 % busy over a cell." }
+                p {
+                    "Every cell is valid and nothing was noted. "
+                    @if run.cells.iter().all(|cell| cell.host_busy_share.is_some()) {
+                        "The host was never above 80 % busy over a cell."
+                    } @else {
+                        "How busy the host was is not known of every cell."
+                    }
+                }
             } @else {
                 div.warn {
                     ul {
@@ -280,12 +290,17 @@ fn validity(run: &Run, modes: &ModesTable) -> Markup {
                         @for cell in &modes.excluded {
                             li { strong { "Left out: " } "cell " (cell.cell_id) " (" (clean(&cell.mode)) ", repetition " (cell.rep) "): " (clean(&cell.reason)) }
                         }
-                        @for (cell, mode, share) in &busy {
-                            li { "The host was " (format!("{:.0} %", share * 100.0)) " busy in cell " (cell) " (" (clean(mode)) "): its times include waiting for a processor." }
-                        }
                         @for warning in manifest.warnings.iter().chain(&run.warnings) { li { (clean(warning)) } }
-                        @for cell in noted {
-                            li { "Cell " (cell.cell_id) " (" (clean(&cell.mode)) ", repetition " (cell.rep) "): " (clean(&cell.notes)) }
+                        @if !noted.is_empty() {
+                            li { (noted.len()) " of " (run.cells.len()) " repetitions are valid, with notes:" }
+                        }
+                    }
+                    @if !noted.is_empty() {
+                        details {
+                            summary { "Notes of each repetition" }
+                            ul { @for cell in noted {
+                                li { "Cell " (cell.cell_id) " (" (clean(&cell.mode)) ", repetition " (cell.rep) "): " (clean(&cell.notes)) }
+                            } }
                         }
                     }
                 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::clean;
 use crate::analyse::{Estimate, ModeFigures, ModesTable};
 use crate::plan::fold;
-use crate::units::{format_bytes, three_digits};
+use crate::units::{format_bytes, thousands, three_digits};
 
 /// The narrowest table that is drawn: a mode and one figure.
 const NARROWEST: usize = 40;
@@ -71,6 +71,17 @@ fn foot(table: &ModesTable, columns: &[Column], width: usize) -> String {
             out.push_str(&line);
             out.push('\n');
         }
+    }
+    let unseen = table.modes.iter().filter(|mode| mode.unseen > 0);
+    let unseen: Vec<String> = unseen
+        .map(|mode| format!("{} {}", short(&mode.mode), thousands(mode.unseen)))
+        .collect();
+    if !unseen.is_empty() {
+        let _ = writeln!(
+            out,
+            "Commits never seen on a replica: {}.",
+            unseen.join(", ")
+        );
     }
     if !table.excluded.is_empty() {
         // Written to a string, which does not fail.

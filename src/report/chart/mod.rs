@@ -6,6 +6,7 @@ mod comparison;
 mod forest;
 mod frame;
 mod heat;
+mod host;
 mod lag;
 mod legend;
 mod load;
@@ -71,6 +72,7 @@ pub(crate) fn charts(analysis: &Analysis) -> Vec<Chart> {
         stale::chart(analysis),
         tradeoff::chart(analysis),
         load::chart(analysis),
+        host::chart(analysis),
         heat::chart(analysis),
         lag::chart(analysis),
     ]

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::super::clean;
+use crate::analyse::status_text;
 use crate::record::{Manifest, NodeInfo, Run, files, is_drawn};
-use crate::sample::EventRow;
+use crate::sample::{CellRow, EventRow};
 use crate::units::{format_bytes, thousands};
 
 /// Events beyond these are in `events.csv` only.
@@ -51,7 +52,7 @@ pub(super) fn method(run: &Run) -> Markup {
     }
 }
 
-pub(crate) fn environment(manifest: &Manifest) -> Markup {
+pub(crate) fn environment(manifest: &Manifest, cells: &[CellRow]) -> Markup {
     let host = &manifest.host;
     let rows: Vec<(&str, String)> = vec![
         ("Processor", format!("{}, {} cores", host.cpu, host.cores)),
@@ -88,7 +89,7 @@ pub(crate) fn environment(manifest: &Manifest) -> Markup {
                 manifest.ended_at.as_deref().unwrap_or("not ended")
             ),
         ),
-        ("Status", format!("{:?}", manifest.status).to_lowercase()),
+        ("Status", status_text(manifest, cells)),
     ];
     html! {
         section id="environment" aria-labelledby="environment-h" {

@@ -1,0 +1,377 @@
+//! What to know of a run before its figures: that it is invalid or was cut short, that the servers were offered more than they
+//! could answer, that the host was busy, that transactions failed. From the manifest and the counted columns of `cells.csv`.
+
+use crate::record::{Manifest, RunStatus};
+use crate::sample::CellRow;
+use crate::units::thousands;
+
+/// Fewer answers than this share of the arrivals mean that the rate was not kept.
+const ANSWERED: f64 = 0.97;
+/// Above this share of its processors the host shapes the result.
+const HOST_BUSY: f64 = 0.80;
+/// This share of what was answered under overload leaves the servers some room.
+const ROOM: f64 = 0.80;
+/// Reasons beyond these stand in the manifest.
+const MOST_REASONS: usize = 2;
+
+/// A sentence that comes before all figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caution {
+    pub text: String,
+    pub severity: Severity,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The figures are not to be relied on, or not all there, or a gate failed.
+    Alarm,
+    /// The figures hold, for the conditions that the sentence names.
+    Note,
+}
+
+impl Caution {
+    pub(super) fn alarm(text: String) -> Self {
+        Self {
+            text,
+            severity: Severity::Alarm,
+        }
+    }
+
+    fn note(text: String) -> Self {
+        Self {
+            text,
+            severity: Severity::Note,
+        }
+    }
+}
+
+/// Everything to be known first, gates aside; the gravest first.
+pub fn cautions(manifest: &Manifest, cells: &[CellRow]) -> Vec<Caution> {
+    let mut out: Vec<Caution> = overload(manifest, cells).into_iter().collect();
+    out.extend(status(manifest));
+    out.extend(losses(cells));
+    out.extend(busy_host(cells));
+    out
+}
+
+/// How a run ended, in words: `complete`, or `complete, with 12 notes`.
+pub fn status_text(manifest: &Manifest, cells: &[CellRow]) -> String {
+    let status = manifest.status.as_str();
+    let valid = cells.iter().filter(|cell| cell.valid);
+    let noted = valid.filter(|cell| !cell.notes.is_empty()).count();
+    match noted + manifest.warnings.len() {
+        0 => status.into(),
+        count => format!("{status}, with {}", plural(count, "note")),
+    }
+}
+
+/// A cell in an open loop that was offered more than was answered.
+struct Overload {
+    offered_tps: f64,
+    answered_tps: f64,
+}
+
+impl Overload {
+    /// Answered is what was acknowledged in the measurement phase, or refused by the server.
+    fn of(cell: &CellRow) -> Option<Self> {
+        let is_measured = cell.measured_s > 0.0 && cell.offered > 0;
+        cell.offered_tps.filter(|_| is_measured)?;
+        let a_second = |count: u64| count as f64 / cell.measured_s;
+        let offered_tps = a_second(cell.offered);
+        let refused = cell.failed.saturating_add(cell.indeterminate);
+        let answered_tps = cell.achieved_tps + a_second(refused);
+        (answered_tps < ANSWERED * offered_tps).then_some(Self {
+            offered_tps,
+            answered_tps,
+        })
+    }
+}
+
+fn overload(manifest: &Manifest, cells: &[CellRow]) -> Option<Caution> {
+    let overloaded: Vec<(&CellRow, Overload)> = cells
+        .iter()
+        .filter_map(|cell| Some((cell, Overload::of(cell)?)))
+        .collect();
+    let (worst_cell, worst) = overloaded
+        .iter()
+        .min_by(|a, b| a.1.answered_tps.total_cmp(&b.1.answered_tps))?;
+    let text = format!(
+        "OVERLOADED in {} of {}: offered {}/s, answered {}/s{} ({}); {}. Times under overload tell how long the queue was, not what a \
+         commit costs.",
+        overloaded.len(),
+        plural(cells.len(), "repetition"),
+        rounded(worst.offered_tps),
+        rounded(worst.answered_tps),
+        if overloaded.len() > 1 {
+            " at worst"
+        } else {
+            ""
+        },
+        worst_cell.mode,
+        remedy(worst.answered_tps),
+    );
+    let expected = manifest
+        .profile
+        .get("expect")
+        .and_then(|it| it.get("overload"));
+    Some(
+        if expected.and_then(serde_json::Value::as_bool) == Some(true) {
+            Caution::note(text)
+        } else {
+            Caution::alarm(text)
+        },
+    )
+}
+
+/// A rate that servers should keep up with who answered so many a second under overload: four fifths, rounded down to two digits.
+fn remedy(answered_tps: f64) -> String {
+    let rate = answered_tps * ROOM;
+    if rate < 1.0 {
+        return "try a rate that is far lower".into();
+    }
+    let unit = 10_f64.powf((rate.log10().floor() - 1.0).max(0.0));
+    format!("try at most {}/s", rounded((rate / unit).floor() * unit))
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate is not negative, and one beyond a u64 does not exist"
+)]
+fn rounded(rate: f64) -> String {
+    thousands(rate.round() as u64)
+}
+
+/// Why not to rely on the figures, if so.
+fn status(manifest: &Manifest) -> Option<Caution> {
+    let because = because(&manifest.invalid_reasons);
+    let text = match manifest.status {
+        RunStatus::Invalid => format!("INVALID{because}. The figures below are not to be relied on."),
+        RunStatus::Failed => format!("INCOMPLETE: the run was cut short by an error{because}. What was measured is below."),
+        RunStatus::Interrupted => format!("INCOMPLETE: the run was interrupted{because}. What was measured is below."),
+        RunStatus::Running => "INCOMPLETE: the run has not ended, or ended without a word. What was measured is below.".into(),
+        RunStatus::Complete if !because.is_empty() => format!("INVALID{because}."),
+        RunStatus::Complete => return None,
+    };
+    Some(Caution::alarm(text))
+}
+
+fn because(reasons: &[String]) -> String {
+    if reasons.is_empty() {
+        return String::new();
+    }
+    let told = &reasons[..reasons.len().min(MOST_REASONS)];
+    let more = reasons.len() - told.len();
+    let and_more = if more > 0 {
+        format!("; and {} more", thousands(more as u64))
+    } else {
+        String::new()
+    };
+    format!(": {}{and_more}", told.join("; "))
+}
+
+/// What was not acknowledged as it should be, of each mode a sentence. Valid and invalid cells count alike.
+fn losses(cells: &[CellRow]) -> Vec<Caution> {
+    let mut modes: Vec<&str> = Vec::new();
+    for cell in cells {
+        if !modes.contains(&cell.mode.as_str()) {
+            modes.push(&cell.mode);
+        }
+    }
+    let of_mode = |mode| {
+        let own = || cells.iter().filter(move |cell| cell.mode == mode);
+        let sum = |count: fn(&CellRow) -> u64| {
+            own().fold(0_u64, |sum, cell| sum.saturating_add(count(cell)))
+        };
+        let parts: Vec<String> = [
+            (sum(|cell| cell.failed), "failed"),
+            (sum(|cell| cell.missed), "were never sent (missed)"),
+            (
+                sum(|cell| cell.indeterminate),
+                "were sent and never answered (indeterminate)",
+            ),
+            (
+                sum(|cell| cell.acked_with_warning),
+                "were acknowledged with a warning that they may not have been replicated",
+            ),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{} {what}", thousands(count)))
+        .collect();
+        (!parts.is_empty()).then(|| {
+            let offered = thousands(sum(|cell| cell.offered));
+            Caution::note(format!(
+                "Of {offered} transactions under {mode} {}.",
+                join(&parts)
+            ))
+        })
+    };
+    modes.into_iter().filter_map(of_mode).collect()
+}
+
+fn busy_host(cells: &[CellRow]) -> Option<Caution> {
+    let share = |cell: &CellRow| cell.host_busy_share.filter(|share| *share > HOST_BUSY);
+    let busy: Vec<f64> = cells.iter().filter_map(share).collect();
+    let most = busy.iter().copied().max_by(f64::total_cmp)?;
+    let is_open = cells.iter().any(|cell| cell.offered_tps.is_some());
+    Some(Caution::note(format!(
+        "{} of {} on a busy host (above {:.0} % of its processors, at most {:.0} %): times include waiting for a processor{}.",
+        busy.len(),
+        plural(cells.len(), "repetition"),
+        HOST_BUSY * 100.0,
+        most * 100.0,
+        if is_open {
+            "; a lower --rate would tell more of replication"
+        } else {
+            ""
+        },
+    )))
+}
+
+pub(super) fn plural(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+pub(super) fn join(parts: &[String]) -> String {
+    match parts {
+        [] => String::new(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} and {last}", most.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(offered_tps: Option<f64>, achieved_tps: f64) -> CellRow {
+        CellRow {
+            cell_id: 1,
+            mode: "sync".into(),
+            rep: 1,
+            block: 1,
+            order_idx: 1,
+            started_at: String::new(),
+            warmup_s: 2.0,
+            measured_s: 10.0,
+            offered_tps,
+            achieved_tps,
+            offered: 60_000,
+            acked: 59_000,
+            acked_with_warning: 0,
+            failed: 0,
+            indeterminate: 0,
+            missed: 0,
+            peak_backlog: 0,
+            peak_in_flight: 0,
+            load_cpu_share: None,
+            probe_cpu_share: None,
+            host_busy_share: Some(0.5),
+            host_steal_share: None,
+            wal_bytes: None,
+            checkpoints: None,
+            autovacuums: None,
+            full_page_images: None,
+            discarded: false,
+            valid: true,
+            notes: String::new(),
+        }
+    }
+
+    fn manifest(expects_overload: bool) -> Manifest {
+        let text = serde_json::json!({
+            "schema_version": 1, "run_id": "r", "status": "complete", "invalid_reasons": [], "warnings": [], "started_at": "",
+            "ended_at": null, "argv": [], "profile": {"expect": {"overload": expects_overload}}, "seed": 1,
+            "harness": {"version": "", "git": null}, "subject": {"git": null, "tags": {}},
+            "host": {"host_id": "", "cpu": "", "cores": 1, "memory_bytes": 1, "kernel": "", "filesystem": "", "virtualisation": null},
+            "nodes": [], "files": {},
+        });
+        serde_json::from_value(text).unwrap()
+    }
+
+    #[test]
+    fn an_overloaded_run_is_told_what_it_answered_and_a_rate_to_try() {
+        let cells = [
+            cell(Some(6_000.0), 5_999.0),
+            cell(Some(6_000.0), 5_021.3),
+            cell(Some(6_000.0), 5_700.0),
+        ];
+        let told = overload(&manifest(false), &cells).unwrap();
+        assert_eq!(told.severity, Severity::Alarm);
+        assert!(
+            told.text.starts_with(
+                "OVERLOADED in 2 of 3 repetitions: offered 6,000/s, answered 5,021/s at worst (sync); try at most 4,000/s."
+            ),
+            "{}",
+            told.text
+        );
+        let expected = overload(&manifest(true), &cells).unwrap();
+        assert_eq!(expected.severity, Severity::Note, "the profile expects it");
+        assert_eq!(remedy(12.0), "try at most 9/s");
+        assert_eq!(remedy(0.0), "try a rate that is far lower");
+    }
+
+    #[test]
+    fn who_keeps_up_refuses_or_has_no_rate_is_not_overloaded() {
+        let mut refusing = cell(Some(6_000.0), 3_000.0);
+        refusing.failed = 30_000;
+        let closed = cell(None, 3_000.0);
+        let cells = [cell(Some(6_000.0), 5_900.0), refusing, closed];
+        assert!(overload(&manifest(false), &cells).is_none());
+    }
+
+    #[test]
+    fn busy_repetitions_are_one_line_and_a_closed_loop_is_not_told_to_slow_down() {
+        let busy = |offered: Option<f64>, share| CellRow {
+            host_busy_share: Some(share),
+            ..cell(offered, 6_000.0)
+        };
+        let open = busy_host(&[
+            busy(Some(6e3), 0.9),
+            busy(Some(6e3), 0.81),
+            busy(Some(6e3), 0.8),
+        ]);
+        let text = open.unwrap().text;
+        assert!(
+            text.starts_with("2 of 3 repetitions on a busy host (above 80 %"),
+            "{text}"
+        );
+        assert!(text.contains("--rate"), "{text}");
+        let closed = busy_host(&[busy(None, 0.99)]).unwrap().text;
+        assert!(!closed.contains("rate"), "{closed}");
+        assert!(busy_host(&[busy(None, 0.5)]).is_none());
+    }
+
+    #[test]
+    fn what_was_not_acknowledged_is_told_by_mode() {
+        let mut other = cell(Some(6e3), 6e3);
+        other.mode = "async".into();
+        let failing = CellRow {
+            failed: 382,
+            missed: 12,
+            acked_with_warning: 1,
+            valid: false,
+            ..cell(Some(6e3), 6e3)
+        };
+        let told = losses(&[other, failing.clone(), failing]);
+        let texts: Vec<&str> = told.iter().map(|caution| caution.text.as_str()).collect();
+        assert_eq!(
+            texts,
+            [
+                "Of 120,000 transactions under sync 764 failed, 24 were never sent (missed) and 2 were acknowledged with a warning that \
+              they may not have been replicated."
+            ]
+        );
+    }
+
+    #[test]
+    fn many_reasons_are_told_by_the_first() {
+        let reasons: Vec<String> = (1..=24).map(|cell| format!("cell {cell} failed")).collect();
+        assert_eq!(
+            because(&reasons),
+            ": cell 1 failed; cell 2 failed; and 22 more"
+        );
+        assert_eq!(because(&[]), "");
+    }
+}

@@ -1,0 +1,161 @@
+//! What the host's processors did, second by second: busy, taken by other guests, waiting for a disk.
+
+use super::axis::Axis;
+use super::canvas::{Canvas, Dash, Drawing, Paint, Stroke};
+use super::frame::{Area, Layout, panels};
+use super::legend::{Key, Mark, legend, legend_height};
+use super::load::time_frame;
+use super::{Chart, MOST_MODES, Table, both, left_out};
+use crate::analyse::{Analysis, HostPoint, Timeline};
+
+/// Points of a line in a panel: no screen shows more.
+const MOST_POINTS: usize = 400;
+/// Above this share the processors shape the result.
+const BUSY: f64 = 0.8;
+
+type Share = fn(&HostPoint) -> Option<f64>;
+const SHARES: [(&str, Paint, Dash, Share); 3] = [
+    ("busy", Paint::Series(0), Dash::Solid, |point| point.busy),
+    (
+        "taken by other guests (steal)",
+        Paint::Series(1),
+        Dash::Dashed,
+        |point| point.steal,
+    ),
+    (
+        "waiting for a disk (iowait)",
+        Paint::Series(2),
+        Dash::Dotted,
+        |point| point.iowait,
+    ),
+];
+
+pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
+    let is_known = |line: &&Timeline| line.host.iter().any(|point| point.busy.is_some());
+    let lines: Vec<&Timeline> = analysis.timelines.iter().filter(is_known).collect();
+    (!lines.is_empty()).then_some(())?;
+    let mut table = Table::new(&[
+        "mode",
+        "busy, mean",
+        "busy, most in a second",
+        "seconds above 80 %",
+        "steal, most",
+        "iowait, mean",
+        "iowait, most",
+    ]);
+    table.rows = lines.iter().map(|line| row(line)).collect();
+    let sentence = |row: &Vec<String>| {
+        format!(
+            "Under {}: busy {} on average and at most {}, {} seconds above 80 %, steal at most {}, iowait at most {}.",
+            row[0], row[1], row[2], row[3], row[4], row[6]
+        )
+    };
+    let description: Vec<String> = table.rows.iter().map(sentence).collect();
+    let shown = &lines[..lines.len().min(MOST_MODES)];
+    let (wide, narrow) = both(|layout| draw(shown, layout));
+    Some(Chart {
+        id: "host",
+        title: "The host's processors",
+        description: description.join(" "),
+        caption: format!(
+            "Shares of all processors of the host in each second: busy, taken by other guests of a virtual machine's host, and idle while a disk was waited \
+             for. Above the line at 80 % times include waiting for a processor. Repetitions stand side by side.{}",
+            left_out(lines.len())
+        ),
+        wide,
+        narrow,
+        table,
+    })
+}
+
+fn row(line: &Timeline) -> Vec<String> {
+    let known = |share: Share| -> Vec<f64> { line.host.iter().filter_map(share).collect() };
+    let percent = |share: f64| format!("{:.0} %", share * 100.0);
+    let unknown = || "–".to_owned();
+    let most = |share: Share| {
+        let most = known(share).into_iter().max_by(f64::total_cmp);
+        most.map_or_else(unknown, percent)
+    };
+    let mean = |share: Share| {
+        let known = known(share);
+        let mean = known.iter().sum::<f64>() / known.len() as f64;
+        if known.is_empty() {
+            unknown()
+        } else {
+            percent(mean)
+        }
+    };
+    let [(.., busy), (.., steal), (.., iowait)] = SHARES;
+    let above = known(busy).iter().filter(|share| **share > BUSY).count();
+    vec![
+        line.mode.clone(),
+        mean(busy),
+        most(busy),
+        format!("{above} of {}", known(busy).len()),
+        most(steal),
+        mean(iowait),
+        most(iowait),
+    ]
+}
+
+fn draw(lines: &[&Timeline], layout: Layout) -> Drawing {
+    let shares = SHARES.map(|(name, paint, dash, _)| Key::new(name, paint, Mark::Line(dash)));
+    let lines_of = [
+        Key::new("80 % busy", Paint::Ink, Mark::ThinLine),
+        Key::new("between repetitions", Paint::Muted, Mark::Part),
+    ];
+    let keys = [&shares[..], &lines_of[..]].concat();
+    let top = legend_height(4.0, layout.width(), &keys) + 8.0;
+    let columns = if lines.len() == 1 {
+        1
+    } else {
+        layout.pick(2, 1)
+    };
+    let grid = panels(layout, lines.len(), columns, top, 220.0);
+    let mut canvas = Canvas::new(layout.width(), grid.height);
+    legend(&mut canvas, 4.0, 4.0, layout.width(), &keys);
+    for (line, area) in lines.iter().zip(&grid.areas) {
+        panel(&mut canvas, line, *area);
+    }
+    canvas.finish()
+}
+
+fn panel(canvas: &mut Canvas, line: &Timeline, area: Area) {
+    let frame = time_frame(
+        canvas,
+        line,
+        area,
+        Axis::shares("share of all processors (%)"),
+        52.0,
+    );
+    let limit = frame.at_y(BUSY);
+    canvas.line(
+        (frame.left, limit),
+        (frame.right, limit),
+        Stroke::new(Paint::Ink, 1.2),
+    );
+    let most = MOST_POINTS.div_ceil(line.stretches.len().max(1));
+    for stretch in &line.stretches {
+        let inside = |point: &&HostPoint| {
+            point.start_s >= stretch.start_s - 1e-9 && point.start_s < stretch.end_s
+        };
+        let points: Vec<&HostPoint> = line.host.iter().filter(inside).collect();
+        let group = points.len().div_ceil(most).max(1);
+        for (_, paint, dash, share) in SHARES {
+            // Of seconds that are drawn as one the largest counts: what disturbs is to be seen.
+            let place = |points: &[&HostPoint]| {
+                let largest = points
+                    .iter()
+                    .filter_map(|point| share(point))
+                    .max_by(f64::total_cmp)?;
+                let middle = f64::midpoint(points.first()?.start_s, points.last()?.end_s);
+                Some(frame.at((middle, largest)))
+            };
+            let path: Vec<(f64, f64)> = points.chunks(group).filter_map(place).collect();
+            match path.as_slice() {
+                [only] => canvas.dot(*only, 1.5, paint),
+                path => canvas.path(path, Stroke::new(paint, 1.8).dashed(dash)),
+            }
+        }
+    }
+}
