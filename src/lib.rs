@@ -18,5 +18,6 @@ pub mod record;
 pub mod report;
 pub mod run;
 pub mod sample;
+pub mod server_settings;
 pub mod topology;
 pub mod units;

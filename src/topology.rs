@@ -257,6 +257,20 @@ pub struct Mode {
 }
 
 impl Mode {
+    /// Whether a commit waits for the same in both, on the same nodes, whatever they are called. Of all nodes it does not matter which
+    /// come first.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let wait_alike = match (&self.sync, &other.sync) {
+            (Some(one), Some(two)) => {
+                let waits_for_all =
+                    |set: &SyncSet| usize::from(set.quorum.count()) == set.nodes.len();
+                one == two || waits_for_all(one) && waits_for_all(two)
+            }
+            (one, two) => one == two,
+        };
+        self.level == other.level && self.topology == other.topology && wait_alike
+    }
+
     /// One line for a person: what a commit waits for in this mode.
     pub fn explain(&self) -> String {
         match (self.level, &self.sync) {
@@ -465,6 +479,28 @@ fn parse_count(text: &str) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modes_are_the_same_by_what_they_wait_for() {
+        let on = |text: &str, standbys| {
+            let spec = text.parse::<ModeSpec>().unwrap();
+            spec.resolve(standbys, 2).unwrap()
+        };
+        for (one, two, standbys, same) in [
+            ("sync", "sync:first-1", 2, true),
+            ("sync", "on", 2, true),
+            ("sync", "sync:any-1", 2, false),
+            ("sync", "sync:any-1", 1, true),
+            ("sync:first-2", "sync:any-2", 2, true),
+            ("sync:first-2", "sync:any-2", 3, false),
+            ("logical", "logical:2", 2, true),
+            ("async", "local", 2, false),
+            ("sync", "remote_apply", 2, false),
+        ] {
+            let (one, two) = (on(one, standbys), on(two, standbys));
+            assert_eq!(one.is_same_as(&two), same, "{} {}", one.name, two.name);
+        }
+    }
 
     fn mode(text: &str) -> Mode {
         text.parse::<ModeSpec>().unwrap().resolve(3, 2).unwrap()

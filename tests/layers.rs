@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// The layers, lowest first. A module names lower ones only. `main` and `lib` are the files of that name.
 const LAYERS: [&[&str]; 9] = [
     &["units", "clock", "histogram", "escape"],
-    &["topology", "sample"],
+    &["topology", "sample", "server_settings"],
     &["profile"],
     &["plan"],
     &["pg", "record"],

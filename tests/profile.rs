@@ -343,8 +343,56 @@ fn updates_need_rows() {
 }
 
 #[test]
+fn modes_that_mean_the_same_are_refused() {
+    let modes = |modes: &str| {
+        GOOD.replace(
+            "[[transaction]]",
+            &format!("modes = [{modes}]\n[[transaction]]"),
+        )
+    };
+    for same in ["\"sync\", \"sync:first-1\"", "\"sync\", \"on\""] {
+        check(modes(same), &["p.toml:1:", "are the same"]);
+    }
+    accepted(modes("\"sync\", \"sync:any-1\", \"async\", \"local\""));
+    let directory = TempDir::new().unwrap();
+    replbench(
+        directory.path(),
+        &[
+            "check",
+            "quorum",
+            "--modes",
+            "sync,sync:any-1",
+            "--standbys",
+            "1",
+        ],
+    )
+    .code(2);
+}
+
+#[test]
+fn max_connections_below_what_a_run_needs_is_refused_by_check() {
+    let directory = TempDir::new().unwrap();
+    let profile = format!("{GOOD}[settings]\nmax_connections = 10\n");
+    fs::write(directory.path().join("p.toml"), profile).unwrap();
+    let refused = replbench(directory.path(), &["check", "./p.toml"]).code(2);
+    let said = text(&refused.get_output().stderr);
+    assert!(said.contains("this run needs at least"), "{said}");
+}
+
+#[test]
 fn settings_that_a_mode_decides_are_refused() {
-    for setting in ["synchronous_commit = \"off\"", "fsync = false", "Port = 1"] {
+    for setting in [
+        "synchronous_commit = \"off\"",
+        "fsync = false",
+        "Port = 1",
+        "ssl = true",
+        "ssl_cert_file = \"x\"",
+        "include = \"x\"",
+        "include_if_exists = \"x\"",
+        "config_file = \"x\"",
+        "recovery_target_time = \"now\"",
+        "default_transaction_read_only = true",
+    ] {
         check(
             format!("{GOOD}[settings]\n{setting}\n"),
             &["p.toml:4:1", "belongs to replbench"],

@@ -339,7 +339,7 @@ fn check(config: &ClusterConfig) -> Result<(), ClusterError> {
     if topology.subscribers > 0 && config.publish.is_empty() {
         return refuse("subscribers need a table that is published");
     }
-    conf::check(&config.settings, topology)
+    conf::check(&config.settings)
 }
 
 /// All nodes, ready. Servers with a data directory of their own come first, then what copies the primary.

@@ -5,6 +5,7 @@ mod arrivals;
 mod describe;
 mod discarded;
 mod estimate;
+mod needs;
 mod order;
 mod resolve;
 mod session;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Arrivals, Length, LoadPlan, Offered, Pace, Phases, Plan, ProbePlan, Table, TransactionKind,
-    order,
+    needs, order,
 };
 use crate::profile::{self, Load, Profile};
 use crate::topology::{Mode, ModeError, ModeSpec, Topology, WalLevel};
@@ -45,6 +45,14 @@ pub enum PlanError {
     NoModes,
     #[error("mode `{0}` is listed twice; list it once, `--repeats` repeats all of them")]
     DuplicateMode(String),
+    #[error(
+        "modes `{first}` and `{second}` are the same here ({meaning}); keep one, `--repeats` repeats all of them"
+    )]
+    SameMode {
+        first: String,
+        second: String,
+        meaning: String,
+    },
     #[error("`{option}` is {value}; it must be {least} to {most}")]
     OutOfRange {
         option: &'static str,
@@ -54,6 +62,15 @@ pub enum PlanError {
     },
     #[error("{0}; {help}", help = profile::UNSEEN_HELP)]
     Unseen(String),
+    #[error(
+        "setting `{name} = {value}` is too small: this run needs at least {least}, {what}; raise it or leave it out"
+    )]
+    SettingTooSmall {
+        name: &'static str,
+        value: i64,
+        least: u16,
+        what: String,
+    },
     #[error(
         "transaction `{transaction}` updates rows of a table that has none at this scale; raise `--scale`"
     )]
@@ -74,6 +91,8 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
             transaction: kind.as_str(),
         });
     }
+    let load = load(profile, overrides)?;
+    needs::check(&profile.settings, load.connections, &modes)?;
     let repeats = repeats(profile, overrides)?;
     let seed = overrides
         .seed
@@ -85,7 +104,7 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
         seed,
         tables,
         transactions: profile.transactions.clone(),
-        load: load(profile, overrides)?,
+        load,
         phases: phases(profile, overrides)?,
         probes: ProbePlan {
             visibility: !overrides.no_visibility,
@@ -119,7 +138,15 @@ fn modes(profile: &Profile, overrides: &Overrides) -> Result<Vec<Mode>, PlanErro
         if modes.iter().any(|mode| mode.name == spec.name()) {
             return Err(PlanError::DuplicateMode(spec.name().into()));
         }
-        modes.push(spec.resolve(standbys, subscribers)?);
+        let mode = spec.resolve(standbys, subscribers)?;
+        if let Some(same) = modes.iter().find(|other| other.is_same_as(&mode)) {
+            return Err(PlanError::SameMode {
+                first: same.name.clone(),
+                second: mode.name.clone(),
+                meaning: mode.explain(),
+            });
+        }
+        modes.push(mode);
     }
     if modes.is_empty() {
         return Err(PlanError::NoModes);

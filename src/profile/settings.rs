@@ -5,37 +5,15 @@ use std::collections::BTreeMap;
 
 use super::judge::{Judge, Refusal};
 use super::wire::{Field, Value};
-
-/// Server settings that replbench owns: a mode or the cluster sets them, and a profile would contradict it.
-const OWNED_SETTINGS: [&str; 18] = [
-    "archive_command",
-    "archive_mode",
-    "data_directory",
-    "fsync",
-    "hba_file",
-    "hot_standby",
-    "ident_file",
-    "listen_addresses",
-    "logging_collector",
-    "port",
-    "primary_conninfo",
-    "primary_slot_name",
-    "restore_command",
-    "synchronous_commit",
-    "synchronous_standby_names",
-    "unix_socket_directories",
-    "wal_level",
-    "restart_after_crash",
-];
+use crate::server_settings;
 
 /// A setting that may not be given.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingError {
     #[error("`{0}` is not the name of a server setting")]
     Name(String),
-    /// A mode or the cluster decides it.
-    #[error("setting `{0}` belongs to replbench")]
-    Owned(String),
+    #[error("setting `{name}` belongs to replbench: {reason}")]
+    Reserved { name: String, reason: &'static str },
     #[error("setting `{0}` must be {EXPECTED}")]
     Value(String),
 }
@@ -49,7 +27,7 @@ impl SettingError {
             Self::Name(_) => {
                 "names are letters, digits, `_` and, for an extension's, `.` in quotes"
             }
-            Self::Owned(_) => "leave it out: the mode or the cluster decides it",
+            Self::Reserved { .. } => "leave it out",
             Self::Value(_) => "it has to stay on its line of postgresql.conf",
         }
     }
@@ -67,10 +45,10 @@ pub fn setting(name: &str, value: &str) -> Result<(String, String), SettingError
 /// A name as PostgreSQL writes it.
 fn name_of(written: &str) -> Result<String, SettingError> {
     let name = written.to_ascii_lowercase();
-    if !is_setting_name(&name) {
+    if !server_settings::is_name(&name) {
         Err(SettingError::Name(written.to_owned()))
-    } else if OWNED_SETTINGS.contains(&name.as_str()) {
-        Err(SettingError::Owned(name))
+    } else if let Some(reason) = server_settings::reserved(&name) {
+        Err(SettingError::Reserved { name, reason })
     } else {
         Ok(name)
     }
@@ -104,13 +82,6 @@ pub(super) fn settings(judge: &mut Judge, field: &Field) -> BTreeMap<String, Str
         }
     }
     found
-}
-
-fn is_setting_name(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.".contains(&byte);
-    (1..=63).contains(&name.len())
-        && !name.starts_with(|first: char| first.is_ascii_digit() || first == '.')
-        && name.bytes().all(allowed)
 }
 
 /// As PostgreSQL writes it. A value stays on its line of `postgresql.conf`.

@@ -118,6 +118,18 @@ fn modes(judge: &mut Judge, field: &Field, standbys: u8, subscribers: u8) -> Vec
                     .resolve(standbys, subscribers)
                     .map_err(|error| refuse_mode(judge, item.span(), &error))
                     .ok();
+                let same = mode.as_ref().and_then(|mode| {
+                    let others = found.iter().filter_map(|other| other.mode.as_ref());
+                    others.into_iter().find(|other| other.is_same_as(mode))
+                });
+                if let Some(same) = same {
+                    judge.refuse(
+                        item.span(),
+                        format!("modes `{}` and `{text}` are the same here", same.name),
+                        &format!("keep one: in both, {}", same.explain()),
+                    );
+                    continue;
+                }
                 found.push(NamedMode { spec, mode });
             }
             Err(error) => refuse_mode(judge, item.span(), &error),

@@ -14,8 +14,6 @@ use crate::sample::EventRow;
 use crate::topology::Topology;
 use crate::units::format_duration;
 
-/// Connections to each node beyond the load's: probes, audits, administration, and one for a person with psql.
-const SPARE_CONNECTIONS: u16 = 20;
 /// Where the servers keep their data when nobody says otherwise, inside the directory of results.
 const DATA: &str = ".data";
 /// The most reasons that a manifest carries; the cells' rows have them all.
@@ -221,7 +219,7 @@ impl<'a> Conductor<'a> {
         ClusterConfig {
             wal_level: self.plan.wal_level,
             settings: self.plan.settings.clone(),
-            max_connections: self.plan.load.connections + SPARE_CONNECTIONS,
+            max_connections: self.plan.client_connections(),
             // `.data` and the run's own below it, or only that in a directory that somebody named.
             own_parents: if self.options.data_dir.is_none() {
                 2

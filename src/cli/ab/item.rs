@@ -150,7 +150,7 @@ fn server_setting(name: &str, value: &str) -> Result<(String, String), ItemError
     }
     setting(name, value).map_err(|error| {
         let remedy = match &error {
-            SettingError::Owned(name)
+            SettingError::Reserved { name, .. }
                 if ["synchronous_commit", "synchronous_standby_names"]
                     .contains(&name.as_str()) =>
             {

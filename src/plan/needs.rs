@@ -1,0 +1,121 @@
+//! What a plan needs of server settings that a person may make: connections, senders, slots and workers.
+//! Refuses what is too small; what is needed and left out the cluster chooses itself.
+
+use std::collections::BTreeMap;
+
+use super::{Plan, PlanError};
+use crate::topology::{Mode, Topology};
+
+/// Connections to each node beyond the load's: probes, audits, administration, and one for a person with psql.
+const SPARE_CONNECTIONS: u16 = 20;
+
+/// Connections that clients want to each node at most, beside a load of so many.
+fn client_connections(load: u16) -> u16 {
+    load + SPARE_CONNECTIONS
+}
+
+impl Plan {
+    /// Connections that clients want to each node at most.
+    pub fn client_connections(&self) -> u16 {
+        client_connections(self.load.connections)
+    }
+}
+
+/// Replicas that are made of a base backup.
+fn standbys(nodes: Topology) -> u16 {
+    u16::from(nodes.standbys) + u16::from(nodes.cascading) + u16::from(nodes.archive)
+}
+
+/// Refuses a setting below what the load and the modes' replicas need.
+pub(super) fn check(
+    settings: &BTreeMap<String, String>,
+    load: u16,
+    modes: &[Mode],
+) -> Result<(), PlanError> {
+    let topologies = || modes.iter().map(|mode| mode.topology);
+    // A standby streams and takes its base backup through two senders at a time, and holds a slot; a subscriber has one of each
+    // for itself and for each of two tables that it copies.
+    let senders = topologies().map(|nodes| 3 * u16::from(nodes.subscribers) + 2 * standbys(nodes));
+    let slots = topologies().map(|nodes| 3 * u16::from(nodes.subscribers) + standbys(nodes));
+    let has_subscribers = topologies().any(|nodes| nodes.subscribers > 0);
+    let needs: [(&str, u16, String); 5] = [
+        (
+            "max_connections",
+            client_connections(load),
+            format!(
+                "{load} for the load and {SPARE_CONNECTIONS} for probes, audits and administration"
+            ),
+        ),
+        (
+            "max_wal_senders",
+            senders.max().unwrap_or(0),
+            "for the replicas and their making".into(),
+        ),
+        (
+            "max_replication_slots",
+            slots.max().unwrap_or(0),
+            "for the replicas and their making".into(),
+        ),
+        (
+            "max_logical_replication_workers",
+            if has_subscribers { 3 } else { 0 },
+            "for a subscription and the copying of two tables".into(),
+        ),
+        (
+            "max_worker_processes",
+            if has_subscribers { 4 } else { 0 },
+            "for a subscription, the copying of two tables, and what starts them".into(),
+        ),
+    ];
+    for (name, least, what) in needs {
+        // What is no number the server refuses.
+        let given = settings
+            .get(name)
+            .and_then(|value| value.trim().parse::<i64>().ok());
+        if let Some(value) = given.filter(|value| *value < i64::from(least)) {
+            return Err(PlanError::SettingTooSmall {
+                name,
+                value,
+                least,
+                what,
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Overrides, resolve};
+    use crate::profile::Profile;
+
+    fn resolved(setting: &str, value: &str, connections: u16) -> Result<Plan, PlanError> {
+        let mut profile = Profile::load("sync-vs-async").unwrap();
+        profile.settings = BTreeMap::from([(setting.to_owned(), value.to_owned())]);
+        let overrides = Overrides {
+            connections: Some(connections),
+            ..Overrides::default()
+        };
+        resolve(&profile, &overrides)
+    }
+
+    #[test]
+    fn settings_below_what_a_run_needs_are_refused_with_the_number() {
+        let error = resolved("max_connections", "35", 16)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("at least 36"), "{error}");
+        assert!(resolved("max_connections", "36", 16).is_ok());
+        assert!(resolved("max_connections", "36", 17).is_err());
+        for (name, value) in [
+            ("max_wal_senders", "0"),
+            ("max_replication_slots", "1"),
+            ("max_logical_replication_workers", "2"),
+            ("max_worker_processes", "-1"),
+        ] {
+            assert!(resolved(name, value, 4).is_err(), "{name} = {value}");
+            assert!(resolved(name, "60", 4).is_ok(), "{name}");
+        }
+    }
+}
