@@ -74,6 +74,56 @@ pub fn now() -> Stamp {
     Stamp(nanos(read(ClockId::Monotonic)))
 }
 
+/// The host's clocks at one instant. Taken twice, they tell whether they went on alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clocks {
+    monotonic: Stamp,
+    /// As the monotonic clock, and going on while the host is suspended.
+    boot_ns: u64,
+    wall_ns: i128,
+}
+
+impl Clocks {
+    pub fn read() -> Self {
+        // Between two reads the thread may lose its processor: of a few tries the narrowest counts.
+        let tries = (0..5).map(|_| {
+            let before = now();
+            let boot_ns = nanos(read(ClockId::Boottime));
+            let wall = read(ClockId::Realtime);
+            let wall_ns = i128::from(wall.tv_sec) * 1_000_000_000 + i128::from(wall.tv_nsec);
+            let clocks = Self {
+                monotonic: before,
+                boot_ns,
+                wall_ns,
+            };
+            (now().since(before), clocks)
+        });
+        let narrowest = tries.min_by_key(|(width, _)| *width);
+        narrowest.expect("there are five tries").1
+    }
+
+    fn elapsed_ns(&self, earlier: &Self) -> u64 {
+        self.monotonic.0.saturating_sub(earlier.monotonic.0)
+    }
+
+    /// Time on the monotonic clock since `earlier`.
+    pub fn elapsed(&self, earlier: &Self) -> Duration {
+        Duration::from_nanos(self.elapsed_ns(earlier))
+    }
+
+    /// How long the host was suspended since `earlier`: the monotonic clock stood still meanwhile.
+    pub fn suspended(&self, earlier: &Self) -> Duration {
+        let boot_ns = self.boot_ns.saturating_sub(earlier.boot_ns);
+        Duration::from_nanos(boot_ns.saturating_sub(self.elapsed_ns(earlier)))
+    }
+
+    /// Nanoseconds by which the wall clock went ahead of the clock that also counts suspended time (behind it: negative).
+    pub fn wall_moved_ns(&self, earlier: &Self) -> i128 {
+        let boot_ns = i128::from(self.boot_ns) - i128::from(earlier.boot_ns);
+        self.wall_ns - earlier.wall_ns - boot_ns
+    }
+}
+
 /// Wall-clock time, for labels only.
 pub fn wall() -> jiff::Timestamp {
     jiff::Timestamp::now()
@@ -167,6 +217,38 @@ mod tests {
             (origin - Duration::from_nanos(5)).since(origin),
             Duration::ZERO
         );
+    }
+
+    #[test]
+    fn clocks_that_part_tell_a_suspended_host_from_a_wall_clock_that_was_set() {
+        const SECOND: u64 = 1_000_000_000;
+        let before = Clocks {
+            monotonic: Stamp::from_nanos(5 * SECOND),
+            boot_ns: 7 * SECOND,
+            wall_ns: 1_700_000_000 * i128::from(SECOND),
+        };
+        let later = |monotonic: u64, boot: u64, wall: i128| Clocks {
+            monotonic: before.monotonic + Duration::from_secs(monotonic),
+            boot_ns: before.boot_ns + boot * SECOND,
+            wall_ns: before.wall_ns + wall * i128::from(SECOND),
+        };
+        let check = |after: Clocks, suspended: u64, moved: i128| {
+            assert_eq!(after.suspended(&before), Duration::from_secs(suspended));
+            assert_eq!(after.wall_moved_ns(&before), moved * i128::from(SECOND));
+        };
+        check(later(8, 8, 8), 0, 0);
+        check(later(8, 68, 68), 60, 0);
+        check(later(8, 8, 3_608), 0, 3_600);
+        check(later(8, 8, -3_592), 0, -3_600);
+    }
+
+    #[test]
+    fn clocks_that_are_left_alone_go_on_alike() {
+        let before = Clocks::read();
+        std::thread::sleep(Duration::from_millis(20));
+        let after = Clocks::read();
+        assert!(after.elapsed(&before) >= Duration::from_millis(20));
+        assert!(after.suspended(&before) < Duration::from_millis(10));
     }
 
     #[test]

@@ -105,6 +105,9 @@ pub struct CellRow {
     /// Most arrivals that were due and not yet sent.
     pub peak_backlog: u64,
     pub peak_in_flight: u64,
+    /// How late the generator itself was. Empty for a closed loop, and in runs before this column.
+    #[serde(default)]
+    pub dispatch_lag_p99_us: Option<f64>,
     /// CPU time of the load threads, share of one core.
     pub load_cpu_share: Option<f64>,
     pub probe_cpu_share: Option<f64>,

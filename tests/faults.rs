@@ -412,6 +412,54 @@ fn arrivals_are_accounted_for_at_a_rate_beyond_all_measure() {
 }
 
 #[test]
+fn replbench_that_stood_still_is_told_and_no_server_is_blamed_for_it() {
+    let mut run = Run::start(
+        "modes = [\"async\"]\n[topology]\nstandbys = 1\n[load]\nrate = 200\narrivals = \"uniform\"\n\
+         [phases]\nwarmup = \"500 ms\"\nduration = \"4 s\"\nrepeats = 2\n[[transaction]]\nkind = \"users-insert\"\n",
+        &[],
+    );
+    for (cell, stopped) in [
+        (1, Duration::from_millis(500)),
+        (2, Duration::from_millis(1_500)),
+    ] {
+        run.has_measured(cell, 1);
+        support::signal(run.pid(), Signal::STOP);
+        std::thread::sleep(stopped);
+        support::signal(run.pid(), Signal::CONT);
+    }
+    let ended = run.ends();
+    assert_eq!(ended.code, 5, "{}", ended.text);
+    let record = run.record().unwrap();
+    let cells = record.cells();
+    assert_eq!(cells.len(), 2);
+    for cell in &cells {
+        assert!(!cell.valid, "{cell:?}");
+        every_arrival_ends_once(cell);
+        assert!(
+            cell.notes.starts_with("replbench itself stood still for "),
+            "{}",
+            cell.notes
+        );
+        assert!(
+            !cell.notes.contains("streaming") && !cell.notes.contains("keep up"),
+            "{}",
+            cell.notes
+        );
+        // Arrivals that were due meanwhile were late, and the generator's doing.
+        assert!(cell.dispatch_lag_p99_us.unwrap() > 100_000.0, "{cell:?}");
+    }
+    let stalls = record.events("stall");
+    assert!(
+        stalls.iter().any(|stall| stall.cell_id == Some(1)),
+        "{stalls:?}"
+    );
+    assert!(
+        stalls.iter().any(|stall| stall.cell_id == Some(2)),
+        "{stalls:?}"
+    );
+}
+
+#[test]
 fn a_table_dropped_in_the_middle_makes_the_cell_invalid_and_is_named() {
     let mut run = start("async", 1, "rate = 200", "duration = \"3 s\"");
     let primary = run.server("primary");

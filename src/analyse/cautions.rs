@@ -265,6 +265,7 @@ mod tests {
             missed: 0,
             peak_backlog: 0,
             peak_in_flight: 0,
+            dispatch_lag_p99_us: None,
             load_cpu_share: None,
             probe_cpu_share: None,
             host_busy_share: Some(0.5),

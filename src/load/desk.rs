@@ -35,6 +35,8 @@ pub(super) struct Desk {
     pub(super) entries: Vec<Entry>,
     pub(super) deadline: Duration,
     pub(super) seed: u64,
+    /// Arrivals that this thread may have in flight.
+    pub(super) max_in_flight: u32,
     pub(super) outbox: Arc<Outbox>,
     pub(super) timeline: Timeline,
     /// A transaction ended.
@@ -52,6 +54,8 @@ pub(super) struct State {
     pub(super) unsent: Population,
     /// Due and not dispatched.
     pub(super) undispatched: Population,
+    /// When `max_in_flight` last left room again.
+    pub(super) room_since: Stamp,
     /// This thread's CPU time at the start of the second.
     pub(super) cpu: Duration,
 }
@@ -101,10 +105,17 @@ impl Desk {
         (index, work)
     }
 
-    /// One arrival from its dispatch to its end, whatever that is.
-    pub(super) async fn transact(&self, arrival: Arrival) {
+    /// One arrival from its dispatch to its end, whatever that is. `ready` is from when it could have been dispatched, if that
+    /// was not up to this generator.
+    pub(super) async fn transact(&self, arrival: Arrival, ready: Option<Stamp>) {
         let (index, work) = self.work(arrival.number);
         let asked = clock::now();
+        if let Some(ready) = ready {
+            let second = &mut self.state.borrow_mut().second;
+            if second.records(arrival.measured) {
+                second.dispatch_lag.record(asked.since(ready));
+            }
+        }
         let mut progress = Progress::default();
         let attempt = self.attempt(index, &work, arrival.measured, asked, &mut progress);
         let ended = tokio::time::timeout(self.deadline, attempt).await;
@@ -205,6 +216,9 @@ impl Desk {
         let now = clock::now();
         let measured = arrival.measured;
         let mut state = self.state.borrow_mut();
+        if state.in_flight >= self.max_in_flight {
+            state.room_since = now;
+        }
         state.in_flight -= 1;
         match progress.sent {
             Some(_) => state.unanswered.remove(measured),

@@ -113,7 +113,10 @@ pub struct Second {
     pub in_flight: u64,
     pub peak_backlog: u64,
     pub peak_in_flight: u64,
-    /// During the warm-up of its arrivals, later of those of the measurement phase.
+    /// How late the generator itself was: from when an arrival was due, or `max_in_flight` left room for it, to when a connection
+    /// was asked for. Empty in a closed loop, where nothing is due. This and the next are during the warm-up of its arrivals,
+    /// later of those of the measurement phase.
+    pub dispatch_lag: Histogram,
     pub start_lag: Histogram,
     pub pool_wait: Histogram,
     pub service: Histogram,
@@ -140,6 +143,7 @@ impl Second {
             in_flight: 0,
             peak_backlog: 0,
             peak_in_flight: 0,
+            dispatch_lag: Histogram::new(),
             start_lag: Histogram::new(),
             pool_wait: Histogram::new(),
             service: Histogram::new(),
@@ -240,6 +244,7 @@ impl Second {
     fn add(&mut self, other: &Self) {
         self.measured.add(&other.measured);
         self.all.add(&other.all);
+        self.dispatch_lag.merge(&other.dispatch_lag);
         self.start_lag.merge(&other.start_lag);
         self.pool_wait.merge(&other.pool_wait);
         self.service.merge(&other.service);

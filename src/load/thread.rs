@@ -89,6 +89,7 @@ async fn offer(orders: Orders, outbox: Arc<Outbox>) -> io::Result<()> {
         entries: orders.entries,
         deadline: orders.deadline,
         seed: orders.seed,
+        max_in_flight: orders.max_in_flight,
         outbox,
         timeline,
         finished: Notify::new(),
@@ -102,6 +103,7 @@ async fn offer(orders: Orders, outbox: Arc<Outbox>) -> io::Result<()> {
             unanswered: Population::default(),
             unsent: Population::default(),
             undispatched: Population::default(),
+            room_since: timeline.start,
             cpu: clock::thread_cpu(),
         }),
     });
@@ -111,7 +113,6 @@ async fn offer(orders: Orders, outbox: Arc<Outbox>) -> io::Result<()> {
         index: orders.index,
         seconds: orders.seconds,
         stop: orders.stop,
-        max_in_flight: orders.max_in_flight,
     };
     pace.timer.sleep_until(timeline.start).await?;
     if let Some(schedule) = orders.schedule {
@@ -133,7 +134,6 @@ struct Pace {
     index: u64,
     seconds: mpsc::UnboundedSender<(u64, Second)>,
     stop: Stopper,
-    max_in_flight: u32,
 }
 
 impl Pace {
@@ -199,12 +199,13 @@ impl Pace {
 
     /// Dispatches what is due, as far as `max_in_flight` lets it.
     fn dispatch_due(&self, backlog: &mut Backlog) {
-        while self.desk.state.borrow().in_flight < self.max_in_flight {
+        while self.desk.state.borrow().in_flight < self.desk.max_in_flight {
             let Some(arrival) = backlog.pop() else { break };
             self.desk.state.borrow_mut().undispatched = backlog.waiting();
+            let ready = arrival.due.max(self.desk.state.borrow().room_since);
             self.desk.begin(arrival.measured);
             let desk = self.desk.clone();
-            tokio::task::spawn_local(async move { desk.transact(arrival).await });
+            tokio::task::spawn_local(async move { desk.transact(arrival, Some(ready)).await });
         }
     }
 
@@ -244,12 +245,12 @@ impl Pace {
                     let number = numbers.borrow_mut().next().unwrap_or(u64::MAX);
                     desk.begin(measured);
                     desk.count_offered(measured);
-                    desk.transact(Arrival {
+                    let arrival = Arrival {
                         number,
                         due,
                         measured,
-                    })
-                    .await;
+                    };
+                    desk.transact(arrival, None).await;
                 }
                 desk.finished.notify_one();
             });

@@ -47,6 +47,8 @@ pub mod files {
 
 /// Tags of the interval logs `hist/cell-NNN.hlog` (nanoseconds; measurement phase only, warm-up left out).
 pub mod tags {
+    /// Intended start, or room under `max_in_flight`, to asking the pool: how late the generator itself was.
+    pub const DISPATCH_LAG: &str = "dispatch_lag";
     /// Intended start to send.
     pub const START_LAG: &str = "start_lag";
     /// Asking the pool to having a connection.

@@ -6,6 +6,7 @@ use super::audit;
 use super::figures::{CellHeadline, Expected, Figures};
 use super::maintenance::Watch;
 use super::verdict::{self, Verdict};
+use super::watchdog::{Standstill, Watchdog};
 use super::{Interrupt, LiveSecond, Observer, Progress, RunError};
 use crate::clock;
 use crate::cluster::{Cluster, RunningNode};
@@ -18,6 +19,7 @@ use crate::record::Recorder;
 use crate::record::tags::{self, Bound, Origin};
 use crate::sample::{CellRow, EventRow, Phase, Timeline};
 use crate::topology::{Mode, Role};
+use crate::units::format_duration;
 
 /// From both sides being ready to the first arrival.
 const LEAD: Duration = Duration::from_millis(20);
@@ -67,6 +69,7 @@ impl Bench<'_> {
                 return Err(error.into());
             }
         };
+        let watchdog = Watchdog::start().map_err(RunError::Watchdog)?;
         let timeline = Timeline::new(clock::now() + LEAD, self.plan.phases.warmup);
         let started = SystemTime::from(clock::wall()) + LEAD + self.plan.phases.warmup;
         let watch = Watch::begin(self.cluster, timeline.measure_from);
@@ -83,12 +86,13 @@ impl Bench<'_> {
         probes.finish(clock::now());
         let joined = load.join().map_err(RunError::from);
         let probed = probes.join().map_err(RunError::from);
+        let standstill = watchdog.finish();
         self.write_intervals(&mut desk.figures, true)?;
         outcome?;
         desk.figures.maintenance = watch.end().await;
         joined?;
         probed?;
-        self.conclude(desk).await
+        self.conclude(desk, &standstill).await
     }
 
     /// Brings tables, mode and replicas to where every cell begins.
@@ -244,6 +248,7 @@ impl Bench<'_> {
         if second.phase != Phase::Warmup {
             let start = second.start.since(desk.figures.timeline.measure_from);
             let tagged = [
+                (tags::DISPATCH_LAG.to_owned(), &second.dispatch_lag),
                 (tags::START_LAG.to_owned(), &second.start_lag),
                 (tags::POOL_WAIT.to_owned(), &second.pool_wait),
                 (tags::SERVICE.to_owned(), &second.service),
@@ -351,10 +356,22 @@ impl Bench<'_> {
     }
 
     /// Counts rows, judges, and writes the cell's row.
-    async fn conclude(mut self, desk: Desk) -> Result<Ended, RunError> {
+    async fn conclude(mut self, desk: Desk, standstill: &Standstill) -> Result<Ended, RunError> {
         let figures = &desk.figures;
         let interrupted = self.interrupt.level() > 0;
-        let mut verdict = verdict::judge(self.plan, self.mode, figures, interrupted);
+        let mut verdict = verdict::judge(self.plan, self.mode, figures, standstill, interrupted);
+        for stall in &standstill.stalls {
+            let length = format_duration(stall.length);
+            self.recorder.event(&EventRow {
+                cell_id: Some(self.cell.id),
+                t_us: stall.from.signed_since(figures.timeline.measure_from) / 1_000,
+                node: None,
+                kind: "stall".into(),
+                sqlstate: None,
+                count: None,
+                detail: format!("replbench itself stood still for {length}"),
+            })?;
+        }
         for node in &desk.live.exited {
             verdict
                 .invalid
@@ -479,6 +496,7 @@ fn cell_row(plan: &Plan, cell: &Cell, mode: &Mode, desk: &Desk, verdict: &Verdic
         missed: arrivals.missed,
         peak_backlog: figures.peak_backlog,
         peak_in_flight: figures.peak_in_flight,
+        dispatch_lag_p99_us: figures.dispatch_lag_p99_us(),
         load_cpu_share: figures.load_cpu_share(),
         probe_cpu_share: figures.probe_cpu_share(),
         host_busy_share: shares.map(|(busy, _)| busy),

@@ -37,10 +37,11 @@ pub(super) struct Figures {
     pub(super) measured: Duration,
     pub(super) peak_backlog: u64,
     pub(super) peak_in_flight: u64,
+    pub(super) dispatch_lag: Histogram,
     pub(super) start_lag: Histogram,
     pub(super) pool_wait: Histogram,
     pub(super) service: Histogram,
-    pub(super) response: Histogram,
+    response: Histogram,
     visibility: BTreeMap<String, (SignedHistogram, u64)>,
     pub(super) committed: Vec<(u64, u64)>,
     load_cpu: Duration,
@@ -105,6 +106,7 @@ impl Figures {
             measured: Duration::ZERO,
             peak_backlog: 0,
             peak_in_flight: 0,
+            dispatch_lag: Histogram::new(),
             start_lag: Histogram::new(),
             pool_wait: Histogram::new(),
             service: Histogram::new(),
@@ -145,6 +147,7 @@ impl Figures {
             }
             self.peak_backlog = self.peak_backlog.max(second.peak_backlog);
             self.peak_in_flight = self.peak_in_flight.max(second.peak_in_flight);
+            self.dispatch_lag.merge(&second.dispatch_lag);
             self.start_lag.merge(&second.start_lag);
             self.pool_wait.merge(&second.pool_wait);
             self.service.merge(&second.service);
@@ -331,14 +334,13 @@ impl Figures {
 
     /// The figures that a person is shown when the cell ends.
     pub(super) fn headline(&self) -> CellHeadline {
-        let offered = self.arrivals.offered;
         let worst = self
             .visibility
             .values()
             .map(|(delays, commits)| delays.quantile_of(0.99, *commits));
         CellHeadline {
-            response_p50: self.response.quantile_of(0.5, offered),
-            response_p99: self.response.quantile_of(0.99, offered),
+            response_p50: self.response_quantile(0.5),
+            response_p99: self.response_quantile(0.99),
             // One node on which the quantile is censored makes the worst one unknown.
             visibility_p99_s: worst.reduce(|one, other| Some(one?.max(other?))).flatten(),
         }
@@ -351,6 +353,15 @@ impl Figures {
         } else {
             0.0
         }
+    }
+
+    pub(super) fn dispatch_lag_p99_us(&self) -> Option<f64> {
+        self.dispatch_lag.quantile(0.99).map(micros)
+    }
+
+    /// The response time below which a share `q` of all arrivals lies; `None` where it falls among those without an answer.
+    pub(super) fn response_quantile(&self, q: f64) -> Option<Duration> {
+        self.response.quantile_of(q, self.arrivals.offered)
     }
 
     /// CPU time of the load threads, in cores.

@@ -11,8 +11,10 @@ mod maintenance;
 mod opening;
 mod session;
 mod verdict;
+mod watchdog;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,6 +66,8 @@ pub enum RunError {
     CheckpointTooSlow(Duration),
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error("cannot start the watchdog's thread: {0}")]
+    Watchdog(#[source] io::Error),
     #[error(transparent)]
     Probe(#[from] ProbeError),
     #[error(transparent)]
