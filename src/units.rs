@@ -299,6 +299,15 @@ fn percent(share: f64) -> String {
     }
 }
 
+/// A factor: three decimals near one, where the difference to one is the point, else three significant digits.
+pub fn format_ratio(value: f64) -> String {
+    if value.abs() < 1.1 {
+        format!("{value:.3}")
+    } else {
+        three_digits(value)
+    }
+}
+
 /// An integer with commas between thousands: `10,000`.
 pub fn thousands(value: u64) -> String {
     let digits = value.to_string();

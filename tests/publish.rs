@@ -401,13 +401,10 @@ fn a_comparison_is_a_page_with_its_chart_and_its_other_forms_beside_it() {
         "{text}"
     );
     for row in &comparison.rows {
-        assert!(text.contains(row.verdict.as_str()), "{row:?}");
+        assert!(text.contains(row.word()), "{row:?}");
     }
     // Both widths are in the page, each with a title of its own.
     assert_eq!(text.matches("<svg ").count(), 2);
     let svg = fs::read_to_string(folder.join("charts/effects.svg")).unwrap();
-    assert!(
-        svg.contains("<title ") && svg.contains("regressed"),
-        "{svg}"
-    );
+    assert!(svg.contains("<title ") && svg.contains("worse"), "{svg}");
 }

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use replbench::analyse::{
-    Shift, Verdict, benjamini_hochberg, change_points, judge, paired, unpaired,
+    Evidence, Limits, Shift, Verdict, benjamini_hochberg, change_points, judge, paired, unpaired,
 };
 use replbench::sample::Direction;
 
@@ -152,7 +152,13 @@ fn verdicts(shifts: &[Shift], threshold: f64) -> Vec<Verdict> {
     shifts
         .iter()
         .zip(benjamini_hochberg(&p))
-        .map(|(shift, q)| judge(shift, q, threshold, Direction::LowerIsBetter))
+        .map(|(shift, q)| {
+            let limits = Limits {
+                matters: threshold,
+                floor: 0.0,
+            };
+            judge(&Evidence::exact(shift), q, limits, Direction::LowerIsBetter)
+        })
         .collect()
 }
 

@@ -37,6 +37,8 @@ pub struct Spread {
     /// Recorded and censored.
     pub n: u64,
     pub censored: u64,
+    /// The largest that was recorded: every censored observation is larger.
+    pub largest: Option<f64>,
 }
 
 /// What one replica showed in a cell.
@@ -56,8 +58,6 @@ pub struct ReplicaFigures {
     /// Bytes that the replica had yet to replay. Samples in which it was gone, or that were not answered, are larger than all
     /// others.
     pub replay_bytes: Option<Spread>,
-    /// The most of any sample that has them.
-    pub most_bytes: Option<f64>,
     /// `replay_lag` of `pg_stat_replication`, seconds.
     pub replay_time: Option<Spread>,
     /// Most WAL that the replica's slot held back.
@@ -133,6 +133,7 @@ impl Spread {
                 .map(|max| max.as_secs_f64()),
             n,
             censored,
+            largest: histogram.max().map(|max| max.as_secs_f64()),
         }
     }
 
@@ -148,6 +149,7 @@ impl Spread {
             max: at(1.0),
             n,
             censored,
+            largest: histogram.quantile_of(1.0, histogram.count()),
         }
     }
 
@@ -168,6 +170,7 @@ impl Spread {
             max: at(1.0),
             n,
             censored,
+            largest: samples.last().copied(),
         })
     }
 }
@@ -214,7 +217,6 @@ fn replica(run: &Run, cell: &CellRow, histograms: &CellHistograms, node: String)
         samples: lag.len() as u64,
         gaps: replay_bytes.gone,
         unanswered: replay_bytes.unanswered,
-        most_bytes: replay_bytes.largest(),
         replay_bytes: replay_bytes.spread(),
         replay_time: replay_time.spread(),
         retained_bytes: samples(|row| row.slot_retained_bytes, 1.0).largest(),

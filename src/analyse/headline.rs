@@ -2,12 +2,15 @@
 //! No sentence without data behind it, and none that claims a difference its interval does not show.
 
 use super::cautions::{join, plural};
+use super::compare::{Terms, besides};
 use super::gate::{self, GateLine};
+use super::metric::Scale;
 use super::modes::{ModeFigures, ModesTable};
 use super::staleness::ReplicaCurve;
+use super::verdict::Verdict;
 use crate::record::Run;
-use crate::topology::{Mode, Quorum, SyncLevel, Topology, WalLevel};
-use crate::units::{format_bytes, format_seconds, format_share_band, three_digits};
+use crate::topology::{Mode, Quorum, SyncLevel};
+use crate::units::{format_bytes, format_ratio, format_seconds, format_share_band};
 
 /// The sentences for a run, most important first.
 pub(super) fn sentences(
@@ -27,16 +30,11 @@ pub(super) fn sentences(
         .filter(|base| base.response_p50.is_some());
     match base {
         Some(base) => {
-            let others = table.modes.iter().skip(1);
-            let (open, told): (Vec<_>, Vec<_>) = others
-                .filter_map(|mode| cost(run, mode, base))
-                .partition(|cost| matches!(cost, Cost::Inconclusive(_)));
-            if told.is_empty() && open.is_empty() {
+            let told = costs(run, table, base);
+            if told.is_empty() {
                 out.extend(alone(base));
             }
-            out.extend(told.into_iter().map(Cost::into_text));
-            let open: Vec<String> = open.into_iter().map(Cost::into_text).collect();
-            out.extend(inconclusive(&open, base));
+            out.extend(told);
         }
         None => out.push(
             "No valid repetition of the baseline was measured: nothing can be said of costs."
@@ -57,7 +55,7 @@ fn alone(base: &ModeFigures) -> Option<String> {
         .filter(|estimate| estimate.value.is_finite());
     let tail = p99.map(|p99| format!(", the 99th percentile {}", format_seconds(p99.value)));
     Some(format!(
-        "Under {} the median commit took {}{} (median of {}).",
+        "Under {} the median commit took {}{} (mean of {}).",
         base.mode,
         format_seconds(p50.value),
         tail.unwrap_or_default(),
@@ -69,96 +67,94 @@ fn alone(base: &ModeFigures) -> Option<String> {
 enum Cost {
     /// A sentence.
     Told(String),
-    /// Part of the sentence that names all modes without a shown difference.
+    /// Part of the sentence that names all modes without a difference that matters.
+    Equivalent(String),
+    /// Part of the sentence that names all modes of which nothing is shown.
     Inconclusive(String),
 }
 
-impl Cost {
-    fn into_text(self) -> String {
-        match self {
-            Self::Told(text) | Self::Inconclusive(text) => text,
+/// One sentence for each mode that costs or saves something, and one for all others of a kind.
+fn costs(run: &Run, table: &ModesTable, base: &ModeFigures) -> Vec<String> {
+    let (mut told, mut alike, mut open) = (Vec::new(), Vec::new(), Vec::new());
+    for mode in table.modes.iter().skip(1) {
+        match cost(run, table, mode, base) {
+            Some(Cost::Told(text)) => told.push(text),
+            Some(Cost::Equivalent(part)) => alike.push(part),
+            Some(Cost::Inconclusive(part)) => open.push(part),
+            None => {}
         }
     }
-}
-
-/// The modes whose difference from the baseline may be noise, in one sentence.
-fn inconclusive(parts: &[String], base: &ModeFigures) -> Option<String> {
-    (!parts.is_empty()).then(|| {
-        format!(
-            "Inconclusive: the median commit under {} may differ from that under {} by noise alone.",
-            join(parts),
+    let threshold = format!("{} %", Terms::THRESHOLD * 100.0);
+    if !alike.is_empty() {
+        told.push(format!(
+            "Equivalent: the median commit under {} takes as long as under {}, to within {threshold}.",
+            join(&alike),
             base.mode,
-        )
-    })
+        ));
+    }
+    if !open.is_empty() {
+        told.push(format!(
+            "Inconclusive: whether the median commit under {} differs from that under {} by more than {threshold} is not shown.",
+            join(&open),
+            base.mode,
+        ));
+    }
+    told
 }
 
-/// What one mode costs against the baseline.
-fn cost(run: &Run, mode: &ModeFigures, base: &ModeFigures) -> Option<Cost> {
-    let ratio = mode.ratios.as_ref()?.response_p50?;
-    let (own, other) = (mode.response_p50?, base.response_p50?);
+/// What one mode costs against the baseline, in the figures and by the verdict of the comparison of modes.
+fn cost(run: &Run, table: &ModesTable, mode: &ModeFigures, base: &ModeFigures) -> Option<Cost> {
+    let row = table.row(&mode.mode, "response", "p50")?;
+    let ratio = row.effect.filter(|_| row.scale == Scale::Ratio)?;
+    let (own, other, pairs) = (row.head?, row.base?, row.pairs?);
     let wait = run.mode(&mode.mode).as_ref().and_then(waiting);
     let subject = wait.map_or_else(
         || format!("Under {} the median commit took", mode.mode),
         |wait| format!("{wait} ({}) made the median commit take", mode.mode),
     );
-    let besides = besides(run, &mode.mode, &base.mode)
+    let besides = besides(&run.manifest, &mode.mode, &base.mode)
         .map_or_else(String::new, |besides| format!(", with {besides}"));
     let against = format!(
         "{} against {}{besides}",
-        format_seconds(own.value),
-        format_seconds(other.value)
+        format_seconds(own / 1e6),
+        format_seconds(other / 1e6)
     );
-    let factor = three_digits(ratio.value);
+    let factor = format_ratio(ratio);
     let baseline = &base.mode;
-    let Some(interval) = ratio.interval else {
+    let bounds = row
+        .interval
+        .and_then(|bounds| Some((bounds.lo?, bounds.hi?)));
+    let Some((lo, hi)) = bounds else {
         return Some(Cost::Told(format!(
             "{subject} {factor} times as long as under {baseline}: {against}; {} too few for an interval, so this is no verdict.",
-            if ratio.n == 1 {
+            if pairs == 1 {
                 "one pair of repetitions is".into()
             } else {
-                format!("{} pairs of repetitions are", ratio.n)
+                format!("{pairs} pairs of repetitions are")
             },
         )));
     };
     let evidence = format!(
         "95 % interval {} to {}, {}",
-        three_digits(interval.lo),
-        three_digits(interval.hi),
-        plural(ratio.n, "paired repetition"),
+        format_ratio(lo),
+        format_ratio(hi),
+        plural(pairs, "paired repetition"),
     );
-    // An end that is shown as 1.00 would be read as no difference, and is too near to call one.
-    let shown = |end: f64| three_digits(end);
-    if interval.contains(1.0) || [interval.lo, interval.hi].map(shown).contains(&shown(1.0)) {
-        return Some(Cost::Inconclusive(format!(
-            "{} ({factor} times as long, {evidence}{besides})",
-            mode.mode
-        )));
-    }
-    Some(Cost::Told(format!(
-        "{subject} {factor} times as long as under {baseline} ({evidence}): {against}."
-    )))
-}
-
-/// In what the servers of two modes differ apart from what commits wait for: their ratio is of that as well.
-fn besides(run: &Run, mode: &str, base: &str) -> Option<String> {
-    let (own, other) = (run.mode(mode)?.topology, run.mode(base)?.topology);
-    let wal_level = |topology: Topology| {
-        let cluster = topology.to_string();
-        let mut nodes = run.manifest.nodes.iter();
-        let primary = nodes.find(|it| it.cluster == cluster && it.role == "primary")?;
-        let set = primary.settings.get("wal_level").map(String::as_str);
-        Some(set.unwrap_or(WalLevel::Replica.setting()))
-    };
-    let levels = wal_level(own).zip(wal_level(other));
-    let levels = levels
-        .filter(|(own, other)| own != other)
-        .map(|(own, other)| format!("wal_level = {own} instead of {other}"));
-    let parts: Vec<_> = own
-        .difference_from(other)
-        .into_iter()
-        .chain(levels)
-        .collect();
-    (!parts.is_empty()).then(|| parts.join(" and "))
+    let part = format!(
+        "{} ({factor} times as long, {evidence}{besides})",
+        mode.mode
+    );
+    Some(match row.verdict {
+        Verdict::Regressed | Verdict::Improved => Cost::Told(format!(
+            "{subject} {factor} times as long as under {baseline} ({evidence}): {against}."
+        )),
+        Verdict::Equivalent | Verdict::BelowResolution => Cost::Equivalent(part),
+        Verdict::Inconclusive => Cost::Inconclusive(match &row.withheld {
+            Some(why) => format!("{part}, not called better because {why},"),
+            None => part,
+        }),
+        Verdict::NotComparable => return None,
+    })
 }
 
 /// `Waiting for one standby's flush`; `None` for modes that wait for no replica.

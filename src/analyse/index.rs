@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::medians::{ModeMedians, mode_medians};
+use super::aggregate::{ModeSummary, mode_summaries};
 use crate::record::{Manifest, RunStatus, Sheet};
 
 /// One line of the index. Derived from manifest and summary; never the only copy of anything.
@@ -27,7 +27,7 @@ pub struct IndexLine {
     pub modes: Vec<IndexMode>,
 }
 
-/// A mode's medians over its valid repetitions.
+/// A mode over its valid repetitions.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct IndexMode {
     pub mode: String,
@@ -36,14 +36,14 @@ pub struct IndexMode {
     pub figures: Vec<IndexFigure>,
 }
 
-/// The median of a figure; `null` when it falls among the censored.
+/// A figure; its value is `null` when it falls among the censored.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct IndexFigure {
     pub metric: String,
     pub stat: String,
     pub standby: Option<String>,
     pub unit: String,
-    pub median: Option<f64>,
+    pub value: Option<f64>,
 }
 
 impl IndexLine {
@@ -62,7 +62,7 @@ impl IndexLine {
             host_id: manifest.host.host_id.clone(),
             postgresql: versions(manifest),
             session: manifest.session.as_ref().map(|session| session.id.clone()),
-            modes: mode_medians(sheet).into_iter().map(index_mode).collect(),
+            modes: mode_summaries(sheet).into_iter().map(index_mode).collect(),
         }
     }
 }
@@ -78,14 +78,15 @@ fn versions(manifest: &Manifest) -> Vec<String> {
     versions
 }
 
-fn index_mode(mode: ModeMedians) -> IndexMode {
-    let figures = mode.figures.into_iter().map(|figure| IndexFigure {
+fn index_mode(mode: ModeSummary) -> IndexMode {
+    let judged = mode.figures.into_iter().filter(|it| it.metric.is_judged());
+    let figures = judged.map(|figure| IndexFigure {
         metric: figure.metric.name().into(),
         stat: figure.metric.stat.as_str().into(),
         standby: figure.standby,
         unit: figure.metric.unit().as_str().into(),
-        median: figure
-            .median
+        value: figure
+            .estimate
             .map(|it| it.value)
             .filter(|value| value.is_finite()),
     });

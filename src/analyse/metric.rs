@@ -25,6 +25,7 @@ pub struct Quantity {
     pub direction: Direction,
     /// How its values are averaged and compared.
     pub scale: Scale,
+    over: Over,
     /// A difference up to this cannot be told from none, in `unit`.
     pub floor: f64,
     /// All that `summary.csv` has.
@@ -84,6 +85,9 @@ pub struct Measured {
     pub value: Option<f64>,
     /// Observations behind it, censored ones included.
     pub n: u64,
+    pub censored: u64,
+    /// The largest that was recorded: every censored one is larger.
+    pub largest: Option<f64>,
 }
 
 /// A statistic of a quantity within one cell.
@@ -119,6 +123,15 @@ pub enum Scale {
     Difference,
 }
 
+/// How the figures of several repetitions become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// By their mean on the scale of the quantity.
+    Mean,
+    Largest,
+    Sum,
+}
+
 impl Stat {
     /// As in the column `stat`.
     pub fn as_str(self) -> &'static str {
@@ -145,7 +158,7 @@ impl Unit {
     }
 
     /// How many of the unit a second, a byte or a count is.
-    fn per_base(self) -> f64 {
+    pub(super) fn per_base(self) -> f64 {
         match self {
             Self::Micros => 1e6,
             _ => 1.0,
@@ -226,6 +239,38 @@ impl Metric {
         self.quantity.floor
     }
 
+    /// How the figures of several repetitions become one.
+    pub fn over(self) -> Over {
+        match self.stat {
+            Stat::Max => Over::Largest,
+            _ => self.quantity.over,
+        }
+    }
+
+    /// Of a delay of visibility, which is an upper bound, the figure of its lower bounds.
+    pub fn lower_bound(self) -> Option<Self> {
+        self.beside(table::VISIBILITY_LO)
+    }
+
+    /// Of a delay of visibility, how far apart the looks were that found it.
+    pub fn resolution(self) -> Option<Self> {
+        (self.name() == table::VISIBILITY).then(|| Self::of("resolution", "value"))?
+    }
+
+    /// Of a delay of visibility, which counts from the acknowledgement, the whole from the send.
+    pub fn from_send(self) -> Option<Self> {
+        self.beside(table::VISIBILITY_SEND)
+    }
+
+    pub fn is_from_send(self) -> bool {
+        self.name() == table::VISIBILITY_SEND
+    }
+
+    fn beside(self, name: &str) -> Option<Self> {
+        let is_delay = self.name() == table::VISIBILITY;
+        is_delay.then(|| Self::of(name, self.stat.as_str()))?
+    }
+
     /// Whether there is one for each replica.
     pub fn is_of_replica(self) -> bool {
         matches!(self.quantity.source, Source::Replica(_))
@@ -256,8 +301,14 @@ impl Metric {
     }
 
     fn measured(self, reading: Reading) -> Option<Measured> {
-        let (value, n) = match (reading, self.stat) {
-            (Reading::Value(value, n), _) => (Some(value), n),
+        let unit = |value: f64| Some(value * self.unit().per_base()).filter(|it| it.is_finite());
+        let measured = match (reading, self.stat) {
+            (Reading::Value(value, n), _) => Measured {
+                value: unit(value),
+                n,
+                censored: 0,
+                largest: None,
+            },
             (Reading::Spread(spread), stat) => {
                 let value = match stat {
                     Stat::P50 => spread.p50,
@@ -267,14 +318,15 @@ impl Metric {
                     Stat::Max => spread.max,
                     Stat::Value => return None,
                 };
-                (value, spread.n)
+                Measured {
+                    value: value.and_then(unit),
+                    n: spread.n,
+                    censored: spread.censored,
+                    largest: spread.largest.and_then(unit),
+                }
             }
         };
-        let value = value.map(|value| value * self.unit().per_base());
-        Some(Measured {
-            value: value.filter(|value| value.is_finite()),
-            n,
-        })
+        Some(measured)
     }
 }
 

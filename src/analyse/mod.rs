@@ -1,9 +1,10 @@
-//! Decides what a recorded run says: percentiles, medians over repetitions, effects, sentences, curves. Pure functions of a
+//! Decides what a recorded run says: percentiles, figures over repetitions, effects, sentences, curves. Pure functions of a
 //! [`Run`]; sees no server, draws and prints nothing.
 //!
 //! The repetition is the unit of every interval, never the second or the transaction: transactions of one cell share a
 //! server, a cache and a moment, and their number says nothing of how another repetition would come out.
 
+mod aggregate;
 mod cautions;
 mod cell;
 mod change;
@@ -12,7 +13,6 @@ mod curves;
 mod gate;
 mod headline;
 mod index;
-mod medians;
 mod metric;
 mod modes;
 mod sheet;
@@ -23,24 +23,25 @@ mod timeline;
 mod trend;
 mod verdict;
 
+pub use aggregate::{Figure, ModeSummary, mode_summaries};
 pub use cautions::{Caution, Severity, cautions, status_text};
 pub use cell::{CellFigures, ReplicaFigures, Spread, cell_figures};
 pub use change::{ChangePoint, change_points};
 pub use compare::{
-    COMPARISON_VERSION, Comparison, Difference, Kind, NotComparable, Role, Row, Subject, Terms,
-    compare_modes, compare_runs,
+    Bounds, COMPARISON_VERSION, Comparison, Difference, Kind, NotComparable, Role, Row, Subject,
+    Terms, compare_modes, compare_runs,
 };
 pub use curves::{Spectrum, SpectrumLine, spectra};
+use gate::gates_of;
 pub use gate::{GateLine, gates};
 pub use index::{IndexFigure, IndexLine, IndexMode};
-pub use medians::{FigureMedian, ModeMedians, mode_medians};
-pub use metric::{Measured, Metric, Quantity, Scale, Stat, Unit};
+pub use metric::{Measured, Metric, Over, Quantity, Scale, Stat, Unit};
 pub use modes::{Excluded, ModeFigures, ModesTable, Ratios, modes_table};
 pub use sheet::sheet;
 pub use staleness::{ReplicaCurve, replica_curves};
 pub use stats::{
-    Estimate, Interval, Method, Shift, benjamini_hochberg, geometric_mean, median, paired,
-    paired_ratio, student_t, unpaired,
+    Estimate, Interval, Method, Shift, arithmetic_mean, benjamini_hochberg, geometric_mean, median,
+    paired, student_t, unpaired,
 };
 pub use summary::{summarise, summary_of};
 pub use timeline::{
@@ -50,7 +51,7 @@ pub use trend::{
     BLESSED, Blessing, Change, Conditions, Point, Series, TREND_VERSION, read_blessings, trend,
     trend_of,
 };
-pub use verdict::{Verdict, judge};
+pub use verdict::{Evidence, Limits, Verdict, judge};
 
 use crate::record::Run;
 
@@ -73,7 +74,7 @@ impl Analysis {
         let cells = cell_figures(run);
         let modes = modes::from_figures(run, &cells);
         let replicas = replica_curves(run);
-        let gates = gates(run);
+        let gates = gates_of(run, &cells);
         let mut cautions = cautions(&run.manifest, &run.cells);
         let broken = gates.iter().any(|line| !line.passed);
         let broken = gate::sentence(&gates).filter(|_| broken);

@@ -1,10 +1,13 @@
-//! Modes against each other: medians over repetitions, and ratios to the baseline in pairs of one block.
+//! The modes of a run side by side: their figures over repetitions, and what each differs in from the baseline. The ratios are those of
+//! [`compare_modes`], so that a report and `compare --by mode` say the same.
 
-use std::collections::BTreeMap;
-
-use super::cell::{CellFigures, ReplicaFigures, Spread, cell_figures};
-use super::stats::{Estimate, median, paired_ratio};
-use crate::record::Run;
+use super::aggregate::{Figure, ModeSummary, mode_summaries};
+use super::cell::{CellFigures, cell_figures};
+use super::compare::{Bounds, Comparison, Row, Terms, compare_modes};
+use super::metric::Scale;
+use super::stats::{Estimate, Interval};
+use super::summary::summary_of;
+use crate::record::{Run, Sheet};
 use crate::topology::{Quorum, SyncLevel};
 
 /// The modes of a run.
@@ -16,6 +19,8 @@ pub struct ModesTable {
     pub modes: Vec<ModeFigures>,
     /// Cells that are in no figure.
     pub excluded: Vec<Excluded>,
+    /// Every mode against the baseline; `None` where there is one only.
+    pub comparison: Option<Comparison>,
 }
 
 /// A mode over its valid repetitions. Times are seconds; infinite means that a commit was not seen before the drain ended.
@@ -30,15 +35,15 @@ pub struct ModeFigures {
     pub service_p50: Option<Estimate>,
     pub response_p50: Option<Estimate>,
     pub response_p99: Option<Estimate>,
-    /// On the replica where it is worst in each repetition.
+    /// On the replica where it is largest, which [`Self::summary`] names.
     pub visibility_p50: Option<Estimate>,
     pub visibility_p99: Option<Estimate>,
-    /// On the replica where it is best; `None` where there is one replica only.
+    /// On the replica where it is smallest; `None` where there is one replica only.
     pub visibility_best_p50: Option<Estimate>,
     pub visibility_best_p99: Option<Estimate>,
-    /// Median width of the intervals that visibility is known by, on the replica where they are widest.
+    /// Median width of the intervals that visibility is known by, on the replica of `visibility_p99`.
     pub visibility_resolution: Option<f64>,
-    /// The 99th percentile of the samples, on the worst replica.
+    /// The 99th percentile of the samples, on the replica where it is largest.
     pub lag_p99_bytes: Option<Estimate>,
     /// The most of any sample of any repetition, and the replica.
     pub lag_peak: Option<(f64, String)>,
@@ -49,6 +54,8 @@ pub struct ModeFigures {
     pub unanswered: u64,
     /// `None` for the baseline itself and where no block has both.
     pub ratios: Option<Ratios>,
+    /// Every figure, in the units of the summary.
+    pub summary: ModeSummary,
 }
 
 impl ModeFigures {
@@ -60,7 +67,7 @@ impl ModeFigures {
     }
 }
 
-/// Factors to the baseline, paired by block.
+/// Factors to the baseline, paired by block; `None` where a figure of a pair is censored.
 #[derive(Debug, Clone, Copy)]
 pub struct Ratios {
     pub response_p50: Option<Estimate>,
@@ -84,30 +91,24 @@ pub fn modes_table(run: &Run) -> ModesTable {
 }
 
 pub(super) fn from_figures(run: &Run, cells: &[CellFigures]) -> ModesTable {
-    let names = run.mode_names();
-    let baseline = names.first().cloned();
-    let of_mode = |name: &str| -> Vec<&CellFigures> {
-        cells
-            .iter()
-            .filter(|cell| cell.valid && cell.mode == name)
-            .collect()
+    let sheet = Sheet {
+        dir: run.dir.clone(),
+        manifest: run.manifest.clone(),
+        cells: run.cells.clone(),
+        figures: Some(summary_of(run, cells)),
+        warnings: Vec::new(),
+        altered: Vec::new(),
     };
-    let base = baseline.as_deref().map(of_mode).unwrap_or_default();
-    let modes = names
-        .iter()
-        .map(|name| {
-            let mut figures = mode_figures(run, name, &of_mode(name));
-            figures.invalid = run
-                .cells
-                .iter()
-                .filter(|cell| !cell.valid && &cell.mode == name)
-                .count();
-            if baseline.as_ref() != Some(name) {
-                figures.ratios = ratios(&of_mode(name), &base);
-            }
-            figures
-        })
-        .collect();
+    // The run is told to be invalid where it is; its modes are set side by side all the same.
+    let terms = Terms {
+        force: true,
+        ..Terms::default()
+    };
+    let comparison = compare_modes(&sheet, &terms).ok();
+    let modes = mode_summaries(&sheet).into_iter().map(|summary| {
+        let ratios = comparison.as_ref().and_then(|it| ratios(it, &summary.mode));
+        mode_figures(run, cells, summary, ratios)
+    });
     let excluded = run
         .cells
         .iter()
@@ -119,66 +120,81 @@ pub(super) fn from_figures(run: &Run, cells: &[CellFigures]) -> ModesTable {
             reason: cell.notes.clone(),
         });
     ModesTable {
-        baseline,
-        modes,
+        baseline: run.mode_names().into_iter().next(),
+        modes: modes.collect(),
         excluded: excluded.collect(),
+        comparison,
     }
 }
 
-fn mode_figures(run: &Run, name: &str, cells: &[&CellFigures]) -> ModeFigures {
-    let over = |figure: &dyn Fn(&CellFigures) -> Option<f64>| {
-        let values: Vec<f64> = cells.iter().filter_map(|cell| figure(cell)).collect();
-        median(&values)
-    };
-    let replicas = || cells.iter().flat_map(|cell| &cell.replicas);
-    let mode = run.mode(name);
+impl ModesTable {
+    /// What the comparison with the baseline says of a figure of the mode as a whole.
+    pub(super) fn row(&self, mode: &str, metric: &str, stat: &str) -> Option<&Row> {
+        row(self.comparison.as_ref()?, mode, metric, stat)
+    }
+}
+
+fn row<'a>(comparison: &'a Comparison, mode: &str, metric: &str, stat: &str) -> Option<&'a Row> {
+    comparison.rows.iter().find(|row| {
+        let names = (row.metric.as_str(), row.stat.as_str());
+        row.head_mode == mode && row.standby.is_none() && names == (metric, stat)
+    })
+}
+
+const MICROS: f64 = 1e-6;
+
+fn mode_figures(
+    run: &Run,
+    cells: &[CellFigures],
+    summary: ModeSummary,
+    ratios: Option<Ratios>,
+) -> ModeFigures {
+    let largest = |metric, stat, scale| scaled(summary.worst(metric, stat), scale);
+    let smallest = |stat| scaled(summary.best("visibility", stat), MICROS);
+    let valid = cells
+        .iter()
+        .filter(|cell| cell.valid && cell.mode == summary.mode);
+    let replicas = || valid.clone().flat_map(|cell| &cell.replicas);
+    let mode = run.mode(&summary.mode);
     ModeFigures {
-        mode: name.to_owned(),
+        mode: summary.mode.clone(),
         explanation: mode.as_ref().map(crate::topology::Mode::explain),
-        valid: cells.len(),
-        invalid: 0,
-        achieved_tps: over(&|cell| Some(cell.achieved_tps)),
-        service_p50: over(&|cell| cell.service.map(p50)),
-        response_p50: over(&|cell| cell.response.map(p50)),
-        response_p99: over(&|cell| cell.response.map(p99)),
-        visibility_p50: over(&|cell| worst(cell, |replica| replica.visibility.map(p50))),
-        visibility_p99: over(&|cell| worst(cell, |replica| replica.visibility.map(p99))),
-        visibility_best_p50: over(&|cell| best(cell, |replica| replica.visibility.map(p50))),
-        visibility_best_p99: over(&|cell| best(cell, |replica| replica.visibility.map(p99))),
-        visibility_resolution: over(&|cell| worst(cell, |replica| replica.resolution))
-            .map(|resolution| resolution.value),
-        lag_p99_bytes: over(&|cell| worst(cell, |replica| replica.replay_bytes.map(p99))),
+        valid: summary.valid,
+        invalid: summary.invalid,
+        achieved_tps: largest("achieved_tps", "value", 1.0),
+        service_p50: largest("service", "p50", MICROS),
+        response_p50: largest("response", "p50", MICROS),
+        response_p99: largest("response", "p99", MICROS),
+        visibility_p50: largest("visibility", "p50", MICROS),
+        visibility_p99: largest("visibility", "p99", MICROS),
+        visibility_best_p50: smallest("p50"),
+        visibility_best_p99: smallest("p99"),
+        visibility_resolution: summary
+            .worst("visibility", "p99")
+            .and_then(|figure| figure.resolution)
+            .map(|us| us * MICROS),
+        lag_p99_bytes: largest("replay_lag_bytes", "p99", 1.0),
         lag_peak: replicas()
-            .filter_map(|replica| Some((replica.most_bytes?, replica.node.clone())))
+            .filter_map(|replica| Some((replica.replay_bytes?.largest?, replica.node.clone())))
             .max_by(|a, b| a.0.total_cmp(&b.0)),
         unseen: replicas().map(|replica| replica.unseen).sum(),
         gaps: replicas().map(|replica| replica.gaps).sum(),
         unanswered: replicas().map(|replica| replica.unanswered).sum(),
-        ratios: None,
+        ratios,
+        summary,
     }
 }
 
-/// The quantile, or infinity where it is censored.
-fn p50(spread: Spread) -> f64 {
-    spread.p50.unwrap_or(f64::INFINITY)
-}
-
-fn p99(spread: Spread) -> f64 {
-    spread.p99.unwrap_or(f64::INFINITY)
-}
-
-fn worst(cell: &CellFigures, figure: impl Fn(&ReplicaFigures) -> Option<f64>) -> Option<f64> {
-    cell.replicas
-        .iter()
-        .filter_map(figure)
-        .max_by(f64::total_cmp)
-}
-
-fn best(cell: &CellFigures, figure: impl Fn(&ReplicaFigures) -> Option<f64>) -> Option<f64> {
-    let figures = cell.replicas.iter().filter_map(figure);
-    (cell.replicas.len() > 1)
-        .then(|| figures.min_by(f64::total_cmp))
-        .flatten()
+fn scaled(figure: Option<&Figure>, scale: f64) -> Option<Estimate> {
+    let estimate = figure?.estimate?;
+    Some(Estimate {
+        value: estimate.value * scale,
+        interval: estimate.interval.map(|interval| Interval {
+            lo: interval.lo * scale,
+            hi: interval.hi * scale,
+        }),
+        n: estimate.n,
+    })
 }
 
 /// The replicas that a commit always waits for until they have replayed it. A quorum of any awaits none in particular,
@@ -194,32 +210,32 @@ pub(super) fn awaited_replay(mode: &crate::topology::Mode) -> Vec<String> {
     }
 }
 
-fn ratios(cells: &[&CellFigures], base: &[&CellFigures]) -> Option<Ratios> {
-    let by_block: BTreeMap<u32, &CellFigures> =
-        base.iter().map(|cell| (cell.block, *cell)).collect();
-    let pairs: Vec<(&CellFigures, &CellFigures)> = cells
+fn ratios(comparison: &Comparison, mode: &str) -> Option<Ratios> {
+    let ratio = |metric, stat| ratio(row(comparison, mode, metric, stat)?);
+    comparison
+        .rows
         .iter()
-        .filter_map(|cell| Some((*cell, *by_block.get(&cell.block)?)))
-        .collect();
-    let ratio = |figure: &dyn Fn(&CellFigures) -> Option<f64>| {
-        let values: Vec<(f64, f64)> = pairs
-            .iter()
-            .filter_map(|(cell, base)| Some((figure(cell)?, figure(base)?)))
-            .collect();
-        // A censored repetition has no ratio, and the mean of the others would flatter the mode.
-        let censored = values
-            .iter()
-            .any(|(a, b)| a.is_infinite() || b.is_infinite());
-        if censored {
-            None
-        } else {
-            paired_ratio(&values)
-        }
+        .any(|row| row.head_mode == mode && row.pairs > Some(0))
+        .then(|| Ratios {
+            response_p50: ratio("response", "p50"),
+            response_p99: ratio("response", "p99"),
+            service_p50: ratio("service", "p50"),
+            achieved_tps: ratio("achieved_tps", "value"),
+        })
+}
+
+/// A censored repetition has no ratio, and the mean of the others would flatter the mode.
+fn ratio(row: &Row) -> Option<Estimate> {
+    let is_known = row.scale == Scale::Ratio && row.base_censored + row.head_censored == 0;
+    let interval = |bounds: Bounds| {
+        Some(Interval {
+            lo: bounds.lo?,
+            hi: bounds.hi?,
+        })
     };
-    (!pairs.is_empty()).then(|| Ratios {
-        response_p50: ratio(&|cell| cell.response.map(p50)),
-        response_p99: ratio(&|cell| cell.response.map(p99)),
-        service_p50: ratio(&|cell| cell.service.map(p50)),
-        achieved_tps: ratio(&|cell| Some(cell.achieved_tps)),
+    Some(Estimate {
+        value: row.effect.filter(|_| is_known)?,
+        interval: row.interval.and_then(interval),
+        n: row.pairs?,
     })
 }

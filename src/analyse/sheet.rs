@@ -6,6 +6,7 @@ use std::path::Path;
 use super::metric::Metric;
 use super::summary::summarise;
 use crate::record::{OnMismatch, ReadError, Run, Sheet};
+use crate::sample::SummaryRow;
 
 /// Reads the run in `dir` with the figures that are compared. A summary that is missing, cut short or older than the cells is
 /// made again from the distributions, in memory only; one that is not as it was recorded is not.
@@ -20,7 +21,32 @@ pub fn sheet(dir: &Path, on_mismatch: OnMismatch) -> Result<Sheet, ReadError> {
         sheet.warnings = run.warnings;
         sheet.altered = run.altered;
     }
+    if let Some(rows) = &mut sheet.figures {
+        add_shares(rows);
+    }
     Ok(sheet)
+}
+
+/// Summaries of older runs have counts and not their shares.
+fn add_shares(rows: &mut Vec<SummaryRow>) {
+    let share = |row: &SummaryRow| {
+        let metric = Metric::of(&format!("{}_share", row.metric), "value")?;
+        let count = row.value.filter(|_| row.n > 0)?;
+        Some(SummaryRow {
+            metric: metric.name().into(),
+            unit: metric.unit().as_str().into(),
+            value: Some(count / row.n as f64),
+            ..row.clone()
+        })
+    };
+    let known: BTreeSet<u32> = rows
+        .iter()
+        .filter(|row| row.metric.ends_with("_share"))
+        .map(|row| row.cell_id)
+        .collect();
+    let old = rows.iter().filter(|row| !known.contains(&row.cell_id));
+    let shares: Vec<SummaryRow> = old.filter_map(share).collect();
+    rows.extend(shares);
 }
 
 /// Whether every cell is in the summary, as the same repetition. Not by its mode, whose name a spreadsheet may not run.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::stats::{Interval, Shift};
+use super::stats::Shift;
 use crate::sample::Direction;
 
 /// The share of false discoveries that is put up with.
@@ -17,6 +17,8 @@ pub enum Verdict {
     Regressed,
     /// No difference that matters, and enough repetitions to say so.
     Equivalent,
+    /// If there is a difference, it is smaller than what the figure can tell.
+    BelowResolution,
     /// Neither a difference nor its absence could be shown.
     Inconclusive,
     /// One side has no such figure.
@@ -29,6 +31,7 @@ impl Verdict {
             Self::Improved => "improved",
             Self::Regressed => "regressed",
             Self::Equivalent => "equivalent",
+            Self::BelowResolution => "below what can be told",
             Self::Inconclusive => "inconclusive",
             Self::NotComparable => "not comparable",
         }
@@ -41,28 +44,84 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Judges a shift against the smallest one that matters, `threshold`, above zero and on the scale of the shift.
+/// What is known of a change: its shift, and between which others it lies where the figures are bounds.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    pub shift: &'a Shift,
+    /// The least and the most that the change may be; both are `shift` where the figures are exact.
+    pub least: &'a Shift,
+    pub most: &'a Shift,
+}
+
+impl<'a> Evidence<'a> {
+    pub fn exact(shift: &'a Shift) -> Self {
+        Self {
+            shift,
+            least: shift,
+            most: shift,
+        }
+    }
+
+    fn beyond(&self, threshold: f64) -> Option<Side> {
+        if self.least.interval95.is_some_and(|it| it.lo > threshold) {
+            Some(Side::Above)
+        } else if self.most.interval95.is_some_and(|it| it.hi < -threshold) {
+            Some(Side::Below)
+        } else {
+            None
+        }
+    }
+
+    fn is_inside(&self, threshold: f64) -> bool {
+        let (least, most) = (self.least.interval90, self.most.interval90);
+        least.is_some_and(|it| -threshold <= it.lo) && most.is_some_and(|it| it.hi <= threshold)
+    }
+}
+
+/// The smallest changes that matter and that can be told, both not below zero and on the scale of the shift.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    pub matters: f64,
+    /// What the figure cannot tell from no change.
+    pub floor: f64,
+}
+
+/// Judges a shift against the smallest one that matters.
 ///
 /// A change must be larger than the threshold with 95 % confidence and survive the correction for the other comparisons
 /// of the table. Equivalence is two one-sided tests at 5 % each (D. J. Schuirmann, *J. Pharmacokinet. Biopharm.* 15,
-/// 1987), hence the 90 % interval; its errors are not those that the q-value counts.
-pub fn judge(shift: &Shift, q: Option<f64>, threshold: f64, direction: Direction) -> Verdict {
-    if shift.n.0 == 0 || shift.n.1 == 0 {
+/// 1987), hence the 90 % interval; its errors are not those that the q-value counts. A change that is shown to be below the floor of
+/// its figure, though not to be small enough not to matter, is below what can be told. So is one that the bounds of its figures
+/// leave open although the shift between them would be equivalent.
+pub fn judge(
+    evidence: &Evidence<'_>,
+    q: Option<f64>,
+    limits: Limits,
+    direction: Direction,
+) -> Verdict {
+    if evidence.shift.n.0 == 0 || evidence.shift.n.1 == 0 {
         return Verdict::NotComparable;
     }
+    let threshold = limits.matters.max(limits.floor);
     let discovered = q.is_some_and(|q| q <= LEVEL);
-    match beyond(shift.interval95, threshold).filter(|_| discovered) {
-        Some(side) => {
-            match (direction, side) {
-                (Direction::LowerIsBetter, Side::Above)
-                | (Direction::HigherIsBetter, Side::Below) => Verdict::Regressed,
-                (Direction::LowerIsBetter, Side::Below)
-                | (Direction::HigherIsBetter, Side::Above) => Verdict::Improved,
-                (Direction::Neutral, _) => Verdict::Inconclusive,
+    if let Some(side) = evidence.beyond(threshold).filter(|_| discovered) {
+        return match (direction, side) {
+            (Direction::LowerIsBetter, Side::Above) | (Direction::HigherIsBetter, Side::Below) => {
+                Verdict::Regressed
             }
-        }
-        None if inside(shift.interval90, threshold) => Verdict::Equivalent,
-        None => Verdict::Inconclusive,
+            (Direction::LowerIsBetter, Side::Below) | (Direction::HigherIsBetter, Side::Above) => {
+                Verdict::Improved
+            }
+            (Direction::Neutral, _) => Verdict::Inconclusive,
+        };
+    }
+    if evidence.is_inside(limits.matters) {
+        Verdict::Equivalent
+    } else if evidence.is_inside(threshold) || Evidence::exact(evidence.shift).is_inside(threshold)
+    {
+        Verdict::BelowResolution
+    } else {
+        Verdict::Inconclusive
     }
 }
 
@@ -72,24 +131,9 @@ enum Side {
     Above,
 }
 
-fn beyond(interval: Option<Interval>, threshold: f64) -> Option<Side> {
-    let interval = interval?;
-    if interval.lo > threshold {
-        Some(Side::Above)
-    } else if interval.hi < -threshold {
-        Some(Side::Below)
-    } else {
-        None
-    }
-}
-
-fn inside(interval: Option<Interval>, threshold: f64) -> bool {
-    interval.is_some_and(|interval| -threshold <= interval.lo && interval.hi <= threshold)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::stats::Method;
+    use super::super::stats::{Interval, Method};
     use super::*;
     use crate::sample::Direction::{HigherIsBetter, LowerIsBetter, Neutral};
 
@@ -109,7 +153,13 @@ mod tests {
     }
 
     fn check(shift: &Shift, q: Option<f64>, direction: Direction, expected: Verdict) {
-        assert_eq!(judge(shift, q, 0.05, direction), expected, "{shift:?}");
+        let limits = Limits {
+            matters: 0.05,
+            floor: 0.0,
+        };
+        let evidence = Evidence::exact(shift);
+        let found = judge(&evidence, q, limits, direction);
+        assert_eq!(found, expected, "{shift:?}");
     }
 
     #[test]
@@ -156,6 +206,70 @@ mod tests {
         check(&unknown, Some(0.0), LowerIsBetter, Verdict::Inconclusive);
         unknown.n = (6, 0);
         check(&unknown, Some(0.0), LowerIsBetter, Verdict::NotComparable);
+    }
+
+    #[test]
+    fn what_only_the_floor_makes_small_cannot_be_told() {
+        let limits = |floor| Limits {
+            matters: 0.05,
+            floor,
+        };
+        let found = |shift: &Shift, floor| {
+            let evidence = Evidence::exact(shift);
+            judge(&evidence, Some(0.01), limits(floor), LowerIsBetter)
+        };
+        let small = shift((-0.2, 0.3), (-0.1, 0.2));
+        assert_eq!(found(&small, 0.0), Verdict::Inconclusive);
+        assert_eq!(found(&small, 0.25), Verdict::BelowResolution);
+        let none = shift((-0.05, 0.05), (-0.04, 0.04));
+        assert_eq!(found(&none, 0.25), Verdict::Equivalent);
+        let large = shift((0.3, 0.4), (0.31, 0.39));
+        assert_eq!(found(&large, 0.25), Verdict::Regressed);
+        assert_eq!(found(&large, 0.35), Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn a_change_between_bounds_is_told_where_both_show_it() {
+        let of = |least: &Shift, most: &Shift| {
+            let middle = shift((0.1, 0.2), (0.12, 0.18));
+            let evidence = Evidence {
+                shift: &middle,
+                least,
+                most,
+            };
+            let limits = Limits {
+                matters: 0.05,
+                floor: 0.0,
+            };
+            judge(&evidence, Some(0.0), limits, LowerIsBetter)
+        };
+        let (lower, upper) = (
+            shift((0.06, 0.1), (0.07, 0.09)),
+            shift((0.3, 0.4), (0.3, 0.4)),
+        );
+        assert_eq!(of(&lower, &upper), Verdict::Regressed);
+        let none = shift((-0.1, 0.1), (-0.1, 0.1));
+        assert_eq!(of(&none, &upper), Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn bounds_that_are_far_apart_leave_no_equivalence() {
+        let (small, least) = (
+            shift((0.0, 0.02), (0.0, 0.02)),
+            shift((-0.4, -0.3), (-0.4, -0.3)),
+        );
+        let most = shift((0.3, 0.4), (0.3, 0.4));
+        let evidence = Evidence {
+            shift: &small,
+            least: &least,
+            most: &most,
+        };
+        let limits = Limits {
+            matters: 0.05,
+            floor: 0.0,
+        };
+        let found = judge(&evidence, Some(0.9), limits, LowerIsBetter);
+        assert_eq!(found, Verdict::BelowResolution);
     }
 
     #[test]

@@ -182,7 +182,7 @@ impl Question {
     fn exit(self, comparison: &Comparison, terms: &TermArgs) -> Exit {
         match self {
             Self::WhatIsNoise if comparison.rows.iter().any(Row::is_told) => Exit::Regression,
-            Self::WhatChanged | Self::WhatIsNoise => terms.exit(comparison),
+            Self::WhatChanged | Self::WhatIsNoise => terms.exit(comparison, true),
         }
     }
 }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::library::{refuse_altered, run_of, runs_of};
 use super::{Exit, Stop, print, tell};
-use crate::analyse::{Comparison, Metric, Terms, Verdict, compare_modes, compare_runs};
+use crate::analyse::{Comparison, Metric, Terms, compare_modes, compare_runs};
 use crate::record::{OnMismatch, Run, Sheet};
 use crate::report::{
     comparison_csv, comparison_json, comparison_markdown, comparison_text, write_comparison,
@@ -23,9 +23,10 @@ pub(super) const WIDTH: usize = 80;
 A run is named by its directory, its id or the beginning of it, or a git revision, which means the newest run that was \
 made at that commit.
 
-Exit codes: 0 nothing regressed, 1 regressed or a gate of the head failed, 2 usage, 6 a run cannot be read, or a file that \
-is needed is not as it was recorded: its SHA-256 is not the manifest's; \
-7 not comparable, or with --strict inconclusive.")]
+Exit codes: 0 nothing regressed, 1 regressed or a gate of the head failed (modes of one run: a gate failed, or with \
+--fail-on-regression a mode is worse), 2 usage, 6 a run cannot be read, or a file that is needed is not as it was \
+recorded: its SHA-256 is not the manifest's; 7 not comparable, or with --strict a figure is inconclusive, below what can \
+be told or on one side only.")]
 pub(super) struct CompareArgs {
     /// The baseline
     #[arg(value_name = "BASE")]
@@ -38,6 +39,10 @@ pub(super) struct CompareArgs {
     /// Compare the modes of BASE with its first
     #[arg(long, value_enum, conflicts_with = "head")]
     by: Option<By>,
+
+    /// With --by: exit with 1 when a mode is worse than the first. A mode that waits costs what it costs, and is no regression otherwise
+    #[arg(long, requires = "by")]
+    fail_on_regression: bool,
 
     #[command(flatten)]
     terms: TermArgs,
@@ -79,7 +84,7 @@ pub(super) struct TermArgs {
     #[arg(long = "metric", value_name = "NAME,..", value_delimiter = ',', value_parser = parse_metric)]
     metrics: Vec<Metrics>,
 
-    /// Exit with 7 when a figure is inconclusive or on one side only
+    /// Exit with 7 when a figure is inconclusive, below what can be told or on one side only
     #[arg(long)]
     strict: bool,
 
@@ -110,12 +115,14 @@ impl TermArgs {
         OnMismatch::forced(self.force)
     }
 
-    /// What a comparison's outcome means for a caller.
-    pub(super) fn exit(&self, comparison: &Comparison) -> Exit {
-        match comparison.verdict {
-            _ if comparison.has_failed() => Exit::Regression,
-            Verdict::Inconclusive | Verdict::NotComparable if self.strict => Exit::NotComparable,
-            _ => Exit::Fine,
+    /// What a comparison's outcome means for a caller; modes of one run regress where `modes_may_regress`.
+    pub(super) fn exit(&self, comparison: &Comparison, modes_may_regress: bool) -> Exit {
+        if comparison.has_failed(modes_may_regress) {
+            Exit::Regression
+        } else if self.strict && comparison.is_undecided() {
+            Exit::NotComparable
+        } else {
+            Exit::Fine
         }
     }
 }
@@ -146,7 +153,9 @@ pub(super) fn compare(arguments: &CompareArgs) -> Result<Exit, Stop> {
         // Standard output may be JSON that a program reads.
         tell(format!("wrote {}", page.display()));
     }
-    Ok(arguments.terms.exit(&comparison))
+    Ok(arguments
+        .terms
+        .exit(&comparison, arguments.fail_on_regression))
 }
 
 fn compared(arguments: &CompareArgs) -> Result<Comparison, Stop> {

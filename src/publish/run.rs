@@ -10,12 +10,13 @@ use super::files::{href, words_of};
 use super::frame::{Frame, Page, Place, moment, short_commit};
 use super::shelf::{Entry, Shelf, folder_of};
 use super::site::Site;
-use crate::analyse::{Estimate, ModeMedians, cautions, status_text};
+use crate::analyse::{Figure, ModeSummary, cautions, status_text};
 use crate::record::{RunStatus, files, in_parallel};
 use crate::report::clean;
 use crate::report::html::cautions_list;
 use crate::report::html::environment::environment;
-use crate::report::text::figure;
+use crate::report::html::shown;
+use crate::report::text::{AT_MOST, of_figure};
 use crate::units::format_bytes;
 
 /// The page in a run's folder.
@@ -130,7 +131,7 @@ fn trust(entry: &Entry) -> Markup {
 }
 
 /// The declared figures, of each mode a row.
-pub(super) fn modes_table(modes: &[ModeMedians]) -> Markup {
+pub(super) fn modes_table(modes: &[ModeSummary]) -> Markup {
     const HEAD: [&str; 9] = [
         "mode",
         "reps",
@@ -163,21 +164,14 @@ pub(super) fn modes_table(modes: &[ModeMedians]) -> Markup {
             }
         }
         p.caption {
-            "Times in ms, lag in kiB. Medians over valid repetitions with 95 % intervals below; figures of replicas are those of the replica named below, "
-            "where the median is largest. A commit's time is its response time: from the intended start to the reply."
+            "Times in ms, lag in kiB. Means over valid repetitions with 95 % intervals below, geometric for times and rates; figures of replicas are those of "
+            "the replica named below, where it is largest; " (AT_MOST) "marks an upper bound that the looks at visibility leave open. A commit's time is its response time: from the intended start to the reply."
         }
     }
 }
 
-fn cell(found: Option<(Estimate, Option<&str>)>, scale: f64) -> Markup {
-    let (value, interval) = figure(found.map(|it| it.0), scale);
-    html! {
-        td {
-            (value)
-            @if let Some((lo, hi)) = interval { span.ci { (lo) " to " (hi) } }
-            @if let Some((_, Some(standby))) = found { span.ci { (clean(standby)) } }
-        }
-    }
+fn cell(found: Option<&Figure>, scale: f64) -> Markup {
+    shown(of_figure(found, scale), None, found)
 }
 
 /// As in the report; others come first.

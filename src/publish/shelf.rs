@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{RawFile, raw_files, slug};
 use super::{Options, PublishError};
-use crate::analyse::{ModeMedians, Series, mode_medians, read_blessings, sheet, trend};
+use crate::analyse::{ModeSummary, Series, mode_summaries, read_blessings, sheet, trend};
 use crate::record::{Altered, OnMismatch, RunStatus, Sheet, in_parallel, run_directories, verify};
 
 /// A run on its way to the site.
@@ -15,7 +15,7 @@ pub(super) struct Entry {
     pub(super) sheet: Sheet,
     /// The name of its folder on the site.
     pub(super) slug: String,
-    pub(super) modes: Vec<ModeMedians>,
+    pub(super) modes: Vec<ModeSummary>,
     pub(super) files: Vec<RawFile>,
 }
 
@@ -112,7 +112,7 @@ impl Shelf {
 }
 
 /// What follows from a run's sheet alone.
-type Derived = (Vec<ModeMedians>, Vec<RawFile>);
+type Derived = (Vec<ModeSummary>, Vec<RawFile>);
 
 type Found = (Sheet, Derived);
 
@@ -147,7 +147,7 @@ fn read_run(directory: &Path, on_mismatch: OnMismatch) -> Result<Found, Unread> 
         .collect();
     sheet.warnings.extend(news);
     let derived = (
-        mode_medians(&sheet),
+        mode_summaries(&sheet),
         raw_files(directory, &sheet.manifest.files),
     );
     Ok((sheet, derived))

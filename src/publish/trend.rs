@@ -14,8 +14,9 @@ use crate::analyse::{Change, Point, Scale, Series};
 use crate::record::{RunStatus, in_parallel};
 use crate::report::chart::{Plot, Spotted, trend_plot};
 use crate::report::clean;
-use crate::report::comparison::{ratio_text, shown_unit, unit_scale};
+use crate::report::comparison::{shown_unit, unit_scale};
 use crate::report::text::number;
+use crate::units::format_ratio;
 use crate::units::thousands;
 
 const FIRST: &str = "trend.html";
@@ -207,7 +208,7 @@ fn section(series: &Series, slugs: &BTreeMap<&str, &str>) -> Markup {
                 (picture("wide", &plot, &plot.wide, series, &table))
                 (picture("narrow", &plot, &plot.narrow, series, &table))
                 figcaption.caption {
-                    "Medians over repetitions with 95 % intervals, in " (shown_unit(&series.unit)) "; the bars are the medians of the stretches between changes. "
+                    "Means over repetitions with 95 % intervals, in " (shown_unit(&series.unit)) "; the bars are the medians of the stretches between changes. "
                     "Hollow dots: invalid runs, left out of the search."
                 }
             }
@@ -267,7 +268,7 @@ fn changes(series: &Series) -> Markup {
 fn outcome(series: &Series, change: &Change) -> Markup {
     let effect = match (change.effect, change.scale) {
         (None, _) => String::new(),
-        (Some(effect), Scale::Ratio) => format!("{}× ", ratio_text(effect)),
+        (Some(effect), Scale::Ratio) => format!("{}× ", format_ratio(effect)),
         (Some(effect), Scale::Difference) => format!(
             "{} {} ",
             number(effect * unit_scale(&series.unit)),

@@ -11,8 +11,8 @@ use maud::{Markup, PreEscaped, html};
 
 use super::chart::{Chart, Table, overview_chart};
 use super::clean;
-use super::text::{at_most, figure, number, repetitions};
-use crate::analyse::{Analysis, Caution, Estimate, ModeFigures, ModesTable, Severity};
+use super::text::{Shown, figure, number, of_figure, ratio_figure, repetitions};
+use crate::analyse::{Analysis, Caution, Estimate, Figure, ModeFigures, ModesTable, Severity};
 use crate::record::Run;
 use crate::units::format_bytes;
 
@@ -146,8 +146,8 @@ fn modes_section(table: &ModesTable) -> Markup {
                 }
             }
             p.caption {
-                "Times in ms. Medians over repetitions with 95 % intervals below. A commit's time is its response time: from the intended start to the reply. "
-                "Visible: from the acknowledgement until a read on the replica sees the row, on the worst replica of the mode. "
+                "Times in ms. Means over repetitions with 95 % intervals below, geometric for times of commits and rates. A commit's time is its response time: from the intended start to the reply. "
+                "Visible: from the acknowledgement until a read on the replica sees the row, on the replica where that takes longest, named below. "
                 "Factors are paired by block. "
                 "Resolution: the median gap between the last look of the probe that missed a commit and the first that saw it; a time marked ≤ is no larger than "
                 "that gap, so it is an upper bound and the truth may lie anywhere below."
@@ -170,13 +170,13 @@ fn mode_row(mode: &ModeFigures) -> Markup {
         tr {
             th scope="row" { (clean(&mode.mode)) }
             td { (repetitions(mode)) }
-            (cell(mode.achieved_tps, 1.0, ""))
-            (cell(mode.response_p50, 1e3, ""))
-            (cell(mode.response_p99, 1e3, ""))
-            (cell(ratio, 1.0, "×"))
-            (cell(mode.service_p50, 1e3, ""))
-            (visible(mode, mode.visibility_p50))
-            (visible(mode, mode.visibility_p99))
+            (cell(mode.achieved_tps, 1.0))
+            (cell(mode.response_p50, 1e3))
+            (cell(mode.response_p99, 1e3))
+            (shown(ratio_figure(ratio), ratio.map(|_| "×"), None))
+            (cell(mode.service_p50, 1e3))
+            (shown(of_figure(mode.summary.worst("visibility", "p50"), 1e-3), None, mode.summary.worst("visibility", "p50")))
+            (shown(of_figure(mode.summary.worst("visibility", "p99"), 1e-3), None, mode.summary.worst("visibility", "p99")))
             td { (mode.visibility_resolution.map_or_else(|| "–".into(), |width| number(width * 1e3))) }
             td {
                 @if let Some((bytes, node)) = &mode.lag_peak {
@@ -188,23 +188,18 @@ fn mode_row(mode: &ModeFigures) -> Markup {
     }
 }
 
-fn visible(mode: &ModeFigures, estimate: Option<Estimate>) -> Markup {
-    let (value, interval) = figure(estimate, 1e3);
-    html! {
-        td {
-            (at_most(mode, estimate)) (value)
-            @if let Some((lo, hi)) = interval { span.ci { (lo) " to " (hi) } }
-        }
-    }
+fn cell(estimate: Option<Estimate>, scale: f64) -> Markup {
+    shown(figure(estimate, scale), None, None)
 }
 
-fn cell(estimate: Option<Estimate>, scale: f64, unit: &str) -> Markup {
-    let (value, interval) = figure(estimate, scale);
+/// A figure, its interval, and the replica that it is of.
+pub(crate) fn shown((value, interval): Shown, unit: Option<&str>, of: Option<&Figure>) -> Markup {
     html! {
         td {
             (value)
-            @if estimate.is_some() { (unit) }
+            @if let Some(unit) = unit { (unit) }
             @if let Some((lo, hi)) = interval { span.ci { (lo) " to " (hi) } }
+            @if let Some(node) = of.and_then(|of| of.standby.as_deref()) { span.ci { (clean(node)) } }
         }
     }
 }

@@ -3,15 +3,15 @@
 use std::fmt::Write as _;
 
 use super::clean;
-use crate::analyse::{Estimate, ModeFigures, ModesTable};
+use crate::analyse::{Estimate, Figure, ModeFigures, ModesTable};
 use crate::plan::fold;
-use crate::units::{format_bytes, thousands, three_digits};
+use crate::units::{format_bytes, format_ratio, thousands, three_digits};
 
 /// The narrowest table that is drawn: a mode and one figure.
 const NARROWEST: usize = 40;
 const LONGEST_NAME: usize = 24;
 /// Before a figure that is an upper bound only.
-const AT_MOST: &str = "≤ ";
+pub(crate) const AT_MOST: &str = "≤ ";
 
 /// One column: its head in two lines, and for each mode a figure with its interval below.
 struct Column {
@@ -21,7 +21,7 @@ struct Column {
     cells: Vec<[String; 2]>,
 }
 
-/// The modes with medians over repetitions and 95 % intervals, no line longer than `width`.
+/// The modes with means over repetitions and 95 % intervals, no line longer than `width`.
 pub fn text_table(table: &ModesTable, width: usize) -> String {
     let width = width.max(NARROWEST);
     let columns = fitting(columns(table), width);
@@ -49,8 +49,12 @@ pub fn text_table(table: &ModesTable, width: usize) -> String {
 }
 
 fn foot(table: &ModesTable, columns: &[Column], width: usize) -> String {
-    let mut out =
-        String::from("Times in ms. Medians over repetitions, 95 % intervals below them.\n");
+    let mut out = String::from("Times in ms. Means over repetitions, 95 % intervals below them.\n");
+    if let Some(nodes) = slowest_to_show(table) {
+        for line in fold(&nodes, width) {
+            let _ = writeln!(out, "{line}");
+        }
+    }
     let resolutions: Vec<String> = (0..table.modes.len())
         .filter(|mode| {
             let mut shown = columns.iter().map(|column| &column.cells[*mode][0]);
@@ -122,14 +126,11 @@ fn columns(table: &ModesTable) -> Vec<Column> {
             stacked(mode.response_p99, 1e3, "")
         }),
         column(["times", "baseline"], 2, &|mode| {
-            stacked(mode.ratios.and_then(|ratios| ratios.response_p50), 1.0, "×")
+            let ratio = mode.ratios.and_then(|ratios| ratios.response_p50);
+            stacked_as(ratio_figure(ratio), "×")
         }),
-        column(["visible", "p50"], 5, &|mode| {
-            visible(mode, mode.visibility_p50)
-        }),
-        column(["visible", "p99"], 1, &|mode| {
-            visible(mode, mode.visibility_p99)
-        }),
+        column(["visible", "p50"], 5, &|mode| visible(mode, "p50")),
+        column(["visible", "p99"], 1, &|mode| visible(mode, "p99")),
         column(["most", "behind"], 2, &|mode| {
             let peak = mode.lag_peak.as_ref();
             peak.map_or_else(
@@ -197,30 +198,68 @@ pub(super) fn repetitions(mode: &ModeFigures) -> String {
 }
 
 fn stacked(estimate: Option<Estimate>, scale: f64, unit: &str) -> [String; 2] {
-    let (value, interval) = figure(estimate, scale);
-    let unit = if estimate.is_some() { unit } else { "" };
+    stacked_as(figure(estimate, scale), unit)
+}
+
+fn stacked_as((value, interval): Shown, unit: &str) -> [String; 2] {
+    let unit = if value == NOTHING { "" } else { unit };
     let interval = interval.map(|(lo, hi)| format!("{lo}..{hi}"));
     [format!("{value}{unit}"), interval.unwrap_or_default()]
 }
 
-/// A time until commits are visible, in milliseconds, marked where it is an upper bound only.
-fn visible(mode: &ModeFigures, estimate: Option<Estimate>) -> [String; 2] {
-    let [value, interval] = stacked(estimate, 1e3, "");
-    [format!("{}{value}", at_most(mode, estimate)), interval]
-}
+const NOTHING: &str = "–";
 
-/// `≤ ` before a visibility that is an upper bound only.
-pub(super) fn at_most(mode: &ModeFigures, estimate: Option<Estimate>) -> &'static str {
-    match estimate {
-        Some(estimate) if mode.is_upper_bound(estimate.value) => AT_MOST,
-        _ => "",
+/// A figure and its interval.
+pub(crate) type Shown = (String, Option<(String, String)>);
+
+/// A figure of a mode and its interval, in the unit that `scale` gives, marked where it is an upper bound only.
+pub(crate) fn of_figure(found: Option<&Figure>, scale: f64) -> Shown {
+    let (value, interval) = figure(found.and_then(|found| found.estimate), scale);
+    if found.is_some_and(Figure::is_unresolved) {
+        (format!("{AT_MOST}{value}"), interval)
+    } else {
+        (value, interval)
     }
 }
 
+pub(super) fn ratio_figure(ratio: Option<Estimate>) -> Shown {
+    let Some(ratio) = ratio else {
+        return (NOTHING.into(), None);
+    };
+    let interval = ratio.interval;
+    let interval = interval.map(|it| (format_ratio(it.lo), format_ratio(it.hi)));
+    (format_ratio(ratio.value), interval)
+}
+
+/// The replica that the figures of visibility are of, where a mode has several.
+fn slowest_to_show(table: &ModesTable) -> Option<String> {
+    let modes = table.modes.iter().filter_map(|mode| {
+        mode.summary.best("visibility", "p99")?;
+        let node = mode
+            .summary
+            .worst("visibility", "p99")?
+            .standby
+            .as_deref()?;
+        Some(format!("{} under {}", short(node), short(&mode.mode)))
+    });
+    let modes: Vec<String> = modes.collect();
+    (!modes.is_empty()).then(|| {
+        format!(
+            "Visible p99: of the replica where it is largest, {}.",
+            modes.join(", ")
+        )
+    })
+}
+
+/// A time until commits are visible on the replica where that takes longest, in milliseconds.
+fn visible(mode: &ModeFigures, stat: &str) -> [String; 2] {
+    stacked_as(of_figure(mode.summary.worst("visibility", stat), 1e-3), "")
+}
+
 /// A figure and its interval, in the unit that `scale` gives.
-pub(crate) fn figure(estimate: Option<Estimate>, scale: f64) -> (String, Option<(String, String)>) {
+pub(crate) fn figure(estimate: Option<Estimate>, scale: f64) -> Shown {
     let Some(estimate) = estimate else {
-        return ("–".into(), None);
+        return (NOTHING.into(), None);
     };
     if estimate.value.is_infinite() {
         return ("not seen".into(), None);

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::plan::ServersMade;
 use crate::record::{Host, Manifest, NodeInfo, RunStatus};
+use crate::topology::{Topology, WalLevel};
 use crate::units::format_bytes;
 
 /// A field in which two runs differ.
@@ -269,6 +270,28 @@ pub(in crate::analyse) fn servers_made(manifest: &Manifest) -> &'static str {
         ServersMade::EveryBlock => "made anew for every block",
         ServersMade::Once => "made once",
     }
+}
+
+/// In what the servers of two modes of a run differ apart from what commits wait for: their ratio is of that as well.
+pub(in crate::analyse) fn besides(manifest: &Manifest, mode: &str, base: &str) -> Option<String> {
+    let (own, other) = (manifest.mode(mode)?.topology, manifest.mode(base)?.topology);
+    let wal_level = |topology: Topology| {
+        let cluster = topology.to_string();
+        let mut nodes = manifest.nodes.iter();
+        let primary = nodes.find(|it| it.cluster == cluster && it.role == "primary")?;
+        let set = primary.settings.get("wal_level").map(String::as_str);
+        Some(set.unwrap_or(WalLevel::Replica.setting()))
+    };
+    let levels = wal_level(own).zip(wal_level(other));
+    let levels = levels
+        .filter(|(own, other)| own != other)
+        .map(|(own, other)| format!("wal_level = {own} instead of {other}"));
+    let parts: Vec<_> = own
+        .difference_from(other)
+        .into_iter()
+        .chain(levels)
+        .collect();
+    (!parts.is_empty()).then(|| parts.join(" and "))
 }
 
 /// Major versions of the servers, such as `17`.

@@ -4,17 +4,18 @@
 //! block, which cancels what drifts; else they are two samples. Times and rates are compared as factors, on a logarithmic scale.
 
 mod comparable;
+mod failures;
 mod rows;
 mod samples;
 
 use serde::Serialize;
 
 pub use comparable::{Difference, Role};
-pub(super) use comparable::{lasting_settings, majors, servers_made};
-pub use rows::Row;
+pub(super) use comparable::{besides, lasting_settings, majors, servers_made};
+pub use rows::{Bounds, Row};
 
 use super::gate::{GateLine, gates};
-use super::metric::{Metric, Scale};
+use super::metric::{Metric, Scale, Unit};
 use super::stats::benjamini_hochberg;
 use super::verdict::Verdict;
 use crate::record::{Manifest, Run, Sheet};
@@ -75,9 +76,22 @@ impl Comparison {
         self.gates = gates(head);
     }
 
-    /// Whether the head is worse than it may be: a figure regressed, or a gate failed.
-    pub fn has_failed(&self) -> bool {
-        self.verdict == Verdict::Regressed || self.gates.iter().any(|line| !line.passed)
+    /// Whether the head is worse than it may be: a figure regressed, or a gate failed. Modes of one run cost what they cost,
+    /// and regress only for who asks.
+    pub fn has_failed(&self, modes_may_regress: bool) -> bool {
+        let counts = self.kind != Kind::Modes || modes_may_regress;
+        (counts && self.verdict == Verdict::Regressed) || self.gates.iter().any(|line| !line.passed)
+    }
+
+    /// Whether a figure is neither shown to have changed nor shown not to have.
+    pub fn is_undecided(&self) -> bool {
+        let is_open = |row: &Row| {
+            matches!(
+                row.verdict,
+                Verdict::Inconclusive | Verdict::BelowResolution | Verdict::NotComparable
+            )
+        };
+        self.rows.is_empty() || self.rows.iter().any(is_open)
     }
 }
 
@@ -245,11 +259,19 @@ fn conclude(
         .collect();
     let p_values: Vec<_> = tested.iter().map(rows::Tested::p).collect();
     let q_values = benjamini_hochberg(&p_values);
-    let rows: Vec<Row> = tested
+    let mut rows: Vec<Row> = tested
         .into_iter()
         .zip(q_values)
         .map(|(row, q)| row.judged(q))
         .collect();
+    if kind == Kind::Modes {
+        for row in &mut rows {
+            note_servers(row, &base.manifest);
+        }
+    }
+    for of_mode in rows.chunk_by_mut(|one, other| one.head_mode == other.head_mode) {
+        failures::withhold_improvements(of_mode);
+    }
     let warnings = |sheet: &Sheet, side: &str| -> Vec<String> {
         let told = sheet.manifest.warnings.iter().chain(&sheet.warnings);
         told.map(|warning| format!("{side}: {warning}")).collect()
@@ -275,6 +297,17 @@ fn conclude(
     })
 }
 
+/// Modes whose servers differ are set side by side with a word of that.
+fn note_servers(row: &mut Row, manifest: &Manifest) {
+    if let Some(besides) = besides(manifest, &row.head_mode, &row.base_mode) {
+        let with = format!("with {besides}");
+        row.note = Some(match row.note.take() {
+            Some(note) => format!("{note}; {with}"),
+            None => with,
+        });
+    }
+}
+
 /// The verdict that a gate goes by.
 fn worst(rows: &[Row]) -> Verdict {
     let any = |verdict| rows.iter().any(|row| row.verdict == verdict);
@@ -282,6 +315,7 @@ fn worst(rows: &[Row]) -> Verdict {
         Verdict::Regressed,
         Verdict::NotComparable,
         Verdict::Inconclusive,
+        Verdict::BelowResolution,
         Verdict::Improved,
     ]
     .into_iter()

@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
+use super::super::aggregate::is_unresolved;
 use super::super::stats::{Method, Shift, paired, unpaired};
-use super::super::verdict::{Verdict, judge};
-use super::samples::{Pair, Values};
-use super::{Kind, Metric, Scale, Terms};
+use super::super::verdict::{Evidence, Limits, Verdict, judge};
+use super::samples::{Pair, Samples, Values};
+use super::{Kind, Metric, Scale, Terms, Unit};
 use crate::sample::Direction;
 
 /// A figure of a mode, base against head.
@@ -18,16 +19,23 @@ pub struct Row {
     pub stat: String,
     pub unit: String,
     pub direction: Direction,
-    /// In `unit`: where `method` is `paired_t` the mean, geometric where `scale` is `ratio`, so that head over or less base is the effect; else
-    /// the median over the repetitions. `null` when unknown: no repetition has it, or it falls among the censored.
+    /// In `unit`, over the repetitions, of pairs alone where repetitions pair: see `aggregate`. Where they do and none is censored, head over
+    /// or less base is the effect. `null` when unknown: no repetition has it, or it falls among the censored.
     pub base: Option<f64>,
     pub head: Option<f64>,
+    /// Of a delay of visibility, which is an upper bound: the lower one, and the median distance between the looks.
+    pub base_lo: Option<f64>,
+    pub head_lo: Option<f64>,
+    pub base_resolution: Option<f64>,
+    pub head_resolution: Option<f64>,
     /// Valid repetitions with this figure.
     pub base_n: usize,
     pub head_n: usize,
     /// Repetitions of which nothing is known but that the figure is larger than everything recorded.
     pub base_censored: usize,
     pub head_censored: usize,
+    /// Pairs of repetitions behind the effect; `null` where they do not pair.
+    pub pairs: Option<usize>,
     pub scale: Scale,
     /// Head over base, or head less base in `unit`: see `scale`.
     pub effect: Option<f64>,
@@ -42,8 +50,14 @@ pub struct Row {
     /// The smallest change, as a share or in `unit`, that a test like this finds in 80 % of cases.
     pub detectable: Option<f64>,
     pub verdict: Verdict,
-    /// Why there is no more to say.
+    /// What is to be known of the figure: why there is no more to say, or what else differs.
     pub note: Option<String>,
+    /// Why it is not called improved, although it is by the figure alone.
+    #[serde(skip)]
+    pub withheld: Option<String>,
+    /// Whether two modes of one run are compared: choosing the slower is a cost and no regression.
+    #[serde(skip)]
+    pub of_modes: bool,
 }
 
 impl Row {
@@ -61,6 +75,28 @@ impl Row {
         needed
             .is_finite()
             .then(|| (needed.ceil() as u64).max(FEWEST_PAIRS))
+    }
+
+    /// Whether the looks lie as far apart as the figure of a side is large: then it is an upper bound and no more.
+    pub fn is_unresolved(&self) -> [bool; 2] {
+        [
+            is_unresolved(self.base, self.base_resolution),
+            is_unresolved(self.head, self.head_resolution),
+        ]
+    }
+
+    /// The verdict in words.
+    pub fn word(&self) -> &'static str {
+        match self.verdict {
+            Verdict::Regressed if self.of_modes => "worse",
+            Verdict::Improved if self.of_modes => "better",
+            verdict => verdict.as_str(),
+        }
+    }
+
+    /// Whether it says that nothing failed on either side.
+    pub fn is_none_lost(&self) -> bool {
+        self.unit == Unit::Share.as_str() && (self.base, self.head) == (Some(0.0), Some(0.0))
     }
 
     /// Whether a difference was found.
@@ -82,7 +118,21 @@ pub struct Bounds {
 /// A row whose verdict waits for the q-value.
 pub(super) struct Tested {
     row: Row,
-    shift: Option<(Shift, f64)>,
+    judgement: Judgement,
+}
+
+/// What a verdict will rest on.
+enum Judgement {
+    /// It is as the row says.
+    Given,
+    Test(Box<Shifts>, Limits),
+}
+
+/// The shift of a figure, and of its bounds where it has some.
+struct Shifts {
+    of_figure: Shift,
+    /// The least and the most that the change may be.
+    bounds: Option<(Shift, Shift)>,
 }
 
 impl Tested {
@@ -92,8 +142,22 @@ impl Tested {
 
     pub(super) fn judged(mut self, q: Option<f64>) -> Row {
         self.row.q = q;
-        if let Some((shift, threshold)) = &self.shift {
-            self.row.verdict = judge(shift, q, *threshold, self.row.direction);
+        let Judgement::Test(shifts, limits) = self.judgement else {
+            return self.row;
+        };
+        let alone = Evidence::exact(&shifts.of_figure);
+        let evidence = match &shifts.bounds {
+            Some((least, most)) => Evidence {
+                shift: &shifts.of_figure,
+                least,
+                most,
+            },
+            None => alone,
+        };
+        let direction = self.row.direction;
+        self.row.verdict = judge(&evidence, q, limits, direction);
+        if self.row.verdict != judge(&alone, q, limits, direction) {
+            self.row.note = Some("within the resolution of the looks".into());
         }
         self.row
     }
@@ -120,10 +184,14 @@ pub(super) fn test(pair: &Pair, kind: Kind, terms: &Terms) -> Vec<Tested> {
 }
 
 fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, standby: Option<&str>) -> Tested {
-    let base = pair.base.get(metric.name(), metric.stat.as_str(), standby);
-    let head = pair.head.get(metric.name(), metric.stat.as_str(), standby);
+    let base = pair.base.get(metric, standby);
+    let head = pair.head.get(metric, standby);
     let scale = metric.scale(base.iter().chain(head.iter()));
-    let row = Row {
+    let resolution = |side: &Samples| {
+        let metric = metric.resolution()?;
+        side.get(metric, standby).over(metric)
+    };
+    let mut row = Row {
         base_mode: pair.base.mode.clone(),
         head_mode: pair.head.mode.clone(),
         standby: standby.map(Into::into),
@@ -131,12 +199,17 @@ fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, standby: Option<&
         stat: metric.stat.as_str().into(),
         unit: metric.unit().as_str().into(),
         direction: metric.direction(),
-        base: base.middle(),
-        head: head.middle(),
+        base: base.over(metric),
+        head: head.over(metric),
+        base_lo: None,
+        head_lo: None,
+        base_resolution: resolution(&pair.base),
+        head_resolution: resolution(&pair.head),
         base_n: base.len(),
         head_n: head.len(),
         base_censored: base.censored(),
         head_censored: head.censored(),
+        pairs: None,
         scale,
         effect: None,
         interval: None,
@@ -147,70 +220,110 @@ fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, standby: Option<&
         detectable: None,
         verdict: Verdict::NotComparable,
         note: missing(pair, &base, &head),
+        withheld: None,
+        of_modes: kind == Kind::Modes,
     };
     if row.note.is_some() {
-        return Tested { row, shift: None };
+        return Tested {
+            row,
+            judgement: Judgement::Given,
+        };
     }
-    let threshold = match scale {
-        Scale::Ratio => terms.threshold.ln_1p(),
-        Scale::Difference => {
-            (terms.threshold * yardstick(pair, metric, standby, &row)).max(metric.floor())
-        }
+    if metric.unit() == Unit::Share && base.iter().chain(head.iter()).all(|share| *share == 0.0) {
+        // Nothing to test, and no test to correct the others for.
+        row.verdict = Verdict::Equivalent;
+        row.pairs = kind.is_paired().then(|| base.in_blocks_of(&head).len());
+        return Tested {
+            row,
+            judgement: Judgement::Given,
+        };
+    }
+    let limits = Limits {
+        matters: match scale {
+            Scale::Ratio => terms.threshold.ln_1p(),
+            Scale::Difference => terms.threshold * yardstick(pair, metric, standby, &row),
+        },
+        floor: metric.floor(),
     };
-    tested(row, kind, &base, &head, threshold)
+    let bounds = metric.lower_bound().map(|lower| Sides {
+        base: pair.base.get(lower, standby),
+        head: pair.head.get(lower, standby),
+    });
+    tested(row, kind, metric, &Sides { base, head }, bounds, limits)
+}
+
+/// The values of a figure on both sides.
+struct Sides {
+    base: Values,
+    head: Values,
+}
+
+impl Sides {
+    fn shift(kind: Kind, scale: Scale, base: &Values, head: &Values) -> Shift {
+        if kind.is_paired() {
+            paired(&base.paired_with(head, scale))
+        } else {
+            unpaired(&base.on(scale), &head.on(scale))
+        }
+    }
 }
 
 /// Fills in what the test says.
-fn tested(mut row: Row, kind: Kind, base: &Values, head: &Values, threshold: f64) -> Tested {
+fn tested(
+    mut row: Row,
+    kind: Kind,
+    metric: Metric,
+    sides: &Sides,
+    lower: Option<Sides>,
+    limits: Limits,
+) -> Tested {
     let scale = row.scale;
-    let pairs = base.paired_with(head, scale);
-    let shift = if kind.is_paired() {
-        paired(&pairs)
-    } else {
-        unpaired(&base.on(scale), &head.on(scale))
-    };
-    if shift.method == Method::PairedT {
-        (row.base, row.head) = paired_means(scale, &pairs);
+    let Sides { base, head } = sides;
+    let of_figure = Sides::shift(kind, scale, base, head);
+    if kind.is_paired() {
+        let (base, head) = (base.in_blocks_of(head), head.in_blocks_of(base));
+        row.pairs = Some(base.len());
+        (row.base, row.head) = (base.over(metric), head.over(metric));
     }
+    let bounds = lower.map(|lower| {
+        let of_pairs = |own: &Values, other: &Values| match (kind.is_paired(), metric.lower_bound())
+        {
+            (true, Some(metric)) => own.in_blocks_of(other).over(metric),
+            (false, Some(metric)) => own.over(metric),
+            (_, None) => None,
+        };
+        row.base_lo = of_pairs(&lower.base, head);
+        row.head_lo = of_pairs(&lower.head, base);
+        (
+            Sides::shift(kind, scale, base, &lower.head),
+            Sides::shift(kind, scale, &lower.base, head),
+        )
+    });
     let finite = |value: f64| Some(scale.out_of(value)).filter(|value| value.is_finite());
-    row.effect = shift.estimate.and_then(finite);
-    row.interval = shift.interval95.map(|interval| Bounds {
+    row.effect = of_figure.estimate.and_then(finite);
+    row.interval = of_figure.interval95.map(|interval| Bounds {
         // The factor 0 is the end of a scale that goes down to minus infinity.
         lo: finite(interval.lo).filter(|_| interval.lo.is_finite()),
         hi: finite(interval.hi),
     });
-    row.method = Some(shift.method);
-    row.p = shift.p;
-    row.detectable = shift.detectable.map(|change| scale.share(change));
-    row.note = (shift.p.is_none() || shift.interval95.is_none())
-        .then(|| too_few(kind, pairs.len(), base, head));
+    row.method = Some(of_figure.method);
+    row.p = of_figure.p;
+    row.detectable = of_figure.detectable.map(|change| scale.share(change));
+    row.note = (of_figure.p.is_none() || of_figure.interval95.is_none())
+        .then(|| too_few(kind, row.pairs, base, head));
     Tested {
         row,
-        shift: Some((shift, threshold)),
+        judgement: Judgement::Test(Box::new(Shifts { of_figure, bounds }), limits),
     }
 }
 
-/// Means over the pairs on the scale of the comparison, so that what lies between them is the effect.
-fn paired_means(scale: Scale, pairs: &[(f64, f64)]) -> (Option<f64>, Option<f64>) {
-    let mean = |side: fn(&(f64, f64)) -> f64| {
-        let mean = scale.out_of(pairs.iter().map(side).sum::<f64>() / pairs.len() as f64);
-        mean.is_finite().then_some(mean)
-    };
-    (mean(|pair| pair.0), mean(|pair| pair.1))
-}
-
-/// What a share of is meant where values are not above zero. Delays of visibility count from the acknowledgement and may be
-/// negative; from the send they are whole. Other figures are measured against the larger of their medians.
+/// What a share of is meant where effects are differences. Delays of visibility count from the acknowledgement and may be
+/// negative; from the send they are whole. Other figures are measured against the larger side.
 fn yardstick(pair: &Pair, metric: Metric, standby: Option<&str>, row: &Row) -> f64 {
-    let from_send = (metric.name() == "visibility")
-        .then(|| {
-            pair.base
-                .get(Metric::FROM_SEND, metric.stat.as_str(), standby)
-                .middle()
-        })
-        .flatten();
-    let medians = [row.base, row.head].into_iter().flatten().map(f64::abs);
-    from_send.unwrap_or_else(|| medians.fold(0.0, f64::max))
+    let from_send = metric.from_send();
+    let from_send = from_send.and_then(|whole| pair.base.get(whole, standby).over(whole));
+    let sides = [row.base, row.head].into_iter().flatten().map(f64::abs);
+    from_send.unwrap_or_else(|| sides.fold(0.0, f64::max))
 }
 
 /// From run to run, on the scale of the comparison.
@@ -237,8 +350,8 @@ fn missing(pair: &Pair, base: &Values, head: &Values) -> Option<String> {
     }
 }
 
-fn too_few(kind: Kind, pairs: usize, base: &Values, head: &Values) -> String {
-    let (needed, found) = if kind.is_paired() {
+fn too_few(kind: Kind, pairs: Option<usize>, base: &Values, head: &Values) -> String {
+    let (needed, found) = if let Some(pairs) = pairs.filter(|_| kind.is_paired()) {
         ("3 pairs, or 6 with censored ones", pairs.to_string())
     } else {
         let found = format!("{} and {}", base.len(), head.len());

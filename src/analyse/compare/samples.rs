@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::stats::median;
-use super::Scale;
+use super::super::aggregate::over_repetitions;
+use super::{Metric, Scale};
 use crate::record::Sheet;
 
 /// The valid repetitions of a mode in one run.
@@ -18,12 +18,7 @@ pub(super) struct Samples {
     figures: BTreeMap<Key, BTreeMap<u32, f64>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    metric: String,
-    stat: String,
-    standby: Option<String>,
-}
+type Key = (Metric, Option<String>);
 
 impl Samples {
     pub(super) fn of(sheet: &Sheet, mode: &str) -> Self {
@@ -35,13 +30,11 @@ impl Samples {
         let mut figures: BTreeMap<Key, BTreeMap<u32, f64>> = BTreeMap::new();
         let rows = sheet.figures.iter().flatten();
         for row in rows.filter(|row| blocks.contains_key(&row.cell_id)) {
-            let key = Key {
-                metric: row.metric.clone(),
-                stat: row.stat.clone(),
-                standby: row.standby.clone(),
+            let Some(metric) = Metric::of(&row.metric, &row.stat) else {
+                continue;
             };
-            let value = row.value.unwrap_or(f64::INFINITY);
-            figures.entry(key).or_default().insert(row.cell_id, value);
+            let by_cell = figures.entry((metric, row.standby.clone())).or_default();
+            by_cell.insert(row.cell_id, row.value.unwrap_or(f64::INFINITY));
         }
         Self {
             run_id: sheet.manifest.run_id.clone(),
@@ -52,12 +45,8 @@ impl Samples {
         }
     }
 
-    pub(super) fn get(&self, metric: &str, stat: &str, standby: Option<&str>) -> Values {
-        let key = Key {
-            metric: metric.into(),
-            stat: stat.into(),
-            standby: standby.map(Into::into),
-        };
+    pub(super) fn get(&self, metric: Metric, standby: Option<&str>) -> Values {
+        let key = (metric, standby.map(Into::into));
         let by_cell = self.figures.get(&key).into_iter().flatten();
         // A block holds a mode once; a damaged file that says otherwise keeps its last.
         let by_block = by_cell.map(|(cell, value)| (self.blocks[cell], *value));
@@ -65,7 +54,9 @@ impl Samples {
     }
 
     fn standbys(&self) -> impl Iterator<Item = &String> {
-        self.figures.keys().filter_map(|key| key.standby.as_ref())
+        self.figures
+            .keys()
+            .filter_map(|(_, standby)| standby.as_ref())
     }
 }
 
@@ -126,11 +117,20 @@ impl Values {
         self.iter().filter(|value| value.is_infinite()).count()
     }
 
-    /// The median, if it is known.
-    pub(super) fn middle(&self) -> Option<f64> {
+    /// The figure over these repetitions, if it is known.
+    pub(super) fn over(&self, metric: Metric) -> Option<f64> {
         let values: Vec<f64> = self.iter().copied().collect();
-        let middle = median(&values)?.value;
-        middle.is_finite().then_some(middle)
+        let figure = over_repetitions(metric, &values)?.value;
+        figure.is_finite().then_some(figure)
+    }
+
+    /// The repetitions whose block the other side has too.
+    pub(super) fn in_blocks_of(&self, other: &Self) -> Self {
+        let common = self
+            .0
+            .iter()
+            .filter(|(block, _)| other.0.contains_key(block));
+        Self(common.map(|(block, value)| (*block, *value)).collect())
     }
 
     pub(super) fn on(&self, scale: Scale) -> Vec<f64> {

@@ -1,20 +1,18 @@
-//! Judges a run by its gates: one line for each gate, mode and replica. Figures are of the valid repetitions of a mode, merged.
+//! Judges a run by its gates: one line for each gate, mode and replica. A gate judges the figure that every table shows of its mode,
+//! over the valid repetitions (see `aggregate`).
 //!
 //! A gate holds or it does not: it has no interval, since a bound is a promise about what happened here. What cannot be known
 //! fails: a gate that passes for want of data guards nothing.
 
-mod pool;
-
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
-use super::cell::commits_and_unseen;
-use crate::plan::{Distribution, Gate, Limit, Metric, Total};
+use super::aggregate::over_repetitions;
+use super::cell::{CellFigures, cell_figures};
+use super::metric::{Measured, Metric, Stat};
+use crate::plan::{Distribution, Gate, Limit, Metric as GateMetric, Total};
 use crate::record::Run;
 use crate::sample::{CellRow, EventRow};
 use crate::topology::Topology;
-use pool::{Pool, covers_every_commit};
 
 /// A gate on one mode and, for a metric of replicas, one replica.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -88,6 +86,8 @@ struct Figure {
     value: Option<f64>,
     beyond: Option<f64>,
     n: u64,
+    /// Whether a repetition of it is unknown, and larger than everything recorded: such a figure keeps no upper bound.
+    is_open: bool,
     reason: Option<String>,
 }
 
@@ -97,6 +97,7 @@ impl Figure {
             value: Some(value),
             beyond: None,
             n,
+            is_open: false,
             reason: None,
         }
     }
@@ -104,15 +105,20 @@ impl Figure {
 
 /// The lines of a run's gates, as its manifest has them; none when it has no gates.
 pub fn gates(run: &Run) -> Vec<GateLine> {
+    if !run.manifest.has_gates() {
+        return Vec::new();
+    }
+    gates_of(run, &cell_figures(run))
+}
+
+/// As [`gates`], of figures that are already at hand, one for each cell of the run.
+pub(super) fn gates_of(run: &Run, figures: &[CellFigures]) -> Vec<GateLine> {
     let written = match run.manifest.profile.get("gates") {
         None | Some(serde_json::Value::Null) => return Vec::new(),
         Some(serde_json::Value::Array(gates)) => gates.clone(),
         Some(other) => vec![other.clone()],
     };
-    let mut judge = Judge {
-        run,
-        pools: BTreeMap::new(),
-    };
+    let judge = Judge { run, figures };
     let mut lines = Vec::new();
     for (index, gate) in written.into_iter().enumerate() {
         let number = index + 1;
@@ -182,14 +188,15 @@ fn told(line: &GateLine) -> String {
     }
 }
 
-/// The gates' view of a run; populations are merged once.
+/// The gates' view of a run.
 struct Judge<'a> {
     run: &'a Run,
-    pools: BTreeMap<(String, Distribution, Option<String>), Result<Pool, String>>,
+    /// One for each cell.
+    figures: &'a [CellFigures],
 }
 
 impl Judge<'_> {
-    fn lines(&mut self, number: usize, gate: &Gate) -> Vec<GateLine> {
+    fn lines(&self, number: usize, gate: &Gate) -> Vec<GateLine> {
         let names = self.run.mode_names();
         let concerned = names.iter().filter(|mode| gate.concerns(mode));
         let mut lines = Vec::new();
@@ -243,7 +250,7 @@ impl Judge<'_> {
         nodes.into_iter().map(|node| Ok(Some(node))).collect()
     }
 
-    fn figure(&mut self, metric: Metric, mode: &str, node: Option<&str>) -> Result<Figure, String> {
+    fn figure(&self, gate: GateMetric, mode: &str, node: Option<&str>) -> Result<Figure, String> {
         let cells = self.run.cells_of(mode);
         let valid: Vec<&CellRow> = cells.iter().copied().filter(|cell| cell.valid).collect();
         let on_primary = node == Some(Topology::PRIMARY);
@@ -257,25 +264,120 @@ impl Judge<'_> {
                 "no repetition is valid".into()
             });
         }
-        match (metric, node) {
-            (Metric::Of(Distribution::Visibility, _), _) if on_primary => audited(self.run, &valid),
-            (Metric::Of(distribution, stat), _) => {
-                let key = (mode.to_owned(), distribution, node.map(str::to_owned));
-                let run = self.run;
-                let pool = self.pools.entry(key);
-                let pool = pool
-                    .or_insert_with(|| Pool::of(run, &valid, distribution, node))
-                    .as_ref()
-                    .map_err(Clone::clone)?;
-                let value = pool.quantile(stat);
-                Ok(Figure {
-                    value,
-                    beyond: pool.largest().filter(|_| value.is_none()),
-                    n: pool.n(),
-                    reason: value.is_none().then(|| pool.fate()),
-                })
+        if on_primary && matches!(gate, GateMetric::Of(Distribution::Visibility, _)) {
+            return audited(self.run, &valid);
+        }
+        let found = valid.iter().map(|cell| self.measured(gate, cell, node));
+        over_cells(gate, &found.collect::<Result<Vec<_>, _>>()?)
+    }
+
+    /// The figure of one cell, or why it is none to judge by.
+    fn measured(
+        &self,
+        gate: GateMetric,
+        cell: &CellRow,
+        node: Option<&str>,
+    ) -> Result<Measured, String> {
+        let id = cell.cell_id;
+        let metric = declared(gate).ok_or_else(|| format!("`{gate}` is not a declared figure"))?;
+        let figures = self.figures.iter().find(|figures| figures.cell_id == id);
+        let measured = figures.and_then(|figures| match node {
+            None => metric.in_cell(cell, figures),
+            Some(node) => {
+                let mut replicas = figures.replicas.iter();
+                metric.in_replica(replicas.find(|replica| replica.node == node)?)
             }
-            (Metric::Total(total), _) => total_of(self.run, &valid, total, node),
+        });
+        let measured = measured.ok_or_else(|| format!("cell {id} has no `{gate}` on record"))?;
+        // What acknowledged commits left in a damaged directory must not pass for all of them.
+        let commits = match gate {
+            GateMetric::Of(
+                Distribution::Response | Distribution::Service | Distribution::StartLag,
+                _,
+            ) => measured.n.saturating_sub(measured.censored),
+            GateMetric::Of(Distribution::Visibility, _) | GateMetric::Total(Total::Unseen) => {
+                measured.n
+            }
+            GateMetric::Total(_) if cell.offered == 0 => {
+                return Err(format!("nothing was offered in cell {id}"));
+            }
+            _ => return Ok(measured),
+        };
+        if commits < cell.acked {
+            let acked = cell.acked;
+            return Err(format!(
+                "cell {id} has {commits} of {acked} commits on record"
+            ));
+        }
+        Ok(measured)
+    }
+}
+
+/// The gate's figure in the one table of figures.
+fn declared(gate: GateMetric) -> Option<Metric> {
+    let name = gate.to_string();
+    let (metric, stat) = name.split_once('.').unwrap_or((&name, "value"));
+    Metric::of(metric, stat)
+}
+
+/// The figure of the mode, from those of its valid repetitions.
+fn over_cells(gate: GateMetric, found: &[Measured]) -> Result<Figure, String> {
+    let metric = declared(gate).ok_or_else(|| format!("`{gate}` is not a declared figure"))?;
+    let scale = 1.0 / metric.unit().per_base();
+    let values: Vec<f64> = found
+        .iter()
+        .map(|measured| measured.value.unwrap_or(f64::INFINITY))
+        .collect();
+    let estimate = over_repetitions(metric, &values).ok_or("a value on record is no number")?;
+    let sum = |count: fn(&Measured) -> u64| {
+        found
+            .iter()
+            .fold(0_u64, |sum, it| sum.saturating_add(count(it)))
+    };
+    let open: Vec<&Measured> = found.iter().filter(|it| it.value.is_none()).collect();
+    let value = Some(estimate.value * scale).filter(|value| value.is_finite());
+    let reason = (!open.is_empty()).then(|| {
+        let (censored, n) = (sum(|it| it.censored), sum(|it| it.n));
+        let of = if value.is_some() {
+            let (open, all) = (open.len(), found.len());
+            format!("in {open} of {all} repetitions it is not known: ")
+        } else {
+            String::new()
+        };
+        format!("{of}{censored} of {n} were {}", fate(gate))
+    });
+    Ok(Figure {
+        value,
+        beyond: least_beyond(metric, &open).filter(|_| value.is_none()),
+        n: sum(|it| it.n),
+        is_open: !open.is_empty(),
+        reason,
+    })
+}
+
+/// What a figure that is not known is larger than, in base units: a maximum than all that was recorded, a mean than the
+/// least of what the repetitions in which it is not known recorded.
+fn least_beyond(metric: Metric, open: &[&Measured]) -> Option<f64> {
+    let recorded = open.iter().filter_map(|measured| measured.largest);
+    let largest = recorded.reduce(if metric.stat == Stat::Max {
+        f64::max
+    } else {
+        f64::min
+    });
+    Some(largest? / metric.unit().per_base())
+}
+
+/// What became of the observations that are larger than everything recorded.
+fn fate(gate: GateMetric) -> &'static str {
+    match gate {
+        GateMetric::Of(Distribution::StartLag, _) => "never sent",
+        GateMetric::Of(Distribution::Service, _) => "failed or never answered",
+        GateMetric::Of(Distribution::Response, _) => "missed, failed or never answered",
+        GateMetric::Of(Distribution::ReplayLagBytes | Distribution::ReplayLag, _) => {
+            "taken while the replica was gone or its upstream did not answer"
+        }
+        GateMetric::Of(Distribution::Visibility, _) | GateMetric::Total(_) => {
+            "not seen before the drain ended"
         }
     }
 }
@@ -291,9 +393,11 @@ fn line(
         value: None,
         beyond: None,
         n: 0,
+        is_open: false,
         reason: Some(reason),
     });
     let passed = match (figure.value, figure.beyond, gate.limit) {
+        (Some(_), _, Limit::Max(_)) if figure.is_open => false,
         (Some(value), ..) => gate.limit.allows(value),
         // What is larger than this keeps a lower bound below it.
         (None, Some(beyond), Limit::Min(_)) => gate.limit.allows(beyond),
@@ -316,61 +420,6 @@ fn sum(cells: &[&CellRow], count: fn(&CellRow) -> u64) -> u64 {
     cells
         .iter()
         .fold(0, |sum, cell| sum.saturating_add(count(cell)))
-}
-
-fn total_of(
-    run: &Run,
-    cells: &[&CellRow],
-    total: Total,
-    node: Option<&str>,
-) -> Result<Figure, String> {
-    let counted = |count| {
-        let n = sum(cells, |cell| cell.offered);
-        match n {
-            0 => Err("nothing was offered".to_owned()),
-            n => Ok(Figure::known(sum(cells, count) as f64, n)),
-        }
-    };
-    match total {
-        Total::AchievedTps => achieved_tps(cells),
-        Total::Failed => counted(|cell| cell.failed),
-        Total::Missed => counted(|cell| cell.missed),
-        Total::Indeterminate => counted(|cell| cell.indeterminate),
-        Total::Unseen => {
-            let node = node.unwrap_or_default();
-            let counts: Vec<(&CellRow, (u64, u64))> = cells
-                .iter()
-                .map(|cell| (*cell, commits_and_unseen(run, cell, node)))
-                .collect();
-            let commits: Vec<_> = counts
-                .iter()
-                .map(|(cell, count)| (*cell, count.0))
-                .collect();
-            covers_every_commit(&commits)?;
-            let (commits, unseen) = counts.iter().fold((0_u64, 0_u64), |(commits, unseen), it| {
-                (
-                    commits.saturating_add(it.1.0),
-                    unseen.saturating_add(it.1.1),
-                )
-            });
-            Ok(Figure::known(unseen as f64, commits))
-        }
-    }
-}
-
-/// Acknowledgements within the measurement phases over their length.
-fn achieved_tps(cells: &[&CellRow]) -> Result<Figure, String> {
-    let seconds: f64 = cells.iter().map(|cell| cell.measured_s).sum();
-    let acks: f64 = cells
-        .iter()
-        .map(|cell| cell.achieved_tps * cell.measured_s)
-        .sum();
-    let rate = acks / seconds;
-    if seconds > 0.0 && rate.is_finite() {
-        Ok(Figure::known(rate, sum(cells, |cell| cell.acked)))
-    } else {
-        Err("no time was measured".into())
-    }
 }
 
 /// What the count of the primary's rows after a cell has found. Such a cell is invalid, and speaks against its mode all the same.

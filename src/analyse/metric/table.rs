@@ -2,13 +2,20 @@
 
 use super::Scale::{Difference, Ratio};
 use super::Stat::{Max, P50, P90, P99, P999, Value};
-use super::{Metric, Quantity, Reading, Source, Stat, Unit};
+use super::{Metric, Over, Quantity, Reading, Source, Stat, Unit};
 use crate::analyse::cell::ReplicaFigures;
 use crate::sample::CellRow;
 use crate::sample::Direction::{HigherIsBetter, LowerIsBetter, Neutral};
 
 /// Below a page of WAL lag is a matter of which record was in flight when the sample was taken: a multiple of one record's length.
 const WAL_PAGE: f64 = 8192.0;
+
+/// From the acknowledgement to the end of the first look that saw the commit: the delay, or less.
+pub(super) const VISIBILITY: &str = "visibility";
+/// From the acknowledgement to the start of the last look that missed it: the delay, or more.
+pub(super) const VISIBILITY_LO: &str = "visibility_lo";
+/// From the send until it is seen: always above zero.
+pub(super) const VISIBILITY_SEND: &str = "visibility_send";
 
 const QUANTILES: &[Stat] = &[P50, P90, P99, P999, Max];
 
@@ -18,10 +25,26 @@ const CONTEXT: Quantity = Quantity {
     unit: Unit::Count,
     direction: Neutral,
     scale: Difference,
+    over: Over::Mean,
     floor: 0.0,
     stats: &[Value],
     judged: &[],
     source: Source::Cell(|_, _| None),
+};
+
+/// How often something happened.
+const COUNT: Quantity = Quantity {
+    direction: LowerIsBetter,
+    over: Over::Sum,
+    ..CONTEXT
+};
+
+/// A part of what was to be done that came to nothing.
+const LOSS: Quantity = Quantity {
+    unit: Unit::Share,
+    direction: LowerIsBetter,
+    judged: &[Value],
+    ..CONTEXT
 };
 
 /// A time of the load, from histograms.
@@ -57,30 +80,27 @@ pub(super) static QUANTITIES: [Quantity; 29] = [
     },
     Quantity {
         name: "failed",
-        direction: LowerIsBetter,
         source: Source::Cell(|cell, _| of_arrivals(cell, cell.failed as f64)),
-        ..CONTEXT
+        ..COUNT
     },
     Quantity {
         name: "indeterminate",
-        direction: LowerIsBetter,
         source: Source::Cell(|cell, _| of_arrivals(cell, cell.indeterminate as f64)),
-        ..CONTEXT
+        ..COUNT
     },
     Quantity {
         name: "missed",
-        direction: LowerIsBetter,
         source: Source::Cell(|cell, _| of_arrivals(cell, cell.missed as f64)),
-        ..CONTEXT
+        ..COUNT
     },
     Quantity {
         name: "acked_with_warning",
-        direction: LowerIsBetter,
         source: Source::Cell(|cell, _| of_arrivals(cell, cell.acked_with_warning as f64)),
-        ..CONTEXT
+        ..COUNT
     },
     Quantity {
         name: "peak_backlog",
+        over: Over::Largest,
         source: Source::Cell(|cell, _| of_arrivals(cell, cell.peak_backlog as f64)),
         ..CONTEXT
     },
@@ -137,60 +157,47 @@ pub(super) static QUANTITIES: [Quantity; 29] = [
     },
     Quantity {
         name: "failed_share",
-        unit: Unit::Share,
-        direction: LowerIsBetter,
-        judged: &[Value],
         source: Source::Cell(|cell, _| share_of_arrivals(cell, cell.failed)),
-        ..CONTEXT
+        ..LOSS
     },
     Quantity {
         name: "indeterminate_share",
-        unit: Unit::Share,
-        direction: LowerIsBetter,
-        judged: &[Value],
         source: Source::Cell(|cell, _| share_of_arrivals(cell, cell.indeterminate)),
-        ..CONTEXT
+        ..LOSS
     },
     Quantity {
         name: "missed_share",
-        unit: Unit::Share,
-        direction: LowerIsBetter,
-        judged: &[Value],
         source: Source::Cell(|cell, _| share_of_arrivals(cell, cell.missed)),
-        ..CONTEXT
+        ..LOSS
     },
     Quantity {
-        name: "visibility",
+        name: VISIBILITY,
         direction: LowerIsBetter,
         judged: &[P50, P99],
         source: Source::Replica(|replica| replica.visibility.map(Reading::Spread)),
         ..DELAY
     },
     Quantity {
-        name: "visibility_lo",
+        name: VISIBILITY_LO,
         source: Source::Replica(|replica| replica.visibility_lo.map(Reading::Spread)),
         ..DELAY
     },
     Quantity {
-        name: "visibility_send",
+        name: VISIBILITY_SEND,
         source: Source::Replica(|replica| replica.visibility_send.map(Reading::Spread)),
         ..DELAY
     },
     Quantity {
         name: "unseen",
-        direction: LowerIsBetter,
         source: Source::Replica(|replica| of_commits(replica, replica.unseen as f64)),
-        ..CONTEXT
+        ..COUNT
     },
     Quantity {
         name: "unseen_share",
-        unit: Unit::Share,
-        direction: LowerIsBetter,
-        judged: &[Value],
         source: Source::Replica(|replica| {
             of_commits(replica, replica.unseen as f64 / replica.commits as f64)
         }),
-        ..CONTEXT
+        ..LOSS
     },
     Quantity {
         name: "resolution",
@@ -218,18 +225,19 @@ pub(super) static QUANTITIES: [Quantity; 29] = [
     },
     Quantity {
         name: "lag_gaps",
-        direction: LowerIsBetter,
         source: Source::Replica(|replica| of_samples(replica, replica.gaps as f64)),
-        ..CONTEXT
+        ..COUNT
     },
     Quantity {
         name: "lag_unanswered",
+        over: Over::Sum,
         source: Source::Replica(|replica| of_samples(replica, replica.unanswered as f64)),
         ..CONTEXT
     },
     Quantity {
         name: "slot_retained_max",
         unit: Unit::Bytes,
+        over: Over::Largest,
         source: Source::Replica(|replica| of_samples(replica, replica.retained_bytes?)),
         ..CONTEXT
     },
@@ -260,15 +268,10 @@ fn of_samples(replica: &ReplicaFigures, value: f64) -> Option<Reading> {
 /// above zero, how fine the looks were, how far behind a replica was at most, and the counts behind shares.
 pub(super) fn is_beside(metric: Metric) -> bool {
     match metric.name() {
-        "visibility_lo" | Metric::FROM_SEND => matches!(metric.stat, P50 | P99),
+        VISIBILITY_LO | VISIBILITY_SEND => matches!(metric.stat, P50 | P99),
         "replay_lag_bytes" => metric.stat == Max,
         "resolution" | "failed" | "indeterminate" | "missed" | "unseen" | "lag_gaps"
         | "lag_unanswered" => true,
         _ => false,
     }
-}
-
-impl Metric {
-    /// From the send until the commit is seen: always above zero.
-    pub(in crate::analyse) const FROM_SEND: &'static str = "visibility_send";
 }

@@ -9,7 +9,7 @@ use crate::analyse::change::change_points;
 use crate::analyse::compare::Terms;
 use crate::analyse::metric::Scale;
 use crate::analyse::stats::median;
-use crate::analyse::verdict::Verdict;
+use crate::analyse::verdict::{Limits, Verdict};
 use crate::sample::Direction;
 
 /// Of the permutations behind every p. Fixed: the same runs give the same changes.
@@ -38,9 +38,9 @@ pub struct Change {
     /// Before and after; infinite when censored.
     #[serde(skip)]
     pub(super) levels: (f64, f64),
-    /// The smallest shift that matters, on the scale of the change.
+    /// The smallest shifts that matter and that can be told, on the scale of the change.
     #[serde(skip)]
-    threshold: f64,
+    limits: Limits,
 }
 
 impl Change {
@@ -56,7 +56,7 @@ impl Change {
     /// Whether a later level is still worse than the one before this change.
     pub(super) fn outlasts(&self, later: f64, direction: Direction) -> bool {
         let (before, _) = self.levels;
-        verdict(self.scale, before, later, self.threshold, direction) == Verdict::Regressed
+        verdict(self.scale, before, later, self.limits, direction) == Verdict::Regressed
     }
 }
 
@@ -88,13 +88,14 @@ pub(super) fn changes(
         let (old, new) = (ends[0]..ends[1], ends[1]..ends[2]);
         let before = level(&values[old.clone()]);
         let after = level(&values[new]);
-        let threshold = match scale {
+        let matters = match scale {
             Scale::Ratio => Terms::THRESHOLD.ln_1p(),
             Scale::Difference => {
                 let from_send = used[old].iter().map(|index| yardsticks[*index]);
-                (Terms::THRESHOLD * yardstick(before, after, from_send)).max(floor)
+                Terms::THRESHOLD * yardstick(before, after, from_send)
             }
         };
+        let limits = Limits { matters, floor };
         let (index, previous) = (used[ends[1]], used[ends[1] - 1]);
         let blessing = blessed.iter().find(|blessing| {
             blessing.is_about(series) && accepts(blessing, points, index, previous, history)
@@ -107,11 +108,11 @@ pub(super) fn changes(
             scale,
             effect: effect(scale, before, after),
             p: found.p,
-            verdict: verdict(scale, before, after, threshold, series.direction),
+            verdict: verdict(scale, before, after, limits, series.direction),
             blessed: blessing.is_some(),
             reason: blessing.and_then(|blessing| blessing.reason.clone()),
             levels: (before, after),
-            threshold,
+            limits,
         }
     });
     changes.collect()
@@ -138,13 +139,16 @@ fn yardstick(before: f64, after: f64, from_send: impl Iterator<Item = Option<f64
 }
 
 /// One word for the change of level. That there is one at all was shown by the search, unless it is of the spread alone.
-fn verdict(scale: Scale, before: f64, after: f64, threshold: f64, direction: Direction) -> Verdict {
+fn verdict(scale: Scale, before: f64, after: f64, limits: Limits, direction: Direction) -> Verdict {
     if before.is_infinite() && after.is_infinite() {
         return Verdict::Inconclusive;
     }
     let shift = scale.to(after) - scale.to(before);
-    if shift.abs() <= threshold {
+    if shift.abs() <= limits.matters {
         return Verdict::Equivalent;
+    }
+    if shift.abs() <= limits.floor {
+        return Verdict::BelowResolution;
     }
     match (direction, shift > 0.0) {
         (Direction::LowerIsBetter, true) | (Direction::HigherIsBetter, false) => Verdict::Regressed,

@@ -56,7 +56,7 @@ pub struct Point {
     pub commit: Option<String>,
     pub started_at: String,
     pub status: RunStatus,
-    /// The median over the valid repetitions; `null` when it falls among the censored, or there is no valid repetition.
+    /// The figure over the valid repetitions; `null` when it falls among the censored, or there is no valid repetition.
     pub value: Option<f64>,
     /// Its 95 % interval; a bound that is `null` beside one that is not is unbounded.
     pub lo: Option<f64>,

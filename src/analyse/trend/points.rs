@@ -1,10 +1,10 @@
-//! A run as points: for each of its modes and figures the median over the valid repetitions.
+//! A run as points: for each of its modes and figures that over the valid repetitions.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::conditions::{Conditions, settings_digest};
 use super::{Metric, Point};
-use crate::analyse::stats::median;
+use crate::analyse::aggregate::over_repetitions;
 use crate::record::{Manifest, Sheet};
 use crate::sample::CellRow;
 
@@ -35,17 +35,20 @@ pub(super) fn of(sheet: &Sheet, place: usize) -> Vec<(Identity, Measured)> {
         .map(|cell| (cell.cell_id, cell))
         .collect();
     let mut figures: BTreeMap<Figure, Vec<f64>> = BTreeMap::new();
-    let mut yardsticks: BTreeMap<(&str, &str, Option<&str>), Vec<f64>> = BTreeMap::new();
+    let mut yardsticks: BTreeMap<Figure, Vec<f64>> = BTreeMap::new();
     for row in sheet.figures.iter().flatten() {
         let Some(cell) = cells.get(&row.cell_id) else {
             continue;
         };
         let (mode, standby) = (cell.mode.as_str(), row.standby.as_deref());
-        let values = if row.metric == Metric::FROM_SEND {
-            yardsticks.entry((mode, &row.stat, standby)).or_default()
-        } else if let Some(metric) = Metric::of(&row.metric, &row.stat).filter(|it| it.is_judged())
-        {
-            figures.entry((mode, metric, standby)).or_default()
+        let Some(metric) = Metric::of(&row.metric, &row.stat) else {
+            continue;
+        };
+        let key = (mode, metric, standby);
+        let values = if metric.is_from_send() {
+            yardsticks.entry(key).or_default()
+        } else if metric.is_judged() {
+            figures.entry(key).or_default()
         } else {
             continue;
         };
@@ -66,20 +69,22 @@ pub(super) fn of(sheet: &Sheet, place: usize) -> Vec<(Identity, Measured)> {
                 standby: standby.map(Into::into),
                 settings: digests.entry(mode).or_insert_with(digest).clone(),
             };
-            let stat = metric.stat.as_str();
-            let is_delay = metric.name() == "visibility";
-            let from_send = is_delay.then(|| yardsticks.get(&(mode, stat, standby)));
+            let from_send = metric.from_send().and_then(|whole| {
+                let values = yardsticks.get(&(mode, whole, standby))?;
+                let whole = over_repetitions(whole, values)?.value;
+                whole.is_finite().then_some(whole)
+            });
             let measured = Measured {
-                point: point(&sheet.manifest, place, &values),
-                yardstick: from_send.flatten().and_then(|values| middle(values)),
+                point: point(&sheet.manifest, place, metric, &values),
+                yardstick: from_send,
             };
             (identity, measured)
         });
     points.collect()
 }
 
-fn point(manifest: &Manifest, place: usize, values: &[f64]) -> Point {
-    let estimate = median(values);
+fn point(manifest: &Manifest, place: usize, metric: Metric, values: &[f64]) -> Point {
+    let estimate = over_repetitions(metric, values);
     let interval = estimate.and_then(|estimate| estimate.interval);
     let finite = |value: f64| Some(value).filter(|value| value.is_finite());
     Point {
@@ -94,9 +99,4 @@ fn point(manifest: &Manifest, place: usize, values: &[f64]) -> Point {
         n: values.len(),
         censored: values.iter().filter(|value| value.is_infinite()).count(),
     }
-}
-
-fn middle(values: &[f64]) -> Option<f64> {
-    let value = median(values)?.value;
-    value.is_finite().then_some(value)
 }

@@ -4,8 +4,9 @@ use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Drawing, Paint, Stroke, Type, text_width};
 use super::frame::{Frame, Layout};
 use super::{Chart, Table, both};
-use crate::analyse::{Comparison, Row, Scale, Verdict};
-use crate::report::comparison::{by_mode, figure_name, interval_text, ratio_text};
+use crate::analyse::{Comparison, Kind, Row, Scale, Verdict};
+use crate::report::comparison::{by_mode, figure_name, interval_text};
+use crate::units::format_ratio;
 
 const ROW: f64 = 22.0;
 /// On a phone a figure's name stands above its interval.
@@ -39,20 +40,24 @@ pub(crate) fn chart(comparison: &Comparison) -> Option<Chart> {
             table.rows.push(vec![
                 panel.mode.clone(),
                 figure_name(drawn.row),
-                ratio_text(drawn.ratio),
+                format_ratio(drawn.ratio),
                 interval_text(drawn.row),
-                drawn.row.verdict.as_str().to_owned(),
+                drawn.row.word().to_owned(),
             ]);
             description.push(format!(
                 "{} {}: {}, {}.",
                 panel.mode,
                 figure_name(drawn.row),
                 factor(drawn),
-                drawn.row.verdict
+                drawn.row.word()
             ));
         }
     }
     let (wide, narrow) = both(|layout| draw(comparison, &panels, layout));
+    let (worse, better) = match comparison.kind {
+        Kind::Modes => ("worse", "better"),
+        Kind::Runs | Kind::Session => ("regressed", "improved"),
+    };
     let others = if left_out > 0 {
         format!(
             " {left_out} more figures without a factor, or beyond those that fit, are in the tables below only."
@@ -66,7 +71,7 @@ pub(crate) fn chart(comparison: &Comparison) -> Option<Chart> {
         description: description.join(" "),
         caption: format!(
             "Head over base with its 95 % interval, on a logarithmic scale. The band is the threshold of {} %: changes inside do not matter. \
-             Diamond: regressed. Square: improved. Disc: equivalent. Ring: inconclusive.{others}",
+             Diamond: {worse}. Square: {better}. Disc: equivalent. Ring: inconclusive.{others}",
             comparison.threshold * 100.0
         ),
         wide,
@@ -111,14 +116,17 @@ impl<'a> Drawn<'a> {
         match self.row.verdict {
             Verdict::Improved => Paint::Series(0),
             Verdict::Regressed => Paint::Series(1),
-            Verdict::Equivalent | Verdict::Inconclusive | Verdict::NotComparable => Paint::Muted,
+            Verdict::Equivalent
+            | Verdict::BelowResolution
+            | Verdict::Inconclusive
+            | Verdict::NotComparable => Paint::Muted,
         }
     }
 }
 
 /// `1.51× (1.38..1.65)`
 fn factor(drawn: &Drawn<'_>) -> String {
-    let ratio = ratio_text(drawn.ratio);
+    let ratio = format_ratio(drawn.ratio);
     match drawn.interval() {
         Some(_) => format!("{ratio}× ({})", interval_text(drawn.row)),
         None => format!("{ratio}×, no interval"),
@@ -187,9 +195,9 @@ fn draw(comparison: &Comparison, panels: &[Panel<'_>], layout: Layout) -> Drawin
 
 /// What stands beside a mark: the verdict as a word, since colour is not seen by all.
 fn words(drawn: &Drawn<'_>, layout: Layout) -> String {
-    let verdict = drawn.row.verdict;
+    let verdict = drawn.row.word();
     if layout.is_narrow() {
-        format!("{}× {verdict}", ratio_text(drawn.ratio))
+        format!("{}× {verdict}", format_ratio(drawn.ratio))
     } else {
         format!("{} {verdict}", factor(drawn))
     }
@@ -250,6 +258,8 @@ fn mark(canvas: &mut Canvas, at: (f64, f64), verdict: Verdict, paint: Paint) {
             }
         }
         Verdict::Equivalent => canvas.dot(at, 4.5, paint),
-        Verdict::Inconclusive | Verdict::NotComparable => canvas.ring(at, 4.5, paint),
+        Verdict::BelowResolution | Verdict::Inconclusive | Verdict::NotComparable => {
+            canvas.ring(at, 4.5, paint);
+        }
     }
 }

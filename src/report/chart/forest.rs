@@ -6,7 +6,7 @@ use super::frame::{Frame, Layout};
 use super::legend::{Key, Mark, legend, legend_height};
 use super::{Chart, Table, both, mode_paint};
 use crate::analyse::{Analysis, Estimate};
-use crate::units::three_digits;
+use crate::units::format_ratio;
 
 const ROW: f64 = 22.0;
 const GROUP_GAP: f64 = 12.0;
@@ -27,7 +27,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
             table.rows.push(vec![
                 group.mode.to_owned(),
                 (*figure).into(),
-                three_digits(estimate.value),
+                format_ratio(estimate.value),
                 interval_text(estimate),
                 estimate.n.to_string(),
             ]);
@@ -77,15 +77,15 @@ fn interval_text(estimate: &Estimate) -> String {
         |interval| {
             format!(
                 "{} to {}",
-                three_digits(interval.lo),
-                three_digits(interval.hi)
+                format_ratio(interval.lo),
+                format_ratio(interval.hi)
             )
         },
     )
 }
 
 fn factor_text(estimate: &Estimate) -> String {
-    let factor = three_digits(estimate.value);
+    let factor = format_ratio(estimate.value);
     match estimate.interval {
         Some(_) => format!("{factor}× ({})", interval_text(estimate)),
         None => format!("{factor}×"),
@@ -197,7 +197,7 @@ fn row(
         };
         canvas.text(
             (x, y - 9.0),
-            &format!("{}×", three_digits(estimate.value)),
+            &format!("{}×", format_ratio(estimate.value)),
             Type {
                 size: 11.0,
                 ..Type::new(anchor).halo()

@@ -45,7 +45,7 @@ pub(crate) fn chart(analysis: &Analysis) -> Option<Chart> {
         title: "What a commit costs, and how stale a read can be",
         description,
         caption: format!(
-            "Medians and 99th percentiles, each the median over repetitions. Visible: from the acknowledgement until a read on the replica sees the row; \
+            "Medians and 99th percentiles, each the mean over repetitions. Visible: from the acknowledgement until a read on the replica sees the row; \
              below zero it could be read before its commit was acknowledged.{bounded}{}",
             left_out(modes.len())
         ),

@@ -69,7 +69,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
         title: "Commit time against freshness of reads",
         description,
         caption: format!(
-            "Further left a commit is faster, further down it is visible sooner, or the replica less far behind. Medians over repetitions; the replica is the worst of each mode.{}{}",
+            "Further left a commit is faster, further down it is visible sooner, or the replica less far behind. Means over repetitions; the replica is the worst of each mode.{}{}",
             if shown.iter().any(|point| point.is_upper_bound) {
                 " A point with an arrow is an upper bound: the probe's looks lie as far apart as the figure is large."
             } else {

@@ -5,8 +5,9 @@ use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type, text_wid
 use super::frame::{Frame, Layout};
 use crate::analyse::{Change, Point, Scale, Series, Verdict};
 use crate::report::clean;
-use crate::report::comparison::{ratio_text, shown_unit, unit_scale};
+use crate::report::comparison::{shown_unit, unit_scale};
 use crate::report::text::number;
+use crate::units::format_ratio;
 
 /// A history as pictures, with the places of its runs so that they can be pointed at.
 #[derive(Debug, Clone)]
@@ -87,7 +88,7 @@ fn description(shown: &Shown<'_>, unit: &str) -> String {
 fn effect(change: &Change, scale: f64) -> String {
     match (change.effect, change.scale) {
         (None, _) => "from or to beyond what is measured,".into(),
-        (Some(effect), Scale::Ratio) => format!("{}×", ratio_text(effect)),
+        (Some(effect), Scale::Ratio) => format!("{}×", format_ratio(effect)),
         (Some(effect), Scale::Difference) => number(effect * scale),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Shown, by_mode, difference_text, legend, tally};
+use super::{Shown, by_mode, difference_text, legend, none_lost, notes, tally};
 use crate::analyse::{Comparison, Kind, Role, Row, Subject, Verdict};
 use crate::report::{clean, gates};
 
@@ -91,7 +91,7 @@ fn table(out: &mut String, mode: &str, rows: &[&Row]) {
         escape(mode)
     );
     out.push_str("|---|--:|--:|--:|--:|--:|--:|--:|---|\n");
-    for row in rows {
+    for row in rows.iter().filter(|row| !row.is_none_lost()) {
         let shown = Shown::of(row);
         let verdict = match row.verdict {
             Verdict::Regressed | Verdict::Improved => format!("**{}**", shown.verdict),
@@ -110,6 +110,10 @@ fn table(out: &mut String, mode: &str, rows: &[&Row]) {
         ];
         let cells: Vec<_> = cells.iter().map(|cell| escape(cell)).collect();
         let _ = writeln!(out, "| {} |", cells.join(" | "));
+    }
+    out.push('\n');
+    for note in none_lost(rows).into_iter().chain(notes(rows)) {
+        let _ = writeln!(out, "- {}", escape(&note));
     }
     out.push('\n');
 }

@@ -4,6 +4,8 @@ mod markdown;
 mod page;
 mod text;
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 pub use markdown::comparison_markdown;
@@ -14,8 +16,9 @@ pub use text::{comparison_text, noise_text};
 
 use super::clean;
 use super::output::{csv_text, plain};
-use super::text::number;
+use super::text::{AT_MOST, number};
 use crate::analyse::{Comparison, Difference, Kind, Row, Scale, Verdict};
+use crate::units::format_ratio;
 
 /// The figures of a row as they are shown, in the units of the heading: times in ms, bytes in kiB.
 struct Shown {
@@ -36,11 +39,13 @@ const NOTHING: &str = "–";
 impl Shown {
     fn of(row: &Row) -> Self {
         let scale = unit_scale(&row.unit);
-        let side = |value: Option<f64>, censored: usize| match value {
+        let side = |value: Option<f64>, censored: usize, is_unresolved: bool| match value {
+            Some(value) if is_unresolved => format!("{AT_MOST}{}", number(value * scale)),
             Some(value) => number(value * scale),
             None if censored > 0 => "not seen".into(),
             None => NOTHING.into(),
         };
+        let [base_unresolved, head_unresolved] = row.is_unresolved();
         let change = |value: Option<f64>| match (value, row.scale) {
             (None, _) => NOTHING.into(),
             (Some(value), Scale::Ratio) => share(value),
@@ -48,25 +53,25 @@ impl Shown {
         };
         Self {
             figure: figure_name(row),
-            base: side(row.base, row.base_censored),
-            head: side(row.head, row.head_censored),
+            base: side(row.base, row.base_censored, base_unresolved),
+            head: side(row.head, row.head_censored, head_unresolved),
             effect: row.effect.map_or_else(
                 || NOTHING.into(),
                 |value| match row.scale {
-                    Scale::Ratio => format!("{}×", ratio_text(value)),
+                    Scale::Ratio => format!("{}×", format_ratio(value)),
                     Scale::Difference => signed(value * scale),
                 },
             ),
             interval: interval_text(row),
             q: row.q.map_or_else(|| NOTHING.into(), probability),
-            n: if row.base_n == row.head_n {
-                row.base_n.to_string()
-            } else {
-                format!("{}+{}", row.base_n, row.head_n)
+            n: match row.pairs {
+                Some(pairs) => pairs.to_string(),
+                None if row.base_n == row.head_n => row.base_n.to_string(),
+                None => format!("{}+{}", row.base_n, row.head_n),
             },
             spread: change(row.spread),
             detectable: change(row.detectable),
-            verdict: row.verdict.as_str().into(),
+            verdict: row.word().into(),
         }
     }
 }
@@ -76,7 +81,7 @@ pub(crate) fn figure_name(row: &Row) -> String {
     let metric = match row.metric.as_str() {
         "achieved_tps" => "commits/s",
         "replay_lag_bytes" => "replay lag",
-        other => other,
+        other => other.trim_end_matches("_share"),
     };
     let stat = if row.stat == "value" { "" } else { &row.stat };
     let standby = row.standby.as_deref().map(clean).unwrap_or_default();
@@ -99,14 +104,21 @@ pub(crate) fn legend(comparison: &Comparison) -> Vec<String> {
     let values = if comparison.kind.is_paired() {
         "Base and head: means of the paired repetitions, geometric where the effect is a ratio; medians where one is censored"
     } else {
-        "Base and head: medians of the repetitions"
+        "Base and head: means of the repetitions, geometric where the effect is a ratio; medians where one is censored. The effect is the \
+         median of all differences between the repetitions of both sides, which the two means need not have between them"
+    };
+    let (worse, better) = if comparison.kind == Kind::Modes {
+        ("Worse", "better")
+    } else {
+        ("Regressed", "improved")
     };
     let mut out = vec![
         format!("{values}; {UNITS}."),
         format!(
-            "Regressed or improved: the 95 % interval lies beyond {threshold} and q is at most 0.05. Equivalent: the 90 % interval \
+            "{worse} or {better}: the 95 % interval lies beyond {threshold} and q is at most 0.05. Equivalent: the 90 % interval \
              lies within {threshold}. MDE: the smallest change that a test like this finds in four of five cases; to be \
-             regressed or improved a change has to exceed {threshold} by about as much."
+             {} or {better} a change has to exceed {threshold} by about as much.",
+            worse.to_lowercase()
         ),
     ];
     if comparison
@@ -115,8 +127,24 @@ pub(crate) fn legend(comparison: &Comparison) -> Vec<String> {
         .any(|row| row.scale == Scale::Difference)
     {
         out.push(format!(
-            "Differences, with a sign, stand where a value is not above zero or lag is within 8 kiB: there the threshold is {threshold} of the \
-             time from send to sight (visibility) or of the larger median, and 8 kiB of lag at least."
+            "Visibility, lag and shares are compared by their difference, which has a sign: there the threshold is {threshold} of the \
+             time from send to sight (visibility) or of the larger side."
+        ));
+    }
+    if any(Verdict::BelowResolution) {
+        out.push(
+            "Below what can be told: what there is of a difference is within 8 kiB of lag, or within the resolution of the looks at visibility."
+                .into(),
+        );
+    }
+    if comparison
+        .rows
+        .iter()
+        .any(|row| row.is_unresolved() != [false; 2])
+    {
+        out.push(format!(
+            "{}: the looks lie as far apart as the figure is large; it is an upper bound only.",
+            AT_MOST.trim()
         ));
     }
     if comparison.kind == Kind::Runs {
@@ -142,6 +170,7 @@ pub(crate) fn unit_scale(unit: &str) -> f64 {
     match unit {
         "us" => 1e-3,
         "B" => 1.0 / 1024.0,
+        "1" => 100.0,
         _ => 1.0,
     }
 }
@@ -151,11 +180,12 @@ pub(crate) fn shown_unit(unit: &str) -> &str {
     match unit {
         "us" => "ms",
         "B" => "kiB",
+        "1" => "%",
         other => other,
     }
 }
 
-const UNITS: &str = "times in ms, replay lag in kiB";
+const UNITS: &str = "times in ms, replay lag in kiB, shares of arrivals and of commits in %";
 
 /// `1.38..1.65`; an end that is not known is open.
 pub(crate) fn interval_text(row: &Row) -> String {
@@ -165,7 +195,7 @@ pub(crate) fn interval_text(row: &Row) -> String {
     let scale = unit_scale(&row.unit);
     let end = |end: Option<f64>, open: &str| match (end, row.scale) {
         (None, _) => open.to_owned(),
-        (Some(value), Scale::Ratio) => ratio_text(value),
+        (Some(value), Scale::Ratio) => format_ratio(value),
         (Some(value), Scale::Difference) => signed(value * scale),
     };
     let open = match row.scale {
@@ -173,15 +203,6 @@ pub(crate) fn interval_text(row: &Row) -> String {
         Scale::Difference => "−∞",
     };
     format!("{}..{}", end(bounds.lo, open), end(bounds.hi, "∞"))
-}
-
-/// Three decimals near one, where the difference to one is the point.
-pub(crate) fn ratio_text(value: f64) -> String {
-    if (0.9..1.1).contains(&value) {
-        format!("{value:.3}")
-    } else {
-        number(value)
-    }
 }
 
 fn signed(value: f64) -> String {
@@ -210,18 +231,20 @@ fn share(value: f64) -> String {
     }
 }
 
-/// `3 regressed, 10 equivalent`.
+/// `3 regressed, 10 equivalent`. That nothing failed on either side is no finding of its own.
 pub(crate) fn tally(rows: &[Row]) -> String {
     let order = [
         Verdict::Regressed,
         Verdict::Improved,
         Verdict::Equivalent,
+        Verdict::BelowResolution,
         Verdict::Inconclusive,
         Verdict::NotComparable,
     ];
     let words = order.into_iter().filter_map(|verdict| {
-        let count = rows.iter().filter(|row| row.verdict == verdict).count();
-        (count > 0).then(|| format!("{count} {}", verdict.as_str()))
+        let of_verdict = |row: &&Row| row.verdict == verdict && !row.is_none_lost();
+        let found: Vec<&Row> = rows.iter().filter(of_verdict).collect();
+        Some(format!("{} {}", found.len(), found.first()?.word()))
     });
     let words: Vec<_> = words.collect();
     if words.is_empty() {
@@ -229,6 +252,44 @@ pub(crate) fn tally(rows: &[Row]) -> String {
     } else {
         words.join(", ")
     }
+}
+
+/// What is lost on neither side: `failed, missed, unseen: none on either side`.
+pub(crate) fn none_lost(rows: &[&Row]) -> Option<String> {
+    let mut names: Vec<&str> = rows
+        .iter()
+        .filter(|row| row.is_none_lost())
+        .map(|row| row.metric.trim_end_matches("_share"))
+        .collect();
+    let mut seen = BTreeSet::new();
+    names.retain(|name| seen.insert(*name));
+    (!names.is_empty()).then(|| format!("{}: none on either side", names.join(", ")))
+}
+
+/// The notes of the rows, each once with the figures that it is about, unless it is about all.
+pub(crate) fn notes(rows: &[&Row]) -> Vec<String> {
+    let mut found: Vec<(&str, Vec<String>)> = Vec::new();
+    let parts = rows.iter().flat_map(|row| {
+        let parts = row.note.as_deref().unwrap_or_default().split("; ");
+        let parts = parts.filter(|part| !part.is_empty());
+        parts.map(move |part| (part, figure_name(row)))
+    });
+    for (part, figure) in parts {
+        match found.iter_mut().find(|(note, _)| *note == part) {
+            Some((_, figures)) => figures.push(figure),
+            None => found.push((part, vec![figure])),
+        }
+    }
+    let is_of_all = |figures: &[String]| figures.len() == rows.len();
+    let words = found.into_iter().map(|(note, figures)| {
+        let note = clean(note);
+        if is_of_all(&figures) {
+            note.into_owned()
+        } else {
+            format!("{}: {note}", figures.join(", "))
+        }
+    });
+    words.collect()
 }
 
 /// Rows of one mode after the other.
@@ -278,10 +339,15 @@ pub fn comparison_csv(comparison: &Comparison) -> Result<String, csv::Error> {
         unit: &'a str,
         base: Option<f64>,
         head: Option<f64>,
+        base_lo: Option<f64>,
+        head_lo: Option<f64>,
+        base_resolution: Option<f64>,
+        head_resolution: Option<f64>,
         base_n: usize,
         head_n: usize,
         base_censored: usize,
         head_censored: usize,
+        pairs: Option<usize>,
         scale: Scale,
         effect: Option<f64>,
         effect_lo: Option<f64>,
@@ -306,10 +372,15 @@ pub fn comparison_csv(comparison: &Comparison) -> Result<String, csv::Error> {
             unit: &row.unit,
             base: row.base,
             head: row.head,
+            base_lo: row.base_lo,
+            head_lo: row.head_lo,
+            base_resolution: row.base_resolution,
+            head_resolution: row.head_resolution,
             base_n: row.base_n,
             head_n: row.head_n,
             base_censored: row.base_censored,
             head_censored: row.head_censored,
+            pairs: row.pairs,
             scale: row.scale,
             effect: row.effect,
             effect_lo: row.interval.and_then(|bounds| bounds.lo),

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::{
     Shown, by_mode, comparison_csv, comparison_json, comparison_markdown, difference_text,
-    figure_name, legend, ratio_text, shown_unit, tally,
+    figure_name, legend, none_lost, shown_unit, tally,
 };
 use crate::analyse::{Comparison, Kind, Role, Row, Scale, Subject, Verdict};
 use crate::report::chart::{Chart, comparison_chart, style};
@@ -15,6 +15,7 @@ use crate::report::html::gates::gates;
 use crate::report::html::{Shell, figure_of};
 use crate::report::output::{failed, folder, replace};
 use crate::report::{ReportError, clean};
+use crate::units::format_ratio;
 
 const PAGE: &str = "comparison.html";
 const JSON: &str = "comparison.json";
@@ -170,7 +171,6 @@ fn main(comparison: &Comparison, chart: Option<&Chart>) -> Markup {
         section id="legend" aria-labelledby="legend-h" {
             h2 id="legend-h" { "How to read it" }
             @for sentence in legend(comparison) { p { (sentence) } }
-            p { "A figure that is not above zero on some side has no ratio: the difference, head less base, stands in its place." }
         }
         section id="files" aria-labelledby="files-h" {
             h2 id="files-h" { "Files" }
@@ -185,7 +185,7 @@ fn main(comparison: &Comparison, chart: Option<&Chart>) -> Markup {
 
 /// The verdict, then each mode's changes in a sentence.
 fn answer(comparison: &Comparison) -> Markup {
-    let bad = comparison.verdict == Verdict::Regressed;
+    let bad = comparison.has_failed(false);
     let failed = comparison.gates.iter().filter(|line| !line.passed).count();
     html! {
         ul.answer {
@@ -202,10 +202,14 @@ fn answer(comparison: &Comparison) -> Markup {
 }
 
 fn changes(rows: &[&Row]) -> Option<String> {
+    let word = |verdict: Verdict| {
+        let found = rows.iter().find(|row| row.verdict == verdict);
+        found.map_or(verdict.as_str(), |row| row.word())
+    };
     let told = |verdict: Verdict| {
         let rows = rows.iter().filter(|row| row.verdict == verdict);
         let rows: Vec<String> = rows.map(|row| change(row)).collect();
-        (!rows.is_empty()).then(|| format!("{verdict}: {}", rows.join(", ")))
+        (!rows.is_empty()).then(|| format!("{}: {}", word(verdict), rows.join(", ")))
     };
     let parts = [Verdict::Regressed, Verdict::Improved].map(told);
     let parts: Vec<String> = parts.into_iter().flatten().collect();
@@ -215,7 +219,7 @@ fn changes(rows: &[&Row]) -> Option<String> {
 fn change(row: &Row) -> String {
     let name = figure_name(row);
     match (row.scale, row.effect) {
-        (Scale::Ratio, Some(ratio)) => format!("{name} {}×", ratio_text(ratio)),
+        (Scale::Ratio, Some(ratio)) => format!("{name} {}×", format_ratio(ratio)),
         _ => format!("{name} {} {}", Shown::of(row).effect, shown_unit(&row.unit)),
     }
 }
@@ -229,7 +233,7 @@ fn table(mode: &str, rows: &[&Row]) -> Markup {
         div.scroll tabindex="0" role="region" aria-label={ "Figures: " (mode) } {
             table.dense.verdicts {
                 thead { tr { @for name in HEAD { th scope="col" { (name) } } } }
-                tbody { @for row in rows {
+                tbody { @for row in rows.iter().filter(|row| !row.is_none_lost()) {
                     @let shown = Shown::of(row);
                     tr {
                         th scope="row" { (shown.figure) }
@@ -242,6 +246,7 @@ fn table(mode: &str, rows: &[&Row]) -> Markup {
                 } }
             }
         }
+        @if let Some(none) = none_lost(rows) { p.caption { (none) "." } }
     }
 }
 
@@ -250,7 +255,7 @@ fn class(verdict: Verdict) -> &'static str {
         Verdict::Regressed => "regressed",
         Verdict::Improved => "improved",
         Verdict::Equivalent => "equivalent",
-        Verdict::Inconclusive | Verdict::NotComparable => "open",
+        Verdict::BelowResolution | Verdict::Inconclusive | Verdict::NotComparable => "open",
     }
 }
 

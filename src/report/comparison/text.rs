@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::{NOTHING, Shown, UNITS, by_mode, difference_text, legend, probability, share, tally};
-use crate::analyse::{Comparison, Kind, Role, Subject};
+use super::{
+    NOTHING, Shown, UNITS, by_mode, difference_text, legend, none_lost, notes, probability, share,
+    tally,
+};
+use crate::analyse::{Comparison, Kind, Role, Row, Subject};
 use crate::plan::fold;
 use crate::report::clean;
 use crate::report::gates::{self, Paint};
@@ -13,20 +16,29 @@ const HEAD: [&str; 8] = ["base", "head", "ratio", "95 %", "q", "n", "MDE", "verd
 /// Both sides, every figure, the sum of it; folded to `width` where it is prose.
 pub fn comparison_text(comparison: &Comparison, width: usize) -> String {
     let mut out = head(comparison, width);
-    let groups: Vec<(String, Vec<Shown>)> = by_mode(comparison)
-        .into_iter()
-        .map(|(mode, rows)| (mode, rows.into_iter().map(Shown::of).collect()))
+    let shown = |row: &&Row| (!row.is_none_lost()).then(|| Shown::of(row));
+    let by_mode = by_mode(comparison);
+    let groups: Vec<(String, Vec<Shown>)> = by_mode
+        .iter()
+        .map(|(mode, rows)| (mode.clone(), rows.iter().filter_map(shown).collect()))
         .collect();
     let widths = widths(&groups);
-    for (mode, rows) in &groups {
+    for ((mode, shown), (_, rows)) in groups.iter().zip(&by_mode) {
         out.push('\n');
         line(&mut out, &widths, mode, HEAD);
-        for row in rows {
+        for row in shown {
             line(&mut out, &widths, &row.figure, cells(row));
+        }
+        for note in none_lost(rows).into_iter().chain(notes(rows)) {
+            for line in fold(&note, width.saturating_sub(2)) {
+                let _ = writeln!(out, "  {line}");
+            }
         }
     }
     out.push('\n');
-    let _ = writeln!(out, "{}.", tally(&comparison.rows));
+    for line in fold(&format!("{}.", tally(&comparison.rows)), width) {
+        let _ = writeln!(out, "{line}");
+    }
     out.push_str(&gates::text(&comparison.gates, width, Paint::Ansi));
     for line in legend(comparison).iter().flat_map(|text| fold(text, width)) {
         let _ = writeln!(out, "{line}");
@@ -145,7 +157,7 @@ pub fn noise_text(comparison: &Comparison, width: usize) -> String {
     for (mode, rows) in &groups {
         out.push('\n');
         noise_line(&mut out, first, mode, NOISE_HEAD);
-        for row in rows {
+        for row in rows.iter().filter(|row| !row.is_none_lost()) {
             let shown = Shown::of(row);
             let needed = row.repetitions_to_find(comparison.threshold);
             let needed = needed.map_or_else(|| NOTHING.into(), |count| count.to_string());
@@ -153,7 +165,7 @@ pub fn noise_text(comparison: &Comparison, width: usize) -> String {
             let verdict = if row.is_told() {
                 "FALSE ALARM"
             } else {
-                row.verdict.as_str()
+                row.word()
             };
             let cells = [
                 &shown.base,
