@@ -37,7 +37,11 @@ enum Format {
 
 pub(super) fn list(arguments: &ListArgs) -> Result<Exit, Stop> {
     if arguments.runs {
-        let lines = reindex(&arguments.results)?;
+        let (lines, warnings) = read_lines(&arguments.results)?;
+        for warning in &warnings {
+            warn(warning);
+        }
+        write(&arguments.results, &lines);
         print(&match arguments.format {
             Format::Text => runs_text(&lines, &arguments.results),
             Format::Json => format!("{:#}\n", serde_json::json!(lines)),
@@ -95,40 +99,45 @@ fn modes(profile: &Profile) -> Vec<&str> {
 /// A name of a damaged manifest may be of any length, and a width may not.
 const MOST_WIDTH: usize = 80;
 
-/// Reads every run in `results` and writes `index.jsonl` anew; what does not read is warned of and left out.
-pub(super) fn reindex(results: &Path) -> Result<Vec<IndexLine>, Stop> {
+/// Writes the `index.jsonl` of `results` anew.
+pub(super) fn reindex(results: &Path) -> Result<(), Stop> {
+    let (lines, _) = read_lines(results)?;
+    write(results, &lines);
+    Ok(())
+}
+
+/// Every run in `results` that reads, and what is to be said of them and of the others.
+fn read_lines(results: &Path) -> Result<(Vec<IndexLine>, Vec<String>), Stop> {
     let mut lines = Vec::new();
+    let mut warnings = Vec::new();
     for directory in directories(results)? {
         let relative = directory.strip_prefix(results).unwrap_or(&directory);
         match sheet(&directory, OnMismatch::LeaveOut) {
             Ok(sheet) => {
-                for it in &sheet.altered {
-                    tell(format!(
-                        "warning: {}: {}",
-                        clean(&sheet.manifest.run_id),
-                        clean(&it.to_string())
-                    ));
-                }
+                let run = &sheet.manifest.run_id;
+                warnings.extend(sheet.warnings.iter().map(|it| format!("{run}: {it}")));
                 lines.push(IndexLine::of(
                     &sheet,
                     relative.to_string_lossy().into_owned(),
                 ));
             }
-            Err(error) => warn(error),
+            Err(error) => warnings.push(format!("{:#}", anyhow::Error::new(error))),
         }
     }
-    // It can be made again at any time: what a read-only or full disk does to it spoils nothing.
-    if results.is_dir()
-        && let Err(error) = write_index(results, &lines)
-    {
-        warn(error);
-    }
-    Ok(lines)
+    Ok((lines, warnings))
 }
 
-fn warn(error: impl Into<anyhow::Error>) {
-    let text = format!("{:#}", error.into());
-    tell(format!("warning: {}", clean(&text)));
+/// The index can be made again at any time: what a read-only or full disk does to it spoils nothing.
+fn write(results: &Path, lines: &[IndexLine]) {
+    if results.is_dir()
+        && let Err(error) = write_index(results, lines)
+    {
+        warn(&format!("{:#}", anyhow::Error::new(error)));
+    }
+}
+
+fn warn(text: &str) {
+    tell(format!("warning: {}", clean(text)));
 }
 
 fn runs_text(lines: &[IndexLine], results: &Path) -> String {

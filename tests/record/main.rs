@@ -10,4 +10,5 @@
 mod made_up;
 
 mod altered;
+mod bounded;
 mod written;
