@@ -297,19 +297,15 @@ pub(super) fn resolution(run: &Run, cell: &CellRow, node: &str) -> Option<f64> {
 
 /// Rows of the measurement phase; commits sent in it and acknowledged after it belong to it.
 fn visibility_rows<'a>(run: &'a Run, cell: &CellRow) -> impl Iterator<Item = &'a VisibilityRow> {
-    let cell_id = cell.cell_id;
-    run.visibility
-        .iter()
-        .filter(move |row| row.cell_id == cell_id && row.t_us >= 0)
+    let rows = run.visibility_of(cell.cell_id).iter();
+    rows.filter(|row| row.t_us >= 0)
 }
 
 /// Samples taken while load was offered and measured.
 pub(super) fn lag_rows<'a>(run: &'a Run, cell: &CellRow) -> impl Iterator<Item = &'a LagRow> {
-    let cell_id = cell.cell_id;
     let end_us = cell.measured_s * 1e6;
-    run.lag
-        .iter()
-        .filter(move |row| row.cell_id == cell_id && row.t_us >= 0 && row.t_us as f64 <= end_us)
+    let rows = run.lag_of(cell.cell_id).iter();
+    rows.filter(move |row| row.t_us >= 0 && row.t_us as f64 <= end_us)
 }
 
 #[cfg(test)]

@@ -140,12 +140,10 @@ fn timeline(run: &Run, mode: String) -> Timeline {
 /// The rows of the measurement phase. What is left of a phase after its last whole second, some milliseconds, has no rate of its
 /// own: it is part of the second before.
 fn whole_seconds(run: &Run, cell: &CellRow) -> Vec<IntervalRow> {
-    let rows = run.intervals.iter().filter(|row| {
-        row.cell_id == cell.cell_id
-            && row.phase == Phase::Measure
-            && row.t_us >= 0
-            && row.length_us > 0
-    });
+    let rows = run
+        .intervals_of(cell.cell_id)
+        .iter()
+        .filter(|row| row.phase == Phase::Measure && row.t_us >= 0 && row.length_us > 0);
     let mut seconds: Vec<IntervalRow> = Vec::new();
     rows.for_each(|row| add_second(&mut seconds, row));
     seconds

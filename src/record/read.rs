@@ -37,6 +37,7 @@ pub struct Run {
     pub dir: PathBuf,
     pub manifest: Manifest,
     pub cells: Vec<CellRow>,
+    /// In the order of the cells' ids, as the next two are.
     pub intervals: Vec<IntervalRow>,
     pub lag: Vec<LagRow>,
     pub visibility: Vec<VisibilityRow>,
@@ -144,6 +145,9 @@ impl Run {
         let mut lag: Vec<LagRow> = source.rows(files::LAG);
         let mut visibility: Vec<VisibilityRow> = source.rows(files::VISIBILITY);
         let mut events: Vec<EventRow> = source.rows(files::EVENTS);
+        intervals.sort_by_key(|row| row.cell_id);
+        lag.sort_by_key(|row| row.cell_id);
+        visibility.sort_by_key(|row| row.cell_id);
         // Discarded cells are recorded, and nobody who reads a run is to count them.
         let discarded = cells.iter().filter(|cell| cell.discarded);
         let discarded: BTreeSet<u32> = discarded.map(|cell| cell.cell_id).collect();
@@ -173,6 +177,21 @@ impl Run {
         })
     }
 
+    /// The seconds of a cell.
+    pub fn intervals_of(&self, cell_id: u32) -> &[IntervalRow] {
+        of_cell(&self.intervals, cell_id, |row| row.cell_id)
+    }
+
+    /// The samples of lag of a cell.
+    pub fn lag_of(&self, cell_id: u32) -> &[LagRow] {
+        of_cell(&self.lag, cell_id, |row| row.cell_id)
+    }
+
+    /// The seconds of visibility of a cell.
+    pub fn visibility_of(&self, cell_id: u32) -> &[VisibilityRow] {
+        of_cell(&self.visibility, cell_id, |row| row.cell_id)
+    }
+
     /// Whether a measured file is not as it was recorded, so that nothing made from this run is to take the place of what was made
     /// when it was.
     pub fn is_altered(&self) -> bool {
@@ -195,6 +214,12 @@ impl Run {
         cells.sort_by_key(|cell| (cell.rep, cell.order_idx));
         cells
     }
+}
+
+/// The rows of one cell, of rows in the order of cells: looking through all of them for each cell takes minutes with thousands.
+fn of_cell<T>(rows: &[T], cell_id: u32, id: impl Fn(&T) -> u32) -> &[T] {
+    let rest = &rows[rows.partition_point(|row| id(row) < cell_id)..];
+    &rest[..rest.partition_point(|row| id(row) == cell_id)]
 }
 
 /// The tables of a run directory.

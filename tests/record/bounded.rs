@@ -119,10 +119,8 @@ fn more_cells_than_any_plan_has_are_cut_off_with_a_warning() {
     let (head, rows) = text.split_once('\n').unwrap();
     let row = rows.lines().next().unwrap();
     let (_, rest) = row.split_once(',').unwrap();
-    let mut many = format!("{head}\n");
-    for id in 1..=20_002 {
-        many += &format!("{id},{rest}\n");
-    }
+    let many: Vec<String> = (1..=20_002).map(|id| format!("{id},{rest}")).collect();
+    let many = format!("{head}\n{}\n", many.join("\n"));
     fs::write(&path, many).unwrap();
     let sheet = replbench::record::Sheet::open(
         &runs.path().join("head"),
