@@ -410,6 +410,33 @@ fn settings_that_a_mode_decides_are_refused() {
 }
 
 #[test]
+fn how_long_a_run_takes_is_said_before_it_starts() {
+    let directory = TempDir::new().unwrap();
+    let said = |arguments: &[&str]| {
+        let output = replbench(directory.path(), arguments).code(0);
+        text(&output.get_output().stdout)
+    };
+    let list = said(&["list"]);
+    let profiles = list.lines().filter(|line| !line.starts_with([' ', 'r']));
+    let profiles = profiles.filter(|line| !line.is_empty()).count();
+    let unfolded = list.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(unfolded.matches("; about ").count(), profiles, "{list}");
+    let json: serde_json::Value =
+        serde_json::from_str(&said(&["list", "--format", "json"])).unwrap();
+    let estimates = json.as_array().unwrap().iter();
+    assert!(
+        estimates
+            .clone()
+            .all(|it| it["estimated_s"].as_u64() > Some(10)),
+        "{json}"
+    );
+    let page = said(&["run", "sync-vs-async", "--dry-run"]);
+    for words in ["takes about", "made anew for every block", "discarded cell"] {
+        assert!(page.contains(words), "`{words}` is not in:\n{page}");
+    }
+}
+
+#[test]
 fn every_run_has_arrivals_of_its_own_unless_a_seed_is_given() {
     let directory = TempDir::new().unwrap();
     let seed = |given: &[&str]| {

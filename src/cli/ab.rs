@@ -284,6 +284,7 @@ impl Job<'_> {
             plans.estimate(),
             self.place.verbosity(),
         );
+        terminal.announce();
         let finished = run::session(contenders, &mut terminal, interrupt).await;
         terminal.clear();
         finished.map_err(|error| Stop::new(exit_of(&error), error))

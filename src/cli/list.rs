@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use super::library::directories;
 use super::{Exit, Stop, print, tell};
 use crate::analyse::{IndexLine, sheet};
-use crate::plan::fold;
+use crate::plan::{self, Overrides, about, fold};
 use crate::profile::Profile;
 use crate::record::OnMismatch;
 use crate::report::{clean, write_index};
@@ -49,9 +50,8 @@ pub(super) fn list(arguments: &ListArgs) -> Result<Exit, Stop> {
         return Ok(Exit::Fine);
     }
     let profiles = Profile::built_in_names()
-        .map(Profile::load)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| Stop::new(Exit::Usage, error))?;
+        .map(estimated)
+        .collect::<Result<Vec<_>, _>>()?;
     print(&match arguments.format {
         Format::Text => text(&profiles),
         Format::Json => json(&profiles),
@@ -59,13 +59,21 @@ pub(super) fn list(arguments: &ListArgs) -> Result<Exit, Stop> {
     Ok(Exit::Fine)
 }
 
-fn text(profiles: &[Profile]) -> String {
+/// A built-in profile, and how long it takes as it is.
+fn estimated(name: &str) -> Result<(Profile, Duration), Stop> {
+    let profile = Profile::load(name).map_err(|error| Stop::new(Exit::Usage, error))?;
+    let plan = plan::resolve(&profile, &Overrides::default())
+        .map_err(|error| Stop::new(Exit::Usage, error))?;
+    Ok((profile, plan.estimate()))
+}
+
+fn text(profiles: &[(Profile, Duration)]) -> String {
     const NAME: usize = 18;
     const TEXT: usize = 80 - NAME;
     let mut out = String::new();
-    for profile in profiles {
+    for (profile, estimate) in profiles {
         let mut name = profile.name.as_str();
-        let modes = format!("modes: {}", modes(profile).join(", "));
+        let modes = format!("modes: {}; {}", modes(profile).join(", "), about(*estimate));
         for line in fold(profile.question(), TEXT)
             .iter()
             .chain(&fold(&modes, TEXT))
@@ -77,15 +85,16 @@ fn text(profiles: &[Profile]) -> String {
     out + "\nreplbench check NAME shows one in full; replbench run NAME runs it.\n"
 }
 
-fn json(profiles: &[Profile]) -> String {
+fn json(profiles: &[(Profile, Duration)]) -> String {
     let entries: Vec<_> = profiles
         .iter()
-        .map(|profile| {
+        .map(|(profile, estimate)| {
             serde_json::json!({
                 "name": profile.name,
                 "question": profile.question(),
                 "description": profile.description,
                 "modes": modes(profile),
+                "estimated_s": estimate.as_secs(),
             })
         })
         .collect();

@@ -68,7 +68,7 @@ pub(super) struct OverrideArgs {
     #[arg(long, value_name = "FACTOR")]
     scale: Option<f64>,
 
-    /// Three short repetitions, for a first look
+    /// Three short repetitions: a first look, no verdict
     #[arg(long)]
     quick: bool,
 }

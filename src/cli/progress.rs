@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::clock::{self, Stamp};
-use crate::plan::{Cell, Plan, Turn};
+use crate::plan::{Cell, Plan, Turn, about};
 use crate::run::{CellHeadline, LiveSecond, Observer, Progress};
 use crate::sample::{CellRow, Phase};
 use crate::topology::Mode;
@@ -63,6 +63,13 @@ impl Terminal {
             turn: None,
             cell: None,
         }
+    }
+
+    /// Says how much there is to do, before any of it is done.
+    pub(super) fn announce(&self) {
+        let time = about(self.estimate);
+        let cells = if self.cells == 1 { "cell" } else { "cells" };
+        self.say(&format!("{} {cells}, {time}", self.cells));
     }
 
     /// Removes the renewing line.

@@ -16,6 +16,7 @@ use super::{Exit, Stop, print};
 use crate::plan::{self, Plan};
 use crate::profile::Profile;
 use crate::record::{self, OnMismatch, RunStatus, WriteError};
+use crate::report::clean;
 use crate::run::{self, Finished, Interrupt, RunError};
 
 /// Run a profile on a cluster made for it, and write the results with a report.
@@ -46,6 +47,7 @@ pub(super) fn run(arguments: &RunArgs) -> Result<Exit, Stop> {
     }
     let options = arguments.place.options();
     let mut terminal = Terminal::new(&[&plan], plan.estimate(), arguments.place.verbosity());
+    terminal.announce();
     let finished =
         interruptible(async |interrupt| run::run(&plan, &options, &mut terminal, interrupt).await)?;
     terminal.clear();
@@ -87,9 +89,13 @@ async fn listen(raise: watch::Sender<u8>) -> std::io::Result<()> {
 
 /// Draws the report, gives the directory its name, and says what was found.
 fn conclude(finished: Finished) -> Result<Exit, Stop> {
+    let warnings = finished.manifest.warnings.clone();
     let sealed = Sealed::from(finished);
     if let Ok(drawn) = &sealed.drawn {
         print(&drawn.text)?;
+    }
+    for warning in warnings {
+        print(&format!("\nnote: {}\n", clean(&warning)))?;
     }
     print(&format!("\nresults: {}\n", sealed.directory.display()))?;
     if sealed.drawn.is_ok() {

@@ -35,6 +35,16 @@ impl Plan {
         page.text
     }
 
+    /// What belongs to the figures of a quick run, wherever they are told.
+    pub fn caution(&self) -> Option<String> {
+        let repeats = counted(self.repeats.into(), "short repetition");
+        self.quick.then(|| {
+            format!(
+                "a first look (--quick, {repeats}): no verdict is to be drawn from it; without --quick there is one to be had"
+            )
+        })
+    }
+
     fn describe_servers(&self) -> String {
         let cost = minutes(self.estimate_servers());
         match self.servers_made() {
@@ -243,7 +253,11 @@ fn counted(count: u64, one: &str) -> String {
     format!("{} {one}{plural}", thousands(count))
 }
 
-/// Coarse on purpose: an estimate.
+/// An estimate, coarse on purpose: `about 6 min`.
+pub fn about(duration: Duration) -> String {
+    format!("about {}", minutes(duration))
+}
+
 fn minutes(duration: Duration) -> String {
     match duration.as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),

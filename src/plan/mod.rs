@@ -24,6 +24,7 @@ pub use crate::profile::{
     Stat, Table, TableKind, Total, Transaction, TransactionKind,
 };
 pub use arrivals::{KeyChooser, Mix, Schedule, rng};
+pub use describe::about;
 pub(crate) use describe::fold;
 pub use resolve::{Overrides, PlanError, resolve};
 pub use session::{Incomparable, Side, Sides, Turn, turns};
@@ -44,6 +45,8 @@ pub struct Plan {
     /// In the order of the profile; the first is the baseline of comparisons.
     pub modes: Vec<Mode>,
     pub repeats: u32,
+    /// A first look, from which nobody is to draw a verdict.
+    pub quick: bool,
     /// In the order in which they run.
     pub cells: Vec<Cell>,
     /// Of all clusters of the run: what the mode that needs most of it needs.

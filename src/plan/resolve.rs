@@ -120,6 +120,7 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
             .unwrap_or(WalLevel::Replica),
         modes,
         repeats,
+        quick: overrides.quick,
         settings: profile.settings.clone(),
         gates: profile.gates.clone(),
     })
@@ -308,10 +309,20 @@ mod tests {
     }
 
     #[test]
-    fn a_quick_look_at_sync_vs_async_takes_a_minute_or_so() {
+    fn a_quick_look_at_sync_vs_async_is_over_within_two_minutes_and_says_that_it_is_no_verdict() {
         let plan = built_in("sync-vs-async", &quick());
         assert_eq!(plan.modes.len(), 4);
-        assert!(plan.estimate() <= Duration::from_secs(90));
+        assert!(
+            plan.estimate() <= Duration::from_secs(110),
+            "{:?}",
+            plan.estimate()
+        );
+        let caution = plan.caution().unwrap();
+        assert!(caution.contains("3 short repetitions") && caution.contains("no verdict"));
+        assert_eq!(
+            built_in("sync-vs-async", &Overrides::default()).caution(),
+            None
+        );
     }
 
     #[test]

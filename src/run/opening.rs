@@ -25,7 +25,7 @@ impl Opening {
             run_id: run_id(self.at, &plan.profile, side, subject.git.as_deref()),
             status: RunStatus::Running,
             invalid_reasons: Vec::new(),
-            warnings: Vec::new(),
+            warnings: plan.caution().into_iter().collect(),
             started_at: format!("{:.3}", self.at),
             ended_at: None,
             argv: options.argv.clone(),

@@ -459,6 +459,7 @@ fn plan(shape: &Shape) -> Plan {
     }
     Plan {
         wal_level: WalLevel::Logical,
+        quick: false,
         profile: "sync-vs-async".into(),
         description: "What synchronous replication costs, and how stale reads on replicas are."
             .into(),
