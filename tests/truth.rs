@@ -433,6 +433,13 @@ fn a_cell_before_the_first_is_recorded_and_in_no_figure() {
     );
     assert!(cell.acked > 0 && cell.started_at < record.cell().started_at);
     assert!(record.0.join("hist/cell-002.hlog").is_file());
+    let disk = record.manifest().host.fdatasync.unwrap();
+    assert!(
+        disk.n > 0 && disk.p50_us > 0.0 && disk.p99_us >= disk.p50_us,
+        "{disk:?}"
+    );
+    let report = std::fs::read_to_string(record.0.join("report.html")).unwrap();
+    assert!(report.contains(&disk.to_string()), "{disk}");
     // What every reader goes through.
     let read = replbench::record::Run::open(&record.0).unwrap();
     assert_eq!(read.warnings, Vec::<String>::new());

@@ -101,6 +101,8 @@ fn facts(run: &Run, directory: &Path) -> String {
             host.host_id, host.cpu, host.cores, host.filesystem
         ),
     );
+    let disk = host.fdatasync.map_or_else(String::new, |it| it.to_string());
+    fact("fdatasync", &disk);
     fact(
         "workload",
         manifest.workload_hash.get(..16).unwrap_or_default(),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::{ServersMade, Side};
 use crate::sample::CellRow;
 use crate::topology::Mode;
+use crate::units::{format_seconds, thousands};
 
 /// Rises when a reader of an older version would misread the directory.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -157,6 +158,30 @@ pub struct Host {
     /// Of the directory that holds the servers' data.
     pub filesystem: String,
     pub virtualisation: Option<String>,
+    /// `None`: not measured, as in runs older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fdatasync: Option<Fdatasync>,
+}
+
+/// How long it took to write 8 kB in place and have them on the disk (`fdatasync`), one after the other, in the directory of the
+/// servers' data before any server ran: the least that a commit waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Fdatasync {
+    pub n: u64,
+    pub p50_us: f64,
+    pub p99_us: f64,
+}
+
+impl std::fmt::Display for Fdatasync {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "median {}, 99th percentile {} ({} writes of 8 kB)",
+            format_seconds(self.p50_us / 1e6),
+            format_seconds(self.p99_us / 1e6),
+            thousands(self.n)
+        )
+    }
 }
 
 /// One server.

@@ -15,7 +15,7 @@ mod write;
 pub use checksums::{Altered, OnMismatch, is_drawn, verify};
 pub use library::{is_run, run_directories, runs_named};
 pub use manifest::{
-    Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Session, Subject,
+    Fdatasync, Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Session, Subject,
 };
 pub(crate) use parallel::in_parallel;
 pub use read::{CellHistograms, ReadError, ResponseSecond, Run};

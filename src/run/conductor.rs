@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use super::cell::Bench;
-use super::{Finished, Interrupt, Observer, Options, Progress, RunError, environment};
+use super::{Finished, Interrupt, Observer, Options, Progress, RunError, disk, environment};
 use crate::clock::{self, Stamp};
 use crate::cluster::{Binaries, Cluster, ClusterConfig, create_reachable};
 use crate::load::workload;
 use crate::plan::{Cell, Plan};
-use crate::record::{Manifest, NodeInfo, Recorder, RunStatus, WriteError};
+use crate::record::{Host, Manifest, NodeInfo, Recorder, RunStatus, WriteError};
 use crate::sample::EventRow;
 use crate::topology::Topology;
 use crate::units::format_duration;
@@ -88,6 +88,22 @@ impl<'a> Conductor<'a> {
 
     pub(super) fn amend(&mut self, change: impl FnOnce(&mut Manifest)) -> Result<(), WriteError> {
         self.recorder.amend(change)
+    }
+
+    /// Measures the disk under the servers' data, while no server uses it.
+    pub(super) async fn measure_disk(&mut self) -> Result<(), RunError> {
+        let data_dir = self.data_dir.clone();
+        let measure = move || disk::fdatasync(&disk::existing(&data_dir)?);
+        let measured = tokio::task::spawn_blocking(measure).await;
+        match measured {
+            Ok(Ok(found)) => self.recorder.amend(|it| it.host.fdatasync = Some(found))?,
+            Ok(Err(error)) => self.recorder.amend(|it| {
+                let warning = format!("fdatasync could not be measured: {error}");
+                it.warnings.push(warning);
+            })?,
+            Err(_runtime_ends) => {}
+        }
+        Ok(())
     }
 
     /// Makes a cluster for each topology of the plan. Ends early, and well, when a person asks for the end.
@@ -264,13 +280,20 @@ impl<'a> Conductor<'a> {
         let host = environment::host(cluster.directory());
         self.recorder.amend(|manifest| {
             manifest.nodes.extend(nodes);
-            if matches!(host.filesystem.as_str(), "tmpfs" | "ramfs") && manifest.warnings.is_empty() {
-                manifest.warnings.push(format!(
+            if matches!(host.filesystem.as_str(), "tmpfs" | "ramfs") {
+                let warning = format!(
                     "the servers' data lay on {}: flushing to disk cost nothing there; name a directory on a disk with --data-dir",
                     host.filesystem
-                ));
+                );
+                // Once, whatever the number of clusters.
+                if !manifest.warnings.contains(&warning) {
+                    manifest.warnings.push(warning);
+                }
             }
-            manifest.host = host;
+            manifest.host = Host {
+                fdatasync: manifest.host.fdatasync,
+                ..host
+            };
         })?;
         Ok(())
     }

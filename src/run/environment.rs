@@ -64,6 +64,7 @@ pub(super) fn host(data: &Path) -> Host {
         }),
         filesystem: filesystem(data).unwrap_or_default(),
         virtualisation: virtualisation(),
+        fdatasync: None,
     }
 }
 

@@ -4,6 +4,7 @@
 mod audit;
 mod cell;
 mod conductor;
+mod disk;
 mod environment;
 mod figures;
 mod live;
@@ -172,6 +173,7 @@ async fn conduct(
     observer: &mut dyn Observer,
     interrupt: &mut Interrupt,
 ) -> Result<(), RunError> {
+    conductor.measure_disk().await?;
     if plan.servers_made() == ServersMade::Once {
         conductor.provision(observer, interrupt).await?;
         let cells = plan.cells.iter();

@@ -110,6 +110,10 @@ async fn conduct(
     observer: &mut dyn Observer,
     interrupt: &mut Interrupt,
 ) -> Result<(), (Side, RunError)> {
+    for side in Side::BOTH {
+        let measured = conductors.get_mut(side).measure_disk().await;
+        measured.map_err(|error| (side, error))?;
+    }
     let plan = sides.base.plan;
     for turn in turns(plan.repeats, plan.seed) {
         if interrupt.level() > 0 {

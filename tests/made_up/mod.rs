@@ -551,6 +551,7 @@ fn manifest(plan: &Plan) -> Manifest {
             kernel: "6.1.0".into(),
             filesystem: "ext4".into(),
             virtualisation: Some("kvm".into()),
+            fdatasync: None,
         },
         nodes: vec![
             node("1 primary, 2 standbys", "primary", "primary"),

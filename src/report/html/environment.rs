@@ -60,6 +60,10 @@ pub(crate) fn environment(manifest: &Manifest, cells: &[CellRow]) -> Markup {
         ("Kernel", host.kernel.clone()),
         ("File system", host.filesystem.clone()),
         (
+            "fdatasync there",
+            host.fdatasync.map_or_else(String::new, |it| it.to_string()),
+        ),
+        (
             "Virtualisation",
             host.virtualisation
                 .clone()
