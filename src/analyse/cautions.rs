@@ -75,12 +75,12 @@ impl Overload {
     /// Answered is what was acknowledged in the measurement phase, or refused by the server.
     fn of(cell: &CellRow) -> Option<Self> {
         let is_measured = cell.measured_s > 0.0 && cell.offered > 0;
-        cell.offered_tps.filter(|_| is_measured)?;
+        let offered_tps = cell.offered_tps.filter(|_| is_measured)?;
         let a_second = |count: u64| count as f64 / cell.measured_s;
-        let offered_tps = a_second(cell.offered);
         let refused = cell.failed.saturating_add(cell.indeterminate);
         let answered_tps = cell.achieved_tps + a_second(refused);
-        (answered_tps < ANSWERED * offered_tps).then_some(Self {
+        // Of the arrivals that came: a Poisson process has more or fewer of them than its rate says.
+        (answered_tps < ANSWERED * a_second(cell.offered)).then_some(Self {
             offered_tps,
             answered_tps,
         })

@@ -329,6 +329,9 @@ fn conclude(finished: Sides<Finished>, terms: &TermArgs, question: Question) -> 
     for side in Side::BOTH {
         let sealed = sealed.get(side);
         print(&format!("{side}:   {}\n", sealed.directory.display()))?;
+        if let Ok(drawn) = &sealed.drawn {
+            print(&drawn.cautions)?;
+        }
         if sealed.has_failed_gate() {
             let report = sealed.directory.join(files::REPORT);
             print(&format!(

@@ -143,9 +143,10 @@ impl Terminal {
         let width = self.cells.to_string().len();
         let mode_width = self.mode_width;
         let commit = |quantile: Option<Duration>| quantile.map_or_else(unknown, format_duration);
+        // The end of the first look that saw it: the commit was visible by then, perhaps before.
         let visible = headline
             .visibility_p99_s
-            .map_or_else(unknown, format_seconds);
+            .map_or_else(unknown, |seconds| format!("≤ {}", format_seconds(seconds)));
         self.say(&format!(
             "{:>width$}/{} {}{:mode_width$} {} {:.0}/s commit p50 {} p99 {} visible p99 {visible}{}",
             self.at,

@@ -87,6 +87,8 @@ pub(super) struct Drawn {
     pub(super) html: PathBuf,
     /// What to know first, the headline, the table of modes and the gates.
     pub(super) text: String,
+    /// What to know first, alone.
+    pub(super) cautions: String,
     pub(super) gates: Gates,
     status: RunStatus,
     /// Whether a measured file is not as it was recorded.
@@ -103,6 +105,7 @@ pub(super) fn draw(directory: &Path, on_mismatch: OnMismatch) -> Result<Drawn, S
     Ok(Drawn {
         html: outputs.html,
         text: text_of(&analysis),
+        cautions: cautions_of(&analysis),
         gates: Gates::of(&analysis.gates),
         status: run.manifest.status,
         is_altered: run.is_altered(),
