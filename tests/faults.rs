@@ -9,7 +9,7 @@ mod support;
 use std::time::Duration;
 
 use replbench::record::RunStatus;
-use replbench::sample::{CellRow, Phase};
+use replbench::sample::{CellRow, Phase, Presence};
 use rustix::process::Signal;
 use support::Run;
 
@@ -121,6 +121,48 @@ fn a_stopped_standby_falls_behind_and_leaves_commits_unseen() {
     );
     let p50 = found.visibility("s1", "hi").quantile_of(0.5, 800).unwrap();
     assert!(p50 < 0.1, "{p50}");
+}
+
+/// The upstream of a cascade stands still for longer than the samples are apart.
+#[test]
+fn an_upstream_that_answers_late_loses_no_sample_and_invalidates_nothing() {
+    let profile = "modes = [\"cascade\"]\n[topology]\nstandbys = 2\n\
+         [load]\narrivals = \"uniform\"\nrate = 100\n\
+         [phases]\nwarmup = \"500 ms\"\nrepeats = 1\nduration = \"4 s\"\ndrain = \"20 s\"\n\
+         [[transaction]]\nkind = \"users-insert\"\n";
+    let mut run = Run::start(profile, &[]);
+    let s1 = run.server("s1");
+    run.has_measured(1, 1);
+    let frozen = s1.freeze();
+    std::thread::sleep(Duration::from_millis(700));
+    drop(frozen);
+    let ended = run.ends();
+    assert_eq!(ended.code, 0, "{}", ended.text);
+    let record = run.record().unwrap();
+    let cell = record.cell();
+    assert!(cell.valid, "{}", cell.notes);
+    assert!(
+        cell.notes.contains("the lag of `c1` is unknown"),
+        "{}",
+        cell.notes
+    );
+    let rows = record.lag("c1");
+    let mut ordered = rows.clone();
+    ordered.sort_by_key(|row| row.t_us);
+    assert_eq!(rows, ordered);
+    // Asked before it stood still or while it did, and answered afterwards.
+    let late: Vec<_> = rows
+        .iter()
+        .filter(|row| row.sampler_rtt_us.is_some_and(|age| age > 300_000))
+        .collect();
+    assert!(!late.is_empty(), "{rows:?}");
+    for row in late {
+        assert_eq!(row.presence(), Presence::Present, "{row:?}");
+        assert!(row.replay_lag_bytes.is_some(), "{row:?}");
+    }
+    let count = |presence| rows.iter().filter(|row| row.presence() == presence).count();
+    assert!(count(Presence::Unanswered) > 0, "{rows:?}");
+    assert_eq!(count(Presence::Gone), 0, "{rows:?}");
 }
 
 #[test]
