@@ -175,15 +175,9 @@ pub struct Sight {
     pub xmin: u64,
     /// None from here up is visible.
     pub xmax: u64,
-    /// From here to xmax every transaction was asked about: those of them that `committed` lacks are not visible.
-    pub asked_from: u64,
-    /// Of those asked about, the committed ones between xmin and xmax.
+    /// Of those asked about, the committed ones between the two.
     pub committed: Vec<u64>,
 }
-
-/// The most transactions below xmax that a look asks about unbidden: more than are in progress at once, unless one of them
-/// stays open for long.
-const NEWEST: u64 = 256;
 
 /// Prepares the query of [`sight`].
 ///
@@ -191,32 +185,26 @@ const NEWEST: u64 = 256;
 /// (recovery keeps them elsewhere), so those are asked for one by one. `pg_xact_status` refuses ids from the future: hence
 /// the CASE.
 pub async fn prepare_sight(client: &Client) -> Result<Statement, Error> {
-    let sql = format!(
-        "SELECT xmin, xmax, asked_from, ARRAY( \
-           SELECT x FROM ( \
-             SELECT x FROM unnest($1::xid8[]) AS x WHERE x < asked_from UNION ALL \
-             SELECT n::text::xid8 FROM generate_series(asked_from::text::bigint, xmax::text::bigint - 1) AS n \
-           ) AS asked (x) \
-           WHERE CASE WHEN x >= xmin AND x < xmax THEN pg_xact_status(x) = 'committed' ELSE false END) \
-         FROM (SELECT pg_snapshot_xmin(s) AS xmin, pg_snapshot_xmax(s) AS xmax, \
-                      greatest(pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint - {NEWEST}) \
-                        ::text::xid8 AS asked_from \
-               FROM pg_current_snapshot() AS s) AS seen"
-    );
-    client.prepare(&sql).await
+    client
+        .prepare(
+            "SELECT pg_snapshot_xmin(s), pg_snapshot_xmax(s), ARRAY( \
+               SELECT x FROM unnest($1::xid8[]) AS x \
+               WHERE CASE WHEN x < pg_snapshot_xmin(s) THEN false \
+                          WHEN x < pg_snapshot_xmax(s) THEN pg_xact_status(x) = 'committed' \
+                          ELSE false END) \
+             FROM pg_current_snapshot() AS s",
+        )
+        .await
 }
 
-/// Which transactions a read on this standby sees now. The newest between xmin and xmax are asked about in any case; `asked` are
-/// others of which it matters.
+/// Which transactions a read on this standby sees now; `asked` are the ones of which that matters.
 pub async fn sight(client: &Client, statement: &Statement, asked: &[Xid8]) -> Result<Sight, Error> {
     let row = client.query_one(statement, &[&asked]).await?;
     let (Xid8(xmin), Xid8(xmax)) = (row.try_get(0)?, row.try_get(1)?);
-    let Xid8(asked_from) = row.try_get(2)?;
-    let committed: Vec<Xid8> = row.try_get(3)?;
+    let committed: Vec<Xid8> = row.try_get(2)?;
     Ok(Sight {
         xmin,
         xmax,
-        asked_from,
         committed: committed.into_iter().map(|Xid8(xid)| xid).collect(),
     })
 }

@@ -5,6 +5,7 @@
 //! acknowledgement has told which transaction to look for.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::clock::Stamp;
@@ -17,6 +18,10 @@ const MEMORY: Duration = Duration::from_secs(5);
 const MOST: usize = 65_536;
 /// The most transactions, or gaps of one table, asked about in one poll.
 const ASKED: usize = 256;
+/// Of transactions that nobody has acknowledged yet, these are asked about: the newest that the last poll saw, which may still be
+/// in progress, and those that may have begun since. A poll that lies outside tells less, and nothing wrong.
+const NEWEST: u64 = 256;
+const AHEAD: u64 = 32;
 
 /// A commit seen on a node. Both ends are instants; the delay from the acknowledgement may be negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +50,8 @@ pub(super) struct ByTransaction {
     /// How many polls there have been before the first kept one.
     forgotten: u64,
     outstanding: BTreeMap<u64, Awaited>,
-    /// The highest id of the last question, if more were outstanding than could be asked about.
+    /// What the last question was: all of these, and of the outstanding ones those up to this id.
+    newest: Range<u64>,
     asked_to: u64,
     /// A question has been taken and its poll has not come back.
     asking: bool,
@@ -63,7 +69,8 @@ struct Poll {
     start: Stamp,
     end: Stamp,
     sight: Sight,
-    /// Commits known then were asked about up to this id.
+    /// All of these were asked about, and commits known then up to this id.
+    newest: Range<u64>,
     asked_to: u64,
 }
 
@@ -77,12 +84,16 @@ impl ByTransaction {
     /// The transactions to ask about in the next poll, and from here on known to it.
     pub(super) fn question(&mut self) -> Vec<u64> {
         self.asking = true;
-        let asked: Vec<_> = self.outstanding.keys().copied().take(ASKED).collect();
+        let mut asked: Vec<_> = self.outstanding.keys().copied().take(ASKED).collect();
         self.asked_to = if self.outstanding.len() > ASKED {
             asked.last().copied().unwrap_or(0)
         } else {
             u64::MAX
         };
+        self.newest = self.polls.back().map_or(0..0, |Poll { sight, .. }| {
+            sight.xmin.max(sight.xmax.saturating_sub(NEWEST))..sight.xmax + AHEAD
+        });
+        asked.extend(self.newest.clone());
         asked
     }
 
@@ -128,6 +139,7 @@ impl ByTransaction {
             start,
             end,
             sight,
+            newest: self.newest.clone(),
             asked_to: self.asked_to,
         });
         while self.polls.len() > MOST
@@ -168,8 +180,8 @@ impl ByTransaction {
             .take_while(|(_, poll)| poll.end >= awaited.commit.sent)
             .find(|(number, poll)| {
                 let knew = awaited.known_from <= self.forgotten + *number as u64;
-                let asked = xid >= poll.sight.asked_from || (knew && xid <= poll.asked_to);
-                asked && !poll.shows(xid)
+                let asked = poll.newest.contains(&xid) || (knew && xid <= poll.asked_to);
+                xid >= poll.sight.xmax || (asked && !poll.shows(xid))
             })
             .map(|(_, poll)| poll.start)
     }
@@ -363,7 +375,6 @@ mod tests {
         Sight {
             xmin,
             xmax,
-            asked_from: xmin,
             committed: committed.to_vec(),
         }
     }
@@ -399,16 +410,12 @@ mod tests {
     #[test]
     fn one_that_is_neither_surely_seen_nor_surely_missed_is_asked_about() {
         let mut tracker = ByTransaction::default();
-        let crowded = |committed: &[u64]| Sight {
-            asked_from: 7,
-            ..sight(5, 8, committed)
-        };
         // Transaction 7 has completed, 5 has not, and xmax alone would call 5 visible.
-        poll(&mut tracker, 100, crowded(&[7]));
+        poll(&mut tracker, 100, sight(5, 8, &[]));
         assert_eq!(tracker.commit(commit(5, 90, 105)), None);
-        assert_eq!(tracker.question(), [5]);
-        assert!(poll(&mut tracker, 120, crowded(&[7])).is_empty());
-        let seen = poll(&mut tracker, 140, crowded(&[5, 7]));
+        assert_eq!(tracker.question()[0], 5);
+        assert!(poll(&mut tracker, 120, sight(5, 8, &[7])).is_empty());
+        let seen = poll(&mut tracker, 140, sight(5, 8, &[5, 7]));
         // The first poll did not know of it, the second asked and was told no.
         assert_eq!((seen[0].lo, seen[0].hi), (at(120), at(150)));
     }
@@ -418,6 +425,7 @@ mod tests {
         let mut tracker = ByTransaction::default();
         // 5 stays open all the while; 6 is in progress, then committed, and acknowledged much later.
         poll(&mut tracker, 100, sight(5, 6, &[]));
+        assert_eq!(tracker.question(), (5..6 + AHEAD).collect::<Vec<_>>());
         poll(&mut tracker, 200, sight(5, 8, &[7]));
         poll(&mut tracker, 300, sight(5, 8, &[6, 7]));
         poll(&mut tracker, 400, sight(5, 9, &[6, 7, 8]));
@@ -429,16 +437,16 @@ mod tests {
     #[test]
     fn a_look_that_did_not_ask_about_a_commit_bounds_it_on_neither_side() {
         let mut tracker = ByTransaction::default();
-        let crowded = |asked_from, committed: &[u64]| Sight {
-            asked_from,
-            ..sight(5, 900, committed)
-        };
-        poll(&mut tracker, 100, crowded(6, &[]));
-        poll(&mut tracker, 200, crowded(644, &[644]));
-        poll(&mut tracker, 300, crowded(6, &[6, 644]));
-        poll(&mut tracker, 400, crowded(644, &[644]));
-        let seen = tracker.commit(commit(6, 90, 900)).unwrap();
-        assert_eq!((seen.lo, seen.hi), (at(100), at(310)));
+        poll(&mut tracker, 100, sight(5, 6, &[]));
+        // Far more have begun than were foreseen.
+        poll(&mut tracker, 200, sight(5, 900, &[7]));
+        assert_eq!(tracker.question()[0], 900 - NEWEST);
+        poll(&mut tracker, 300, sight(5, 900, &[700]));
+        poll(&mut tracker, 400, sight(7, 900, &[700]));
+        let new = tracker.commit(commit(700, 90, 900)).unwrap();
+        assert_eq!((new.lo, new.hi), (at(100), at(310)));
+        let old = tracker.commit(commit(6, 90, 900)).unwrap();
+        assert_eq!((old.lo, old.hi), (at(200), at(410)));
     }
 
     #[test]
