@@ -1,5 +1,5 @@
-//! What is left of replbench when it is killed, interrupted or hung up on, or when its program is replaced: no process and no file
-//! but the results.
+//! Replbench is killed, interrupted or hung up on, its program is replaced, or a umask shuts others out: it goes on, or leaves no
+//! process and no file but the results.
 //!
 //! Real servers, started by the product. Without PostgreSQL the tests that need them fail.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up fails")]
@@ -9,7 +9,7 @@ mod support;
 use std::fs;
 use std::process::{Child, Stdio};
 
-use replbench::cluster::process;
+use replbench::cluster::{Binaries, process};
 use rustix::process::Signal;
 use support::{PATIENCE, REPLBENCH, Run, Site, signal, until};
 
@@ -128,10 +128,42 @@ fn a_run_under_nohup_goes_on_when_its_terminal_hangs_up() {
     assert_eq!(ended.code, 0, "{}", ended.text);
 }
 
+#[test]
+fn servers_reach_their_data_and_their_programs_under_any_umask() {
+    let under_umask = |site, more: &[&str]| {
+        let mut all = vec!["sh", "-c", "umask 077; exec \"$0\" \"$@\"", REPLBENCH];
+        all.extend(more);
+        all.extend(SESSION);
+        let mut run = Run::launch_program("/usr/bin/env".as_ref(), site, &all);
+        let ended = run.ends();
+        assert_eq!(ended.code, 0, "{}", ended.text);
+    };
+    under_umask(Site::new(), &["run", "users-insert"]);
+    let programs = Binaries::find(None).unwrap();
+    let build = format!(
+        "mkdir bin && ln -s {}/* bin/",
+        programs.directory().display()
+    );
+    let site = Site::new();
+    commit_profile(&site);
+    let options = [
+        "ab",
+        "p.toml",
+        "--head",
+        "git=HEAD",
+        "--head",
+        "bindir=bin",
+        "--build",
+        &build,
+    ];
+    under_umask(site, &options);
+}
+
 /// A build with a child in another session, which no signal to a process group reaches.
 const BUILD_WITH_DAEMON: &str = "setsid sleep 1000 & sleep 1000 & touch ../begun";
 
-fn build(site: Site, command: &str) -> Run {
+/// A repository in the site's directory with one commit of a profile.
+fn commit_profile(site: &Site) {
     let profile = "[[transaction]]\nkind = \"users-insert\"\n";
     fs::write(site.path().join("p.toml"), profile).unwrap();
     for arguments in [
@@ -148,6 +180,10 @@ fn build(site: Site, command: &str) -> Run {
             .unwrap();
         assert!(status.success());
     }
+}
+
+fn build(site: Site, command: &str) -> Run {
+    commit_profile(&site);
     let options = [
         "ab",
         "p.toml",

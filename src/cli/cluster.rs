@@ -110,20 +110,20 @@ fn with_runtime(work: impl Future<Output = Result<Exit, Stop>>) -> Result<Exit, 
         .block_on(work)
 }
 
-/// Which code an error of the cluster module leaves with.
-fn refused(error: ClusterError) -> Stop {
-    let inner = match &error {
-        ClusterError::Start { cause, .. } => cause,
-        other => other,
-    };
-    let exit = match inner {
+/// Which code an error of the cluster module leaves with, in every command.
+pub(super) fn exit_of(error: &ClusterError) -> Exit {
+    match error {
+        ClusterError::Start { cause, .. } => exit_of(cause),
         ClusterError::Setting { .. }
         | ClusterError::Topology { .. }
         | ClusterError::NoSuchNode { .. } => Exit::Usage,
         ClusterError::Directory { .. } | ClusterError::Io { .. } => Exit::Results,
         _ => Exit::Server,
-    };
-    Stop::new(exit, error)
+    }
+}
+
+fn refused(error: ClusterError) -> Stop {
+    Stop::new(exit_of(&error), error)
 }
 
 async fn start(up: &Up) -> Result<Exit, Stop> {

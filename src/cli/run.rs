@@ -97,7 +97,9 @@ fn conclude(finished: Finished) -> Result<Exit, Stop> {
     for warning in warnings {
         print(&format!("\nnote: {}\n", clean(&warning)))?;
     }
-    print(&format!("\nresults: {}\n", sealed.directory.display()))?;
+    if sealed.directory.exists() {
+        print(&format!("\nresults: {}\n", sealed.directory.display()))?;
+    }
     if sealed.drawn.is_ok() {
         let report = sealed.directory.join(record::files::REPORT);
         print(&format!("report:  {}\n", report.display()))?;
@@ -146,9 +148,15 @@ impl Sealed {
     /// What the run's end means for the caller of replbench.
     pub(super) fn exit(self) -> Result<Exit, Stop> {
         if let Some(error) = self.error {
-            let (exit, what) = match exit_of(&error) {
-                Exit::Server if !self.has_measured => (Exit::Server, "nothing was measured"),
-                Exit::Results => (
+            let (exit, what) = match (exit_of(&error), self.has_measured) {
+                _ if !self.directory.exists() => (
+                    Exit::Results,
+                    "the run was cut short, and its directory is gone with what was in it",
+                ),
+                (exit @ (Exit::Server | Exit::Usage | Exit::Results), false) => {
+                    (exit, "nothing was measured")
+                }
+                (Exit::Results, true) => (
                     Exit::Results,
                     "the run was cut short; what was measured is kept",
                 ),
@@ -175,6 +183,7 @@ pub(super) fn exit_of(error: &RunError) -> Exit {
     match error {
         RunError::Write(_) => Exit::Results,
         RunError::Stopped => Exit::Incomplete,
+        RunError::Cluster(error) => super::cluster::exit_of(error),
         _ => Exit::Server,
     }
 }

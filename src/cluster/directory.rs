@@ -214,15 +214,16 @@ pub(super) fn remove(directory: &Path) -> io::Result<()> {
 
 /// Makes a directory that clusters will lie in, and what is missing above it.
 pub fn create_reachable(directory: &Path) -> io::Result<()> {
-    create_passable(directory, &Account::for_servers())
+    create_passable(directory, &Account::for_servers()).map(drop)
 }
 
-/// Makes the missing ones of a directory and its parents, each so that the servers' user may pass, whatever the umask.
-pub(super) fn create_passable(wanted: &Path, account: &Account) -> io::Result<()> {
+/// Makes the missing ones of a directory and its parents, each so that the servers' user may pass, whatever the umask; those that were
+/// made.
+fn create_passable<'a>(wanted: &'a Path, account: &Account) -> io::Result<Vec<&'a Path>> {
     let missing = |path: &&Path| !path.as_os_str().is_empty() && path.symlink_metadata().is_err();
     let mut missing: Vec<_> = wanted.ancestors().take_while(missing).collect();
     missing.reverse();
-    for path in missing {
+    for path in &missing {
         match std::fs::create_dir(path) {
             Ok(()) if account.drops => {
                 let mode = path.metadata()?.permissions().mode();
@@ -232,7 +233,7 @@ pub(super) fn create_passable(wanted: &Path, account: &Account) -> io::Result<()
             _ => {}
         }
     }
-    Ok(())
+    Ok(missing)
 }
 
 /// Makes the directory and its marker; refuses one that has anything in it.
@@ -240,6 +241,30 @@ pub(super) fn create(
     wanted: &Path,
     own_parents: usize,
     account: &Account,
+) -> Result<PathBuf, ClusterError> {
+    let mut made = Vec::new();
+    let path = place(wanted, account, &mut made).inspect_err(|_| {
+        // A refusal leaves nothing behind; what is not empty is not only this one's.
+        for directory in made.iter().rev() {
+            let _ = std::fs::remove_dir(directory);
+        }
+    })?;
+    std::fs::set_permissions(&path, Permissions::from_mode(0o700))
+        .map_err(|source| ClusterError::io("restrict", &path, source))?;
+    account.own(&path)?;
+    write(
+        &path.join(MARKER),
+        &Marker::own(own_parents).to_text(),
+        account,
+    )?;
+    Ok(path)
+}
+
+/// Makes the directory where the servers' user can reach it; its canonical path, and in `made` what was not there before.
+fn place<'a>(
+    wanted: &'a Path,
+    account: &Account,
+    made: &mut Vec<&'a Path>,
 ) -> Result<PathBuf, ClusterError> {
     let refuse = |problem: String, remedy: &str| ClusterError::Directory {
         path: wanted.to_owned(),
@@ -259,7 +284,12 @@ pub(super) fn create(
             ));
         }
     } else {
-        create_passable(wanted, account)
+        *made = create_passable(wanted, account)
+            .or_else(|error| match error.kind() {
+                // Another run has removed an empty parent just now.
+                io::ErrorKind::NotFound => create_passable(wanted, account),
+                _ => Err(error),
+            })
             .map_err(|source| ClusterError::io("create directory", wanted, source))?;
     }
     let path = wanted
@@ -275,7 +305,6 @@ pub(super) fn create(
         .barrier(&path)
         .map_err(|source| ClusterError::io("look at the parents of", &path, source))?;
     if let Some((ancestor, mode)) = barrier {
-        let _ = std::fs::remove_dir(&path);
         return Err(refuse(
             format!(
                 "cannot be reached by the user `{}` that runs the servers, because `{}` has mode {mode:04o}",
@@ -285,14 +314,6 @@ pub(super) fn create(
             "let others pass there (chmod o+x), or name another place with --data-dir",
         ));
     }
-    std::fs::set_permissions(&path, Permissions::from_mode(0o700))
-        .map_err(|source| ClusterError::io("restrict", &path, source))?;
-    account.own(&path)?;
-    write(
-        &path.join(MARKER),
-        &Marker::own(own_parents).to_text(),
-        account,
-    )?;
     Ok(path)
 }
 

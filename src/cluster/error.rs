@@ -123,25 +123,50 @@ impl LogTail {
         }
     }
 
+    /// Names the log only while it is there: a cluster that was removed has taken its logs along.
     pub(super) fn as_text(&self) -> String {
+        let is_there = self.path.exists();
         if self.text.is_empty() {
-            return format!(" (its log: {})", self.path.display());
+            return if is_there {
+                format!(" (its log: {})", self.path.display())
+            } else {
+                String::new()
+            };
         }
         let indented: Vec<_> = self
             .text
             .lines()
             .map(|line| format!("    {line}"))
             .collect();
-        format!(
-            "; the end of its log {}:\n{}",
-            self.path.display(),
-            indented.join("\n")
-        )
+        let name = if is_there {
+            format!(" {}", self.path.display())
+        } else {
+            String::new()
+        };
+        format!("; the end of its log{name}:\n{}", indented.join("\n"))
     }
 }
 
 impl std::fmt::Display for LogTail {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.as_text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_named_only_while_it_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("server.log");
+        std::fs::write(&path, "one\n\ntwo\n").unwrap();
+        let tail = LogTail::read(&path);
+        let named = format!("; the end of its log {}:\n    one\n    two", path.display());
+        assert_eq!(tail.to_string(), named);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(tail.to_string(), "; the end of its log:\n    one\n    two");
+        assert_eq!(LogTail::read(&path).to_string(), "");
     }
 }

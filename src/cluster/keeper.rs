@@ -299,6 +299,10 @@ fn wait_for(
 pub fn supervise(program: OsString, arguments: Vec<OsString>) -> io::Result<u8> {
     // Refused only to the leader of a process group, which a terminal's signals do not reach either.
     let _ = setsid();
+    // The servers' user, which is another one only under root, must reach what is checked out and built.
+    if rustix::process::geteuid().is_root() {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    }
     // Whoever loses its parent becomes a child of this process, so that none can be missed.
     set_child_subreaper(Some(rustix::process::getpid()))?;
     let mut child = process::spawn_supervised(&ExecOrder {

@@ -85,7 +85,7 @@ impl Worktree {
         let git = process::supervisor("git", &arguments);
         let status = supervise(git, &self.log(), CHECKOUT, interrupt).await;
         self.expect_success(status, "git worktree add", CHECKOUT)
-            .map_err(|failure| Stop::new(failure.exit(), failure.explain(&self.log())))?;
+            .map_err(|failure| Stop::new(failure.exit(), failure.explain(&self.log(), None)))?;
         // What git said of a success is no part of the build's log.
         let _ = fs::remove_file(self.log());
         Ok(())
@@ -134,10 +134,14 @@ impl Worktree {
             return Ok(());
         };
         if matches!(failure, Failure::Interrupted) {
-            return Err(Stop::new(failure.exit(), failure.explain(&self.log())));
+            return Err(Stop::new(
+                failure.exit(),
+                failure.explain(&self.log(), None),
+            ));
         }
-        let kept = self.keep_log(results).unwrap_or_else(|_| self.log());
-        Err(Stop::new(failure.exit(), failure.explain(&kept)))
+        let kept = self.keep_log(results).ok();
+        let error = failure.explain(&self.log(), kept.as_deref());
+        Err(Stop::new(failure.exit(), error))
     }
 
     fn expect_success(
@@ -215,7 +219,8 @@ impl Failure {
         }
     }
 
-    fn explain(&self, log: &Path) -> anyhow::Error {
+    /// With the end of the log, and where it stays when the worktree is gone.
+    fn explain(&self, log: &Path, kept: Option<&Path>) -> anyhow::Error {
         match self {
             Self::Interrupted => RunError::Stopped.into(),
             Self::Late => anyhow!("it took too long"),
@@ -223,7 +228,8 @@ impl Failure {
                 let tail = LogTail::read(log);
                 let lines: Vec<_> = tail.text.lines().map(clean).collect();
                 let text = lines.join("\n");
-                anyhow!("{problem}{}", LogTail { text, ..tail })
+                let path = kept.unwrap_or(Path::new("")).to_owned();
+                anyhow!("{problem}{}", LogTail { path, text })
             }
         }
     }
