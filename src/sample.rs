@@ -132,6 +132,17 @@ pub struct CellRow {
     pub notes: String,
 }
 
+impl CellRow {
+    /// How the notes of a cell begin in which replbench did not run, or its host.
+    pub const STOOD_STILL: &str = "replbench itself stood still";
+    pub const SUSPENDED: &str = "the host was suspended";
+
+    /// Whether what came late was replbench's own doing, so that the servers must not be blamed.
+    pub fn stood_still(&self) -> bool {
+        self.notes.starts_with(Self::STOOD_STILL) || self.notes.starts_with(Self::SUSPENDED)
+    }
+}
+
 /// A row of `intervals.csv`: one second of one cell. Percentiles are of the transactions that ended in it: those that failed,
 /// were never answered or never sent count as slower than all others, and a percentile among them is empty.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -490,6 +490,7 @@ fn replbench_that_stood_still_is_told_and_no_server_is_blamed_for_it() {
         // Arrivals that were due meanwhile were late, and the generator's doing.
         assert!(cell.dispatch_lag_p99_us.unwrap() > 100_000.0, "{cell:?}");
     }
+    assert!(!ended.text.contains("OVERLOADED"), "{}", ended.text);
     let stalls = record.events("stall");
     assert!(
         stalls.iter().any(|stall| stall.cell_id == Some(1)),

@@ -75,7 +75,9 @@ impl Overload {
     /// Answered is what was acknowledged in the measurement phase, or refused by the server.
     fn of(cell: &CellRow) -> Option<Self> {
         let is_measured = cell.measured_s > 0.0 && cell.offered > 0;
-        let offered_tps = cell.offered_tps.filter(|_| is_measured)?;
+        let offered_tps = cell
+            .offered_tps
+            .filter(|_| is_measured && !cell.stood_still())?;
         let a_second = |count: u64| count as f64 / cell.measured_s;
         let refused = cell.failed.saturating_add(cell.indeterminate);
         let answered_tps = cell.achieved_tps + a_second(refused);
@@ -318,7 +320,9 @@ mod tests {
         let mut refusing = cell(Some(6_000.0), 3_000.0);
         refusing.failed = 30_000;
         let closed = cell(None, 3_000.0);
-        let cells = [cell(Some(6_000.0), 5_900.0), refusing, closed];
+        let mut stopped = cell(Some(6_000.0), 3_000.0);
+        stopped.notes = "replbench itself stood still for 3.00 s: it was stopped".into();
+        let cells = [cell(Some(6_000.0), 5_900.0), refusing, closed, stopped];
         assert!(overload(&manifest(false), &cells).is_none());
     }
 

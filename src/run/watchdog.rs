@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::clock::{self, Clocks, Stamp};
+use crate::sample::CellRow;
 use crate::units::format_duration;
 
 /// How long the watchdog sleeps at a time.
@@ -50,13 +51,15 @@ impl Standstill {
                 count => format!(", the longest of {count} times"),
             };
             format!(
-                "replbench itself stood still for {}{often}: it was stopped or had no processor, and what it measured then is not the servers' time",
+                "{} for {}{often}: it was stopped or had no processor, and what it measured then is not the servers' time",
+                CellRow::STOOD_STILL,
                 format_duration(longest)
             )
         });
         let suspended = (!self.suspended.is_zero()).then(|| {
             format!(
-                "the host was suspended for {}",
+                "{} for {}",
+                CellRow::SUSPENDED,
                 format_duration(self.suspended)
             )
         });
