@@ -86,7 +86,8 @@ impl Shelf {
         }
         let (recent, older) = recent_ones(found);
         let (sheets, derived): (Vec<Sheet>, Vec<Derived>) = recent.into_iter().unzip();
-        let series = trend(&sheets, &options.order, &blessed);
+        let mut series = trend(&sheets, &options.order, &blessed);
+        series.retain(|series| !series.is_none_lost());
         let recent = sheets.into_iter().zip(derived);
         let left_out = older.len();
         let mut runs: Vec<Entry> = recent.chain(older).map(Entry::of).collect();

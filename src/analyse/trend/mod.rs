@@ -17,7 +17,7 @@ pub use blessing::{BLESSED, Blessing, read_blessings};
 pub use conditions::Conditions;
 pub use level::Change;
 
-use super::metric::Metric;
+use super::metric::{Metric, Unit};
 use crate::record::{RunStatus, Sheet};
 use crate::sample::Direction;
 use conditions::series_id;
@@ -86,6 +86,12 @@ impl Series {
             || format!("{}.{}", self.metric, self.stat),
             |metric| metric.to_string(),
         )
+    }
+
+    /// Whether nothing was ever lost, in a history of what was.
+    pub fn is_none_lost(&self) -> bool {
+        self.unit == Unit::Share.as_str()
+            && self.points.iter().all(|point| point.value == Some(0.0))
     }
 
     /// The newest run that can be relied on.
