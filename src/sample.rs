@@ -127,20 +127,13 @@ pub struct CellRow {
     /// Full-page images in the primary's WAL, over the same time.
     #[serde(default)]
     pub full_page_images: Option<u64>,
+    /// Whether an open loop was offered more than was answered within its phase; empty where that cannot be told (a closed loop,
+    /// a cell in which replbench stood still) and in runs before this column.
+    #[serde(default)]
+    pub overloaded: Option<bool>,
     pub valid: bool,
     /// Why the cell is invalid, or what to know about it; sentences separated by `; `.
     pub notes: String,
-}
-
-impl CellRow {
-    /// How the notes of a cell begin in which replbench did not run, or its host.
-    pub const STOOD_STILL: &str = "replbench itself stood still";
-    pub const SUSPENDED: &str = "the host was suspended";
-
-    /// Whether what came late was replbench's own doing, so that the servers must not be blamed.
-    pub fn stood_still(&self) -> bool {
-        self.notes.starts_with(Self::STOOD_STILL) || self.notes.starts_with(Self::SUSPENDED)
-    }
 }
 
 /// A row of `intervals.csv`: one second of one cell. Percentiles are of the transactions that ended in it: those that failed,

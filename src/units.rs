@@ -321,9 +321,51 @@ pub fn thousands(value: u64) -> String {
     out
 }
 
+/// A rate as it is told: whole numbers where they say enough.
+pub fn format_rate(per_second: f64) -> String {
+    if per_second < 10.0 {
+        three_digits(per_second)
+    } else {
+        thousands(whole(per_second.round()))
+    }
+}
+
+/// A rate that servers can keep up with who answered so many a second under overload: four fifths, rounded down to two digits.
+/// What they answer then is the most they can, and a queue is long before its server is busy all the time. `None` below 1/s.
+pub fn with_headroom(answered_per_second: f64) -> Option<u64> {
+    let most = answered_per_second * 0.8;
+    if most < 1.0 {
+        return None;
+    }
+    let unit = 10_f64.powf((most.log10().floor() - 1.0).max(0.0));
+    Some(whole((most / unit).floor() * unit))
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rates are not negative, and far from the largest integer"
+)]
+fn whole(rate: f64) -> u64 {
+    rate as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_to_try_is_rounded_down_to_two_digits() {
+        for (answered, most) in [
+            (5_021.0, Some(4_000)),
+            (12_490.0, Some(9_900)),
+            (99.0, Some(79)),
+            (5.0, Some(4)),
+            (1.0, None),
+        ] {
+            assert_eq!(with_headroom(answered), most, "{answered}");
+        }
+    }
 
     #[test]
     fn rates_that_cannot_be_offered_are_refused() {

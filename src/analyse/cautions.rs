@@ -3,14 +3,12 @@
 
 use crate::record::{Manifest, RunStatus};
 use crate::sample::CellRow;
-use crate::units::thousands;
+use crate::units::{format_rate, thousands, with_headroom};
 
-/// Fewer answers than this share of the arrivals mean that the rate was not kept.
+/// In a run that does not say whether it was overloaded, fewer answers than this share of the arrivals mean so.
 const ANSWERED: f64 = 0.97;
 /// Above this share of its processors the host shapes the result.
 const HOST_BUSY: f64 = 0.80;
-/// This share of what was answered under overload leaves the servers some room.
-const ROOM: f64 = 0.80;
 /// Reasons beyond these stand in the manifest.
 const MOST_REASONS: usize = 2;
 
@@ -72,20 +70,27 @@ struct Overload {
 }
 
 impl Overload {
-    /// Answered is what was acknowledged in the measurement phase, or refused by the server.
     fn of(cell: &CellRow) -> Option<Self> {
-        let is_measured = cell.measured_s > 0.0 && cell.offered > 0;
-        let offered_tps = cell
-            .offered_tps
-            .filter(|_| is_measured && !cell.stood_still())?;
+        let overload = Self {
+            offered_tps: cell.offered_tps?,
+            answered_tps: cell.achieved_tps,
+        };
+        // Cells that say how late the generator was also say whether they were overloaded, where it can be told.
+        let is_overloaded = match (cell.overloaded, cell.dispatch_lag_p99_us) {
+            (Some(overloaded), _) => overloaded,
+            (None, Some(_)) => false,
+            (None, None) => Self::is_counted(cell),
+        };
+        is_overloaded.then_some(overload)
+    }
+
+    /// By counts alone. Answered is what was acknowledged in the measurement phase, or refused by the server.
+    fn is_counted(cell: &CellRow) -> bool {
         let a_second = |count: u64| count as f64 / cell.measured_s;
         let refused = cell.failed.saturating_add(cell.indeterminate);
-        let answered_tps = cell.achieved_tps + a_second(refused);
         // Of the arrivals that came: a Poisson process has more or fewer of them than its rate says.
-        (answered_tps < ANSWERED * a_second(cell.offered)).then_some(Self {
-            offered_tps,
-            answered_tps,
-        })
+        let is_measured = cell.measured_s > 0.0 && cell.offered > 0;
+        is_measured && cell.achieved_tps + a_second(refused) < ANSWERED * a_second(cell.offered)
     }
 }
 
@@ -102,15 +107,18 @@ fn overload(manifest: &Manifest, cells: &[CellRow]) -> Option<Caution> {
          commit costs.",
         overloaded.len(),
         plural(cells.len(), "repetition"),
-        rounded(worst.offered_tps),
-        rounded(worst.answered_tps),
+        format_rate(worst.offered_tps),
+        format_rate(worst.answered_tps),
         if overloaded.len() > 1 {
             " at worst"
         } else {
             ""
         },
         worst_cell.mode,
-        remedy(worst.answered_tps),
+        with_headroom(worst.answered_tps).map_or_else(
+            || "try a rate that is far lower".into(),
+            |most| format!("try at most {}/s", thousands(most)),
+        ),
     );
     let expected = manifest
         .profile
@@ -123,25 +131,6 @@ fn overload(manifest: &Manifest, cells: &[CellRow]) -> Option<Caution> {
             Caution::alarm(text)
         },
     )
-}
-
-/// A rate that servers should keep up with who answered so many a second under overload: four fifths, rounded down to two digits.
-fn remedy(answered_tps: f64) -> String {
-    let rate = answered_tps * ROOM;
-    if rate < 1.0 {
-        return "try a rate that is far lower".into();
-    }
-    let unit = 10_f64.powf((rate.log10().floor() - 1.0).max(0.0));
-    format!("try at most {}/s", rounded((rate / unit).floor() * unit))
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a rate is not negative, and one beyond a u64 does not exist"
-)]
-fn rounded(rate: f64) -> String {
-    thousands(rate.round() as u64)
 }
 
 /// Why not to rely on the figures, if so.
@@ -276,6 +265,7 @@ mod tests {
             checkpoints: None,
             autovacuums: None,
             full_page_images: None,
+            overloaded: None,
             discarded: false,
             valid: true,
             notes: String::new(),
@@ -311,8 +301,6 @@ mod tests {
         );
         let expected = overload(&manifest(true), &cells).unwrap();
         assert_eq!(expected.severity, Severity::Note, "the profile expects it");
-        assert_eq!(remedy(12.0), "try at most 9/s");
-        assert_eq!(remedy(0.0), "try a rate that is far lower");
     }
 
     #[test]
@@ -320,10 +308,13 @@ mod tests {
         let mut refusing = cell(Some(6_000.0), 3_000.0);
         refusing.failed = 30_000;
         let closed = cell(None, 3_000.0);
-        let mut stopped = cell(Some(6_000.0), 3_000.0);
-        stopped.notes = "replbench itself stood still for 3.00 s: it was stopped".into();
-        let cells = [cell(Some(6_000.0), 5_900.0), refusing, closed, stopped];
+        let mut stood_still = cell(Some(6_000.0), 3_000.0);
+        stood_still.dispatch_lag_p99_us = Some(9e5);
+        let mut judged = stood_still.clone();
+        judged.overloaded = Some(true);
+        let cells = [cell(Some(6_000.0), 5_900.0), refusing, closed, stood_still];
         assert!(overload(&manifest(false), &cells).is_none());
+        assert!(overload(&manifest(false), &[judged]).is_some());
     }
 
     #[test]

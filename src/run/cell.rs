@@ -506,6 +506,7 @@ fn cell_row(plan: &Plan, cell: &Cell, mode: &Mode, desk: &Desk, verdict: &Verdic
         checkpoints: figures.checkpoints(),
         autovacuums: figures.maintenance.map(|it| it.autovacuums),
         full_page_images: figures.maintenance.map(|it| it.full_page_images),
+        overloaded: verdict.overloaded,
         valid: verdict.is_valid(),
         notes: verdict.text(),
     }

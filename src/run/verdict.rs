@@ -37,6 +37,8 @@ pub(super) struct Verdict {
     pub(super) invalid: Vec<String>,
     /// What a reader should know of a valid one.
     pub(super) notes: Vec<String>,
+    /// Whether more was offered than was answered; `None` where that cannot be told.
+    pub(super) overloaded: Option<bool>,
 }
 
 impl Verdict {

@@ -7,7 +7,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::clock::{self, Clocks, Stamp};
-use crate::sample::CellRow;
 use crate::units::format_duration;
 
 /// How long the watchdog sleeps at a time.
@@ -52,14 +51,14 @@ impl Standstill {
             };
             format!(
                 "{} for {}{often}: it was stopped or had no processor, and what it measured then is not the servers' time",
-                CellRow::STOOD_STILL,
+                "replbench itself stood still",
                 format_duration(longest)
             )
         });
         let suspended = (!self.suspended.is_zero()).then(|| {
             format!(
                 "{} for {}",
-                CellRow::SUSPENDED,
+                "the host was suspended",
                 format_duration(self.suspended)
             )
         });

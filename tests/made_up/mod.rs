@@ -233,6 +233,7 @@ impl World<'_> {
             checkpoints: None,
             autovacuums: None,
             full_page_images: None,
+            overloaded: None,
             valid: !invalid,
             notes: if invalid {
                 "achieved 91 % of the offered rate: load threads were starved of CPU".into()

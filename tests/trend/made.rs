@@ -214,6 +214,7 @@ pub(crate) fn cell(cell_id: u32, mode: &str, rep: u32, valid: bool) -> CellRow {
         checkpoints: None,
         autovacuums: None,
         full_page_images: None,
+        overloaded: None,
         valid,
         notes: String::new(),
     }
