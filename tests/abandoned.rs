@@ -111,8 +111,7 @@ fn a_session_outlives_the_file_of_its_program() {
     let mut run = Run::launch_program(&program, site, &all);
     run.server("primary");
     fs::remove_file(&program).unwrap();
-    let ended = run.ends();
-    assert_eq!(ended.code, 0, "{}", ended.text);
+    run.ends().is_whole();
     assert_eq!(run.records().len(), 2);
 }
 
@@ -124,8 +123,7 @@ fn a_run_under_nohup_goes_on_when_its_terminal_hangs_up() {
     let mut run = Run::launch_program("/usr/bin/env".as_ref(), site, &all);
     run.server("primary");
     signal(run.pid(), Signal::HUP);
-    let ended = run.ends();
-    assert_eq!(ended.code, 0, "{}", ended.text);
+    run.ends().is_whole();
 }
 
 #[test]
@@ -135,8 +133,7 @@ fn servers_reach_their_data_and_their_programs_under_any_umask() {
         all.extend(more);
         all.extend(SESSION);
         let mut run = Run::launch_program("/usr/bin/env".as_ref(), site, &all);
-        let ended = run.ends();
-        assert_eq!(ended.code, 0, "{}", ended.text);
+        run.ends().is_whole();
     };
     under_umask(Site::new(), &["run", "users-insert"]);
     let programs = Binaries::find(None).unwrap();
@@ -229,5 +226,5 @@ fn the_children_of_a_build_end_with_it_and_with_replbench() {
     let mut run = build(Site::new(), BUILD_WITH_DAEMON);
     run.server("primary");
     assert_eq!(sleepers(&run.site), Vec::<String>::new());
-    assert_eq!(run.ends().code, 0);
+    run.ends().is_whole();
 }

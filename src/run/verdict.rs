@@ -414,6 +414,23 @@ mod tests {
     }
 
     #[test]
+    fn a_few_arrivals_under_way_at_the_end_of_a_short_phase_are_no_queue() {
+        let mut figures = empty();
+        let mut second = Second::new(0, Phase::Measure, figures.timeline.start);
+        second.end = second.start + Duration::from_secs(1);
+        second.all = Outcomes {
+            offered: 114,
+            sent: 114,
+            acked: 110,
+            ..Outcomes::default()
+        };
+        second.measured = second.all;
+        record(&mut second.service, 110);
+        figures.second(&second);
+        assert_eq!(of(&plan(100.0), &figures).overloaded, Some(false));
+    }
+
+    #[test]
     fn what_servers_do_besides_serving_is_noted() {
         let mut figures = seconds(100, 100, 0);
         let mut note = |autovacuums| {

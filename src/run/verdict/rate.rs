@@ -7,6 +7,8 @@ use crate::units::{format_rate, thousands, with_headroom};
 
 /// An open loop that answers less than this share of what was offered within its phase measures the growth of a queue.
 const ACHIEVED: f64 = 0.97;
+/// Seconds of arrivals that one hiccup leaves unanswered at the end of a phase. In a short one they are more than three in a hundred.
+const HICCUP_S: f64 = 0.1;
 /// A load thread above this share of a core is itself the bottleneck.
 const GENERATOR_BUSY: f64 = 0.85;
 
@@ -21,12 +23,13 @@ pub(super) fn judge(plan: &Plan, figures: &Figures, verdict: &mut Verdict) {
     let under_way = offered * service.as_secs_f64();
     let account = &figures.account;
     let queued = account.open_at_end as f64 - under_way.max(account.open_at_start as f64);
-    let overloaded = queued > (1.0 - ACHIEVED) * figures.arrivals.offered as f64;
+    let least = ((1.0 - ACHIEVED) * figures.arrivals.offered as f64).max(offered * HICCUP_S);
+    let achieved = figures.achieved_tps();
+    let overloaded = queued > least && achieved < ACHIEVED * offered;
     verdict.overloaded = Some(overloaded);
     if !overloaded {
         return;
     }
-    let achieved = figures.achieved_tps();
     let busy = figures.load_cpu_share().unwrap_or(0.0) / f64::from(plan.load.threads);
     // What waits for a connection waits for a server.
     let late = figures.dispatch_lag.quantile(0.5).unwrap_or_default();
