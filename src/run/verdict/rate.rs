@@ -1,6 +1,6 @@
 //! Whether an open loop was answered as fast as it was offered, and who was too slow.
 
-use super::{LATE_LEAST, Verdict};
+use super::{Verdict, lateness};
 use crate::plan::{Offered, Plan};
 use crate::run::figures::Figures;
 use crate::units::{format_rate, thousands, with_headroom};
@@ -34,7 +34,7 @@ pub(super) fn judge(plan: &Plan, figures: &Figures, verdict: &mut Verdict) {
     // What waits for a connection waits for a server.
     let late = figures.dispatch_lag.quantile(0.5).unwrap_or_default();
     let start_lag = figures.start_lag.quantile(0.5).unwrap_or_default();
-    let by_generator = busy > GENERATOR_BUSY || (late >= LATE_LEAST && late >= start_lag / 2);
+    let by_generator = busy > GENERATOR_BUSY || (late >= lateness::LEAST && late >= start_lag / 2);
     let who = if by_generator {
         format!(
             "the generator did not keep up (a load thread used {:.0} % of a core), raise --threads",
