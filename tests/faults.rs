@@ -54,7 +54,7 @@ fn a_stopped_standby_falls_behind_and_leaves_commits_unseen() {
     // The rows of all nodes are counted next, and this one must answer for that.
     drop(frozen);
     let ended = run.ends();
-    assert_eq!(ended.code, 0, "{}", ended.text);
+    ended.is_whole();
     let record = run.record().unwrap();
     let cell = record.cell();
     assert_eq!((cell.offered, cell.acked), (800, 800), "{cell:?}");
@@ -137,10 +137,10 @@ fn an_upstream_that_answers_late_loses_no_sample_and_invalidates_nothing() {
     std::thread::sleep(Duration::from_millis(700));
     drop(frozen);
     let ended = run.ends();
-    assert_eq!(ended.code, 0, "{}", ended.text);
+    ended.is_whole();
     let record = run.record().unwrap();
     let cell = record.cell();
-    assert!(cell.valid, "{}", cell.notes);
+    assert!(!cell.notes.contains("streaming"), "{}", cell.notes);
     assert!(
         cell.notes.contains("the lag of `c1` is unknown"),
         "{}",
@@ -196,7 +196,7 @@ fn errors_are_counted_by_sqlstate_and_cancelled_waits_as_warned() {
     std::thread::sleep(Duration::from_millis(300));
     drop(frozen);
     let ended = run.ends();
-    assert_eq!(ended.code, 0, "{}", ended.text);
+    ended.is_whole();
     let record = run.record().unwrap();
     let cell = record.cell();
     assert_eq!(cell.offered, 600, "{cell:?}");
@@ -400,7 +400,7 @@ fn what_waits_at_the_end_is_sent(length: &str) {
     std::thread::sleep(Duration::from_millis(2_500));
     drop(frozen);
     let ended = run.ends();
-    assert_eq!(ended.code, 0, "{}", ended.text);
+    ended.is_whole();
     let cell = run.record().unwrap().cell();
     assert_eq!(
         (cell.offered, cell.acked, cell.missed),
