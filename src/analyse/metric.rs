@@ -16,7 +16,7 @@ use super::cell::{CellFigures, ReplicaFigures, Spread};
 use crate::sample::{CellRow, Direction};
 use table::QUANTITIES;
 
-/// What is measured, with one or more statistics. Quantities live in [`table`] and nowhere else.
+/// What is measured, with one or more statistics. Quantities live in `table` and nowhere else.
 #[derive(Debug)]
 pub struct Quantity {
     /// As in the column `metric` of `summary.csv`.
