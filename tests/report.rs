@@ -304,7 +304,7 @@ fn an_overloaded_run_says_so_first_wherever_it_is_shown() {
         let told = "OVERLOADED in 4 of 4 repetitions: offered ";
         assert!(said.starts_with(told), "{text}");
         for later in [
-            "try at most 33/s.",
+            "try at most 32/s.",
             "4 of 4 repetitions on a busy host (above 80 % of its processors, at most 97 %)",
             "transactions under async 6 failed.",
             "the median commit",
