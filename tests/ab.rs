@@ -12,7 +12,7 @@ use std::path::Path;
 use replbench::cluster::process;
 use replbench::plan::Side;
 use replbench::record::{Manifest, RunStatus};
-use support::{REPLBENCH, Record, Run, Site};
+use support::{REPLBENCH, Record, Run, TestDir};
 
 /// Short cells of one standby.
 const SHORT: [&str; 10] = [
@@ -28,9 +28,9 @@ const SHORT: [&str; 10] = [
     "1",
 ];
 
-fn launch(site: Site, first: &[&str], more: &[&str]) -> Run {
+fn launch(dir: TestDir, first: &[&str], more: &[&str]) -> Run {
     let all: Vec<_> = first.iter().chain(more).chain(&SHORT).copied().collect();
-    Run::launch(site, &all)
+    Run::launch(dir, &all)
 }
 
 /// Base and head, which is their order by name as well.
@@ -87,7 +87,7 @@ fn a_setting_on_one_side_is_measured_in_turns_with_the_other() {
         "--tag",
         "who=test",
     ];
-    let (run, ended) = support::valid(|| launch(Site::new(), &items, &options));
+    let (run, ended) = support::valid(|| launch(TestDir::new(), &items, &options));
     assert_eq!(ended.code, 0, "{}", ended.text);
     for words in [
         "sides took turns: paired by block",
@@ -127,7 +127,7 @@ fn a_setting_on_one_side_is_measured_in_turns_with_the_other() {
     };
     assert_eq!(compression(&base), [None, None]);
     assert!(compression(&head).iter().all(Option::is_some));
-    assert!(!run.site.path().join("data").join(&base.run_id).exists());
+    assert!(!run.dir.path().join("data").join(&base.run_id).exists());
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn an_interrupt_in_the_second_block_keeps_both_sides() {
         "2",
         "--quiet",
     ];
-    let mut run = launch(Site::new(), &items, &options);
+    let mut run = launch(TestDir::new(), &items, &options);
     // Base, head, head: the second cell of the head.
     run.awaits("second block", |run| {
         let records = run.records();
@@ -184,7 +184,11 @@ fn a_setting_that_no_side_can_start_with_is_a_refusal_by_the_server() {
         "--head",
         "wal_compression=purple",
     ];
-    let mut run = launch(Site::new(), &items, &["--modes", "async", "--repeats", "2"]);
+    let mut run = launch(
+        TestDir::new(),
+        &items,
+        &["--modes", "async", "--repeats", "2"],
+    );
     let ended = run.ends();
     assert_eq!(ended.code, 3, "{}", ended.text);
     assert!(
@@ -201,7 +205,7 @@ fn a_setting_that_no_side_can_start_with_is_a_refusal_by_the_server() {
 fn a_server_that_does_not_start_on_one_side_ends_the_session_and_keeps_the_other_side() {
     let items = ["ab", "users-insert", "--head", "wal_compression=purple"];
     let options = ["--modes", "async", "--repeats", "2", "--seed", "2"];
-    let mut run = launch(Site::new(), &items, &options);
+    let mut run = launch(TestDir::new(), &items, &options);
     let ended = run.ends();
     assert_eq!(ended.code, 4, "{}", ended.text);
     assert!(ended.text.contains("purple"), "{}", ended.text);
@@ -217,14 +221,14 @@ fn a_server_that_does_not_start_on_one_side_ends_the_session_and_keeps_the_other
 }
 
 /// A repository in the site's directory, with one commit of the file `rate`.
-fn repository(site: &Site) {
-    fs::write(site.path().join("rate"), "120").unwrap();
+fn repository(dir: &TestDir) {
+    fs::write(dir.path().join("rate"), "120").unwrap();
     for arguments in [
         &["init", "--quiet"][..],
         &["add", "rate"],
         &["commit", "--quiet", "--message", "one"],
     ] {
-        git(site.path(), arguments);
+        git(dir.path(), arguments);
     }
 }
 
@@ -243,10 +247,10 @@ fn git(directory: &Path, arguments: &[&str]) -> String {
 
 /// Neither git nor the file system knows of a worktree any more.
 #[track_caller]
-fn no_worktree_is_left(site: &Site) {
-    let known = git(site.path(), &["worktree", "list", "--porcelain"]);
+fn no_worktree_is_left(dir: &TestDir) {
+    let known = git(dir.path(), &["worktree", "list", "--porcelain"]);
     assert_eq!(known.matches("worktree ").count(), 1, "{known}");
-    let left: Vec<_> = fs::read_dir(site.path())
+    let left: Vec<_> = fs::read_dir(dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| name.contains("worktree"))
@@ -256,15 +260,15 @@ fn no_worktree_is_left(site: &Site) {
 
 #[test]
 fn a_revision_is_built_in_a_worktree_and_its_profile_taken_from_there() {
-    let site = Site::new();
-    repository(&site);
-    let old = git(site.path(), &["rev-parse", "HEAD"]);
-    fs::write(site.path().join("rate"), "80").unwrap();
+    let dir = TestDir::new();
+    repository(&dir);
+    let old = git(dir.path(), &["rev-parse", "HEAD"]);
+    fs::write(dir.path().join("rate"), "80").unwrap();
     git(
-        site.path(),
+        dir.path(),
         &["commit", "--quiet", "--all", "--message", "two"],
     );
-    let new = git(site.path(), &["rev-parse", "HEAD"]);
+    let new = git(dir.path(), &["rev-parse", "HEAD"]);
     // Not a word of the profile is in the repository: it is the build that makes it.
     let build = "mkdir out && { cat /dev/null; printf 'description = \"At %s\"\nname = \"built\"\n[settings]\nwork_mem = \"%sMB\"\n[[transaction]]\nkind = \"users-insert\"\n' \"$(cat rate)\" \"$(cat rate)\"; } > out/p.toml";
     let options = [
@@ -283,7 +287,7 @@ fn a_revision_is_built_in_a_worktree_and_its_profile_taken_from_there() {
         "--repeats",
         "1",
     ];
-    let mut run = launch(site, &["ab"], &options);
+    let mut run = launch(dir, &["ab"], &options);
     let ended = run.ends();
     ended.is_whole();
     let records = both(&run);
@@ -297,13 +301,13 @@ fn a_revision_is_built_in_a_worktree_and_its_profile_taken_from_there() {
         );
         assert_eq!(manifest.nodes[0].settings["work_mem"], work_mem);
     }
-    no_worktree_is_left(&run.site);
+    no_worktree_is_left(&run.dir);
 }
 
 #[test]
 fn a_failed_build_keeps_its_log_and_makes_no_run() {
-    let site = Site::new();
-    repository(&site);
+    let dir = TestDir::new();
+    repository(&dir);
     let build = "echo compiling; printf 'no \\033[31mcompiler\\033[0m\\n' >&2; exit 9";
     let options = [
         "--build",
@@ -313,7 +317,7 @@ fn a_failed_build_keeps_its_log_and_makes_no_run() {
         "--head",
         "bindir=bin",
     ];
-    let mut run = launch(site, &["ab"], &options);
+    let mut run = launch(dir, &["ab"], &options);
     let ended = run.ends();
     assert_eq!(ended.code, 3, "{}", ended.text);
     assert!(ended.text.contains("exit status: 9"), "{}", ended.text);
@@ -323,7 +327,7 @@ fn a_failed_build_keeps_its_log_and_makes_no_run() {
         ended.text
     );
     assert_eq!(run.records().len(), 0);
-    let entries = fs::read_dir(run.site.path().join("results")).unwrap();
+    let entries = fs::read_dir(run.dir.path().join("results")).unwrap();
     let logs: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     assert_eq!(logs.len(), 1, "{logs:?}");
     let log = fs::read_to_string(&logs[0]).unwrap();
@@ -333,13 +337,13 @@ fn a_failed_build_keeps_its_log_and_makes_no_run() {
             .text
             .contains(&*logs[0].file_name().unwrap().to_string_lossy())
     );
-    no_worktree_is_left(&run.site);
+    no_worktree_is_left(&run.dir);
 }
 
 #[test]
 fn what_a_killed_session_had_checked_out_is_cleaned_and_its_build_ends() {
-    let site = Site::new();
-    repository(&site);
+    let dir = TestDir::new();
+    repository(&dir);
     let build = "touch ../begun; while :; do sleep 0.1; done";
     let options = [
         "--build",
@@ -349,34 +353,34 @@ fn what_a_killed_session_had_checked_out_is_cleaned_and_its_build_ends() {
         "--head",
         "bindir=bin",
     ];
-    let mut run = launch(site, &["ab"], &options);
-    run.awaits("build", |run| begun(&run.site).then_some(()));
+    let mut run = launch(dir, &["ab"], &options);
+    run.awaits("build", |run| begun(&run.dir).then_some(()));
     run.kill();
     let clean = || {
         let mut command = assert_cmd::Command::cargo_bin("replbench").unwrap();
         command
             .arg("clean")
-            .current_dir(run.site.path())
-            .env("TMPDIR", run.site.path());
+            .current_dir(run.dir.path())
+            .env("TMPDIR", run.dir.path());
         String::from_utf8(command.assert().code(0).get_output().stdout.clone()).unwrap()
     };
     assert!(clean().contains("replbench-worktree-"));
-    assert!(!begun(&run.site));
+    assert!(!begun(&run.dir));
     assert!(clean().contains("nothing to clean"));
-    run.site.no_process_is_left();
+    run.dir.no_process_is_left();
 }
 
 /// Whether a build has left its mark beside its checkout.
-fn begun(site: &Site) -> bool {
-    let entries = fs::read_dir(site.path()).unwrap();
+fn begun(dir: &TestDir) -> bool {
+    let entries = fs::read_dir(dir.path()).unwrap();
     let mut paths = entries.map(|entry| entry.unwrap().path());
     paths.any(|path| path.join("begun").exists())
 }
 
 #[test]
 fn an_interrupt_ends_the_build_with_all_its_processes() {
-    let site = Site::new();
-    repository(&site);
+    let dir = TestDir::new();
+    repository(&dir);
     let build = "sleep 1000 & sleep 1000 & touch ../begun; wait";
     let options = [
         "--build",
@@ -386,10 +390,10 @@ fn an_interrupt_ends_the_build_with_all_its_processes() {
         "--head",
         "bindir=bin",
     ];
-    let mut run = launch(site, &["ab"], &options);
-    run.awaits("build", |run| begun(&run.site).then_some(()));
+    let mut run = launch(dir, &["ab"], &options);
+    run.awaits("build", |run| begun(&run.dir).then_some(()));
     assert!(
-        run.site
+        run.dir
             .processes()
             .iter()
             .any(|it| it.ends_with("sleep 1000"))
@@ -398,7 +402,7 @@ fn an_interrupt_ends_the_build_with_all_its_processes() {
     let ended = run.ends();
     assert_eq!(ended.code, 4, "{}", ended.text);
     assert_eq!(run.records().len(), 0);
-    no_worktree_is_left(&run.site);
+    no_worktree_is_left(&run.dir);
 }
 
 /// Of a command that is refused: exit code and standard error.

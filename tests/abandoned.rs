@@ -11,7 +11,7 @@ use std::process::{Child, Stdio};
 
 use replbench::cluster::{Binaries, process};
 use rustix::process::Signal;
-use support::{PATIENCE, REPLBENCH, Run, Site, signal, until};
+use support::{PATIENCE, REPLBENCH, Run, TestDir, signal, until};
 
 /// How far a start has come when one of these files of the cluster's exists: initdb, the first server, the base backup, the
 /// standby.
@@ -23,62 +23,62 @@ const STATES: [&str; 4] = [
 ];
 
 /// A `cluster up` that has come as far as the file.
-fn up_to(site: &Site, file: &str) -> Child {
-    let output = fs::File::create(site.path().join("output")).unwrap();
+fn up_to(dir: &TestDir, file: &str) -> Child {
+    let output = fs::File::create(dir.path().join("output")).unwrap();
     let mut up = process::command(REPLBENCH)
         .args(["cluster", "up", "--data-dir", "c", "--standbys=1"])
         .arg("--subscribers=0")
-        .current_dir(site.path())
+        .current_dir(dir.path())
         .stdin(Stdio::null())
         .stdout(output.try_clone().unwrap())
         .stderr(output)
         .spawn()
         .unwrap();
-    let awaited = site.path().join("c").join(file);
+    let awaited = dir.path().join("c").join(file);
     let came = until(PATIENCE, || match up.try_wait().unwrap() {
         None if awaited.exists() => Ok(()),
         ended => Err(ended),
     });
-    assert_eq!(came, Ok(()), "{file}: {}", output_of(site));
+    assert_eq!(came, Ok(()), "{file}: {}", output_of(dir));
     up
 }
 
-fn output_of(site: &Site) -> String {
-    fs::read_to_string(site.path().join("output")).unwrap()
+fn output_of(dir: &TestDir) -> String {
+    fs::read_to_string(dir.path().join("output")).unwrap()
 }
 
 #[test]
 fn clean_ends_and_removes_a_cluster_whose_start_was_killed_at_any_moment() {
-    let site = Site::new();
+    let dir = TestDir::new();
     for state in STATES {
-        let mut up = up_to(&site, state);
+        let mut up = up_to(&dir, state);
         up.kill().unwrap();
         up.wait().unwrap();
         let clean = process::command(REPLBENCH)
             .args(["clean", "."])
-            .current_dir(site.path())
+            .current_dir(dir.path())
             .output()
             .unwrap();
         assert!(clean.status.success(), "{state}: {clean:?}");
-        assert_eq!(site.processes(), Vec::<String>::new(), "{state}");
-        assert!(!site.path().join("c").exists(), "{state}: {clean:?}");
+        assert_eq!(dir.processes(), Vec::<String>::new(), "{state}");
+        assert!(!dir.path().join("c").exists(), "{state}: {clean:?}");
     }
 }
 
 #[test]
 fn an_interrupted_start_has_removed_everything_when_it_says_so() {
-    let site = Site::new();
+    let dir = TestDir::new();
     for state in STATES {
-        let mut up = up_to(&site, state);
+        let mut up = up_to(&dir, state);
         signal(up.id().cast_signed(), Signal::INT);
         let status = up.wait().unwrap();
-        assert!(!site.path().join("c").exists(), "{state}");
-        assert_eq!(site.processes(), Vec::<String>::new(), "{state}");
-        assert_eq!(status.code(), Some(4), "{state}: {}", output_of(&site));
+        assert!(!dir.path().join("c").exists(), "{state}");
+        assert_eq!(dir.processes(), Vec::<String>::new(), "{state}");
+        assert_eq!(status.code(), Some(4), "{state}: {}", output_of(&dir));
         assert!(
-            output_of(&site).contains("stopped and removed"),
+            output_of(&dir).contains("stopped and removed"),
             "{state}: {}",
-            output_of(&site)
+            output_of(&dir)
         );
     }
 }
@@ -103,12 +103,12 @@ const SESSION: [&str; 14] = [
 
 #[test]
 fn a_session_outlives_the_file_of_its_program() {
-    let site = Site::new();
-    let program = site.path().join("replbench");
+    let dir = TestDir::new();
+    let program = dir.path().join("replbench");
     fs::copy(REPLBENCH, &program).unwrap();
     let mut all = vec!["ab", "--head", "work_mem=8MB"];
     all.extend(SESSION);
-    let mut run = Run::launch_program(&program, site, &all);
+    let mut run = Run::launch_program(&program, dir, &all);
     run.server("primary");
     fs::remove_file(&program).unwrap();
     run.ends().is_whole();
@@ -117,10 +117,10 @@ fn a_session_outlives_the_file_of_its_program() {
 
 #[test]
 fn a_run_under_nohup_goes_on_when_its_terminal_hangs_up() {
-    let site = Site::new();
+    let dir = TestDir::new();
     let mut all = vec!["nohup", REPLBENCH, "run", "users-insert"];
     all.extend(SESSION);
-    let mut run = Run::launch_program("/usr/bin/env".as_ref(), site, &all);
+    let mut run = Run::launch_program("/usr/bin/env".as_ref(), dir, &all);
     run.server("primary");
     signal(run.pid(), Signal::HUP);
     run.ends().is_whole();
@@ -128,21 +128,21 @@ fn a_run_under_nohup_goes_on_when_its_terminal_hangs_up() {
 
 #[test]
 fn servers_reach_their_data_and_their_programs_under_any_umask() {
-    let under_umask = |site, more: &[&str]| {
+    let under_umask = |dir, more: &[&str]| {
         let mut all = vec!["sh", "-c", "umask 077; exec \"$0\" \"$@\"", REPLBENCH];
         all.extend(more);
         all.extend(SESSION);
-        let mut run = Run::launch_program("/usr/bin/env".as_ref(), site, &all);
+        let mut run = Run::launch_program("/usr/bin/env".as_ref(), dir, &all);
         run.ends().is_whole();
     };
-    under_umask(Site::new(), &["run", "users-insert"]);
+    under_umask(TestDir::new(), &["run", "users-insert"]);
     let programs = Binaries::find(None).unwrap();
     let build = format!(
         "mkdir bin && ln -s {}/* bin/",
         programs.directory().display()
     );
-    let site = Site::new();
-    commit_profile(&site);
+    let dir = TestDir::new();
+    commit_profile(&dir);
     let options = [
         "ab",
         "p.toml",
@@ -153,16 +153,16 @@ fn servers_reach_their_data_and_their_programs_under_any_umask() {
         "--build",
         &build,
     ];
-    under_umask(site, &options);
+    under_umask(dir, &options);
 }
 
 /// A build with a child in another session, which no signal to a process group reaches.
 const BUILD_WITH_DAEMON: &str = "setsid sleep 1000 & sleep 1000 & touch ../begun";
 
 /// A repository in the site's directory with one commit of a profile.
-fn commit_profile(site: &Site) {
+fn commit_profile(dir: &TestDir) {
     let profile = "[[transaction]]\nkind = \"users-insert\"\n";
-    fs::write(site.path().join("p.toml"), profile).unwrap();
+    fs::write(dir.path().join("p.toml"), profile).unwrap();
     for arguments in [
         &["init", "--quiet"][..],
         &["add", "p.toml"],
@@ -171,7 +171,7 @@ fn commit_profile(site: &Site) {
         let status = process::command("git")
             .args(["-c", "user.name=test", "-c", "user.email=test@localhost"])
             .args(arguments)
-            .current_dir(site.path())
+            .current_dir(dir.path())
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .status()
             .unwrap();
@@ -179,8 +179,8 @@ fn commit_profile(site: &Site) {
     }
 }
 
-fn build(site: Site, command: &str) -> Run {
-    commit_profile(&site);
+fn build(dir: TestDir, command: &str) -> Run {
+    commit_profile(&dir);
     let options = [
         "ab",
         "p.toml",
@@ -194,17 +194,17 @@ fn build(site: Site, command: &str) -> Run {
         command,
     ];
     let all: Vec<_> = options.into_iter().chain(SESSION).collect();
-    Run::launch(site, &all)
+    Run::launch(dir, &all)
 }
 
 fn begun(run: &Run) -> Option<()> {
-    let entries = fs::read_dir(run.site.path()).unwrap().flatten();
+    let entries = fs::read_dir(run.dir.path()).unwrap().flatten();
     let mut marks = entries.map(|entry| entry.path().join("begun"));
     marks.any(|mark| mark.exists()).then_some(())
 }
 
-fn sleepers(site: &Site) -> Vec<String> {
-    let mut found = site.processes();
+fn sleepers(dir: &TestDir) -> Vec<String> {
+    let mut found = dir.processes();
     found.retain(|process| process.ends_with(": sleep 1000"));
     found
 }
@@ -212,19 +212,19 @@ fn sleepers(site: &Site) -> Vec<String> {
 #[test]
 fn the_children_of_a_build_end_with_it_and_with_replbench() {
     for ending in [Signal::INT, Signal::KILL] {
-        let mut run = build(Site::new(), &format!("{BUILD_WITH_DAEMON}; wait"));
+        let mut run = build(TestDir::new(), &format!("{BUILD_WITH_DAEMON}; wait"));
         run.awaits("build", begun);
-        assert_eq!(sleepers(&run.site).len(), 2);
+        assert_eq!(sleepers(&run.dir).len(), 2);
         signal(run.pid(), ending);
         if ending == Signal::INT {
             assert_eq!(run.ends().code, 4);
-            assert_eq!(sleepers(&run.site), Vec::<String>::new());
+            assert_eq!(sleepers(&run.dir), Vec::<String>::new());
         }
-        run.site.no_process_is_left();
+        run.dir.no_process_is_left();
     }
     // The build is done; what it has left running would compete with what is measured.
-    let mut run = build(Site::new(), BUILD_WITH_DAEMON);
+    let mut run = build(TestDir::new(), BUILD_WITH_DAEMON);
     run.server("primary");
-    assert_eq!(sleepers(&run.site), Vec::<String>::new());
+    assert_eq!(sleepers(&run.dir), Vec::<String>::new());
     run.ends().is_whole();
 }

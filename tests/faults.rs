@@ -268,10 +268,10 @@ fn keeps_what_was_measured(record: &support::Record) {
 #[test]
 fn replbench_killed_leaves_no_server_and_a_readable_record() {
     let mut run = start("async", 1, "rate = 200", "duration = \"60 s\"");
-    let data = run.site.path().join("data");
+    let data = run.dir.path().join("data");
     run.has_measured(1, 3);
     run.kill();
-    run.site.no_process_is_left();
+    run.dir.no_process_is_left();
     let record = run.record().unwrap();
     assert!(record.is_partial());
     assert_eq!(record.manifest().status, RunStatus::Running);

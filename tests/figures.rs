@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use replbench::analyse::{
-    Analysis, Estimate, Figure, Metric, ModeSummary, gates, mode_summaries, sheet, trend,
+    Analysis, Estimate, Figure, Metric, ModeSummary, gates, mode_summaries, run_summary, trend,
 };
 use replbench::record::{OnMismatch, Run, files};
 use replbench::report;
@@ -96,7 +96,7 @@ fn gates_and_histories_and_the_summary_on_disk_have_the_figures_of_the_report() 
     let fixture = fixture();
     let run = Run::open(&fixture.run).unwrap();
     let table = Analysis::of(&run).modes;
-    let read = sheet(&fixture.run, OnMismatch::LeaveOut).unwrap();
+    let read = run_summary(&fixture.run, OnMismatch::LeaveOut).unwrap();
     for (mode, on_disk) in table.modes.iter().zip(mode_summaries(&read)) {
         for figure in on_disk.figures.iter().filter(|it| it.metric.is_judged()) {
             let name = figure.metric.to_string();

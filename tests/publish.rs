@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use library::{HOSTILE, Library, all_files, commit, pages};
-use replbench::analyse::{Terms, compare_modes, sheet};
+use replbench::analyse::{Terms, compare_modes, run_summary};
 use replbench::record::{OnMismatch, RunStatus, files};
 use replbench::report;
 
@@ -378,9 +378,9 @@ fn long_tables_go_over_several_pages() {
 fn a_comparison_is_a_page_with_its_chart_and_its_other_forms_beside_it() {
     let fixture =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sync-vs-async-made-up");
-    let mut sheet = sheet(&fixture, OnMismatch::LeaveOut).unwrap();
-    sheet.manifest.warnings.push(HOSTILE.into());
-    let comparison = compare_modes(&sheet, &Terms::default()).unwrap();
+    let mut run_summary = run_summary(&fixture, OnMismatch::LeaveOut).unwrap();
+    run_summary.manifest.warnings.push(HOSTILE.into());
+    let comparison = compare_modes(&run_summary, &Terms::default()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let page = report::write_comparison(&dir.path().join("new/folder"), &comparison).unwrap();
     let folder = page.parent().unwrap();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::metric::{Metric, Over, Scale};
 use super::stats::{Estimate, arithmetic_mean, geometric_mean, median};
-use crate::record::Sheet;
+use crate::record::RunSummary;
 
 /// A mode of a run.
 #[derive(Debug, Clone)]
@@ -104,19 +104,22 @@ pub(super) fn over_repetitions(metric: Metric, values: &[f64]) -> Option<Estimat
 }
 
 /// The modes in the order of the plan.
-pub fn mode_summaries(sheet: &Sheet) -> Vec<ModeSummary> {
-    let names = sheet.mode_names();
-    names.into_iter().map(|mode| of_mode(sheet, mode)).collect()
+pub fn mode_summaries(run_summary: &RunSummary) -> Vec<ModeSummary> {
+    let names = run_summary.mode_names();
+    names
+        .into_iter()
+        .map(|mode| of_mode(run_summary, mode))
+        .collect()
 }
 
-fn of_mode(sheet: &Sheet, mode: String) -> ModeSummary {
-    let cells = || sheet.cells.iter().filter(|cell| cell.mode == mode);
+fn of_mode(run_summary: &RunSummary, mode: String) -> ModeSummary {
+    let cells = || run_summary.cells.iter().filter(|cell| cell.mode == mode);
     let valid: BTreeSet<u32> = cells()
         .filter(|cell| cell.valid)
         .map(|cell| cell.cell_id)
         .collect();
     let mut by_figure: BTreeMap<(Metric, Option<&String>), Vec<f64>> = BTreeMap::new();
-    for row in sheet.figures.iter().flatten() {
+    for row in run_summary.figures.iter().flatten() {
         let declared = Metric::of(&row.metric, &row.stat);
         if let Some(metric) = declared.filter(|_| valid.contains(&row.cell_id)) {
             let values = by_figure.entry((metric, row.standby.as_ref())).or_default();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::aggregate::{ModeSummary, mode_summaries};
-use crate::record::{Manifest, RunStatus, Sheet};
+use crate::record::{Manifest, RunStatus, RunSummary};
 
 /// One line of the index. Derived from manifest and summary; never the only copy of anything.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -47,8 +47,8 @@ pub struct IndexFigure {
 }
 
 impl IndexLine {
-    pub fn of(sheet: &Sheet, directory: String) -> Self {
-        let manifest = &sheet.manifest;
+    pub fn of(run_summary: &RunSummary, directory: String) -> Self {
+        let manifest = &run_summary.manifest;
         Self {
             run_id: manifest.run_id.clone(),
             directory,
@@ -62,7 +62,10 @@ impl IndexLine {
             host_id: manifest.host.host_id.clone(),
             postgresql: versions(manifest),
             session: manifest.session.as_ref().map(|session| session.id.clone()),
-            modes: mode_summaries(sheet).into_iter().map(index_mode).collect(),
+            modes: mode_summaries(run_summary)
+                .into_iter()
+                .map(index_mode)
+                .collect(),
         }
     }
 }

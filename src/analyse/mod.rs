@@ -15,11 +15,11 @@ mod headline;
 mod index;
 mod metric;
 mod modes;
-mod sheet;
+mod run_summary;
 mod staleness;
 mod stats;
 mod summary;
-mod timeline;
+mod time_series;
 mod trend;
 mod verdict;
 
@@ -28,8 +28,8 @@ pub use cautions::{Caution, Severity, cautions, status_text};
 pub use cell::{CellFigures, ReplicaFigures, Spread, cell_figures};
 pub use change::{ChangePoint, change_points};
 pub use compare::{
-    Bounds, COMPARISON_VERSION, Comparison, Difference, Kind, NotComparable, Role, Row, Subject,
-    Terms, compare_modes, compare_runs,
+    Bounds, COMPARISON_VERSION, Comparison, Consequence, Difference, Kind, NotComparable, Row,
+    Subject, Terms, compare_modes, compare_runs,
 };
 pub use curves::{Spectrum, SpectrumLine, spectra};
 use gate::gates_of;
@@ -37,15 +37,15 @@ pub use gate::{GateLine, gates};
 pub use index::{IndexFigure, IndexLine, IndexMode};
 pub use metric::{Measured, Metric, Over, Quantity, Scale, Stat, Unit};
 pub use modes::{Excluded, ModeFigures, ModesTable, Ratios, modes_table};
-pub use sheet::sheet;
+pub use run_summary::run_summary;
 pub use staleness::{ReplicaCurve, replica_curves};
 pub use stats::{
     Estimate, Interval, Method, Shift, arithmetic_mean, benjamini_hochberg, geometric_mean, median,
     paired, student_t, unpaired,
 };
 pub use summary::{summarise, summary_of};
-pub use timeline::{
-    HeatColumn, HostPoint, LagPoint, LoadPoint, Mark, Stretch, Timeline, timelines,
+pub use time_series::{
+    HeatColumn, HostPoint, LagPoint, LoadPoint, Mark, RepetitionSpan, TimeSeries, time_series,
 };
 pub use trend::{
     BLESSED, Blessing, Change, Conditions, Point, Series, TREND_VERSION, read_blessings, trend,
@@ -66,7 +66,7 @@ pub struct Analysis {
     pub headline: Vec<String>,
     pub spectra: Vec<Spectrum>,
     pub replicas: Vec<ReplicaCurve>,
-    pub timelines: Vec<Timeline>,
+    pub time_series: Vec<TimeSeries>,
 }
 
 impl Analysis {
@@ -84,7 +84,7 @@ impl Analysis {
             cautions,
             headline: headline::sentences(run, &modes, &replicas, &gates),
             spectra: spectra(run),
-            timelines: timelines(run),
+            time_series: time_series(run),
             cells,
             modes,
             gates,

@@ -7,7 +7,7 @@ use super::compare::{Bounds, Comparison, Row, Terms, compare_modes};
 use super::metric::Scale;
 use super::stats::{Estimate, Interval};
 use super::summary::summary_of;
-use crate::record::{Run, Sheet};
+use crate::record::{Run, RunSummary};
 use crate::topology::{Quorum, SyncLevel};
 
 /// The modes of a run.
@@ -91,7 +91,7 @@ pub fn modes_table(run: &Run) -> ModesTable {
 }
 
 pub(super) fn from_figures(run: &Run, cells: &[CellFigures]) -> ModesTable {
-    let sheet = Sheet {
+    let run_summary = RunSummary {
         dir: run.dir.clone(),
         manifest: run.manifest.clone(),
         cells: run.cells.clone(),
@@ -104,8 +104,8 @@ pub(super) fn from_figures(run: &Run, cells: &[CellFigures]) -> ModesTable {
         force: true,
         ..Terms::default()
     };
-    let comparison = compare_modes(&sheet, &terms).ok();
-    let modes = mode_summaries(&sheet).into_iter().map(|summary| {
+    let comparison = compare_modes(&run_summary, &terms).ok();
+    let modes = mode_summaries(&run_summary).into_iter().map(|summary| {
         let ratios = comparison.as_ref().and_then(|it| ratios(it, &summary.mode));
         mode_figures(run, cells, summary, ratios)
     });

@@ -13,16 +13,16 @@ use super::library;
 use super::overrides::OverrideArgs;
 use super::place::PlaceArgs;
 use super::progress::{Terminal, Verbosity};
-use super::run::{Sealed, exit_of, interruptible};
-use super::{Exit, Stop, clean_lines, print, tell};
+use super::run::{StoredRun, exit_of, interruptible};
+use super::{Exit, Stop, escape_lines, print, tell};
 use crate::analyse::{Comparison, Row, compare_runs};
 use crate::cluster::Binaries;
 use crate::plan::{self, Overrides, Plan, Side, Sides};
 use crate::profile::{Profile, visible};
 use crate::record::files;
 use crate::report::{comparison_text, noise_text, write_comparison};
-use crate::run::{self, Contender, Finished, Interrupt, Options};
-use item::Given;
+use crate::run::{self, Finished, Interrupt, Options, SideRun};
+use item::SideItems;
 use worktree::Worktree;
 
 pub(super) use worktree::WORKTREE;
@@ -98,7 +98,7 @@ pub(super) fn ab(arguments: &AbArgs) -> Result<Exit, Stop> {
         head: &arguments.head,
     };
     let given = items.try_map(|side, items| {
-        Given::parse(items)
+        SideItems::parse(items)
             .map_err(|error| usage(anyhow!("--{side}: {}", visible(&error.to_string()))))
     })?;
     if Side::BOTH
@@ -155,7 +155,7 @@ fn usage(error: anyhow::Error) -> Stop {
 /// What is to be done, parsed.
 struct Job<'a> {
     profile: &'a str,
-    given: Sides<Given>,
+    given: Sides<SideItems>,
     build: Option<&'a str>,
     overrides: Overrides,
     place: &'a PlaceArgs,
@@ -274,7 +274,7 @@ impl Job<'_> {
                 ..common.clone()
             }
         });
-        let contenders = plans.as_ref().map(|side, plan| Contender {
+        let contenders = plans.as_ref().map(|side, plan| SideRun {
             plan,
             options: options.get(side),
             items: &self.given.get(side).items,
@@ -318,30 +318,30 @@ impl Job<'_> {
 
 /// Draws both reports, gives both directories their names, compares them, and says what was found.
 fn conclude(finished: Sides<Finished>, terms: &TermArgs, question: Question) -> Result<Exit, Stop> {
-    let mut sealed = finished.map(|_, finished| Sealed::from(finished));
-    let has_measured = sealed.base.has_measured || sealed.head.has_measured;
+    let mut stored = finished.map(|_, finished| StoredRun::from(finished));
+    let has_measured = stored.base.has_measured || stored.head.has_measured;
     for side in Side::BOTH {
-        sealed.get_mut(side).has_measured = has_measured;
+        stored.get_mut(side).has_measured = has_measured;
     }
     // Why a side was cut short is worth more than that it cannot be compared.
-    let compared = compared(&sealed, terms, question);
+    let compared = compared(&stored, terms, question);
     print("\n")?;
     for side in Side::BOTH {
-        let sealed = sealed.get(side);
-        print(&format!("{side}:   {}\n", sealed.directory.display()))?;
-        if let Ok(drawn) = &sealed.drawn {
+        let stored = stored.get(side);
+        print(&format!("{side}:   {}\n", stored.directory.display()))?;
+        if let Ok(drawn) = &stored.drawn {
             print(&drawn.cautions)?;
         }
-        if sealed.has_failed_gate() {
-            let report = sealed.directory.join(files::REPORT);
+        if stored.has_failed_gate() {
+            let report = stored.directory.join(files::REPORT);
             print(&format!(
                 "{side}:   a gate failed, see {}\n",
                 report.display()
             ))?;
         }
     }
-    let ends = sealed.try_map(|side, sealed| {
-        sealed.exit().map_err(|stop| Stop {
+    let ends = stored.try_map(|side, stored| {
+        stored.exit().map_err(|stop| Stop {
             error: stop.error.context(side.to_string()),
             ..stop
         })
@@ -359,28 +359,28 @@ fn conclude(finished: Sides<Finished>, terms: &TermArgs, question: Question) -> 
 
 /// Prints the comparison, also of what there is of a session that was cut short; what it means for the caller.
 fn compared(
-    sealed: &Sides<Sealed>,
+    stored: &Sides<StoredRun>,
     terms: &TermArgs,
     question: Question,
 ) -> Result<Option<Exit>, Stop> {
-    let sheets = sealed
+    let run_summaries = stored
         .as_ref()
-        .try_map(|_, sealed| library::open(&sealed.directory, terms.on_mismatch()))?;
-    if sheets.base.cells.is_empty() || sheets.head.cells.is_empty() {
+        .try_map(|_, stored| library::open(&stored.directory, terms.on_mismatch()))?;
+    if run_summaries.base.cells.is_empty() || run_summaries.head.cells.is_empty() {
         return Ok(None);
     }
-    match compare_runs(&sheets.base, &sheets.head, &terms.terms()) {
+    match compare_runs(&run_summaries.base, &run_summaries.head, &terms.terms()) {
         Ok(mut comparison) => {
-            judge_gates(&mut comparison, &sheets.head, terms.on_mismatch())?;
+            judge_gates(&mut comparison, &run_summaries.head, terms.on_mismatch())?;
             print(&question.answer(&comparison))?;
-            let directory = sealed.head.directory.join(files::COMPARISON);
+            let directory = stored.head.directory.join(files::COMPARISON);
             let page = write_comparison(&directory, &comparison)
                 .map_err(|error| Stop::new(Exit::Results, error))?;
             print(&format!("\npage:   {}\n", page.display()))?;
             Ok(Some(question.exit(&comparison, terms)))
         }
         Err(error) => {
-            tell(clean_lines(&error.to_string()));
+            tell(escape_lines(&error.to_string()));
             Ok(Some(Exit::NotComparable))
         }
     }

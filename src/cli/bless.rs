@@ -12,7 +12,7 @@ use super::compare::parse_metric;
 use super::{Exit, Stop, git, print};
 use crate::analyse::{BLESSED, Blessing, read_blessings};
 use crate::clock;
-use crate::report::clean;
+use crate::report::escape_control;
 
 /// Accept the changes that came with a commit
 #[derive(Debug, Args)]
@@ -55,7 +55,7 @@ pub(super) fn bless(arguments: &BlessArgs) -> Result<Exit, Stop> {
             Exit::Usage,
             anyhow!(
                 "`{}` is no commit of the repository of `{}`; name the benchmarked one with --repo",
-                clean(&arguments.commit),
+                escape_control(&arguments.commit),
                 arguments.repo.display()
             ),
         )
@@ -84,7 +84,7 @@ pub(super) fn bless(arguments: &BlessArgs) -> Result<Exit, Stop> {
         .map_err(|error| Stop::new(Exit::Results, error))?;
     let scope = [&blessing.metric, &blessing.mode].map(|part| {
         let part = part.as_deref();
-        part.map_or_else(String::new, |part| format!(", {}", clean(part)))
+        part.map_or_else(String::new, |part| format!(", {}", escape_control(part)))
     });
     print(&format!(
         "{} {}{}\n",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::ab::WORKTREE;
 use super::{Exit, Stop, say};
-use crate::cluster::kept;
+use crate::cluster::state;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -17,7 +17,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Stop> {
     let mut cleaned = Vec::new();
     for directory in [arguments.dir.clone()].into_iter().chain(worktrees()) {
-        let found = kept::clean(&directory).map_err(|error| Stop::new(Exit::Results, error))?;
+        let found = state::clean(&directory).map_err(|error| Stop::new(Exit::Results, error))?;
         cleaned.extend(found);
     }
     if cleaned.is_empty() {

@@ -8,7 +8,7 @@ use clap::Subcommand;
 
 use super::signals::EndSignals;
 use super::{Exit, Stop, say};
-use crate::cluster::kept::{Kept, KeptNode};
+use crate::cluster::state::{ClusterState, NodeState};
 use crate::cluster::{Binaries, Cluster, ClusterConfig, ClusterError, DATABASE};
 use crate::pg::{self, provisioning};
 use crate::topology::{ModeSpec, Topology};
@@ -172,13 +172,13 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
         took.as_secs_f64(),
         mode.explain()
     ));
-    let kept = Kept::load(cluster.directory()).map_err(refused)?;
-    for node in &kept.nodes {
+    let state = ClusterState::load(cluster.directory()).map_err(refused)?;
+    for node in &state.nodes {
         say(&format!(
             "{:<8} {:<18} {}",
             node.node.name,
             node.node.role.as_str(),
-            psql(&kept, node)
+            psql(&state, node)
         ));
     }
     if !up.foreground {
@@ -202,10 +202,10 @@ fn interrupted() -> Exit {
     Exit::Incomplete
 }
 
-fn psql(kept: &Kept, node: &KeptNode) -> String {
+fn psql(state: &ClusterState, node: &NodeState) -> String {
     format!(
         "PGPASSFILE={} psql -h 127.0.0.1 -p {} -U {DATABASE} {DATABASE}",
-        shell(&kept.passfile()),
+        shell(&state.passfile()),
         node.port
     )
 }
@@ -222,14 +222,14 @@ fn shell(path: &Path) -> String {
 }
 
 async fn status(place: &Path) -> Result<Exit, Stop> {
-    let kept = Kept::load(place).map_err(refused)?;
+    let state = ClusterState::load(place).map_err(refused)?;
     say(&format!(
         "{}: PostgreSQL {}",
-        kept.directory.display(),
-        kept.postgresql
+        state.directory.display(),
+        state.postgresql
     ));
     let mut all = true;
-    for node in &kept.nodes {
+    for node in &state.nodes {
         if !node.process.is_running() {
             all = false;
             say(&format!(
@@ -246,7 +246,7 @@ async fn status(place: &Path) -> Result<Exit, Stop> {
             node.port,
             node.process.pid
         ));
-        if let Err(error) = receivers(&kept, node).await {
+        if let Err(error) = receivers(&state, node).await {
             all = false;
             say(&format!("         {:#}", error.error));
         }
@@ -255,8 +255,8 @@ async fn status(place: &Path) -> Result<Exit, Stop> {
 }
 
 /// Who receives WAL from this node.
-async fn receivers(kept: &Kept, node: &KeptNode) -> Result<(), Stop> {
-    let endpoint = kept.endpoint(node).map_err(refused)?;
+async fn receivers(state: &ClusterState, node: &NodeState) -> Result<(), Stop> {
+    let endpoint = state.endpoint(node).map_err(refused)?;
     let session = pg::connect(&endpoint, "replbench status", None, Duration::from_secs(5))
         .await
         .map_err(|error| Stop::new(Exit::Server, error))?;
@@ -278,16 +278,16 @@ async fn receivers(kept: &Kept, node: &KeptNode) -> Result<(), Stop> {
 }
 
 fn stop(down: &Down) -> Result<Exit, Stop> {
-    let kept = Kept::load(&down.place.data_dir).map_err(refused)?;
-    let stopped = kept.stop().map_err(refused)?;
-    let directory = kept.directory.clone();
+    let state = ClusterState::load(&down.place.data_dir).map_err(refused)?;
+    let stopped = state.stop().map_err(refused)?;
+    let directory = state.directory.clone();
     if down.keep {
         say(&format!(
-            "stopped {stopped} servers, kept {}",
+            "stopped {stopped} servers, state {}",
             directory.display()
         ));
     } else {
-        kept.remove().map_err(refused)?;
+        state.remove().map_err(refused)?;
         say(&format!(
             "stopped {stopped} servers, removed {}",
             directory.display()

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::library::{refuse_altered, run_of, runs_of};
 use super::{Exit, Stop, print, tell};
 use crate::analyse::{Comparison, Metric, Terms, compare_modes, compare_runs};
-use crate::record::{OnMismatch, Run, Sheet};
+use crate::record::{OnMismatch, Run, RunSummary};
 use crate::report::{
     comparison_csv, comparison_json, comparison_markdown, comparison_text, write_comparison,
 };
@@ -187,7 +187,7 @@ fn compared(arguments: &CompareArgs) -> Result<Comparison, Stop> {
 /// Judges the candidate by its profile's gates, if it has any.
 pub(super) fn judge_gates(
     comparison: &mut Comparison,
-    head: &Sheet,
+    head: &RunSummary,
     on_mismatch: OnMismatch,
 ) -> Result<(), Stop> {
     if head.manifest.has_gates() {
@@ -204,10 +204,13 @@ pub(super) fn judge_gates(
 }
 
 /// Of the runs of two commits the newest two that did the same work.
-fn best_pair<'a>(bases: &'a [Sheet], heads: &'a [Sheet]) -> (&'a Sheet, &'a Sheet) {
-    let work = |sheet: &Sheet| {
-        let profile = sheet.manifest.profile_name().map(str::to_owned);
-        (profile, sheet.manifest.workload_hash.clone())
+fn best_pair<'a>(
+    bases: &'a [RunSummary],
+    heads: &'a [RunSummary],
+) -> (&'a RunSummary, &'a RunSummary) {
+    let work = |run_summary: &RunSummary| {
+        let profile = run_summary.manifest.profile_name().map(str::to_owned);
+        (profile, run_summary.manifest.workload_hash.clone())
     };
     let pairs = heads
         .iter()

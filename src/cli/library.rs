@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 
 use super::{Exit, Stop, git};
-use crate::analyse::sheet;
+use crate::analyse::run_summary;
 use crate::record::{
-    Altered, OnMismatch, Sheet, in_parallel, is_drawn, is_run, run_directories, runs_named,
+    Altered, OnMismatch, RunSummary, in_parallel, is_drawn, is_run, run_directories, runs_named,
 };
-use crate::report::clean;
+use crate::report::escape_control;
 
 /// The runs that a word may mean: one for a directory or an id, all of a commit's, newest first, for a revision.
 pub(super) fn runs_of(
     word: &str,
     results: &Path,
     on_mismatch: OnMismatch,
-) -> Result<Vec<Sheet>, Stop> {
+) -> Result<Vec<RunSummary>, Stop> {
     let path = Path::new(word);
     if is_run(path) {
         return Ok(vec![open(path, on_mismatch)?]);
@@ -30,7 +30,7 @@ pub(super) fn runs_of(
             Exit::Usage,
             anyhow!(
                 "`{}` is the beginning of {} runs: {}; write more of it",
-                clean(word),
+                escape_control(word),
                 several.len(),
                 names(several)
             ),
@@ -39,7 +39,11 @@ pub(super) fn runs_of(
 }
 
 /// The one run that a word means.
-pub(super) fn run_of(word: &str, results: &Path, on_mismatch: OnMismatch) -> Result<Sheet, Stop> {
+pub(super) fn run_of(
+    word: &str,
+    results: &Path,
+    on_mismatch: OnMismatch,
+) -> Result<RunSummary, Stop> {
     let mut runs = runs_of(word, results, on_mismatch)?;
     Ok(runs.remove(0))
 }
@@ -85,31 +89,33 @@ pub(super) fn directories(results: &Path) -> Result<Vec<PathBuf>, Stop> {
 /// The runs of a directory of results.
 pub(super) struct ReadRuns {
     /// Oldest first.
-    pub(super) sheets: Vec<Sheet>,
+    pub(super) run_summaries: Vec<RunSummary>,
     pub(super) warnings: Vec<String>,
     /// How many were left out because a file is not as it was recorded.
     pub(super) altered: usize,
 }
 
 /// Every run in `results` that reads, and a warning for each thing that does not.
-pub(super) fn sheets(results: &Path, on_mismatch: OnMismatch) -> Result<ReadRuns, Stop> {
+pub(super) fn run_summaries(results: &Path, on_mismatch: OnMismatch) -> Result<ReadRuns, Stop> {
     let directories = directories(results)?;
     let mut runs = ReadRuns {
-        sheets: Vec::new(),
+        run_summaries: Vec::new(),
         warnings: Vec::new(),
         altered: 0,
     };
-    for read in in_parallel(&directories, |directory| sheet(directory, on_mismatch)) {
+    for read in in_parallel(&directories, |directory| {
+        run_summary(directory, on_mismatch)
+    }) {
         match read {
-            Ok(sheet) => {
-                let run = &sheet.manifest.run_id;
-                let warnings = sheet.warnings.iter().map(|it| format!("{run}: {it}"));
+            Ok(run_summary) => {
+                let run = &run_summary.manifest.run_id;
+                let warnings = run_summary.warnings.iter().map(|it| format!("{run}: {it}"));
                 runs.warnings.extend(warnings);
-                if on_mismatch == OnMismatch::LeaveOut && !sheet.altered.is_empty() {
+                if on_mismatch == OnMismatch::LeaveOut && !run_summary.altered.is_empty() {
                     runs.altered += 1;
                     runs.warnings.push(format!("{run}: the run is left out"));
                 } else {
-                    runs.sheets.push(sheet);
+                    runs.run_summaries.push(run_summary);
                 }
             }
             Err(error) => runs
@@ -120,8 +126,8 @@ pub(super) fn sheets(results: &Path, on_mismatch: OnMismatch) -> Result<ReadRuns
     Ok(runs)
 }
 
-pub(super) fn open(directory: &Path, on_mismatch: OnMismatch) -> Result<Sheet, Stop> {
-    sheet(directory, on_mismatch).map_err(|error| Stop::new(Exit::Results, error))
+pub(super) fn open(directory: &Path, on_mismatch: OnMismatch) -> Result<RunSummary, Stop> {
+    run_summary(directory, on_mismatch).map_err(|error| Stop::new(Exit::Results, error))
 }
 
 /// Newest first, those of a clean work tree only: a dirty one was not at that commit.
@@ -130,12 +136,12 @@ fn runs_of_commit(
     results: &Path,
     directories: &[PathBuf],
     on_mismatch: OnMismatch,
-) -> Result<Vec<Sheet>, Stop> {
+) -> Result<Vec<RunSummary>, Stop> {
     let stop = |text: String| Stop::new(Exit::Results, anyhow!(text));
     let Some(commit) = git::commit_of(Path::new("."), word) else {
         return Err(stop(format!(
             "`{}` is neither a run directory, nor a run in `{}`, nor a git revision here; `replbench list --runs` shows the runs",
-            clean(word),
+            escape_control(word),
             results.display()
         )));
     };
@@ -143,15 +149,15 @@ fn runs_of_commit(
     let readable = directories
         .iter()
         .rev()
-        .filter_map(|directory| sheet(directory, on_mismatch).ok());
-    let found: Vec<Sheet> = readable
-        .filter(|sheet| sheet.manifest.subject.git.as_ref() == Some(&commit))
+        .filter_map(|directory| run_summary(directory, on_mismatch).ok());
+    let found: Vec<RunSummary> = readable
+        .filter(|run_summary| run_summary.manifest.subject.git.as_ref() == Some(&commit))
         .collect();
     if found.is_empty() {
         return Err(stop(format!(
             "no run in `{}` is of `{}` (commit {commit}); check it out and `replbench run` there",
             results.display(),
-            clean(word)
+            escape_control(word)
         )));
     }
     Ok(found)
@@ -164,7 +170,7 @@ fn names(directories: &[PathBuf]) -> String {
         .filter_map(|directory| directory.file_name());
     let names: Vec<_> = names
         .take(SHOWN)
-        .map(|name| clean(&name.to_string_lossy()).into_owned())
+        .map(|name| escape_control(&name.to_string_lossy()).into_owned())
         .collect();
     let more = if directories.len() > SHOWN {
         " and others"

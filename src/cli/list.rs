@@ -8,11 +8,11 @@ use clap::{Args, ValueEnum};
 
 use super::library::directories;
 use super::{Exit, Stop, print, tell};
-use crate::analyse::{IndexLine, sheet};
+use crate::analyse::{IndexLine, run_summary};
 use crate::plan::{self, Overrides, about, fold};
 use crate::profile::Profile;
 use crate::record::OnMismatch;
-use crate::report::{clean, write_index};
+use crate::report::{escape_control, write_index};
 use crate::topology::ModeSpec;
 
 /// List the built-in profiles, or the runs
@@ -121,12 +121,12 @@ fn read_lines(results: &Path) -> Result<(Vec<IndexLine>, Vec<String>), Stop> {
     let mut warnings = Vec::new();
     for directory in directories(results)? {
         let relative = directory.strip_prefix(results).unwrap_or(&directory);
-        match sheet(&directory, OnMismatch::LeaveOut) {
-            Ok(sheet) => {
-                let run = &sheet.manifest.run_id;
-                warnings.extend(sheet.warnings.iter().map(|it| format!("{run}: {it}")));
+        match run_summary(&directory, OnMismatch::LeaveOut) {
+            Ok(run_summary) => {
+                let run = &run_summary.manifest.run_id;
+                warnings.extend(run_summary.warnings.iter().map(|it| format!("{run}: {it}")));
                 lines.push(IndexLine::of(
-                    &sheet,
+                    &run_summary,
                     relative.to_string_lossy().into_owned(),
                 ));
             }
@@ -146,7 +146,7 @@ fn write(results: &Path, lines: &[IndexLine]) {
 }
 
 fn warn(text: &str) {
-    tell(format!("warning: {}", clean(text)));
+    tell(format!("warning: {}", escape_control(text)));
 }
 
 fn runs_text(lines: &[IndexLine], results: &Path) -> String {
@@ -156,7 +156,7 @@ fn runs_text(lines: &[IndexLine], results: &Path) -> String {
             results.display()
         );
     }
-    let id = |line: &IndexLine| clean(&line.run_id).into_owned();
+    let id = |line: &IndexLine| escape_control(&line.run_id).into_owned();
     let width = lines
         .iter()
         .map(|line| id(line).chars().count())
@@ -166,7 +166,11 @@ fn runs_text(lines: &[IndexLine], results: &Path) -> String {
     let mut out = String::new();
     for line in lines {
         let valid: usize = line.modes.iter().map(|mode| mode.valid).sum();
-        let modes: Vec<_> = line.modes.iter().map(|mode| clean(&mode.mode)).collect();
+        let modes: Vec<_> = line
+            .modes
+            .iter()
+            .map(|mode| escape_control(&mode.mode))
+            .collect();
         let _ = writeln!(
             out,
             "{:width$}  {:11} {valid:>3} cells: {}",

@@ -27,7 +27,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::profile::ProfileError;
-use crate::report::clean;
+use crate::report::escape_control;
 
 /// What the process says to its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +153,7 @@ pub fn main() -> ExitCode {
             match stop.error.downcast_ref::<ProfileError>() {
                 Some(error) => tell(error.styled()),
                 // What a file or a server says may be in it.
-                None => tell(clean_lines(&format!("error: {:#}", stop.error))),
+                None => tell(escape_lines(&format!("error: {:#}", stop.error))),
             }
             stop.exit.into()
         }
@@ -172,8 +172,8 @@ fn say(line: &str) {
 }
 
 /// Each line made fit to show, so that the tail of a server's log stays one line a line.
-fn clean_lines(text: &str) -> String {
-    let lines: Vec<_> = text.lines().map(clean).collect();
+fn escape_lines(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(escape_control).collect();
     lines.join("\n")
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use super::{Exit, Stop, git, print, tell};
 use crate::publish::{Options, PublishError, Published};
 use crate::record::OnMismatch;
-use crate::report::clean;
+use crate::report::escape_control;
 use crate::units::thousands;
 
 /// Make a static site of the results: runs, comparisons, histories, raw files
@@ -58,7 +58,7 @@ pub(super) fn publish(arguments: &PublishArgs) -> Result<Exit, Stop> {
         on_mismatch: OnMismatch::forced(arguments.force),
         order: git::commits_in_order(&arguments.repo).unwrap_or_else(|error| {
             let why = format!("runs stand by time: {error:#}");
-            tell(format!("note: {}", clean(&why)));
+            tell(format!("note: {}", escape_control(&why)));
             Vec::new()
         }),
     };
@@ -70,7 +70,7 @@ pub(super) fn publish(arguments: &PublishArgs) -> Result<Exit, Stop> {
         Stop::new(exit, error)
     })?;
     for warning in &published.warnings {
-        tell(format!("warning: {}", clean(warning)));
+        tell(format!("warning: {}", escape_control(warning)));
     }
     print(&text(&published))?;
     Ok(if published.altered == 0 {

@@ -10,7 +10,7 @@ use crate::analyse::{Analysis, GateLine};
 use crate::plan::fold;
 use crate::record::{OnMismatch, Run, RunStatus};
 use crate::report::gates::{Paint, text as gate_text};
-use crate::report::{clean, text_table, write_run};
+use crate::report::{escape_control, text_table, write_run};
 
 /// Without a terminal that says otherwise.
 const WIDTH: usize = 80;
@@ -36,7 +36,7 @@ pub(super) fn report(arguments: &ReportArguments) -> Result<Exit, Stop> {
     let drawn = draw(&arguments.dir, OnMismatch::forced(arguments.force))?;
     if !arguments.quiet || drawn.is_altered {
         for warning in &drawn.warnings {
-            tell(format!("warning: {}", clean(warning)));
+            tell(format!("warning: {}", escape_control(warning)));
         }
     }
     if !arguments.quiet {
@@ -143,7 +143,7 @@ pub(super) fn findings_of(analysis: &Analysis) -> String {
 fn paragraphs<'a>(sentences: impl Iterator<Item = &'a str>) -> String {
     let mut text = String::new();
     for sentence in sentences {
-        for line in fold(&clean(sentence), WIDTH) {
+        for line in fold(&escape_control(sentence), WIDTH) {
             let _ = writeln!(text, "{line}");
         }
         text.push('\n');

@@ -16,7 +16,7 @@ use super::{Exit, Stop, print};
 use crate::plan::{self, Plan};
 use crate::profile::Profile;
 use crate::record::{self, OnMismatch, RunStatus, WriteError};
-use crate::report::clean;
+use crate::report::escape_control;
 use crate::run::{self, Finished, Interrupt, RunError};
 
 /// Run a profile on a cluster made for it, and write the results with a report.
@@ -90,25 +90,25 @@ async fn listen(raise: watch::Sender<u8>) -> std::io::Result<()> {
 /// Draws the report, gives the directory its name, and says what was found.
 fn conclude(finished: Finished) -> Result<Exit, Stop> {
     let warnings = finished.manifest.warnings.clone();
-    let sealed = Sealed::from(finished);
-    if let Ok(drawn) = &sealed.drawn {
+    let stored = StoredRun::from(finished);
+    if let Ok(drawn) = &stored.drawn {
         print(&drawn.text)?;
     }
     for warning in warnings {
-        print(&format!("\nnote: {}\n", clean(&warning)))?;
+        print(&format!("\nnote: {}\n", escape_control(&warning)))?;
     }
-    if sealed.directory.exists() {
-        print(&format!("\nresults: {}\n", sealed.directory.display()))?;
+    if stored.directory.exists() {
+        print(&format!("\nresults: {}\n", stored.directory.display()))?;
     }
-    if sealed.drawn.is_ok() {
-        let report = sealed.directory.join(record::files::REPORT);
+    if stored.drawn.is_ok() {
+        let report = stored.directory.join(record::files::REPORT);
         print(&format!("report:  {}\n", report.display()))?;
     }
-    sealed.exit()
+    stored.exit()
 }
 
 /// A run directory with its report and under its own name, as far as that could be done.
-pub(super) struct Sealed {
+pub(super) struct StoredRun {
     pub(super) directory: PathBuf,
     pub(super) drawn: Result<Drawn, Stop>,
     renamed: Result<(), WriteError>,
@@ -118,7 +118,7 @@ pub(super) struct Sealed {
     error: Option<RunError>,
 }
 
-impl From<Finished> for Sealed {
+impl From<Finished> for StoredRun {
     fn from(finished: Finished) -> Self {
         let drawn = draw(&finished.directory, OnMismatch::LeaveOut);
         let seconds = std::fs::metadata(finished.directory.join(record::files::INTERVALS));
@@ -139,7 +139,7 @@ impl From<Finished> for Sealed {
     }
 }
 
-impl Sealed {
+impl StoredRun {
     pub(super) fn has_failed_gate(&self) -> bool {
         let gates = self.drawn.as_ref().map(|drawn| drawn.gates);
         gates.is_ok_and(|gates| gates == Gates::Failed)

@@ -13,8 +13,8 @@ use super::list::reindex;
 use super::report::{cautions_of, findings_of};
 use super::{Exit, Stop, print, tell};
 use crate::analyse::{Analysis, status_text};
-use crate::record::{Manifest, OnMismatch, Run, RunStatus, Sheet, files, is_run, runs_named};
-use crate::report::clean;
+use crate::record::{Manifest, OnMismatch, Run, RunStatus, RunSummary, files, is_run, runs_named};
+use crate::report::escape_control;
 
 /// Show a run: what it was, what it found
 #[derive(Debug, Args)]
@@ -41,7 +41,7 @@ pub(super) fn show(arguments: &ShowArgs) -> Result<Exit, Stop> {
     let run =
         Run::open_with(&directory, on_mismatch).map_err(|error| Stop::new(Exit::Results, error))?;
     for warning in &run.warnings {
-        tell(format!("warning: {}", clean(warning)));
+        tell(format!("warning: {}", escape_control(warning)));
     }
     let analysis = Analysis::of(&run);
     print(&format!(
@@ -62,7 +62,7 @@ fn facts(run: &Run, directory: &Path) -> String {
     let mut out = String::new();
     let mut fact = |name: &str, value: &str| {
         if !value.is_empty() {
-            let _ = writeln!(out, "{name:<12}{}", clean(value));
+            let _ = writeln!(out, "{name:<12}{}", escape_control(value));
         }
     };
     fact("run", &manifest.run_id);
@@ -175,7 +175,7 @@ fn removable(word: &str, known: &[PathBuf], arguments: &RmArgs) -> Result<PathBu
         found.next().ok_or_else(|| {
             usage(format!(
                 "no run `{}` in `{}`; rm takes whole run ids or directories, see `replbench list --runs`",
-                clean(word),
+                escape_control(word),
                 arguments.results.display()
             ))
         })?
@@ -187,12 +187,12 @@ fn removable(word: &str, known: &[PathBuf], arguments: &RmArgs) -> Result<PathBu
             directory.display()
         )));
     }
-    let sheet = Sheet::open(&directory, OnMismatch::Use, |_, _| false)
+    let run_summary = RunSummary::open(&directory, OnMismatch::Use, |_, _| false)
         .map_err(|error| Stop::new(Exit::Results, error))?;
-    if sheet.manifest.status == RunStatus::Running && !arguments.force {
+    if run_summary.manifest.status == RunStatus::Running && !arguments.force {
         return Err(usage(format!(
             "run `{}` has not ended, or was killed; --force removes it all the same",
-            clean(&sheet.manifest.run_id)
+            escape_control(&run_summary.manifest.run_id)
         )));
     }
     Ok(directory)

@@ -7,13 +7,13 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 
 use super::compare::{Metrics, parse_metric};
-use super::library::{ReadRuns, sheets};
+use super::library::{ReadRuns, run_summaries};
 use super::{Exit, Stop, git, print, tell};
 use crate::analyse::{Metric, Series, read_blessings, trend_of};
-use crate::record::{OnMismatch, Sheet};
+use crate::record::{OnMismatch, RunSummary};
 use crate::report::{
-    clean, trend_csv, trend_github_action_benchmark, trend_json, trend_openmetrics, trend_otava,
-    trend_text,
+    escape_control, trend_csv, trend_github_action_benchmark, trend_json, trend_openmetrics,
+    trend_otava, trend_text,
 };
 use crate::sample::Direction;
 
@@ -103,10 +103,10 @@ fn parse_figure(text: &str) -> Result<Metrics, String> {
 
 pub(super) fn trend(arguments: &TrendArgs) -> Result<Exit, Stop> {
     let ReadRuns {
-        sheets,
+        run_summaries,
         warnings,
         altered,
-    } = sheets(&arguments.results, OnMismatch::forced(arguments.force))?;
+    } = run_summaries(&arguments.results, OnMismatch::forced(arguments.force))?;
     for warning in &warnings {
         warn(warning);
     }
@@ -123,14 +123,19 @@ pub(super) fn trend(arguments: &TrendArgs) -> Result<Exit, Stop> {
     for warning in &warnings {
         warn(warning);
     }
-    let order = if sheets.is_empty() {
+    let order = if run_summaries.is_empty() {
         Vec::new()
     } else {
-        order(&sheets, &arguments.repo)
+        order(&run_summaries, &arguments.repo)
     };
-    let series = trend_of(&sheets, &order, &blessed, |series| arguments.wants(series));
-    if series.is_empty() && !sheets.is_empty() {
-        return Err(Stop::new(Exit::Usage, arguments.found_nothing(&sheets)));
+    let series = trend_of(&run_summaries, &order, &blessed, |series| {
+        arguments.wants(series)
+    });
+    if series.is_empty() && !run_summaries.is_empty() {
+        return Err(Stop::new(
+            Exit::Usage,
+            arguments.found_nothing(&run_summaries),
+        ));
     }
     print(&arguments.drawn(&series)?)?;
     if arguments.strict && series.is_empty() {
@@ -196,19 +201,22 @@ impl TrendArgs {
     }
 
     /// Why there is no series although there are runs. A mistyped name must not pass a gate.
-    fn found_nothing(&self, sheets: &[Sheet]) -> anyhow::Error {
+    fn found_nothing(&self, run_summaries: &[RunSummary]) -> anyhow::Error {
         let listed = |names: BTreeSet<String>| {
-            let names: Vec<_> = names.iter().map(|name| clean(name).into_owned()).collect();
+            let names: Vec<_> = names
+                .iter()
+                .map(|name| escape_control(name).into_owned())
+                .collect();
             names.join(", ")
         };
         let figures: Vec<_> = self.figures().iter().map(ToString::to_string).collect();
-        let profiles = sheets
+        let profiles = run_summaries
             .iter()
-            .filter_map(|sheet| sheet.manifest.profile_name().map(str::to_owned));
-        let modes = sheets.iter().flat_map(Sheet::mode_names);
-        let rows = sheets
+            .filter_map(|run_summary| run_summary.manifest.profile_name().map(str::to_owned));
+        let modes = run_summaries.iter().flat_map(RunSummary::mode_names);
+        let rows = run_summaries
             .iter()
-            .flat_map(|sheet| sheet.figures.iter().flatten());
+            .flat_map(|run_summary| run_summary.figures.iter().flatten());
         let standbys = rows.filter_map(|row| row.standby.clone());
         anyhow!(
             "no run in `{}` has {} with these options; profiles: {}; modes: {}; standbys: {}",
@@ -222,7 +230,7 @@ impl TrendArgs {
 }
 
 /// The commits of the repository; none, with a note, where runs can only stand by time.
-fn order(sheets: &[Sheet], repository: &Path) -> Vec<String> {
+fn order(run_summaries: &[RunSummary], repository: &Path) -> Vec<String> {
     let commits = match git::commits_in_order(repository) {
         Ok(commits) => commits,
         Err(error) => {
@@ -231,11 +239,11 @@ fn order(sheets: &[Sheet], repository: &Path) -> Vec<String> {
         }
     };
     let known: BTreeSet<&str> = commits.iter().map(String::as_str).collect();
-    let is_known = |sheet: &Sheet| {
-        let revision = sheet.manifest.subject.git.as_deref();
+    let is_known = |run_summary: &RunSummary| {
+        let revision = run_summary.manifest.subject.git.as_deref();
         revision.is_some_and(|it| known.contains(it.strip_suffix("-dirty").unwrap_or(it)))
     };
-    if !sheets.iter().any(is_known) {
+    if !run_summaries.iter().any(is_known) {
         note(&format!(
             "runs stand by time: none of their commits is in the repository of `{}`; name the benchmarked one with --repo",
             repository.display()
@@ -245,9 +253,9 @@ fn order(sheets: &[Sheet], repository: &Path) -> Vec<String> {
 }
 
 fn warn(text: &str) {
-    tell(format!("warning: {}", clean(text)));
+    tell(format!("warning: {}", escape_control(text)));
 }
 
 fn note(text: &str) {
-    tell(format!("note: {}", clean(text)));
+    tell(format!("note: {}", escape_control(text)));
 }

@@ -150,7 +150,7 @@ pub fn keep(order: &KeeperOrder) -> io::Result<u8> {
     // Backends that lose their postmaster become children of the keeper, so that none can be missed.
     set_child_subreaper(Some(rustix::process::getpid()))?;
     let lease = Lease::share(&order.directory)?;
-    let mut server = Kept::start(order)?;
+    let mut server = ServerProcess::start(order)?;
     let abandoned = server.attend()?;
     if abandoned {
         server.end_tree()?;
@@ -167,12 +167,12 @@ pub fn keep(order: &KeeperOrder) -> io::Result<u8> {
     Ok(shell_status(status))
 }
 
-struct Kept {
+struct ServerProcess {
     child: Child,
     pidfd: OwnedFd,
 }
 
-impl Kept {
+impl ServerProcess {
     fn start(order: &KeeperOrder) -> io::Result<Self> {
         let exec = ExecOrder {
             account: order.account,

@@ -10,12 +10,12 @@ mod conf;
 mod directory;
 mod error;
 pub mod keeper;
-pub mod kept;
 mod modes;
 mod ports;
 pub mod process;
 mod provision;
 mod server;
+pub mod state;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ use crate::pg::provisioning::{self, ServerSettings};
 use crate::pg::{self, Endpoint, Failure, Session};
 use crate::topology::{Mode, Node, Topology, WalLevel};
 use keeper::Ask;
-use provision::Site;
+use provision::Workspace;
 
 /// The database that is made on every node, and the superuser's name.
 pub const DATABASE: &str = "replbench";
@@ -106,7 +106,7 @@ pub struct RunningNode {
 /// Running servers that replicate.
 #[derive(Debug)]
 pub struct Cluster {
-    site: Site,
+    workspace: Workspace,
     nodes: Vec<RunningNode>,
 }
 
@@ -126,29 +126,29 @@ impl Cluster {
         config: ClusterConfig,
         cancelled: impl Future<Output = ()>,
     ) -> Result<Option<Self>, ClusterError> {
-        let site = Site::prepare(config)?;
+        let workspace = Workspace::prepare(config)?;
         let built = tokio::select! {
             biased;
             () = cancelled => None,
-            built = provision::build(&site) => Some(built),
+            built = provision::build(&workspace) => Some(built),
         };
         match built {
-            None => site.cancel().await.map(|()| None),
+            None => workspace.cancel().await.map(|()| None),
             Some(Ok(nodes)) => {
-                site.complete(&nodes)?;
-                Ok(Some(Self { site, nodes }))
+                workspace.complete(&nodes)?;
+                Ok(Some(Self { workspace, nodes }))
             }
-            Some(Err(cause)) => Err(Self::failed(site, cause).await),
+            Some(Err(cause)) => Err(Self::failed(workspace, cause).await),
         }
     }
 
     /// Ends the servers at once and keeps the directory, with their logs, for whoever reads of the cause.
     pub async fn abandon(self, cause: ClusterError) -> ClusterError {
-        Self::failed(self.site, cause).await
+        Self::failed(self.workspace, cause).await
     }
 
-    async fn failed(site: Site, cause: ClusterError) -> ClusterError {
-        let directory = site.abandon().await;
+    async fn failed(workspace: Workspace, cause: ClusterError) -> ClusterError {
+        let directory = workspace.abandon().await;
         ClusterError::Start {
             directory,
             cause: Box::new(cause),
@@ -157,7 +157,7 @@ impl Cluster {
 
     /// Lets it outlive this process, until `cluster down`.
     pub async fn detach(self) -> Result<(), ClusterError> {
-        self.site.detach(&self.nodes).await
+        self.workspace.detach(&self.nodes).await
     }
 
     /// The primary first, then each node after its upstream.
@@ -184,22 +184,22 @@ impl Cluster {
     }
 
     pub fn directory(&self) -> &Path {
-        self.site.layout.root()
+        self.workspace.layout.root()
     }
 
     /// A file in libpq's format with the password for all nodes, for `PGPASSFILE`.
     pub fn passfile(&self) -> PathBuf {
-        self.site.layout.passfile()
+        self.workspace.layout.passfile()
     }
 
     pub fn binaries(&self) -> &Binaries {
-        &self.site.config.binaries
+        &self.workspace.config.binaries
     }
 
     /// Switches the primary to the mode; returns when a fresh session has it and every replica has the
     /// `sync_state` that follows from it.
     pub async fn apply_mode(&self, mode: &Mode) -> Result<(), ClusterError> {
-        modes::apply(&self.nodes, mode, self.site.config.deadline).await
+        modes::apply(&self.nodes, mode, self.workspace.config.deadline).await
     }
 
     /// Waits until every replica has replayed or applied what the primary has committed so far.
@@ -233,7 +233,7 @@ impl Cluster {
 
     /// Nodes whose server ended although nobody had asked it to: name, and how with the end of the log.
     pub fn exited(&self) -> Vec<(String, String)> {
-        self.site
+        self.workspace
             .servers()
             .iter()
             .filter_map(|(node, server)| {
@@ -246,7 +246,12 @@ impl Cluster {
     /// SIGKILL to the postmaster of a node and to all its processes, stopped ones too.
     pub async fn kill(&self, name: &str) -> Result<(), ClusterError> {
         self.node(name)?;
-        for (_, server) in self.site.servers().iter().filter(|(node, _)| node == name) {
+        for (_, server) in self
+            .workspace
+            .servers()
+            .iter()
+            .filter(|(node, _)| node == name)
+        {
             server.ask(Ask::Kill);
             let deadline = Duration::from_secs(10);
             if !server.ended_within(deadline).await {
@@ -273,7 +278,7 @@ impl Cluster {
 
     /// Stops all servers, replicas first, and removes the directory if it is scratch.
     pub async fn stop(self) -> Result<(), ClusterError> {
-        self.site.stop().await
+        self.workspace.stop().await
     }
 }
 

@@ -15,10 +15,10 @@ use super::conf::{self, Conf, HBA};
 use super::directory::{self, Layout, Lease};
 use super::error::ClusterError;
 use super::keeper::{Ask, KeeperOrder};
-use super::kept;
 use super::ports::Ports;
 use super::process::Task;
 use super::server::{self, Launch, Server};
+use super::state;
 use super::{ClusterConfig, DATABASE, Lifetime, RunningNode, admin, query};
 use crate::clock;
 use crate::pg::{Endpoint, Password, provisioning};
@@ -31,7 +31,7 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// What a cluster stands on. Dropped, it takes everything with it.
 #[derive(Debug)]
-pub(super) struct Site {
+pub(super) struct Workspace {
     pub(super) config: ClusterConfig,
     pub(super) layout: Layout,
     account: Account,
@@ -45,7 +45,7 @@ pub(super) struct Site {
     discard: bool,
 }
 
-impl Site {
+impl Workspace {
     /// Checks the order, then takes directory, ports and a password.
     pub(super) fn prepare(config: ClusterConfig) -> Result<Self, ClusterError> {
         check(&config)?;
@@ -97,7 +97,7 @@ impl Site {
 
     /// The cluster is ready: writes down what runs.
     pub(super) fn complete(&self, nodes: &[RunningNode]) -> Result<(), ClusterError> {
-        kept::write(&self.layout, &self.config, nodes, &self.account, false)
+        state::write(&self.layout, &self.config, nodes, &self.account, false)
     }
 
     /// Lets the servers outlive this process. Only now is the cluster one that `clean` leaves alone.
@@ -109,8 +109,8 @@ impl Site {
             server.ask(Ask::Detach);
         }
         let root = self.layout.root();
-        let written =
-            kept::write(&self.layout, &self.config, nodes, &self.account, true).and_then(|()| {
+        let written = state::write(&self.layout, &self.config, nodes, &self.account, true)
+            .and_then(|()| {
                 directory::unmark_for_discarding(root)
                     .map_err(|source| ClusterError::io("mark", root, source))
             });
@@ -312,7 +312,7 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for Workspace {
     fn drop(&mut self) {
         // The ends of the pipes: each keeper ends its server.
         self.registry().clear();
@@ -343,30 +343,30 @@ fn check(config: &ClusterConfig) -> Result<(), ClusterError> {
 }
 
 /// All nodes, ready. Servers with a data directory of their own come first, then what copies the primary.
-pub(super) async fn build(site: &Site) -> Result<Vec<RunningNode>, ClusterError> {
-    for node in &site.nodes {
-        directory::create_inner(&site.layout.node(&node.name), &site.account)?;
+pub(super) async fn build(workspace: &Workspace) -> Result<Vec<RunningNode>, ClusterError> {
+    for node in &workspace.nodes {
+        directory::create_inner(&workspace.layout.node(&node.name), &workspace.account)?;
     }
-    let of = |role: Role| site.nodes.iter().filter(move |node| node.role == role);
+    let of = |role: Role| workspace.nodes.iter().filter(move |node| node.role == role);
     let (mut nodes, subscribers) = try_join(
-        try_join_all(of(Role::Primary).map(|node| found(site, node))),
-        try_join_all(of(Role::Subscriber).map(|node| found(site, node))),
+        try_join_all(of(Role::Primary).map(|node| init_server(workspace, node))),
+        try_join_all(of(Role::Subscriber).map(|node| init_server(workspace, node))),
     )
     .await?;
     let primary = nodes[0].clone();
     let copies = async {
         let mut standbys =
-            try_join_all(of(Role::Standby).map(|node| copy(site, &primary, node))).await?;
+            try_join_all(of(Role::Standby).map(|node| copy(workspace, &primary, node))).await?;
         if let Some(first) = standbys.first().cloned() {
-            let cascading = of(Role::CascadingStandby).map(|node| copy(site, &first, node));
+            let cascading = of(Role::CascadingStandby).map(|node| copy(workspace, &first, node));
             standbys.extend(try_join_all(cascading).await?);
         }
         Ok(standbys)
     };
     let (standbys, archive, ()) = try_join3(
         copies,
-        try_join_all(of(Role::ArchiveStandby).map(|node| restore(site, &primary, node))),
-        subscribe(site, &primary, &subscribers),
+        try_join_all(of(Role::ArchiveStandby).map(|node| restore(workspace, &primary, node))),
+        subscribe(workspace, &primary, &subscribers),
     )
     .await?;
     nodes.extend(standbys);
@@ -376,12 +376,12 @@ pub(super) async fn build(site: &Site) -> Result<Vec<RunningNode>, ClusterError>
 }
 
 /// A server of its own, with the database and the schema: a primary or a subscriber.
-async fn found(site: &Site, node: &Node) -> Result<RunningNode, ClusterError> {
-    let password = site.layout.node(&node.name).join("initdb.pw");
-    directory::write(&password, site.password.reveal(), &site.account)?;
+async fn init_server(workspace: &Workspace, node: &Node) -> Result<RunningNode, ClusterError> {
+    let password = workspace.layout.node(&node.name).join("initdb.pw");
+    directory::write(&password, workspace.password.reveal(), &workspace.account)?;
     let mut arguments: Vec<OsString> = vec![
         "-D".into(),
-        site.layout.data(&node.name).into(),
+        workspace.layout.data(&node.name).into(),
         "--pwfile".into(),
         password.clone().into(),
     ];
@@ -397,29 +397,29 @@ async fn found(site: &Site, node: &Node) -> Result<RunningNode, ClusterError> {
         ]
         .map(Into::into),
     );
-    if site.config.topology.archive > 0 && node.role == Role::Primary {
+    if workspace.config.topology.archive > 0 && node.role == Role::Primary {
         arguments.push("--wal-segsize=1".into());
     }
-    let made = site.command(&node.name, "initdb", arguments).await;
+    let made = workspace.command(&node.name, "initdb", arguments).await;
     std::fs::remove_file(&password)
         .map_err(|source| ClusterError::io("remove", &password, source))?;
     made?;
-    site.configure(node)?;
-    let server = site.launch(node).await?;
-    let running = site.running(node, &server);
+    workspace.configure(node)?;
+    let server = workspace.launch(node).await?;
+    let running = workspace.running(node, &server);
     let session = admin(&running.endpoint.with_database("postgres")).await?;
     provisioning::create_database(session.client(), DATABASE)
         .await
         .map_err(|failure| query(&running, "create the database", failure))?;
     session.close().await;
     let session = admin(&running.endpoint).await?;
-    for statement in &site.config.schema {
+    for statement in &workspace.config.schema {
         provisioning::execute(session.client(), statement)
             .await
             .map_err(|failure| query(&running, "create the schema", failure))?;
     }
-    if node.role == Role::Primary && site.config.topology.subscribers > 0 {
-        provisioning::create_publication(session.client(), PUBLICATION, &site.config.publish)
+    if node.role == Role::Primary && workspace.config.topology.subscribers > 0 {
+        provisioning::create_publication(session.client(), PUBLICATION, &workspace.config.publish)
             .await
             .map_err(|failure| query(&running, "create the publication", failure))?;
     }
@@ -429,16 +429,17 @@ async fn found(site: &Site, node: &Node) -> Result<RunningNode, ClusterError> {
 
 /// A base backup of `upstream` into the node's data directory.
 async fn back_up(
-    site: &Site,
+    workspace: &Workspace,
     upstream: &RunningNode,
     node: &Node,
     extra: &[&str],
 ) -> Result<(), ClusterError> {
     let mut arguments: Vec<OsString> = vec![
         "-D".into(),
-        site.layout.data(&node.name).into(),
+        workspace.layout.data(&node.name).into(),
         "-d".into(),
-        site.conninfo(&upstream.node.name, &[("application_name", &node.name)])
+        workspace
+            .conninfo(&upstream.node.name, &[("application_name", &node.name)])
             .into(),
     ];
     arguments.extend(
@@ -453,46 +454,48 @@ async fn back_up(
         .map(Into::into),
     );
     arguments.extend(extra.iter().map(Into::into));
-    site.command(&node.name, "pg_basebackup", arguments).await?;
-    site.configure(node)
+    workspace
+        .command(&node.name, "pg_basebackup", arguments)
+        .await?;
+    workspace.configure(node)
 }
 
 /// A standby that streams from `upstream` through a slot of its own.
 async fn copy(
-    site: &Site,
+    workspace: &Workspace,
     upstream: &RunningNode,
     node: &Node,
 ) -> Result<RunningNode, ClusterError> {
     let slot = format!("--slot={}", node.name);
     let extra = ["--write-recovery-conf", "--create-slot", &slot];
-    back_up(site, upstream, node, &extra).await?;
-    let server = site.launch(node).await?;
-    streaming(site, upstream, &node.name, &server).await?;
-    Ok(site.running(node, &server))
+    back_up(workspace, upstream, node, &extra).await?;
+    let server = workspace.launch(node).await?;
+    streaming(workspace, upstream, &node.name, &server).await?;
+    Ok(workspace.running(node, &server))
 }
 
 /// A standby that replays what the primary archives, and connects to nobody.
 async fn restore(
-    site: &Site,
+    workspace: &Workspace,
     primary: &RunningNode,
     node: &Node,
 ) -> Result<RunningNode, ClusterError> {
-    back_up(site, primary, node, &[]).await?;
-    let signal = site.layout.data(&node.name).join("standby.signal");
-    directory::write(&signal, "", &site.account)?;
-    let server = site.launch(node).await?;
-    Ok(site.running(node, &server))
+    back_up(workspace, primary, node, &[]).await?;
+    let signal = workspace.layout.data(&node.name).join("standby.signal");
+    directory::write(&signal, "", &workspace.account)?;
+    let server = workspace.launch(node).await?;
+    Ok(workspace.running(node, &server))
 }
 
 /// Waits until `node` streams from `upstream`: taking connections is not yet replicating.
 async fn streaming(
-    site: &Site,
+    workspace: &Workspace,
     upstream: &RunningNode,
     node: &str,
     server: &Server,
 ) -> Result<(), ClusterError> {
     let session = admin(&upstream.endpoint).await?;
-    let due = clock::now() + site.config.deadline;
+    let due = clock::now() + workspace.config.deadline;
     loop {
         let senders = provisioning::senders(session.client())
             .await
@@ -505,7 +508,7 @@ async fn streaming(
         }
         server.check()?;
         if clock::now() >= due {
-            return Err(server.late("stream from its upstream", site.config.deadline));
+            return Err(server.late("stream from its upstream", workspace.config.deadline));
         }
         tokio::time::sleep(POLL).await;
     }
@@ -515,18 +518,18 @@ async fn streaming(
 
 /// Subscribes each subscriber and waits for its initial copy.
 async fn subscribe(
-    site: &Site,
+    workspace: &Workspace,
     primary: &RunningNode,
     subscribers: &[RunningNode],
 ) -> Result<(), ClusterError> {
-    let conninfo = site.conninfo(&primary.node.name, &[("dbname", DATABASE)]);
+    let conninfo = workspace.conninfo(&primary.node.name, &[("dbname", DATABASE)]);
     let one = async |subscriber: &RunningNode| {
         let session = admin(&subscriber.endpoint).await?;
         let name = &subscriber.node.name;
         provisioning::create_subscription(session.client(), name, &conninfo, PUBLICATION)
             .await
             .map_err(|failure| query(subscriber, "create the subscription", failure))?;
-        copied(site, subscriber, session.client()).await?;
+        copied(workspace, subscriber, session.client()).await?;
         session.close().await;
         Ok::<_, ClusterError>(())
     };
@@ -535,12 +538,12 @@ async fn subscribe(
 }
 
 async fn copied(
-    site: &Site,
+    workspace: &Workspace,
     subscriber: &RunningNode,
     client: &tokio_postgres::Client,
 ) -> Result<(), ClusterError> {
-    let due = clock::now() + site.config.deadline;
-    let servers = site.servers();
+    let due = clock::now() + workspace.config.deadline;
+    let servers = workspace.servers();
     loop {
         let (ready, tables) = provisioning::subscribed_tables(client)
             .await
@@ -555,7 +558,7 @@ async fn copied(
             server.check()?;
             if clock::now() >= due {
                 let awaited = format!("finish its initial copy ({ready} of {tables} tables)");
-                return Err(server.late(&awaited, site.config.deadline));
+                return Err(server.late(&awaited, workspace.config.deadline));
             }
         }
         tokio::time::sleep(POLL).await;

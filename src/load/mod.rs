@@ -1,10 +1,10 @@
 //! Offers load. Knows a plan, a primary and its pools; never which server is a standby, nor what the probes see.
 
-mod desk;
-mod outbox;
+mod feed_buffer;
 mod pool;
 pub mod rows;
 mod share;
+mod state;
 mod stats;
 mod thread;
 pub mod workload;
@@ -47,8 +47,8 @@ pub struct Load {
     threads: Vec<JoinHandle<io::Result<()>>>,
     starts: Vec<oneshot::Sender<Timeline>>,
     seconds: mpsc::UnboundedReceiver<(u64, Second)>,
-    merger: Merger,
-    rests: Rests,
+    merger: ThreadMerger,
+    tails: TailMerger,
     stop: Arc<AtomicU8>,
 }
 
@@ -75,7 +75,7 @@ impl Load {
             let connections = share(u32::from(plan.load.connections), count, index);
             let (ready, is_ready) = oneshot::channel();
             let (start, starting) = oneshot::channel();
-            let orders = thread::Orders {
+            let orders = thread::ThreadOrders {
                 index: u64::from(index),
                 of: u64::from(count),
                 pool: pool::pool(
@@ -128,8 +128,8 @@ impl Load {
             threads,
             starts,
             seconds,
-            merger: Merger::new(u64::from(count)),
-            rests: Rests::default(),
+            merger: ThreadMerger::new(u64::from(count)),
+            tails: TailMerger::default(),
             stop,
         })
     }
@@ -147,7 +147,7 @@ impl Load {
     pub async fn next_second(&mut self) -> Option<Second> {
         loop {
             while let Some(second) = self.merger.pop() {
-                if let Some(whole) = self.rests.push(second) {
+                if let Some(whole) = self.tails.push(second) {
                     return Some(whole);
                 }
             }
@@ -157,11 +157,11 @@ impl Load {
             }
         }
         while let Some(second) = self.merger.flush() {
-            if let Some(whole) = self.rests.push(second) {
+            if let Some(whole) = self.tails.push(second) {
                 return Some(whole);
             }
         }
-        self.rests.held.take()
+        self.tails.held.take()
     }
 
     /// Ends the phase early: no further arrivals, then the drain.
@@ -212,7 +212,7 @@ fn share(total: u32, count: u16, index: u16) -> u32 {
     (total / count + u32::from(index < total % count)).max(1)
 }
 
-fn entries(plan: &Plan) -> Vec<desk::Entry> {
+fn entries(plan: &Plan) -> Vec<state::Entry> {
     plan.transactions
         .iter()
         .map(|transaction| {
@@ -220,7 +220,7 @@ fn entries(plan: &Plan) -> Vec<desk::Entry> {
             let inserted = kind.inserts_into().and_then(|kind| plan.table_of(kind));
             let read = plan.table_of(kind.tables()[0]);
             let rows = read.and_then(|index| NonZeroU64::new(plan.tables[index].rows));
-            desk::Entry {
+            state::Entry {
                 kind,
                 table: inserted.and_then(|index| u8::try_from(index).ok()),
                 row_bytes: inserted.map_or(0, |index| plan.tables[index].row_bytes as usize),
@@ -232,13 +232,13 @@ fn entries(plan: &Plan) -> Vec<desk::Entry> {
 
 /// Puts the seconds of several threads together, in order.
 #[derive(Debug)]
-struct Merger {
+struct ThreadMerger {
     /// The last key each thread has closed.
     closed: Vec<Option<(i64, bool)>>,
     waiting: BTreeMap<(i64, bool), Second>,
 }
 
-impl Merger {
+impl ThreadMerger {
     fn new(threads: u64) -> Self {
         Self {
             closed: (0..threads).map(|_| None).collect(),
@@ -276,11 +276,11 @@ impl Merger {
 /// Holds each second back until the next one is there, to add that one to it if it is a short rest of the same phase: over a
 /// few milliseconds a rate says nothing, and looks like an outage when nothing was answered in them.
 #[derive(Debug, Default)]
-struct Rests {
+struct TailMerger {
     held: Option<Second>,
 }
 
-impl Rests {
+impl TailMerger {
     /// What is shorter stands in no row of its own.
     const SHORTEST: Duration = Duration::from_millis(500);
 
@@ -307,7 +307,7 @@ mod tests {
             second.all.acked = 1;
             second
         };
-        let mut merger = Merger::new(2);
+        let mut merger = ThreadMerger::new(2);
         merger.push(0, second(0));
         merger.push(0, second(1));
         assert!(merger.pop().is_none());
@@ -327,7 +327,7 @@ mod tests {
             second.backlog = to_ms;
             second
         };
-        let mut rests = Rests::default();
+        let mut tails = TailMerger::default();
         let seconds = [
             second(Phase::Measure, 0, 1_000),
             second(Phase::Measure, 1_000, 2_000),
@@ -336,9 +336,9 @@ mod tests {
         ];
         let mut passed: Vec<_> = seconds
             .into_iter()
-            .filter_map(|it| rests.push(it))
+            .filter_map(|it| tails.push(it))
             .collect();
-        passed.extend(rests.held.take());
+        passed.extend(tails.held.take());
         let rows: Vec<_> = passed
             .iter()
             .map(|it| {

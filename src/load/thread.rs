@@ -13,10 +13,10 @@ use deadpool::managed::Pool;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
 
-use super::desk::{Desk, Entry, State, open_failure};
-use super::outbox::Outbox;
+use super::feed_buffer::FeedBuffer;
 use super::pool::Connector;
 use super::share::{Arrival, Backlog, Population, Share};
+use super::state::{Counters, Entry, ThreadState, open_failure};
 use super::stats::{Reason, Second, Uncommitted};
 use super::{LoadError, Stopper};
 use crate::clock::{self, Stamp, Timer};
@@ -27,7 +27,7 @@ use crate::sample::{FeedSender, Phase, Timeline};
 const NAP: Duration = Duration::from_millis(50);
 
 /// Everything a load thread is told.
-pub(super) struct Orders {
+pub(super) struct ThreadOrders {
     pub(super) index: u64,
     /// How many threads share the schedule: this one takes every `of`-th arrival.
     pub(super) of: u64,
@@ -50,14 +50,14 @@ pub(super) struct Orders {
 }
 
 /// Connects, waits for the start, offers the load, drains. Returns when no transaction is in flight.
-pub(super) fn run(mut orders: Orders) -> io::Result<()> {
-    let outbox = Arc::new(Outbox::new(orders.feed.take()));
-    let at_rest = outbox.clone();
+pub(super) fn run(mut orders: ThreadOrders) -> io::Result<()> {
+    let feed_buffer = Arc::new(FeedBuffer::new(orders.feed.take()));
+    let at_rest = feed_buffer.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .on_thread_park(move || at_rest.tell())
         .build()?;
-    LocalSet::new().block_on(&runtime, offer(orders, outbox))
+    LocalSet::new().block_on(&runtime, offer(orders, feed_buffer))
 }
 
 /// Opens all connections before the first arrival, so that none pays for it.
@@ -72,8 +72,8 @@ async fn open_all(pool: &Pool<Connector>, count: usize) -> Result<(), LoadError>
     Ok(())
 }
 
-async fn offer(orders: Orders, outbox: Arc<Outbox>) -> io::Result<()> {
-    let Orders { ready, start, .. } = orders;
+async fn offer(orders: ThreadOrders, feed_buffer: Arc<FeedBuffer>) -> io::Result<()> {
+    let ThreadOrders { ready, start, .. } = orders;
     let opened = open_all(&orders.pool, orders.connections).await;
     let failed = opened.is_err();
     // Whoever asked may have given up: then there is nobody to offer load for.
@@ -83,17 +83,17 @@ async fn offer(orders: Orders, outbox: Arc<Outbox>) -> io::Result<()> {
     let Ok(timeline) = start.await else {
         return Ok(());
     };
-    let desk = Rc::new(Desk {
+    let thread = Rc::new(ThreadState {
         pool: orders.pool,
         mix: orders.mix,
         entries: orders.entries,
         deadline: orders.deadline,
         seed: orders.seed,
         max_in_flight: orders.max_in_flight,
-        outbox,
+        feed_buffer,
         timeline,
         finished: Notify::new(),
-        state: RefCell::new(State {
+        counters: RefCell::new(Counters {
             second: Second::new(
                 timeline.first_second(),
                 timeline.phase_at(timeline.start),
@@ -107,42 +107,43 @@ async fn offer(orders: Orders, outbox: Arc<Outbox>) -> io::Result<()> {
             cpu: clock::thread_cpu(),
         }),
     });
-    let mut pace = Pace {
-        desk,
+    let mut dispatcher = Dispatcher {
+        thread,
         timer: Timer::new()?,
         index: orders.index,
         seconds: orders.seconds,
         stop: orders.stop,
     };
-    pace.timer.sleep_until(timeline.start).await?;
+    dispatcher.timer.sleep_until(timeline.start).await?;
     if let Some(schedule) = orders.schedule {
         let share = Share::new(schedule, orders.index, orders.of, timeline, orders.measure);
         let mut backlog = Backlog::new(share);
-        pace.open_loop(&mut backlog, orders.measure).await?;
-        pace.drain(Some(&mut backlog), orders.drain).await
+        dispatcher.open_loop(&mut backlog, orders.measure).await?;
+        dispatcher.drain(Some(&mut backlog), orders.drain).await
     } else {
-        pace.closed_loop(orders.connections, orders.index, orders.of, orders.measure)
+        dispatcher
+            .closed_loop(orders.connections, orders.index, orders.of, orders.measure)
             .await?;
-        pace.drain(None, orders.drain).await
+        dispatcher.drain(None, orders.drain).await
     }
 }
 
 /// Keeps time for a thread: dispatches arrivals, closes seconds.
-struct Pace {
-    desk: Rc<Desk>,
+struct Dispatcher {
+    thread: Rc<ThreadState>,
     timer: Timer,
     index: u64,
     seconds: mpsc::UnboundedSender<(u64, Second)>,
     stop: Stopper,
 }
 
-impl Pace {
+impl Dispatcher {
     async fn open_loop(&mut self, backlog: &mut Backlog, measure: Length) -> io::Result<()> {
         let end = self.end_of(measure);
         loop {
             let now = clock::now();
             let reached = end.map_or(now, |end| now.min(end));
-            self.desk.state.borrow_mut().note_backlog();
+            self.thread.counters.borrow_mut().note_backlog();
             self.pass_time(backlog, reached);
             self.dispatch_due(backlog);
             let is_over = match end {
@@ -162,7 +163,7 @@ impl Pace {
                 tokio::task::yield_now().await;
             } else if held_up {
                 tokio::select! {
-                    () = self.desk.finished.notified() => {}
+                    () = self.thread.finished.notified() => {}
                     slept = self.timer.sleep_until(wake) => slept?,
                 }
             } else {
@@ -174,7 +175,7 @@ impl Pace {
     /// When the measurement phase ends, if the clock decides.
     fn end_of(&self, measure: Length) -> Option<Stamp> {
         match measure {
-            Length::For(duration) => Some(self.desk.timeline.measure_from + duration),
+            Length::For(duration) => Some(self.thread.timeline.measure_from + duration),
             Length::Count(_) => None,
         }
     }
@@ -191,7 +192,7 @@ impl Pace {
 
     fn become_due(&self, backlog: &mut Backlog, until: Stamp) {
         let due = backlog.become_due(until);
-        let mut state = self.desk.state.borrow_mut();
+        let mut state = self.thread.counters.borrow_mut();
         state.second.all.offered += due.all;
         state.second.measured.offered += due.measured;
         state.undispatched = backlog.waiting();
@@ -199,13 +200,13 @@ impl Pace {
 
     /// Dispatches what is due, as far as `max_in_flight` lets it.
     fn dispatch_due(&self, backlog: &mut Backlog) {
-        while self.desk.state.borrow().in_flight < self.desk.max_in_flight {
+        while self.thread.counters.borrow().in_flight < self.thread.max_in_flight {
             let Some(arrival) = backlog.pop() else { break };
-            self.desk.state.borrow_mut().undispatched = backlog.waiting();
-            let ready = arrival.due.max(self.desk.state.borrow().room_since);
-            self.desk.begin(arrival.measured);
-            let desk = self.desk.clone();
-            tokio::task::spawn_local(async move { desk.transact(arrival, Some(ready)).await });
+            self.thread.counters.borrow_mut().undispatched = backlog.waiting();
+            let ready = arrival.due.max(self.thread.counters.borrow().room_since);
+            self.thread.begin(arrival.measured);
+            let thread = self.thread.clone();
+            tokio::task::spawn_local(async move { thread.transact(arrival, Some(ready)).await });
         }
     }
 
@@ -225,13 +226,13 @@ impl Pace {
         }));
         let end = self.end_of(measure);
         for _ in 0..connections {
-            let (desk, numbers, budget) = (self.desk.clone(), numbers.clone(), budget.clone());
+            let (thread, numbers, budget) = (self.thread.clone(), numbers.clone(), budget.clone());
             let stop = self.stop.clone();
             tokio::task::spawn_local(async move {
                 loop {
                     let due = clock::now();
                     // Not by the clock: until the phase has changed here too, nothing is counted.
-                    let measured = desk.state.borrow().second.phase != Phase::Warmup;
+                    let measured = thread.counters.borrow().second.phase != Phase::Warmup;
                     if end.is_some_and(|end| due >= end) || stop.is_stopping() {
                         break;
                     }
@@ -243,23 +244,23 @@ impl Pace {
                         *left -= 1;
                     }
                     let number = numbers.borrow_mut().next().unwrap_or(u64::MAX);
-                    desk.begin(measured);
-                    desk.count_offered(measured);
+                    thread.begin(measured);
+                    thread.count_offered(measured);
                     let arrival = Arrival {
                         number,
                         due,
                         measured,
                     };
-                    desk.transact(arrival, None).await;
+                    thread.transact(arrival, None).await;
                 }
-                desk.finished.notify_one();
+                thread.finished.notify_one();
             });
         }
         loop {
             let now = clock::now();
             let reached = end.map_or(now, |end| now.min(end));
             self.close_seconds(reached);
-            let spent = *budget.borrow() == 0 && self.desk.state.borrow().in_flight == 0;
+            let spent = *budget.borrow() == 0 && self.thread.counters.borrow().in_flight == 0;
             if spent || end.is_some_and(|end| now >= end) || self.stopping() {
                 self.begin_drain(reached);
                 return Ok(());
@@ -285,7 +286,7 @@ impl Pace {
                 self.dispatch_due(backlog);
             }
             let is_done = {
-                let state = self.desk.state.borrow();
+                let state = self.thread.counters.borrow();
                 state.in_flight == 0 && state.undispatched.all == 0
             };
             if is_done || now >= deadline || self.stop.is_aborting() {
@@ -293,19 +294,19 @@ impl Pace {
             }
             let wake = deadline.min(self.second_end()).min(now + NAP);
             tokio::select! {
-                () = self.desk.finished.notified() => {}
+                () = self.thread.finished.notified() => {}
                 slept = self.timer.sleep_until(wake) => slept?,
             }
         }
         self.give_up();
         self.close_second(clock::now(), None);
-        self.desk.pool.close();
+        self.thread.pool.close();
         Ok(())
     }
 
     /// Counts what has not ended.
     fn give_up(&self) {
-        let mut state = self.desk.state.borrow_mut();
+        let mut state = self.thread.counters.borrow_mut();
         let (unanswered, unsent) = (state.unanswered, state.backlog());
         let second = &mut state.second;
         second.measured.indeterminate += unanswered.measured;
@@ -332,8 +333,8 @@ impl Pace {
     }
 
     fn second_end(&self) -> Stamp {
-        let state = self.desk.state.borrow();
-        self.desk.timeline.end_of_second(state.second.index)
+        let state = self.thread.counters.borrow();
+        self.thread.timeline.end_of_second(state.second.index)
     }
 
     /// Closes every second that has ended by `now`.
@@ -346,7 +347,7 @@ impl Pace {
 
     /// The phase is over: what follows belongs to the drain.
     fn begin_drain(&mut self, now: Stamp) {
-        let mut state = self.desk.state.borrow_mut();
+        let mut state = self.thread.counters.borrow_mut();
         if state.second.start >= now {
             // Nothing was awaited since this second began, so nothing is in it.
             state.second.phase = Phase::Drain;
@@ -358,9 +359,9 @@ impl Pace {
 
     /// Hands the current second over and begins the next one, in another phase if told so.
     fn close_second(&mut self, end: Stamp, phase: Option<Phase>) {
-        let mut state = self.desk.state.borrow_mut();
+        let mut state = self.thread.counters.borrow_mut();
         let cpu = clock::thread_cpu();
-        let timeline = &self.desk.timeline;
+        let timeline = &self.thread.timeline;
         let index = state.second.index;
         let next_index = if end >= timeline.end_of_second(index) {
             index + 1

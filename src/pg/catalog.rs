@@ -170,7 +170,7 @@ pub async fn replica(client: &Client, statement: &Statement) -> Result<ReplicaSa
 
 /// What a reader on a physical standby sees.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Sight {
+pub struct VisibleTransactions {
     /// All below are visible (or aborted).
     pub xmin: u64,
     /// None from here up is visible.
@@ -179,12 +179,12 @@ pub struct Sight {
     pub committed: Vec<u64>,
 }
 
-/// Prepares the query of [`sight`].
+/// Prepares the query of [`visible_transactions`].
 ///
 /// On a standby `pg_current_snapshot()` lists no transaction as in progress, although some between xmin and xmax are
 /// (recovery keeps them elsewhere), so those are asked for one by one. `pg_xact_status` refuses ids from the future: hence
 /// the CASE.
-pub async fn prepare_sight(client: &Client) -> Result<Statement, Error> {
+pub async fn prepare_visible_transactions(client: &Client) -> Result<Statement, Error> {
     client
         .prepare(
             "SELECT pg_snapshot_xmin(s), pg_snapshot_xmax(s), ARRAY( \
@@ -198,11 +198,15 @@ pub async fn prepare_sight(client: &Client) -> Result<Statement, Error> {
 }
 
 /// Which transactions a read on this standby sees now; `asked` are the ones of which that matters.
-pub async fn sight(client: &Client, statement: &Statement, asked: &[Xid8]) -> Result<Sight, Error> {
+pub async fn visible_transactions(
+    client: &Client,
+    statement: &Statement,
+    asked: &[Xid8],
+) -> Result<VisibleTransactions, Error> {
     let row = client.query_one(statement, &[&asked]).await?;
     let (Xid8(xmin), Xid8(xmax)) = (row.try_get(0)?, row.try_get(1)?);
     let committed: Vec<Xid8> = row.try_get(2)?;
-    Ok(Sight {
+    Ok(VisibleTransactions {
         xmin,
         xmax,
         committed: committed.into_iter().map(|Xid8(xid)| xid).collect(),

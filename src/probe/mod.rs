@@ -32,7 +32,7 @@ use visibility::{Poller, Watch};
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// How often finished seconds of visibility are handed over.
 const FLUSH: Duration = Duration::from_millis(200);
-/// How often the hub looks whether every commit has been seen, once it was told to finish.
+/// How often it is checked whether every commit has been seen, once it was told to finish.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
 /// A server to watch.
@@ -140,14 +140,14 @@ impl Probes {
         let (finish, finishing) = oneshot::channel();
         let (start, starting) = oneshot::channel();
         let (ready, is_ready) = oneshot::channel();
-        let signals = Signals {
+        let control = Control {
             ready,
             starting,
             finishing,
         };
         let thread = std::thread::Builder::new()
             .name("probes".into())
-            .spawn(move || watch(&assignment, receiver, &sender, signals))?;
+            .spawn(move || watch(&assignment, receiver, &sender, control))?;
         let probes = Self {
             thread,
             readings,
@@ -196,7 +196,7 @@ impl Probes {
 }
 
 /// What the conductor and the probes' thread tell each other.
-struct Signals {
+struct Control {
     ready: oneshot::Sender<()>,
     starting: oneshot::Receiver<Timeline>,
     finishing: oneshot::Receiver<Stamp>,
@@ -206,33 +206,33 @@ fn watch(
     assignment: &Assignment,
     feed: FeedReceiver,
     readings: &mpsc::UnboundedSender<Reading>,
-    signals: Signals,
+    control: Control,
 ) -> Result<(), ProbeError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     LocalSet::new().block_on(&runtime, async {
         let (sampler, pollers) = open_all(assignment).await?;
-        if signals.ready.send(()).is_err() {
+        if control.ready.send(()).is_err() {
             return Ok(());
         }
         // Whoever opened the probes may have given up before the start.
-        let Ok(timeline) = signals.starting.await else {
+        let Ok(timeline) = control.starting.await else {
             return Ok(());
         };
         let watches = pollers.iter().map(|poller| poller.watch.clone());
-        let mut hub = Hub {
+        let mut tasks = ProbeTasks {
             timeline,
-            traffic: Rc::new(Traffic {
+            commits: Rc::new(CommitFanOut {
                 feed,
                 watches: watches.collect(),
             }),
             tasks: Vec::new(),
             readings: readings.clone(),
         };
-        hub.begin(sampler, pollers);
-        hub.conduct(signals.finishing).await?;
-        hub.end().await
+        tasks.begin(sampler, pollers);
+        tasks.conduct(control.finishing).await?;
+        tasks.end().await
     })
 }
 
@@ -251,14 +251,14 @@ async fn open_all(assignment: &Assignment) -> Result<(Sampler, Vec<Poller>), Pro
 
 /// What is going on, as the load tells it, and whom that concerns.
 #[derive(Debug)]
-struct Traffic {
+struct CommitFanOut {
     feed: FeedReceiver,
     watches: Vec<Rc<RefCell<Watch>>>,
 }
 
-impl Traffic {
+impl CommitFanOut {
     /// Brings all commits that have been told of to every node's watch.
-    fn bring(&self) {
+    fn distribute(&self) {
         while let Some(commit) = self.feed.take() {
             for watch in &self.watches {
                 watch.borrow_mut().commit(commit);
@@ -273,14 +273,14 @@ impl Traffic {
 }
 
 /// Starts and ends the probes' tasks and hands finished seconds over.
-struct Hub {
+struct ProbeTasks {
     timeline: Timeline,
-    traffic: Rc<Traffic>,
+    commits: Rc<CommitFanOut>,
     tasks: Vec<tokio::task::JoinHandle<io::Result<()>>>,
     readings: mpsc::UnboundedSender<Reading>,
 }
 
-impl Hub {
+impl ProbeTasks {
     fn begin(&mut self, sampler: Sampler, pollers: Vec<Poller>) {
         let (timeline, readings) = (self.timeline, &self.readings);
         self.tasks = vec![
@@ -289,7 +289,7 @@ impl Hub {
         ];
         for poller in pollers {
             poller.set_timeline(timeline);
-            let running = poller.run(self.traffic.clone(), readings.clone());
+            let running = poller.run(self.commits.clone(), readings.clone());
             self.tasks.push(spawn_local(running));
         }
     }
@@ -315,8 +315,8 @@ impl Hub {
                 }
             }
             let Some(deadline) = deadline else { continue };
-            self.traffic.bring();
-            if self.traffic.all_seen() || clock::now() >= deadline {
+            self.commits.distribute();
+            if self.commits.all_seen() || clock::now() >= deadline {
                 return Ok(());
             }
             // A commit that is seen wakes nobody here: look again soon.
@@ -326,7 +326,7 @@ impl Hub {
 
     /// Hands over the seconds before `before` that are complete, or all there are.
     fn hand_over(&self, before: Option<i64>) {
-        for watch in &self.traffic.watches {
+        for watch in &self.commits.watches {
             for second in watch.borrow_mut().take_seconds(before) {
                 // Nobody listens any more only when the run is being abandoned.
                 let _ = self.readings.send(Reading::Visibility(second));

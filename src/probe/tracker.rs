@@ -1,4 +1,4 @@
-//! Which commits a node has shown, and between which two instants each became visible. Pure: polls go in, sightings come out.
+//! Which commits a node has shown, and between which two instants each became visible. Pure: polls go in, times of visibility come out.
 //!
 //! A poll gives an interval, not a point: the commit was not visible at the start of the last poll that missed it, and was
 //! by the end of the first that saw it. Polls are kept for a while, because a commit is often visible before its
@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::clock::Stamp;
-use crate::pg::catalog::Sight;
+use crate::pg::catalog::VisibleTransactions;
 use crate::sample::Commit;
 
 /// How long polls and unclaimed rows are remembered: longer than a commit stays unacknowledged, save in a stall.
@@ -25,13 +25,13 @@ const AHEAD: u64 = 32;
 
 /// A commit seen on a node. Both ends are instants; the delay from the acknowledgement may be negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sighting {
+pub(super) struct CommitVisibility {
     pub(super) commit: Commit,
     pub(super) lo: Stamp,
     pub(super) hi: Stamp,
 }
 
-impl Sighting {
+impl CommitVisibility {
     fn new(commit: Commit, missed_at: Option<Stamp>, hi: Stamp) -> Self {
         // Nothing is visible before its COMMIT was sent.
         let lo = missed_at.map_or(commit.sent, |missed| missed.max(commit.sent));
@@ -68,7 +68,7 @@ struct Awaited {
 struct Poll {
     start: Stamp,
     end: Stamp,
-    sight: Sight,
+    visible: VisibleTransactions,
     /// All of these were asked about, and commits known then up to this id.
     newest: Range<u64>,
     asked_to: u64,
@@ -76,7 +76,7 @@ struct Poll {
 
 impl Poll {
     fn shows(&self, xid: u64) -> bool {
-        xid < self.sight.xmin || self.sight.committed.contains(&xid)
+        xid < self.visible.xmin || self.visible.committed.contains(&xid)
     }
 }
 
@@ -90,15 +90,15 @@ impl ByTransaction {
         } else {
             u64::MAX
         };
-        self.newest = self.polls.back().map_or(0..0, |Poll { sight, .. }| {
-            sight.xmin.max(sight.xmax.saturating_sub(NEWEST))..sight.xmax + AHEAD
+        self.newest = self.polls.back().map_or(0..0, |Poll { visible, .. }| {
+            visible.xmin.max(visible.xmax.saturating_sub(NEWEST))..visible.xmax + AHEAD
         });
         asked.extend(self.newest.clone());
         asked
     }
 
     /// Takes an acknowledged commit; returns it when an earlier poll has seen it already.
-    pub(super) fn commit(&mut self, commit: Commit) -> Option<Sighting> {
+    pub(super) fn commit(&mut self, commit: Commit) -> Option<CommitVisibility> {
         let awaited = Awaited {
             commit,
             known_from: self.next_number() + u64::from(self.asking),
@@ -107,7 +107,7 @@ impl ByTransaction {
         let mut since = self.polls.range(sent..);
         if let Some(first) = since.position(|poll| poll.shows(commit.xid)) {
             let first = sent + first;
-            return Some(Sighting::new(
+            return Some(CommitVisibility::new(
                 commit,
                 self.missed_at(&awaited, first),
                 self.polls[first].end,
@@ -118,27 +118,32 @@ impl ByTransaction {
     }
 
     /// Takes what a poll saw and settles every commit that it shows.
-    pub(super) fn poll(&mut self, start: Stamp, end: Stamp, sight: Sight, out: &mut Vec<Sighting>) {
+    pub(super) fn poll(
+        &mut self,
+        start: Stamp,
+        end: Stamp,
+        visible: VisibleTransactions,
+        out: &mut Vec<CommitVisibility>,
+    ) {
         self.asking = false;
         let last = self.polls.len();
-        let above = self.outstanding.split_off(&sight.xmin);
+        let above = self.outstanding.split_off(&visible.xmin);
         let mut seen: Vec<_> = std::mem::replace(&mut self.outstanding, above)
             .into_values()
             .collect();
         seen.extend(
-            sight
+            visible
                 .committed
                 .iter()
                 .filter_map(|xid| self.outstanding.remove(xid)),
         );
-        out.extend(
-            seen.iter()
-                .map(|awaited| Sighting::new(awaited.commit, self.missed_at(awaited, last), end)),
-        );
+        out.extend(seen.iter().map(|awaited| {
+            CommitVisibility::new(awaited.commit, self.missed_at(awaited, last), end)
+        }));
         self.polls.push_back(Poll {
             start,
             end,
-            sight,
+            visible,
             newest: self.newest.clone(),
             asked_to: self.asked_to,
         });
@@ -181,7 +186,7 @@ impl ByTransaction {
             .find(|(number, poll)| {
                 let knew = awaited.known_from <= self.forgotten + *number as u64;
                 let asked = poll.newest.contains(&xid) || (knew && xid <= poll.asked_to);
-                xid >= poll.sight.xmax || (asked && !poll.shows(xid))
+                xid >= poll.visible.xmax || (asked && !poll.shows(xid))
             })
             .map(|(_, poll)| poll.start)
     }
@@ -254,10 +259,10 @@ impl ByRow {
         question
     }
 
-    pub(super) fn commit(&mut self, commit: Commit) -> Option<Sighting> {
+    pub(super) fn commit(&mut self, commit: Commit) -> Option<CommitVisibility> {
         let (index, row) = commit.row?;
         if let Some((missed_at, hi)) = self.unclaimed.remove(&(index, row)) {
-            return Some(Sighting::new(commit, missed_at, hi));
+            return Some(CommitVisibility::new(commit, missed_at, hi));
         }
         if let Some(table) = self.tables.get_mut(usize::from(index))
             && row <= table.high
@@ -278,7 +283,7 @@ impl ByRow {
         start: Stamp,
         end: Stamp,
         rows: &[(u8, i64)],
-        out: &mut Vec<Sighting>,
+        out: &mut Vec<CommitVisibility>,
     ) {
         let last_start = self.last_start.replace(start);
         for &(table, row) in rows {
@@ -304,7 +309,7 @@ impl ByRow {
                 continue;
             };
             match self.outstanding.remove(&(table, row)) {
-                Some(commit) => out.push(Sighting::new(commit, missed_at, end)),
+                Some(commit) => out.push(CommitVisibility::new(commit, missed_at, end)),
                 None => {
                     self.unclaimed.insert((table, row), (missed_at, end));
                 }
@@ -371,28 +376,32 @@ mod tests {
         }
     }
 
-    fn sight(xmin: u64, xmax: u64, committed: &[u64]) -> Sight {
-        Sight {
+    fn visible_transactions(xmin: u64, xmax: u64, committed: &[u64]) -> VisibleTransactions {
+        VisibleTransactions {
             xmin,
             xmax,
             committed: committed.to_vec(),
         }
     }
 
-    fn poll(tracker: &mut ByTransaction, start: u64, sight: Sight) -> Vec<Sighting> {
+    fn poll(
+        tracker: &mut ByTransaction,
+        start: u64,
+        visible: VisibleTransactions,
+    ) -> Vec<CommitVisibility> {
         let mut out = Vec::new();
         tracker.question();
-        tracker.poll(at(start), at(start + 10), sight, &mut out);
+        tracker.poll(at(start), at(start + 10), visible, &mut out);
         out
     }
 
     #[test]
     fn a_commit_lies_between_the_poll_that_missed_it_and_the_one_that_saw_it() {
         let mut tracker = ByTransaction::default();
-        poll(&mut tracker, 100, sight(5, 5, &[]));
+        poll(&mut tracker, 100, visible_transactions(5, 5, &[]));
         assert_eq!(tracker.commit(commit(5, 50, 120)), None);
-        assert!(poll(&mut tracker, 130, sight(5, 5, &[])).is_empty());
-        let seen = poll(&mut tracker, 160, sight(6, 6, &[]));
+        assert!(poll(&mut tracker, 130, visible_transactions(5, 5, &[])).is_empty());
+        let seen = poll(&mut tracker, 160, visible_transactions(6, 6, &[]));
         assert_eq!((seen[0].lo, seen[0].hi), (at(130), at(170)));
         assert_eq!(tracker.outstanding(), 0);
     }
@@ -400,9 +409,9 @@ mod tests {
     #[test]
     fn a_commit_seen_before_its_acknowledgement_has_a_negative_delay() {
         let mut tracker = ByTransaction::default();
-        poll(&mut tracker, 100, sight(5, 5, &[]));
-        poll(&mut tracker, 200, sight(6, 6, &[]));
-        poll(&mut tracker, 300, sight(9, 9, &[]));
+        poll(&mut tracker, 100, visible_transactions(5, 5, &[]));
+        poll(&mut tracker, 200, visible_transactions(6, 6, &[]));
+        poll(&mut tracker, 300, visible_transactions(9, 9, &[]));
         let seen = tracker.commit(commit(5, 90, 400)).unwrap();
         assert_eq!((seen.lo, seen.hi), (at(100), at(210)));
     }
@@ -411,11 +420,11 @@ mod tests {
     fn one_that_is_neither_surely_seen_nor_surely_missed_is_asked_about() {
         let mut tracker = ByTransaction::default();
         // Transaction 7 has completed, 5 has not, and xmax alone would call 5 visible.
-        poll(&mut tracker, 100, sight(5, 8, &[]));
+        poll(&mut tracker, 100, visible_transactions(5, 8, &[]));
         assert_eq!(tracker.commit(commit(5, 90, 105)), None);
         assert_eq!(tracker.question()[0], 5);
-        assert!(poll(&mut tracker, 120, sight(5, 8, &[7])).is_empty());
-        let seen = poll(&mut tracker, 140, sight(5, 8, &[5, 7]));
+        assert!(poll(&mut tracker, 120, visible_transactions(5, 8, &[7])).is_empty());
+        let seen = poll(&mut tracker, 140, visible_transactions(5, 8, &[5, 7]));
         // The first poll did not know of it, the second asked and was told no.
         assert_eq!((seen[0].lo, seen[0].hi), (at(120), at(150)));
     }
@@ -424,11 +433,11 @@ mod tests {
     fn looks_made_while_it_was_in_flight_bound_a_commit_on_both_sides() {
         let mut tracker = ByTransaction::default();
         // 5 stays open all the while; 6 is in progress, then committed, and acknowledged much later.
-        poll(&mut tracker, 100, sight(5, 6, &[]));
+        poll(&mut tracker, 100, visible_transactions(5, 6, &[]));
         assert_eq!(tracker.question(), (5..6 + AHEAD).collect::<Vec<_>>());
-        poll(&mut tracker, 200, sight(5, 8, &[7]));
-        poll(&mut tracker, 300, sight(5, 8, &[6, 7]));
-        poll(&mut tracker, 400, sight(5, 9, &[6, 7, 8]));
+        poll(&mut tracker, 200, visible_transactions(5, 8, &[7]));
+        poll(&mut tracker, 300, visible_transactions(5, 8, &[6, 7]));
+        poll(&mut tracker, 400, visible_transactions(5, 9, &[6, 7, 8]));
         let seen = tracker.commit(commit(6, 90, 900)).unwrap();
         assert_eq!((seen.lo, seen.hi), (at(200), at(310)));
         assert_eq!(tracker.outstanding(), 0);
@@ -437,12 +446,12 @@ mod tests {
     #[test]
     fn a_look_that_did_not_ask_about_a_commit_bounds_it_on_neither_side() {
         let mut tracker = ByTransaction::default();
-        poll(&mut tracker, 100, sight(5, 6, &[]));
+        poll(&mut tracker, 100, visible_transactions(5, 6, &[]));
         // Far more have begun than were foreseen.
-        poll(&mut tracker, 200, sight(5, 900, &[7]));
+        poll(&mut tracker, 200, visible_transactions(5, 900, &[7]));
         assert_eq!(tracker.question()[0], 900 - NEWEST);
-        poll(&mut tracker, 300, sight(5, 900, &[700]));
-        poll(&mut tracker, 400, sight(7, 900, &[700]));
+        poll(&mut tracker, 300, visible_transactions(5, 900, &[700]));
+        poll(&mut tracker, 400, visible_transactions(7, 900, &[700]));
         let new = tracker.commit(commit(700, 90, 900)).unwrap();
         assert_eq!((new.lo, new.hi), (at(100), at(310)));
         let old = tracker.commit(commit(6, 90, 900)).unwrap();
@@ -453,7 +462,7 @@ mod tests {
     fn nothing_is_visible_before_it_was_sent() {
         let mut tracker = ByTransaction::default();
         tracker.commit(commit(5, 1_000, 1_100));
-        let seen = poll(&mut tracker, 1_200, sight(9, 9, &[]));
+        let seen = poll(&mut tracker, 1_200, visible_transactions(9, 9, &[]));
         assert_eq!(seen[0].lo, at(1_000));
     }
 

@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
-use super::tracker::{ByRow, ByTransaction, Sighting};
-use super::{CONNECT_DEADLINE, ProbeError, Reading, Target, TrackedTable, Traffic};
+use super::tracker::{ByRow, ByTransaction, CommitVisibility};
+use super::{CONNECT_DEADLINE, CommitFanOut, ProbeError, Reading, Target, TrackedTable};
 use crate::clock::{self, Stamp, Timer};
 use crate::pg::{self, Session, Xid8, catalog};
 use crate::sample::{Commit, Timeline};
@@ -110,8 +110,8 @@ impl Watch {
             .div_euclid(1_000_000_000)
     }
 
-    fn settle(&mut self, sightings: impl IntoIterator<Item = Sighting>) {
-        for Sighting { commit, lo, hi } in sightings {
+    fn settle(&mut self, seen: impl IntoIterator<Item = CommitVisibility>) {
+        for CommitVisibility { commit, lo, hi } in seen {
             if !commit.measured {
                 continue;
             }
@@ -205,7 +205,7 @@ impl Cadence {
 
 /// A connection to the node with its query prepared.
 #[derive(Debug)]
-struct Eye {
+struct ProbeConnection {
     session: Session,
     statement: Statement,
 }
@@ -216,7 +216,7 @@ pub(super) struct Poller {
     target: Target,
     tables: Rc<[TrackedTable]>,
     tick: Duration,
-    eye: Option<Eye>,
+    connection: Option<ProbeConnection>,
     pub(super) watch: Rc<RefCell<Watch>>,
 }
 
@@ -228,12 +228,12 @@ impl Poller {
         tick: Duration,
     ) -> Result<Self, ProbeError> {
         let physical = target.node.role.is_physical();
-        let eye = open_eye(&target, &tables).await?;
+        let connection = open_connection(&target, &tables).await?;
         let tracker = if physical {
             Tracker::Physical(ByTransaction::default())
         } else {
             Tracker::Logical(ByRow::new(
-                highest_rows(&eye.session, &tables, &target).await?,
+                highest_rows(&connection.session, &tables, &target).await?,
             ))
         };
         let watch = Watch {
@@ -246,7 +246,7 @@ impl Poller {
             target,
             tables,
             tick,
-            eye: Some(eye),
+            connection: Some(connection),
             watch: Rc::new(RefCell::new(watch)),
         })
     }
@@ -259,25 +259,25 @@ impl Poller {
     /// Looks until it is aborted. A lost connection is an event, and then tried again.
     pub(super) async fn run(
         mut self,
-        traffic: Rc<Traffic>,
+        commits: Rc<CommitFanOut>,
         readings: mpsc::UnboundedSender<Reading>,
     ) -> io::Result<()> {
         let mut timer = Timer::new()?;
         let mut cadence = Cadence::new(self.tick, clock::now());
         loop {
-            let pending = self.pending(&traffic);
+            let pending = self.pending(&commits);
             let due = cadence.next(clock::now(), pending);
             if pending == Pending::Nothing {
                 tokio::select! {
                     slept = timer.sleep_until(due) => slept?,
-                    () = traffic.feed.activity() => {}
+                    () = commits.feed.activity() => {}
                 }
             } else {
                 timer.sleep_until(due).await?;
             }
             cadence.spend();
             if let Err(message) = self.look().await {
-                self.eye = None;
+                self.connection = None;
                 // Nobody listens any more only when the cell is over.
                 let _ = readings.send(Reading::Trouble {
                     node: self.target.node.name.clone(),
@@ -289,10 +289,10 @@ impl Poller {
         }
     }
 
-    fn pending(&self, traffic: &Traffic) -> Pending {
+    fn pending(&self, commits: &CommitFanOut) -> Pending {
         // In this order: a transaction that is no longer in flight has left its commit before.
-        let is_in_flight = traffic.feed.is_in_flight();
-        traffic.bring();
+        let is_in_flight = commits.feed.is_in_flight();
+        commits.distribute();
         match self.watch.borrow().oldest() {
             Some(Commit { acked, .. }) => Pending::Outstanding { since: acked },
             None if is_in_flight => Pending::InFlight,
@@ -301,24 +301,28 @@ impl Poller {
     }
 
     async fn look(&mut self) -> Result<(), String> {
-        let eye = match self.eye.take() {
-            Some(eye) => eye,
-            None => open_eye(&self.target, &self.tables)
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => open_connection(&self.target, &self.tables)
                 .await
                 .map_err(|error| error.to_string())?,
         };
-        let eye = self.eye.insert(eye);
-        let mut sightings = Vec::new();
+        let connection = self.connection.insert(connection);
+        let mut seen = Vec::new();
         let question = Question::of(&mut self.watch.borrow_mut().tracker);
         let start = clock::now();
         match question {
             Question::Transactions(asked) => {
-                let sight = catalog::sight(eye.session.client(), &eye.statement, &asked)
-                    .await
-                    .map_err(|error| pg::describe(&error).to_string())?;
+                let visible = catalog::visible_transactions(
+                    connection.session.client(),
+                    &connection.statement,
+                    &asked,
+                )
+                .await
+                .map_err(|error| pg::describe(&error).to_string())?;
                 let end = clock::now();
                 if let Tracker::Physical(tracker) = &mut self.watch.borrow_mut().tracker {
-                    tracker.poll(start, end, sight, &mut sightings);
+                    tracker.poll(start, end, visible, &mut seen);
                 }
             }
             Question::Rows(parameters) => {
@@ -328,10 +332,10 @@ impl Poller {
                         [high as &(dyn ToSql + Sync), gaps as &(dyn ToSql + Sync)]
                     })
                     .collect();
-                let rows = eye
+                let rows = connection
                     .session
                     .client()
-                    .query(&eye.statement, &parameters)
+                    .query(&connection.statement, &parameters)
                     .await
                     .map_err(|error| pg::describe(&error).to_string())?;
                 let end = clock::now();
@@ -345,11 +349,11 @@ impl Poller {
                     })
                     .collect();
                 if let Tracker::Logical(tracker) = &mut self.watch.borrow_mut().tracker {
-                    tracker.poll(start, end, &rows, &mut sightings);
+                    tracker.poll(start, end, &rows, &mut seen);
                 }
             }
         }
-        self.watch.borrow_mut().settle(sightings);
+        self.watch.borrow_mut().settle(seen);
         Ok(())
     }
 }
@@ -372,7 +376,10 @@ impl Question {
     }
 }
 
-async fn open_eye(target: &Target, tables: &[TrackedTable]) -> Result<Eye, ProbeError> {
+async fn open_connection(
+    target: &Target,
+    tables: &[TrackedTable],
+) -> Result<ProbeConnection, ProbeError> {
     // A plan made for unknown parameters would guess that a third of the table is new and read it all.
     let options = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
                    -c enable_bitmapscan=off -c jit=off";
@@ -384,12 +391,12 @@ async fn open_eye(target: &Target, tables: &[TrackedTable]) -> Result<Eye, Probe
     )
     .await?;
     let prepared = if target.node.role.is_physical() {
-        catalog::prepare_sight(session.client()).await
+        catalog::prepare_visible_transactions(session.client()).await
     } else {
         session.client().prepare(&new_rows_sql(tables)).await
     };
     let statement = prepared.map_err(|error| ProbeError::query(target, &error))?;
-    Ok(Eye { session, statement })
+    Ok(ProbeConnection { session, statement })
 }
 
 /// For every table: the rows above the highest one seen, and those of the gaps below it.

@@ -2,9 +2,9 @@
 //! Owns the file format and its errors; refuses to know overrides, the order of cells, and servers.
 
 mod builtin;
+mod diagnostics;
 mod error;
 mod gate;
-mod judge;
 mod settings;
 mod validate;
 mod wire;

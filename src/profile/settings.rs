@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::judge::{Judge, Refusal};
+use super::diagnostics::{Diagnostics, Refusal};
 use super::wire::{Field, Value};
 use crate::server_settings;
 
@@ -55,12 +55,12 @@ fn name_of(written: &str) -> Result<String, SettingError> {
 }
 
 /// The settings as PostgreSQL writes them.
-pub(super) fn settings(judge: &mut Judge, field: &Field) -> BTreeMap<String, String> {
+pub(super) fn settings(diagnostics: &mut Diagnostics, field: &Field) -> BTreeMap<String, String> {
     let Some(written) = field else {
         return BTreeMap::new();
     };
     let Value::Table(entries) = written.get_ref() else {
-        judge.value::<()>("`settings`", written, |_| {
+        diagnostics.value::<()>("`settings`", written, |_| {
             Err(Refusal::new("a table of server settings"))
         });
         return BTreeMap::new();
@@ -70,15 +70,15 @@ pub(super) fn settings(judge: &mut Judge, field: &Field) -> BTreeMap<String, Str
         let name = match name_of(key.get_ref()) {
             Ok(name) => name,
             Err(error) => {
-                judge.refuse(key.span(), error.to_string(), error.help());
+                diagnostics.refuse(key.span(), error.to_string(), error.help());
                 continue;
             }
         };
-        if let Some(value) = judge.value(&format!("setting `{name}`"), value, setting_value)
+        if let Some(value) = diagnostics.value(&format!("setting `{name}`"), value, setting_value)
             && found.insert(name, value).is_some()
         {
             let title = format!("setting `{}` is given twice", key.get_ref());
-            judge.refuse(key.span(), title, "keep one");
+            diagnostics.refuse(key.span(), title, "keep one");
         }
     }
     found

@@ -10,13 +10,13 @@ use super::PublishError;
 use super::files::{href, slug};
 use super::frame::{Frame, Page, Place, moment};
 use super::run::link;
-use super::shelf::{Entry, Shelf};
+use super::run_catalog::{Entry, RunCatalog};
 use super::site::Site;
 use crate::analyse::{Comparison, Terms, Verdict, compare_modes, compare_runs};
 use crate::plan::Side;
 use crate::record::in_parallel;
-use crate::report::clean;
 use crate::report::comparison::{tally, write_framed};
+use crate::report::escape_control;
 
 /// Of a profile, how many earlier runs are tried.
 const TRIED: usize = 50;
@@ -57,10 +57,10 @@ struct Pair<'a> {
 pub(super) fn write(
     site: &Site,
     frame: &Frame,
-    shelf: &Shelf,
+    catalog: &RunCatalog,
 ) -> Result<Vec<Written>, PublishError> {
     site.folder(Path::new("compare"))?;
-    let pairs = pairs(shelf);
+    let pairs = pairs(catalog);
     let written = in_parallel(&pairs, |pair| write_pair(site, frame, pair));
     let written: Vec<Option<Written>> = written.into_iter().collect::<Result<_, _>>()?;
     let written: Vec<Written> = written.into_iter().flatten().collect();
@@ -99,10 +99,10 @@ pub(super) fn list(written: &[Written], root: &str) -> Markup {
     }
 }
 
-fn pairs(shelf: &Shelf) -> Vec<Pair<'_>> {
+fn pairs(catalog: &RunCatalog) -> Vec<Pair<'_>> {
     let mut pairs = Vec::new();
     let mut profiles = BTreeSet::new();
-    for (index, entry) in shelf.runs.iter().enumerate() {
+    for (index, entry) in catalog.runs.iter().enumerate() {
         let is_first = entry.is_sound() && profiles.insert(entry.profile());
         if is_first {
             pairs.push(Pair {
@@ -110,39 +110,39 @@ fn pairs(shelf: &Shelf) -> Vec<Pair<'_>> {
                 base: None,
                 head: entry,
             });
-            let earlier = shelf.runs[index + 1..].iter();
+            let earlier = catalog.runs[index + 1..].iter();
             let earlier =
                 earlier.filter(|base| base.is_sound() && base.profile() == entry.profile());
             // The other side of its session has a comparison of its own.
             let earlier = earlier.filter(|base| !are_one_session(base, entry));
             let terms = Terms::default();
             let comparable =
-                |base: &&Entry| compare_runs(&base.sheet, &entry.sheet, &terms).is_ok();
+                |base: &&Entry| compare_runs(&base.run_summary, &entry.run_summary, &terms).is_ok();
             pairs.extend(earlier.take(TRIED).find(comparable).map(|base| Pair {
                 kind: "runs",
                 base: Some(base),
                 head: entry,
             }));
         }
-        pairs.extend(session(shelf, entry));
+        pairs.extend(session(catalog, entry));
     }
     pairs
 }
 
 fn are_one_session(one: &Entry, other: &Entry) -> bool {
     let id = |entry: &Entry| {
-        let session = entry.sheet.manifest.session.as_ref()?;
+        let session = entry.run_summary.manifest.session.as_ref()?;
         Some(session.id.clone())
     };
     id(one).is_some() && id(one) == id(other)
 }
 
 /// The session that a run is the head of.
-fn session<'a>(shelf: &'a Shelf, head: &'a Entry) -> Option<Pair<'a>> {
-    let session = head.sheet.manifest.session.as_ref()?;
+fn session<'a>(catalog: &'a RunCatalog, head: &'a Entry) -> Option<Pair<'a>> {
+    let session = head.run_summary.manifest.session.as_ref()?;
     (session.side == Side::Head).then_some(())?;
-    let base = shelf.runs.iter().find(|base| {
-        let other = base.sheet.manifest.session.as_ref();
+    let base = catalog.runs.iter().find(|base| {
+        let other = base.run_summary.manifest.session.as_ref();
         other.is_some_and(|other| other.id == session.id && other.side == Side::Base)
     })?;
     Some(Pair {
@@ -160,8 +160,8 @@ fn write_pair(
 ) -> Result<Option<Written>, PublishError> {
     let terms = Terms::default();
     let compared = match pair.base {
-        Some(base) => compare_runs(&base.sheet, &pair.head.sheet, &terms),
-        None => compare_modes(&pair.head.sheet, &terms),
+        Some(base) => compare_runs(&base.run_summary, &pair.head.run_summary, &terms),
+        None => compare_modes(&pair.head.run_summary, &terms),
     };
     let Ok(comparison) = compared else {
         return Ok(None);
@@ -202,13 +202,13 @@ fn described(pair: &Pair<'_>, slug: String, title: String, comparison: &Comparis
         title,
         tally: tally(&comparison.rows),
         verdict: comparison.verdict,
-        at: pair.head.sheet.manifest.started_at.clone(),
+        at: pair.head.run_summary.manifest.started_at.clone(),
         runs: entries.map(|entry| entry.slug.clone()).collect(),
     }
 }
 
 fn title(pair: &Pair<'_>) -> String {
-    let profile = clean(pair.head.profile()).into_owned();
+    let profile = escape_control(pair.head.profile()).into_owned();
     match pair.kind {
         "modes" => format!("{profile}: its modes"),
         "session" => format!("{profile}: {}", contest(pair)),
@@ -219,9 +219,9 @@ fn title(pair: &Pair<'_>) -> String {
 /// What the sides of a session were given, as in `commit_delay=1000 against the plain profile`.
 fn contest(pair: &Pair<'_>) -> String {
     let given = |entry: Option<&Entry>| {
-        let session = entry?.sheet.manifest.session.as_ref()?;
+        let session = entry?.run_summary.manifest.session.as_ref()?;
         let items = session.items.join(", ");
-        (!items.is_empty()).then(|| clean(&items).into_owned())
+        (!items.is_empty()).then(|| escape_control(&items).into_owned())
     };
     let plain = || "the plain profile".to_owned();
     match (given(Some(pair.head)), given(pair.base)) {

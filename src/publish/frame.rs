@@ -2,8 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::shelf::Shelf;
-use crate::report::clean;
+use super::run_catalog::RunCatalog;
+use crate::report::escape_control;
 use crate::report::html::Shell;
 
 const SCRIPT: &str = include_str!("site.js");
@@ -51,11 +51,11 @@ impl Frame {
     /// The rules of the site's own pages.
     pub(super) const CSS: &str = include_str!("site.css");
 
-    pub(super) fn new(title: String, shelf: &Shelf, has_trend: bool) -> Self {
-        let newest = shelf.runs.first();
+    pub(super) fn new(title: String, catalog: &RunCatalog, has_trend: bool) -> Self {
+        let newest = catalog.runs.first();
         Self {
             title,
-            as_of: newest.map(|entry| entry.sheet.manifest.started_at.clone()),
+            as_of: newest.map(|entry| entry.run_summary.manifest.started_at.clone()),
             has_trend,
         }
     }
@@ -95,7 +95,7 @@ impl Frame {
         let shown = |place: Place| place != Place::Trend || self.has_trend;
         html! {
             nav.site aria-label="Site" {
-                span.brand { (clean(&self.title)) }
+                span.brand { (escape_control(&self.title)) }
                 ul {
                     @for (place, path, name) in PLACES.into_iter().filter(|it| shown(it.0)) {
                         li { a href={ (page.root) (path) } aria-current=[(place == page.place).then_some("page")] { (name) } }
@@ -110,7 +110,7 @@ impl Frame {
 pub(super) fn moment(text: &str) -> String {
     let parsed: Option<jiff::Timestamp> = text.parse().ok();
     parsed.map_or_else(
-        || clean(text).into_owned(),
+        || escape_control(text).into_owned(),
         |time| time.strftime("%Y-%m-%d %H:%M").to_string(),
     )
 }
@@ -123,7 +123,7 @@ pub(super) fn short_commit(commit: &str) -> String {
     };
     let is_hash = hash.len() > 7 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
     let shown = if is_hash { &hash[..7] } else { hash };
-    format!("{}{dirty}", clean(shown))
+    format!("{}{dirty}", escape_control(shown))
 }
 
 /// A field of a filter: its name in the items' data, its label, what may be chosen.
@@ -147,7 +147,9 @@ impl Choice {
         Self {
             name,
             label,
-            values: values.map(|value| clean(value).into_owned()).collect(),
+            values: values
+                .map(|value| escape_control(value).into_owned())
+                .collect(),
         }
     }
 }

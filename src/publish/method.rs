@@ -8,15 +8,15 @@ use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
 use super::PublishError;
 use super::frame::{Frame, Page, Place};
-use super::shelf::Shelf;
+use super::run_catalog::RunCatalog;
 use super::site::Site;
 use crate::record::Host;
-use crate::report::clean;
+use crate::report::escape_control;
 use crate::units::format_bytes;
 
 const METHODOLOGY: &str = include_str!("../../METHODOLOGY.md");
 
-pub(super) fn write(site: &Site, frame: &Frame, shelf: &Shelf) -> Result<(), PublishError> {
+pub(super) fn write(site: &Site, frame: &Frame, catalog: &RunCatalog) -> Result<(), PublishError> {
     let page = Page {
         title: "Method",
         place: Place::Method,
@@ -29,7 +29,7 @@ pub(super) fn write(site: &Site, frame: &Frame, shelf: &Shelf) -> Result<(), Pub
     };
     let main = html! {
         (PreEscaped(rendered(METHODOLOGY)))
-        (machines(shelf))
+        (machines(catalog))
     };
     site.page(
         Path::new("method.html"),
@@ -67,10 +67,10 @@ fn rendered(markdown: &str) -> String {
 const REGION: &str = "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Table\"><table class=\"text\">";
 
 /// Every machine that measured, and the servers on it.
-fn machines(shelf: &Shelf) -> Markup {
+fn machines(catalog: &RunCatalog) -> Markup {
     let mut found: BTreeMap<&str, (&Host, BTreeSet<&str>, usize)> = BTreeMap::new();
-    for entry in &shelf.runs {
-        let manifest = &entry.sheet.manifest;
+    for entry in &catalog.runs {
+        let manifest = &entry.run_summary.manifest;
         let host = &manifest.host;
         let (_, versions, runs) = found
             .entry(&host.host_id)
@@ -87,15 +87,15 @@ fn machines(shelf: &Shelf) -> Markup {
                     table.text {
                         thead { tr { @for name in ["host", "processor", "memory", "kernel", "file system", "PostgreSQL", "runs"] { th scope="col" { (name) } } } }
                         tbody { @for (id, (host, versions, runs)) in found { tr {
-                            th scope="row" { code { (clean(id)) } }
+                            th scope="row" { code { (escape_control(id)) } }
                             td {
-                                (clean(&host.cpu)) ", " (host.cores) " cores"
-                                @if let Some(kind) = &host.virtualisation { ", " (clean(kind)) }
+                                (escape_control(&host.cpu)) ", " (host.cores) " cores"
+                                @if let Some(kind) = &host.virtualisation { ", " (escape_control(kind)) }
                             }
                             td { (format_bytes(host.memory_bytes as f64)) }
-                            td { (clean(&host.kernel)) }
-                            td { (clean(&host.filesystem)) }
-                            td { (clean(&versions.into_iter().collect::<Vec<_>>().join(", "))) }
+                            td { (escape_control(&host.kernel)) }
+                            td { (escape_control(&host.filesystem)) }
+                            td { (escape_control(&versions.into_iter().collect::<Vec<_>>().join(", "))) }
                             td { (runs) }
                         } } }
                     }

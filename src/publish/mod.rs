@@ -10,7 +10,7 @@ mod frame;
 mod method;
 mod results;
 mod run;
-mod shelf;
+mod run_catalog;
 mod site;
 mod trend;
 
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use crate::record::OnMismatch;
 use crate::report::ReportError;
 use frame::Frame;
-use shelf::Shelf;
+use run_catalog::RunCatalog;
 use site::Site;
 
 /// What to publish, and where.
@@ -77,20 +77,20 @@ pub enum PublishError {
 /// Reads every run and makes the site anew; what is as it was is left alone.
 pub fn publish(options: &Options) -> Result<Published, PublishError> {
     let site = Site::open(&options.out)?;
-    let (shelf, series) = Shelf::read(options)?;
-    let frame = Frame::new(options.title.clone(), &shelf, !series.is_empty());
-    let comparisons = comparisons::write(&site, &frame, &shelf)?;
-    run::write_all(&site, &frame, &shelf, &comparisons)?;
-    results::write(&site, &frame, &shelf, &comparisons)?;
-    trend::write(&site, &frame, &shelf, &series)?;
-    method::write(&site, &frame, &shelf)?;
+    let (catalog, series) = RunCatalog::read(options)?;
+    let frame = Frame::new(options.title.clone(), &catalog, !series.is_empty());
+    let comparisons = comparisons::write(&site, &frame, &catalog)?;
+    run::write_all(&site, &frame, &catalog, &comparisons)?;
+    results::write(&site, &frame, &catalog, &comparisons)?;
+    trend::write(&site, &frame, &catalog, &series)?;
+    method::write(&site, &frame, &catalog)?;
     let mut published = Published {
         index: options.out.join(results::INDEX),
-        runs: shelf.runs.len(),
+        runs: catalog.runs.len(),
         comparisons: comparisons.len(),
         series: series.len(),
-        altered: shelf.altered,
-        warnings: shelf.warnings(),
+        altered: catalog.altered,
+        warnings: catalog.warnings(),
         ..Published::default()
     };
     site.finish(&mut published)?;

@@ -9,10 +9,10 @@ use super::comparisons::{Written, list};
 use super::files::href;
 use super::frame::{Choice, Frame, Page, Place, filter, moment, pager};
 use super::run::{base, commit_text, link, modes_table, status};
-use super::shelf::{Entry, Shelf};
+use super::run_catalog::{Entry, RunCatalog};
 use super::site::Site;
 use crate::record::{Run, files};
-use crate::report::clean;
+use crate::report::escape_control;
 use crate::report::html::first_screen;
 use crate::units::thousands;
 
@@ -27,10 +27,10 @@ const MOST_COMPARISONS: usize = 12;
 pub(super) fn write(
     site: &Site,
     frame: &Frame,
-    shelf: &Shelf,
+    catalog: &RunCatalog,
     comparisons: &[Written],
 ) -> Result<(), PublishError> {
-    let pages = pages_of(&shelf.runs);
+    let pages = pages_of(&catalog.runs);
     let paths: Vec<String> = (0..pages.len()).map(path).collect();
     for (index, rows) in pages.iter().enumerate() {
         let title = if index == 0 {
@@ -49,14 +49,14 @@ pub(super) fn write(
             has_script: true,
         };
         let main = html! {
-            @if index == 0 { (latest(shelf, comparisons)) }
-            (table(shelf, rows, &paths, index))
+            @if index == 0 { (latest(catalog, comparisons)) }
+            (table(catalog, rows, &paths, index))
         };
         let head = html! {
-            h1 { (clean(&title)) }
+            h1 { (escape_control(&title)) }
             p.meta {
                 "What synchronous replication of PostgreSQL costs a commit, how stale reads on replicas are and how far replicas fall behind, "
-                "as measured in " (thousands(shelf.runs.len() as u64)) " run" @if shelf.runs.len() != 1 { "s" } " of replbench."
+                "as measured in " (thousands(catalog.runs.len() as u64)) " run" @if catalog.runs.len() != 1 { "s" } " of replbench."
             }
         };
         let text = frame.document(page, &head, &main);
@@ -90,8 +90,12 @@ fn pages_of(runs: &[Entry]) -> Vec<Vec<Markup>> {
 }
 
 fn row(entry: &Entry) -> Markup {
-    let manifest = &entry.sheet.manifest;
-    let modes: Vec<_> = entry.modes.iter().map(|mode| clean(&mode.mode)).collect();
+    let manifest = &entry.run_summary.manifest;
+    let modes: Vec<_> = entry
+        .modes
+        .iter()
+        .map(|mode| escape_control(&mode.mode))
+        .collect();
     let session = manifest.session.iter().flat_map(|session| {
         let side = std::iter::once(session.side.to_string());
         side.chain(session.items.iter().cloned())
@@ -101,19 +105,19 @@ fn row(entry: &Entry) -> Markup {
         .chain(tags.map(|(name, value)| format!("{name}={value}")))
         .collect();
     html! {
-        tr data-profile=(clean(entry.profile())) data-status=(manifest.status.as_str()) data-mode=(modes.join("\n")) {
+        tr data-profile=(escape_control(entry.profile())) data-status=(manifest.status.as_str()) data-mode=(modes.join("\n")) {
             th scope="row" { a href=(link("", &entry.slug)) { (moment(&manifest.started_at)) } }
-            td { (clean(entry.profile())) }
+            td { (escape_control(entry.profile())) }
             td { (status(entry)) }
             td { (commit_text(manifest.subject.git.as_deref())) }
             td { (modes.join(", ")) }
-            td.tally { (clean(&marks.join(", "))) }
+            td.tally { (escape_control(&marks.join(", "))) }
         }
     }
 }
 
-fn table(shelf: &Shelf, rows: &[Markup], paths: &[String], current: usize) -> Markup {
-    let entries = &shelf.runs;
+fn table(catalog: &RunCatalog, rows: &[Markup], paths: &[String], current: usize) -> Markup {
+    let entries = &catalog.runs;
     let modes = entries.iter().flat_map(|entry| &entry.modes);
     let choices = [
         Choice::new("profile", "Profile", entries.iter().map(Entry::profile)),
@@ -123,7 +127,7 @@ fn table(shelf: &Shelf, rows: &[Markup], paths: &[String], current: usize) -> Ma
             "Status",
             entries
                 .iter()
-                .map(|entry| entry.sheet.manifest.status.as_str()),
+                .map(|entry| entry.run_summary.manifest.status.as_str()),
         ),
     ];
     html! {
@@ -143,19 +147,19 @@ fn table(shelf: &Shelf, rows: &[Markup], paths: &[String], current: usize) -> Ma
                 }
                 (pager(paths, current, "runs, again"))
             }
-            (unreadable(shelf))
+            (unreadable(catalog))
         }
     }
 }
 
-fn unreadable(shelf: &Shelf) -> Markup {
-    let count = shelf.unreadable.len();
+fn unreadable(catalog: &RunCatalog) -> Markup {
+    let count = catalog.unreadable.len();
     html! {
         @if count > 0 {
             div.warn {
                 p { "Could not be read, and is left out:" }
                 ul {
-                    @for why in shelf.unreadable.iter().take(MOST_WARNINGS) { li { (clean(why)) } }
+                    @for why in catalog.unreadable.iter().take(MOST_WARNINGS) { li { (escape_control(why)) } }
                     @if count > MOST_WARNINGS { li { "and " (count - MOST_WARNINGS) " more" } }
                 }
             }
@@ -164,13 +168,13 @@ fn unreadable(shelf: &Shelf) -> Markup {
 }
 
 /// The newest run that can be relied on, else the newest of all.
-fn latest(shelf: &Shelf, comparisons: &[Written]) -> Markup {
-    let sound = shelf.runs.iter().find(|entry| entry.is_sound());
-    let newest = sound.or(shelf.runs.first());
+fn latest(catalog: &RunCatalog, comparisons: &[Written]) -> Markup {
+    let sound = catalog.runs.iter().find(|entry| entry.is_sound());
+    let newest = sound.or(catalog.runs.first());
     html! {
         @if let Some(entry) = newest {
             section id="latest" aria-labelledby="latest-h" {
-                h2 id="latest-h" { "The newest result: " (clean(entry.profile())) ", " (moment(&entry.sheet.manifest.started_at)) }
+                h2 id="latest-h" { "The newest result: " (escape_control(entry.profile())) ", " (moment(&entry.run_summary.manifest.started_at)) }
                 (first_look(entry))
                 p {
                     a href=(link("", &entry.slug)) { "This run" }
@@ -194,7 +198,7 @@ fn latest(shelf: &Shelf, comparisons: &[Written]) -> Markup {
 /// Headline, chart and table from the distributions; where they do not read, the table of the summary.
 fn first_look(entry: &Entry) -> Markup {
     let overview = format!("{}/overview.svg", files::CHARTS);
-    match Run::open(&entry.sheet.dir) {
+    match Run::open(&entry.run_summary.dir) {
         Ok(run) => {
             let beside = entry.has(&overview).then(|| base(entry));
             first_screen(&run, beside.as_deref())

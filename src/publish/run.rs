@@ -8,11 +8,11 @@ use super::PublishError;
 use super::comparisons::Written;
 use super::files::{href, words_of};
 use super::frame::{Frame, Page, Place, moment, short_commit};
-use super::shelf::{Entry, Shelf, folder_of};
+use super::run_catalog::{Entry, RunCatalog, folder_of};
 use super::site::Site;
 use crate::analyse::{Figure, ModeSummary, cautions, status_text};
 use crate::record::{RunStatus, files, in_parallel};
-use crate::report::clean;
+use crate::report::escape_control;
 use crate::report::html::cautions_list;
 use crate::report::html::environment::environment;
 use crate::report::html::shown;
@@ -26,10 +26,12 @@ pub(super) const PAGE: &str = "index.html";
 pub(super) fn write_all(
     site: &Site,
     frame: &Frame,
-    shelf: &Shelf,
+    catalog: &RunCatalog,
     comparisons: &[Written],
 ) -> Result<(), PublishError> {
-    let written = in_parallel(&shelf.runs, |entry| write(site, frame, entry, comparisons));
+    let written = in_parallel(&catalog.runs, |entry| {
+        write(site, frame, entry, comparisons)
+    });
     written.into_iter().collect()
 }
 
@@ -51,10 +53,13 @@ fn write(
         }
     }
     for file in &entry.files {
-        site.share(&entry.sheet.dir.join(&file.name), &folder.join(&file.name))?;
+        site.share(
+            &entry.run_summary.dir.join(&file.name),
+            &folder.join(&file.name),
+        )?;
     }
     let page = Page {
-        title: &entry.sheet.manifest.run_id,
+        title: &entry.run_summary.manifest.run_id,
         place: Place::Inner,
         root: "../../",
         has_script: false,
@@ -64,24 +69,24 @@ fn write(
 }
 
 fn head(entry: &Entry) -> Markup {
-    let manifest = &entry.sheet.manifest;
+    let manifest = &entry.run_summary.manifest;
     let description = manifest
         .profile
         .get("description")
         .and_then(|it| it.as_str());
     html! {
-        h1 { (clean(entry.profile())) ", " (moment(&manifest.started_at)) }
-        @if let Some(description) = description { p.meta { (clean(description)) } }
+        h1 { (escape_control(entry.profile())) ", " (moment(&manifest.started_at)) }
+        @if let Some(description) = description { p.meta { (escape_control(description)) } }
         p.meta {
-            "Run " code { (clean(&manifest.run_id)) }
-            @if let Some(commit) = &manifest.subject.git { ", commit " code { (clean(commit)) } }
-            ", " (clean(&manifest.host.cpu)) ", " (manifest.host.cores) " cores"
+            "Run " code { (escape_control(&manifest.run_id)) }
+            @if let Some(commit) = &manifest.subject.git { ", commit " code { (escape_control(commit)) } }
+            ", " (escape_control(&manifest.host.cpu)) ", " (manifest.host.cores) " cores"
         }
     }
 }
 
 fn content(entry: &Entry, comparisons: &[Written]) -> Markup {
-    let sheet = &entry.sheet;
+    let run_summary = &entry.run_summary;
     let mine: Vec<&Written> = comparisons
         .iter()
         .filter(|written| written.is_of(&entry.slug))
@@ -96,9 +101,9 @@ fn content(entry: &Entry, comparisons: &[Written]) -> Markup {
                 @for written in mine { li { a href={ "../../compare/" (href(&written.slug)) "/comparison.html" } { (written.title) } ": " (written.tally) } }
             }
         }
-        @if !sheet.warnings.is_empty() || !sheet.manifest.warnings.is_empty() {
+        @if !run_summary.warnings.is_empty() || !run_summary.manifest.warnings.is_empty() {
             div.warn { ul {
-                @for warning in sheet.warnings.iter().chain(&sheet.manifest.warnings) { li { (clean(warning)) } }
+                @for warning in run_summary.warnings.iter().chain(&run_summary.manifest.warnings) { li { (escape_control(warning)) } }
             } }
         }
         section id="modes" aria-labelledby="modes-h" {
@@ -107,16 +112,16 @@ fn content(entry: &Entry, comparisons: &[Written]) -> Markup {
         }
         (pictures(entry))
         (plan(entry))
-        (environment(&sheet.manifest, &sheet.cells))
+        (environment(&run_summary.manifest, &run_summary.cells))
         (raw_files(entry))
     }
 }
 
 /// What to know first, or that there is nothing.
 fn trust(entry: &Entry) -> Markup {
-    let sheet = &entry.sheet;
-    let known = cautions(&sheet.manifest, &sheet.cells);
-    let status = status_text(&sheet.manifest, &sheet.cells);
+    let run_summary = &entry.run_summary;
+    let known = cautions(&run_summary.manifest, &run_summary.cells);
+    let status = status_text(&run_summary.manifest, &run_summary.cells);
     html! {
         (cautions_list(&known))
         @if known.is_empty() {
@@ -148,7 +153,7 @@ pub(super) fn modes_table(modes: &[ModeSummary]) -> Markup {
             table.dense {
                 thead { tr { @for name in HEAD { th scope="col" { (name) } } } }
                 tbody { @for mode in modes { tr {
-                    th scope="row" { (clean(&mode.mode)) }
+                    th scope="row" { (escape_control(&mode.mode)) }
                     td {
                         (mode.valid)
                         @if mode.invalid > 0 { "/" (mode.valid + mode.invalid) }
@@ -190,7 +195,7 @@ const ORDER: [&str; 9] = [
 fn pictures(entry: &Entry) -> Markup {
     let drawn = entry.files.iter().filter_map(|file| {
         let id = file.name.strip_prefix("charts/")?.strip_suffix(".svg")?;
-        let words = words_of(&entry.sheet.dir.join(&file.name))?;
+        let words = words_of(&entry.run_summary.dir.join(&file.name))?;
         Some((&file.name, id, words))
     });
     let mut drawn: Vec<_> = drawn.collect();
@@ -201,10 +206,10 @@ fn pictures(entry: &Entry) -> Markup {
                 h2 id="charts-h" { "Charts" }
                 @if entry.has(files::REPORT) { p.note { "Their figures as tables are in the full report." } }
                 @for (name, id, (title, description)) in &drawn {
-                    h3 { (clean(title)) }
+                    h3 { (escape_control(title)) }
                     figure {
-                        div.scroll tabindex="0" role="region" aria-label=(clean(title)) {
-                            img src=(href(name)) alt={ (clean(title)) ". " (clean(description)) } title=(clean(title)) loading="lazy" width="880";
+                        div.scroll tabindex="0" role="region" aria-label=(escape_control(title)) {
+                            img src=(href(name)) alt={ (escape_control(title)) ". " (escape_control(description)) } title=(escape_control(title)) loading="lazy" width="880";
                         }
                         @if entry.has(files::REPORT) && *id != "overview" {
                             figcaption.caption { a href={ (files::REPORT) "#" (href(id)) } { "Figures and how to read it" } }
@@ -218,7 +223,7 @@ fn pictures(entry: &Entry) -> Markup {
 
 /// What was asked for.
 fn plan(entry: &Entry) -> Markup {
-    let plan = &entry.sheet.manifest.profile;
+    let plan = &entry.run_summary.manifest.profile;
     let gates = plan.get("gates").and_then(|gates| gates.as_array());
     let gates = gates.map_or(0, Vec::len);
     html! {
@@ -233,7 +238,7 @@ fn plan(entry: &Entry) -> Markup {
             }
             dl {
                 @for part in ["tables", "transactions", "load", "phases", "probes", "repeats", "settings"] {
-                    @if let Some(value) = plan.get(part) { dt { (part) } dd { code { (clean(&value.to_string())) } } }
+                    @if let Some(value) = plan.get(part) { dt { (part) } dd { code { (escape_control(&value.to_string())) } } }
                 }
             }
         }
@@ -250,9 +255,9 @@ fn raw_files(entry: &Entry) -> Markup {
                 table.list {
                     thead { tr { th scope="col" { "file" } th.n scope="col" { "size" } th scope="col" { "SHA-256" } } }
                     tbody { @for file in &entry.files { tr {
-                        th scope="row" { a href=(href(&file.name)) { (clean(&file.name)) } }
+                        th scope="row" { a href=(href(&file.name)) { (escape_control(&file.name)) } }
                         td.n { (format_bytes(file.bytes as f64)) }
-                        td { code.sum { (clean(&digest(&file.sha256))) } }
+                        td { code.sum { (escape_control(&digest(&file.sha256))) } }
                     } } }
                 }
             }
@@ -272,7 +277,7 @@ pub(super) fn commit_text(commit: Option<&str>) -> String {
 
 /// How a run ended, as a word of its own look.
 pub(super) fn status(entry: &Entry) -> Markup {
-    let status = entry.sheet.manifest.status;
+    let status = entry.run_summary.manifest.status;
     html! { span.status.bad[status != RunStatus::Complete] { (status.as_str()) } }
 }
 

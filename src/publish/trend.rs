@@ -8,13 +8,13 @@ use maud::{Markup, PreEscaped, html};
 use super::PublishError;
 use super::frame::{Choice, Frame, Page, Place, filter, moment, pager};
 use super::run::{commit_text, link};
-use super::shelf::Shelf;
+use super::run_catalog::RunCatalog;
 use super::site::Site;
 use crate::analyse::{Change, Point, Scale, Series};
 use crate::record::{RunStatus, in_parallel};
 use crate::report::chart::{Plot, Spotted, trend_plot};
-use crate::report::clean;
 use crate::report::comparison::{shown_unit, unit_scale};
+use crate::report::escape_control;
 use crate::report::text::number;
 use crate::units::format_ratio;
 use crate::units::thousands;
@@ -36,16 +36,21 @@ struct Section<'a> {
 pub(super) fn write(
     site: &Site,
     frame: &Frame,
-    shelf: &Shelf,
+    catalog: &RunCatalog,
     series: &[Series],
 ) -> Result<(), PublishError> {
     if series.is_empty() {
         return Ok(());
     }
-    let slugs: BTreeMap<&str, &str> = shelf
+    let slugs: BTreeMap<&str, &str> = catalog
         .runs
         .iter()
-        .map(|entry| (entry.sheet.manifest.run_id.as_str(), entry.slug.as_str()))
+        .map(|entry| {
+            (
+                entry.run_summary.manifest.run_id.as_str(),
+                entry.slug.as_str(),
+            )
+        })
         .collect();
     let sections = in_parallel(series, |series| Section {
         series,
@@ -81,8 +86,8 @@ pub(super) fn write(
                 "and settings. A triangle marks where the level changed and points to where it went: orange for worse, blue for better, hollow when accepted by "
                 code { "replbench bless" } "."
             }
-            @if shelf.older > 0 {
-                p.meta { (thousands(shelf.older as u64)) " older runs are left out here; " code { "replbench trend" } " has them." }
+            @if catalog.older > 0 {
+                p.meta { (thousands(catalog.older as u64)) " older runs are left out here; " code { "replbench trend" } " has them." }
             }
         };
         let main = html! {
@@ -162,12 +167,12 @@ fn all(series: &[(&Series, &str)]) -> Markup {
                         th.n scope="col" { "runs" } th.n scope="col" { "newest" } th scope="col" { "last change" }
                     } }
                     tbody { @for (one, path) in series.iter().take(MOST_LISTED) {
-                        tr data-profile=(clean(&one.conditions.profile)) data-mode=(clean(&one.mode)) data-figure=(one.figure())
-                            data-standby=(clean(one.standby.as_deref().unwrap_or_default())) {
+                        tr data-profile=(escape_control(&one.conditions.profile)) data-mode=(escape_control(&one.mode)) data-figure=(one.figure())
+                            data-standby=(escape_control(one.standby.as_deref().unwrap_or_default())) {
                             th scope="row" { a href={ (page(path)) "#s" (one.id) } { (one.figure()) } }
-                            td { (clean(&one.mode)) }
-                            td { (clean(one.standby.as_deref().unwrap_or("–"))) }
-                            td { (clean(&one.conditions.profile)) }
+                            td { (escape_control(&one.mode)) }
+                            td { (escape_control(one.standby.as_deref().unwrap_or("–"))) }
+                            td { (escape_control(&one.conditions.profile)) }
                             td.n { (one.points.len()) }
                             td.n { (one.newest().map_or_else(|| "–".into(), |point| value_text(one, point))) " " (shown_unit(&one.unit)) }
                             td { @if let Some(change) = one.standing() { (outcome(one, change)) } @else { "none" } }
@@ -185,9 +190,9 @@ fn grouped(sections: &[Section<'_>]) -> Markup {
         @for (index, section) in sections.iter().enumerate() {
             @let conditions = &section.series.conditions;
             @if index == 0 || sections[index - 1].series.conditions != *conditions {
-                h2 { (clean(&conditions.profile)) ", PostgreSQL " (clean(&conditions.postgresql)) }
+                h2 { (escape_control(&conditions.profile)) ", PostgreSQL " (escape_control(&conditions.postgresql)) }
                 p.meta {
-                    "Host " code { (clean(&conditions.host_id)) } ", " (conditions.cores) " cores, " (clean(&conditions.filesystem))
+                    "Host " code { (escape_control(&conditions.host_id)) } ", " (conditions.cores) " cores, " (escape_control(&conditions.filesystem))
                     ", workload " code { (conditions.workload_hash.chars().take(12).collect::<String>()) }
                 }
             }
@@ -200,9 +205,9 @@ fn section(series: &Series, slugs: &BTreeMap<&str, &str>) -> Markup {
     let plot = trend_plot(series);
     let table = format!("t{}", series.id);
     html! {
-        section.series id={ "s" (series.id) } aria-labelledby={ "h" (series.id) } data-profile=(clean(&series.conditions.profile))
-            data-mode=(clean(&series.mode)) data-figure=(series.figure()) data-standby=(clean(series.standby.as_deref().unwrap_or_default()))
-            data-text={ (plot.title) " " (clean(&series.conditions.profile)) } {
+        section.series id={ "s" (series.id) } aria-labelledby={ "h" (series.id) } data-profile=(escape_control(&series.conditions.profile))
+            data-mode=(escape_control(&series.mode)) data-figure=(series.figure()) data-standby=(escape_control(series.standby.as_deref().unwrap_or_default()))
+            data-text={ (plot.title) " " (escape_control(&series.conditions.profile)) } {
             h3 id={ "h" (series.id) } { (plot.title) }
             figure {
                 (picture("wide", &plot, &plot.wide, series, &table))
@@ -255,7 +260,7 @@ fn changes(series: &Series) -> Markup {
                         td { (outcome(series, change)) }
                         td { (format!("{:.3}", change.p)) }
                         td {
-                            @if change.blessed { "yes" @if let Some(reason) = &change.reason { ": " (clean(reason)) } } @else { "–" }
+                            @if change.blessed { "yes" @if let Some(reason) = &change.reason { ": " (escape_control(reason)) } } @else { "–" }
                         }
                     } } }
                 }

@@ -9,7 +9,7 @@ mod packed;
 mod parallel;
 mod read;
 mod rows;
-mod sheet;
+mod run_summary;
 mod write;
 
 pub use checksums::{Altered, OnMismatch, is_drawn, verify};
@@ -20,7 +20,7 @@ pub use manifest::{
 pub(crate) use parallel::in_parallel;
 pub use read::{CellHistograms, ReadError, ResponseSecond, Run};
 pub(crate) use rows::read_file;
-pub use sheet::Sheet;
+pub use run_summary::RunSummary;
 
 pub use write::{Recorder, WriteError, renew_checksums, seal, write_manifest};
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::clean;
 use super::comparison::escape;
+use super::escape_control;
 use crate::analyse::GateLine;
 use crate::plan::fold;
 use crate::units::thousands;
@@ -72,7 +72,7 @@ pub(super) fn name(line: &GateLine) -> String {
     let name = line.gate.as_ref().and_then(|gate| gate.name.as_deref());
     name.map_or_else(
         || format!("gate {}", line.number),
-        |name| clean(name).into_owned(),
+        |name| escape_control(name).into_owned(),
     )
 }
 
@@ -91,12 +91,12 @@ fn sentence(line: &GateLine) -> String {
         Some(reason) => format!("{text}: {reason}"),
         None => text,
     };
-    clean(&text).into_owned()
+    escape_control(&text).into_owned()
 }
 
 /// Text from a file as a table cell and nothing else.
 fn escaped(text: &str) -> String {
-    escape(&clean(text))
+    escape(&escape_control(text))
 }
 
 #[cfg(test)]

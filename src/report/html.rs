@@ -10,7 +10,7 @@ pub(crate) use shell::Shell;
 use maud::{Markup, PreEscaped, html};
 
 use super::chart::{Chart, Table, overview_chart};
-use super::clean;
+use super::escape_control;
 use super::text::{Shown, figure, number, of_figure, ratio_figure, repetitions};
 use crate::analyse::{Analysis, Caution, Estimate, Figure, ModeFigures, ModesTable, Severity};
 use crate::record::Run;
@@ -43,7 +43,7 @@ pub(super) fn page(run: &Run, analysis: &Analysis, charts: &[Chart]) -> String {
             (environment::files(run))
         }
         footer {
-            "Made by replbench " (clean(&run.manifest.harness.version)) " from the files of this directory; "
+            "Made by replbench " (escape_control(&run.manifest.harness.version)) " from the files of this directory; "
             code { "replbench report" } " makes it again."
         }
     };
@@ -86,11 +86,11 @@ fn head(run: &Run, name: &str, has_gates: bool) -> Markup {
     ];
     html! {
         header {
-            h1 { (clean(name)) }
-            @if let Some(description) = description { p.meta { (clean(description)) } }
+            h1 { (escape_control(name)) }
+            @if let Some(description) = description { p.meta { (escape_control(description)) } }
             p.meta {
-                "Run " code { (clean(&manifest.run_id)) } ", " (clean(&manifest.started_at)) ", "
-                (clean(&manifest.host.cpu)) ", " (manifest.host.cores) " cores"
+                "Run " code { (escape_control(&manifest.run_id)) } ", " (escape_control(&manifest.started_at)) ", "
+                (escape_control(&manifest.host.cpu)) ", " (manifest.host.cores) " cores"
             }
         }
         nav aria-label="Sections" { ul { @for (id, label) in gates.into_iter().chain(links) { li { a href={ "#" (id) } { (label) } } } } }
@@ -101,7 +101,7 @@ fn answer(analysis: &Analysis) -> Markup {
     html! {
         (cautions_list(&analysis.cautions))
         ul.answer {
-            @for sentence in &analysis.headline { li { (clean(sentence)) } }
+            @for sentence in &analysis.headline { li { (escape_control(sentence)) } }
         }
     }
 }
@@ -113,7 +113,7 @@ pub(crate) fn cautions_list(cautions: &[Caution]) -> Markup {
             ul.answer.cautions {
                 @for caution in cautions {
                     li.bad[caution.severity == Severity::Alarm].noted[caution.severity == Severity::Note] {
-                        (clean(&caution.text))
+                        (escape_control(&caution.text))
                     }
                 }
             }
@@ -134,7 +134,7 @@ fn modes_section(table: &ModesTable) -> Markup {
                         th scope="col" { "commits/s" }
                         th scope="col" { "commit p50" }
                         th scope="col" { "commit p99" }
-                        th scope="col" { "p50 against " (clean(baseline)) }
+                        th scope="col" { "p50 against " (escape_control(baseline)) }
                         th scope="col" { "service p50" }
                         th scope="col" { "visible p50" }
                         th scope="col" { "visible p99" }
@@ -155,8 +155,8 @@ fn modes_section(table: &ModesTable) -> Markup {
             dl {
                 @for mode in &table.modes {
                     @if let Some(explanation) = &mode.explanation {
-                        dt { (clean(&mode.mode)) }
-                        dd { (clean(explanation)) }
+                        dt { (escape_control(&mode.mode)) }
+                        dd { (escape_control(explanation)) }
                     }
                 }
             }
@@ -168,7 +168,7 @@ fn mode_row(mode: &ModeFigures) -> Markup {
     let ratio = mode.ratios.and_then(|ratios| ratios.response_p50);
     html! {
         tr {
-            th scope="row" { (clean(&mode.mode)) }
+            th scope="row" { (escape_control(&mode.mode)) }
             td { (repetitions(mode)) }
             (cell(mode.achieved_tps, 1.0))
             (cell(mode.response_p50, 1e3))
@@ -180,7 +180,7 @@ fn mode_row(mode: &ModeFigures) -> Markup {
             td { (mode.visibility_resolution.map_or_else(|| "–".into(), |width| number(width * 1e3))) }
             td {
                 @if let Some((bytes, node)) = &mode.lag_peak {
-                    (format_bytes(*bytes)) span.ci { (clean(node)) }
+                    (format_bytes(*bytes)) span.ci { (escape_control(node)) }
                 } @else { "–" }
             }
             td { (mode.unseen) }
@@ -199,7 +199,7 @@ pub(crate) fn shown((value, interval): Shown, unit: Option<&str>, of: Option<&Fi
             (value)
             @if let Some(unit) = unit { (unit) }
             @if let Some((lo, hi)) = interval { span.ci { (lo) " to " (hi) } }
-            @if let Some(node) = of.and_then(|of| of.standby.as_deref()) { span.ci { (clean(node)) } }
+            @if let Some(node) = of.and_then(|of| of.standby.as_deref()) { span.ci { (escape_control(node)) } }
         }
     }
 }
@@ -236,12 +236,12 @@ pub(crate) fn table(table: &Table, title: &str) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label={ "Figures: " (title) } {
             table {
-                thead { tr { @for head in &table.head { th scope="col" { (clean(head)) } } } }
+                thead { tr { @for head in &table.head { th scope="col" { (escape_control(head)) } } } }
                 tbody {
                     @for row in &table.rows {
                         tr {
                             @for (index, cell) in row.iter().enumerate() {
-                                @if index == 0 { th scope="row" { (clean(cell)) } } @else { td { (clean(cell)) } }
+                                @if index == 0 { th scope="row" { (escape_control(cell)) } } @else { td { (escape_control(cell)) } }
                             }
                         }
                     }
@@ -281,11 +281,11 @@ fn validity(run: &Run, analysis: &Analysis) -> Markup {
             } @else {
                 div.warn {
                     ul {
-                        @for reason in &manifest.invalid_reasons { li { strong { "Invalid: " } (clean(reason)) } }
+                        @for reason in &manifest.invalid_reasons { li { strong { "Invalid: " } (escape_control(reason)) } }
                         @for cell in &modes.excluded {
-                            li { strong { "Left out: " } "cell " (cell.cell_id) " (" (clean(&cell.mode)) ", repetition " (cell.rep) "): " (clean(&cell.reason)) }
+                            li { strong { "Left out: " } "cell " (cell.cell_id) " (" (escape_control(&cell.mode)) ", repetition " (cell.rep) "): " (escape_control(&cell.reason)) }
                         }
-                        @for warning in manifest.warnings.iter().chain(&run.warnings) { li { (clean(warning)) } }
+                        @for warning in manifest.warnings.iter().chain(&run.warnings) { li { (escape_control(warning)) } }
                         @if !noted.is_empty() {
                             li { (noted.len()) " of " (run.cells.len()) " repetitions are valid, with notes:" }
                         }
@@ -294,7 +294,7 @@ fn validity(run: &Run, analysis: &Analysis) -> Markup {
                         details {
                             summary { "Notes of each repetition" }
                             ul { @for cell in noted {
-                                li { "Cell " (cell.cell_id) " (" (clean(&cell.mode)) ", repetition " (cell.rep) "): " (clean(&cell.notes)) }
+                                li { "Cell " (cell.cell_id) " (" (escape_control(&cell.mode)) ", repetition " (cell.rep) "): " (escape_control(&cell.notes)) }
                             } }
                         }
                     }

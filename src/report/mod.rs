@@ -24,7 +24,7 @@ pub use trend::{
     trend_text,
 };
 
-pub use crate::escape::escape_control as clean;
+pub use crate::escape::escape_control;
 
 use crate::analyse::{Analysis, summary_of};
 use crate::record::{Run, files, renew_checksums};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::clean;
+use super::escape_control;
 use crate::analyse::{Estimate, Figure, ModeFigures, ModesTable};
 use crate::plan::fold;
 use crate::units::{format_bytes, format_ratio, thousands, three_digits};
@@ -179,7 +179,7 @@ fn row(columns: &[Column], cells: &[&str]) -> String {
 }
 
 pub(super) fn short(name: &str) -> String {
-    let name = clean(name);
+    let name = escape_control(name);
     if name.chars().count() > LONGEST_NAME {
         let start: String = name.chars().take(LONGEST_NAME - 1).collect();
         format!("{start}…")

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::audit;
 use super::figures::{CellHeadline, Expected, Figures};
 use super::maintenance::Watch;
-use super::verdict::{self, Verdict};
+use super::validity::{self, Validity};
 use super::watchdog::{Standstill, Watchdog};
 use super::{Interrupt, LiveSecond, Observer, Progress, RunError};
 use crate::clock;
@@ -30,7 +30,7 @@ const SETTLE: Duration = Duration::from_mins(2);
 const RESET: Duration = Duration::from_mins(5);
 
 /// What a cell works with.
-pub(super) struct Bench<'a> {
+pub(super) struct CellContext<'a> {
     pub(super) plan: &'a Plan,
     pub(super) cell: &'a Cell,
     pub(super) mode: &'a Mode,
@@ -44,11 +44,11 @@ pub(super) struct Bench<'a> {
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) row: CellRow,
-    pub(super) verdict: Verdict,
+    pub(super) validity: Validity,
     pub(super) headline: CellHeadline,
 }
 
-impl Bench<'_> {
+impl CellContext<'_> {
     /// Runs the cell. What was measured is in the recorder even when this fails.
     pub(super) async fn run(mut self) -> Result<Ended, RunError> {
         // Nothing has been measured yet: one signal is enough.
@@ -75,24 +75,24 @@ impl Bench<'_> {
         let watch = Watch::begin(self.cluster, timeline.measure_from);
         probes.start(timeline);
         load.start(timeline);
-        let mut desk = Desk {
+        let mut progress = CellProgress {
             figures: Figures::new(self.cell.id, timeline, self.expected(timeline)),
             started,
             live: LiveSecond::new(self.plan),
         };
-        let outcome = self.measure(&mut load, &mut probes, &mut desk).await;
+        let outcome = self.measure(&mut load, &mut probes, &mut progress).await;
         // Both threads end by themselves from here on; an error of theirs comes after one of ours.
         load.stopper().stop();
         probes.finish(clock::now());
         let joined = load.join().map_err(RunError::from);
         let probed = probes.join().map_err(RunError::from);
         let standstill = watchdog.finish();
-        self.write_intervals(&mut desk.figures, true)?;
+        self.write_intervals(&mut progress.figures, true)?;
         outcome?;
-        desk.figures.maintenance = watch.end().await;
+        progress.figures.maintenance = watch.end().await;
         joined?;
         probed?;
-        self.conclude(desk, &standstill).await
+        self.conclude(progress, &standstill).await
     }
 
     /// Brings tables, mode and replicas to where every cell begins.
@@ -189,7 +189,7 @@ impl Bench<'_> {
         &mut self,
         load: &mut Load,
         probes: &mut Probes,
-        desk: &mut Desk,
+        progress: &mut CellProgress,
     ) -> Result<(), RunError> {
         let (mut loading, mut probing) = (true, true);
         while loading || probing {
@@ -197,7 +197,7 @@ impl Bench<'_> {
                 second = load.next_second(), if loading => {
                     loading = second.is_some();
                     if let Some(second) = second {
-                        self.take_second(&second, desk)?;
+                        self.take_second(&second, progress)?;
                     } else {
                         probes.finish(clock::now() + self.plan.phases.drain);
                     }
@@ -206,7 +206,7 @@ impl Bench<'_> {
                     // Probes that end before the load have failed: joining them says why.
                     probing = reading.is_some();
                     if let Some(reading) = reading {
-                        self.take_reading(reading, desk)?;
+                        self.take_reading(reading, progress)?;
                     }
                 }
                 level = self.interrupt.raised() => {
@@ -224,8 +224,12 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn take_second(&mut self, second: &Second, desk: &mut Desk) -> Result<(), RunError> {
-        desk.figures.second(second);
+    fn take_second(
+        &mut self,
+        second: &Second,
+        progress: &mut CellProgress,
+    ) -> Result<(), RunError> {
+        progress.figures.second(second);
         for ((sqlstate, how), failure) in &second.failures {
             let kind = match how {
                 Uncommitted::Failed => "error",
@@ -236,7 +240,7 @@ impl Bench<'_> {
                 cell_id: Some(self.cell.id),
                 t_us: second
                     .start
-                    .signed_since(desk.figures.timeline.measure_from)
+                    .signed_since(progress.figures.timeline.measure_from)
                     / 1_000,
                 node: Some("primary".into()),
                 kind: kind.into(),
@@ -246,7 +250,7 @@ impl Bench<'_> {
             })?;
         }
         if second.phase != Phase::Warmup {
-            let start = second.start.since(desk.figures.timeline.measure_from);
+            let start = second.start.since(progress.figures.timeline.measure_from);
             let tagged = [
                 (tags::DISPATCH_LAG.to_owned(), &second.dispatch_lag),
                 (tags::START_LAG.to_owned(), &second.start_lag),
@@ -256,35 +260,39 @@ impl Bench<'_> {
             ];
             let length = second.end.since(second.start);
             self.recorder
-                .histograms(self.cell.id, desk.started, start, length, &tagged)?;
+                .histograms(self.cell.id, progress.started, start, length, &tagged)?;
         }
-        desk.live.take_second(second);
-        self.observer.on(Progress::Second(&desk.live));
-        self.write_intervals(&mut desk.figures, false)?;
+        progress.live.take_second(second);
+        self.observer.on(Progress::Second(&progress.live));
+        self.write_intervals(&mut progress.figures, false)?;
         // A primary that has died would otherwise be noticed as failing transactions only.
         for (node, how) in self.cluster.exited() {
-            self.trouble(desk, &node, "exit", &how)?;
+            self.trouble(progress, &node, "exit", &how)?;
         }
         self.recorder.flush()?;
         Ok(())
     }
 
-    fn take_reading(&mut self, reading: Reading, desk: &mut Desk) -> Result<(), RunError> {
+    fn take_reading(
+        &mut self,
+        reading: Reading,
+        progress: &mut CellProgress,
+    ) -> Result<(), RunError> {
         match reading {
             Reading::Lag(sample) => {
-                desk.figures.lag(&sample);
-                desk.live.take_lag(&sample);
+                progress.figures.lag(&sample);
+                progress.live.take_lag(&sample);
                 for row in &sample.rows {
                     self.recorder.lag(row)?;
                 }
             }
             Reading::Host(second) => {
-                desk.figures.host(second);
-                self.write_intervals(&mut desk.figures, false)?;
+                progress.figures.host(second);
+                self.write_intervals(&mut progress.figures, false)?;
             }
             Reading::Visibility(second) => {
-                let (row, distributions) = desk.figures.visibility(&second);
-                desk.live.take_visibility(&row);
+                let (row, distributions) = progress.figures.visibility(&second);
+                progress.live.take_visibility(&row);
                 self.recorder.visibility(&row)?;
                 let tag = |origin, bound, negative| {
                     tags::visibility(&second.node, origin, bound, negative)
@@ -314,10 +322,10 @@ impl Bench<'_> {
                 let start = Duration::from_secs(u64::try_from(second.index).unwrap_or(0));
                 let length = Duration::from_secs(1);
                 self.recorder
-                    .histograms(self.cell.id, desk.started, start, length, &tagged)?;
+                    .histograms(self.cell.id, progress.started, start, length, &tagged)?;
             }
             Reading::Trouble { node, detail, .. } => {
-                self.trouble(desk, &node, "reconnect", &detail)?;
+                self.trouble(progress, &node, "reconnect", &detail)?;
             }
         }
         Ok(())
@@ -325,15 +333,15 @@ impl Bench<'_> {
 
     fn trouble(
         &mut self,
-        desk: &mut Desk,
+        progress: &mut CellProgress,
         node: &str,
         kind: &str,
         detail: &str,
     ) -> Result<(), RunError> {
-        if kind == "exit" && !desk.live.exited.insert(node.to_owned()) {
+        if kind == "exit" && !progress.live.exited.insert(node.to_owned()) {
             return Ok(());
         }
-        let at = clock::now().signed_since(desk.figures.timeline.measure_from) / 1_000;
+        let at = clock::now().signed_since(progress.figures.timeline.measure_from) / 1_000;
         self.recorder.event(&EventRow {
             cell_id: Some(self.cell.id),
             t_us: at,
@@ -356,10 +364,14 @@ impl Bench<'_> {
     }
 
     /// Counts rows, judges, and writes the cell's row.
-    async fn conclude(mut self, desk: Desk, standstill: &Standstill) -> Result<Ended, RunError> {
-        let figures = &desk.figures;
+    async fn conclude(
+        mut self,
+        progress: CellProgress,
+        standstill: &Standstill,
+    ) -> Result<Ended, RunError> {
+        let figures = &progress.figures;
         let interrupted = self.interrupt.level() > 0;
-        let mut verdict = verdict::judge(self.plan, self.mode, figures, standstill, interrupted);
+        let mut validity = validity::judge(self.plan, self.mode, figures, standstill, interrupted);
         for stall in &standstill.stalls {
             let length = format_duration(stall.length);
             self.recorder.event(&EventRow {
@@ -372,40 +384,44 @@ impl Bench<'_> {
                 detail: format!("replbench itself stood still for {length}"),
             })?;
         }
-        for node in &desk.live.exited {
-            verdict
+        for node in &progress.live.exited {
+            validity
                 .invalid
                 .push(format!("the server of `{node}` ended during the cell"));
         }
-        self.audit(&desk, &mut verdict).await?;
-        let row = cell_row(self.plan, self.cell, self.mode, &desk, &verdict);
+        self.audit(&progress, &mut validity).await?;
+        let row = cell_row(self.plan, self.cell, self.mode, &progress, &validity);
         self.recorder.cell(&row)?;
         self.recorder.flush()?;
         Ok(Ended {
             row,
-            verdict,
-            headline: desk.figures.headline(),
+            validity,
+            headline: progress.figures.headline(),
         })
     }
 
-    async fn audit(&mut self, desk: &Desk, verdict: &mut Verdict) -> Result<(), RunError> {
+    async fn audit(
+        &mut self,
+        progress: &CellProgress,
+        validity: &mut Validity,
+    ) -> Result<(), RunError> {
         let mut counts = Vec::new();
-        let after = clock::now().signed_since(desk.figures.timeline.measure_from) / 1_000;
+        let after = clock::now().signed_since(progress.figures.timeline.measure_from) / 1_000;
         for node in self.cluster.nodes() {
             let name = &node.node.name;
-            if desk.live.exited.contains(name) {
+            if progress.live.exited.contains(name) {
                 continue;
             }
             match audit::count(self.plan, node).await {
                 Ok(rows) => counts.extend(rows),
-                Err(problem) => verdict.invalid.push(format!(
+                Err(problem) => validity.invalid.push(format!(
                     "rows were not counted, so none may be missing: {problem}"
                 )),
             }
             if let Some(errors) = apply_errors(node).await
                 && errors > 0
             {
-                verdict.invalid.push(format!(
+                validity.invalid.push(format!(
                     "`{name}` met {errors} errors while applying changes (its log: {})",
                     node.log.display()
                 ));
@@ -424,19 +440,19 @@ impl Bench<'_> {
             let counted = event(&count.node, "rows", Some(count.rows), &count.table);
             self.recorder.event(&counted)?;
         }
-        let behind: Vec<_> = desk
+        let behind: Vec<_> = progress
             .figures
             .unseen
             .iter()
             .filter(|(_, unseen)| **unseen > 0)
             .map(|(node, _)| node.as_str())
             .collect();
-        let expected = audit::expected(self.plan, &desk.figures.committed);
+        let expected = audit::expected(self.plan, &progress.figures.committed);
         let primary = &self.cluster.primary().node.name;
         for finding in audit::findings(&expected, &counts, primary, &behind) {
             let wrong = event(&finding.node, "rows_wrong", None, &finding.detail);
             self.recorder.event(&wrong)?;
-            verdict.invalid.push(finding.detail);
+            validity.invalid.push(finding.detail);
         }
         Ok(())
     }
@@ -460,18 +476,24 @@ async fn apply_errors(node: &RunningNode) -> Option<i64> {
 }
 
 /// What is collected while a cell runs.
-struct Desk {
+struct CellProgress {
     figures: Figures,
     /// Wall-clock time at the start of the measurement.
     started: SystemTime,
     live: LiveSecond,
 }
 
-fn cell_row(plan: &Plan, cell: &Cell, mode: &Mode, desk: &Desk, verdict: &Verdict) -> CellRow {
-    let figures = &desk.figures;
+fn cell_row(
+    plan: &Plan,
+    cell: &Cell,
+    mode: &Mode,
+    progress: &CellProgress,
+    validity: &Validity,
+) -> CellRow {
+    let figures = &progress.figures;
     let arrivals = &figures.arrivals;
     let shares = figures.host_shares();
-    let started = jiff::Timestamp::try_from(desk.started);
+    let started = jiff::Timestamp::try_from(progress.started);
     CellRow {
         cell_id: cell.id,
         mode: mode.name.clone(),
@@ -506,8 +528,8 @@ fn cell_row(plan: &Plan, cell: &Cell, mode: &Mode, desk: &Desk, verdict: &Verdic
         checkpoints: figures.checkpoints(),
         autovacuums: figures.maintenance.map(|it| it.autovacuums),
         full_page_images: figures.maintenance.map(|it| it.full_page_images),
-        overloaded: verdict.overloaded,
-        valid: verdict.is_valid(),
-        notes: verdict.text(),
+        overloaded: validity.overloaded,
+        valid: validity.is_valid(),
+        notes: validity.text(),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::cell::Bench;
+use super::cell::CellContext;
 use super::{Finished, Interrupt, Observer, Options, Progress, RunError, disk, environment};
 use crate::clock::{self, Stamp};
 use crate::cluster::{Binaries, Cluster, ClusterConfig, create_reachable};
@@ -202,7 +202,7 @@ impl<'a> Conductor<'a> {
             mode,
             of: self.plan.cells.len(),
         });
-        let bench = Bench {
+        let context = CellContext {
             plan,
             cell,
             mode,
@@ -212,9 +212,9 @@ impl<'a> Conductor<'a> {
             interrupt,
         };
         // On the heap: it is most of what a run or session holds on to while it waits.
-        let ended = Box::pin(bench.run()).await?;
-        if !ended.verdict.is_valid() && !cell.is_discarded() {
-            let reasons = ended.verdict.invalid.iter();
+        let ended = Box::pin(context.run()).await?;
+        if !ended.validity.is_valid() && !cell.is_discarded() {
+            let reasons = ended.validity.invalid.iter();
             let reasons: Vec<_> = reasons
                 .map(|reason| format!("cell {} ({} {}): {reason}", cell.id, mode.name, cell.rep))
                 .collect();

@@ -1,4 +1,4 @@
-//! What one cell amounts to so far: sums for its row, rows of seconds that wait for the host's share, and evidence for the verdict.
+//! What one cell amounts to so far: sums for its row, rows of seconds that wait for the host's share, and evidence for its validity.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct CellHeadline {
     pub visibility_p99_s: Option<f64>,
 }
 
-/// Everything a cell's row and verdict are made from.
+/// Everything a cell's row and validity are made from.
 #[derive(Debug)]
 pub(super) struct Figures {
     pub(super) cell_id: u32,
@@ -29,7 +29,7 @@ pub(super) struct Figures {
     expected: Expected,
     /// What became of the arrivals of the measurement phase.
     pub(super) arrivals: Outcomes,
-    pub(super) account: Account,
+    pub(super) arrival_counts: ArrivalCounts,
     /// Acknowledgements that came within the measurement phase.
     pub(super) acks: u64,
     /// Why transactions were not committed since the warm-up, by SQLSTATE.
@@ -100,7 +100,7 @@ impl Figures {
             timeline,
             expected,
             arrivals: Outcomes::default(),
-            account: Account::default(),
+            arrival_counts: ArrivalCounts::default(),
             acks: 0,
             failures: BTreeMap::new(),
             measured: Duration::ZERO,
@@ -135,7 +135,7 @@ impl Figures {
             self.committed[index].0 += committed;
             self.committed[index].1 += unknown;
         }
-        self.account.add(second);
+        self.arrival_counts.add(second);
         self.arrivals.add(&second.measured);
         if second.phase != Phase::Warmup {
             for (key, failure) in &second.failures {
@@ -401,7 +401,7 @@ impl Figures {
 
 /// Where the arrivals of all phases are, second by second.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Account {
+pub(super) struct ArrivalCounts {
     all: Outcomes,
     /// Due and not ended when the measurement phase began, and when it ended.
     pub(super) open_at_start: u64,
@@ -410,7 +410,7 @@ pub(super) struct Account {
     pub(super) error: Option<String>,
 }
 
-impl Account {
+impl ArrivalCounts {
     fn add(&mut self, second: &Second) {
         self.all.add(&second.all);
         let all = &self.all;

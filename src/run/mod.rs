@@ -11,7 +11,7 @@ mod live;
 mod maintenance;
 mod opening;
 mod session;
-mod verdict;
+mod validity;
 mod watchdog;
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 pub use figures::CellHeadline;
 pub use live::LiveSecond;
-pub use session::{Contender, session};
+pub use session::{SideRun, session};
 
 use crate::cluster::{Binaries, BinariesError, ClusterError};
 use crate::load::LoadError;

@@ -10,7 +10,7 @@ use crate::record::{Session, WriteError};
 
 /// What one side runs, with what.
 #[derive(Debug, Clone, Copy)]
-pub struct Contender<'a> {
+pub struct SideRun<'a> {
     pub plan: &'a Plan,
     pub options: &'a Options,
     /// What it was given besides the common profile, for its manifest.
@@ -24,7 +24,7 @@ pub struct Contender<'a> {
 /// The plans are comparable ([`Sides::comparable`] of them). An error means that nothing was measured; later ones are in
 /// [`Finished`].
 pub async fn session(
-    sides: Sides<Contender<'_>>,
+    sides: Sides<SideRun<'_>>,
     observer: &mut dyn Observer,
     mut interrupt: Interrupt,
 ) -> Result<Sides<Finished>, RunError> {
@@ -52,12 +52,12 @@ pub async fn session(
 }
 
 /// Both directories, each knowing of the other, or none.
-fn open(sides: Sides<Contender<'_>>) -> Result<Sides<Conductor<'_>>, RunError> {
+fn open(sides: Sides<SideRun<'_>>) -> Result<Sides<Conductor<'_>>, RunError> {
     let binaries = sides.try_map(|_, side| Binaries::find(side.options.pg_bindir.as_deref()))?;
     // One time for both names, which keeps the two together wherever they are sorted.
     let opening = Opening::now();
     let conductor = |side: Side| {
-        let Contender { plan, options, .. } = *sides.get(side);
+        let SideRun { plan, options, .. } = *sides.get(side);
         let manifest = opening.manifest(plan, options, Some(side));
         Conductor::open(plan, options, binaries.get(side).clone(), manifest)
     };
@@ -82,7 +82,7 @@ fn open(sides: Sides<Contender<'_>>) -> Result<Sides<Conductor<'_>>, RunError> {
 /// Tells each side's manifest about the session.
 fn introduce(
     conductors: &mut Sides<Conductor<'_>>,
-    sides: &Sides<Contender<'_>>,
+    sides: &Sides<SideRun<'_>>,
 ) -> Result<(), WriteError> {
     let run_ids = conductors
         .as_ref()
@@ -105,7 +105,7 @@ fn introduce(
 
 /// An error comes with the side on which it happened.
 async fn conduct(
-    sides: &Sides<Contender<'_>>,
+    sides: &Sides<SideRun<'_>>,
     conductors: &mut Sides<Conductor<'_>>,
     observer: &mut dyn Observer,
     interrupt: &mut Interrupt,

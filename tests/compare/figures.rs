@@ -26,7 +26,7 @@ fn delays_before_the_acknowledgement_are_compared_by_their_difference() {
         run.modes = vec![("sync".into(), figures(shift))];
         run.write(results.path());
     }
-    // 5 % of 900 us from send to sight are 45 us.
+    // 5 % of 900 us from send until visible are 45 us.
     for (head, verdict, shift) in [("near", "equivalent", 10.0), ("far", "regressed", 200.0)] {
         let said = replbench(
             results.path(),

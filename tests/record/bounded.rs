@@ -122,16 +122,16 @@ fn more_cells_than_any_plan_has_are_cut_off_with_a_warning() {
     let many: Vec<String> = (1..=20_002).map(|id| format!("{id},{rest}")).collect();
     let many = format!("{head}\n{}\n", many.join("\n"));
     fs::write(&path, many).unwrap();
-    let sheet = replbench::record::Sheet::open(
+    let run_summary = replbench::record::RunSummary::open(
         &runs.path().join("head"),
         replbench::record::OnMismatch::LeaveOut,
         |_, _| false,
     )
     .unwrap();
-    assert_eq!(sheet.cells.len(), 20_000);
+    assert_eq!(run_summary.cells.len(), 20_000);
     assert!(
-        sheet.warnings[0].contains("more than 20000 rows, the limit"),
+        run_summary.warnings[0].contains("more than 20000 rows, the limit"),
         "{:?}",
-        sheet.warnings
+        run_summary.warnings
     );
 }

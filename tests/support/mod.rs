@@ -40,12 +40,12 @@ pub const PATIENCE: Duration = Duration::from_mins(5);
 static SERVERS: Mutex<()> = Mutex::new(());
 
 /// A directory that the servers' user can enter, and the right to start servers.
-pub struct Site {
+pub struct TestDir {
     _turn: MutexGuard<'static, ()>,
     root: TempDir,
 }
 
-impl Site {
+impl TestDir {
     pub fn new() -> Self {
         // A test that failed has left nothing half done.
         let turn = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,7 +58,7 @@ impl Site {
         self.root.path()
     }
 
-    /// Processes that belong to this site, servers and their keepers, as `pid (state): command line`.
+    /// Processes that belong to this dir, servers and their keepers, as `pid (state): command line`.
     pub fn processes(&self) -> Vec<String> {
         let root = self.path();
         let own = std::process::id().cast_signed();
@@ -224,7 +224,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// `replbench run` on a profile, as a process.
 pub struct Run {
     child: Child,
-    pub site: Site,
+    pub dir: TestDir,
 }
 
 /// How a run ended.
@@ -260,40 +260,40 @@ pub fn valid(mut attempt: impl FnMut() -> Run) -> (Run, Ended) {
 impl Run {
     #[track_caller]
     pub fn start(profile: &str, arguments: &[&str]) -> Self {
-        Self::start_at(Site::new(), profile, arguments)
+        Self::start_at(TestDir::new(), profile, arguments)
     }
 
     #[track_caller]
-    pub fn start_at(site: Site, profile: &str, arguments: &[&str]) -> Self {
-        let path = site.path().join("truth.toml");
+    pub fn start_at(dir: TestDir, profile: &str, arguments: &[&str]) -> Self {
+        let path = dir.path().join("truth.toml");
         fs::write(&path, profile).unwrap();
         let mut all = vec!["run", "truth.toml"];
         all.extend(arguments);
-        Self::launch(site, &all)
+        Self::launch(dir, &all)
     }
 
-    /// A subcommand that runs something, in the site's directory and with everything temporary below that.
+    /// A subcommand that runs something, in the directory's directory and with everything temporary below that.
     #[track_caller]
-    pub fn launch(site: Site, arguments: &[&str]) -> Self {
-        Self::launch_program(REPLBENCH.as_ref(), site, arguments)
+    pub fn launch(dir: TestDir, arguments: &[&str]) -> Self {
+        Self::launch_program(REPLBENCH.as_ref(), dir, arguments)
     }
 
     /// As [`Run::launch`], with another program that takes the arguments.
     #[track_caller]
-    pub fn launch_program(program: &Path, site: Site, arguments: &[&str]) -> Self {
-        let log = fs::File::create(site.path().join("output")).unwrap();
+    pub fn launch_program(program: &Path, dir: TestDir, arguments: &[&str]) -> Self {
+        let log = fs::File::create(dir.path().join("output")).unwrap();
         let child = process::command(program)
             .args(arguments)
             .args(["--results", "results", "--data-dir", "data"])
-            .current_dir(site.path())
+            .current_dir(dir.path())
             .env("NO_COLOR", "1")
-            .env("TMPDIR", site.path())
+            .env("TMPDIR", dir.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
-        Self { child, site }
+        Self { child, dir }
     }
 
     pub fn pid(&self) -> i32 {
@@ -305,7 +305,7 @@ impl Run {
     }
 
     fn output(&self) -> String {
-        fs::read_to_string(self.site.path().join("output")).unwrap()
+        fs::read_to_string(self.dir.path().join("output")).unwrap()
     }
 
     /// Panics if the run has ended, which nobody is told of before the end otherwise.
@@ -351,7 +351,7 @@ impl Run {
     }
 
     fn find(&self, name: &str) -> Option<Server> {
-        let run = subdirectory(&self.site.path().join("data"))?;
+        let run = subdirectory(&self.dir.path().join("data"))?;
         let cluster = run.join("cluster-1");
         let pidfile = fs::read_to_string(cluster.join(name).join("data/postmaster.pid")).ok()?;
         let lines: Vec<_> = pidfile.lines().map(str::trim).collect();
@@ -383,7 +383,7 @@ impl Run {
 
     /// All run directories as they are now, by name.
     pub fn records(&self) -> Vec<Record> {
-        let Ok(entries) = fs::read_dir(self.site.path().join("results")) else {
+        let Ok(entries) = fs::read_dir(self.dir.path().join("results")) else {
             return Vec::new();
         };
         let paths = entries.map(|entry| entry.unwrap().path());
@@ -394,7 +394,7 @@ impl Run {
 
     /// The run directory as it is now.
     pub fn record(&self) -> Option<Record> {
-        subdirectory(&self.site.path().join("results")).map(Record)
+        subdirectory(&self.dir.path().join("results")).map(Record)
     }
 
     /// Waits for the end and checks that nothing outlives it.
@@ -409,7 +409,7 @@ impl Run {
         let Ok(status) = ended else {
             panic!("the run did not end within {limit:?}:\n{}", self.output());
         };
-        self.site.no_process_is_left();
+        self.dir.no_process_is_left();
         Ended {
             code: status
                 .code()
@@ -431,7 +431,7 @@ impl Drop for Run {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = until(Duration::from_secs(10), || {
-            if self.site.processes().is_empty() {
+            if self.dir.processes().is_empty() {
                 Ok(())
             } else {
                 Err(())

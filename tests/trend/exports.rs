@@ -6,7 +6,7 @@ use replbench::report;
 use replbench::sample::Direction;
 use serde_json::Value;
 
-use crate::made::{blessing, hash, sheets, step};
+use crate::made::{blessing, hash, run_summaries, step};
 
 /// Two modes, one with a hostile name; a regression, an invalid run, and a figure that is censored in the newest run.
 fn colourful() -> Vec<Series> {
@@ -22,7 +22,7 @@ fn colourful() -> Vec<Series> {
         reason,
         ..blessing(&hash(5))
     };
-    trend(&sheets(&runs), &order, &[blessed])
+    trend(&run_summaries(&runs), &order, &[blessed])
 }
 
 #[test]
@@ -67,9 +67,9 @@ fn the_export_for_github_action_benchmark_holds_one_direction() {
 #[test]
 fn series_of_one_name_get_their_id_as_well() {
     let (runs, order) = step(2, 9, 1.0);
-    let mut sheets = sheets(&runs);
-    sheets[1].manifest.host.host_id = "other".into();
-    let series = trend(&sheets, &order, &[]);
+    let mut run_summaries = run_summaries(&runs);
+    run_summaries[1].manifest.host.host_id = "other".into();
+    let series = trend(&run_summaries, &order, &[]);
     let text = report::trend_github_action_benchmark(&series, Direction::LowerIsBetter);
     let entries: Vec<Value> = serde_json::from_str(&text).unwrap();
     let mut names: Vec<&str> = entries
@@ -94,7 +94,7 @@ fn otava_sees_every_run_in_the_order_of_commits_whatever_its_modes() {
     let (mut runs, order) = step(6, 9, 1.0);
     runs[1].modes = vec!["sync".into()];
     runs[4].modes = vec!["sync".into(), "async".into()];
-    let text = report::trend_otava(&trend(&sheets(&runs), &order, &[])).unwrap();
+    let text = report::trend_otava(&trend(&run_summaries(&runs), &order, &[])).unwrap();
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
     let ids: Vec<&str> = rows.iter().map(|row| &row[2]).collect();
@@ -129,7 +129,7 @@ fn the_text_fits_the_terminal_however_long_the_history_and_its_names() {
         reason,
         ..blessing(&hash(151))
     };
-    let series = trend(&sheets(&runs), &order, &[blessed]);
+    let series = trend(&run_summaries(&runs), &order, &[blessed]);
     for width in [60, 80] {
         let text = report::trend_text(&series, width);
         for line in text.lines() {

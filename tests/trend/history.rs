@@ -2,15 +2,15 @@
 
 use replbench::analyse::{Blessing, Scale, Series, Verdict, trend};
 use replbench::plan::Side;
-use replbench::record::{RunStatus, Session, Sheet};
+use replbench::record::{RunStatus, RunSummary, Session};
 use replbench::sample::SummaryRow;
 
-use crate::made::{Made, NOISE, blessing, hash, node, response, sheets, step};
+use crate::made::{Made, NOISE, blessing, hash, node, response, run_summaries, step};
 
 #[test]
 fn a_step_is_a_regression_of_its_commit_and_for_a_rate_too() {
     let (runs, order) = step(12, 7, 1.2);
-    let all = trend(&sheets(&runs), &order, &[]);
+    let all = trend(&run_summaries(&runs), &order, &[]);
     let figures: Vec<String> = all.iter().map(Series::figure).collect();
     assert_eq!(figures, ["achieved_tps", "response.p99", "visibility.p99"]);
     for (series, effect) in all[..2].iter().zip([1.0 / 1.2, 1.2]) {
@@ -42,7 +42,7 @@ fn half_a_recovery_leaves_a_regression_standing_and_a_whole_one_does_not() {
         let runs: Vec<Made> = (0..36)
             .map(|index| Made::new(index, &order[index], 1_000.0 * level(index)))
             .collect();
-        let series = response(trend(&sheets(&runs), &order, &[]));
+        let series = response(trend(&run_summaries(&runs), &order, &[]));
         assert_eq!(series.changes.len(), 2, "{:?}", series.changes);
         assert_eq!(series.standing().unwrap().verdict, Verdict::Improved);
         assert_eq!(series.has_regressed(), stands, "{last}");
@@ -52,7 +52,7 @@ fn half_a_recovery_leaves_a_regression_standing_and_a_whole_one_does_not() {
 #[test]
 fn a_shift_within_the_threshold_is_shown_as_equivalent() {
     let (runs, order) = step(24, 12, 1.04);
-    let series = response(trend(&sheets(&runs), &order, &[]));
+    let series = response(trend(&run_summaries(&runs), &order, &[]));
     assert_eq!(series.changes.len(), 1);
     assert_eq!(series.changes[0].verdict, Verdict::Equivalent);
     assert!(series.standing().is_none() && !series.has_regressed());
@@ -75,7 +75,7 @@ fn runs_stand_by_commit_then_changes_then_the_unknown() {
         run(6, Some(hash(3))),
         run(7, None),
     ];
-    let series = response(trend(&sheets(&runs), &order, &[]));
+    let series = response(trend(&run_summaries(&runs), &order, &[]));
     let ids: Vec<&str> = series.points.iter().map(|it| it.run_id.as_str()).collect();
     // 0 was before any known commit; 3 came after 2 had been run, however old what followed.
     let expected = [0, 4, 5, 2, 1, 3, 6, 7].map(|number| format!("run-{number:03}"));
@@ -87,13 +87,13 @@ fn time_is_not_text() {
     let mut runs = [Made::new(0, "a", 1.0), Made::new(1, "b", 1.0)];
     runs[0].started_at = "2026-07-01T09:15:03.105Z".into();
     runs[1].started_at = "2026-07-01T09:15:03Z".into();
-    let series = response(trend(&sheets(&runs), &[], &[]));
+    let series = response(trend(&run_summaries(&runs), &[], &[]));
     assert_eq!(series.points[0].run_id, "run-001");
 }
 
 #[test]
 fn other_conditions_make_another_series() {
-    type Change = fn(&mut Sheet);
+    type Change = fn(&mut RunSummary);
     let apart: [(&str, Change); 9] = [
         ("host", |it| it.manifest.host.host_id = "other".into()),
         ("cores", |it| it.manifest.host.cores = 4),
@@ -129,9 +129,9 @@ fn other_conditions_make_another_series() {
     ];
     let count = |change: Change| {
         let (runs, order) = step(2, 9, 1.0);
-        let mut sheets = sheets(&runs);
-        change(&mut sheets[1]);
-        let all = trend(&sheets, &order, &[]);
+        let mut run_summaries = run_summaries(&runs);
+        change(&mut run_summaries[1]);
+        let all = trend(&run_summaries, &order, &[]);
         all.iter()
             .filter(|it| it.figure() == "response.p99")
             .count()
@@ -147,7 +147,7 @@ fn other_conditions_make_another_series() {
 #[test]
 fn other_binaries_of_a_session_are_another_series() {
     let (runs, order) = step(2, 9, 1.0);
-    let mut sheets = sheets(&runs);
+    let mut run_summaries = run_summaries(&runs);
     let session = |side, items: &[&str]| {
         Some(Session {
             id: "session".into(),
@@ -156,34 +156,34 @@ fn other_binaries_of_a_session_are_another_series() {
             items: items.iter().map(|item| (*item).to_owned()).collect(),
         })
     };
-    sheets[0].manifest.session = session(Side::Base, &[]);
-    sheets[1].manifest.session = session(Side::Head, &["git=v2"]);
-    assert_eq!(trend(&sheets, &order, &[]).len(), 3);
-    sheets[1].manifest.session = session(Side::Head, &["bindir=/opt/patched/bin"]);
-    assert_eq!(trend(&sheets, &order, &[]).len(), 6);
+    run_summaries[0].manifest.session = session(Side::Base, &[]);
+    run_summaries[1].manifest.session = session(Side::Head, &["git=v2"]);
+    assert_eq!(trend(&run_summaries, &order, &[]).len(), 3);
+    run_summaries[1].manifest.session = session(Side::Head, &["bindir=/opt/patched/bin"]);
+    assert_eq!(trend(&run_summaries, &order, &[]).len(), 6);
 }
 
 #[test]
 fn servers_made_for_every_block_are_another_series_than_those_of_a_whole_run() {
     let (runs, order) = step(2, 9, 1.0);
-    let mut sheets = sheets(&runs);
-    sheets[1].manifest.session = Some(Session {
+    let mut run_summaries = run_summaries(&runs);
+    run_summaries[1].manifest.session = Some(Session {
         id: "session".into(),
         side: Side::Head,
         other: String::new(),
         items: Vec::new(),
     });
-    assert_eq!(trend(&sheets, &order, &[]).len(), 6);
+    assert_eq!(trend(&run_summaries, &order, &[]).len(), 6);
 }
 
 #[test]
 fn lag_within_a_page_of_wal_does_not_regress() {
     let (runs, order) = step(14, 7, 1.0);
     let changed_to = |late: f64| {
-        let mut sheets = sheets(&runs);
-        for (number, sheet) in sheets.iter_mut().enumerate() {
+        let mut run_summaries = run_summaries(&runs);
+        for (number, run_summary) in run_summaries.iter_mut().enumerate() {
             let level = if number < 7 { 500.0 } else { late };
-            let rows = sheet.figures.as_mut().unwrap();
+            let rows = run_summary.figures.as_mut().unwrap();
             let lags = rows.iter().filter(|row| row.stat == "p999").cloned();
             let lags: Vec<_> = lags
                 .map(|row| SummaryRow {
@@ -197,7 +197,7 @@ fn lag_within_a_page_of_wal_does_not_regress() {
                 .collect();
             rows.extend(lags);
         }
-        let all = trend(&sheets, &order, &[]);
+        let all = trend(&run_summaries, &order, &[]);
         let lag = all.into_iter().find(|it| it.metric == "replay_lag_bytes");
         let change = lag.unwrap().changes.remove(0);
         (change.index, change.scale, change.verdict)
@@ -214,7 +214,7 @@ fn invalid_runs_are_shown_and_not_counted() {
     runs[3].status = RunStatus::Invalid;
     runs[10].invalid_cells = true;
     runs[12].status = RunStatus::Interrupted;
-    let series = response(trend(&sheets(&runs), &order, &[]));
+    let series = response(trend(&run_summaries(&runs), &order, &[]));
     assert_eq!(series.points.len(), 14);
     assert!(!series.points[3].counts() && series.points[3].value.is_some());
     assert!(!series.points[10].counts() && series.points[10].value.is_none());
@@ -231,7 +231,7 @@ fn invalid_runs_are_shown_and_not_counted() {
 fn a_run_that_was_found_twice_counts_once() {
     let (mut runs, order) = step(8, 9, 1.0);
     runs.extend(runs.clone());
-    let series = response(trend(&sheets(&runs), &order, &[]));
+    let series = response(trend(&run_summaries(&runs), &order, &[]));
     assert_eq!(series.points.len(), 8);
 }
 
@@ -241,7 +241,7 @@ fn censored_figures_are_worse_than_all_others() {
     for run in &mut runs[7..] {
         run.visibility = None;
     }
-    let all = trend(&sheets(&runs), &order, &[]);
+    let all = trend(&run_summaries(&runs), &order, &[]);
     let series = all.iter().find(|it| it.metric == "visibility").unwrap();
     let change = &series.changes[0];
     assert_eq!((change.index, change.after, change.effect), (7, None, None));
@@ -257,7 +257,7 @@ fn values_that_are_not_above_zero_have_differences() {
         run.visibility = Some(delay + 10.0 * NOISE[number % NOISE.len()]);
     }
     let visibility = |runs: &[Made]| {
-        let all = trend(&sheets(runs), &order, &[]);
+        let all = trend(&run_summaries(runs), &order, &[]);
         all.into_iter()
             .find(|it| it.metric == "visibility")
             .unwrap()
@@ -281,7 +281,7 @@ fn a_blessing_accepts_what_came_in_with_its_commit() {
     // Nobody has run commit 7: the step may be of 7 or of 8.
     runs.remove(7);
     let accepted = |blessings: &[Blessing], runs: &[Made]| {
-        let series = response(trend(&sheets(runs), &order, blessings));
+        let series = response(trend(&run_summaries(runs), &order, blessings));
         assert_eq!(series.changes.len(), 1);
         assert_eq!(series.has_regressed(), !series.changes[0].blessed);
         series.changes[0].blessed
@@ -315,7 +315,11 @@ fn a_blessing_accepts_what_came_in_with_its_commit() {
     // Without an order only the very commit is known.
     runs[7].commit = Some(hash(8));
     let by_time = |commit| {
-        let series = response(trend(&sheets(&runs), &[], &[blessing(&hash(commit))]));
+        let series = response(trend(
+            &run_summaries(&runs),
+            &[],
+            &[blessing(&hash(commit))],
+        ));
         series.changes[0].blessed
     };
     assert!(by_time(8) && !by_time(7));

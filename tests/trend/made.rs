@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use replbench::analyse::{Blessing, Series};
 use replbench::record::{
-    Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Sheet, Subject, files,
+    Harness, Host, Manifest, NodeInfo, RunStatus, RunSummary, SCHEMA_VERSION, Subject, files,
 };
 use replbench::sample::{CellRow, Direction, SummaryRow};
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ impl Made {
         }
     }
 
-    pub(crate) fn sheet(&self) -> Sheet {
+    pub(crate) fn run_summary(&self) -> RunSummary {
         let mut cells = Vec::new();
         let mut figures = Vec::new();
         for (index, mode) in self.modes.iter().enumerate() {
@@ -56,7 +56,7 @@ impl Made {
                 figures.extend(self.figures(cell_id, mode, rep, factor));
             }
         }
-        Sheet {
+        RunSummary {
             altered: Vec::new(),
             dir: PathBuf::from(&self.id),
             manifest: self.manifest(),
@@ -147,11 +147,11 @@ impl Made {
     pub(crate) fn write(&self, results: &Path) {
         let dir = results.join(&self.id);
         fs::create_dir_all(&dir).unwrap();
-        let sheet = self.sheet();
-        let manifest = serde_json::to_vec_pretty(&sheet.manifest).unwrap();
+        let run_summary = self.run_summary();
+        let manifest = serde_json::to_vec_pretty(&run_summary.manifest).unwrap();
         fs::write(dir.join(files::MANIFEST), manifest).unwrap();
-        write_csv(&dir.join(files::CELLS), &sheet.cells);
-        write_csv(&dir.join(files::SUMMARY), &sheet.figures.unwrap());
+        write_csv(&dir.join(files::CELLS), &run_summary.cells);
+        write_csv(&dir.join(files::SUMMARY), &run_summary.figures.unwrap());
     }
 }
 
@@ -235,8 +235,8 @@ pub(crate) fn step(count: usize, at: usize, factor: f64) -> (Vec<Made>, Vec<Stri
     (runs.collect(), order)
 }
 
-pub(crate) fn sheets(runs: &[Made]) -> Vec<Sheet> {
-    runs.iter().map(Made::sheet).collect()
+pub(crate) fn run_summaries(runs: &[Made]) -> Vec<RunSummary> {
+    runs.iter().map(Made::run_summary).collect()
 }
 
 pub(crate) fn response(all: Vec<Series>) -> Series {

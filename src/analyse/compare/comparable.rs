@@ -15,13 +15,13 @@ pub struct Difference {
     pub field: String,
     pub base: String,
     pub head: String,
-    pub role: Role,
+    pub consequence: Consequence,
 }
 
 /// What follows from a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Role {
+pub enum Consequence {
     /// The runs are not comparable.
     Forbids,
     /// It is what was to be compared: both sides of one session.
@@ -41,9 +41,9 @@ pub(super) fn differences(
 ) -> Vec<Difference> {
     let one_session = same_session(base, head);
     let asked = if one_session {
-        Role::Subject
+        Consequence::Subject
     } else {
-        Role::Forbids
+        Consequence::Forbids
     };
     let mut found = Finder::default();
     for (manifest, is_base) in [(base, true), (head, false)] {
@@ -52,7 +52,7 @@ pub(super) fn differences(
     found.host(&base.host, &head.host);
     found.workload(base, head);
     let probes = |manifest: &Manifest| manifest.profile.get("probes").cloned().unwrap_or_default();
-    found.values("probes", Role::Forbids, &probes(base), &probes(head));
+    found.values("probes", Consequence::Forbids, &probes(base), &probes(head));
     for (one, other) in modes {
         found.mode(base, head, one, other, asked);
     }
@@ -72,27 +72,39 @@ pub(super) fn same_session(base: &Manifest, head: &Manifest) -> bool {
 struct Finder(Vec<Difference>);
 
 impl Finder {
-    fn add(&mut self, field: impl Into<String>, role: Role, base: String, head: String) {
+    fn add(
+        &mut self,
+        field: impl Into<String>,
+        consequence: Consequence,
+        base: String,
+        head: String,
+    ) {
         self.0.push(Difference {
             field: field.into(),
             base,
             head,
-            role,
+            consequence,
         });
     }
 
-    fn field<T: PartialEq + ToString>(&mut self, field: &str, role: Role, base: &T, head: &T) {
+    fn field<T: PartialEq + ToString>(
+        &mut self,
+        field: &str,
+        consequence: Consequence,
+        base: &T,
+        head: &T,
+    ) {
         if base != head {
-            self.add(field, role, base.to_string(), head.to_string());
+            self.add(field, consequence, base.to_string(), head.to_string());
         }
     }
 
     /// An invalid run is not to be relied on, whatever it is compared with.
     fn status(&mut self, manifest: &Manifest, is_base: bool) {
-        let role = match manifest.status {
+        let consequence = match manifest.status {
             RunStatus::Complete => return,
-            RunStatus::Invalid => Role::Forbids,
-            RunStatus::Running | RunStatus::Interrupted | RunStatus::Failed => Role::Noted,
+            RunStatus::Invalid => Consequence::Forbids,
+            RunStatus::Running | RunStatus::Interrupted | RunStatus::Failed => Consequence::Noted,
         };
         let status = manifest.status.as_str();
         let text = match manifest.invalid_reasons.first() {
@@ -104,11 +116,11 @@ impl Finder {
         } else {
             (String::new(), text)
         };
-        self.add("status", role, base, head);
+        self.add("status", consequence, base, head);
     }
 
     fn host(&mut self, base: &Host, head: &Host) {
-        use Role::{Forbids, Noted};
+        use Consequence::{Forbids, Noted};
         self.field("host_id", Forbids, &base.host_id, &head.host_id);
         self.field("host.cpu", Forbids, &base.cpu, &head.cpu);
         self.field("host.cores", Forbids, &base.cores, &head.cores);
@@ -141,7 +153,7 @@ impl Finder {
             ("harness.git", git(base), git(head)),
             ("seed", base.seed.to_string(), head.seed.to_string()),
         ] {
-            self.field(field, Role::Noted, &one, &other);
+            self.field(field, Consequence::Noted, &one, &other);
         }
     }
 
@@ -153,12 +165,12 @@ impl Finder {
         let before = self.0.len();
         for part in ["tables", "transactions", "load", "phases"] {
             let of = |manifest: &Manifest| manifest.profile.get(part).cloned().unwrap_or_default();
-            self.values(part, Role::Forbids, &of(base), &of(head));
+            self.values(part, Consequence::Forbids, &of(base), &of(head));
         }
         if self.0.len() == before {
             self.field(
                 "workload_hash",
-                Role::Forbids,
+                Consequence::Forbids,
                 &base.workload_hash,
                 &head.workload_hash,
             );
@@ -169,7 +181,7 @@ impl Finder {
     fn values(
         &mut self,
         path: &str,
-        role: Role,
+        consequence: Consequence,
         base: &serde_json::Value,
         head: &serde_json::Value,
     ) {
@@ -182,22 +194,29 @@ impl Finder {
                 for key in one.keys().chain(other.keys()).collect::<BTreeSet<_>>() {
                     let of =
                         |side: &serde_json::Map<_, _>| side.get(key).cloned().unwrap_or_default();
-                    self.values(&format!("{path}.{key}"), role, &of(one), &of(other));
+                    self.values(&format!("{path}.{key}"), consequence, &of(one), &of(other));
                 }
             }
             (Array(one), Array(other)) if one.len() == other.len() => {
                 for (index, (one, other)) in one.iter().zip(other).enumerate() {
-                    self.values(&format!("{path}[{index}]"), role, one, other);
+                    self.values(&format!("{path}[{index}]"), consequence, one, other);
                 }
             }
-            _ => self.add(path, role, base.to_string(), head.to_string()),
+            _ => self.add(path, consequence, base.to_string(), head.to_string()),
         }
     }
 
     /// A mode of the same name must wait for the same nodes.
-    fn mode(&mut self, base: &Manifest, head: &Manifest, one: &str, other: &str, asked: Role) {
+    fn mode(
+        &mut self,
+        base: &Manifest,
+        head: &Manifest,
+        one: &str,
+        other: &str,
+        asked: Consequence,
+    ) {
         if one != other {
-            self.add("mode", Role::Subject, one.into(), other.into());
+            self.add("mode", Consequence::Subject, one.into(), other.into());
         } else if let (Some(one), Some(other)) = (base.mode(one), head.mode(other))
             && one != other
         {
@@ -213,7 +232,7 @@ impl Finder {
     }
 
     /// Settings of nodes that both have, by cluster and name.
-    fn settings(&mut self, base: &Manifest, head: &Manifest, asked: Role) {
+    fn settings(&mut self, base: &Manifest, head: &Manifest, asked: Consequence) {
         let mut differ: BTreeMap<(String, String, String), BTreeSet<&str>> = BTreeMap::new();
         for one in &base.nodes {
             let is_same =

@@ -10,7 +10,7 @@ mod samples;
 
 use serde::Serialize;
 
-pub use comparable::{Difference, Role};
+pub use comparable::{Consequence, Difference};
 pub(super) use comparable::{besides, lasting_settings, majors, servers_made};
 pub use rows::{Bounds, Row};
 
@@ -18,7 +18,7 @@ use super::gate::{GateLine, gates};
 use super::metric::{Metric, Scale, Unit};
 use super::stats::benjamini_hochberg;
 use super::verdict::Verdict;
-use crate::record::{Manifest, Run, Sheet};
+use crate::record::{Manifest, Run, RunSummary};
 use comparable::{differences, same_session};
 use samples::{Pair, Samples};
 
@@ -162,7 +162,9 @@ pub enum NotComparable {
 }
 
 fn fields(differences: &[Difference]) -> String {
-    let forbidding = differences.iter().filter(|it| it.role == Role::Forbids);
+    let forbidding = differences
+        .iter()
+        .filter(|it| it.consequence == Consequence::Forbids);
     let each = forbidding.map(|it| match (it.base.as_str(), it.head.as_str()) {
         (base, "") => format!("{} of the base is {base}", it.field),
         ("", head) => format!("{} of the head is {head}", it.field),
@@ -173,8 +175,8 @@ fn fields(differences: &[Difference]) -> String {
 
 /// The candidate `head` against the baseline `base`.
 pub fn compare_runs(
-    base: &Sheet,
-    head: &Sheet,
+    base: &RunSummary,
+    head: &RunSummary,
     terms: &Terms,
 ) -> Result<Comparison, NotComparable> {
     let modes = common_modes(base, head)?;
@@ -192,7 +194,7 @@ pub fn compare_runs(
 }
 
 /// Every mode of a run against its first.
-pub fn compare_modes(run: &Sheet, terms: &Terms) -> Result<Comparison, NotComparable> {
+pub fn compare_modes(run: &RunSummary, terms: &Terms) -> Result<Comparison, NotComparable> {
     let modes = run.mode_names();
     let [first, others @ ..] = modes.as_slice() else {
         return Err(NotComparable::OneMode {
@@ -223,7 +225,10 @@ pub fn compare_modes(run: &Sheet, terms: &Terms) -> Result<Comparison, NotCompar
 }
 
 /// Modes of the same name; a single one on either side may have another.
-fn common_modes(base: &Sheet, head: &Sheet) -> Result<Vec<(String, String)>, NotComparable> {
+fn common_modes(
+    base: &RunSummary,
+    head: &RunSummary,
+) -> Result<Vec<(String, String)>, NotComparable> {
     let (ours, theirs) = (base.mode_names(), head.mode_names());
     let common: Vec<_> = ours
         .iter()
@@ -244,12 +249,14 @@ fn common_modes(base: &Sheet, head: &Sheet) -> Result<Vec<(String, String)>, Not
 
 fn conclude(
     kind: Kind,
-    (base, head): (&Sheet, &Sheet),
+    (base, head): (&RunSummary, &RunSummary),
     differences: Vec<Difference>,
     pairs: &[Pair],
     terms: &Terms,
 ) -> Result<Comparison, NotComparable> {
-    let is_forbidden = differences.iter().any(|it| it.role == Role::Forbids);
+    let is_forbidden = differences
+        .iter()
+        .any(|it| it.consequence == Consequence::Forbids);
     if is_forbidden && !terms.force {
         return Err(NotComparable::Differ(differences));
     }
@@ -272,8 +279,12 @@ fn conclude(
     for of_mode in rows.chunk_by_mut(|one, other| one.head_mode == other.head_mode) {
         failures::withhold_improvements(of_mode);
     }
-    let warnings = |sheet: &Sheet, side: &str| -> Vec<String> {
-        let told = sheet.manifest.warnings.iter().chain(&sheet.warnings);
+    let warnings = |run_summary: &RunSummary, side: &str| -> Vec<String> {
+        let told = run_summary
+            .manifest
+            .warnings
+            .iter()
+            .chain(&run_summary.warnings);
         told.map(|warning| format!("{side}: {warning}")).collect()
     };
     let mut notes = warnings(base, "base");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::aggregate::over_repetitions;
 use super::{Metric, Scale};
-use crate::record::Sheet;
+use crate::record::RunSummary;
 
 /// The valid repetitions of a mode in one run.
 #[derive(Debug)]
@@ -21,14 +21,14 @@ pub(super) struct Samples {
 type Key = (Metric, Option<String>);
 
 impl Samples {
-    pub(super) fn of(sheet: &Sheet, mode: &str) -> Self {
-        let cells = || sheet.cells.iter().filter(|cell| cell.mode == mode);
+    pub(super) fn of(run_summary: &RunSummary, mode: &str) -> Self {
+        let cells = || run_summary.cells.iter().filter(|cell| cell.mode == mode);
         let blocks: BTreeMap<u32, u32> = cells()
             .filter(|cell| cell.valid)
             .map(|cell| (cell.cell_id, cell.block))
             .collect();
         let mut figures: BTreeMap<Key, BTreeMap<u32, f64>> = BTreeMap::new();
-        let rows = sheet.figures.iter().flatten();
+        let rows = run_summary.figures.iter().flatten();
         for row in rows.filter(|row| blocks.contains_key(&row.cell_id)) {
             let Some(metric) = Metric::of(&row.metric, &row.stat) else {
                 continue;
@@ -37,7 +37,7 @@ impl Samples {
             by_cell.insert(row.cell_id, row.value.unwrap_or(f64::INFINITY));
         }
         Self {
-            run_id: sheet.manifest.run_id.clone(),
+            run_id: run_summary.manifest.run_id.clone(),
             mode: mode.to_owned(),
             invalid: cells().count() - blocks.len(),
             blocks,

@@ -118,12 +118,12 @@ pub(super) fn gates_of(run: &Run, figures: &[CellFigures]) -> Vec<GateLine> {
         Some(serde_json::Value::Array(gates)) => gates.clone(),
         Some(other) => vec![other.clone()],
     };
-    let judge = Judge { run, figures };
+    let evaluator = GateEvaluator { run, figures };
     let mut lines = Vec::new();
     for (index, gate) in written.into_iter().enumerate() {
         let number = index + 1;
         match serde_json::from_value(gate) {
-            Ok(gate) => lines.extend(judge.lines(number, &gate)),
+            Ok(gate) => lines.extend(evaluator.lines(number, &gate)),
             Err(error) => lines.push(GateLine {
                 number,
                 gate: None,
@@ -189,13 +189,13 @@ fn told(line: &GateLine) -> String {
 }
 
 /// The gates' view of a run.
-struct Judge<'a> {
+struct GateEvaluator<'a> {
     run: &'a Run,
     /// One for each cell.
     figures: &'a [CellFigures],
 }
 
-impl Judge<'_> {
+impl GateEvaluator<'_> {
     fn lines(&self, number: usize, gate: &Gate) -> Vec<GateLine> {
         let names = self.run.mode_names();
         let concerned = names.iter().filter(|mode| gate.concerns(mode));

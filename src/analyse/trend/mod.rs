@@ -18,7 +18,7 @@ pub use conditions::Conditions;
 pub use level::Change;
 
 use super::metric::{Metric, Unit};
-use crate::record::{RunStatus, Sheet};
+use crate::record::{RunStatus, RunSummary};
 use crate::sample::Direction;
 use conditions::series_id;
 use order::{History, in_order};
@@ -128,22 +128,22 @@ fn declared(series: &Series) -> Option<Metric> {
 /// Runs stand where their commit does, those of one commit by time, and those of its work tree with changes after it. A run
 /// whose commit is unknown or not in `order` comes behind the latest commit of which a run had been started before it,
 /// several such by time. A run that was found twice, such as in a folder of published copies, counts once.
-pub fn trend(sheets: &[Sheet], order: &[String], blessed: &[Blessing]) -> Vec<Series> {
-    trend_of(sheets, order, blessed, |_| true)
+pub fn trend(run_summaries: &[RunSummary], order: &[String], blessed: &[Blessing]) -> Vec<Series> {
+    trend_of(run_summaries, order, blessed, |_| true)
 }
 
 /// As [`trend`], for those series alone that are `wanted`, which is asked before their change points are searched: that
 /// is what takes time.
 pub fn trend_of(
-    sheets: &[Sheet],
+    run_summaries: &[RunSummary],
     order: &[String],
     blessed: &[Blessing],
     wanted: impl Fn(&Series) -> bool,
 ) -> Vec<Series> {
     let history = History::of(order);
     let mut found: BTreeMap<Identity, Vec<Measured>> = BTreeMap::new();
-    for (place, sheet) in in_order(sheets, &history).into_iter().enumerate() {
-        for (identity, measured) in points::of(sheet, place) {
+    for (place, run_summary) in in_order(run_summaries, &history).into_iter().enumerate() {
+        for (identity, measured) in points::of(run_summary, place) {
             found.entry(identity).or_default().push(measured);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::record::Sheet;
+use crate::record::RunSummary;
 
 /// The end of the revision of a work tree with changes.
 const DIRTY: &str = "-dirty";
@@ -37,29 +37,35 @@ enum Rank {
 }
 
 /// Each run once, from the oldest commit to the newest.
-pub(super) fn in_order<'a>(sheets: &'a [Sheet], history: &History) -> Vec<&'a Sheet> {
+pub(super) fn in_order<'a>(
+    run_summaries: &'a [RunSummary],
+    history: &History,
+) -> Vec<&'a RunSummary> {
     let mut seen = HashSet::new();
-    let mut runs: Vec<(Option<jiff::Timestamp>, &Sheet)> = sheets
+    let mut runs: Vec<(Option<jiff::Timestamp>, &RunSummary)> = run_summaries
         .iter()
-        .filter(|sheet| seen.insert(sheet.manifest.run_id.as_str()))
-        .map(|sheet| (sheet.manifest.started_at.parse().ok(), sheet))
+        .filter(|run_summary| seen.insert(run_summary.manifest.run_id.as_str()))
+        .map(|run_summary| (run_summary.manifest.started_at.parse().ok(), run_summary))
         .collect();
-    runs.sort_by_key(|(started, sheet)| (*started, sheet.manifest.run_id.as_str()));
+    runs.sort_by_key(|(started, run_summary)| (*started, run_summary.manifest.run_id.as_str()));
     let mut latest = None;
-    let mut placed: Vec<(Option<usize>, Rank, &Sheet)> = Vec::new();
-    for (_, sheet) in runs {
-        let revision = sheet.manifest.subject.git.as_deref();
+    let mut placed: Vec<(Option<usize>, Rank, &RunSummary)> = Vec::new();
+    for (_, run_summary) in runs {
+        let revision = run_summary.manifest.subject.git.as_deref();
         match revision.and_then(|revision| history.place(revision)) {
             Some(place) => {
                 latest = latest.max(Some(place));
                 let is_dirty = revision.is_some_and(|revision| revision.ends_with(DIRTY));
                 let rank = if is_dirty { Rank::Dirty } else { Rank::Clean };
-                placed.push((Some(place), rank, sheet));
+                placed.push((Some(place), rank, run_summary));
             }
-            None => placed.push((latest, Rank::Unknown, sheet)),
+            None => placed.push((latest, Rank::Unknown, run_summary)),
         }
     }
     // Stable: what is equal stays in order of time.
     placed.sort_by_key(|(place, rank, _)| (*place, *rank));
-    placed.into_iter().map(|(_, _, sheet)| sheet).collect()
+    placed
+        .into_iter()
+        .map(|(_, _, run_summary)| run_summary)
+        .collect()
 }

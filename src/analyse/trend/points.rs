@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::conditions::{Conditions, settings_digest};
 use super::{Metric, Point};
 use crate::analyse::aggregate::over_repetitions;
-use crate::record::{Manifest, Sheet};
+use crate::record::{Manifest, RunSummary};
 use crate::sample::CellRow;
 
 /// What tells a series from others, in the order in which they are shown.
@@ -28,15 +28,15 @@ pub(super) struct Measured {
 type Figure<'a> = (&'a str, Metric, Option<&'a str>);
 
 /// A point for every figure that any cell of the run has. Where all those cells are invalid, the point has no value.
-pub(super) fn of(sheet: &Sheet, place: usize) -> Vec<(Identity, Measured)> {
-    let cells: HashMap<u32, &CellRow> = sheet
+pub(super) fn of(run_summary: &RunSummary, place: usize) -> Vec<(Identity, Measured)> {
+    let cells: HashMap<u32, &CellRow> = run_summary
         .cells
         .iter()
         .map(|cell| (cell.cell_id, cell))
         .collect();
     let mut figures: BTreeMap<Figure, Vec<f64>> = BTreeMap::new();
     let mut yardsticks: BTreeMap<Figure, Vec<f64>> = BTreeMap::new();
-    for row in sheet.figures.iter().flatten() {
+    for row in run_summary.figures.iter().flatten() {
         let Some(cell) = cells.get(&row.cell_id) else {
             continue;
         };
@@ -56,12 +56,12 @@ pub(super) fn of(sheet: &Sheet, place: usize) -> Vec<(Identity, Measured)> {
             values.push(row.value.unwrap_or(f64::INFINITY));
         }
     }
-    let conditions = Conditions::of(&sheet.manifest);
+    let conditions = Conditions::of(&run_summary.manifest);
     let mut digests: HashMap<&str, String> = HashMap::new();
     let points = figures
         .into_iter()
         .map(|((mode, metric, standby), values)| {
-            let digest = || settings_digest(&sheet.manifest, mode);
+            let digest = || settings_digest(&run_summary.manifest, mode);
             let identity = Identity {
                 conditions: conditions.clone(),
                 mode: mode.to_owned(),
@@ -75,7 +75,7 @@ pub(super) fn of(sheet: &Sheet, place: usize) -> Vec<(Identity, Measured)> {
                 whole.is_finite().then_some(whole)
             });
             let measured = Measured {
-                point: point(&sheet.manifest, place, metric, &values),
+                point: point(&run_summary.manifest, place, metric, &values),
                 yardstick: from_send,
             };
             (identity, measured)

@@ -9,7 +9,7 @@ use crate::topology::{ModeError, ModeSpec};
 
 /// Everything one side was given, parsed. Empty: the plain profile.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Given {
+pub(super) struct SideItems {
     /// As written, for the manifest.
     pub(super) items: Vec<String>,
     /// A built-in profile's name, or a path.
@@ -61,7 +61,7 @@ const OF_PROFILES: [&str; 15] = [
     "warmup",
 ];
 
-impl Given {
+impl SideItems {
     pub(super) fn parse(items: &[String]) -> Result<Self, ItemError> {
         let mut given = Self {
             items: items.to_vec(),
@@ -170,9 +170,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parse(items: &[&str]) -> Result<Given, ItemError> {
+    fn parse(items: &[&str]) -> Result<SideItems, ItemError> {
         let items: Vec<_> = items.iter().map(|item| (*item).to_owned()).collect();
-        Given::parse(&items)
+        SideItems::parse(&items)
     }
 
     fn refusal(items: &[&str]) -> String {
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn nothing_given_is_the_plain_profile() {
-        assert_eq!(parse(&[]), Ok(Given::default()));
+        assert_eq!(parse(&[]), Ok(SideItems::default()));
     }
 
     #[test]
@@ -260,7 +260,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_item_is_too_strange(item in "\\PC{0,20}=?(\\PC|\n|\u{1b}){0,10}") {
-            if let Err(error) = Given::parse(&[item]) {
+            if let Err(error) = SideItems::parse(&[item]) {
                 let shown = error.to_string();
                 prop_assert!(!shown.is_empty());
             }

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::cluster::{Claim, LogTail, process};
 use crate::plan::Side;
 use crate::profile::visible;
-use crate::report::clean;
+use crate::report::escape_control;
 use crate::run::{Interrupt, RunError};
 
 /// How the names of their directories begin, in `TMPDIR`.
@@ -226,7 +226,7 @@ impl Failure {
             Self::Late => anyhow!("it took too long"),
             Self::Failed(problem) => {
                 let tail = LogTail::read(log);
-                let lines: Vec<_> = tail.text.lines().map(clean).collect();
+                let lines: Vec<_> = tail.text.lines().map(escape_control).collect();
                 let text = lines.join("\n");
                 let path = kept.unwrap_or(Path::new("")).to_owned();
                 anyhow!("{problem}{}", LogTail { path, text })

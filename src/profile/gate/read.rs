@@ -5,32 +5,32 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::super::diagnostics::{self, Diagnostics, Refusal};
 use super::super::error::nearest;
-use super::super::judge::{self, Judge, Refusal};
 use super::super::wire::{self, Value};
 use super::{Distribution, Gate, Limit, Metric, Stat, Total, Unit};
 use crate::topology::{Mode, Topology};
 
 /// The gates as they are written. `modes` is `None` where the modes themselves are in doubt.
 pub(in crate::profile) fn gates(
-    judge: &mut Judge,
+    diagnostics: &mut Diagnostics,
     written: &[Spanned<wire::Gate>],
     modes: Option<&[Mode]>,
 ) -> Vec<Gate> {
     let mut found: Vec<Gate> = Vec::new();
     for entry in written {
-        let Some(gate) = gate(judge, entry) else {
+        let Some(gate) = gate(diagnostics, entry) else {
             continue;
         };
         if let Some(modes) = modes {
-            check_place(judge, entry.get_ref(), &gate, modes);
+            check_place(diagnostics, entry.get_ref(), &gate, modes);
         }
         if let Some(name) = entry.get_ref().name.as_ref()
             && found
                 .iter()
                 .any(|other| other.name.is_some() && other.name == gate.name)
         {
-            judge.refuse(
+            diagnostics.refuse(
                 name.span(),
                 format!("a second gate named `{}`", gate.name.unwrap_or_default()),
                 "give each gate a name of its own, or none",
@@ -42,22 +42,22 @@ pub(in crate::profile) fn gates(
     found
 }
 
-fn gate(judge: &mut Judge, entry: &Spanned<wire::Gate>) -> Option<Gate> {
+fn gate(diagnostics: &mut Diagnostics, entry: &Spanned<wire::Gate>) -> Option<Gate> {
     let fields = entry.get_ref();
-    let name = judge.read("name", &fields.name, name);
-    let mode = judge.read("mode", &fields.mode, judge::text);
-    let standby = judge.read("standby", &fields.standby, judge::text);
-    let metric = judge.required("metric", &fields.metric, entry.span(), judge::text);
+    let name = diagnostics.read("name", &fields.name, name);
+    let mode = diagnostics.read("mode", &fields.mode, diagnostics::text);
+    let standby = diagnostics.read("standby", &fields.standby, diagnostics::text);
+    let metric = diagnostics.required("metric", &fields.metric, entry.span(), diagnostics::text);
     let metric = metric.and_then(|text| {
         let parsed = text.parse::<Metric>();
         let span = fields.metric.as_ref().map_or(entry.span(), Spanned::span);
         parsed
-            .map_err(|error| judge.refuse(span, error.to_string(), &likely_metric(&text)))
+            .map_err(|error| diagnostics.refuse(span, error.to_string(), &likely_metric(&text)))
             .ok()
     });
     let (key, bound, limit): (_, _, fn(f64) -> Limit) = match (&fields.max, &fields.min) {
         (Some(_), Some(min)) => {
-            judge.refuse(
+            diagnostics.refuse(
                 min.span(),
                 "`max` and `min` exclude each other".into(),
                 "keep one; a second gate can have the other",
@@ -65,7 +65,7 @@ fn gate(judge: &mut Judge, entry: &Spanned<wire::Gate>) -> Option<Gate> {
             return None;
         }
         (None, None) => {
-            judge.refuse(
+            diagnostics.refuse(
                 entry.span(),
                 "the gate has neither `max` nor `min`".into(),
                 "give it one, such as `max = \"50 ms\"`",
@@ -77,7 +77,7 @@ fn gate(judge: &mut Judge, entry: &Spanned<wire::Gate>) -> Option<Gate> {
     };
     let metric = metric?;
     let subject = format!("`{key}` of `{metric}`");
-    let bound = judge.value(&subject, bound, |value| self::bound(metric.unit(), value))?;
+    let bound = diagnostics.value(&subject, bound, |value| self::bound(metric.unit(), value))?;
     Some(Gate {
         name,
         metric,
@@ -93,10 +93,12 @@ fn bound(unit: Unit, value: &Value) -> Result<f64, Refusal> {
     // No run counts so far.
     const MOST: u64 = 1_000_000_000_000;
     match unit {
-        Unit::Seconds => judge::duration(Duration::ZERO..=DAY)(value).map(|it| it.as_secs_f64()),
-        Unit::Bytes => judge::bytes(value).map(|it| it as f64),
-        Unit::PerSecond => judge::amount(value),
-        Unit::Count => judge::integer::<u64>(0..=MOST)(value).map(|it| it as f64),
+        Unit::Seconds => {
+            diagnostics::duration(Duration::ZERO..=DAY)(value).map(|it| it.as_secs_f64())
+        }
+        Unit::Bytes => diagnostics::bytes(value).map(|it| it as f64),
+        Unit::PerSecond => diagnostics::amount(value),
+        Unit::Count => diagnostics::integer::<u64>(0..=MOST)(value).map(|it| it as f64),
     }
 }
 
@@ -137,7 +139,7 @@ fn likely_metric(text: &str) -> String {
 }
 
 /// Refuses a gate about a mode or a node that the profile does not have, since it could never pass.
-fn check_place(judge: &mut Judge, written: &wire::Gate, gate: &Gate, modes: &[Mode]) {
+fn check_place(diagnostics: &mut Diagnostics, written: &wire::Gate, gate: &Gate, modes: &[Mode]) {
     let concerned: Vec<&Mode> = modes.iter().filter(|it| gate.concerns(&it.name)).collect();
     if let (Some(field), Some(mode), []) = (&written.mode, &gate.mode, concerned.as_slice()) {
         let names: Vec<&str> = modes.iter().map(|mode| mode.name.as_str()).collect();
@@ -145,7 +147,7 @@ fn check_place(judge: &mut Judge, written: &wire::Gate, gate: &Gate, modes: &[Mo
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("the modes here are {}", names.join(", ")),
         };
-        judge.refuse(
+        diagnostics.refuse(
             field.span(),
             format!("no mode `{mode}` in this profile"),
             &help,
@@ -155,13 +157,13 @@ fn check_place(judge: &mut Judge, written: &wire::Gate, gate: &Gate, modes: &[Mo
     match (&written.standby, &gate.standby) {
         (Some(field), Some(standby)) => {
             if let Some((title, help)) = wrong_node(gate, standby, &concerned) {
-                judge.refuse(field.span(), title, &help);
+                diagnostics.refuse(field.span(), title, &help);
             }
         }
         _ if gate.metric.is_of_replicas() => {
             let bare = concerned.iter().find(|mode| gate.nodes_in(mode).is_empty());
             if let (Some(mode), Some(metric)) = (bare, &written.metric) {
-                judge.refuse(
+                diagnostics.refuse(
                     metric.span(),
                     format!(
                         "mode `{}` has no replica with a `{}`",

@@ -317,7 +317,7 @@ impl Canvas {
     }
 
     pub(super) fn text(&mut self, at: (f64, f64), text: &str, kind: Type) {
-        let text = crate::report::clean(text);
+        let text = crate::report::escape_control(text);
         let style = if kind.bold {
             FontStyle::Bold
         } else {
@@ -423,7 +423,7 @@ pub(crate) fn style() -> String {
 }
 
 fn escape(text: &str) -> String {
-    let text = crate::report::clean(text);
+    let text = crate::report::escape_control(text);
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

@@ -5,15 +5,15 @@ use super::canvas::{Anchor, Canvas, Drawing, Paint, Type};
 use super::frame::{Area, Layout, panels};
 use super::load::time_frame;
 use super::{Chart, MOST_MODES, Table, both, left_out, seconds};
-use crate::analyse::{Analysis, HeatColumn, Timeline};
+use crate::analyse::{Analysis, HeatColumn, TimeSeries};
 use crate::record::ResponseSecond;
 
 /// Shares from which each shade begins: a tail of one in a thousand is to be seen beside a bulk of a half.
 const FROM: [f64; Paint::HEAT_STEPS] = [0.0, 0.002, 0.005, 0.02, 0.05, 0.1, 0.2, 0.35];
 
 pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
-    let lines: Vec<&Timeline> = analysis
-        .timelines
+    let lines: Vec<&TimeSeries> = analysis
+        .time_series
         .iter()
         .filter(|line| !line.heat.is_empty())
         .collect();
@@ -72,7 +72,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
     })
 }
 
-fn draw(lines: &[&Timeline], layout: Layout) -> Drawing {
+fn draw(lines: &[&TimeSeries], layout: Layout) -> Drawing {
     let columns = if lines.len() == 1 {
         1
     } else {
@@ -132,7 +132,7 @@ fn key(canvas: &mut Canvas) {
     );
 }
 
-fn panel(canvas: &mut Canvas, line: &Timeline, area: Area, y: Axis) {
+fn panel(canvas: &mut Canvas, line: &TimeSeries, area: Area, y: Axis) {
     let frame = time_frame(canvas, line, area, y, 52.0);
     for step in 0..Paint::HEAT_STEPS {
         let mut cells = Vec::new();

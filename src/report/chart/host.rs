@@ -6,7 +6,7 @@ use super::frame::{Area, Layout, panels};
 use super::legend::{Key, Mark, legend, legend_height};
 use super::load::time_frame;
 use super::{Chart, MOST_MODES, Table, both, left_out};
-use crate::analyse::{Analysis, HostPoint, Timeline};
+use crate::analyse::{Analysis, HostPoint, TimeSeries};
 
 /// Points of a line in a panel: no screen shows more.
 const MOST_POINTS: usize = 400;
@@ -31,8 +31,8 @@ const SHARES: [(&str, Paint, Dash, Share); 3] = [
 ];
 
 pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
-    let is_known = |line: &&Timeline| line.host.iter().any(|point| point.busy.is_some());
-    let lines: Vec<&Timeline> = analysis.timelines.iter().filter(is_known).collect();
+    let is_known = |line: &&TimeSeries| line.host.iter().any(|point| point.busy.is_some());
+    let lines: Vec<&TimeSeries> = analysis.time_series.iter().filter(is_known).collect();
     (!lines.is_empty()).then_some(())?;
     let mut table = Table::new(&[
         "mode",
@@ -68,7 +68,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
     })
 }
 
-fn row(line: &Timeline) -> Vec<String> {
+fn row(line: &TimeSeries) -> Vec<String> {
     let known = |share: Share| -> Vec<f64> { line.host.iter().filter_map(share).collect() };
     let percent = |share: f64| format!("{:.0} %", share * 100.0);
     let unknown = || "–".to_owned();
@@ -98,7 +98,7 @@ fn row(line: &Timeline) -> Vec<String> {
     ]
 }
 
-fn draw(lines: &[&Timeline], layout: Layout) -> Drawing {
+fn draw(lines: &[&TimeSeries], layout: Layout) -> Drawing {
     let shares = SHARES.map(|(name, paint, dash, _)| Key::new(name, paint, Mark::Line(dash)));
     let lines_of = [
         Key::new("80 % busy", Paint::Ink, Mark::ThinLine),
@@ -120,7 +120,7 @@ fn draw(lines: &[&Timeline], layout: Layout) -> Drawing {
     canvas.finish()
 }
 
-fn panel(canvas: &mut Canvas, line: &Timeline, area: Area) {
+fn panel(canvas: &mut Canvas, line: &TimeSeries, area: Area) {
     let frame = time_frame(
         canvas,
         line,
@@ -134,11 +134,10 @@ fn panel(canvas: &mut Canvas, line: &Timeline, area: Area) {
         (frame.right, limit),
         Stroke::new(Paint::Ink, 1.2),
     );
-    let most = MOST_POINTS.div_ceil(line.stretches.len().max(1));
-    for stretch in &line.stretches {
-        let inside = |point: &&HostPoint| {
-            point.start_s >= stretch.start_s - 1e-9 && point.start_s < stretch.end_s
-        };
+    let most = MOST_POINTS.div_ceil(line.spans.len().max(1));
+    for span in &line.spans {
+        let inside =
+            |point: &&HostPoint| point.start_s >= span.start_s - 1e-9 && point.start_s < span.end_s;
         let points: Vec<&HostPoint> = line.host.iter().filter(inside).collect();
         let group = points.len().div_ceil(most).max(1);
         for (_, paint, dash, share) in SHARES {

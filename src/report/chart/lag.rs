@@ -6,15 +6,15 @@ use super::frame::{Area, Frame, Layout, panels};
 use super::legend::{Key, Mark, legend, legend_height};
 use super::load::time_frame;
 use super::{Chart, MOST_MODES, Table, both, left_out};
-use crate::analyse::{Analysis, LagPoint, Timeline};
+use crate::analyse::{Analysis, LagPoint, TimeSeries};
 use crate::units::{format_bytes, thousands};
 
 /// More replicas than there are colours are not told apart.
 const MOST_REPLICAS: usize = Paint::SERIES;
 
 pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
-    let lines: Vec<&Timeline> = analysis
-        .timelines
+    let lines: Vec<&TimeSeries> = analysis
+        .time_series
         .iter()
         .filter(|line| !line.lag.is_empty())
         .collect();
@@ -96,7 +96,7 @@ fn table(analysis: &Analysis) -> Table {
     table
 }
 
-fn draw(lines: &[&Timeline], layout: Layout) -> Drawing {
+fn draw(lines: &[&TimeSeries], layout: Layout) -> Drawing {
     let mut nodes: Vec<&str> = Vec::new();
     for (node, _) in lines.iter().flat_map(|line| &line.lag) {
         if !nodes.contains(&node.as_str()) {
@@ -140,7 +140,7 @@ fn draw(lines: &[&Timeline], layout: Layout) -> Drawing {
     canvas.finish()
 }
 
-fn panel(canvas: &mut Canvas, line: &Timeline, area: Area, y: Axis, keys: &[Key]) {
+fn panel(canvas: &mut Canvas, line: &TimeSeries, area: Area, y: Axis, keys: &[Key]) {
     let frame = time_frame(canvas, line, area, y, 60.0);
     for (node, points) in &line.lag {
         let Some(key) = keys.iter().find(|key| &key.name == node) else {

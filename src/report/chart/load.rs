@@ -5,15 +5,15 @@ use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type};
 use super::frame::{Area, Frame, Layout, panels};
 use super::legend::{Key, Mark, legend, legend_height};
 use super::{Chart, MOST_MODES, Table, both, left_out, mode_paint};
-use crate::analyse::{Analysis, LoadPoint, Timeline};
+use crate::analyse::{Analysis, LoadPoint, TimeSeries};
 use crate::units::thousands;
 
 /// Points of a line in a panel: no screen shows more.
 const MOST_POINTS: usize = 400;
 
 pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
-    let lines: Vec<&Timeline> = analysis
-        .timelines
+    let lines: Vec<&TimeSeries> = analysis
+        .time_series
         .iter()
         .filter(|line| !line.load.is_empty())
         .collect();
@@ -76,7 +76,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
     })
 }
 
-fn draw(analysis: &Analysis, lines: &[&Timeline], layout: Layout) -> Drawing {
+fn draw(analysis: &Analysis, lines: &[&TimeSeries], layout: Layout) -> Drawing {
     let keys = [
         Key::new("offered", Paint::Ink, Mark::Line(Dash::Dotted)),
         Key::new(
@@ -114,18 +114,16 @@ fn draw(analysis: &Analysis, lines: &[&Timeline], layout: Layout) -> Drawing {
     canvas.finish()
 }
 
-fn panel(analysis: &Analysis, canvas: &mut Canvas, line: &Timeline, area: Area, y: Axis) {
+fn panel(analysis: &Analysis, canvas: &mut Canvas, line: &TimeSeries, area: Area, y: Axis) {
     let frame = time_frame(canvas, line, area, y, 52.0);
     let (paint, _) = mode_paint(analysis, &line.mode);
-    for stretch in &line.stretches {
+    for span in &line.spans {
         let points: Vec<&LoadPoint> = line
             .load
             .iter()
-            .filter(|point| {
-                point.start_s >= stretch.start_s - 1e-9 && point.start_s < stretch.end_s
-            })
+            .filter(|point| point.start_s >= span.start_s - 1e-9 && point.start_s < span.end_s)
             .collect();
-        let points = merged(&points, MOST_POINTS.div_ceil(line.stretches.len()));
+        let points = merged(&points, MOST_POINTS.div_ceil(line.spans.len()));
         let middle = |point: &LoadPoint| f64::midpoint(point.start_s, point.end_s);
         let along = |rate: &dyn Fn(&LoadPoint) -> f64| -> Vec<(f64, f64)> {
             points
@@ -177,12 +175,12 @@ fn merged(points: &[&LoadPoint], most: usize) -> Vec<LoadPoint> {
 /// A panel over the measured seconds of a mode, its name above and lines between repetitions.
 pub(super) fn time_frame(
     canvas: &mut Canvas,
-    line: &Timeline,
+    line: &TimeSeries,
     area: Area,
     y: Axis,
     margin: f64,
 ) -> Frame {
-    let end_s = line.stretches.last().map_or(1.0, |stretch| stretch.end_s);
+    let end_s = line.spans.last().map_or(1.0, |span| span.end_s);
     let frame = Frame {
         left: area.left + margin,
         top: area.top + 46.0,
@@ -200,8 +198,8 @@ pub(super) fn time_frame(
             ..Type::new(Anchor::Start).bold()
         },
     );
-    for stretch in line.stretches.iter().skip(1) {
-        let x = frame.at_x(stretch.start_s);
+    for span in line.spans.iter().skip(1) {
+        let x = frame.at_x(span.start_s);
         canvas.line(
             (x, frame.top),
             (x, frame.bottom),

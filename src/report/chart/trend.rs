@@ -4,8 +4,8 @@ use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type, text_width};
 use super::frame::{Frame, Layout};
 use crate::analyse::{Change, Point, Scale, Series, Verdict};
-use crate::report::clean;
 use crate::report::comparison::{shown_unit, unit_scale};
+use crate::report::escape_control;
 use crate::report::text::number;
 use crate::units::format_ratio;
 
@@ -33,10 +33,14 @@ const MARKS: f64 = 34.0;
 pub(crate) fn plot(series: &Series) -> Plot {
     let shown = Shown::of(series);
     let unit = shown_unit(&series.unit);
-    let standby = series.standby.as_deref().map(clean);
+    let standby = series.standby.as_deref().map(escape_control);
     let on = standby.map_or_else(String::new, |standby| format!(" on {standby}"));
     Plot {
-        title: format!("{} under {}{on}", series.figure(), clean(&series.mode)),
+        title: format!(
+            "{} under {}{on}",
+            series.figure(),
+            escape_control(&series.mode)
+        ),
         description: description(&shown, unit),
         wide: draw(&shown, Layout::Wide),
         narrow: draw(&shown, Layout::Narrow),
@@ -75,7 +79,7 @@ fn description(shown: &Shown<'_>, unit: &str) -> String {
         let accepted = if change.blessed { ", accepted" } else { "" };
         format!(
             " At {}: {} {}{accepted}.",
-            commit.map_or("an unknown commit".into(), clean),
+            commit.map_or("an unknown commit".into(), escape_control),
             effect(change, shown.scale),
             change.verdict
         )

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{Shown, by_mode, difference_text, legend, none_lost, notes, tally};
-use crate::analyse::{Comparison, Kind, Role, Row, Subject, Verdict};
-use crate::report::{clean, gates};
+use crate::analyse::{Comparison, Consequence, Kind, Row, Subject, Verdict};
+use crate::report::{escape_control, gates};
 
 /// A comment that begins with it may be replaced by the next.
 const MARKER: &str = "<!-- replbench-comparison -->";
@@ -18,15 +18,15 @@ pub fn comparison_markdown(comparison: &Comparison) -> String {
     }
     out.push_str(&subjects(comparison));
     for difference in &comparison.differences {
-        let role = match difference.role {
-            Role::Forbids => "**forbids comparing:** ",
-            Role::Subject => "compared: ",
-            Role::Noted => "",
+        let role = match difference.consequence {
+            Consequence::Forbids => "**forbids comparing:** ",
+            Consequence::Subject => "compared: ",
+            Consequence::Noted => "",
         };
         let _ = writeln!(out, "- {role}{}", escape(&difference_text(difference)));
     }
     for note in &comparison.notes {
-        let _ = writeln!(out, "- {}", escape(&clean(note)));
+        let _ = writeln!(out, "- {}", escape(&escape_control(note)));
     }
     if !comparison.gates.is_empty() {
         let _ = write!(out, "\n{}", gates::markdown(&comparison.gates));
@@ -120,7 +120,7 @@ fn table(out: &mut String, mode: &str, rows: &[&Row]) {
 
 /// Inside backticks nothing but a backtick means anything.
 fn code(text: &str) -> String {
-    clean(text).replace('`', "'")
+    escape_control(text).replace('`', "'")
 }
 
 /// Text in which nothing is markup: no cell ends early, no tag begins, nobody is mentioned.

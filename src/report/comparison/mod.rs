@@ -14,7 +14,7 @@ pub use page::write_comparison;
 pub(crate) use page::write_framed;
 pub use text::{comparison_text, noise_text};
 
-use super::clean;
+use super::escape_control;
 use super::output::{csv_text, plain};
 use super::text::{AT_MOST, number};
 use crate::analyse::{Comparison, Difference, Kind, Row, Scale, Verdict};
@@ -84,16 +84,24 @@ pub(crate) fn figure_name(row: &Row) -> String {
         other => other.trim_end_matches("_share"),
     };
     let stat = if row.stat == "value" { "" } else { &row.stat };
-    let standby = row.standby.as_deref().map(clean).unwrap_or_default();
+    let standby = row
+        .standby
+        .as_deref()
+        .map(escape_control)
+        .unwrap_or_default();
     [metric, stat, &standby].join(" ").trim().replace("  ", " ")
 }
 
 /// `sync`, or `sync → remote_apply` where the modes differ.
 pub(crate) fn mode_name(row: &Row) -> String {
     if row.base_mode == row.head_mode {
-        clean(&row.base_mode).into_owned()
+        escape_control(&row.base_mode).into_owned()
     } else {
-        format!("{} → {}", clean(&row.base_mode), clean(&row.head_mode))
+        format!(
+            "{} → {}",
+            escape_control(&row.base_mode),
+            escape_control(&row.head_mode)
+        )
     }
 }
 
@@ -128,7 +136,7 @@ pub(crate) fn legend(comparison: &Comparison) -> Vec<String> {
     {
         out.push(format!(
             "Visibility, lag and shares are compared by their difference, which has a sign: there the threshold is {threshold} of the \
-             time from send to sight (visibility) or of the larger side."
+             time from send until visible (visibility) or of the larger side."
         ));
     }
     if any(Verdict::BelowResolution) {
@@ -282,7 +290,7 @@ pub(crate) fn notes(rows: &[&Row]) -> Vec<String> {
     }
     let is_of_all = |figures: &[String]| figures.len() == rows.len();
     let words = found.into_iter().map(|(note, figures)| {
-        let note = clean(note);
+        let note = escape_control(note);
         if is_of_all(&figures) {
             note.into_owned()
         } else {
@@ -307,13 +315,13 @@ pub(crate) fn by_mode(comparison: &Comparison) -> Vec<(String, Vec<&Row>)> {
 
 /// `setting wal_compression (primary): off → on`.
 pub(crate) fn difference_text(difference: &Difference) -> String {
-    let value = |text: &str| match clean(text) {
+    let value = |text: &str| match escape_control(text) {
         empty if empty.is_empty() => NOTHING.to_owned(),
         text => text.into_owned(),
     };
     format!(
         "{}: {} → {}",
-        clean(&difference.field),
+        escape_control(&difference.field),
         value(&difference.base),
         value(&difference.head)
     )

@@ -9,12 +9,12 @@ use super::{
     Shown, by_mode, comparison_csv, comparison_json, comparison_markdown, difference_text,
     figure_name, legend, none_lost, shown_unit, tally,
 };
-use crate::analyse::{Comparison, Kind, Role, Row, Scale, Subject, Verdict};
+use crate::analyse::{Comparison, Consequence, Kind, Row, Scale, Subject, Verdict};
 use crate::report::chart::{Chart, comparison_chart, style};
 use crate::report::html::gates::gates;
 use crate::report::html::{Shell, figure_of};
 use crate::report::output::{failed, folder, replace};
-use crate::report::{ReportError, clean};
+use crate::report::{ReportError, escape_control};
 use crate::units::format_ratio;
 
 const PAGE: &str = "comparison.html";
@@ -99,7 +99,7 @@ fn title(comparison: &Comparison) -> String {
 
 fn head(comparison: &Comparison, title: &str) -> Markup {
     html! {
-        h1 { (clean(title)) }
+        h1 { (escape_control(title)) }
         @match comparison.kind {
             Kind::Modes => {
                 (subject("Run", &comparison.base))
@@ -122,9 +122,9 @@ fn head(comparison: &Comparison, title: &str) -> Markup {
 fn subject(role: &str, subject: &Subject) -> Markup {
     html! {
         p.meta {
-            (role) " " code { (clean(&subject.run_id)) } ", " (clean(&subject.started_at))
-            @if let Some(commit) = &subject.commit { ", commit " code { (clean(commit)) } }
-            @if !subject.items.is_empty() { ", given " code { (clean(&subject.items.join(", "))) } }
+            (role) " " code { (escape_control(&subject.run_id)) } ", " (escape_control(&subject.started_at))
+            @if let Some(commit) = &subject.commit { ", commit " code { (escape_control(commit)) } }
+            @if !subject.items.is_empty() { ", given " code { (escape_control(&subject.items.join(", "))) } }
         }
     }
 }
@@ -240,7 +240,7 @@ fn table(mode: &str, rows: &[&Row]) -> Markup {
                         @for cell in [shown.base, shown.head, shown.effect, shown.interval, shown.q, shown.n, shown.detectable] { td { (cell) } }
                         td class=(class(row.verdict)) {
                             (shown.verdict)
-                            @if let Some(note) = &row.note { span.ci { (clean(note)) } }
+                            @if let Some(note) = &row.note { span.ci { (escape_control(note)) } }
                         }
                     }
                 } }
@@ -269,15 +269,15 @@ fn differences(comparison: &Comparison) -> Markup {
                 div.warn { ul {
                     @for difference in &comparison.differences {
                         li {
-                            @match difference.role {
-                                Role::Forbids => strong { "Forbids comparing: " },
-                                Role::Subject => strong { "Compared: " },
-                                Role::Noted => "",
+                            @match difference.consequence {
+                                Consequence::Forbids => strong { "Forbids comparing: " },
+                                Consequence::Subject => strong { "Compared: " },
+                                Consequence::Noted => "",
                             }
                             (difference_text(difference))
                         }
                     }
-                    @for note in &comparison.notes { li { (clean(note)) } }
+                    @for note in &comparison.notes { li { (escape_control(note)) } }
                 } }
             }
         }

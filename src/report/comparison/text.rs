@@ -6,9 +6,9 @@ use super::{
     NOTHING, Shown, UNITS, by_mode, difference_text, legend, none_lost, notes, probability, share,
     tally,
 };
-use crate::analyse::{Comparison, Kind, Role, Row, Subject};
+use crate::analyse::{Comparison, Consequence, Kind, Row, Subject};
 use crate::plan::fold;
-use crate::report::clean;
+use crate::report::escape_control;
 use crate::report::gates::{self, Paint};
 
 const HEAD: [&str; 8] = ["base", "head", "ratio", "95 %", "q", "n", "MDE", "verdict"];
@@ -68,10 +68,10 @@ fn head(comparison: &Comparison, width: usize) -> String {
         out.push_str("NOT COMPARABLE, and compared by --force:\n");
     }
     for difference in &comparison.differences {
-        let mark = match difference.role {
-            Role::Forbids => "! ",
-            Role::Subject => "* ",
-            Role::Noted => "  ",
+        let mark = match difference.consequence {
+            Consequence::Forbids => "! ",
+            Consequence::Subject => "* ",
+            Consequence::Noted => "  ",
         };
         let mut mark = mark;
         for line in fold(&difference_text(difference), width - 2) {
@@ -80,7 +80,7 @@ fn head(comparison: &Comparison, width: usize) -> String {
         }
     }
     for note in &comparison.notes {
-        for line in fold(&clean(note), width) {
+        for line in fold(&escape_control(note), width) {
             let _ = writeln!(out, "{line}");
         }
     }
@@ -88,9 +88,9 @@ fn head(comparison: &Comparison, width: usize) -> String {
 }
 
 fn subject(subject: &Subject) -> String {
-    let mut text = clean(&subject.run_id).into_owned();
+    let mut text = escape_control(&subject.run_id).into_owned();
     if !subject.items.is_empty() {
-        let _ = write!(text, "  ({})", clean(&subject.items.join(", ")));
+        let _ = write!(text, "  ({})", escape_control(&subject.items.join(", ")));
     }
     text
 }

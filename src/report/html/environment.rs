@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::super::clean;
+use super::super::escape_control;
 use crate::analyse::status_text;
 use crate::record::{Manifest, NodeInfo, Run, files, is_drawn};
 use crate::sample::{CellRow, EventRow};
@@ -46,7 +46,7 @@ pub(super) fn method(run: &Run) -> Markup {
             p { "The words as METHODOLOGY.md of replbench uses them, where each number's error is given too." }
             dl { @for (word, meaning) in words { dt { (word) } dd { (meaning) } } }
             @if let Some(offered) = offered {
-                p { "Load offered: " code { (clean(&offered.to_string())) } }
+                p { "Load offered: " code { (escape_control(&offered.to_string())) } }
             }
         }
     }
@@ -98,23 +98,23 @@ pub(crate) fn environment(manifest: &Manifest, cells: &[CellRow]) -> Markup {
     html! {
         section id="environment" aria-labelledby="environment-h" {
             h2 id="environment-h" { "Environment" }
-            dl { @for (name, value) in rows { @if !value.is_empty() { dt { (name) } dd { (clean(&value)) } } } }
+            dl { @for (name, value) in rows { @if !value.is_empty() { dt { (name) } dd { (escape_control(&value)) } } } }
             h3 { "Nodes" }
             div.scroll tabindex="0" role="region" aria-label="Nodes" {
                 table.text {
                     thead { tr { @for head in ["cluster", "node", "role", "version"] { th scope="col" { (head) } } } }
                     tbody { @for node in &manifest.nodes { tr {
-                        td { (clean(&node.cluster)) }
-                        td { (clean(&node.name)) }
-                        td { (clean(&node.role)) }
-                        td { (clean(&node.version)) }
+                        td { (escape_control(&node.cluster)) }
+                        td { (escape_control(&node.name)) }
+                        td { (escape_control(&node.role)) }
+                        td { (escape_control(&node.version)) }
                     } } }
                 }
             }
             @for (nodes, settings) in by_settings(&manifest.nodes) {
                 details {
-                    summary { "Settings of " (clean(&nodes)) }
-                    dl { @for (name, value) in settings { dt { code { (clean(name)) } } dd { code { (clean(value)) } } } }
+                    summary { "Settings of " (escape_control(&nodes)) }
+                    dl { @for (name, value) in settings { dt { code { (escape_control(name)) } } dd { code { (escape_control(value)) } } } }
                 }
             }
         }
@@ -174,11 +174,11 @@ pub(super) fn events(run: &Run) -> Markup {
                             tbody { @for event in told.iter().take(MOST_EVENTS) { tr {
                                 td { @if let Some(cell) = event.cell_id { (cell) } }
                                 td { (format!("{:.1}", event.t_us as f64 / 1e6)) }
-                                td { (clean(event.node.as_deref().unwrap_or_default())) }
-                                td { (clean(&event.kind)) }
-                                td { (clean(event.sqlstate.as_deref().unwrap_or_default())) }
+                                td { (escape_control(event.node.as_deref().unwrap_or_default())) }
+                                td { (escape_control(&event.kind)) }
+                                td { (escape_control(event.sqlstate.as_deref().unwrap_or_default())) }
                                 td { @if let Some(count) = event.count { (count) } }
-                                td { (clean(&event.detail)) }
+                                td { (escape_control(&event.detail)) }
                             } } }
                         }
                     }
@@ -209,7 +209,7 @@ pub(super) fn files(run: &Run) -> Markup {
             @if !run.manifest.files.is_empty() {
                 details {
                     summary { "SHA-256 of the measured files" }
-                    dl { @for (name, sum) in run.manifest.files.iter().filter(|(name, _)| !is_drawn(name)) { dt { code { (clean(name)) } } dd { code { (clean(sum)) } } } }
+                    dl { @for (name, sum) in run.manifest.files.iter().filter(|(name, _)| !is_drawn(name)) { dt { code { (escape_control(name)) } } dd { code { (escape_control(sum)) } } } }
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::super::clean;
+use super::super::escape_control;
 use super::super::gates::{metric, name, verdict};
 use crate::analyse::GateLine;
 use crate::units::thousands;
@@ -40,11 +40,11 @@ fn row(line: &GateLine) -> Markup {
                 @if let Some(metric) = metric(line) { span.ci { code { (metric) } } }
             }
             td.verdict { (verdict(line)) }
-            td { (clean(line.mode.as_deref().unwrap_or_default())) }
-            td { (clean(line.standby.as_deref().unwrap_or_default())) }
+            td { (escape_control(line.mode.as_deref().unwrap_or_default())) }
+            td { (escape_control(line.standby.as_deref().unwrap_or_default())) }
             td.found {
                 (line.found())
-                @if let Some(reason) = &line.reason { span.ci { (clean(reason)) } }
+                @if let Some(reason) = &line.reason { span.ci { (escape_control(reason)) } }
             }
             td { (line.wanted()) }
             td { (thousands(line.n)) }

@@ -6,7 +6,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
 
 use crate::report::chart::style;
-use crate::report::clean;
+use crate::report::escape_control;
 
 const CSS: &str = include_str!("../page.css");
 
@@ -33,7 +33,7 @@ impl Shell<'_> {
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta http-equiv="Content-Security-Policy" content=(self.policy());
                     meta name="color-scheme" content="light dark";
-                    title { (clean(self.title)) " · replbench" }
+                    title { (escape_control(self.title)) " · replbench" }
                     style { (PreEscaped(CSS)) (PreEscaped(style())) (PreEscaped(self.css)) }
                 }
                 body {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::names;
 use crate::analyse::{Point, Series};
-use crate::report::clean;
+use crate::report::escape_control;
 use crate::sample::Direction;
 
 #[derive(Serialize)]
@@ -49,7 +49,7 @@ fn name(one: &Series) -> String {
         standby.unwrap_or_default(),
         of.postgresql
     );
-    clean(&text).into_owned()
+    escape_control(&text).into_owned()
 }
 
 fn range(point: &Point) -> Option<String> {
@@ -59,8 +59,8 @@ fn range(point: &Point) -> Option<String> {
 fn extra(one: &Series, point: &Point) -> String {
     let commit = point.commit.as_deref().unwrap_or("unknown");
     let text = [
-        format!("run: {}", clean(&point.run_id)),
-        format!("commit: {}", clean(commit)),
+        format!("run: {}", escape_control(&point.run_id)),
+        format!("commit: {}", escape_control(commit)),
         format!("repetitions: {}", point.n),
         format!("series: {}", one.id),
     ];

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::analyse::{Point, Series};
-use crate::report::clean;
+use crate::report::escape_control;
 
 /// A family: its name, the unit at the end of that, if it is one, and what it is.
 struct Family {
@@ -149,7 +149,7 @@ fn write_family(
     for (labels, value) in samples {
         let labels: Vec<String> = labels
             .iter()
-            .map(|(label, text)| format!("{label}=\"{}\"", escape(&clean(text))))
+            .map(|(label, text)| format!("{label}=\"{}\"", escape(&escape_control(text))))
             .collect();
         let _ = writeln!(out, "{name}{suffix}{{{}}} {value}", labels.join(","));
     }

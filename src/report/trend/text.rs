@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::sparkline::{Sparkline, sparkline};
 use crate::analyse::{Change, Conditions, Point, Scale, Series, Verdict};
 use crate::plan::fold;
-use crate::report::clean;
+use crate::report::escape_control;
 use crate::report::text::{number, short};
 use crate::units::{format_bytes, format_seconds};
 
@@ -53,17 +53,17 @@ fn conditions(one: &Series, all: &[Series]) -> String {
     let mut text = format!(
         "{}, PostgreSQL {}, host {} ({} cores, {})",
         short(&of.profile),
-        clean(&of.postgresql),
-        clean(&of.host_id),
+        escape_control(&of.postgresql),
+        escape_control(&of.host_id),
         of.cores,
-        clean(&of.filesystem)
+        escape_control(&of.filesystem)
     );
     let differs = |other: &Series| {
         other.conditions.profile == of.profile && other.conditions.workload_hash != of.workload_hash
     };
     if all.iter().any(differs) {
         let start: String = of.workload_hash.chars().take(12).collect();
-        let _ = write!(text, ", workload {}", clean(&start));
+        let _ = write!(text, ", workload {}", escape_control(&start));
     }
     text
 }
@@ -80,7 +80,7 @@ fn head(one: &Series, all: &[Series]) -> String {
                 == (&one.mode, one.figure(), &one.standby)
     };
     if all.iter().any(is_twin) {
-        let _ = write!(name, " (settings {})", clean(&one.settings));
+        let _ = write!(name, " (settings {})", escape_control(&one.settings));
     }
     let counted = one.points.iter().filter(|point| point.counts()).count();
     let left_out = one.points.len() - counted;
@@ -127,7 +127,7 @@ fn spark(out: &mut String, one: &Series, width: usize) {
 fn sentence(one: &Series, change: &Change) -> String {
     let first = &one.points[change.index];
     let blessed = match (&change.reason, change.blessed) {
-        (Some(reason), true) => format!(", blessed: {}", clean(reason)),
+        (Some(reason), true) => format!(", blessed: {}", escape_control(reason)),
         (None, true) => ", blessed".into(),
         (_, false) => String::new(),
     };
@@ -153,7 +153,7 @@ fn commit(one: &Series, change: &Change) -> String {
         Some(commit) => {
             let start: String = commit.chars().take(7).collect();
             let dirty = if commit.ends_with("-dirty") { "+" } else { "" };
-            format!("{}{dirty}", clean(&start))
+            format!("{}{dirty}", escape_control(&start))
         }
         None => short(&point.run_id),
     }
@@ -161,7 +161,7 @@ fn commit(one: &Series, change: &Change) -> String {
 
 fn day(point: &Point) -> String {
     let day: String = point.started_at.chars().take(10).collect();
-    clean(&day).into_owned()
+    escape_control(&day).into_owned()
 }
 
 fn effect(one: &Series, change: &Change) -> String {
@@ -189,7 +189,7 @@ fn value(unit: &str, value: Option<f64>) -> String {
         "us" => format_seconds(value / 1e6),
         "B" => format_bytes(value),
         "1/s" => return format!("{}/s", number(value)),
-        other => return format!("{} {}", number(value), clean(other)),
+        other => return format!("{} {}", number(value), escape_control(other)),
     };
     text.replace('-', "−")
 }

@@ -6,10 +6,10 @@ use crate::sample::{CellRow, IntervalRow, Phase};
 
 /// A mode over time.
 #[derive(Debug, Clone)]
-pub struct Timeline {
+pub struct TimeSeries {
     pub mode: String,
     /// The repetitions, end to end from second 0.
-    pub stretches: Vec<Stretch>,
+    pub spans: Vec<RepetitionSpan>,
     pub load: Vec<LoadPoint>,
     pub host: Vec<HostPoint>,
     pub heat: Vec<HeatColumn>,
@@ -20,7 +20,7 @@ pub struct Timeline {
 
 /// One repetition on the axis.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Stretch {
+pub struct RepetitionSpan {
     pub rep: u32,
     pub start_s: f64,
     pub end_s: f64,
@@ -84,22 +84,22 @@ const SHORTEST_US: u64 = 500_000;
 const LONGEST_S: f64 = 7.0 * 86_400.0;
 
 /// One timeline a mode, in the order of the plan.
-pub fn timelines(run: &Run) -> Vec<Timeline> {
+pub fn time_series(run: &Run) -> Vec<TimeSeries> {
     run.mode_names()
         .into_iter()
-        .map(|mode| timeline(run, mode))
+        .map(|mode| time_series_of(run, mode))
         .collect()
 }
 
-fn timeline(run: &Run, mode: String) -> Timeline {
+fn time_series_of(run: &Run, mode: String) -> TimeSeries {
     let cells: Vec<&CellRow> = run
         .cells_of(&mode)
         .into_iter()
         .filter(|cell| cell.valid && cell.measured_s > 0.0 && cell.measured_s <= LONGEST_S)
         .collect();
-    let mut line = Timeline {
+    let mut line = TimeSeries {
         mode,
-        stretches: Vec::new(),
+        spans: Vec::new(),
         load: Vec::new(),
         host: Vec::new(),
         heat: Vec::new(),
@@ -108,26 +108,26 @@ fn timeline(run: &Run, mode: String) -> Timeline {
     };
     let mut start_s = 0.0;
     for cell in cells {
-        let stretch = Stretch {
+        let span = RepetitionSpan {
             rep: cell.rep,
             start_s,
             end_s: start_s + cell.measured_s,
         };
         let seconds = whole_seconds(run, cell);
-        line.load.extend(load_points(&seconds, stretch));
-        line.host.extend(host_points(&seconds, stretch));
+        line.load.extend(load_points(&seconds, span));
+        line.host.extend(host_points(&seconds, span));
         if let Some(found) = run.histograms.get(&cell.cell_id) {
             line.heat.extend(
                 found
                     .seconds
                     .iter()
-                    .filter_map(|second| heat_column(second, stretch)),
+                    .filter_map(|second| heat_column(second, span)),
             );
         }
-        add_lag(&mut line.lag, run, cell, stretch);
-        line.marks.extend(marks(run, cell, stretch));
-        line.stretches.push(stretch);
-        start_s = stretch.end_s;
+        add_lag(&mut line.lag, run, cell, span);
+        line.marks.extend(marks(run, cell, span));
+        line.spans.push(span);
+        start_s = span.end_s;
     }
     line.heat = merge_columns(&line.heat);
     for (_, points) in &mut line.lag {
@@ -162,15 +162,15 @@ fn add_second(seconds: &mut Vec<IntervalRow>, row: &IntervalRow) {
 }
 
 /// When a row begins and ends on the axis, if that is within the repetition.
-fn place(row: &IntervalRow, stretch: Stretch) -> Option<(f64, f64)> {
-    let start_s = stretch.start_s + row.t_us as f64 / 1e6;
-    let end_s = (start_s + row.length_us as f64 / 1e6).min(stretch.end_s);
-    (start_s < stretch.end_s).then_some((start_s, end_s))
+fn place(row: &IntervalRow, span: RepetitionSpan) -> Option<(f64, f64)> {
+    let start_s = span.start_s + row.t_us as f64 / 1e6;
+    let end_s = (start_s + row.length_us as f64 / 1e6).min(span.end_s);
+    (start_s < span.end_s).then_some((start_s, end_s))
 }
 
-fn load_points(seconds: &[IntervalRow], stretch: Stretch) -> Vec<LoadPoint> {
+fn load_points(seconds: &[IntervalRow], span: RepetitionSpan) -> Vec<LoadPoint> {
     let point = |row: &IntervalRow| {
-        let (start_s, end_s) = place(row, stretch)?;
+        let (start_s, end_s) = place(row, span)?;
         let length_s = row.length_us as f64 / 1e6;
         Some(LoadPoint {
             start_s,
@@ -183,9 +183,9 @@ fn load_points(seconds: &[IntervalRow], stretch: Stretch) -> Vec<LoadPoint> {
     seconds.iter().filter_map(point).collect()
 }
 
-fn host_points(seconds: &[IntervalRow], stretch: Stretch) -> Vec<HostPoint> {
+fn host_points(seconds: &[IntervalRow], span: RepetitionSpan) -> Vec<HostPoint> {
     let point = |row: &IntervalRow| {
-        let (start_s, end_s) = place(row, stretch)?;
+        let (start_s, end_s) = place(row, span)?;
         Some(HostPoint {
             start_s,
             end_s,
@@ -197,12 +197,12 @@ fn host_points(seconds: &[IntervalRow], stretch: Stretch) -> Vec<HostPoint> {
     seconds.iter().filter_map(point).collect()
 }
 
-fn heat_column(second: &ResponseSecond, stretch: Stretch) -> Option<HeatColumn> {
-    let start_s = stretch.start_s + second.start_s;
-    let inside = second.start_s >= 0.0 && second.length_s > 0.0 && start_s < stretch.end_s;
+fn heat_column(second: &ResponseSecond, span: RepetitionSpan) -> Option<HeatColumn> {
+    let start_s = span.start_s + second.start_s;
+    let inside = second.start_s >= 0.0 && second.length_s > 0.0 && start_s < span.end_s;
     inside.then(|| HeatColumn {
         start_s,
-        end_s: (start_s + second.length_s).min(stretch.end_s),
+        end_s: (start_s + second.length_s).min(span.end_s),
         bins: second
             .bins
             .iter()
@@ -234,10 +234,15 @@ fn merge_columns(columns: &[HeatColumn]) -> Vec<HeatColumn> {
         .collect()
 }
 
-fn add_lag(lag: &mut Vec<(String, Vec<LagPoint>)>, run: &Run, cell: &CellRow, stretch: Stretch) {
+fn add_lag(
+    lag: &mut Vec<(String, Vec<LagPoint>)>,
+    run: &Run,
+    cell: &CellRow,
+    span: RepetitionSpan,
+) {
     for row in lag_rows(run, cell) {
         let point = LagPoint {
-            at_s: stretch.start_s + row.t_us as f64 / 1e6,
+            at_s: span.start_s + row.t_us as f64 / 1e6,
             bytes: row.replay_lag_bytes.map(|bytes| bytes as f64),
             rep: cell.rep,
         };
@@ -265,14 +270,14 @@ fn thin(points: &[LagPoint]) -> Vec<LagPoint> {
         .collect()
 }
 
-fn marks(run: &Run, cell: &CellRow, stretch: Stretch) -> Vec<Mark> {
-    let length_s = stretch.end_s - stretch.start_s;
+fn marks(run: &Run, cell: &CellRow, span: RepetitionSpan) -> Vec<Mark> {
+    let length_s = span.end_s - span.start_s;
     let rows = run.events.iter().filter(|row| {
         let at_s = row.t_us as f64 / 1e6;
         row.cell_id == Some(cell.cell_id) && (0.0..=length_s).contains(&at_s) && row.kind != "rows"
     });
     rows.map(|row| Mark {
-        at_s: stretch.start_s + row.t_us as f64 / 1e6,
+        at_s: span.start_s + row.t_us as f64 / 1e6,
         kind: row.kind.clone(),
         detail: row.detail.clone(),
     })
@@ -294,8 +299,8 @@ mod tests {
         reader.deserialize().next().unwrap().unwrap()
     }
 
-    fn stretch(end_s: f64) -> Stretch {
-        Stretch {
+    fn span(end_s: f64) -> RepetitionSpan {
+        RepetitionSpan {
             rep: 1,
             start_s: 0.0,
             end_s,
@@ -318,7 +323,7 @@ mod tests {
             row(1_000_000, 1_000_000, 500),
             row(2_000_000, 30_000, 0),
         ]);
-        let points = load_points(&seconds, stretch(2.03));
+        let points = load_points(&seconds, span(2.03));
         assert_eq!(points.len(), 2);
         assert!(
             points.iter().all(|point| point.acked_tps > 480.0),
@@ -331,13 +336,13 @@ mod tests {
 
     #[test]
     fn a_phase_that_is_shorter_than_a_second_is_shown() {
-        let points = load_points(&merged(&[row(0, 30_000, 15)]), stretch(0.03));
+        let points = load_points(&merged(&[row(0, 30_000, 15)]), span(0.03));
         assert!((points[0].acked_tps - 500.0).abs() < 1e-9, "{points:?}");
     }
 
     #[test]
     fn the_host_has_a_point_a_second() {
-        let points = host_points(&[row(0, 1_000_000, 1)], stretch(1.0));
+        let points = host_points(&[row(0, 1_000_000, 1)], span(1.0));
         assert_eq!(points[0].busy, Some(0.5));
         assert_eq!(points[0].iowait, Some(0.1));
     }

@@ -1,6 +1,6 @@
 //! Whether an open loop was answered as fast as it was offered, and who was too slow.
 
-use super::{Verdict, lateness};
+use super::{Validity, lateness};
 use crate::plan::{Offered, Plan};
 use crate::run::figures::Figures;
 use crate::units::{format_rate, thousands, with_headroom};
@@ -13,7 +13,7 @@ const HICCUP_S: f64 = 0.1;
 const GENERATOR_BUSY: f64 = 0.85;
 
 /// Whether an open loop was answered as fast as it was offered.
-pub(super) fn judge(plan: &Plan, figures: &Figures, verdict: &mut Verdict) {
+pub(super) fn judge(plan: &Plan, figures: &Figures, validity: &mut Validity) {
     let Offered::Open { rate, .. } = plan.load.offered else {
         return;
     };
@@ -21,12 +21,12 @@ pub(super) fn judge(plan: &Plan, figures: &Figures, verdict: &mut Verdict) {
     // What a server that keeps up has under way at any time (Little's law) is not a queue.
     let service = figures.service.quantile(0.5).unwrap_or_default();
     let under_way = offered * service.as_secs_f64();
-    let account = &figures.account;
-    let queued = account.open_at_end as f64 - under_way.max(account.open_at_start as f64);
+    let counts = &figures.arrival_counts;
+    let queued = counts.open_at_end as f64 - under_way.max(counts.open_at_start as f64);
     let least = ((1.0 - ACHIEVED) * figures.arrivals.offered as f64).max(offered * HICCUP_S);
     let achieved = figures.achieved_tps();
     let overloaded = queued > least && achieved < ACHIEVED * offered;
-    verdict.overloaded = Some(overloaded);
+    validity.overloaded = Some(overloaded);
     if !overloaded {
         return;
     }
@@ -53,8 +53,8 @@ pub(super) fn judge(plan: &Plan, figures: &Figures, verdict: &mut Verdict) {
         format_rate(achieved)
     );
     if plan.expect.overload && !by_generator {
-        verdict.notes.push(sentence);
+        validity.notes.push(sentence);
     } else {
-        verdict.invalid.push(sentence);
+        validity.invalid.push(sentence);
     }
 }

@@ -41,11 +41,11 @@ impl Refusal {
 
 /// Collects mistakes, so that one look at a profile finds all of them.
 #[derive(Debug, Default)]
-pub(super) struct Judge {
+pub(super) struct Diagnostics {
     found: Vec<Mistake>,
 }
 
-impl Judge {
+impl Diagnostics {
     pub(super) fn into_mistakes(self) -> Vec<Mistake> {
         self.found
     }
@@ -55,7 +55,7 @@ impl Judge {
         self.found.is_empty()
     }
 
-    /// As [`Judge::read`], for a key that has no default; `entry` is where it is missing.
+    /// As [`Diagnostics::read`], for a key that has no default; `entry` is where it is missing.
     pub(super) fn required<T>(
         &mut self,
         key: &str,
@@ -80,7 +80,7 @@ impl Judge {
         self.value(&format!("`{key}`"), field.as_ref()?, parse)
     }
 
-    /// As [`Judge::read`], for a value that is there.
+    /// As [`Diagnostics::read`], for a value that is there.
     pub(super) fn value<T>(
         &mut self,
         subject: &str,

@@ -7,24 +7,24 @@ use crate::sample::{Commit, FeedSender};
 /// Acknowledged commits and the number of transactions in flight. Both are told when the thread has nothing else to do, which
 /// is microseconds after the send or the acknowledgement: so at most one wake-up of the other side, a system call, serves all
 /// that happened together.
-pub(super) struct Outbox {
+pub(super) struct FeedBuffer {
     feed: Option<FeedSender>,
-    news: Mutex<News>,
+    unsent: Mutex<Unsent>,
 }
 
 #[derive(Default)]
-struct News {
+struct Unsent {
     commits: Vec<Commit>,
     /// Transactions in flight now, and as the probes were last told.
     in_flight: i64,
     told: i64,
 }
 
-impl Outbox {
+impl FeedBuffer {
     pub(super) fn new(feed: Option<FeedSender>) -> Self {
         Self {
             feed,
-            news: Mutex::default(),
+            unsent: Mutex::default(),
         }
     }
 
@@ -38,29 +38,29 @@ impl Outbox {
     /// One that was sent has ended, with an acknowledged commit or without.
     pub(super) fn ended(&self, commit: Option<Commit>) {
         if self.feed.is_some() {
-            let mut news = self.lock();
-            news.in_flight -= 1;
-            news.commits.extend(commit);
+            let mut unsent = self.lock();
+            unsent.in_flight -= 1;
+            unsent.commits.extend(commit);
         }
     }
 
     pub(super) fn tell(&self) {
         let Some(feed) = &self.feed else { return };
-        let mut news = self.lock();
-        let change = news.in_flight - news.told;
-        if change != 0 || !news.commits.is_empty() {
-            news.told = news.in_flight;
-            feed.send(news.commits.drain(..), change);
+        let mut unsent = self.lock();
+        let change = unsent.in_flight - unsent.told;
+        if change != 0 || !unsent.commits.is_empty() {
+            unsent.told = unsent.in_flight;
+            feed.send(unsent.commits.drain(..), change);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, News> {
+    fn lock(&self) -> MutexGuard<'_, Unsent> {
         // Nothing that holds it can panic half-way through a change.
-        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Outbox {
+impl Drop for FeedBuffer {
     fn drop(&mut self) {
         // Nobody waits any more for what is still unanswered.
         self.lock().in_flight = 0;

@@ -5,26 +5,26 @@ use std::path::Path;
 
 use super::metric::Metric;
 use super::summary::summarise;
-use crate::record::{OnMismatch, ReadError, Run, Sheet};
+use crate::record::{OnMismatch, ReadError, Run, RunSummary};
 use crate::sample::SummaryRow;
 
 /// Reads the run in `dir` with the figures that are compared. A summary that is missing, cut short or older than the cells is
 /// made again from the distributions, in memory only; one that is not as it was recorded is not.
-pub fn sheet(dir: &Path, on_mismatch: OnMismatch) -> Result<Sheet, ReadError> {
-    let mut sheet = Sheet::open(dir, on_mismatch, Metric::is_needed)?;
-    let is_refused = on_mismatch == OnMismatch::LeaveOut && !sheet.altered.is_empty();
-    if !is_refused && !is_whole(&sheet) {
+pub fn run_summary(dir: &Path, on_mismatch: OnMismatch) -> Result<RunSummary, ReadError> {
+    let mut run_summary = RunSummary::open(dir, on_mismatch, Metric::is_needed)?;
+    let is_refused = on_mismatch == OnMismatch::LeaveOut && !run_summary.altered.is_empty();
+    if !is_refused && !is_whole(&run_summary) {
         let run = Run::open_with(dir, on_mismatch)?;
         let rows = summarise(&run).into_iter();
         let needed = rows.filter(|row| Metric::is_needed(&row.metric, &row.stat));
-        sheet.figures = Some(needed.collect());
-        sheet.warnings = run.warnings;
-        sheet.altered = run.altered;
+        run_summary.figures = Some(needed.collect());
+        run_summary.warnings = run.warnings;
+        run_summary.altered = run.altered;
     }
-    if let Some(rows) = &mut sheet.figures {
+    if let Some(rows) = &mut run_summary.figures {
         add_shares(rows);
     }
-    Ok(sheet)
+    Ok(run_summary)
 }
 
 /// Summaries of older runs have counts and not their shares.
@@ -50,11 +50,11 @@ fn add_shares(rows: &mut Vec<SummaryRow>) {
 }
 
 /// Whether every cell is in the summary, as the same repetition. Not by its mode, whose name a spreadsheet may not run.
-fn is_whole(sheet: &Sheet) -> bool {
-    let Some(figures) = &sheet.figures else {
+fn is_whole(run_summary: &RunSummary) -> bool {
+    let Some(figures) = &run_summary.figures else {
         return false;
     };
     let known: BTreeSet<(u32, u32)> = figures.iter().map(|row| (row.cell_id, row.rep)).collect();
-    let mut cells = sheet.cells.iter();
+    let mut cells = run_summary.cells.iter();
     cells.all(|cell| known.contains(&(cell.cell_id, cell.rep)))
 }

@@ -24,7 +24,7 @@ const PAGE: u64 = 8_192;
 
 /// What is to be said of one cell.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Verdict {
+pub(super) struct Validity {
     /// Why its figures are not to be relied on.
     pub(super) invalid: Vec<String>,
     /// What a reader should know of a valid one.
@@ -33,7 +33,7 @@ pub(super) struct Verdict {
     pub(super) overloaded: Option<bool>,
 }
 
-impl Verdict {
+impl Validity {
     pub(super) fn is_valid(&self) -> bool {
         self.invalid.is_empty()
     }
@@ -52,44 +52,44 @@ pub(super) fn judge(
     figures: &Figures,
     standstill: &Standstill,
     interrupted: bool,
-) -> Verdict {
-    let mut verdict = Verdict {
+) -> Validity {
+    let mut validity = Validity {
         invalid: standstill.reasons(),
-        ..Verdict::default()
+        ..Validity::default()
     };
     if interrupted || !figures.is_whole(plan) {
-        verdict.invalid.push(format!(
+        validity.invalid.push(format!(
             "cut short: {} were measured",
             format_duration(figures.measured)
         ));
     }
     // Whatever came late while replbench stood still says nothing about generator, servers or replicas.
     if !standstill.stood_still() {
-        rate::judge(plan, figures, &mut verdict);
-        lateness::judge(figures, &mut verdict);
-        judge_replicas(mode, &figures.lag, &mut verdict);
+        rate::judge(plan, figures, &mut validity);
+        lateness::judge(figures, &mut validity);
+        judge_replicas(mode, &figures.lag, &mut validity);
     }
     if figures.arrivals.acknowledged() == 0 {
-        verdict.invalid.push(if figures.acks == 0 {
+        validity.invalid.push(if figures.acks == 0 {
             "nothing was acknowledged".into()
         } else {
             "no arrival of the measurement phase was acknowledged: those of the warm-up were still waiting before them".into()
         });
     }
-    judge_failures(plan, figures, standstill, &mut verdict);
-    if let Some(error) = &figures.account.error {
-        verdict.invalid.push(format!(
-            "the account of arrivals is wrong, please report this: {error}"
+    judge_failures(plan, figures, standstill, &mut validity);
+    if let Some(error) = &figures.arrival_counts.error {
+        validity.invalid.push(format!(
+            "the count of arrivals is wrong, please report this: {error}"
         ));
     }
-    note_losses(figures, &mut verdict);
-    judge_host(plan, figures, &mut verdict);
-    note_maintenance(figures, &mut verdict);
-    verdict
+    note_losses(figures, &mut validity);
+    judge_host(plan, figures, &mut validity);
+    note_maintenance(figures, &mut validity);
+    validity
 }
 
 /// Whether the host's processors were there for the cell.
-fn judge_host(plan: &Plan, figures: &Figures, verdict: &mut Verdict) {
+fn judge_host(plan: &Plan, figures: &Figures, validity: &mut Validity) {
     let Some((busy, steal)) = figures.host_shares() else {
         return;
     };
@@ -99,7 +99,7 @@ fn judge_host(plan: &Plan, figures: &Figures, verdict: &mut Verdict) {
             // It is as fast as the servers are, whatever they run on.
             Offered::Closed => "",
         };
-        verdict.notes.push(format!(
+        validity.notes.push(format!(
             "the host was {:.0} % busy: the figures are about its processors as much as about replication{remedy}",
             busy * 100.0
         ));
@@ -110,18 +110,18 @@ fn judge_host(plan: &Plan, figures: &Figures, verdict: &mut Verdict) {
             steal * 100.0
         );
         if steal > STEAL_INVALID {
-            verdict.invalid.push(sentence);
+            validity.invalid.push(sentence);
         } else {
-            verdict.notes.push(sentence);
+            validity.notes.push(sentence);
         }
     }
 }
 
 /// What the servers did besides serving, which makes a cell unlike the others.
-fn note_maintenance(figures: &Figures, verdict: &mut Verdict) {
+fn note_maintenance(figures: &Figures, validity: &mut Validity) {
     let checkpoints = figures.checkpoints().unwrap_or(0);
     if checkpoints > 0 {
-        verdict
+        validity
             .notes
             .push(format!("{checkpoints} checkpoint(s) fell into the cell"));
     }
@@ -130,7 +130,7 @@ fn note_maintenance(figures: &Figures, verdict: &mut Verdict) {
         return;
     };
     if done.autovacuums > 0 {
-        verdict.notes.push(format!(
+        validity.notes.push(format!(
             "autovacuum ran {} time(s) on a table (vacuum or analyze)",
             done.autovacuums
         ));
@@ -139,7 +139,7 @@ fn note_maintenance(figures: &Figures, verdict: &mut Verdict) {
     if let Some(share) = figures.wal_bytes().map(|all| images / all as f64)
         && share > FULL_PAGES
     {
-        verdict.notes.push(format!(
+        validity.notes.push(format!(
             "full-page images were up to {:.0} % of the WAL",
             share.min(1.0) * 100.0
         ));
@@ -147,7 +147,12 @@ fn note_maintenance(figures: &Figures, verdict: &mut Verdict) {
 }
 
 /// Whether so many transactions came to nothing that the rest stands for other transactions than those planned.
-fn judge_failures(plan: &Plan, figures: &Figures, standstill: &Standstill, verdict: &mut Verdict) {
+fn judge_failures(
+    plan: &Plan,
+    figures: &Figures,
+    standstill: &Standstill,
+    validity: &mut Validity,
+) {
     let arrivals = &figures.arrivals;
     let failed = if standstill.stood_still() {
         // Answers may have come in time and not have been heard.
@@ -178,11 +183,11 @@ fn judge_failures(plan: &Plan, figures: &Figures, standstill: &Standstill, verdi
     }
     if share > plan.expect.failures {
         let expected = exact_share(plan.expect.failures);
-        verdict
+        validity
             .invalid
             .push(format!("{sentence}, and at most {expected} are expected"));
     } else {
-        verdict.notes.push(sentence);
+        validity.notes.push(sentence);
     }
 }
 
@@ -197,9 +202,9 @@ fn clause(message: &str) -> String {
     line.chars().take(LONGEST).chain(['…']).collect()
 }
 
-fn judge_replicas(mode: &Mode, lag: &LagEvidence, verdict: &mut Verdict) {
+fn judge_replicas(mode: &Mode, lag: &LagEvidence, validity: &mut Validity) {
     if lag.samples == 0 {
-        verdict
+        validity
             .invalid
             .push("no lag sample was taken: whether the replicas streamed is unknown".into());
     }
@@ -209,17 +214,17 @@ fn judge_replicas(mode: &Mode, lag: &LagEvidence, verdict: &mut Verdict) {
             not_streaming,
         } = *evidence;
         if answered == 0 {
-            verdict.invalid.push(format!(
+            validity.invalid.push(format!(
                 "whether `{node}` streamed is unknown: its upstream answered none of {} samples",
                 lag.samples
             ));
         } else if not_streaming > 0 {
-            verdict.invalid.push(format!(
+            validity.invalid.push(format!(
                 "`{node}` was not streaming in {not_streaming} of {answered} samples"
             ));
         }
         if answered > 0 && answered < lag.samples {
-            verdict.notes.push(format!(
+            validity.notes.push(format!(
                 "the lag of `{node}` is unknown in {} of {} samples, which its upstream did not answer",
                 lag.samples - answered,
                 lag.samples
@@ -229,7 +234,7 @@ fn judge_replicas(mode: &Mode, lag: &LagEvidence, verdict: &mut Verdict) {
     if lag.too_few_sync > 0
         && let Some(set) = &mode.sync
     {
-        verdict.invalid.push(format!(
+        validity.invalid.push(format!(
             "fewer than {} synchronous nodes in {} of {} samples",
             set.quorum.count(),
             lag.too_few_sync,
@@ -237,13 +242,13 @@ fn judge_replicas(mode: &Mode, lag: &LagEvidence, verdict: &mut Verdict) {
         ));
     }
     if lag.primary_starts.len() > 1 {
-        verdict
+        validity
             .invalid
             .push("the primary restarted during the cell".into());
     }
 }
 
-fn note_losses(figures: &Figures, verdict: &mut Verdict) {
+fn note_losses(figures: &Figures, validity: &mut Validity) {
     let arrivals = &figures.arrivals;
     for (count, what) in [
         (
@@ -257,13 +262,13 @@ fn note_losses(figures: &Figures, verdict: &mut Verdict) {
         ),
     ] {
         if count > 0 {
-            verdict
+            validity
                 .notes
                 .push(format!("{} transactions {what}", thousands(count)));
         }
     }
     for (node, count) in figures.unseen.iter().filter(|(_, count)| **count > 0) {
-        verdict.notes.push(format!(
+        validity.notes.push(format!(
             "{} commits were not visible on `{node}` by the end of the drain",
             thousands(*count)
         ));
@@ -343,13 +348,13 @@ mod tests {
         }
     }
 
-    fn of(plan: &Plan, figures: &Figures) -> Verdict {
+    fn of(plan: &Plan, figures: &Figures) -> Validity {
         let standstill = Standstill::default();
-        let mut verdict = judge(plan, &plan.modes[0], figures, &standstill, false);
-        verdict
+        let mut validity = judge(plan, &plan.modes[0], figures, &standstill, false);
+        validity
             .invalid
             .retain(|reason| !reason.contains("no lag sample"));
-        verdict
+        validity
     }
 
     #[test]
@@ -358,13 +363,13 @@ mod tests {
         let figures = seconds(6_000, 5_021, 0);
         let sentence =
             "offered 6,000/s, answered 5,021/s: the servers did not keep up, try at most 4,000/s";
-        let verdict = of(&plan, &figures);
-        assert_eq!(verdict.invalid, [sentence]);
+        let validity = of(&plan, &figures);
+        assert_eq!(validity.invalid, [sentence]);
         plan.expect.overload = true;
-        let verdict = of(&plan, &figures);
+        let validity = of(&plan, &figures);
         assert!(
-            verdict.is_valid() && verdict.notes[0] == sentence,
-            "{verdict:?}"
+            validity.is_valid() && validity.notes[0] == sentence,
+            "{validity:?}"
         );
     }
 
@@ -446,9 +451,9 @@ mod tests {
             }],
             ..Standstill::default()
         };
-        let verdict = judge(&plan, &plan.modes[0], &figures, &standstill, false);
-        assert_eq!(verdict.invalid.len(), 1, "{verdict:?}");
-        assert!(verdict.invalid[0].starts_with("replbench itself stood still for 1.50 s"));
+        let validity = judge(&plan, &plan.modes[0], &figures, &standstill, false);
+        assert_eq!(validity.invalid.len(), 1, "{validity:?}");
+        assert!(validity.invalid[0].starts_with("replbench itself stood still for 1.50 s"));
     }
 
     #[test]
@@ -469,9 +474,9 @@ mod tests {
                     probe_cpu: Duration::ZERO,
                 });
             }
-            let mut verdict = Verdict::default();
-            judge_host(plan, &figures, &mut verdict);
-            verdict
+            let mut validity = Validity::default();
+            judge_host(plan, &figures, &mut validity);
+            validity
         };
         assert!(check(&open, 0.9, 0.0).notes[0].contains("lower --rate"));
         let notes = check(&closed, 0.9, 0.0).notes;
@@ -479,7 +484,7 @@ mod tests {
             notes[0].contains("90 % busy") && !notes[0].contains("--rate"),
             "{notes:?}"
         );
-        assert_eq!(check(&open, 0.5, 0.02), Verdict::default());
+        assert_eq!(check(&open, 0.5, 0.02), Validity::default());
         assert!(check(&open, 0.5, 0.03).notes[0].contains("3.0 %"));
         assert!(check(&open, 0.5, 0.11).invalid[0].contains("(steal)"));
     }
@@ -490,10 +495,10 @@ mod tests {
         let mut second = Second::new(8, Phase::Drain, Stamp::from_nanos(9_000_000_000));
         second.all.missed = 1;
         figures.second(&second);
-        let verdict = of(&plan(100.0), &figures);
+        let validity = of(&plan(100.0), &figures);
         assert!(
-            verdict.invalid[0].contains("account of arrivals"),
-            "{verdict:?}"
+            validity.invalid[0].contains("count of arrivals"),
+            "{validity:?}"
         );
     }
 
@@ -521,9 +526,9 @@ mod tests {
                 streaming: [("c1".to_owned(), evidence)].into(),
                 ..LagEvidence::default()
             };
-            let mut verdict = Verdict::default();
-            judge_replicas(&mode, &lag, &mut verdict);
-            (verdict.invalid.join("; "), verdict.notes.join("; "))
+            let mut validity = Validity::default();
+            judge_replicas(&mode, &lag, &mut validity);
+            (validity.invalid.join("; "), validity.notes.join("; "))
         };
         let (invalid, notes) = check(39, 0);
         assert_eq!(invalid, "");

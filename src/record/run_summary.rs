@@ -12,7 +12,7 @@ use crate::sample::{CellRow, SummaryRow};
 
 /// A run's manifest, cells and those figures of `summary.csv` that were asked for.
 #[derive(Debug, Clone)]
-pub struct Sheet {
+pub struct RunSummary {
     pub dir: PathBuf,
     pub manifest: Manifest,
     pub cells: Vec<CellRow>,
@@ -24,7 +24,7 @@ pub struct Sheet {
     pub warnings: Vec<String>,
 }
 
-impl Sheet {
+impl RunSummary {
     /// Reads the run in `dir`, and of its summary the rows whose metric and stat are `wanted`.
     pub fn open(
         dir: &Path,

@@ -23,18 +23,18 @@ const KEEPERS: Duration = Duration::from_secs(10);
 
 /// A cluster's file about itself. Without the password, which is in the passfile beside it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Kept {
+pub struct ClusterState {
     /// Not in the file: where it was found.
     #[serde(skip)]
     pub directory: PathBuf,
     pub postgresql: String,
     pub detached: bool,
-    pub nodes: Vec<KeptNode>,
+    pub nodes: Vec<NodeState>,
 }
 
 /// One server as its starter wrote it down.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct KeptNode {
+pub struct NodeState {
     pub node: Node,
     pub port: u16,
     /// The postmaster.
@@ -49,25 +49,25 @@ pub(super) fn write(
     account: &Account,
     detached: bool,
 ) -> Result<(), ClusterError> {
-    let kept = Kept {
+    let state = ClusterState {
         directory: PathBuf::new(),
         postgresql: config.binaries.version().to_owned(),
         detached,
         nodes: nodes
             .iter()
-            .map(|running| KeptNode {
+            .map(|running| NodeState {
                 node: running.node.clone(),
                 port: running.endpoint.port,
                 process: ProcessId::of(running.pid),
             })
             .collect(),
     };
-    let text = serde_json::to_string_pretty(&kept)
+    let text = serde_json::to_string_pretty(&state)
         .map_err(|source| ClusterError::io("write", &layout.state(), source.into()))?;
     directory::write(&layout.state(), &(text + "\n"), account)
 }
 
-impl Kept {
+impl ClusterState {
     /// Reads the cluster that a directory holds.
     pub fn load(path: &Path) -> Result<Self, ClusterError> {
         let refuse = |problem: String, remedy: &str| ClusterError::Directory {
@@ -91,14 +91,14 @@ impl Kept {
                 "`replbench clean` removes it",
             )
         })?;
-        let mut kept: Self = serde_json::from_str(&text).map_err(|error| {
+        let mut state: Self = serde_json::from_str(&text).map_err(|error| {
             refuse(
                 format!("has an unreadable cluster.json ({error})"),
                 "end its servers by hand, then remove it",
             )
         })?;
-        kept.directory = root;
-        Ok(kept)
+        state.directory = root;
+        Ok(state)
     }
 
     pub fn passfile(&self) -> PathBuf {
@@ -106,7 +106,7 @@ impl Kept {
     }
 
     /// Where a node is reached, with the password from the passfile.
-    pub fn endpoint(&self, node: &KeptNode) -> Result<Endpoint, ClusterError> {
+    pub fn endpoint(&self, node: &NodeState) -> Result<Endpoint, ClusterError> {
         let passfile = self.passfile();
         let text = std::fs::read_to_string(&passfile)
             .map_err(|source| ClusterError::io("read", &passfile, source))?;
@@ -146,7 +146,7 @@ impl Kept {
     }
 }
 
-impl KeptNode {
+impl NodeState {
     /// A fast shutdown, an immediate one after ten seconds, SIGKILL after another three.
     fn stop(&self, directory: &Path) -> Result<bool, ClusterError> {
         let failed = |source: io::Error| ClusterError::io("stop the server of", directory, source);
@@ -247,7 +247,7 @@ pub fn clean(root: &Path) -> Result<Vec<Cleaned>, ClusterError> {
 }
 
 fn clean_one(directory: PathBuf) -> Result<Cleaned, ClusterError> {
-    let is_detached = || Kept::load(&directory).is_ok_and(|kept| kept.detached);
+    let is_detached = || ClusterState::load(&directory).is_ok_and(|state| state.detached);
     let owner = directory::owner(&directory);
     if Lease::is_held(&directory) {
         if is_detached() {
@@ -266,7 +266,7 @@ fn clean_one(directory: PathBuf) -> Result<Cleaned, ClusterError> {
     if Lease::is_held(&directory) {
         return Ok(Cleaned::InUse { directory });
     }
-    // A detached cluster whose host was restarted has no keeper any more, and its data were to be kept.
+    // A detached cluster whose host was restarted has no keeper any more, and its data were to be state.
     if is_detached() {
         return Ok(Cleaned::Detached { directory });
     }
@@ -285,7 +285,7 @@ fn clean_one(directory: PathBuf) -> Result<Cleaned, ClusterError> {
     }
 }
 
-/// Kills whatever of a cluster's still works in the directory; how many servers there were. Nothing of it is to be kept, so
+/// Kills whatever of a cluster's still works in the directory; how many servers there were. Nothing of it is to be state, so
 /// nothing is asked of it.
 fn end_workers(directory: &Path) -> usize {
     let mut servers = 0;

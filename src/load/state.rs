@@ -8,7 +8,7 @@ use deadpool::managed::{Object, Pool, PoolError};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use tokio::sync::Notify;
 
-use super::outbox::Outbox;
+use super::feed_buffer::FeedBuffer;
 use super::pool::{Connection, Connector, OpenError, Reply, Work};
 use super::rows;
 use super::share::{Arrival, Population};
@@ -29,7 +29,7 @@ pub(super) struct Entry {
 }
 
 /// What the tasks of a thread share.
-pub(super) struct Desk {
+pub(super) struct ThreadState {
     pub(super) pool: Pool<Connector>,
     pub(super) mix: Mix,
     pub(super) entries: Vec<Entry>,
@@ -37,14 +37,14 @@ pub(super) struct Desk {
     pub(super) seed: u64,
     /// Arrivals that this thread may have in flight.
     pub(super) max_in_flight: u32,
-    pub(super) outbox: Arc<Outbox>,
+    pub(super) feed_buffer: Arc<FeedBuffer>,
     pub(super) timeline: Timeline,
     /// A transaction ended.
     pub(super) finished: Notify,
-    pub(super) state: RefCell<State>,
+    pub(super) counters: RefCell<Counters>,
 }
 
-pub(super) struct State {
+pub(super) struct Counters {
     pub(super) second: Second,
     /// Dispatched and not ended.
     pub(super) in_flight: u32,
@@ -60,7 +60,7 @@ pub(super) struct State {
     pub(super) cpu: Duration,
 }
 
-impl State {
+impl Counters {
     /// Arrivals that are due and not sent.
     pub(super) fn backlog(&self) -> Population {
         Population {
@@ -80,7 +80,7 @@ impl State {
     }
 }
 
-impl Desk {
+impl ThreadState {
     fn work(&self, number: u64) -> (usize, Work) {
         let mut rng: Xoshiro256PlusPlus = plan::rng(self.seed, number);
         let index = self.mix.pick(&mut rng);
@@ -111,7 +111,7 @@ impl Desk {
         let (index, work) = self.work(arrival.number);
         let asked = clock::now();
         if let Some(ready) = ready {
-            let second = &mut self.state.borrow_mut().second;
+            let second = &mut self.counters.borrow_mut().second;
             if second.records(arrival.measured) {
                 second.dispatch_lag.record(asked.since(ready));
             }
@@ -154,7 +154,7 @@ impl Desk {
         progress.pool_wait = sent.since(asked);
         progress.sent = Some(sent);
         self.count_sent(measured);
-        self.outbox.sent();
+        self.feed_buffer.sent();
         let answer = connection.get().run(index, work).await;
         match answer {
             Ok(reply) => {
@@ -192,14 +192,14 @@ impl Desk {
 
     /// Of a closed loop, where an arrival is due when it is sent.
     pub(super) fn count_offered(&self, measured: bool) {
-        let mut state = self.state.borrow_mut();
+        let mut state = self.counters.borrow_mut();
         state
             .second
             .count(measured, |outcomes| outcomes.offered += 1);
     }
 
     fn count_sent(&self, measured: bool) {
-        let mut state = self.state.borrow_mut();
+        let mut state = self.counters.borrow_mut();
         state.unsent.remove(measured);
         state.unanswered.add(measured);
         state.second.count(measured, |outcomes| outcomes.sent += 1);
@@ -215,7 +215,7 @@ impl Desk {
     ) {
         let now = clock::now();
         let measured = arrival.measured;
-        let mut state = self.state.borrow_mut();
+        let mut state = self.counters.borrow_mut();
         if state.in_flight >= self.max_in_flight {
             state.room_since = now;
         }
@@ -266,7 +266,7 @@ impl Desk {
             (None | Some(_), _) => second.count(measured, |outcomes| outcomes.missed += 1),
         }
         if progress.sent.is_some() {
-            self.outbox.ended(commit);
+            self.feed_buffer.ended(commit);
         }
         drop(state);
         self.finished.notify_one();
@@ -274,7 +274,7 @@ impl Desk {
 
     /// Takes in an arrival that is dispatched now.
     pub(super) fn begin(&self, measured: bool) {
-        let mut state = self.state.borrow_mut();
+        let mut state = self.counters.borrow_mut();
         state.in_flight += 1;
         state.unsent.add(measured);
         state.note_in_flight();

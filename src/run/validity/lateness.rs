@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Verdict;
+use super::Validity;
 use crate::run::figures::Figures;
 use crate::units::format_duration;
 
@@ -17,7 +17,7 @@ const FEWEST: f64 = 10.0;
 const NOTED: f64 = 1.0 / 3.0;
 
 /// Compares dispatch lag with response time at the median, the 90th and the 99th percentile; the worst of them is told.
-pub(super) fn judge(figures: &Figures, verdict: &mut Verdict) {
+pub(super) fn judge(figures: &Figures, validity: &mut Validity) {
     let late = |(q, name): (f64, &'static str)| {
         let own = figures.dispatch_lag.quantile(q)?;
         let whole = figures.response_quantile(q)?;
@@ -39,8 +39,8 @@ pub(super) fn judge(figures: &Figures, verdict: &mut Verdict) {
     ];
     let found = quantiles.into_iter().filter_map(late);
     match found.max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))) {
-        Some((true, _, sentence)) => verdict.invalid.push(sentence),
-        Some((false, _, sentence)) => verdict.notes.push(sentence),
+        Some((true, _, sentence)) => validity.invalid.push(sentence),
+        Some((false, _, sentence)) => validity.notes.push(sentence),
         None => {}
     }
 }
@@ -71,10 +71,10 @@ mod tests {
     #[test]
     fn a_generator_that_was_late_is_not_passed_off_as_the_servers() {
         let check = |arrivals, millis, invalid: bool, noted: bool| {
-            let mut verdict = Verdict::default();
-            judge(&late(arrivals, millis), &mut verdict);
-            let found = (!verdict.is_valid(), !verdict.notes.is_empty());
-            assert_eq!(found, (invalid, noted), "{millis} ms: {verdict:?}");
+            let mut validity = Validity::default();
+            judge(&late(arrivals, millis), &mut validity);
+            let found = (!validity.is_valid(), !validity.notes.is_empty());
+            assert_eq!(found, (invalid, noted), "{millis} ms: {validity:?}");
         };
         check(1_000, 1_000, true, false);
         check(1_000, 25, true, false);

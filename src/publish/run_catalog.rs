@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 
 use super::files::{RawFile, raw_files, slug};
 use super::{Options, PublishError};
-use crate::analyse::{ModeSummary, Series, mode_summaries, read_blessings, sheet, trend};
-use crate::record::{Altered, OnMismatch, RunStatus, Sheet, in_parallel, run_directories, verify};
+use crate::analyse::{ModeSummary, Series, mode_summaries, read_blessings, run_summary, trend};
+use crate::record::{
+    Altered, OnMismatch, RunStatus, RunSummary, in_parallel, run_directories, verify,
+};
 
 /// A run on its way to the site.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) sheet: Sheet,
+    pub(super) run_summary: RunSummary,
     /// The name of its folder on the site.
     pub(super) slug: String,
     pub(super) modes: Vec<ModeSummary>,
@@ -20,29 +22,32 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn of((sheet, (modes, files)): Found) -> Self {
-        let name = sheet.dir.file_name().unwrap_or_default();
+    fn of((run_summary, (modes, files)): Found) -> Self {
+        let name = run_summary.dir.file_name().unwrap_or_default();
         Self {
             slug: slug(&name.to_string_lossy()),
             modes,
             files,
-            sheet,
+            run_summary,
         }
     }
 
     /// Later times are greater, whatever their zone; runs of one moment are told apart by their ids.
     fn age(&self) -> (Option<jiff::Timestamp>, &str) {
-        let manifest = &self.sheet.manifest;
+        let manifest = &self.run_summary.manifest;
         (manifest.started_at.parse().ok(), &manifest.run_id)
     }
 
     pub(super) fn profile(&self) -> &str {
-        self.sheet.manifest.profile_name().unwrap_or("no profile")
+        self.run_summary
+            .manifest
+            .profile_name()
+            .unwrap_or("no profile")
     }
 
     /// Whether its figures are to be relied on.
     pub(super) fn is_sound(&self) -> bool {
-        self.sheet.manifest.status == RunStatus::Complete
+        self.run_summary.manifest.status == RunStatus::Complete
     }
 
     pub(super) fn has(&self, file: &str) -> bool {
@@ -51,7 +56,7 @@ impl Entry {
 }
 
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct RunCatalog {
     /// Newest first.
     pub(super) runs: Vec<Entry>,
     /// Runs that are in no history.
@@ -62,7 +67,7 @@ pub(super) struct Shelf {
     pub(super) altered: usize,
 }
 
-impl Shelf {
+impl RunCatalog {
     /// Reads them on all processors, and finds their histories. A directory that is no readable run is told of and left out.
     pub(super) fn read(options: &Options) -> Result<(Self, Vec<Series>), PublishError> {
         let results = &options.results;
@@ -85,37 +90,37 @@ impl Shelf {
             }
         }
         let (recent, older) = recent_ones(found);
-        let (sheets, derived): (Vec<Sheet>, Vec<Derived>) = recent.into_iter().unzip();
-        let mut series = trend(&sheets, &options.order, &blessed);
+        let (run_summaries, derived): (Vec<RunSummary>, Vec<Derived>) = recent.into_iter().unzip();
+        let mut series = trend(&run_summaries, &options.order, &blessed);
         series.retain(|series| !series.is_none_lost());
-        let recent = sheets.into_iter().zip(derived);
+        let recent = run_summaries.into_iter().zip(derived);
         let left_out = older.len();
         let mut runs: Vec<Entry> = recent.chain(older).map(Entry::of).collect();
         runs.sort_by(|a, b| b.age().cmp(&a.age()));
         name_apart(&mut runs);
-        let shelf = Self {
+        let catalog = Self {
             runs,
             older: left_out,
             unreadable,
             altered,
         };
-        Ok((shelf, series))
+        Ok((catalog, series))
     }
 
     /// Everything that could not be read.
     pub(super) fn warnings(&self) -> Vec<String> {
         let of_runs = self.runs.iter().flat_map(|entry| {
-            let warnings = entry.sheet.warnings.iter();
-            warnings.map(|warning| format!("{}: {warning}", entry.sheet.dir.display()))
+            let warnings = entry.run_summary.warnings.iter();
+            warnings.map(|warning| format!("{}: {warning}", entry.run_summary.dir.display()))
         });
         self.unreadable.iter().cloned().chain(of_runs).collect()
     }
 }
 
-/// What follows from a run's sheet alone.
+/// What follows from a run's summary alone.
 type Derived = (Vec<ModeSummary>, Vec<RawFile>);
 
-type Found = (Sheet, Derived);
+type Found = (RunSummary, Derived);
 
 /// Why a run is not on the site.
 #[derive(Debug, thiserror::Error)]
@@ -128,30 +133,30 @@ enum Unread {
 
 /// Every file of a run is published, and so every one of them must be as it was recorded.
 fn read_run(directory: &Path, on_mismatch: OnMismatch) -> Result<Found, Unread> {
-    let mut sheet = sheet(directory, on_mismatch).map_err(|error| {
+    let mut run_summary = run_summary(directory, on_mismatch).map_err(|error| {
         let source = std::error::Error::source(&error);
         Unread::Damaged(
             source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}")),
         )
     })?;
-    let altered = verify(directory, &sheet.manifest);
+    let altered = verify(directory, &run_summary.manifest);
     let told: Vec<_> = altered.iter().map(ToString::to_string).collect();
     if !told.is_empty() && on_mismatch == OnMismatch::LeaveOut {
-        let run = &sheet.manifest.run_id;
+        let run = &run_summary.manifest.run_id;
         return Err(Unread::Altered(format!("{run}: {}", told.join(", "))));
     }
-    let is_news = |it: &Altered| !sheet.altered.contains(it);
+    let is_news = |it: &Altered| !run_summary.altered.contains(it);
     let news: Vec<_> = altered
         .iter()
         .filter(|it| is_news(it))
         .map(ToString::to_string)
         .collect();
-    sheet.warnings.extend(news);
+    run_summary.warnings.extend(news);
     let derived = (
-        mode_summaries(&sheet),
-        raw_files(directory, &sheet.manifest.files),
+        mode_summaries(&run_summary),
+        raw_files(directory, &run_summary.manifest.files),
     );
-    Ok((sheet, derived))
+    Ok((run_summary, derived))
 }
 
 /// Of the runs of one profile, workload and host this many make its histories: a picture has no room for more dots, and the
@@ -160,13 +165,13 @@ const MOST_RECENT: usize = 600;
 
 /// The newest of each kind, and the others.
 fn recent_ones(mut runs: Vec<Found>) -> (Vec<Found>, Vec<Found>) {
-    runs.sort_by_cached_key(|(sheet, _)| {
-        let began: Option<jiff::Timestamp> = sheet.manifest.started_at.parse().ok();
+    runs.sort_by_cached_key(|(run_summary, _)| {
+        let began: Option<jiff::Timestamp> = run_summary.manifest.started_at.parse().ok();
         Reverse(began)
     });
     let mut counts: BTreeMap<[String; 3], usize> = BTreeMap::new();
-    runs.into_iter().partition(|(sheet, _)| {
-        let manifest = &sheet.manifest;
+    runs.into_iter().partition(|(run_summary, _)| {
+        let manifest = &run_summary.manifest;
         let count = counts
             .entry([
                 manifest.profile_name().unwrap_or_default().to_owned(),
@@ -182,7 +187,12 @@ fn recent_ones(mut runs: Vec<Found>) -> (Vec<Found>, Vec<Found>) {
 /// A copy of a run, such as in a folder of published ones, is one run; others of the same name get a number.
 fn name_apart(runs: &mut Vec<Entry>) {
     let mut seen = BTreeSet::new();
-    runs.retain(|entry| seen.insert((entry.sheet.manifest.run_id.clone(), entry.slug.clone())));
+    runs.retain(|entry| {
+        seen.insert((
+            entry.run_summary.manifest.run_id.clone(),
+            entry.slug.clone(),
+        ))
+    });
     let mut taken: BTreeSet<String> = BTreeSet::new();
     for entry in runs {
         let mut name = entry.slug.clone();
