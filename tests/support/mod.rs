@@ -8,7 +8,9 @@
     reason = "a test file that has this module has no public face of its own"
 )]
 
-use std::collections::BTreeMap;
+mod record;
+mod server;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -17,19 +19,16 @@ use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use base64::Engine as _;
-use hdrhistogram::serialization::Deserializer;
-use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use replbench::clock;
 use replbench::cluster::process;
-use replbench::histogram::{Histogram, SignedHistogram};
-use replbench::pg::{self, Endpoint, Password, Session};
-use replbench::record::{Manifest, files};
-use replbench::sample::{CellRow, EventRow, IntervalRow, LagRow, VisibilityRow};
-use rustix::process::{Pid, Signal, kill_process};
-use serde::de::DeserializeOwned;
+use replbench::pg::{Endpoint, Password};
+use replbench::record::files;
+use replbench::sample::LagRow;
+use rustix::process::Signal;
 use tempfile::TempDir;
-use tokio_postgres::SimpleQueryMessage;
+
+pub use record::Record;
+pub use server::{Server, signal};
 
 pub const REPLBENCH: &str = env!("CARGO_BIN_EXE_replbench");
 
@@ -107,110 +106,6 @@ pub fn until<T, E>(limit: Duration, mut attempt: impl FnMut() -> Result<T, E>) -
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
     }
-}
-
-/// A server of a running cluster.
-#[derive(Debug, Clone)]
-pub struct Server {
-    pub pid: i32,
-    pub endpoint: Endpoint,
-}
-
-impl Server {
-    /// Runs statements in a session of their own; the rows' columns as text.
-    #[track_caller]
-    pub fn sql(&self, statements: &str) -> Vec<Vec<Option<String>>> {
-        match self.try_sql(statements) {
-            Ok(rows) => rows,
-            Err(error) => panic!("`{statements}` on {}: {error}", self.endpoint.node),
-        }
-    }
-
-    pub fn try_sql(&self, statements: &str) -> Result<Vec<Vec<Option<String>>>, String> {
-        block_on(async {
-            let session = self.session().await?;
-            let messages = session.client().simple_query(statements).await;
-            let messages = messages.map_err(|error| pg::describe(&error).to_string())?;
-            session.close().await;
-            Ok(messages
-                .into_iter()
-                .filter_map(|message| match message {
-                    SimpleQueryMessage::Row(row) => Some(
-                        (0..row.len())
-                            .map(|at| row.get(at).map(str::to_owned))
-                            .collect(),
-                    ),
-                    _ => None,
-                })
-                .collect())
-        })
-    }
-
-    /// The one number that a query answers with.
-    #[track_caller]
-    pub fn number(&self, query: &str) -> i64 {
-        self.sql(query)[0][0].as_ref().unwrap().parse().unwrap()
-    }
-
-    pub async fn session(&self) -> Result<Session, String> {
-        // What a test asks must not wait for a standby that it has stopped.
-        pg::connect(
-            &self.endpoint,
-            "truth",
-            Some("-c synchronous_commit=local"),
-            Duration::from_secs(10),
-        )
-        .await
-        .map_err(|error| error.to_string())
-    }
-
-    /// The postmaster and everything below it, the children first.
-    pub fn family(&self) -> Vec<i32> {
-        family(self.pid)
-    }
-
-    /// SIGSTOP to the whole server, until the guard is dropped.
-    pub fn freeze(&self) -> Frozen {
-        let pids = self.family();
-        // The postmaster first, lest it start replacements.
-        for pid in pids.iter().rev() {
-            signal(*pid, Signal::STOP);
-        }
-        Frozen(pids)
-    }
-}
-
-/// A stopped server. Dropping this lets it go on.
-pub struct Frozen(Vec<i32>);
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        for pid in &self.0 {
-            signal(*pid, Signal::CONT);
-        }
-    }
-}
-
-/// A process and its descendants, each after those below it.
-fn family(root: i32) -> Vec<i32> {
-    let mut below: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-    for process in procfs::process::all_processes().unwrap().flatten() {
-        if let Ok(stat) = process.stat() {
-            below.entry(stat.ppid).or_default().push(stat.pid);
-        }
-    }
-    let (mut found, mut next) = (Vec::new(), vec![root]);
-    while let Some(pid) = next.pop() {
-        found.push(pid);
-        next.extend(below.remove(&pid).unwrap_or_default());
-    }
-    found.reverse();
-    found
-}
-
-/// One that has ended meanwhile takes no signal, and need not.
-pub fn signal(pid: i32, signal: Signal) {
-    let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
 }
 
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -449,163 +344,4 @@ fn subdirectory(parent: &Path) -> Option<PathBuf> {
         .collect();
     assert!(found.len() < 2, "one run makes one directory: {found:?}");
     found.pop()
-}
-
-/// A run directory.
-#[derive(Debug)]
-pub struct Record(pub PathBuf);
-
-impl Record {
-    pub fn is_partial(&self) -> bool {
-        self.0.extension().is_some_and(|it| it == "partial")
-    }
-
-    pub fn manifest(&self) -> Manifest {
-        serde_json::from_slice(&fs::read(self.0.join(files::MANIFEST)).unwrap()).unwrap()
-    }
-
-    fn try_rows<T: DeserializeOwned>(&self, name: &str) -> Option<Vec<T>> {
-        // A row that is only half there yet ends the reading, and is read the next time.
-        let mut reader = csv::Reader::from_path(self.0.join(name)).ok()?;
-        Some(reader.deserialize().map_while(Result::ok).collect())
-    }
-
-    #[track_caller]
-    fn rows<T: DeserializeOwned>(&self, name: &str) -> Vec<T> {
-        let mut reader = csv::Reader::from_path(self.0.join(name)).unwrap();
-        let rows: Result<_, _> = reader.deserialize().collect();
-        rows.unwrap_or_else(|error| panic!("{name}: {error}"))
-    }
-
-    /// The cells that have ended so far, but for the discarded ones.
-    pub fn try_cells(&self) -> Option<Vec<CellRow>> {
-        let mut rows: Vec<CellRow> = self.try_rows(files::CELLS)?;
-        rows.retain(|cell| !cell.discarded);
-        Some(rows)
-    }
-
-    #[track_caller]
-    pub fn cells(&self) -> Vec<CellRow> {
-        let mut rows: Vec<CellRow> = self.rows(files::CELLS);
-        rows.retain(|cell| !cell.discarded);
-        rows
-    }
-
-    /// The cells so far that belong to no figure.
-    pub fn discarded(&self) -> Vec<CellRow> {
-        let rows: Option<Vec<CellRow>> = self.try_rows(files::CELLS);
-        let mut rows = rows.unwrap_or_default();
-        rows.retain(|cell| cell.discarded);
-        rows
-    }
-
-    /// Whether rows of this cell are of one that counts.
-    fn counts(&self) -> impl Fn(u32) -> bool {
-        let discarded: Vec<u32> = self.discarded().iter().map(|cell| cell.cell_id).collect();
-        move |cell_id| !discarded.contains(&cell_id)
-    }
-
-    /// The only cell.
-    #[track_caller]
-    pub fn cell(&self) -> CellRow {
-        let mut cells = self.cells();
-        assert_eq!(cells.len(), 1, "{cells:?}");
-        cells.remove(0)
-    }
-
-    #[track_caller]
-    pub fn intervals(&self) -> Vec<IntervalRow> {
-        let mut rows: Vec<IntervalRow> = self.rows(files::INTERVALS);
-        let counts = self.counts();
-        rows.retain(|row| counts(row.cell_id));
-        rows
-    }
-
-    #[track_caller]
-    pub fn lag(&self, node: &str) -> Vec<LagRow> {
-        let mut rows: Vec<LagRow> = self.rows(files::LAG);
-        let counts = self.counts();
-        rows.retain(|row| row.node == node && counts(row.cell_id));
-        rows
-    }
-
-    #[track_caller]
-    pub fn visibility(&self, cell: u32, node: &str) -> Vec<VisibilityRow> {
-        let mut rows: Vec<VisibilityRow> = self.rows(files::VISIBILITY);
-        rows.retain(|row| row.cell_id == cell && row.node == node);
-        rows
-    }
-
-    #[track_caller]
-    pub fn events(&self, kind: &str) -> Vec<EventRow> {
-        let mut rows: Vec<EventRow> = self.rows(files::EVENTS);
-        let counts = self.counts();
-        rows.retain(|row| row.kind == kind && row.cell_id.is_none_or(&counts));
-        rows
-    }
-
-    /// A cell's interval log, merged over time, by tag.
-    #[track_caller]
-    pub fn histograms(&self, cell: u32) -> Histograms {
-        let path = self.0.join(files::HISTOGRAMS).join(files::histogram(cell));
-        let log = fs::read(&path).unwrap();
-        let mut merged: BTreeMap<String, Histogram> = BTreeMap::new();
-        for entry in IntervalLogIterator::new(&log) {
-            let LogEntry::Interval(interval) = entry.unwrap() else {
-                continue;
-            };
-            let bytes = base64::engine::general_purpose::STANDARD
-                .decode(interval.encoded_histogram())
-                .unwrap();
-            let hdr = Deserializer::new()
-                .deserialize(&mut bytes.as_slice())
-                .unwrap();
-            let tag = interval.tag().unwrap().as_str().to_owned();
-            merged
-                .entry(tag)
-                .or_default()
-                .merge(&Histogram::from_hdr(&hdr));
-        }
-        Histograms(merged)
-    }
-
-    /// Every file of the directory with its bytes.
-    pub fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let (mut found, mut folders) = (Vec::new(), vec![self.0.clone()]);
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else {
-                    found.push((path.clone(), fs::read(path).unwrap()));
-                }
-            }
-        }
-        found
-    }
-}
-
-/// Histograms of one cell by tag.
-#[derive(Debug)]
-pub struct Histograms(BTreeMap<String, Histogram>);
-
-impl Histograms {
-    pub fn of(&self, tag: &str) -> Histogram {
-        self.0.get(tag).cloned().unwrap_or_default()
-    }
-
-    /// One bound of a node's visibility from the acknowledgement, with its sign.
-    pub fn visibility(&self, node: &str, bound: &str) -> SignedHistogram {
-        let tag = format!("visibility.{node}.ack.{bound}");
-        SignedHistogram {
-            negative: self.of(&format!("{tag}.neg")),
-            positive: self.of(&tag),
-        }
-    }
-
-    /// The end of a node's visibility from the send.
-    pub fn after_send(&self, node: &str) -> Histogram {
-        self.of(&format!("visibility.{node}.send.hi"))
-    }
 }
