@@ -328,7 +328,9 @@ fn conclude(finished: Sides<Finished>, terms: &TermArgs, question: Question) -> 
     print("\n")?;
     for side in Side::BOTH {
         let stored = stored.get(side);
-        print(&format!("{side}:   {}\n", stored.directory.display()))?;
+        if stored.directory.exists() {
+            print(&format!("{side}:   {}\n", stored.directory.display()))?;
+        }
         if let Ok(drawn) = &stored.drawn {
             print(&drawn.cautions)?;
         }
