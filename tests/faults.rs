@@ -9,7 +9,7 @@ mod support;
 use std::time::Duration;
 
 use replbench::record::RunStatus;
-use replbench::sample::{CellRow, Phase, Presence};
+use replbench::sample::{CellRow, EventRow, Phase, Presence};
 use rustix::process::Signal;
 use support::Run;
 
@@ -323,6 +323,28 @@ fn a_killed_primary_ends_the_run_with_its_reason_and_keeps_the_record() {
     let manifest = record.manifest();
     assert!([RunStatus::Invalid, RunStatus::Failed].contains(&manifest.status));
     assert!(!manifest.invalid_reasons.is_empty());
+}
+
+#[test]
+fn a_killed_standby_is_told_of_once_by_each_probe() {
+    let mut run = start(
+        "async",
+        2,
+        "rate = 100",
+        "duration = \"4 s\"\ndrain = \"1 s\"",
+    );
+    let s1 = run.server("s1");
+    run.has_measured(1, 1);
+    support::signal(s1.pid, Signal::KILL);
+    run.ends();
+    let record = run.record().unwrap();
+    let told = record.events("reconnect");
+    // A connection that broke, and a server that refuses others: for 3 s, in which it was tried some 15 times.
+    assert!((1..=4).contains(&told.len()), "{told:?}");
+    let of_s1 = |event: &EventRow| event.node.as_deref() == Some("s1");
+    assert!(told.iter().all(of_s1), "{told:?}");
+    assert_eq!(record.events("exit").len(), 1);
+    assert!(!record.cell().valid);
 }
 
 #[test]

@@ -264,6 +264,7 @@ impl Poller {
     ) -> io::Result<()> {
         let mut timer = Timer::new()?;
         let mut cadence = Cadence::new(self.tick, clock::now());
+        let mut told = String::new();
         loop {
             let pending = self.pending(&commits);
             let due = cadence.next(clock::now(), pending);
@@ -276,16 +277,22 @@ impl Poller {
                 timer.sleep_until(due).await?;
             }
             cadence.spend();
-            if let Err(message) = self.look().await {
-                self.connection = None;
+            let Err(message) = self.look().await else {
+                told.clear();
+                continue;
+            };
+            self.connection = None;
+            // A server that stays away is tried again five times a second, and told of once.
+            if message != told {
                 // Nobody listens any more only when the cell is over.
                 let _ = readings.send(Reading::Trouble {
                     node: self.target.node.name.clone(),
                     at: clock::now(),
                     detail: format!("the visibility probe lost its connection: {message}"),
                 });
-                timer.sleep_until(clock::now() + RETRY).await?;
+                told = message;
             }
+            timer.sleep_until(clock::now() + RETRY).await?;
         }
     }
 
