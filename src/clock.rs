@@ -139,6 +139,41 @@ pub fn process_cpu() -> Duration {
     Duration::from_nanos(nanos(read(ClockId::ProcessCPUTime)))
 }
 
+/// What was asked for, or in words what is still missing: "accept connections".
+pub type Answer<T> = Result<T, String>;
+
+/// Time between two questions of a wait.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Asks every 5 ms until there is an answer; at the deadline `late` makes an error of what is still missing. Asks once
+/// at least. An error of the question itself ends the wait.
+pub async fn wait_until<T, E>(
+    deadline: Duration,
+    mut ask: impl AsyncFnMut() -> Result<Answer<T>, E>,
+    late: impl FnOnce(String) -> E,
+) -> Result<T, E> {
+    let due = now() + deadline;
+    loop {
+        match ask().await? {
+            Ok(found) => return Ok(found),
+            Err(missing) if now() >= due => return Err(late(missing)),
+            Err(_) => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
+/// As [`wait_until`], for a thread without a runtime: `None` when the deadline came first.
+pub fn block_until<T>(deadline: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let due = now() + deadline;
+    loop {
+        let found = ask();
+        if found.is_some() || now() >= due {
+            return found;
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
 /// Wakes at a [`Stamp`], to some 20 µs, where tokio's own timer rounds up to a millisecond.
 /// Backed by a timerfd on `CLOCK_MONOTONIC`; must be made inside a tokio runtime.
 #[derive(Debug)]
@@ -249,6 +284,37 @@ mod tests {
         let after = Clocks::read();
         assert!(after.elapsed(&before) >= Duration::from_millis(20));
         assert!(after.suspended(&before) < Duration::from_millis(10));
+    }
+
+    #[test]
+    fn a_wait_ends_with_its_answer_and_tells_at_the_deadline_what_was_missing() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let mut asked = 0;
+        let mut wait = |needed: u32, deadline: Duration| {
+            asked = 0;
+            let ask = async || {
+                asked += 1;
+                Ok(if asked < needed {
+                    Err(format!("reach {needed}"))
+                } else {
+                    Ok(asked)
+                })
+            };
+            runtime.block_on(wait_until(deadline, ask, |missing| missing))
+        };
+        assert_eq!(wait(3, Duration::from_mins(1)), Ok(3));
+        assert_eq!(wait(1, Duration::ZERO), Ok(1));
+        assert_eq!(wait(2, Duration::ZERO), Err("reach 2".to_owned()));
+        let mut left = 3;
+        let countdown = || {
+            left -= 1;
+            (left == 0).then_some("done")
+        };
+        assert_eq!(block_until(Duration::from_mins(1), countdown), Some("done"));
+        assert_eq!(block_until(Duration::ZERO, || None::<()>), None);
     }
 
     #[test]

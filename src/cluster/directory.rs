@@ -83,18 +83,15 @@ impl Lease {
     /// Waits until this share is the last one and removes the directory, unless another does. False when the deadline came
     /// first.
     pub(super) fn discard_within(self, directory: &Path, deadline: Duration) -> io::Result<bool> {
-        let due = clock::now() + deadline;
-        while is_marked(directory) {
+        let removed = clock::block_until(deadline, || {
+            if !is_marked(directory) {
+                return Some(Ok(()));
+            }
             // A failed upgrade loses the share: from then on somebody else may find itself the last.
-            if flock(&self.0, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                return remove(directory).map(|()| true);
-            }
-            if clock::now() >= due {
-                return Ok(false);
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(true)
+            let is_last = flock(&self.0, FlockOperation::NonBlockingLockExclusive).is_ok();
+            is_last.then(|| remove(directory))
+        });
+        removed.transpose().map(|removed| removed.is_some())
     }
 
     /// Gives the share back, and if it was the last one of a directory to be discarded, removes that.

@@ -348,20 +348,18 @@ fn kill_descendants() {
 /// Even SIGKILL is not instant under load; the keeper stays meanwhile, so that its own end says that nothing is left.
 fn sweep(grace: Duration) {
     let due = clock::now() + grace;
-    let latest = due + Duration::from_mins(1);
-    loop {
+    clock::block_until(grace + Duration::from_mins(1), || {
         // Not `waitpid(None)`, which sees only the own process group: backends lead sessions of theirs.
-        match wait(WaitOptions::NOHANG) {
-            Ok(Some(_)) | Err(Errno::INTR) => continue,
-            Ok(None) => {}
-            Err(_no_children) => return,
-        }
-        if clock::now() >= latest {
-            return;
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                Ok(None) => break,
+                Err(_no_children) => return Some(()),
+            }
         }
         if clock::now() >= due {
             kill_descendants();
         }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+        None
+    });
 }

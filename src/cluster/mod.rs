@@ -103,6 +103,17 @@ pub struct RunningNode {
     pub log: PathBuf,
 }
 
+impl RunningNode {
+    fn late(&self, awaited: String, deadline: Duration) -> ClusterError {
+        ClusterError::Late {
+            node: self.node.name.clone(),
+            awaited,
+            deadline,
+            log: LogTail::read(&self.log),
+        }
+    }
+}
+
 /// Running servers that replicate.
 #[derive(Debug)]
 pub struct Cluster {

@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::error::{ClusterError, LogTail};
+use super::error::ClusterError;
 use super::{RunningNode, admin, query};
 use crate::clock;
 use crate::pg::{self, provisioning};
 use crate::topology::{Mode, Quorum, Role, SyncLevel, SyncSet, Topology};
 use crate::units::Lsn;
 use futures_util::future::try_join_all;
-
-const POLL: Duration = Duration::from_millis(5);
 
 pub(super) async fn apply(
     nodes: &[RunningNode],
@@ -35,27 +33,19 @@ pub(super) async fn apply(
         .map_err(|failure| query(primary, "set what commits wait for", failure))?;
     let wanted = (names, mode.level.setting().to_owned());
     let expected = expected_states(nodes, mode.sync.as_ref());
-    let due = clock::now() + deadline;
-    loop {
+    let ask = async || {
         let seen = as_a_client_sees_it(primary).await?;
         let states = states(primary, session.client()).await?;
         if seen == wanted && states == expected {
-            break;
+            return Ok(Ok(()));
         }
-        if clock::now() >= due {
-            return Err(ClusterError::Late {
-                node: primary.node.name.clone(),
-                awaited: format!(
-                    "enter mode `{}`: sync states are {states:?} instead of {expected:?}, settings {seen:?} instead \
-                     of {wanted:?}; a missing node is not streaming",
-                    mode.name
-                ),
-                deadline,
-                log: LogTail::read(&primary.log),
-            });
-        }
-        tokio::time::sleep(POLL).await;
-    }
+        Ok(Err(format!(
+            "enter mode `{}`: sync states are {states:?} instead of {expected:?}, settings {seen:?} instead of \
+             {wanted:?}; a missing node is not streaming",
+            mode.name
+        )))
+    };
+    clock::wait_until(deadline, ask, |missing| primary.late(missing, deadline)).await?;
     // Commits wait only when the checkpointer has heard of it too, some milliseconds after the walsenders whose
     // states were just seen. It reads the signal before it takes up a checkpoint.
     provisioning::checkpoint(session.client())
@@ -164,10 +154,9 @@ pub(super) async fn await_caught_up(
             .await
             .map_err(|failure| query(primary, "end its WAL segment", failure))?;
     }
-    let due = clock::now() + deadline;
     let replicas = nodes[1..].iter().map(|node| async {
         if node.node.role == Role::Subscriber {
-            return reached(node, target, due, deadline, async || {
+            return reached(node, target, deadline, async || {
                 let senders = provisioning::senders(session.client())
                     .await
                     .map_err(|failure| query(primary, "look for its replicas", failure))?;
@@ -179,7 +168,7 @@ pub(super) async fn await_caught_up(
             .await;
         }
         let own = admin(&node.endpoint).await?;
-        let outcome = reached(node, target, due, deadline, async || {
+        let outcome = reached(node, target, deadline, async || {
             provisioning::replay_lsn(own.client())
                 .await
                 .map_err(|failure| query(node, "ask how far it has replayed", failure))
@@ -197,26 +186,18 @@ pub(super) async fn await_caught_up(
 async fn reached(
     node: &RunningNode,
     target: Lsn,
-    due: clock::Stamp,
     deadline: Duration,
     ask: impl AsyncFn() -> Result<Option<Lsn>, ClusterError>,
 ) -> Result<(), ClusterError> {
-    loop {
+    let ask = async || {
         let at = ask().await?;
         if at.is_some_and(|at| at >= target) {
-            return Ok(());
+            return Ok(Ok(()));
         }
-        if clock::now() >= due {
-            let at = at.map_or_else(|| "an unknown position".to_owned(), |at| at.to_string());
-            return Err(ClusterError::Late {
-                node: node.node.name.clone(),
-                awaited: format!("reach {target}, and is at {at},"),
-                deadline,
-                log: LogTail::read(&node.log),
-            });
-        }
-        tokio::time::sleep(POLL).await;
-    }
+        let at = at.map_or_else(|| "an unknown position".to_owned(), |at| at.to_string());
+        Ok(Err(format!("reach {target}, and is at {at},")))
+    };
+    clock::wait_until(deadline, ask, |missing| node.late(missing, deadline)).await
 }
 
 #[cfg(test)]

@@ -21,7 +21,6 @@ use super::keeper::ExecOrder;
 use super::tree;
 use crate::clock;
 
-const POLL: Duration = Duration::from_millis(2);
 /// The program that runs, even when a build has replaced or removed its file, and where the servers' user may not
 /// read it.
 pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
@@ -61,20 +60,13 @@ pub(super) fn output(
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("it cannot be run: {error}"))?;
-    let due = clock::now() + deadline;
     // Such output fits into a pipe: the program does not block on it, so its end may be awaited first.
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if clock::now() < due => std::thread::sleep(POLL),
-            Ok(None) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("no answer within {} s", deadline.as_secs_f64()));
-            }
-            Err(error) => return Err(error.to_string()),
-        }
+    let Some(status) = clock::block_until(deadline, || child.try_wait().transpose()) else {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(format!("no answer within {} s", deadline.as_secs_f64()));
     };
+    let status = status.map_err(|error| error.to_string())?;
     let mut text = String::new();
     if let Some(mut stdout) = child.stdout.take() {
         stdout
@@ -122,7 +114,6 @@ impl Drop for Killed {
         if !matches!(self.0.try_wait(), Ok(None)) {
             return;
         }
-        let due = clock::now() + Duration::from_secs(2);
         let own = Pid::from_child(&self.0);
         // Stopped, it starts no other child between the look and the kill.
         let _ = kill_process(own, Signal::STOP);
@@ -139,9 +130,9 @@ impl Drop for Killed {
         let alive = |(pid, started): &(Pid, u64)| {
             tree::started(pid.as_raw_nonzero().get()) == Some(*started)
         };
-        while family.iter().any(alive) && clock::now() < due {
-            std::thread::sleep(POLL);
-        }
+        clock::block_until(Duration::from_secs(2), || {
+            (!family.iter().any(alive)).then_some(())
+        });
     }
 }
 
@@ -177,26 +168,17 @@ impl Task<'_> {
                 .spawn()
                 .map_err(|source| ClusterError::io("run", self.launcher, source))?,
         );
-        let due = clock::now() + self.deadline;
-        loop {
-            let ended = child
-                .0
-                .try_wait()
-                .map_err(|source| ClusterError::io("wait for", &self.program, source))?;
-            if let Some(status) = ended {
-                return if status.success() {
-                    Ok(())
-                } else {
-                    Err(self.failed(self::ended(status)))
-                };
-            }
-            if clock::now() >= due {
-                return Err(self.failed(format!(
-                    "did not finish within {} s",
-                    self.deadline.as_secs_f64()
-                )));
-            }
-            tokio::time::sleep(POLL).await;
+        let ask = async || match child.0.try_wait() {
+            Ok(status) => Ok(status.ok_or_else(|| "finish".to_owned())),
+            Err(source) => Err(ClusterError::io("wait for", &self.program, source)),
+        };
+        let seconds = self.deadline.as_secs_f64();
+        let late = |missing| self.failed(format!("did not {missing} within {seconds} s"));
+        let status = clock::wait_until(self.deadline, ask, late).await?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(self.failed(ended(status)))
         }
     }
 

@@ -25,9 +25,8 @@ use crate::pg::{Endpoint, Password, provisioning};
 use crate::topology::{Node, Role, Topology};
 
 const PUBLICATION: &str = "replbench";
-/// Two cores are busy with two; more at once only makes each of them late.
+/// Runs of `initdb` and `pg_basebackup` at a time, so that each finishes within its deadline on a machine of two cores.
 const COMMANDS_AT_ONCE: usize = 4;
-const POLL: Duration = Duration::from_millis(10);
 
 /// What a cluster stands on. Dropped, it takes everything with it.
 #[derive(Debug)]
@@ -495,23 +494,20 @@ async fn streaming(
     server: &Server,
 ) -> Result<(), ClusterError> {
     let session = admin(&upstream.endpoint).await?;
-    let due = clock::now() + workspace.config.deadline;
-    loop {
+    let deadline = workspace.config.deadline;
+    let ask = async || {
         let senders = provisioning::senders(session.client())
             .await
             .map_err(|failure| query(upstream, "look for its standbys", failure))?;
-        if senders
-            .iter()
-            .any(|sender| sender.application_name == node && sender.state == "streaming")
-        {
-            break;
-        }
         server.check()?;
-        if clock::now() >= due {
-            return Err(server.late("stream from its upstream", workspace.config.deadline));
-        }
-        tokio::time::sleep(POLL).await;
-    }
+        let streams = senders
+            .iter()
+            .any(|sender| sender.application_name == node && sender.state == "streaming");
+        Ok(streams
+            .then_some(())
+            .ok_or_else(|| "stream from its upstream".to_owned()))
+    };
+    clock::wait_until(deadline, ask, |missing| server.late(&missing, deadline)).await?;
     session.close().await;
     Ok(())
 }
@@ -542,25 +538,24 @@ async fn copied(
     subscriber: &RunningNode,
     client: &tokio_postgres::Client,
 ) -> Result<(), ClusterError> {
-    let due = clock::now() + workspace.config.deadline;
+    let deadline = workspace.config.deadline;
     let servers = workspace.servers();
-    loop {
+    let own = servers
+        .iter()
+        .find(|(name, _)| *name == subscriber.node.name);
+    let ask = async || {
         let (ready, tables) = provisioning::subscribed_tables(client)
             .await
             .map_err(|failure| query(subscriber, "look at the initial copy", failure))?;
         if ready == tables && tables > 0 {
-            return Ok(());
+            return Ok(Ok(()));
         }
-        for (_, server) in servers
-            .iter()
-            .filter(|(name, _)| *name == subscriber.node.name)
-        {
+        if let Some((_, server)) = own {
             server.check()?;
-            if clock::now() >= due {
-                let awaited = format!("finish its initial copy ({ready} of {tables} tables)");
-                return Err(server.late(&awaited, workspace.config.deadline));
-            }
         }
-        tokio::time::sleep(POLL).await;
-    }
+        Ok(Err(format!(
+            "finish its initial copy ({ready} of {tables} tables)"
+        )))
+    };
+    clock::wait_until(deadline, ask, |missing| subscriber.late(missing, deadline)).await
 }

@@ -12,8 +12,6 @@ use super::keeper::{Ask, KeeperOrder};
 use super::process;
 use crate::clock;
 
-const POLL: Duration = Duration::from_millis(5);
-
 /// What a server is started with.
 pub(super) struct Launch<'a> {
     pub(super) node: &'a str,
@@ -147,16 +145,8 @@ impl Server {
 
     /// Waits for the server and its keeper; false when the deadline came first.
     pub(super) async fn ended_within(&self, deadline: Duration) -> bool {
-        let due = clock::now() + deadline;
-        loop {
-            if self.keeper().poll().is_some() {
-                return true;
-            }
-            if clock::now() >= due {
-                return false;
-            }
-            tokio::time::sleep(POLL).await;
-        }
+        let ended = async || Ok(self.keeper().poll().ok_or_else(String::new));
+        clock::wait_until(deadline, ended, |_| ()).await.is_ok()
     }
 
     /// Waits until the server says in its pid file that it takes connections.
@@ -165,24 +155,17 @@ impl Server {
         data: &Path,
         deadline: Duration,
     ) -> Result<(), ClusterError> {
-        let due = clock::now() + deadline;
         let file = data.join("postmaster.pid");
-        loop {
+        let ask = async || {
             // The eighth line, as pg_ctl reads it: "starting", "ready", "standby", padded with blanks.
-            let ready = std::fs::read_to_string(&file).is_ok_and(|text| {
-                text.lines()
-                    .nth(7)
-                    .is_some_and(|line| line.trim() == "ready")
-            });
-            if ready {
-                return Ok(());
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            if text.lines().nth(7).map(str::trim) == Some("ready") {
+                return Ok(Ok(()));
             }
             self.check()?;
-            if clock::now() >= due {
-                return Err(self.late("accept connections", deadline));
-            }
-            tokio::time::sleep(POLL).await;
-        }
+            Ok(Err("accept connections".to_owned()))
+        };
+        clock::wait_until(deadline, ask, |missing| self.late(&missing, deadline)).await
     }
 
     fn keeper(&self) -> MutexGuard<'_, Keeper> {

@@ -128,7 +128,9 @@ impl ClusterState {
             stopped += usize::from(node.stop(&self.directory)?);
         }
         // The keepers end right after their servers.
-        within(Duration::from_secs(5), || !Lease::is_held(&self.directory));
+        clock::block_until(Duration::from_secs(5), || {
+            (!Lease::is_held(&self.directory)).then_some(())
+        });
         Ok(stopped)
     }
 
@@ -257,7 +259,7 @@ fn clean_one(directory: PathBuf) -> Result<Cleaned, ClusterError> {
             return Ok(Cleaned::InUse { directory });
         }
         // Its keepers are about to end their servers, and the last one to remove the directory.
-        within(KEEPERS, || !Lease::is_held(&directory));
+        clock::block_until(KEEPERS, || (!Lease::is_held(&directory)).then_some(()));
     } else if owner.is_some_and(|owner| owner.is_running()) {
         // About to take its share.
         return Ok(Cleaned::InUse { directory });
@@ -272,12 +274,12 @@ fn clean_one(directory: PathBuf) -> Result<Cleaned, ClusterError> {
     }
     let mut removed = Ok(());
     // What a dying process still writes makes a removal fail.
-    within(Duration::from_secs(5), || {
+    clock::block_until(Duration::from_secs(5), || {
         removed = match directory::remove(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         };
-        removed.is_ok()
+        removed.is_ok().then_some(())
     });
     match removed {
         Ok(()) => Ok(Cleaned::Removed { directory, servers }),
@@ -289,7 +291,7 @@ fn clean_one(directory: PathBuf) -> Result<Cleaned, ClusterError> {
 /// nothing is asked of it.
 fn end_workers(directory: &Path) -> usize {
     let mut servers = 0;
-    within(Duration::from_secs(10), || {
+    clock::block_until(Duration::from_secs(10), || {
         let mut left: Vec<Worker> = tree::workers();
         left.retain(|worker| worker.directory.starts_with(directory));
         servers = servers.max(left.iter().filter(|it| it.is_postmaster).count());
@@ -297,22 +299,9 @@ fn end_workers(directory: &Path) -> usize {
             // One that has ended meanwhile is what was wanted.
             let _ = kill_process(worker.pid, Signal::KILL);
         }
-        left.is_empty()
+        left.is_empty().then_some(())
     });
     servers
-}
-
-fn within(deadline: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let due = clock::now() + deadline;
-    loop {
-        if condition() {
-            return true;
-        }
-        if clock::now() >= due {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 fn search(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) {

@@ -25,7 +25,6 @@ use crate::run::{Interrupt, RunError};
 pub(crate) const WORKTREE: &str = "replbench-worktree-";
 const CHECKOUT: Duration = Duration::from_mins(10);
 const BUILD: Duration = Duration::from_mins(30);
-const POLL: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub(super) struct Worktree {
@@ -258,17 +257,12 @@ async fn supervise(
     let errors = output.try_clone().map_err(failed)?;
     command.stdout(output).stderr(errors);
     let mut supervised = Supervised(command.spawn().map_err(failed)?);
-    let due = clock::now() + deadline;
-    loop {
-        if let Some(status) = supervised.0.try_wait().map_err(failed)? {
-            return Ok(status);
-        }
-        if clock::now() >= due {
-            return Err(Failure::Late);
-        }
-        tokio::select! {
-            () = tokio::time::sleep(POLL) => {}
-            _ = interrupt.raised() => return Err(Failure::Interrupted),
-        }
+    let ask = async || {
+        let status = supervised.0.try_wait().map_err(failed)?;
+        Ok(status.ok_or_else(String::new))
+    };
+    tokio::select! {
+        ended = clock::wait_until(deadline, ask, |_| Failure::Late) => ended,
+        _ = interrupt.raised() => Err(Failure::Interrupted),
     }
 }
