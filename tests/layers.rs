@@ -4,7 +4,7 @@
     reason = "a test that cannot read the sources fails"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -163,6 +163,8 @@ fn after_quote(chars: &[char], start: usize) -> usize {
 struct Names {
     /// Top-level modules of the crate.
     modules: Vec<String>,
+    /// Whatever `super::` reaches below them: how many modules lie above it, and its name.
+    inner: Vec<(usize, String)>,
     prints: Vec<String>,
     clap: bool,
 }
@@ -267,6 +269,12 @@ impl Scanner<'_> {
             _ => None,
         };
         self.names.modules.extend(name);
+        if depth > 0
+            && let Some(name) = self.word(index)
+        {
+            let inner = (depth, name.to_owned());
+            self.names.inner.push(inner);
+        }
         self.rest(index + 1)
     }
 
@@ -390,6 +398,81 @@ fn every_arrow_between_modules_runs_down() {
         let count = arrows.get(module).copied().unwrap_or(0);
         assert!(count > 2, "{module}: {arrows:?}");
     }
+}
+
+/// Directories in which files still name each other in a circle. None may be added.
+const WITH_CIRCLES: [&str; 2] = ["analyse/trend", "publish"];
+
+/// Who names whom among the files and directories of one directory. A `mod.rs` is not one of them: it declares the others, and
+/// they may use what it defines.
+type Arrows = BTreeMap<String, BTreeSet<String>>;
+
+/// Those that are in a circle: each reaches itself.
+fn circle(arrows: &Arrows) -> Vec<&str> {
+    let reaches_itself = |start: &&String| {
+        let mut reached: BTreeSet<&String> = BTreeSet::new();
+        let mut open = vec![*start];
+        while let Some(name) = open.pop() {
+            for next in arrows.get(name).into_iter().flatten() {
+                if reached.insert(next) {
+                    open.push(next);
+                }
+            }
+        }
+        reached.contains(start)
+    };
+    let members = arrows.keys().filter(reaches_itself);
+    members.map(String::as_str).collect()
+}
+
+#[test]
+fn no_files_of_one_directory_name_each_other_in_a_circle() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let paths: Vec<_> = files
+        .iter()
+        .map(|path| module_path(path.strip_prefix(&root).unwrap()))
+        .collect();
+    let mut directories: BTreeMap<String, Arrows> = BTreeMap::new();
+    for (file, path) in files.iter().zip(&paths) {
+        let names = scan(&fs::read_to_string(file).unwrap(), path.len());
+        for (depth, name) in names.inner {
+            // At its own depth a module names what it declares.
+            let Some(own) = path.get(depth) else { continue };
+            let is_module = paths.iter().any(|other| {
+                other.len() > depth && other[..depth] == path[..depth] && other[depth] == name
+            });
+            if is_module && *own != name {
+                let arrows = directories.entry(path[..depth].join("/")).or_default();
+                arrows.entry(own.clone()).or_default().insert(name);
+            }
+        }
+    }
+    assert!(directories["cluster"].len() > 5, "{directories:?}");
+    let circles: Vec<_> = directories
+        .iter()
+        .map(|(directory, arrows)| (directory.as_str(), circle(arrows)))
+        .filter(|(directory, members)| !members.is_empty() && !WITH_CIRCLES.contains(directory))
+        .collect();
+    assert!(circles.is_empty(), "{circles:?}");
+}
+
+#[test]
+fn a_planted_circle_is_found_and_what_leads_to_it_is_not_part_of_it() {
+    let arrows = |pairs: &[(&str, &str)]| {
+        let mut arrows = Arrows::new();
+        for (from, to) in pairs {
+            let named = arrows.entry((*from).to_owned()).or_default();
+            named.insert((*to).to_owned());
+        }
+        arrows
+    };
+    let with = arrows(&[("a", "b"), ("b", "c"), ("c", "a"), ("d", "a"), ("c", "e")]);
+    assert_eq!(circle(&with), ["a", "b", "c"]);
+    assert_eq!(circle(&arrows(&[("a", "b"), ("c", "b")])), [""; 0]);
+    let inner = scan("use super::{b::X, super::d}; use super::super::e;", 2).inner;
+    assert_eq!(inner, [(1, "b".to_owned())]);
 }
 
 #[track_caller]

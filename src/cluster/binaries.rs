@@ -1,10 +1,10 @@
 //! Finds the PostgreSQL server binaries of this machine. Knows where distributions put them; starts nothing but
 //! `postgres --version` and `pg_config`.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::error::BinariesError;
 use super::process;
 
 /// The programs of one PostgreSQL installation.
@@ -15,21 +15,6 @@ pub struct Binaries {
     major: u32,
     /// Set when the installation brings its own libpq, which the loader would not find otherwise.
     library_path: Option<PathBuf>,
-}
-
-/// No usable PostgreSQL.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BinariesError {
-    #[error("no PostgreSQL server binaries found (looked at {searched}); install them with `{install}`, or name their directory with --pg-bindir", searched = .searched.join(", "), install = install_command())]
-    NotFound { searched: Vec<String> },
-    #[error("`{directory}` has no usable `{program}`: {problem}; --pg-bindir takes the directory that holds initdb, postgres and pg_basebackup", directory = .directory.display())]
-    Incomplete {
-        directory: PathBuf,
-        program: &'static str,
-        problem: String,
-    },
-    #[error("PostgreSQL {version} in `{directory}` is too old: replbench needs {oldest} or newer; name another with --pg-bindir", directory = .directory.display(), oldest = Binaries::OLDEST)]
-    TooOld { directory: PathBuf, version: String },
 }
 
 impl Binaries {
@@ -91,6 +76,7 @@ impl Binaries {
             return Err(BinariesError::TooOld {
                 directory,
                 version: version.0,
+                oldest: Self::OLDEST,
             });
         }
         Ok(Self {
@@ -192,25 +178,6 @@ fn version_of(text: &str) -> Option<(String, u32)> {
     Some((version.to_owned(), digits.parse().ok()?))
 }
 
-/// The command that installs a server on this machine, by the package manager it has.
-fn install_command() -> &'static str {
-    let path: OsString = std::env::var_os("PATH").unwrap_or_default();
-    let has = |program: &str| std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
-    for (manager, command) in [
-        ("apt-get", "sudo apt-get install postgresql"),
-        ("dnf", "sudo dnf install postgresql-server"),
-        ("pacman", "sudo pacman -S postgresql"),
-        ("apk", "sudo apk add postgresql"),
-        ("zypper", "sudo zypper install postgresql-server"),
-        ("brew", "brew install postgresql"),
-    ] {
-        if has(manager) {
-            return command;
-        }
-    }
-    "sudo apt-get install postgresql"
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,13 +204,5 @@ mod tests {
         let error = Binaries::find(Some(empty.path())).unwrap_err().to_string();
         assert!(error.contains("no usable `initdb`"), "{error}");
         assert!(error.contains("--pg-bindir"), "{error}");
-    }
-
-    #[test]
-    fn nothing_found_names_the_install_command() {
-        let error = BinariesError::NotFound {
-            searched: vec!["PATH".into()],
-        };
-        assert!(error.to_string().contains("install"), "{error}");
     }
 }

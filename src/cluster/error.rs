@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::binaries::BinariesError;
 use crate::pg::{ConnectError, Failure};
 
 /// A cluster that could not be started, changed or stopped.
@@ -91,6 +90,44 @@ impl ClusterError {
     }
 }
 
+/// No usable PostgreSQL.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BinariesError {
+    #[error("no PostgreSQL server binaries found (looked at {searched}); install them with `{install}`, or name their directory with --pg-bindir", searched = .searched.join(", "), install = install_command())]
+    NotFound { searched: Vec<String> },
+    #[error("`{directory}` has no usable `{program}`: {problem}; --pg-bindir takes the directory that holds initdb, postgres and pg_basebackup", directory = .directory.display())]
+    Incomplete {
+        directory: PathBuf,
+        program: &'static str,
+        problem: String,
+    },
+    #[error("PostgreSQL {version} in `{directory}` is too old: replbench needs {oldest} or newer; name another with --pg-bindir", directory = .directory.display())]
+    TooOld {
+        directory: PathBuf,
+        version: String,
+        oldest: u32,
+    },
+}
+
+/// The command that installs a server on this machine, by the package manager it has.
+fn install_command() -> &'static str {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has = |program: &str| std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
+    for (manager, command) in [
+        ("apt-get", "sudo apt-get install postgresql"),
+        ("dnf", "sudo dnf install postgresql-server"),
+        ("pacman", "sudo pacman -S postgresql"),
+        ("apk", "sudo apk add postgresql"),
+        ("zypper", "sudo zypper install postgresql-server"),
+        ("brew", "brew install postgresql"),
+    ] {
+        if has(manager) {
+            return command;
+        }
+    }
+    "sudo apt-get install postgresql"
+}
+
 /// The last lines of a log, and where the rest is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogTail {
@@ -168,5 +205,13 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert_eq!(tail.to_string(), "; the end of its log:\n    one\n    two");
         assert_eq!(LogTail::read(&path).to_string(), "");
+    }
+
+    #[test]
+    fn nothing_found_names_the_install_command() {
+        let error = BinariesError::NotFound {
+            searched: vec!["PATH".into()],
+        };
+        assert!(error.to_string().contains("install"), "{error}");
     }
 }

@@ -11,6 +11,7 @@ mod directory;
 mod error;
 pub mod keeper;
 mod modes;
+mod orders;
 mod ports;
 pub mod process;
 mod provision;
@@ -22,9 +23,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use binaries::{Binaries, BinariesError};
+pub use binaries::Binaries;
 pub use directory::{Claim, create_reachable};
-pub use error::{ClusterError, LogTail};
+pub use error::{BinariesError, ClusterError, LogTail};
 
 use crate::pg::provisioning::{self, ServerSettings};
 use crate::pg::{self, Endpoint, Failure, Session};

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::account::Account;
 use super::error::{ClusterError, LogTail};
-use super::keeper::ExecOrder;
+use super::orders::ExecOrder;
 use super::tree;
 use crate::clock;
 

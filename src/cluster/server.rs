@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::error::{ClusterError, LogTail};
-use super::keeper::{Ask, KeeperOrder};
+use super::keeper::Ask;
+use super::orders::KeeperOrder;
 use super::process;
 use crate::clock;
 
