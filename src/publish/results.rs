@@ -11,7 +11,7 @@ use super::frame::{Choice, Frame, Page, Place, filter, moment, pager};
 use super::run::{base, commit_text, link, modes_table, status};
 use super::run_catalog::{Entry, RunCatalog};
 use super::site::Site;
-use crate::record::{Run, files};
+use crate::record::{OnMismatch, Run, files};
 use crate::report::escape_control;
 use crate::report::html::first_screen;
 use crate::units::thousands;
@@ -198,7 +198,8 @@ fn latest(catalog: &RunCatalog, comparisons: &[Written]) -> Markup {
 /// Headline, chart and table from the distributions; where they do not read, the table of the summary.
 fn first_look(entry: &Entry) -> Markup {
     let overview = format!("{}/overview.svg", files::CHARTS);
-    match Run::open(&entry.run_summary.dir) {
+    // What is not as it was recorded is on the site only when that was asked for.
+    match Run::open_with(&entry.run_summary.dir, OnMismatch::Use) {
         Ok(run) => {
             let beside = entry.has(&overview).then(|| base(entry));
             first_screen(&run, beside.as_deref())

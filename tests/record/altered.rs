@@ -237,6 +237,20 @@ fn force_uses_what_was_changed_and_says_so() {
 }
 
 #[test]
+fn a_forced_site_shows_the_figures_of_a_changed_file_in_its_overview_too() {
+    let runs = Runs::new();
+    fs::remove_dir_all(runs.0.path().join("base")).unwrap();
+    change_digit(&runs.file(files::LAG));
+    runs.check(
+        "publish --results . --out site --repo / --force",
+        files::LAG,
+        0,
+    );
+    let page = fs::read_to_string(runs.0.path().join("site/index.html")).unwrap();
+    assert!(page.contains("fell behind"), "{page}");
+}
+
+#[test]
 fn a_run_that_has_not_ended_has_no_checksums_and_is_read_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     write_run(&dir.path().join("run.partial"), &Shape::tiny());
