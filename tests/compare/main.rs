@@ -223,7 +223,7 @@ fn sides_of_one_session_pair_by_block_and_their_settings_are_the_subject() {
     let comparison = json_of(&said);
     assert_eq!(comparison["kind"], "session");
     assert_eq!(comparison["verdict"], "regressed", "{}", said.out);
-    assert_eq!(comparison["differences"][0]["role"], "subject");
+    assert_eq!(comparison["differences"][0]["consequence"], "subject");
 }
 
 #[test]
