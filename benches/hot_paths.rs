@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use replbench::histogram::Histogram;
-use replbench::load::rows;
-use replbench::plan::{
-    Arrivals, KeyChoice, KeyChooser, Mix, Schedule, Transaction, TransactionKind, rng,
-};
+use replbench::load::values::Sampler;
+use replbench::plan::{Arrivals, KeyChoice, KeyChooser, Mix, Overrides, Schedule, resolve, rng};
+use replbench::profile::Profile;
 use replbench::record::{Harness, Host, Manifest, Recorder, RunStatus, SCHEMA_VERSION, Subject};
 use replbench::sample::{IntervalRow, LagRow, Phase};
 use replbench::units::Rate;
@@ -42,11 +41,9 @@ fn arrivals(criterion: &mut Criterion) {
 fn work(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("work");
     group.throughput(Throughput::Elements(BATCH));
-    let mix = Mix::new(&TransactionKind::ALL.map(|kind| Transaction {
-        kind,
-        weight: 1,
-        keys: KeyChoice::Uniform,
-    }));
+    let profile = Profile::load("ecommerce").expect("it is built in");
+    let plan = resolve(&profile, &Overrides::default()).expect("it needs no option");
+    let mix = Mix::new(&plan.transactions);
     let rows = NonZeroU64::new(100_000).expect("not zero");
     let uniform = KeyChooser::new(KeyChoice::Uniform, rows);
     let zipf = KeyChooser::new(KeyChoice::Zipf(1.0), rows);
@@ -69,12 +66,12 @@ fn work(criterion: &mut Criterion) {
     measure("key_zipf", &|slot| {
         black_box(zipf.pick(&mut rng(SEED, slot)));
     });
-    measure("user_row", &|slot| {
-        black_box(rows::user(&mut rng(SEED, slot), 100));
-    });
-    measure("product_row", &|slot| {
-        black_box(rows::product(&mut rng(SEED, slot), 100));
-    });
+    for transaction in &plan.transactions {
+        let sampler = Sampler::new(&plan, transaction);
+        measure(&transaction.name, &|slot| {
+            black_box(sampler.draw(&mut rng(SEED, slot)));
+        });
+    }
     group.finish();
 }
 

@@ -45,6 +45,11 @@ pub fn escape_cell(text: &str) -> String {
     escape_formula(&escape_control(text)).into_owned()
 }
 
+/// An SQL identifier, quoted whatever it contains.
+pub fn quote_ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -58,13 +58,42 @@ impl Timeline {
 pub struct Commit {
     /// The primary's transaction id.
     pub xid: u64,
-    /// The table whose new row carries the commit (an index into the plan's tables), and that row's id.
-    pub row: Option<(u8, i64)>,
+    /// By which a subscriber shows it; `None` where its key is of no type that can be looked for.
+    pub row: Option<ChangedRow>,
     /// When the transaction (its COMMIT, if it is a message of its own) was sent.
     pub sent: Stamp,
     pub acked: Stamp,
     /// Whether the arrival fell into the measurement phase.
     pub measured: bool,
+}
+
+/// The row that the last statement of a transaction changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChangedRow {
+    /// An index into the plan's tables.
+    pub table: u8,
+    pub key: RowKey,
+    pub change: RowChange,
+}
+
+/// What identifies a row of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RowKey {
+    Number(i64),
+    Uuid(u128),
+}
+
+/// What became of the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowChange {
+    Inserted,
+    Updated {
+        /// What the update raised the row's version to.
+        version: i64,
+        /// The row was there before the first transaction: where it is absent now, it has been deleted since.
+        was_there: bool,
+    },
+    Deleted,
 }
 
 /// Whether a row describes warm-up or measurement.

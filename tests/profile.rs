@@ -175,7 +175,7 @@ fn duplicates_are_refused() {
     let table = "[[table]]\nkind = \"users\"\n";
     check(
         format!("{GOOD}{table}{table}"),
-        &["p.toml:5:1", "second table of kind"],
+        &["p.toml:5:1", "second table named `users`"],
     );
     let alike = "[[table]]\nkind = \"orders\"\nname = \"users\"\n";
     check(
@@ -336,7 +336,7 @@ fn updates_need_rows() {
     assert!(page.contains("10,000 rows"), "{page}");
     check(
         format!("{profile}[[table]]\nkind = \"product\"\nrows = 0\n"),
-        &["p.toml:5:8", "updates rows of `Product`"],
+        &["p.toml:5:8", "chooses rows of `Product`"],
     );
     let directory = TempDir::new().unwrap();
     replbench(directory.path(), &["check", "ecommerce", "--scale", "0"]).code(2);

@@ -13,7 +13,7 @@ use replbench::cluster::{Binaries, Cluster, ClusterConfig, RunningNode};
 use replbench::pg::{self, Session, Xid8, catalog};
 use replbench::plan::ProbePlan;
 use replbench::probe::{Assignment, Delay, Probes, Reading, Target, TrackedTable};
-use replbench::sample::{Commit, FeedSender, Timeline};
+use replbench::sample::{ChangedRow, Commit, FeedSender, RowChange, RowKey, Timeline};
 use replbench::topology::{Mode, Quorum, SyncLevel, SyncSet, Topology};
 use replbench::units::Lsn;
 use support::{REPLBENCH, TestDir, block_on};
@@ -72,7 +72,11 @@ impl<'a> Open<'a> {
         self.session.client().batch_execute("COMMIT").await.unwrap();
         Commit {
             xid: self.xid,
-            row: Some((0, self.id)),
+            row: Some(ChangedRow {
+                table: 0,
+                key: RowKey::Number(self.id),
+                change: RowChange::Inserted,
+            }),
             sent,
             acked: clock::now(),
             measured: true,

@@ -15,7 +15,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use replbench::cluster::{Binaries, Cluster, ClusterConfig};
-use replbench::load::workload;
 use replbench::plan::Plan;
 use scenario::Scenario;
 use table::Comparison;
@@ -148,7 +147,7 @@ async fn start(plan: &Plan, binaries: Binaries, directory: &Path) -> anyhow::Res
     let config = ClusterConfig {
         max_connections: plan.load.connections + SPARE_CONNECTIONS,
         launcher: env!("CARGO_BIN_EXE_replbench").into(),
-        schema: workload::schema(plan),
+        schema: plan.tables.iter().map(|it| it.ddl.clone()).collect(),
         ..ClusterConfig::new(mode.topology, binaries, directory)
     };
     let cluster = Cluster::start(config).await?;

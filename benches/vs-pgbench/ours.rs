@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::ensure;
 use replbench::clock::{self, Stamp, Timer};
 use replbench::cluster::RunningNode;
+use replbench::escape::quote_ident;
 use replbench::histogram::{Histogram, SignedHistogram};
-use replbench::load::{Load, Outcomes, Second, workload};
+use replbench::load::{Load, Outcomes, Second};
 use replbench::probe::{Assignment, Probes, Reading, Target, TrackedTable, VisibilitySecond};
 use replbench::sample::{Phase, Timeline};
 
@@ -51,8 +52,8 @@ fn assignment(turn: &Turn<'_>) -> Assignment {
             .tables
             .iter()
             .map(|table| TrackedTable {
-                name: workload::qualified(table),
-                key: workload::key_column(table.kind).into(),
+                name: table.qualified(),
+                key: quote_ident(&table.key),
             })
             .collect(),
     }
@@ -119,10 +120,10 @@ impl Notes {
     }
 
     fn second(&mut self, second: &Second) {
-        for (committed, unknown) in &second.committed {
-            self.committed += committed;
-            self.unknown += unknown;
-        }
+        // Every transaction inserts one row.
+        let inserted = second.row_changes.iter().sum::<i64>();
+        self.committed += u64::try_from(inserted).expect("nothing is deleted");
+        self.unknown += second.unknown;
         if second.phase != Phase::Warmup {
             self.arrivals.add(&second.measured);
             self.service.merge(&second.service);

@@ -12,7 +12,6 @@ use replbench::clock;
 use replbench::cluster::process;
 use replbench::histogram::Histogram;
 use replbench::load::workload;
-use replbench::plan::TransactionKind;
 use replbench::units::thousands;
 
 use crate::turn::{Figures, Turn};
@@ -102,7 +101,7 @@ fn program(turn: &Turn<'_>) -> PathBuf {
 
 /// replbench's own statement, with pgbench's variables in place of its parameters.
 fn script_text(turn: &Turn<'_>) -> String {
-    let statements = workload::statements(turn.plan, TransactionKind::UsersInsert);
+    let statements = workload::statements(turn.plan, &turn.plan.transactions[0]);
     let insert = statements[0].replace("$1", ":name").replace("$2", ":email");
     let least = 10_u64.pow(ADDRESS_BYTES - 1);
     let most = 10_u64.pow(ADDRESS_BYTES) - 1;

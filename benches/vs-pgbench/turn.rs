@@ -103,7 +103,7 @@ impl Turn<'_> {
 
     async fn count(&self) -> anyhow::Result<u64> {
         let session = self.connect().await?;
-        let table = workload::qualified(&self.plan.tables[0]);
+        let table = self.plan.tables[0].qualified();
         let row = session
             .client()
             .query_one(&format!("SELECT count(*) FROM {table}"), &[])

@@ -2,16 +2,16 @@
 
 mod feed_buffer;
 mod pool;
-pub mod rows;
 mod share;
 mod state;
 mod stats;
+mod texts;
 mod thread;
+pub mod values;
 pub mod workload;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
@@ -19,10 +19,12 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use values::Sampler;
+
 pub use stats::{FailureCount, Outcomes, Second, Uncommitted};
 
 use crate::pg::Endpoint;
-use crate::plan::{Cell, KeyChooser, Mix, Offered, Plan, Schedule};
+use crate::plan::{Cell, Mix, Offered, Plan, Schedule, Transaction};
 use crate::sample::{FeedSender, Phase, Timeline};
 
 /// Connecting all pools may take so long.
@@ -64,10 +66,10 @@ impl Load {
     ) -> Result<Self, LoadError> {
         let (sender, seconds) = mpsc::unbounded_channel();
         let stop = Arc::new(AtomicU8::new(0));
-        let statements: Arc<[_]> = plan
+        let scripts: Arc<[_]> = plan
             .transactions
             .iter()
-            .map(|transaction| workload::statements(plan, transaction.kind))
+            .map(|transaction| script(plan, transaction))
             .collect();
         let count = plan.load.threads;
         let (mut threads, mut starts, mut opened) = (Vec::new(), Vec::new(), Vec::new());
@@ -81,7 +83,7 @@ impl Load {
                 pool: pool::pool(
                     pool::Connector {
                         endpoint: primary.clone(),
-                        statements: statements.clone(),
+                        scripts: scripts.clone(),
                     },
                     connections as usize,
                 ),
@@ -212,20 +214,28 @@ fn share(total: u32, count: u16, index: u16) -> u32 {
     (total / count + u32::from(index < total % count)).max(1)
 }
 
+fn script(plan: &Plan, transaction: &Transaction) -> pool::Script {
+    let parameters = transaction
+        .statements
+        .iter()
+        .map(|it| it.parameters.clone());
+    pool::Script {
+        statements: workload::statements(plan, transaction)
+            .into_iter()
+            .zip(parameters)
+            .collect(),
+    }
+}
+
 fn entries(plan: &Plan) -> Vec<state::Entry> {
     plan.transactions
         .iter()
-        .map(|transaction| {
-            let kind = transaction.kind;
-            let inserted = kind.inserts_into().and_then(|kind| plan.table_of(kind));
-            let read = plan.table_of(kind.tables()[0]);
-            let rows = read.and_then(|index| NonZeroU64::new(plan.tables[index].rows));
-            state::Entry {
-                kind,
-                table: inserted.and_then(|index| u8::try_from(index).ok()),
-                row_bytes: inserted.map_or(0, |index| plan.tables[index].row_bytes as usize),
-                keys: rows.map(|rows| KeyChooser::new(transaction.keys, rows)),
-            }
+        .map(|transaction| state::Entry {
+            sampler: Sampler::new(plan, transaction),
+            changes: transaction.statements.iter().map(|it| it.change).collect(),
+            was_there: transaction
+                .rows_chosen()
+                .any(|(table, _)| table == transaction.table),
         })
         .collect()
 }

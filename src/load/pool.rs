@@ -3,6 +3,7 @@
 //! deadpool-postgres would discard the notices by which a cancelled wait for synchronous replication is known, so the
 //! manager is our own; the pool itself is deadpool's.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,94 +11,127 @@ use deadpool::managed::{
     Manager, Metrics, Pool, PoolConfig, QueueMode, RecycleError, RecycleResult,
 };
 use deadpool::{Runtime, managed};
-use tokio_postgres::{Error, Statement};
+use futures_util::TryStreamExt as _;
+use smallvec::SmallVec;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Error, Row, Statement};
 
-use super::rows::{Product, User};
+use super::values::Value;
 use crate::clock::{self, Stamp};
-use crate::pg::{self, ConnectError, Endpoint, Session, Xid8};
+use crate::pg::{self, ConnectError, Endpoint, Session, Uuid, Xid8};
+use crate::sample::RowKey;
 
 /// Connecting and preparing together may take so long.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A transaction as a connection runs it.
+#[derive(Debug, Clone)]
+pub(super) struct Script {
+    /// SQL, and which of the transaction's values `$1`, `$2` .. are.
+    pub(super) statements: Vec<(String, Vec<usize>)>,
+}
 
 /// What every connection of a run is opened with.
 #[derive(Debug)]
 pub(super) struct Connector {
     pub(super) endpoint: Endpoint,
-    /// SQL by transaction of the mix.
-    pub(super) statements: Arc<[Vec<String>]>,
+    /// By transaction of the mix.
+    pub(super) scripts: Arc<[Script]>,
 }
 
 /// A connection of the pool.
 #[derive(Debug)]
 pub(super) struct Connection {
     session: Session,
-    prepared: Vec<Vec<Statement>>,
-}
-
-/// Parameters of one transaction, made before a connection is asked for.
-#[derive(Debug)]
-pub(super) enum Work {
-    Product(Product),
-    User(User),
-    Stock { id: i64 },
-    Order { id: i64, quantity: i32 },
+    prepared: Vec<Vec<(Statement, Vec<usize>)>>,
 }
 
 /// What a committed transaction told.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Reply {
-    pub(super) xid: u64,
-    pub(super) key: i64,
+    /// Its id and the key and version of the row it changed last; `None` where its last statement met no row.
+    pub(super) row: Option<(u64, Option<RowKey>, Option<i64>)>,
+    /// Rows that each statement met.
+    pub(super) met: SmallVec<[u64; 4]>,
     /// When COMMIT was sent, if it was a message of its own.
     pub(super) commit_sent: Option<Stamp>,
     pub(super) warned: bool,
 }
 
 impl Connection {
-    /// Runs one transaction of the mix. `None`: the statement met no row, so nothing was committed that could be seen.
-    pub(super) async fn run(&self, index: usize, work: &Work) -> Result<Option<Reply>, Error> {
+    /// Runs one transaction of the mix with these values.
+    pub(super) async fn run(&self, index: usize, values: &[Value]) -> Result<Reply, Error> {
         let warnings = self.session.warnings().count();
-        let statements = &self.prepared[index];
         let client = self.session.client();
-        let (row, commit_sent) = match work {
-            Work::Product(product) => (
-                client
-                    .query_opt(
-                        &statements[0],
-                        &[&product.name, &product.price, &product.stock],
-                    )
-                    .await?,
-                None,
-            ),
-            Work::User(user) => (
-                client
-                    .query_opt(&statements[0], &[&user.name, &user.email])
-                    .await?,
-                None,
-            ),
-            Work::Stock { id } => (client.query_opt(&statements[0], &[id]).await?, None),
-            Work::Order { id, quantity } => {
-                client.batch_execute("BEGIN").await?;
-                client.execute(&statements[0], &[id, quantity]).await?;
-                let row = client.query_opt(&statements[1], &[id, quantity]).await?;
-                let commit_sent = clock::now();
-                client.batch_execute("COMMIT").await?;
-                (row, Some(commit_sent))
+        let (last, before) = self.prepared[index]
+            .split_last()
+            .expect("a transaction has a statement");
+        let of = |indices: &[usize]| {
+            indices
+                .iter()
+                .map(|it| &values[*it])
+                .collect::<SmallVec<[_; 8]>>()
+        };
+        let mut met = SmallVec::new();
+        if !before.is_empty() {
+            client.batch_execute("BEGIN").await?;
+        }
+        for (statement, indices) in before {
+            met.push(client.execute_raw(statement, of(indices)).await?);
+        }
+        let (statement, indices) = last;
+        let mut rows = pin!(client.query_raw(statement, of(indices)).await?);
+        let (mut row, mut count) = (None, 0);
+        while let Some(next) = rows.try_next().await? {
+            row = Some(next);
+            count += 1;
+        }
+        met.push(count);
+        let commit_sent = if before.is_empty() {
+            None
+        } else {
+            let sent = clock::now();
+            client.batch_execute("COMMIT").await?;
+            Some(sent)
+        };
+        let row = match &row {
+            None => None,
+            Some(row) => {
+                let Xid8(xid) = row.try_get(0)?;
+                let version = if row.len() > 2 { integer(row, 2) } else { None };
+                Some((xid, key(row, 1), version))
             }
         };
-        let Some(row) = row else { return Ok(None) };
-        let Xid8(xid) = row.try_get(0)?;
-        Ok(Some(Reply {
-            xid,
-            key: row.try_get(1)?,
+        Ok(Reply {
+            row,
+            met,
             commit_sent,
             warned: self.session.warnings().count() > warnings,
-        }))
+        })
     }
 
     /// Ends a transaction that failed half-way, so that the connection can serve the next one.
     pub(super) async fn roll_back(&self) -> Result<(), Error> {
         self.session.client().batch_execute("ROLLBACK").await
+    }
+}
+
+/// The key of a row, if its type is one that can be looked for.
+fn key(row: &Row, column: usize) -> Option<RowKey> {
+    match *row.columns()[column].type_() {
+        Type::UUID => row
+            .try_get(column)
+            .ok()
+            .map(|Uuid(uuid)| RowKey::Uuid(uuid)),
+        _ => integer(row, column).map(RowKey::Number),
+    }
+}
+
+fn integer(row: &Row, column: usize) -> Option<i64> {
+    match *row.columns()[column].type_() {
+        Type::INT2 => row.try_get::<_, i16>(column).ok().map(i64::from),
+        Type::INT4 => row.try_get::<_, i32>(column).ok().map(i64::from),
+        _ => row.try_get(column).ok(),
     }
 }
 
@@ -126,15 +160,16 @@ impl Manager for Connector {
 
     async fn create(&self) -> Result<Connection, OpenError> {
         let session = pg::connect(&self.endpoint, "replbench load", None, CONNECT_DEADLINE).await?;
-        let mut prepared = Vec::with_capacity(self.statements.len());
-        for transaction in self.statements.iter() {
-            let mut statements = Vec::with_capacity(transaction.len());
-            for sql in transaction {
+        let mut prepared = Vec::with_capacity(self.scripts.len());
+        for script in self.scripts.iter() {
+            let mut statements = Vec::with_capacity(script.statements.len());
+            for (sql, values) in &script.statements {
                 let statement = session.client().prepare(sql).await;
-                statements.push(statement.map_err(|error| OpenError::Prepare {
+                let statement = statement.map_err(|error| OpenError::Prepare {
                     sql: sql.clone(),
                     failure: pg::describe(&error),
-                })?);
+                })?;
+                statements.push((statement, values.clone()));
             }
             prepared.push(statements);
         }

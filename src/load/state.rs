@@ -9,23 +9,54 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use tokio::sync::Notify;
 
 use super::feed_buffer::FeedBuffer;
-use super::pool::{Connection, Connector, OpenError, Reply, Work};
-use super::rows;
+use super::pool::{Connection, Connector, OpenError, Reply};
 use super::share::{Arrival, Population};
 use super::stats::{Outcome, Reason, Second, Uncommitted};
+use super::values::{Sampler, Value};
 use crate::clock::{self, Stamp};
 use crate::pg;
-use crate::plan::{self, KeyChooser, Mix, TransactionKind};
-use crate::sample::{Commit, Timeline};
+use crate::plan::{self, Change, Mix};
+use crate::sample::{ChangedRow, Commit, RowChange, RowKey, Timeline};
 
 /// One entry of the mix, ready to make work from.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) kind: TransactionKind,
-    /// The table of the row it inserts, as an index into the plan's tables.
-    pub(super) table: Option<u8>,
-    pub(super) row_bytes: usize,
-    pub(super) keys: Option<KeyChooser>,
+    /// Draws its values.
+    pub(super) sampler: Sampler,
+    /// What each statement does to a table of the plan.
+    pub(super) changes: Vec<Option<(Change, usize)>>,
+    /// The row that the last statement changes was there before the first transaction.
+    pub(super) was_there: bool,
+}
+
+impl Entry {
+    fn count_rows(&self, met: &[u64], second: &mut Second) {
+        for (change, met) in self.changes.iter().zip(met) {
+            let met = i64::try_from(*met).unwrap_or(i64::MAX);
+            match change {
+                Some((Change::Insert, table)) => second.change_rows(*table, met),
+                Some((Change::Delete, table)) => second.change_rows(*table, -met),
+                Some((Change::Update, _)) | None => {}
+            }
+        }
+    }
+
+    /// The row by which a subscriber shows a commit; `None` of an update without a version.
+    fn changed_row(&self, key: RowKey, version: Option<i64>) -> Option<ChangedRow> {
+        let (change, table) = (*self.changes.last()?)?;
+        Some(ChangedRow {
+            table: u8::try_from(table).ok()?,
+            key,
+            change: match change {
+                Change::Insert => RowChange::Inserted,
+                Change::Delete => RowChange::Deleted,
+                Change::Update => RowChange::Updated {
+                    version: version?,
+                    was_there: self.was_there,
+                },
+            },
+        })
+    }
 }
 
 /// What the tasks of a thread share.
@@ -81,34 +112,18 @@ impl Counters {
 }
 
 impl ThreadState {
-    fn work(&self, number: u64) -> (usize, Work) {
+    /// Which transaction an arrival is, and its values.
+    fn draw(&self, number: u64) -> (usize, Vec<Value>) {
         let mut rng: Xoshiro256PlusPlus = plan::rng(self.seed, number);
         let index = self.mix.pick(&mut rng);
-        let entry = &self.entries[index];
-        let mut key = || {
-            entry
-                .keys
-                .as_ref()
-                .map_or(1, |keys| keys.pick(&mut rng).cast_signed())
-        };
-        let work = match entry.kind {
-            TransactionKind::StockUpdate => Work::Stock { id: key() },
-            TransactionKind::Order => Work::Order {
-                id: key(),
-                quantity: 1,
-            },
-            TransactionKind::ProductInsert => {
-                Work::Product(rows::product(&mut rng, entry.row_bytes))
-            }
-            TransactionKind::UsersInsert => Work::User(rows::user(&mut rng, entry.row_bytes)),
-        };
-        (index, work)
+        let values = self.entries[index].sampler.draw(&mut rng);
+        (index, values)
     }
 
     /// One arrival from its dispatch to its end, whatever that is. `ready` is from when it could have been dispatched, if that
     /// was not up to this generator.
     pub(super) async fn transact(&self, arrival: Arrival, ready: Option<Stamp>) {
-        let (index, work) = self.work(arrival.number);
+        let (index, values) = self.draw(arrival.number);
         let asked = clock::now();
         if let Some(ready) = ready {
             let second = &mut self.counters.borrow_mut().second;
@@ -117,7 +132,7 @@ impl ThreadState {
             }
         }
         let mut progress = Progress::default();
-        let attempt = self.attempt(index, &work, arrival.measured, asked, &mut progress);
+        let attempt = self.attempt(index, &values, arrival.measured, asked, &mut progress);
         let ended = tokio::time::timeout(self.deadline, attempt).await;
         let outcome = match ended {
             Ok(outcome) => Some(outcome),
@@ -140,7 +155,7 @@ impl ThreadState {
     async fn attempt(
         &self,
         index: usize,
-        work: &Work,
+        values: &[Value],
         measured: bool,
         asked: Stamp,
         progress: &mut Progress,
@@ -155,17 +170,16 @@ impl ThreadState {
         progress.sent = Some(sent);
         self.count_sent(measured);
         self.feed_buffer.sent();
-        let answer = connection.get().run(index, work).await;
+        let answer = connection.get().run(index, values).await;
         match answer {
             Ok(reply) => {
                 connection.give_back();
-                let warned = reply.is_some_and(|reply| reply.warned);
-                let outcome = if warned {
+                let outcome = if reply.warned {
                     Outcome::AckedWithWarning
                 } else {
                     Outcome::Acked
                 };
-                (outcome, reply)
+                (outcome, Some(reply))
             }
             Err(error) => {
                 let failure = pg::describe(&error);
@@ -179,7 +193,7 @@ impl ThreadState {
                 if failure.connection_lost {
                     refused(Uncommitted::Indeterminate, reason)
                 } else {
-                    let clean = !matches!(work, Work::Order { .. })
+                    let clean = self.entries[index].changes.len() == 1
                         || connection.get().roll_back().await.is_ok();
                     if clean {
                         connection.give_back();
@@ -238,7 +252,7 @@ impl ThreadState {
                 second.count(measured, |outcomes| outcomes.end_uncommitted(kind));
                 second.count_failure(kind, reason, 1);
                 if kind == Uncommitted::Indeterminate {
-                    second.committed_mut(index).1 += 1;
+                    second.unknown += 1;
                 }
             }
             (Some((outcome, reply)), Some(sent)) => {
@@ -249,17 +263,23 @@ impl ThreadState {
                         outcomes.acked_with_warning += 1;
                     }
                 });
-                second.committed_mut(index).0 += u64::from(reply.is_some());
+                let entry = &self.entries[index];
+                if let Some(reply) = &reply {
+                    entry.count_rows(&reply.met, second);
+                }
                 if records {
                     second.service.record(now.since(sent));
                     second.response.record(now.since(arrival.due));
                 }
-                commit = reply.map(|reply| Commit {
-                    xid: reply.xid,
-                    row: self.entries[index].table.map(|table| (table, reply.key)),
-                    sent: reply.commit_sent.unwrap_or(sent),
-                    acked: now,
-                    measured,
+                commit = reply.and_then(|reply| {
+                    let (xid, key, version) = reply.row?;
+                    Some(Commit {
+                        xid,
+                        row: key.and_then(|key| entry.changed_row(key, version)),
+                        sent: reply.commit_sent.unwrap_or(sent),
+                        acked: now,
+                        measured,
+                    })
                 });
             }
             // Without a send there is no acknowledgement.

@@ -123,8 +123,10 @@ pub struct Second {
     pub response: Histogram,
     /// Of all arrivals, by SQLSTATE.
     pub failures: BTreeMap<(String, Uncommitted), FailureCount>,
-    /// By transaction of the mix, of all phases: how many committed, and of how many that is unknown.
-    pub committed: Vec<(u64, u64)>,
+    /// By table of the plan, of all phases: rows that acknowledged transactions inserted, less those they deleted.
+    pub row_changes: Vec<i64>,
+    /// Transactions, of all phases, of which it is unknown whether they committed.
+    pub unknown: u64,
     /// CPU time of the load threads.
     pub cpu: Duration,
 }
@@ -149,7 +151,8 @@ impl Second {
             service: Histogram::new(),
             response: Histogram::new(),
             failures: BTreeMap::new(),
-            committed: Vec::new(),
+            row_changes: Vec::new(),
+            unknown: 0,
             cpu: Duration::ZERO,
         }
     }
@@ -213,11 +216,12 @@ impl Second {
         entry.count += failure.count;
     }
 
-    pub(super) fn committed_mut(&mut self, transaction: usize) -> &mut (u64, u64) {
-        if self.committed.len() <= transaction {
-            self.committed.resize(transaction + 1, (0, 0));
+    /// Rows were inserted into a table, or, below 0, deleted from it.
+    pub(super) fn change_rows(&mut self, table: usize, change: i64) {
+        if self.row_changes.len() <= table {
+            self.row_changes.resize(table + 1, 0);
         }
-        &mut self.committed[transaction]
+        self.row_changes[table] += change;
     }
 
     /// Adds the same second of another thread.
@@ -252,11 +256,10 @@ impl Second {
         for (key, failure) in &other.failures {
             self.add_failure(key.clone(), failure);
         }
-        for (index, (committed, unknown)) in other.committed.iter().enumerate() {
-            let sum = self.committed_mut(index);
-            sum.0 += committed;
-            sum.1 += unknown;
+        for (table, change) in other.row_changes.iter().enumerate() {
+            self.change_rows(table, *change);
         }
+        self.unknown += other.unknown;
         self.cpu += other.cpu;
     }
 }

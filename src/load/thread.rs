@@ -314,8 +314,7 @@ impl Dispatcher {
         second.measured.missed += unsent.measured;
         second.all.missed += unsent.all;
         if unanswered.all > 0 {
-            // Which transaction each of them was no longer matters: any of them may have committed.
-            second.committed_mut(0).1 += unanswered.all;
+            second.unknown += unanswered.all;
             let reason = Reason {
                 sqlstate: String::new(),
                 message: "no answer by the end of the drain".into(),

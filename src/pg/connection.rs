@@ -246,11 +246,6 @@ pub async fn connect(
     })
 }
 
-/// An identifier, quoted whatever it contains.
-pub fn quote_ident(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 /// A string literal, whatever it contains (`standard_conforming_strings` is on since 9.1).
 pub fn quote_literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
@@ -259,6 +254,7 @@ pub fn quote_literal(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::escape::quote_ident;
 
     #[test]
     fn hostile_names_stay_names() {

@@ -7,7 +7,6 @@ pub mod provisioning;
 mod types;
 
 pub use connection::{
-    ConnectError, Endpoint, Failure, Password, Session, Warnings, connect, describe, quote_ident,
-    quote_literal,
+    ConnectError, Endpoint, Failure, Password, Session, Warnings, connect, describe, quote_literal,
 };
-pub use types::Xid8;
+pub use types::{Uuid, Xid8};

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use tokio_postgres::Client;
 use tokio_postgres::types::PgLsn;
 
-use super::{Failure, describe, quote_ident, quote_literal};
+use super::{Failure, describe, quote_literal};
+use crate::escape::quote_ident;
 use crate::topology::SyncLevel;
 use crate::units::Lsn;
 

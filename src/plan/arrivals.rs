@@ -162,7 +162,7 @@ impl KeyChooser {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::TransactionKind;
+    use crate::profile::Profile;
 
     fn schedule(rate: f64, arrivals: Arrivals, seed: u64) -> Schedule {
         Schedule::new(Rate::per_second(rate).unwrap(), arrivals, seed)
@@ -237,15 +237,9 @@ mod tests {
 
     #[test]
     fn transactions_follow_their_weights() {
-        let transaction = |kind, weight| Transaction {
-            kind,
-            weight,
-            keys: KeyChoice::Uniform,
-        };
-        let mix = Mix::new(&[
-            transaction(TransactionKind::ProductInsert, 1),
-            transaction(TransactionKind::UsersInsert, 3),
-        ]);
+        let text = "[[transaction]]\nkind = \"product-insert\"\n\
+                    [[transaction]]\nkind = \"users-insert\"\nweight = 3\n";
+        let mix = Mix::new(&Profile::parse("p.toml", text).unwrap().transactions);
         let n = 100_000;
         let second = (0..n)
             .map(|slot| mix.pick(&mut rng(1, slot)))

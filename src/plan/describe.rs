@@ -69,7 +69,7 @@ impl Plan {
         }
         page.section("workload");
         for transaction in &self.transactions {
-            page.row(transaction.kind.as_str(), &self.describe_mix(transaction));
+            page.row(&transaction.name, &self.describe_mix(transaction));
         }
         for table in &self.tables {
             page.row("table", &describe_table(table));
@@ -129,13 +129,18 @@ impl Plan {
     fn describe_mix(&self, transaction: &Transaction) -> String {
         let total: u32 = self.transactions.iter().map(|it| it.weight).sum();
         let share = 100.0 * f64::from(transaction.weight) / f64::from(total);
-        let keys = match (transaction.kind.updates(), transaction.keys) {
-            (None, _) => String::new(),
-            (Some(_), KeyChoice::Uniform) => ", all rows alike".into(),
-            (Some(_), KeyChoice::Zipf(exponent)) => {
-                format!(", rows by Zipf's law with exponent {exponent}")
-            }
-        };
+        let keys: String = transaction
+            .rows_chosen()
+            .map(|(table, choice)| {
+                let table = visible(&self.tables[table].name);
+                match choice {
+                    KeyChoice::Uniform => format!(", rows of {table} all alike"),
+                    KeyChoice::Zipf(exponent) => {
+                        format!(", rows of {table} by Zipf's law with exponent {exponent}")
+                    }
+                }
+            })
+            .collect();
         format!("{share:.3}")
             .trim_end_matches('0')
             .trim_end_matches('.')
@@ -239,10 +244,14 @@ fn describe_seed(seed: u64) -> String {
 }
 
 fn describe_table(table: &Table) -> String {
+    let id = if table.id == table.name {
+        String::new()
+    } else {
+        format!(" ({})", visible(&table.id))
+    };
     format!(
-        "{} ({}), {} before each cell, filled to {} bytes",
+        "{}{id}, {} before each cell, filled to {} bytes",
         visible(&table.name),
-        table.kind.as_str(),
         counted(table.rows, "row"),
         thousands(table.row_bytes.into()),
     )

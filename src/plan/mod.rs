@@ -20,8 +20,8 @@ use crate::topology::{Mode, Topology, WalLevel};
 use crate::units::Rate;
 
 pub use crate::profile::{
-    Arrivals, Distribution, Expect, Gate, GateUnit, KeyChoice, Length, Limit, Metric, Pace, Phases,
-    Stat, Table, TableKind, Total, Transaction, TransactionKind,
+    Arrivals, Change, Constant, Distribution, Expect, Gate, GateUnit, Generator, KeyChoice, Length,
+    Limit, Metric, Origin, Pace, Parameter, Phases, Stat, Statement, Table, Total, Transaction,
 };
 pub use arrivals::{KeyChooser, Mix, Schedule, rng};
 pub use describe::about;
@@ -146,11 +146,6 @@ impl Plan {
     /// The cells of one block, in their order.
     pub fn block(&self, block: u32) -> impl Iterator<Item = &Cell> {
         self.cells.iter().filter(move |cell| cell.block == block)
-    }
-
-    /// The position of the table of this kind, if the plan has one.
-    pub fn table_of(&self, kind: TableKind) -> Option<usize> {
-        self.tables.iter().position(|table| table.kind == kind)
     }
 
     /// Names what was asked of every server alike: tables, transactions, load and phases, in hexadecimal.

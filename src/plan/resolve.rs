@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    Arrivals, Length, LoadPlan, Offered, Pace, Phases, Plan, ProbePlan, Table, TransactionKind,
-    needs, order,
+    Arrivals, Length, LoadPlan, Offered, Pace, Phases, Plan, ProbePlan, Table, Transaction, needs,
+    order,
 };
 use crate::profile::{self, Load, Profile};
 use crate::topology::{Mode, ModeError, ModeSpec, Topology, WalLevel};
@@ -72,9 +72,9 @@ pub enum PlanError {
         what: String,
     },
     #[error(
-        "transaction `{transaction}` updates rows of a table that has none at this scale; raise `--scale`"
+        "transaction `{transaction}` chooses rows of a table that has none at this scale; raise `--scale`"
     )]
-    NoRows { transaction: &'static str },
+    NoRows { transaction: String },
 }
 
 const QUICK_REPEATS: u32 = 3;
@@ -86,9 +86,9 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
     let modes = modes(profile, overrides)?;
     let tables = tables(profile, overrides)?;
     refuse_unseen(&modes, profile)?;
-    if let Some(kind) = profile::without_rows(&tables, &profile.transactions) {
+    if let Some(name) = profile::without_rows(&tables, &profile.transactions) {
         return Err(PlanError::NoRows {
-            transaction: kind.as_str(),
+            transaction: name.to_owned(),
         });
     }
     let load = load(profile, overrides)?;
@@ -156,12 +156,12 @@ fn modes(profile: &Profile, overrides: &Overrides) -> Result<Vec<Mode>, PlanErro
 }
 
 fn refuse_unseen(modes: &[Mode], profile: &Profile) -> Result<(), PlanError> {
-    let unseen = |kind: TransactionKind| {
+    let unseen = |transaction: &Transaction| {
         modes
             .iter()
-            .find_map(|mode| profile::unseen_commit(mode, kind))
+            .find_map(|mode| profile::unseen_commit(mode, transaction, &profile.tables))
     };
-    match profile.transactions.iter().find_map(|it| unseen(it.kind)) {
+    match profile.transactions.iter().find_map(unseen) {
         Some(reason) => Err(PlanError::Unseen(reason)),
         None => Ok(()),
     }

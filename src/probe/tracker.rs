@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::clock::Stamp;
 use crate::pg::catalog::VisibleTransactions;
-use crate::sample::Commit;
+use crate::sample::{ChangedRow, Commit, RowChange, RowKey};
 
 /// How long polls and unclaimed rows are remembered: longer than a commit stays unacknowledged, save in a stall.
 const MEMORY: Duration = Duration::from_secs(5);
@@ -260,7 +260,14 @@ impl ByRow {
     }
 
     pub(super) fn commit(&mut self, commit: Commit) -> Option<CommitVisibility> {
-        let (index, row) = commit.row?;
+        let ChangedRow {
+            table: index,
+            key: RowKey::Number(row),
+            change: RowChange::Inserted,
+        } = commit.row?
+        else {
+            return None;
+        };
         if let Some((missed_at, hi)) = self.unclaimed.remove(&(index, row)) {
             return Some(CommitVisibility::new(commit, missed_at, hi));
         }
@@ -369,7 +376,11 @@ mod tests {
     fn commit(xid: u64, sent: u64, acked: u64) -> Commit {
         Commit {
             xid,
-            row: Some((0, i64::try_from(xid).unwrap())),
+            row: Some(ChangedRow {
+                table: 0,
+                key: RowKey::Number(i64::try_from(xid).unwrap()),
+                change: RowChange::Inserted,
+            }),
             sent: at(sent),
             acked: at(acked),
             measured: true,

@@ -55,6 +55,11 @@ impl Diagnostics {
         self.found.is_empty()
     }
 
+    /// How many values have been refused so far.
+    pub(super) fn count(&self) -> usize {
+        self.found.len()
+    }
+
     /// As [`Diagnostics::read`], for a key that has no default; `entry` is where it is missing.
     pub(super) fn required<T>(
         &mut self,
@@ -206,19 +211,25 @@ pub(super) fn word<T: Copy>(
     words: &[T],
     name: impl Fn(T) -> &'static str,
 ) -> impl Fn(&Value) -> Result<T, Refusal> {
+    let names: Vec<_> = words.iter().map(|word| name(*word)).collect();
+    move |value| word_index(&names)(value).map(|index| words[index])
+}
+
+/// The position of one of a few words.
+pub(super) fn word_index(words: &[&str]) -> impl Fn(&Value) -> Result<usize, Refusal> {
     move |value| {
         let written = match value {
             Value::Text(text) => text.as_str(),
             _ => "",
         };
-        if let Some(found) = words.iter().find(|word| name(**word) == written) {
-            return Ok(*found);
+        if let Some(index) = words.iter().position(|word| *word == written) {
+            return Ok(index);
         }
-        let names = || words.iter().map(|word| name(*word));
-        let quoted: Vec<_> = names().map(|name| format!("\"{name}\"")).collect();
+        let quoted: Vec<_> = words.iter().map(|name| format!("\"{name}\"")).collect();
         Err(Refusal {
             expected: format!("one of {}", quoted.join(", ")),
-            help: nearest(written, names()).map(|name| format!("did you mean \"{name}\"?")),
+            help: nearest(written, words.iter().copied())
+                .map(|name| format!("did you mean \"{name}\"?")),
         })
     }
 }
@@ -237,26 +248,32 @@ pub(super) fn pace(value: &Value) -> Result<Pace, Refusal> {
 
 /// `"uniform"`, or a table with the exponent of Zipf's law.
 pub(super) fn keys(value: &Value) -> Result<KeyChoice, Refusal> {
+    let zipf = match value {
+        Value::Text(text) if text == "uniform" => return Ok(KeyChoice::Uniform),
+        Value::Table(entries) => match entries.as_slice() {
+            [(key, value)] if key.get_ref() == "zipf" => exponent(value.get_ref()).ok(),
+            _ => None,
+        },
+        _ => None,
+    };
+    zipf.map(KeyChoice::Zipf).ok_or_else(|| {
+        Refusal::new("\"uniform\" or { zipf = EXPONENT } with an exponent above 0 and at most 10")
+    })
+}
+
+/// The exponent of Zipf's law.
+pub(super) fn exponent(value: &Value) -> Result<f64, Refusal> {
     // Beyond this every draw is the first row, and the sampler's powers overflow.
     const STEEPEST: f64 = 10.0;
     let exponent = match value {
-        Value::Text(text) if text == "uniform" => return Ok(KeyChoice::Uniform),
-        Value::Table(entries) => match entries.as_slice() {
-            [(key, exponent)] if key.get_ref() == "zipf" => match exponent.get_ref() {
-                Value::Float(exponent) => *exponent,
-                Value::Integer(exponent) => *exponent as f64,
-                _ => f64::NAN,
-            },
-            _ => f64::NAN,
-        },
+        Value::Float(exponent) => *exponent,
+        Value::Integer(exponent) => *exponent as f64,
         _ => f64::NAN,
     };
     if exponent > 0.0 && exponent <= STEEPEST {
-        Ok(KeyChoice::Zipf(exponent))
+        Ok(exponent)
     } else {
-        Err(Refusal::new(
-            "\"uniform\" or { zipf = EXPONENT } with an exponent above 0 and at most 10",
-        ))
+        Err(Refusal::of_number("a number above 0 and at most 10", value))
     }
 }
 

@@ -5,7 +5,10 @@ mod builtin;
 mod diagnostics;
 mod error;
 mod gate;
+mod generator;
+mod mix;
 mod settings;
+mod sql;
 mod validate;
 mod wire;
 mod workload;
@@ -28,7 +31,8 @@ pub use error::{Mistakes, ProfileError, visible};
 pub use gate::{Distribution, Gate, Limit, Metric, Stat, Total, Unit as GateUnit};
 pub use settings::{SettingError, setting};
 pub use workload::{
-    Arrivals, KeyChoice, Length, Pace, Phases, Table, TableKind, Transaction, TransactionKind,
+    Arrivals, Change, Constant, Generator, KeyChoice, Length, Origin, Pace, Parameter, Phases,
+    Statement, Table, Transaction,
 };
 
 /// A validated profile. Made by [`Profile::load`] and [`Profile::parse`] alone.
@@ -135,7 +139,8 @@ impl Profile {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let wrong = |found| ProfileError::Wrong(Box::new(Mistakes::new(origin, text, found)));
         let wire = toml::from_str(text).map_err(|error| wrong(vec![toml_mistake(&error)]))?;
-        validate::profile(&wire, &name_from(origin)).map_err(wrong)
+        let read = mix::Text { origin, text };
+        validate::profile(&wire, read, &name_from(origin)).map_err(wrong)
     }
 
     fn read(path: &Path) -> Result<Self, ProfileError> {
@@ -177,12 +182,13 @@ impl Profile {
 }
 
 /// Why a subscriber of this mode could not show that such a transaction committed, if it could not.
-pub fn unseen_commit(mode: &Mode, kind: TransactionKind) -> Option<String> {
-    (mode.topology.subscribers > 0 && kind.inserts_into().is_none()).then(|| {
+pub fn unseen_commit(mode: &Mode, transaction: &Transaction, tables: &[Table]) -> Option<String> {
+    let table = tables.get(transaction.table)?;
+    let is_unseen = mode.topology.subscribers > 0 && transaction.change() != Change::Insert;
+    is_unseen.then(|| {
         format!(
-            "transaction `{}` inserts no row, so a subscriber in mode `{}` cannot show its commit",
-            kind.as_str(),
-            mode.name
+            "transaction `{}` inserts no row into `{}` at its end, so a subscriber in mode `{}` cannot show its commit",
+            transaction.name, table.name, mode.name
         )
     })
 }
@@ -190,17 +196,13 @@ pub fn unseen_commit(mode: &Mode, kind: TransactionKind) -> Option<String> {
 /// The remedy for [`unseen_commit`].
 pub const UNSEEN_HELP: &str = "leave out the mode or the transaction; `order` updates and inserts";
 
-/// The first transaction that updates rows of a table that has none.
-pub fn without_rows(tables: &[Table], transactions: &[Transaction]) -> Option<TransactionKind> {
-    let is_empty = |kind| {
-        tables
-            .iter()
-            .any(|table| table.kind == kind && table.rows == 0)
-    };
+/// The first transaction that chooses rows of a table that has none.
+pub fn without_rows<'a>(tables: &[Table], transactions: &'a [Transaction]) -> Option<&'a str> {
+    let is_empty = |index: usize| tables.get(index).is_some_and(|table| table.rows == 0);
     transactions
         .iter()
-        .map(|transaction| transaction.kind)
-        .find(|kind| kind.updates().is_some_and(is_empty))
+        .find(|it| it.rows_chosen().any(|(table, _)| is_empty(table)))
+        .map(|transaction| transaction.name.as_str())
 }
 
 /// What the parser refuses: syntax, unknown keys, a value where a table belongs.

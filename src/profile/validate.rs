@@ -4,24 +4,25 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use toml::Spanned;
-
 use super::diagnostics::{self, Diagnostics, Refusal};
 use super::error::{Mistake, nearest};
+use super::mix::{self, NamedTransaction, Text};
 use super::wire::{self, Field, Value};
-use super::workload::{
-    Arrivals, KeyChoice, Length, Pace, Phases, Table, TableKind, Transaction, TransactionKind,
-};
-use super::{Expect, Load, Probes, Profile, UNSEEN_HELP, unseen_commit, without_rows};
+use super::workload::{Arrivals, Length, Pace, Phases, Table};
+use super::{Expect, Load, Probes, Profile, UNSEEN_HELP, unseen_commit};
 use crate::topology::{Mode, ModeError, ModeSpec, Topology};
 use crate::units::Rate;
 
 const DAY: Duration = Duration::from_hours(24);
 
 /// The domain form, or every mistake. `fallback_name` is the profile's name when it gives none.
-pub(super) fn profile(wire: &wire::Profile, fallback_name: &str) -> Result<Profile, Vec<Mistake>> {
+pub(super) fn profile(
+    wire: &wire::Profile,
+    text: Text<'_>,
+    fallback_name: &str,
+) -> Result<Profile, Vec<Mistake>> {
     let mut diagnostics = Diagnostics::default();
-    let profile = read(&mut diagnostics, wire, fallback_name);
+    let profile = read(&mut diagnostics, wire, text, fallback_name);
     let mistakes = diagnostics.into_mistakes();
     if mistakes.is_empty() {
         Ok(profile)
@@ -31,7 +32,12 @@ pub(super) fn profile(wire: &wire::Profile, fallback_name: &str) -> Result<Profi
 }
 
 /// The profile with defaults where a value is refused.
-fn read(diagnostics: &mut Diagnostics, wire: &wire::Profile, fallback_name: &str) -> Profile {
+fn read(
+    diagnostics: &mut Diagnostics,
+    wire: &wire::Profile,
+    text: Text<'_>,
+    fallback_name: &str,
+) -> Profile {
     let standbys = diagnostics
         .read("standbys", &wire.topology.standbys, nodes(0))
         .unwrap_or(2);
@@ -46,9 +52,8 @@ fn read(diagnostics: &mut Diagnostics, wire: &wire::Profile, fallback_name: &str
     let gated: Option<Vec<Mode>> = (diagnostics.found_nothing())
         .then(|| modes.iter().filter_map(|it| it.mode.clone()).collect());
     let gates = super::gate::gates(diagnostics, &wire.gate, gated.as_deref());
-    let transactions = transactions(diagnostics, &wire.transaction);
-    let tables = tables(diagnostics, &wire.table, &transactions);
-    subscribers_see_every_commit(diagnostics, &modes, &transactions);
+    let (tables, transactions) = mix::workload(diagnostics, text, &wire.table, &wire.transaction);
+    subscribers_see_every_commit(diagnostics, &modes, &transactions, &tables);
     let (phases, repeats) = phases(diagnostics, &wire.phases);
     Profile {
         name: diagnostics
@@ -169,174 +174,17 @@ fn refuse_mode(diagnostics: &mut Diagnostics, span: Range<usize>, error: &ModeEr
     }
 }
 
-/// A transaction and where its kind was named.
-struct NamedTransaction {
-    value: Transaction,
-    span: Range<usize>,
-}
-
-fn transactions(
-    diagnostics: &mut Diagnostics,
-    written: &[Spanned<wire::Transaction>],
-) -> Vec<NamedTransaction> {
-    let mut found: Vec<NamedTransaction> = Vec::new();
-    let mut refused = false;
-    for entry in written {
-        let fields = entry.get_ref();
-        let keys = diagnostics.read("keys", &fields.keys, diagnostics::keys);
-        let weight = diagnostics.read(
-            "weight",
-            &fields.weight,
-            diagnostics::integer(0..=1_000_000),
-        );
-        let word = diagnostics::word(&TransactionKind::ALL, TransactionKind::as_str);
-        let Some(kind) = diagnostics.required("kind", &fields.kind, entry.span(), word) else {
-            refused = true;
-            continue;
-        };
-        let span = fields.kind.as_ref().map_or(entry.span(), Spanned::span);
-        if found.iter().any(|other| other.value.kind == kind) {
-            diagnostics.refuse(
-                span,
-                format!("transaction `{}` is listed twice", kind.as_str()),
-                "list it once and give it a weight",
-            );
-            continue;
-        }
-        let value = Transaction {
-            kind,
-            weight: weight.unwrap_or(1),
-            keys: keys.unwrap_or(KeyChoice::Uniform),
-        };
-        found.push(NamedTransaction { value, span });
-    }
-    if !refused {
-        refuse_an_empty_mix(diagnostics, &found);
-    }
-    found.retain(|transaction| transaction.value.weight > 0);
-    found
-}
-
-fn refuse_an_empty_mix(diagnostics: &mut Diagnostics, transactions: &[NamedTransaction]) {
-    const EXAMPLE: &str = "add one, such as\n\n[[transaction]]\nkind = \"users-insert\"";
-    match transactions.last() {
-        None => diagnostics.refuse(0..0, "the profile has no transaction".into(), EXAMPLE),
-        Some(last) if transactions.iter().all(|it| it.value.weight == 0) => diagnostics.refuse(
-            last.span.clone(),
-            "the weights of all transactions sum to 0".into(),
-            "give at least one transaction a weight above 0",
-        ),
-        Some(_) => {}
-    }
-}
-
-/// The tables as listed, then those that the transactions need besides.
-fn tables(
-    diagnostics: &mut Diagnostics,
-    written: &[Spanned<wire::Table>],
-    transactions: &[NamedTransaction],
-) -> Vec<Table> {
-    let mix: Vec<_> = transactions.iter().map(|it| it.value).collect();
-    let mut found: Vec<Table> = Vec::new();
-    for entry in written {
-        let Some(table) = table(diagnostics, entry, &mix) else {
-            continue;
-        };
-        if let Some(title) = clash(&table, &found) {
-            diagnostics.refuse(entry.span(), title, CLASH_HELP);
-            continue;
-        }
-        if let Some(needs) = without_rows(std::slice::from_ref(&table), &mix) {
-            let rows = entry.get_ref().rows.as_ref();
-            diagnostics.refuse(
-                rows.map_or(entry.span(), Spanned::span),
-                format!(
-                    "transaction `{}` updates rows of `{}`, which has none",
-                    needs.as_str(),
-                    table.name
-                ),
-                "give the table rows, or leave `rows` out for 10,000",
-            );
-        }
-        found.push(table);
-    }
-    for kind in TableKind::ALL {
-        let user = transactions
-            .iter()
-            .find(|it| it.value.kind.tables().contains(&kind));
-        let Some(user) = user.filter(|_| found.iter().all(|table| table.kind != kind)) else {
-            continue;
-        };
-        let table = default_table(kind, &mix);
-        if let Some(title) = clash(&table, &found) {
-            diagnostics.refuse(user.span.clone(), title, CLASH_HELP);
-        }
-        found.push(table);
-    }
-    found
-}
-
-const CLASH_HELP: &str = "a profile has one table of each kind, each with a name of its own";
-
-/// Why a table cannot stand beside the others.
-fn clash(table: &Table, others: &[Table]) -> Option<String> {
-    if others.iter().any(|other| other.kind == table.kind) {
-        Some(format!(
-            "a second table of kind \"{}\"",
-            table.kind.as_str()
-        ))
-    } else if others.iter().any(|other| other.name == table.name) {
-        Some(format!("a second table named `{}`", table.name))
-    } else {
-        None
-    }
-}
-
-fn table(
-    diagnostics: &mut Diagnostics,
-    entry: &Spanned<wire::Table>,
-    mix: &[Transaction],
-) -> Option<Table> {
-    let fields = entry.get_ref();
-    let name = diagnostics.read("name", &fields.name, diagnostics::identifier);
-    let rows = diagnostics.read(
-        "rows",
-        &fields.rows,
-        diagnostics::integer(0..=Table::MOST_ROWS),
-    );
-    let width = diagnostics::integer(1..=1_048_576);
-    let row_bytes = diagnostics.read("row_bytes", &fields.row_bytes, width);
-    let word = diagnostics::word(&TableKind::ALL, TableKind::as_str);
-    let kind = diagnostics.required("kind", &fields.kind, entry.span(), word)?;
-    let default = default_table(kind, mix);
-    Some(Table {
-        kind,
-        name: name.unwrap_or(default.name),
-        rows: rows.unwrap_or(default.rows),
-        row_bytes: row_bytes.unwrap_or(default.row_bytes),
-    })
-}
-
-fn default_table(kind: TableKind, mix: &[Transaction]) -> Table {
-    let is_updated = mix.iter().any(|it| it.kind.updates() == Some(kind));
-    Table {
-        kind,
-        name: kind.default_name().into(),
-        rows: if is_updated { 10_000 } else { 0 },
-        row_bytes: 100,
-    }
-}
-
 fn subscribers_see_every_commit(
     diagnostics: &mut Diagnostics,
     modes: &[NamedMode],
     transactions: &[NamedTransaction],
+    tables: &[Table],
 ) {
     for transaction in transactions {
         let unseen = modes
             .iter()
             .filter_map(|it| it.mode.as_ref())
-            .find_map(|mode| unseen_commit(mode, transaction.value.kind));
+            .find_map(|mode| unseen_commit(mode, &transaction.value, tables));
         if let Some(title) = unseen {
             diagnostics.refuse(transaction.span.clone(), title, UNSEEN_HELP);
         }

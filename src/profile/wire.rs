@@ -78,21 +78,37 @@ pub(super) struct Expect {
     pub(super) overload: Field,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table `[[table]]`")]
 pub(super) struct Table {
     pub(super) kind: Field,
     pub(super) name: Field,
+    pub(super) ddl: Field,
+    pub(super) key: Field,
+    pub(super) version: Field,
     pub(super) rows: Field,
+    pub(super) fill: Field,
     pub(super) row_bytes: Field,
+    pub(super) audit: Field,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table `[[transaction]]`")]
 pub(super) struct Transaction {
     pub(super) kind: Field,
+    pub(super) name: Field,
     pub(super) weight: Field,
     pub(super) keys: Field,
+    pub(super) params: Field,
+    pub(super) sql: Field,
+}
+
+/// The tables and transactions that come with replbench; `kind` is what a profile calls them by.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Library {
+    pub(super) table: Vec<Spanned<Table>>,
+    pub(super) transaction: Vec<Spanned<Transaction>>,
 }
 
 #[derive(Debug, Deserialize)]

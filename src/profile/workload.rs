@@ -5,125 +5,157 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::sql;
+pub use super::sql::Change;
+use crate::escape::quote_ident;
 use crate::units::{Rate, UnitError};
 
 /// A table of the workload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Table {
-    pub kind: TableKind,
-    /// Unquoted; `Product`, `users` and `orders` by default. 1 to 63 bytes without NUL.
+    /// What stands for it in SQL, as `{id}`, and in `of`: the built-in it comes from, or its name.
+    pub id: String,
+    /// Unquoted, 1 to 63 bytes without NUL.
     pub name: String,
+    /// Statements that make it.
+    pub ddl: String,
+    /// The statement that makes the rows before each cell; `:rows` and `:row_bytes` stand for the numbers below.
+    pub fill: String,
     /// Rows before the first transaction of a cell.
     pub rows: u64,
-    /// Width to which the text columns of a row are filled, in bytes.
+    /// Width to which the text of a row is filled, in bytes.
     pub row_bytes: u32,
+    /// The column by which a row is found.
+    pub key: String,
+    /// The column that every update raises: by it a subscriber shows an update.
+    pub version: Option<String>,
+    /// Whether rows are counted after a cell. Not where triggers or cascades change their number.
+    pub audit: bool,
+    #[serde(skip)]
+    pub origin: Origin,
 }
 
 impl Table {
     /// The most rows of one table: beyond it populating alone takes days.
     pub const MOST_ROWS: u64 = 10_000_000_000;
-}
 
-/// The shape of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TableKind {
-    /// `"Id", "Name", "Price", "Stock", "CreatedAt"`, as Entity Framework makes it.
-    Product,
-    /// `id, name, email, created_at`.
-    Users,
-    /// `id, product_id, quantity, created_at`.
-    Orders,
-}
-
-impl TableKind {
-    pub const ALL: [Self; 3] = [Self::Product, Self::Users, Self::Orders];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Product => "product",
-            Self::Users => "users",
-            Self::Orders => "orders",
-        }
+    /// The name with its schema, quoted.
+    pub fn qualified(&self) -> String {
+        format!("public.{}", quote_ident(&self.name))
     }
 
-    /// The name of the table when the profile gives none.
-    pub fn default_name(self) -> &'static str {
-        match self {
-            Self::Product => "Product",
-            Self::Users => "users",
-            Self::Orders => "orders",
-        }
+    /// The statement that makes the rows; `None` where there are none.
+    pub fn fill_statement(&self) -> Option<String> {
+        let numbers = [("rows", self.rows), ("row_bytes", self.row_bytes.into())];
+        (self.rows > 0).then(|| sql::fill_in(&self.fill, &numbers, |_| None))
+    }
+}
+
+/// The place in a profile where something stands, for messages about what only a server can tell. Places are no part of a
+/// workload: two workloads that differ in nothing else are equal.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    pub file: String,
+    /// Counts from 1.
+    pub line: usize,
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Origin {}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
     }
 }
 
 /// One weighted transaction of the mix.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Transaction {
-    pub kind: TransactionKind,
+    pub name: String,
     /// Share of arrivals, relative to the sum of all weights; above 0.
     pub weight: u32,
-    /// How existing rows are chosen; of no effect on pure inserts.
-    pub keys: KeyChoice,
+    pub parameters: Vec<Parameter>,
+    /// At least one. More than one stand between BEGIN and COMMIT, each sent when the one before was answered, as an
+    /// application does. The last changes a row of `table`.
+    pub statements: Vec<Statement>,
+    /// The table whose row shows that the transaction committed, as an index into the profile's tables.
+    pub table: usize,
 }
 
-/// What a transaction does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TransactionKind {
-    /// INSERT of one product.
-    ProductInsert,
-    /// INSERT of one user.
-    UsersInsert,
-    /// UPDATE of one product: its stock falls by 5.
-    StockUpdate,
-    /// UPDATE of a product's stock and INSERT of an order, between BEGIN and COMMIT.
-    Order,
+impl Transaction {
+    /// What the last statement does to its row.
+    pub fn change(&self) -> Change {
+        let last = self.statements.last().expect("it has a statement");
+        last.change.expect("the last statement changes a row").0
+    }
+
+    /// Parameters that choose among the rows that a table had before the first transaction.
+    pub fn rows_chosen(&self) -> impl Iterator<Item = (usize, KeyChoice)> {
+        self.parameters
+            .iter()
+            .filter_map(|parameter| match parameter.generator {
+                Generator::Row { table, choice } => Some((table, choice)),
+                _ => None,
+            })
+    }
 }
 
-impl TransactionKind {
-    pub const ALL: [Self; 4] = [
-        Self::ProductInsert,
-        Self::UsersInsert,
-        Self::StockUpdate,
-        Self::Order,
-    ];
+/// A statement of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Statement {
+    /// With `$1`, `$2` .. for its parameters and names in place of `{id}`; without a RETURNING of its own.
+    pub sql: String,
+    /// What `$1`, `$2` .. are, as indices into the transaction's parameters.
+    pub parameters: Vec<usize>,
+    /// What it does to a table of the profile, as an index into its tables.
+    pub change: Option<(Change, usize)>,
+    #[serde(skip)]
+    pub origin: Origin,
+}
 
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ProductInsert => "product-insert",
-            Self::UsersInsert => "users-insert",
-            Self::StockUpdate => "stock-update",
-            Self::Order => "order",
-        }
-    }
+/// A named value that every transaction gets anew.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Parameter {
+    pub name: String,
+    pub generator: Generator,
+}
 
-    /// The table that receives this transaction's new row, by which a subscriber shows the commit.
-    pub fn inserts_into(self) -> Option<TableKind> {
-        match self {
-            Self::ProductInsert => Some(TableKind::Product),
-            Self::UsersInsert => Some(TableKind::Users),
-            Self::StockUpdate => None,
-            Self::Order => Some(TableKind::Orders),
-        }
-    }
+/// Where the values of a parameter come from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Generator {
+    /// The number of a row that a table had before the first transaction, from 1.
+    Row { table: usize, choice: KeyChoice },
+    /// An integer between these, both included.
+    Integer { least: i64, most: i64 },
+    /// A number with two decimals between these, in hundredths, both included.
+    Decimal { least: i64, most: i64 },
+    /// Words, filled to so many bytes; `None`: until the texts of the row together have the table's `row_bytes`.
+    Words(Option<u32>),
+    /// A person's name, filled in the same way.
+    Person(Option<u32>),
+    /// An address of electronic mail, some 30 bytes.
+    Email,
+    /// A random UUID, version 4.
+    Uuid,
+    /// Always the same.
+    Value(Constant),
+}
 
-    /// The table whose existing rows this transaction changes.
-    pub fn updates(self) -> Option<TableKind> {
-        match self {
-            Self::ProductInsert | Self::UsersInsert => None,
-            Self::StockUpdate | Self::Order => Some(TableKind::Product),
-        }
-    }
-
-    /// The tables this transaction touches.
-    pub fn tables(self) -> &'static [TableKind] {
-        match self {
-            Self::ProductInsert | Self::StockUpdate => &[TableKind::Product],
-            Self::UsersInsert => &[TableKind::Users],
-            Self::Order => &[TableKind::Product, TableKind::Orders],
-        }
-    }
+/// A value that a profile gives.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Constant {
+    Boolean(bool),
+    Integer(i64),
+    Float(f64),
+    Text(String),
 }
 
 /// How a transaction chooses among the rows that were there before.

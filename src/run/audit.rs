@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::cluster::RunningNode;
-use crate::load::workload;
 use crate::pg;
-use crate::plan::Plan;
+use crate::plan::{Change, Plan};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -34,8 +33,8 @@ pub(super) async fn count(plan: &Plan, node: &RunningNode) -> Result<Vec<RowCoun
             .await
             .map_err(|error| error.to_string())?;
         let mut counts = Vec::new();
-        for table in &plan.tables {
-            let sql = format!("SELECT count(*) FROM {}", workload::qualified(table));
+        for table in plan.tables.iter().filter(|it| it.audit) {
+            let sql = format!("SELECT count(*) FROM {}", table.qualified());
             let row = session.client().query_one(&sql, &[]).await;
             let row = row.map_err(|error| pg::describe(&error).to_string())?;
             counts.push(RowCount {
@@ -57,34 +56,55 @@ pub(super) async fn count(plan: &Plan, node: &RunningNode) -> Result<Vec<RowCoun
         })
 }
 
-/// Rows that the primary must have by table: at least the acknowledged ones, at most those and the indeterminate ones.
-pub(super) fn expected(plan: &Plan, committed: &[(u64, u64)]) -> BTreeMap<String, (u64, u64)> {
-    let mut bounds: BTreeMap<_, _> = plan
+/// How many rows a table may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bounds {
+    least: u64,
+    most: u64,
+    /// By so much the number may differ between a replica and the primary: a commit that still waits for a standby is
+    /// visible there, and not yet on the primary.
+    unknown: u64,
+}
+
+/// Rows that the primary must have by table: those from before the cell and what acknowledged transactions made of them, give or
+/// take those of which it is unknown whether they committed.
+pub(super) fn expected(plan: &Plan, changes: &[i64], unknown: u64) -> BTreeMap<String, Bounds> {
+    let touches = |table: usize, change: Change| {
+        let mut statements = plan.transactions.iter().flat_map(|it| &it.statements);
+        statements.any(|it| it.change == Some((change, table)))
+    };
+    let tables = plan
         .tables
         .iter()
-        .map(|table| (table.name.clone(), (table.rows, table.rows)))
-        .collect();
-    let unknown: u64 = committed.iter().map(|(_, unknown)| unknown).sum();
-    for (index, transaction) in plan.transactions.iter().enumerate() {
-        let table = transaction
-            .kind
-            .inserts_into()
-            .and_then(|kind| plan.table_of(kind));
-        let sure = committed.get(index).map_or(0, |(sure, _)| *sure);
-        if let Some(bound) = table.and_then(|table| bounds.get_mut(&plan.tables[table].name)) {
-            bound.0 += sure;
-            bound.1 += sure;
-        }
-    }
-    for bound in bounds.values_mut() {
-        bound.1 += unknown;
-    }
-    bounds
+        .enumerate()
+        .filter(|(_, table)| table.audit);
+    tables
+        .map(|(index, table)| {
+            let change = changes.get(index).copied().unwrap_or(0);
+            let rows = table.rows.saturating_add_signed(change);
+            let deleted = if touches(index, Change::Delete) {
+                unknown
+            } else {
+                0
+            };
+            let inserted = if touches(index, Change::Insert) {
+                unknown
+            } else {
+                0
+            };
+            let bounds = Bounds {
+                least: rows.saturating_sub(deleted),
+                most: rows + inserted,
+                unknown: inserted.max(deleted),
+            };
+            (table.name.clone(), bounds)
+        })
+        .collect()
 }
 
 /// What is wrong with the counts. Nodes on which commits were unseen at the end of the drain are behind, not wrong.
 pub(super) fn findings(
-    expected: &BTreeMap<String, (u64, u64)>,
+    expected: &BTreeMap<String, Bounds>,
     counts: &[RowCount],
     primary: &str,
     behind: &[&str],
@@ -100,13 +120,17 @@ pub(super) fn findings(
         .filter(|count| !behind.contains(&count.node.as_str()))
         .filter_map(|count| {
             let RowCount { node, table, rows } = count;
-            let (least, most) = *expected.get(table)?;
+            let bounds = *expected.get(table)?;
             let (least, most) = if node == primary {
-                (least, most)
+                (bounds.least, bounds.most)
             } else {
-                // A commit that still waits for a standby is visible there, and not yet on the primary.
-                let (rows, unknown) = (on_primary(table)?, most - least);
-                (rows, rows + unknown)
+                let rows = on_primary(table)?;
+                let unknown = bounds.unknown;
+                let may_have_fewer = bounds.least < bounds.most - unknown;
+                (
+                    rows - if may_have_fewer { unknown.min(rows) } else { 0 },
+                    rows + unknown,
+                )
             };
             let wanted = if least == most {
                 least.to_string()
@@ -135,7 +159,12 @@ mod tests {
 
     #[test]
     fn lost_and_doubled_rows_are_found_on_every_node() {
-        let expected = BTreeMap::from([("users".to_owned(), (100, 102))]);
+        let bounds = Bounds {
+            least: 100,
+            most: 102,
+            unknown: 2,
+        };
+        let expected = BTreeMap::from([("users".to_owned(), bounds)]);
         let check = |primary, replica, behind: &[&str]| {
             let counts = [counted("primary", primary), counted("s1", replica)];
             findings(&expected, &counts, "primary", behind).len()

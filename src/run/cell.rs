@@ -10,6 +10,7 @@ use super::watchdog::{Standstill, Watchdog};
 use super::{Interrupt, LiveSecond, Observer, Progress, RunError};
 use crate::clock;
 use crate::cluster::{Cluster, RunningNode};
+use crate::escape::quote_ident;
 use crate::histogram::Histogram;
 use crate::load::{Load, Second, Uncommitted, workload};
 use crate::pg::{self, catalog};
@@ -177,8 +178,8 @@ impl CellContext<'_> {
                 .tables
                 .iter()
                 .map(|table| TrackedTable {
-                    name: workload::qualified(table),
-                    key: workload::key_column(table.kind).into(),
+                    name: table.qualified(),
+                    key: quote_ident(&table.key),
                 })
                 .collect(),
         }
@@ -447,7 +448,11 @@ impl CellContext<'_> {
             .filter(|(_, unseen)| **unseen > 0)
             .map(|(node, _)| node.as_str())
             .collect();
-        let expected = audit::expected(self.plan, &progress.figures.committed);
+        let expected = audit::expected(
+            self.plan,
+            &progress.figures.row_changes,
+            progress.figures.unknown,
+        );
         let primary = &self.cluster.primary().node.name;
         for finding in audit::findings(&expected, &counts, primary, &behind) {
             let wrong = event(&finding.node, "rows_wrong", None, &finding.detail);

@@ -7,8 +7,7 @@ use super::cell::CellContext;
 use super::{Finished, Interrupt, Observer, Options, Progress, RunError, disk, environment};
 use crate::clock::{self, Stamp};
 use crate::cluster::{Binaries, Cluster, ClusterConfig, create_reachable};
-use crate::load::workload;
-use crate::plan::{Cell, Plan};
+use crate::plan::{Cell, Plan, Table};
 use crate::record::{Host, Manifest, NodeInfo, Recorder, RunStatus, WriteError};
 use crate::sample::EventRow;
 use crate::topology::Topology;
@@ -242,8 +241,8 @@ impl<'a> Conductor<'a> {
             } else {
                 1
             },
-            schema: workload::schema(self.plan),
-            publish: self.plan.tables.iter().map(workload::qualified).collect(),
+            schema: self.plan.tables.iter().map(|it| it.ddl.clone()).collect(),
+            publish: self.plan.tables.iter().map(Table::qualified).collect(),
             ..ClusterConfig::new(topology, self.binaries.clone(), directory)
         }
     }

@@ -43,7 +43,9 @@ pub(super) struct Figures {
     pub(super) service: Histogram,
     response: Histogram,
     visibility: BTreeMap<String, (SignedHistogram, u64)>,
-    pub(super) committed: Vec<(u64, u64)>,
+    /// By table, as [`Second::row_changes`].
+    pub(super) row_changes: Vec<i64>,
+    pub(super) unknown: u64,
     load_cpu: Duration,
     hosts: BTreeMap<i64, HostSecond>,
     /// Seconds of the measurement phase.
@@ -112,7 +114,8 @@ impl Figures {
             service: Histogram::new(),
             response: Histogram::new(),
             visibility: BTreeMap::new(),
-            committed: Vec::new(),
+            row_changes: Vec::new(),
+            unknown: 0,
             load_cpu: Duration::ZERO,
             hosts: BTreeMap::new(),
             measured_seconds: Vec::new(),
@@ -128,13 +131,12 @@ impl Figures {
 
     /// Adds one second of the load; its row waits for the host's figures.
     pub(super) fn second(&mut self, second: &Second) {
-        for (index, (committed, unknown)) in second.committed.iter().enumerate() {
-            if self.committed.len() <= index {
-                self.committed.resize(index + 1, (0, 0));
-            }
-            self.committed[index].0 += committed;
-            self.committed[index].1 += unknown;
+        self.row_changes
+            .resize(self.row_changes.len().max(second.row_changes.len()), 0);
+        for (sum, change) in self.row_changes.iter_mut().zip(&second.row_changes) {
+            *sum += change;
         }
+        self.unknown += second.unknown;
         self.arrival_counts.add(second);
         self.arrivals.add(&second.measured);
         if second.phase != Phase::Warmup {

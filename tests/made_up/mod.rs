@@ -12,10 +12,8 @@ use rand::SeedableRng;
 use rand_distr::{Distribution, LogNormal, Poisson};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use replbench::histogram::{Histogram, SignedHistogram};
-use replbench::plan::{
-    Arrivals, Cell, Expect, KeyChoice, Length, LoadPlan, Offered, Phases, Plan, ProbePlan, Table,
-    TableKind, Transaction, TransactionKind,
-};
+use replbench::plan::{Arrivals, Cell, Expect, Length, LoadPlan, Offered, Phases, Plan, ProbePlan};
+use replbench::profile::Profile;
 use replbench::record::tags::{self, Bound, Origin};
 use replbench::record::{
     Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Subject, files,
@@ -458,6 +456,9 @@ fn plan(shape: &Shape) -> Plan {
             });
         }
     }
+    let workload = "[[table]]\nkind = \"product\"\nrows = 10_000\nrow_bytes = 120\n\
+                    [[transaction]]\nkind = \"product-insert\"\n";
+    let profile = Profile::parse("p.toml", workload).unwrap();
     Plan {
         wal_level: WalLevel::Logical,
         quick: false,
@@ -465,17 +466,8 @@ fn plan(shape: &Shape) -> Plan {
         description: "What synchronous replication costs, and how stale reads on replicas are."
             .into(),
         seed: 20_260_714,
-        tables: vec![Table {
-            kind: TableKind::Product,
-            name: "Product".into(),
-            rows: 10_000,
-            row_bytes: 120,
-        }],
-        transactions: vec![Transaction {
-            kind: TransactionKind::ProductInsert,
-            weight: 1,
-            keys: KeyChoice::Uniform,
-        }],
+        tables: profile.tables,
+        transactions: profile.transactions,
         load: LoadPlan {
             offered: Offered::Open {
                 rate: Rate::per_second(shape.rate).unwrap(),
