@@ -93,7 +93,10 @@ pub enum RowChange {
         /// The row was there before the first transaction: where it is absent now, it has been deleted since.
         was_there: bool,
     },
-    Deleted,
+    Deleted {
+        /// As of an update.
+        was_there: bool,
+    },
 }
 
 /// Whether a row describes warm-up or measurement.

@@ -102,6 +102,9 @@ async fn probes(cluster: &Cluster) -> (Probes, FeedSender) {
         tables: vec![TrackedTable {
             name: "public.users".into(),
             key: "id".into(),
+            version: None,
+            is_inserted: true,
+            is_changed: false,
         }],
     };
     let (mut probes, feed) = Probes::open(assignment).await.unwrap();

@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::ensure;
 use replbench::clock::{self, Stamp, Timer};
 use replbench::cluster::RunningNode;
-use replbench::escape::quote_ident;
 use replbench::histogram::{Histogram, SignedHistogram};
 use replbench::load::{Load, Outcomes, Second};
 use replbench::probe::{Assignment, Probes, Reading, Target, TrackedTable, VisibilitySecond};
@@ -48,14 +47,7 @@ fn assignment(turn: &Turn<'_>) -> Assignment {
         level: plan.modes[0].level,
         primary: target(cluster.primary()),
         replicas: cluster.nodes().iter().skip(1).map(target).collect(),
-        tables: plan
-            .tables
-            .iter()
-            .map(|table| TrackedTable {
-                name: table.qualified(),
-                key: quote_ident(&table.key),
-            })
-            .collect(),
+        tables: TrackedTable::of(plan),
     }
 }
 

@@ -49,7 +49,9 @@ impl Entry {
             key,
             change: match change {
                 Change::Insert => RowChange::Inserted,
-                Change::Delete => RowChange::Deleted,
+                Change::Delete => RowChange::Deleted {
+                    was_there: self.was_there,
+                },
                 Change::Update => RowChange::Updated {
                     version: version?,
                     was_there: self.was_there,

@@ -3,8 +3,10 @@
 //!
 //! All probes share one thread, so that their cost can be told from the load's.
 
+mod by_key;
 mod host;
 mod lag;
+mod subscriber;
 mod tracker;
 mod visibility;
 
@@ -21,8 +23,9 @@ pub use host::HostShares;
 pub use visibility::{Delay, VisibilitySecond};
 
 use crate::clock::{self, Stamp, Timer};
+use crate::escape::quote_ident;
 use crate::pg::{self, ConnectError, Endpoint};
-use crate::plan::ProbePlan;
+use crate::plan::{Change, Plan, ProbePlan, Table, Transaction};
 use crate::sample::{self, FeedReceiver, FeedSender, LagRow, Timeline};
 use crate::topology::{Node, SyncLevel};
 use crate::units::Lsn;
@@ -47,8 +50,32 @@ pub struct Target {
 pub struct TrackedTable {
     /// Quoted, with its schema.
     pub name: String,
-    /// Quoted.
+    /// Quoted; of an integer type, or uuid where a subscriber is watched.
     pub key: String,
+    /// Quoted.
+    pub version: Option<String>,
+    /// Whether transactions end by inserting its rows.
+    pub is_inserted: bool,
+    /// Whether transactions end by updating or deleting its rows.
+    pub is_changed: bool,
+}
+
+impl TrackedTable {
+    /// Those of a plan.
+    pub fn of(plan: &Plan) -> Vec<Self> {
+        let tracked = |(index, table): (usize, &Table)| {
+            let last = plan.transactions.iter().filter(|it| it.table == index);
+            let inserts = |it: &Transaction| it.change() == Change::Insert;
+            Self {
+                name: table.qualified(),
+                key: quote_ident(&table.key),
+                version: table.version.as_deref().map(quote_ident),
+                is_inserted: last.clone().any(inserts),
+                is_changed: !last.clone().all(inserts),
+            }
+        };
+        plan.tables.iter().enumerate().map(tracked).collect()
+    }
 }
 
 /// What to watch in one cell.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::clock::Stamp;
 use crate::pg::catalog::VisibleTransactions;
-use crate::sample::{ChangedRow, Commit, RowChange, RowKey};
+use crate::sample::Commit;
 
 /// How long polls and unclaimed rows are remembered: longer than a commit stays unacknowledged, save in a stall.
 const MEMORY: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ pub(super) struct CommitVisibility {
 }
 
 impl CommitVisibility {
-    fn new(commit: Commit, missed_at: Option<Stamp>, hi: Stamp) -> Self {
+    pub(super) fn new(commit: Commit, missed_at: Option<Stamp>, hi: Stamp) -> Self {
         // Nothing is visible before its COMMIT was sent.
         let lo = missed_at.map_or(commit.sent, |missed| missed.max(commit.sent));
         Self {
@@ -259,15 +259,13 @@ impl ByRow {
         question
     }
 
-    pub(super) fn commit(&mut self, commit: Commit) -> Option<CommitVisibility> {
-        let ChangedRow {
-            table: index,
-            key: RowKey::Number(row),
-            change: RowChange::Inserted,
-        } = commit.row?
-        else {
-            return None;
-        };
+    /// Takes an acknowledged commit that inserted this row of this table.
+    pub(super) fn commit(
+        &mut self,
+        commit: Commit,
+        index: u8,
+        row: i64,
+    ) -> Option<CommitVisibility> {
         if let Some((missed_at, hi)) = self.unclaimed.remove(&(index, row)) {
             return Some(CommitVisibility::new(commit, missed_at, hi));
         }
@@ -298,15 +296,15 @@ impl ByRow {
                 continue;
             };
             let missed_at = if row > seen.high {
-                for gap in seen.high + 1..row {
-                    if seen.gaps.len() < MOST {
-                        // A row of this poll that comes out of order takes itself out again.
-                        let noticed = Gap {
-                            noticed: end,
-                            missed_at: last_start,
-                        };
-                        seen.gaps.insert(gap, noticed);
-                    }
+                // The youngest, where keys lie far apart.
+                let room = MOST.saturating_sub(seen.gaps.len());
+                for gap in (seen.high + 1..row).rev().take(room) {
+                    // A row of this poll that comes out of order takes itself out again.
+                    let noticed = Gap {
+                        noticed: end,
+                        missed_at: last_start,
+                    };
+                    seen.gaps.insert(gap, noticed);
                 }
                 seen.high = row;
                 last_start
@@ -376,15 +374,15 @@ mod tests {
     fn commit(xid: u64, sent: u64, acked: u64) -> Commit {
         Commit {
             xid,
-            row: Some(ChangedRow {
-                table: 0,
-                key: RowKey::Number(i64::try_from(xid).unwrap()),
-                change: RowChange::Inserted,
-            }),
+            row: None,
             sent: at(sent),
             acked: at(acked),
             measured: true,
         }
+    }
+
+    fn tell(tracker: &mut ByRow, commit: Commit) -> Option<CommitVisibility> {
+        tracker.commit(commit, 0, commit.xid.cast_signed())
     }
 
     fn visible_transactions(xmin: u64, xmax: u64, committed: &[u64]) -> VisibleTransactions {
@@ -482,14 +480,14 @@ mod tests {
         let mut tracker = ByRow::new([10]);
         let mut out = Vec::new();
         tracker.poll(at(100), at(110), &[], &mut out);
-        tracker.commit(commit(11, 50, 60));
+        tell(&mut tracker, commit(11, 50, 60));
         tracker.poll(at(200), at(210), &[(0, 12)], &mut out);
         assert!(out.is_empty());
         assert_eq!(tracker.question(), [(12, vec![11])]);
         tracker.poll(at(300), at(310), &[(0, 11)], &mut out);
         assert_eq!((out[0].lo, out[0].hi), (at(200), at(310)));
         // 12 was visible before anybody knew of it.
-        let early = tracker.commit(commit(12, 150, 400)).unwrap();
+        let early = tell(&mut tracker, commit(12, 150, 400)).unwrap();
         assert_eq!((early.lo, early.hi), (at(150), at(210)));
         assert_eq!(tracker.outstanding(), 0);
     }
@@ -499,7 +497,7 @@ mod tests {
         let mut tracker = ByRow::new([0]);
         let mut out = Vec::new();
         tracker.poll(at(0), at(10), &[(0, 4)], &mut out);
-        tracker.commit(commit(2, 1, 2));
+        tell(&mut tracker, commit(2, 1, 2));
         let late = 20_000_000;
         tracker.poll(at(late), at(late + 10), &[], &mut out);
         assert_eq!(tracker.question(), [(4, vec![2])]);
@@ -514,7 +512,7 @@ mod tests {
         tracker.poll(at(late), at(late + 10), &[], &mut out);
         assert_eq!(tracker.question(), [(4, vec![])]);
         let sent = late + 20;
-        tracker.commit(commit(3, sent, late + 40));
+        tell(&mut tracker, commit(3, sent, late + 40));
         // The poll under way did not look for it: that it is not in the answer means nothing.
         tracker.poll(at(late + 30), at(late + 45), &[], &mut out);
         assert_eq!(tracker.question(), [(4, vec![3])]);
@@ -527,7 +525,7 @@ mod tests {
         let mut tracker = ByRow::new([0]);
         let mut out = Vec::new();
         tracker.poll(at(0), at(10), &[(0, 3_000)], &mut out);
-        tracker.commit(commit(7, 1, 20));
+        tell(&mut tracker, commit(7, 1, 20));
         let (_, asked) = tracker.question().remove(0);
         assert_eq!((asked[0], asked[1], asked.len()), (7, 2_999, ASKED));
         tracker.poll(at(30), at(40), &[], &mut out);

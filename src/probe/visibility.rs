@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_postgres::Statement;
-use tokio_postgres::types::ToSql;
 
-use super::tracker::{ByRow, ByTransaction, CommitVisibility};
+use super::subscriber::{self, Asked, KeyKind, SubscriberTracker};
+use super::tracker::{ByTransaction, CommitVisibility};
 use super::{CONNECT_DEADLINE, CommitFanOut, ProbeError, Reading, Target, TrackedTable};
 use crate::clock::{self, Stamp, Timer};
 use crate::pg::{self, Session, Xid8, catalog};
@@ -63,7 +63,7 @@ struct Bucket {
 #[derive(Debug)]
 enum Tracker {
     Physical(ByTransaction),
-    Logical(ByRow),
+    Logical(SubscriberTracker),
 }
 
 /// What is known of one node: shared by its poller and whoever brings commits.
@@ -208,6 +208,8 @@ impl Cadence {
 struct ProbeConnection {
     session: Session,
     statement: Statement,
+    /// By table; empty on a physical standby.
+    keys: Rc<[KeyKind]>,
 }
 
 /// One node and how it is looked at.
@@ -232,9 +234,10 @@ impl Poller {
         let tracker = if physical {
             Tracker::Physical(ByTransaction::default())
         } else {
-            Tracker::Logical(ByRow::new(
-                highest_rows(&connection.session, &tables, &target).await?,
-            ))
+            let client = connection.session.client();
+            let highest = subscriber::highest_rows(client, &tables, &connection.keys).await;
+            let highest = highest.map_err(|error| ProbeError::query(&target, &error))?;
+            Tracker::Logical(SubscriberTracker::new(highest, connection.keys.clone()))
         };
         let watch = Watch {
             node: target.node.name.clone(),
@@ -332,13 +335,9 @@ impl Poller {
                     tracker.poll(start, end, visible, &mut seen);
                 }
             }
-            Question::Rows(parameters) => {
-                let parameters: Vec<_> = parameters
-                    .iter()
-                    .flat_map(|(high, gaps)| {
-                        [high as &(dyn ToSql + Sync), gaps as &(dyn ToSql + Sync)]
-                    })
-                    .collect();
+            Question::Rows(asked) => {
+                let parameters = subscriber::parameters(&connection.keys, &self.tables, &asked);
+                let parameters: Vec<_> = parameters.iter().map(AsRef::as_ref).collect();
                 let rows = connection
                     .session
                     .client()
@@ -346,15 +345,6 @@ impl Poller {
                     .await
                     .map_err(|error| pg::describe(&error).to_string())?;
                 let end = clock::now();
-                let rows: Vec<(u8, i64)> = rows
-                    .iter()
-                    .map(|row| {
-                        (
-                            u8::try_from(row.get::<_, i16>(0)).unwrap_or(u8::MAX),
-                            row.get(1),
-                        )
-                    })
-                    .collect();
                 if let Tracker::Logical(tracker) = &mut self.watch.borrow_mut().tracker {
                     tracker.poll(start, end, &rows, &mut seen);
                 }
@@ -365,11 +355,11 @@ impl Poller {
     }
 }
 
-/// The parameters of one look.
+/// What one look asks.
 enum Question {
     Transactions(Vec<Xid8>),
-    /// By table: the highest row seen, and the gaps below it.
-    Rows(Vec<(i64, Vec<i64>)>),
+    /// By table.
+    Rows(Vec<Asked>),
 }
 
 impl Question {
@@ -397,48 +387,23 @@ async fn open_connection(
         CONNECT_DEADLINE,
     )
     .await?;
-    let prepared = if target.node.role.is_physical() {
-        catalog::prepare_visible_transactions(session.client()).await
+    let failed = |error| ProbeError::query(target, &error);
+    let client = session.client();
+    let mut keys = Rc::default();
+    let statement = if target.node.role.is_physical() {
+        catalog::prepare_visible_transactions(client).await
     } else {
-        session.client().prepare(&new_rows_sql(tables)).await
+        keys = subscriber::key_kinds(client, tables)
+            .await
+            .map_err(failed)?;
+        client.prepare(&subscriber::rows_sql(tables, &keys)).await
     };
-    let statement = prepared.map_err(|error| ProbeError::query(target, &error))?;
-    Ok(ProbeConnection { session, statement })
-}
-
-/// For every table: the rows above the highest one seen, and those of the gaps below it.
-fn new_rows_sql(tables: &[TrackedTable]) -> String {
-    let arms: Vec<_> = tables
-        .iter()
-        .enumerate()
-        .map(|(index, table)| {
-            let TrackedTable { name, key } = table;
-            let (high, gaps) = (2 * index + 1, 2 * index + 2);
-            format!(
-                "SELECT {index}::int2, {key} FROM {name} WHERE {key} > ${high}::bigint \
-                 UNION ALL \
-                 SELECT {index}::int2, {key} FROM {name} WHERE {key} = ANY(${gaps}::bigint[])"
-            )
-        })
-        .collect();
-    arms.join(" UNION ALL ")
-}
-
-async fn highest_rows(
-    session: &Session,
-    tables: &[TrackedTable],
-    target: &Target,
-) -> Result<Vec<i64>, ProbeError> {
-    let mut highest = Vec::with_capacity(tables.len());
-    for TrackedTable { name, key } in tables {
-        let sql = format!("SELECT coalesce(max({key}), 0) FROM {name}");
-        let row = session.client().query_one(&sql, &[]).await;
-        highest.push(
-            row.map_err(|error| ProbeError::query(target, &error))?
-                .get(0),
-        );
-    }
-    Ok(highest)
+    let statement = statement.map_err(failed)?;
+    Ok(ProbeConnection {
+        session,
+        statement,
+        keys,
+    })
 }
 
 #[cfg(test)]

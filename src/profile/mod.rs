@@ -184,17 +184,20 @@ impl Profile {
 /// Why a subscriber of this mode could not show that such a transaction committed, if it could not.
 pub fn unseen_commit(mode: &Mode, transaction: &Transaction, tables: &[Table]) -> Option<String> {
     let table = tables.get(transaction.table)?;
-    let is_unseen = mode.topology.subscribers > 0 && transaction.change() != Change::Insert;
+    let is_unseen = mode.topology.subscribers > 0
+        && transaction.change() == Change::Update
+        && table.version.is_none();
     is_unseen.then(|| {
         format!(
-            "transaction `{}` inserts no row into `{}` at its end, so a subscriber in mode `{}` cannot show its commit",
+            "transaction `{}` updates `{}`, which has no `version`, so a subscriber in mode `{}` cannot show its commit",
             transaction.name, table.name, mode.name
         )
     })
 }
 
 /// The remedy for [`unseen_commit`].
-pub const UNSEEN_HELP: &str = "leave out the mode or the transaction; `order` updates and inserts";
+pub const UNSEEN_HELP: &str =
+    "give the table a column that every update raises, as `version`, or leave out the mode";
 
 /// The first transaction that chooses rows of a table that has none.
 pub fn without_rows<'a>(tables: &[Table], transactions: &'a [Transaction]) -> Option<&'a str> {

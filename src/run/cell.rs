@@ -10,7 +10,6 @@ use super::watchdog::{Standstill, Watchdog};
 use super::{Interrupt, LiveSecond, Observer, Progress, RunError};
 use crate::clock;
 use crate::cluster::{Cluster, RunningNode};
-use crate::escape::quote_ident;
 use crate::histogram::Histogram;
 use crate::load::{Load, Second, Uncommitted, workload};
 use crate::pg::{self, catalog};
@@ -173,15 +172,7 @@ impl CellContext<'_> {
             level: self.mode.level,
             primary: target(self.cluster.primary()),
             replicas: self.cluster.nodes().iter().skip(1).map(target).collect(),
-            tables: self
-                .plan
-                .tables
-                .iter()
-                .map(|table| TrackedTable {
-                    name: table.qualified(),
-                    key: quote_ident(&table.key),
-                })
-                .collect(),
+            tables: TrackedTable::of(self.plan),
         }
     }
 

@@ -1,0 +1,273 @@
+//! The commits of one subscriber that changed a row with a known key: inserts by a key that does not grow, updates and deletes.
+//!
+//! A subscriber applies transactions in the order of their commits, so the row tells: an insert is visible once the row is there, an
+//! update once the row's version is at least its own, a delete once the row is gone. A row that was there before the first
+//! transaction and is gone has been deleted since, after every update of it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use super::tracker::CommitVisibility;
+use crate::clock::Stamp;
+use crate::sample::{ChangedRow, Commit, RowChange, RowKey};
+
+/// The most keys asked about in one poll.
+const ASKED: usize = 256;
+/// A row that is gone may also be one whose insert has not been applied, and the insert's acknowledgement may be told after the
+/// delete's, by another load thread. Once the delete is so old, it has been told.
+const INSERT_TOLD: Duration = Duration::from_secs(1);
+
+type Row = (u8, RowKey);
+
+#[derive(Debug, Default)]
+pub(super) struct ByKey {
+    /// In the order in which they were told.
+    awaited: BTreeMap<u64, Awaited>,
+    /// How many awaited commits inserted this row.
+    inserted: HashMap<Row, u32>,
+    told: u64,
+    /// The rows that the poll under way asks about, for commits told before this one.
+    asked: HashSet<Row>,
+    asked_to: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Awaited {
+    commit: Commit,
+    row: Row,
+    change: RowChange,
+    /// Start of the last poll that missed it.
+    missed_at: Option<Stamp>,
+    /// Of a delete: the end of the first poll of those that did not find the row.
+    gone_at: Option<Stamp>,
+}
+
+impl ByKey {
+    /// Takes an acknowledged commit.
+    pub(super) fn commit(&mut self, commit: Commit, ChangedRow { table, key, change }: ChangedRow) {
+        let row = (table, key);
+        if change == RowChange::Inserted {
+            *self.inserted.entry(row).or_default() += 1;
+        }
+        let awaited = Awaited {
+            commit,
+            row,
+            change,
+            missed_at: None,
+            gone_at: None,
+        };
+        self.awaited.insert(self.told, awaited);
+        self.told += 1;
+    }
+
+    /// The keys to ask about in the next poll, by table: those that have been awaited for longest.
+    pub(super) fn question(&mut self, tables: usize) -> Vec<Vec<RowKey>> {
+        let mut question = vec![Vec::new(); tables];
+        self.asked.clear();
+        for awaited in self.awaited.values() {
+            if self.asked.len() == ASKED {
+                break;
+            }
+            if self.asked.insert(awaited.row)
+                && let Some(keys) = question.get_mut(usize::from(awaited.row.0))
+            {
+                keys.push(awaited.row.1);
+            }
+        }
+        self.asked_to = self.told;
+        question
+    }
+
+    /// Takes the rows that a poll found of those that it asked about, with their versions.
+    pub(super) fn poll(
+        &mut self,
+        start: Stamp,
+        end: Stamp,
+        found: &HashMap<Row, Option<i64>>,
+        out: &mut Vec<CommitVisibility>,
+    ) {
+        let mut seen = Vec::new();
+        for (number, awaited) in self.awaited.range_mut(..self.asked_to) {
+            if !self.asked.contains(&awaited.row) {
+                continue;
+            }
+            let row = found.get(&awaited.row);
+            let is_to_come = row.is_none() && self.inserted.contains_key(&awaited.row);
+            let shown_at = match awaited.change {
+                RowChange::Inserted => row.map(|_| end),
+                RowChange::Updated { version, was_there } => match row {
+                    Some(Some(current)) => (*current >= version).then_some(end),
+                    Some(None) => None,
+                    None => (was_there && !is_to_come).then_some(end),
+                },
+                RowChange::Deleted { .. } if row.is_some() || is_to_come => {
+                    awaited.gone_at = None;
+                    None
+                }
+                RowChange::Deleted { was_there } => {
+                    let gone_at = *awaited.gone_at.get_or_insert(end);
+                    let is_sure = was_there || end.since(awaited.commit.acked) > INSERT_TOLD;
+                    is_sure.then_some(gone_at)
+                }
+            };
+            match shown_at {
+                Some(at) => seen.push((*number, at)),
+                None if awaited.gone_at.is_none() => awaited.missed_at = Some(start),
+                None => {}
+            }
+        }
+        for (number, at) in seen {
+            let Some(awaited) = self.awaited.remove(&number) else {
+                continue;
+            };
+            if awaited.change == RowChange::Inserted {
+                self.inserted_is_seen(awaited.row);
+            }
+            out.push(CommitVisibility::new(awaited.commit, awaited.missed_at, at));
+        }
+    }
+
+    fn inserted_is_seen(&mut self, row: Row) {
+        if let Some(count) = self.inserted.get_mut(&row) {
+            *count -= 1;
+            if *count == 0 {
+                self.inserted.remove(&row);
+            }
+        }
+    }
+
+    pub(super) fn outstanding(&self) -> usize {
+        self.awaited.len()
+    }
+
+    /// The commit that has been awaited for longest.
+    pub(super) fn oldest(&self) -> Option<Commit> {
+        self.awaited.values().next().map(|awaited| awaited.commit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROW: Row = (0, RowKey::Uuid(7));
+
+    fn at(micros: u64) -> Stamp {
+        Stamp::from_nanos(micros * 1_000)
+    }
+
+    fn told(tracker: &mut ByKey, acked: u64, change: RowChange) {
+        let row = ChangedRow {
+            table: ROW.0,
+            key: ROW.1,
+            change,
+        };
+        let commit = Commit {
+            xid: acked,
+            row: Some(row),
+            sent: at(acked - 10),
+            acked: at(acked),
+            measured: true,
+        };
+        tracker.commit(commit, row);
+    }
+
+    /// The commits, by when they were acknowledged, that a poll of 10 us shows, and their intervals.
+    fn poll(tracker: &mut ByKey, start: u64, row: &[Option<i64>]) -> Vec<(u64, Stamp, Stamp)> {
+        let mut out = Vec::new();
+        assert!(tracker.question(1)[0].len() <= 1);
+        let found = row.iter().map(|version| (ROW, *version)).collect();
+        tracker.poll(at(start), at(start + 10), &found, &mut out);
+        let seen = out.iter().map(|it| (it.commit.xid, it.lo, it.hi));
+        seen.collect()
+    }
+
+    fn updated(version: i64) -> RowChange {
+        RowChange::Updated {
+            version,
+            was_there: true,
+        }
+    }
+
+    #[test]
+    fn an_insert_is_visible_once_its_row_is_there() {
+        let mut tracker = ByKey::default();
+        told(&mut tracker, 100, RowChange::Inserted);
+        assert!(poll(&mut tracker, 120, &[]).is_empty());
+        assert_eq!(poll(&mut tracker, 150, &[None]), [(100, at(120), at(160))]);
+        assert_eq!(tracker.outstanding(), 0);
+    }
+
+    #[test]
+    fn an_update_is_visible_once_the_version_is_at_least_its_own() {
+        let mut tracker = ByKey::default();
+        told(&mut tracker, 100, updated(3));
+        told(&mut tracker, 110, updated(5));
+        told(&mut tracker, 115, updated(6));
+        assert!(poll(&mut tracker, 120, &[Some(2)]).is_empty());
+        let seen = poll(&mut tracker, 150, &[Some(5)]);
+        assert_eq!(seen, [(100, at(120), at(160)), (110, at(120), at(160))]);
+        // Deleted since: after every update.
+        assert_eq!(poll(&mut tracker, 180, &[]), [(115, at(150), at(190))]);
+    }
+
+    #[test]
+    fn a_commit_told_after_the_question_is_not_judged_by_its_answer() {
+        let mut tracker = ByKey::default();
+        told(&mut tracker, 100, updated(3));
+        tracker.question(1);
+        told(&mut tracker, 110, RowChange::Deleted { was_there: true });
+        let mut out = Vec::new();
+        tracker.poll(at(105), at(120), &HashMap::new(), &mut out);
+        assert_eq!((out.len(), out[0].commit.xid), (1, 100));
+        assert_eq!(tracker.outstanding(), 1);
+    }
+
+    #[test]
+    fn a_delete_is_visible_once_its_row_is_gone() {
+        let mut tracker = ByKey::default();
+        told(&mut tracker, 100, RowChange::Deleted { was_there: true });
+        assert!(poll(&mut tracker, 120, &[Some(1)]).is_empty());
+        assert_eq!(poll(&mut tracker, 150, &[]), [(100, at(120), at(160))]);
+    }
+
+    #[test]
+    fn a_missing_row_that_has_yet_to_be_inserted_is_not_called_deleted() {
+        let mut tracker = ByKey::default();
+        told(&mut tracker, 100, RowChange::Deleted { was_there: false });
+        assert!(poll(&mut tracker, 120, &[]).is_empty());
+        // The insert was acknowledged before and is told later.
+        told(&mut tracker, 90, RowChange::Inserted);
+        assert!(poll(&mut tracker, 2_000_000, &[]).is_empty());
+        let seen = poll(&mut tracker, 2_000_100, &[None]);
+        assert_eq!(seen, [(90, at(2_000_000), at(2_000_110))]);
+        let seen = poll(&mut tracker, 2_000_200, &[]);
+        assert_eq!(seen, [(100, at(2_000_100), at(2_000_210))]);
+    }
+
+    #[test]
+    fn a_delete_of_a_row_of_this_run_is_dated_by_the_first_poll_without_it() {
+        let mut tracker = ByKey::default();
+        told(&mut tracker, 100, RowChange::Deleted { was_there: false });
+        assert!(poll(&mut tracker, 120, &[None]).is_empty());
+        assert!(poll(&mut tracker, 150, &[]).is_empty());
+        let seen = poll(&mut tracker, 1_500_000, &[]);
+        assert_eq!(seen, [(100, at(120), at(160))]);
+    }
+
+    #[test]
+    fn keys_are_asked_for_in_the_order_of_their_commits() {
+        let mut tracker = ByKey::default();
+        for number in (0..300_i64).rev() {
+            let row = ChangedRow {
+                table: 1,
+                key: RowKey::Number(number),
+                change: RowChange::Inserted,
+            };
+            tracker.commit(Commit::default(), row);
+        }
+        let question = tracker.question(2);
+        assert_eq!((question[0].len(), question[1].len()), (0, ASKED));
+        assert_eq!(question[1][0], RowKey::Number(299));
+    }
+}

@@ -1,0 +1,283 @@
+//! The rows of a subscriber by which it shows commits: what a look asks for, and which commits its answer shows.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Error, Row};
+
+use super::TrackedTable;
+use super::by_key::ByKey;
+use super::tracker::{ByRow, CommitVisibility};
+use crate::clock::Stamp;
+use crate::pg::Uuid;
+use crate::sample::{ChangedRow, Commit, RowChange, RowKey};
+
+/// A subscriber's commits: those that insert growing keys are seen by the new rows, all others by their keys.
+#[derive(Debug)]
+pub(super) struct SubscriberTracker {
+    by_row: ByRow,
+    by_key: ByKey,
+    keys: Rc<[KeyKind]>,
+}
+
+/// The type of a table's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyKind {
+    Number,
+    Uuid,
+}
+
+impl SubscriberTracker {
+    /// `highest`: the highest key of each table before the first commit, from [`highest_rows`].
+    pub(super) fn new(highest: Vec<i64>, keys: Rc<[KeyKind]>) -> Self {
+        Self {
+            by_row: ByRow::new(highest),
+            by_key: ByKey::default(),
+            keys,
+        }
+    }
+
+    pub(super) fn outstanding(&self) -> usize {
+        self.by_row.outstanding() + self.by_key.outstanding()
+    }
+
+    pub(super) fn commit(&mut self, commit: Commit) -> Option<CommitVisibility> {
+        let row = commit.row?;
+        if let ChangedRow {
+            table,
+            key: RowKey::Number(key),
+            change: RowChange::Inserted,
+        } = row
+        {
+            return self.by_row.commit(commit, table, key);
+        }
+        self.by_key.commit(commit, row);
+        None
+    }
+
+    /// What to look for in the next look, by table.
+    pub(super) fn question(&mut self) -> Vec<Asked> {
+        let by_key = self.by_key.question(self.keys.len());
+        let by_row = self.by_row.question().into_iter();
+        let asked = by_row
+            .zip(by_key)
+            .map(|((above, gaps), keys)| Asked { above, gaps, keys });
+        asked.collect()
+    }
+
+    /// Takes the rows that a look found.
+    pub(super) fn poll(
+        &mut self,
+        start: Stamp,
+        end: Stamp,
+        rows: &[Row],
+        out: &mut Vec<CommitVisibility>,
+    ) {
+        let (mut new, mut found) = (Vec::new(), HashMap::new());
+        for row in rows {
+            // The columns of `rows_sql`.
+            let (Ok(table), is_new) = (u8::try_from(row.get::<_, i16>(0)), row.get(1)) else {
+                continue;
+            };
+            let (number, uuid): (Option<i64>, Option<Uuid>) = (row.get(2), row.get(3));
+            match (number, uuid) {
+                (Some(number), _) if is_new => new.push((table, number)),
+                (Some(number), _) => {
+                    found.insert((table, RowKey::Number(number)), row.get(4));
+                }
+                (None, Some(Uuid(uuid))) => {
+                    found.insert((table, RowKey::Uuid(uuid)), row.get(4));
+                }
+                (None, None) => {}
+            }
+        }
+        self.by_row.poll(start, end, &new, out);
+        self.by_key.poll(start, end, &found, out);
+    }
+
+    pub(super) fn oldest(&self) -> Option<Commit> {
+        let both = [self.by_row.oldest(), self.by_key.oldest()];
+        both.into_iter().flatten().min_by_key(|commit| commit.acked)
+    }
+}
+
+/// What one look asks of a table.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// New rows have a key above this one.
+    above: i64,
+    /// Rows below it that have not been seen.
+    gaps: Vec<i64>,
+    /// Rows that awaited commits changed.
+    keys: Vec<RowKey>,
+}
+
+/// How the rows of a table are looked for.
+#[derive(Debug, Clone, Copy)]
+struct Lookup {
+    /// Rows above the highest one seen, and those of the gaps below it.
+    new: bool,
+    by_key: bool,
+}
+
+impl Lookup {
+    fn of(table: &TrackedTable, kind: KeyKind) -> Self {
+        let is_number = kind == KeyKind::Number;
+        Self {
+            new: table.is_inserted && is_number,
+            by_key: table.is_changed || (table.is_inserted && !is_number),
+        }
+    }
+}
+
+/// The rows looked for, of all tables: index of the table, whether looked for as a new row, its key as a number or a UUID, and its
+/// version. [`parameters`] makes its parameters.
+pub(super) fn rows_sql(tables: &[TrackedTable], keys: &[KeyKind]) -> String {
+    let mut arms = Vec::new();
+    let mut number = 0;
+    let mut next = || {
+        number += 1;
+        number
+    };
+    for (index, (table, kind)) in tables.iter().zip(keys).enumerate() {
+        let TrackedTable { name, key, .. } = table;
+        let lookup = Lookup::of(table, *kind);
+        if lookup.new {
+            let new = format!(
+                "SELECT {index}::int2, true, {key}::bigint, NULL::uuid, NULL::bigint FROM {name}"
+            );
+            arms.push(format!("{new} WHERE {key} > ${}::bigint", next()));
+            arms.push(format!("{new} WHERE {key} = ANY(${}::bigint[])", next()));
+        }
+        if lookup.by_key {
+            let version = table.version.as_deref().unwrap_or("NULL");
+            let (columns, of) = match kind {
+                KeyKind::Number => (format!("{key}::bigint, NULL::uuid"), "bigint"),
+                KeyKind::Uuid => (format!("NULL::bigint, {key}"), "uuid"),
+            };
+            arms.push(format!(
+                "SELECT {index}::int2, false, {columns}, {version}::bigint FROM {name} WHERE {key} = ANY(${}::{of}[])",
+                next()
+            ));
+        }
+    }
+    if arms.is_empty() {
+        // A plan whose transactions change none of these.
+        return "SELECT 0::int2, false, NULL::bigint, NULL::uuid, NULL::bigint WHERE false".into();
+    }
+    arms.join(" UNION ALL ")
+}
+
+/// The parameters of [`rows_sql`].
+pub(super) fn parameters<'a>(
+    keys: &[KeyKind],
+    tables: &[TrackedTable],
+    asked: &'a [Asked],
+) -> Vec<Box<dyn ToSql + Sync + 'a>> {
+    let mut parameters: Vec<Box<dyn ToSql + Sync + 'a>> = Vec::new();
+    for ((table, kind), asked) in tables.iter().zip(keys).zip(asked) {
+        let lookup = Lookup::of(table, *kind);
+        if lookup.new {
+            parameters.push(Box::new(asked.above));
+            parameters.push(Box::new(&asked.gaps));
+        }
+        if lookup.by_key {
+            parameters.push(match kind {
+                KeyKind::Number => Box::new(numbers(&asked.keys)),
+                KeyKind::Uuid => Box::new(uuids(&asked.keys)),
+            });
+        }
+    }
+    parameters
+}
+
+fn numbers(keys: &[RowKey]) -> Vec<i64> {
+    let number = |key: &RowKey| match key {
+        RowKey::Number(number) => Some(*number),
+        RowKey::Uuid(_) => None,
+    };
+    keys.iter().filter_map(number).collect()
+}
+
+fn uuids(keys: &[RowKey]) -> Vec<Uuid> {
+    let uuid = |key: &RowKey| match key {
+        RowKey::Uuid(uuid) => Some(Uuid(*uuid)),
+        RowKey::Number(_) => None,
+    };
+    keys.iter().filter_map(uuid).collect()
+}
+
+/// The types of the keys.
+pub(super) async fn key_kinds(
+    client: &Client,
+    tables: &[TrackedTable],
+) -> Result<Rc<[KeyKind]>, Error> {
+    let mut kinds = Vec::with_capacity(tables.len());
+    for TrackedTable { name, key, .. } in tables {
+        let key = client.prepare(&format!("SELECT {key} FROM {name}")).await?;
+        let is_uuid = key
+            .columns()
+            .first()
+            .is_some_and(|it| *it.type_() == Type::UUID);
+        kinds.push(if is_uuid {
+            KeyKind::Uuid
+        } else {
+            KeyKind::Number
+        });
+    }
+    Ok(kinds.into())
+}
+
+/// The highest key of each table whose new rows are looked for, and 0 for the others.
+pub(super) async fn highest_rows(
+    client: &Client,
+    tables: &[TrackedTable],
+    keys: &[KeyKind],
+) -> Result<Vec<i64>, Error> {
+    let mut highest = Vec::with_capacity(tables.len());
+    for (table, kind) in tables.iter().zip(keys) {
+        if !Lookup::of(table, *kind).new {
+            highest.push(0);
+            continue;
+        }
+        let TrackedTable { name, key, .. } = table;
+        let sql = format!("SELECT coalesce(max({key}), 0)::bigint FROM {name}");
+        highest.push(client.query_one(&sql, &[]).await?.get(0));
+    }
+    Ok(highest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_parameter_of_the_sql_has_a_value() {
+        let table = |is_inserted, is_changed| TrackedTable {
+            name: "public.\"t\"".into(),
+            key: "\"id\"".into(),
+            version: None,
+            is_inserted,
+            is_changed,
+        };
+        for (is_inserted, is_changed) in
+            [(true, false), (false, true), (true, true), (false, false)]
+        {
+            for kind in [KeyKind::Number, KeyKind::Uuid] {
+                let tables = [table(is_inserted, is_changed), table(true, true)];
+                let kinds = [kind, KeyKind::Number];
+                let asked = || Asked {
+                    above: 0,
+                    gaps: Vec::new(),
+                    keys: Vec::new(),
+                };
+                let asked = [asked(), asked()];
+                let given = parameters(&kinds, &tables, &asked).len();
+                let sql = rows_sql(&tables, &kinds);
+                assert!(sql.contains(&format!("${given}::")), "{sql}");
+                assert!(!sql.contains(&format!("${}", given + 1)), "{sql}");
+            }
+        }
+    }
+}
