@@ -183,6 +183,7 @@ pub(super) fn exit_of(error: &RunError) -> Exit {
     match error {
         RunError::Write(_) => Exit::Results,
         RunError::Stopped => Exit::Incomplete,
+        RunError::Workload(_) => Exit::Usage,
         RunError::Cluster(error) => super::cluster::exit_of(error),
         _ => Exit::Server,
     }

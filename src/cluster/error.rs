@@ -70,6 +70,9 @@ pub enum ClusterError {
         action: &'static str,
         failure: Failure,
     },
+    /// Whoever gave the schema knows what its entries are.
+    #[error("entry {} of the schema: {failure}", .index + 1)]
+    Schema { index: usize, failure: Failure },
     #[error("no node is called `{name}`; there are {}", .known.join(", "))]
     NoSuchNode { name: String, known: Vec<String> },
     /// Any of the others, during a start: what was built so far is kept to be looked at.

@@ -126,7 +126,7 @@ impl Cluster {
     /// Builds everything and returns when every replica replicates: standbys stream, subscriptions have made their
     /// initial copy, an archive standby takes connections.
     ///
-    /// A failed start stops what it had started and keeps the directory. A dropped future leaves nothing.
+    /// A failed start stops what it had started and keeps the directory, save where the schema was refused. A dropped future leaves nothing.
     pub async fn start(config: ClusterConfig) -> Result<Self, ClusterError> {
         let started = Self::start_unless(config, std::future::pending()).await?;
         Ok(started.expect("a future that never resolves cancels nothing"))
@@ -149,6 +149,11 @@ impl Cluster {
             Some(Ok(nodes)) => {
                 workspace.complete(&nodes)?;
                 Ok(Some(Self { workspace, nodes }))
+            }
+            // A mistake in the schema leaves nothing to look at.
+            Some(Err(cause @ ClusterError::Schema { .. })) => {
+                workspace.cancel().await?;
+                Err(cause)
             }
             Some(Err(cause)) => Err(Self::failed(workspace, cause).await),
         }

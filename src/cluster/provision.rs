@@ -413,10 +413,10 @@ async fn init_server(workspace: &Workspace, node: &Node) -> Result<RunningNode, 
         .map_err(|failure| query(&running, "create the database", failure))?;
     session.close().await;
     let session = admin(&running.endpoint).await?;
-    for statement in &workspace.config.schema {
-        provisioning::execute(session.client(), statement)
+    for (index, statements) in workspace.config.schema.iter().enumerate() {
+        provisioning::execute(session.client(), statements)
             .await
-            .map_err(|failure| query(&running, "create the schema", failure))?;
+            .map_err(|failure| ClusterError::Schema { index, failure })?;
     }
     if node.role == Role::Primary && workspace.config.topology.subscribers > 0 {
         provisioning::create_publication(session.client(), PUBLICATION, &workspace.config.publish)

@@ -1,5 +1,6 @@
 //! Offers load. Knows a plan, a primary and its pools; never which server is a standby, nor what the probes see.
 
+pub mod check;
 mod feed_buffer;
 mod pool;
 mod share;

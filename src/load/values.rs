@@ -1,6 +1,7 @@
 //! The values of a transaction's parameters: drawn from generators, and written as the types that its statements want.
 
 use std::error::Error;
+use std::fmt;
 use std::num::NonZeroU64;
 
 use bytes::{BufMut, BytesMut};
@@ -10,7 +11,7 @@ use rust_decimal::prelude::ToPrimitive as _;
 use tokio_postgres::types::{IsNull, Kind, ToSql, Type, to_sql_checked};
 
 use super::texts;
-use crate::plan::{Constant, Generator, KeyChooser, Plan, Transaction};
+use crate::plan::{Constant, Generator, KeyChooser, Plan, Table, Transaction};
 
 /// A parameter's value.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,18 +25,56 @@ pub enum Value {
 }
 
 impl Value {
+    /// How SQL makes a value of this type from a parameter that is given this value.
+    pub(super) fn cast(&self, parameter: &str, kind: &Type) -> String {
+        let own = match self {
+            Self::Boolean(_) => "boolean",
+            Self::Integer(_) => "bigint",
+            Self::Decimal(_) => "numeric",
+            Self::Float(_) => "float8",
+            Self::Text(_) => "text",
+            Self::Uuid(_) => "uuid",
+        };
+        format!("CAST(:{parameter}::{own} AS {kind})")
+    }
+
     /// Whether a parameter of this type can be given the value.
-    #[cfg(test)]
     pub(super) fn fits(&self, kind: &Type) -> bool {
         let kind = base_of(kind);
         match self {
             Self::Boolean(_) => *kind == Type::BOOL,
-            Self::Integer(_) => {
-                [Type::INT2, Type::INT4, Type::INT8].contains(kind) || is_number(kind)
-            }
+            Self::Integer(value) => match *kind {
+                Type::INT2 => i16::try_from(*value).is_ok(),
+                Type::INT4 => i32::try_from(*value).is_ok(),
+                _ => *kind == Type::INT8 || is_number(kind),
+            },
             Self::Decimal(_) | Self::Float(_) => is_number(kind),
             Self::Text(_) => is_text(kind),
             Self::Uuid(_) => *kind == Type::UUID,
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Boolean(value) => write!(f, "the boolean {value}"),
+            Self::Integer(value) => write!(f, "the integer {value}"),
+            Self::Decimal(value) => write!(f, "numbers such as {value}"),
+            Self::Float(value) => write!(f, "the number {value}"),
+            Self::Text(_) => f.write_str("text"),
+            Self::Uuid(_) => f.write_str("a uuid"),
+        }
+    }
+}
+
+impl From<&Constant> for Value {
+    fn from(constant: &Constant) -> Self {
+        match constant {
+            Constant::Boolean(value) => Self::Boolean(*value),
+            Constant::Integer(value) => Self::Integer(*value),
+            Constant::Float(value) => Self::Float(*value),
+            Constant::Text(text) => Self::Text(text.clone()),
         }
     }
 }
@@ -47,12 +86,10 @@ fn base_of(kind: &Type) -> &Type {
     }
 }
 
-#[cfg(test)]
 fn is_number(kind: &Type) -> bool {
     [Type::NUMERIC, Type::FLOAT4, Type::FLOAT8].contains(kind)
 }
 
-#[cfg(test)]
 fn is_text(kind: &Type) -> bool {
     let plain = [
         Type::TEXT,
@@ -125,6 +162,23 @@ fn float(
         (value as f32).to_sql(kind, out)
     } else {
         value.to_sql(kind, out)
+    }
+}
+
+/// Values of a generator that between them show which types its parameter may have.
+pub(super) fn extremes(generator: &Generator, tables: &[Table]) -> Vec<Value> {
+    match generator {
+        Generator::Row { table, .. } => {
+            let rows = tables.get(*table).map_or(1, |table| table.rows);
+            vec![Value::Integer(rows.cast_signed())]
+        }
+        Generator::Integer { least, most } => vec![Value::Integer(*least), Value::Integer(*most)],
+        Generator::Decimal { most, .. } => vec![Value::Decimal(Decimal::new(*most, 2))],
+        Generator::Words(_) | Generator::Person(_) | Generator::Email => {
+            vec![Value::Text(String::new())]
+        }
+        Generator::Uuid => vec![Value::Uuid(0)],
+        Generator::Value(constant) => vec![Value::from(constant)],
     }
 }
 
@@ -205,12 +259,7 @@ fn draw(source: &Source, rng: &mut impl Rng) -> Value {
             Generator::Person(width) => filled(texts::person(rng), *width, rng),
             Generator::Email => Value::Text(texts::email(rng)),
             Generator::Uuid => Value::Uuid(uuid(rng)),
-            Generator::Value(constant) => match constant {
-                Constant::Boolean(value) => Value::Boolean(*value),
-                Constant::Integer(value) => Value::Integer(*value),
-                Constant::Float(value) => Value::Float(*value),
-                Constant::Text(text) => Value::Text(text.clone()),
-            },
+            Generator::Value(constant) => Value::from(constant),
         },
     }
 }
@@ -280,6 +329,9 @@ mod tests {
     fn a_value_fits_the_types_it_can_be_written_as() {
         let whole = Value::Integer(1);
         assert!(whole.fits(&Type::INT2) && whole.fits(&Type::NUMERIC) && !whole.fits(&Type::TEXT));
+        assert!(
+            !Value::Integer(40_000).fits(&Type::INT2) && Value::Integer(40_000).fits(&Type::INT4)
+        );
         assert!(Value::Uuid(1).fits(&Type::UUID) && !Value::Uuid(1).fits(&Type::TEXT));
         assert!(Value::Text(String::new()).fits(&Type::VARCHAR));
         assert!(!Value::Text(String::new()).fits(&Type::INT4));

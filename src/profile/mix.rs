@@ -245,9 +245,10 @@ fn table(diagnostics: &mut Diagnostics, entry: &Entry<'_, wire::Table>) -> Optio
         Some(base) => word_of(&base.kind).to_owned(),
         None => name.clone(),
     };
-    let origin = entry
-        .field(|it| &it.ddl)
-        .map(|(ddl, text)| text.origin_of(&ddl.span()));
+    let origin_of = |of: fn(&wire::Table) -> &Field| {
+        let field = entry.field(of);
+        field.map_or_else(Origin::default, |(it, text)| text.origin_of(&it.span()))
+    };
     let rows_at = entry
         .field(|it| &it.rows)
         .map_or(entry.own.span(), |(it, _)| it.span());
@@ -264,7 +265,8 @@ fn table(diagnostics: &mut Diagnostics, entry: &Entry<'_, wire::Table>) -> Optio
             key: key?,
             version,
             audit: audit.unwrap_or(true),
-            origin: origin.unwrap_or_default(),
+            origin: origin_of(|it| &it.ddl),
+            fill_origin: origin_of(|it| &it.fill),
         },
     })
 }

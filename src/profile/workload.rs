@@ -31,8 +31,11 @@ pub struct Table {
     pub version: Option<String>,
     /// Whether rows are counted after a cell. Not where triggers or cascades change their number.
     pub audit: bool,
+    /// Where its DDL stands.
     #[serde(skip)]
     pub origin: Origin,
+    #[serde(skip)]
+    pub fill_origin: Origin,
 }
 
 impl Table {
@@ -58,6 +61,18 @@ pub struct Origin {
     pub file: String,
     /// Counts from 1.
     pub line: usize,
+}
+
+impl Origin {
+    /// The line of a place inside the text that begins here, by its characters before that.
+    #[must_use]
+    pub fn at(&self, text: &str, characters: usize) -> Self {
+        let before = text.chars().take(characters);
+        Self {
+            file: self.file.clone(),
+            line: self.line + before.filter(|it| *it == '\n').count(),
+        }
+    }
 }
 
 impl PartialEq for Origin {

@@ -2,11 +2,14 @@
 //! a session once a turn. Knows nothing of turns.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::cell::CellContext;
 use super::{Finished, Interrupt, Observer, Options, Progress, RunError, disk, environment};
 use crate::clock::{self, Stamp};
-use crate::cluster::{Binaries, Cluster, ClusterConfig, create_reachable};
+use crate::cluster::{Binaries, Cluster, ClusterConfig, ClusterError, create_reachable};
+use crate::load::check::{Mistake, check};
+use crate::pg;
 use crate::plan::{Cell, Plan, Table};
 use crate::record::{Host, Manifest, NodeInfo, Recorder, RunStatus, WriteError};
 use crate::sample::EventRow;
@@ -15,6 +18,8 @@ use crate::units::format_duration;
 
 /// Where the servers keep their data when nobody says otherwise, inside the directory of results.
 const DATA: &str = ".data";
+/// The server is asked about the workload for no longer than this.
+const CHECK: Duration = Duration::from_secs(10);
 /// The most reasons that a manifest carries; the cells' rows have them all.
 const MOST_REASONS: usize = 50;
 
@@ -118,11 +123,13 @@ impl<'a> Conductor<'a> {
             let cancelled = async {
                 interrupt.raised().await;
             };
-            let Some(cluster) = Cluster::start_unless(self.config(topology), cancelled).await?
-            else {
+            let started = Cluster::start_unless(self.config(topology), cancelled).await;
+            let started = started.map_err(|error| self.schema_refused(error))?;
+            let Some(cluster) = started else {
                 return Ok(());
             };
             self.clusters.push(cluster);
+            self.check_workload().await?;
             let took = clock::now().since(begun);
             self.describe_nodes(topology).await?;
             self.event(
@@ -132,6 +139,40 @@ impl<'a> Conductor<'a> {
             observer.on(Progress::Provisioned { topology, took });
         }
         self.run_discarded(observer, interrupt).await
+    }
+
+    /// A refused schema as what it is: the DDL of a table.
+    fn schema_refused(&self, error: ClusterError) -> RunError {
+        match error {
+            ClusterError::Schema { index, failure } => {
+                let table = &self.plan.tables[index];
+                RunError::Workload(vec![Mistake {
+                    origin: table.origin.clone(),
+                    title: format!("`ddl` of table `{}`: {failure}", table.name),
+                    help: "correct the statements".into(),
+                }])
+            }
+            other => other.into(),
+        }
+    }
+
+    /// Asks the primary that was made last whether it takes the workload.
+    async fn check_workload(&self) -> Result<(), RunError> {
+        let cluster = self.clusters.last().expect("one was started just now");
+        let endpoint = &cluster.primary().endpoint;
+        let asked = async {
+            let session = pg::connect(endpoint, "replbench check", None, CHECK).await?;
+            let mistakes = check(session.client(), self.plan).await;
+            session.close().await;
+            mistakes.map_err(RunError::Check)
+        };
+        let mistakes = tokio::time::timeout(CHECK, asked).await;
+        let mistakes = mistakes.map_err(|_| RunError::CheckTooSlow(CHECK))??;
+        if mistakes.is_empty() {
+            Ok(())
+        } else {
+            Err(RunError::Workload(mistakes))
+        }
     }
 
     /// One cell on each cluster that was just made, so that the first one that counts is like the others.

@@ -27,6 +27,7 @@ pub use session::{SideRun, session};
 
 use crate::cluster::{Binaries, BinariesError, ClusterError};
 use crate::load::LoadError;
+use crate::load::check::Mistake;
 use crate::pg::{ConnectError, Failure};
 use crate::plan::{Cell, Plan, ServersMade, Turn};
 use crate::probe::ProbeError;
@@ -59,6 +60,13 @@ pub enum RunError {
     Cluster(#[from] ClusterError),
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// Found before anything was measured.
+    #[error("the server does not take the workload\n{}", list(.0))]
+    Workload(Vec<Mistake>),
+    #[error("cannot ask the server about the workload: {0}")]
+    Check(Failure),
+    #[error("the primary did not answer within {} s whether it takes the workload", .0.as_secs())]
+    CheckTooSlow(Duration),
     #[error("cannot reset the tables: {0}")]
     Reset(Failure),
     #[error("the tables were not reset within {} s; lower --scale", .0.as_secs())]
@@ -75,6 +83,11 @@ pub enum RunError {
     Write(#[from] WriteError),
     #[error("stopped by a signal")]
     Stopped,
+}
+
+fn list(mistakes: &[Mistake]) -> String {
+    let mistakes: Vec<_> = mistakes.iter().map(Mistake::to_string).collect();
+    mistakes.join("\n")
 }
 
 /// Tells a run that a person wants it to end: 1 drains and keeps everything, 2 does not wait for the drain.
@@ -164,6 +177,10 @@ pub async fn run(
     observer.on(Progress::Stopping);
     let stopped = conductor.stop().await;
     let error = outcome.err().or(stopped.err());
+    if let Some(error @ RunError::Workload(_)) = error {
+        conductor.discard();
+        return Err(error);
+    }
     Ok(conductor.close(&interrupt, error.map_or(Cut::Not, Cut::Error)))
 }
 
