@@ -1,5 +1,5 @@
-//! Watches replicas: visibility of every commit, lag, and the host. Knows nodes, a timeline and a feed; never what load is offered,
-//! nor how.
+//! Watches replicas: visibility of every commit, lag, and the host. Knows nodes, a timeline, a feed, and which tables
+//! transactions change; never at what rate load is offered, nor how.
 //!
 //! All probes share one thread, so that their cost can be told from the load's.
 
