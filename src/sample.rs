@@ -3,12 +3,14 @@
 //! Units stand in the column names. An `Option` that is `None` is an empty field: unknown, never zero. Times `t_us`
 //! are microseconds from the start of the cell's measurement phase; negative ones belong to the warm-up.
 
+mod event;
 mod feed;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use event::{EventKind, EventRow};
 pub use feed::{FeedReceiver, FeedSender, feed};
 
 use crate::clock::Stamp;
@@ -284,21 +286,6 @@ pub struct VisibilityRow {
     pub max_hi_us: Option<f64>,
     /// Median width of the intervals.
     pub resolution_us: Option<f64>,
-}
-
-/// A row of `events.csv`: something that happened at a time, or a count of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EventRow {
-    /// Empty outside a cell.
-    pub cell_id: Option<u32>,
-    /// From the start of the cell's measurement phase; outside a cell, from the start of the run.
-    pub t_us: i64,
-    pub node: Option<String>,
-    /// `error`, `indeterminate`, `no_connection`, `checkpoint`, `state`, `reconnect`, `rows`, `rows_wrong`, `sync_state`, `signal`, `note`...
-    pub kind: String,
-    pub sqlstate: Option<String>,
-    pub count: Option<u64>,
-    pub detail: String,
 }
 
 /// Which way a metric is better.

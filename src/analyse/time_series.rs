@@ -2,7 +2,7 @@
 
 use super::cell::lag_rows;
 use crate::record::{ResponseSecond, Run};
-use crate::sample::{CellRow, IntervalRow, Phase};
+use crate::sample::{CellRow, EventKind, IntervalRow, Phase};
 
 /// A mode over time.
 #[derive(Debug, Clone)]
@@ -69,7 +69,7 @@ pub struct LagPoint {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mark {
     pub at_s: f64,
-    pub kind: String,
+    pub kind: EventKind,
     pub detail: String,
 }
 
@@ -274,7 +274,9 @@ fn marks(run: &Run, cell: &CellRow, span: RepetitionSpan) -> Vec<Mark> {
     let length_s = span.end_s - span.start_s;
     let rows = run.events.iter().filter(|row| {
         let at_s = row.t_us as f64 / 1e6;
-        row.cell_id == Some(cell.cell_id) && (0.0..=length_s).contains(&at_s) && row.kind != "rows"
+        row.cell_id == Some(cell.cell_id)
+            && (0.0..=length_s).contains(&at_s)
+            && row.kind != EventKind::Rows
     });
     rows.map(|row| Mark {
         at_s: span.start_s + row.t_us as f64 / 1e6,

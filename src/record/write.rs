@@ -17,7 +17,7 @@ use super::rows::read_file;
 use super::{Manifest, files};
 use crate::escape::escape_cell;
 use crate::histogram::Histogram;
-use crate::sample::{CellRow, EventRow, IntervalRow, LagRow, VisibilityRow};
+use crate::sample::{CellRow, EventKind, EventRow, IntervalRow, LagRow, VisibilityRow};
 
 /// Space for the last manifest and the last rows.
 const RESERVE: &str = ".reserve";
@@ -174,7 +174,7 @@ impl Recorder {
     pub fn event(&mut self, row: &EventRow) -> Result<(), WriteError> {
         self.events.append(&EventRow {
             node: row.node.as_deref().map(escape_cell),
-            kind: escape_cell(&row.kind),
+            kind: EventKind::from(escape_cell(row.kind.as_str())),
             sqlstate: row.sqlstate.as_deref().map(escape_cell),
             detail: escape_cell(&row.detail),
             ..*row

@@ -17,7 +17,7 @@ use crate::plan::{Cell, Length, Offered, Plan};
 use crate::probe::{Assignment, Probes, Reading, Target, TrackedTable};
 use crate::record::Recorder;
 use crate::record::tags::{self, Bound, Origin};
-use crate::sample::{CellRow, EventRow, Phase, Timeline};
+use crate::sample::{CellRow, EventKind, EventRow, Phase, Timeline};
 use crate::topology::{Mode, Role};
 use crate::units::format_duration;
 
@@ -224,9 +224,9 @@ impl CellContext<'_> {
         progress.figures.second(second);
         for ((sqlstate, how), failure) in &second.failures {
             let kind = match how {
-                Uncommitted::Failed => "error",
-                Uncommitted::Indeterminate => "indeterminate",
-                Uncommitted::NoConnection => "no_connection",
+                Uncommitted::Failed => EventKind::Error,
+                Uncommitted::Indeterminate => EventKind::Indeterminate,
+                Uncommitted::NoConnection => EventKind::NoConnection,
             };
             self.recorder.event(&EventRow {
                 cell_id: Some(self.cell.id),
@@ -235,7 +235,7 @@ impl CellContext<'_> {
                     .signed_since(progress.figures.timeline.measure_from)
                     / 1_000,
                 node: Some("primary".into()),
-                kind: kind.into(),
+                kind,
                 sqlstate: (!sqlstate.is_empty()).then(|| sqlstate.clone()),
                 count: Some(failure.count),
                 detail: failure.detail.clone(),
@@ -259,7 +259,7 @@ impl CellContext<'_> {
         self.write_intervals(&mut progress.figures, false)?;
         // A primary that has died would otherwise be noticed as failing transactions only.
         for (node, how) in self.cluster.exited() {
-            self.trouble(progress, &node, "exit", &how)?;
+            self.trouble(progress, &node, EventKind::Exit, &how)?;
         }
         self.recorder.flush()?;
         Ok(())
@@ -317,7 +317,7 @@ impl CellContext<'_> {
                     .histograms(self.cell.id, progress.started, start, length, &tagged)?;
             }
             Reading::Trouble { node, detail, .. } => {
-                self.trouble(progress, &node, "reconnect", &detail)?;
+                self.trouble(progress, &node, EventKind::Reconnect, &detail)?;
             }
         }
         Ok(())
@@ -327,10 +327,10 @@ impl CellContext<'_> {
         &mut self,
         progress: &mut CellProgress,
         node: &str,
-        kind: &str,
+        kind: EventKind,
         detail: &str,
     ) -> Result<(), RunError> {
-        if kind == "exit" && !progress.live.exited.insert(node.to_owned()) {
+        if kind == EventKind::Exit && !progress.live.exited.insert(node.to_owned()) {
             return Ok(());
         }
         let at = clock::now().signed_since(progress.figures.timeline.measure_from) / 1_000;
@@ -338,7 +338,7 @@ impl CellContext<'_> {
             cell_id: Some(self.cell.id),
             t_us: at,
             node: Some(node.into()),
-            kind: kind.into(),
+            kind,
             sqlstate: None,
             count: None,
             detail: detail.into(),
@@ -370,7 +370,7 @@ impl CellContext<'_> {
                 cell_id: Some(self.cell.id),
                 t_us: stall.from.signed_since(figures.timeline.measure_from) / 1_000,
                 node: None,
-                kind: "stall".into(),
+                kind: EventKind::Stall,
                 sqlstate: None,
                 count: None,
                 detail: format!("replbench itself stood still for {length}"),
@@ -419,17 +419,17 @@ impl CellContext<'_> {
                 ));
             }
         }
-        let event = |node: &str, kind: &str, count, detail: &str| EventRow {
+        let event = |node: &str, kind, count, detail: &str| EventRow {
             cell_id: Some(self.cell.id),
             t_us: after,
             node: Some(node.into()),
-            kind: kind.into(),
+            kind,
             sqlstate: None,
             count,
             detail: detail.into(),
         };
         for count in &counts {
-            let counted = event(&count.node, "rows", Some(count.rows), &count.table);
+            let counted = event(&count.node, EventKind::Rows, Some(count.rows), &count.table);
             self.recorder.event(&counted)?;
         }
         let behind: Vec<_> = progress
@@ -446,7 +446,7 @@ impl CellContext<'_> {
         );
         let primary = &self.cluster.primary().node.name;
         for finding in audit::findings(&expected, &counts, primary, &behind) {
-            let wrong = event(&finding.node, "rows_wrong", None, &finding.detail);
+            let wrong = event(&finding.node, EventKind::RowsWrong, None, &finding.detail);
             self.recorder.event(&wrong)?;
             validity.invalid.push(finding.detail);
         }

@@ -12,7 +12,7 @@ use crate::load::check::{Mistake, check};
 use crate::pg;
 use crate::plan::{Cell, Plan, Table};
 use crate::record::{Host, Manifest, NodeInfo, Recorder, RunStatus, WriteError};
-use crate::sample::EventRow;
+use crate::sample::{EventKind, EventRow};
 use crate::topology::Topology;
 use crate::units::format_duration;
 
@@ -133,7 +133,7 @@ impl<'a> Conductor<'a> {
             let took = clock::now().since(begun);
             self.describe_nodes(topology).await?;
             self.event(
-                "provisioned",
+                EventKind::Provisioned,
                 &format!("{topology} in {}", format_duration(took)),
             )?;
             observer.on(Progress::Provisioned { topology, took });
@@ -338,12 +338,12 @@ impl<'a> Conductor<'a> {
         Ok(())
     }
 
-    fn event(&mut self, kind: &str, detail: &str) -> Result<(), WriteError> {
+    fn event(&mut self, kind: EventKind, detail: &str) -> Result<(), WriteError> {
         self.recorder.event(&EventRow {
             cell_id: None,
             t_us: clock::now().signed_since(self.started) / 1_000,
             node: None,
-            kind: kind.into(),
+            kind,
             sqlstate: None,
             count: None,
             detail: detail.into(),

@@ -18,7 +18,7 @@ use replbench::record::tags::{self, Bound, Origin};
 use replbench::record::{
     Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Subject, files,
 };
-use replbench::sample::{CellRow, EventRow, IntervalRow, LagRow, Phase, VisibilityRow};
+use replbench::sample::{CellRow, EventKind, EventRow, IntervalRow, LagRow, Phase, VisibilityRow};
 use replbench::topology::{Mode, ModeSpec, WalLevel};
 use replbench::units::Rate;
 use serde::Serialize;
@@ -244,7 +244,7 @@ impl World<'_> {
                 cell_id: Some(id),
                 t_us: 1_200_000,
                 node: Some("s2".into()),
-                kind: "state".into(),
+                kind: EventKind::Other("state".into()),
                 sqlstate: None,
                 count: None,
                 detail: "walreceiver gone </script> \u{202e}\u{1b}[31m".into(),

@@ -5,7 +5,7 @@ use std::fs;
 use replbench::record::{
     Harness, Host, Manifest, Recorder, RunStatus, SCHEMA_VERSION, Subject, files,
 };
-use replbench::sample::EventRow;
+use replbench::sample::{EventKind, EventRow};
 
 fn manifest() -> Manifest {
     Manifest {
@@ -52,7 +52,7 @@ fn what_a_server_says_is_written_as_text() {
             cell_id: Some(1),
             t_us: -5,
             node: Some(text.into()),
-            kind: "error".into(),
+            kind: EventKind::Error,
             sqlstate: Some(text.into()),
             count: Some(2),
             detail: text.into(),

@@ -101,7 +101,7 @@ impl Record {
     pub fn events(&self, kind: &str) -> Vec<EventRow> {
         let mut rows: Vec<EventRow> = self.rows(files::EVENTS);
         let counts = self.counts();
-        rows.retain(|row| row.kind == kind && row.cell_id.is_none_or(&counts));
+        rows.retain(|row| row.kind.as_str() == kind && row.cell_id.is_none_or(&counts));
         rows
     }
 

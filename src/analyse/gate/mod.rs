@@ -11,7 +11,7 @@ use super::cell::{CellFigures, cell_figures};
 use super::metric::{Measured, Metric, Stat};
 use crate::plan::{Distribution, Gate, Limit, Metric as GateMetric, Total};
 use crate::record::Run;
-use crate::sample::{CellRow, EventRow};
+use crate::sample::{CellRow, EventKind, EventRow};
 use crate::topology::Topology;
 
 /// A gate on one mode and, for a metric of replicas, one replica.
@@ -426,7 +426,7 @@ fn sum(cells: &[&CellRow], count: fn(&CellRow) -> u64) -> u64 {
 fn lost_rows(run: &Run, cells: &[&CellRow]) -> Option<String> {
     cells
         .iter()
-        .find_map(|cell| primary_events(run, cell, "rows_wrong").next())
+        .find_map(|cell| primary_events(run, cell, &EventKind::RowsWrong).next())
         .map(|wrong| wrong.detail.clone())
 }
 
@@ -438,7 +438,7 @@ fn audited(run: &Run, cells: &[&CellRow]) -> Result<Figure, String> {
         .and_then(|tables| tables.as_array())
         .map_or(0, Vec::len)
         .max(1);
-    let uncounted = |cell: &&&CellRow| primary_events(run, cell, "rows").count() < tables;
+    let uncounted = |cell: &&&CellRow| primary_events(run, cell, &EventKind::Rows).count() < tables;
     if let Some(cell) = cells.iter().find(uncounted) {
         return Err(format!(
             "its rows were not counted after cell {}",
@@ -454,12 +454,12 @@ fn audited(run: &Run, cells: &[&CellRow]) -> Result<Figure, String> {
 fn primary_events<'a>(
     run: &'a Run,
     cell: &CellRow,
-    kind: &'static str,
+    kind: &'static EventKind,
 ) -> impl Iterator<Item = &'a EventRow> {
     let id = cell.cell_id;
     run.events.iter().filter(move |event| {
         event.cell_id == Some(id)
-            && event.kind == kind
+            && event.kind == *kind
             && event.node.as_deref() == Some(Topology::PRIMARY)
     })
 }

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::super::escape_control;
 use crate::analyse::status_text;
 use crate::record::{Manifest, NodeInfo, Run, files, is_drawn};
-use crate::sample::{CellRow, EventRow};
+use crate::sample::{CellRow, EventKind, EventRow};
 use crate::units::{format_bytes, thousands};
 
 /// Events beyond these are in `events.csv` only.
@@ -160,7 +160,7 @@ pub(super) fn events(run: &Run) -> Markup {
     let told: Vec<&EventRow> = run
         .events
         .iter()
-        .filter(|event| event.kind != "rows")
+        .filter(|event| event.kind != EventKind::Rows)
         .collect();
     html! {
         section id="events" aria-labelledby="events-h" {
@@ -175,7 +175,7 @@ pub(super) fn events(run: &Run) -> Markup {
                                 td { @if let Some(cell) = event.cell_id { (cell) } }
                                 td { (format!("{:.1}", event.t_us as f64 / 1e6)) }
                                 td { (escape_control(event.node.as_deref().unwrap_or_default())) }
-                                td { (escape_control(&event.kind)) }
+                                td { (escape_control(event.kind.as_str())) }
                                 td { (escape_control(event.sqlstate.as_deref().unwrap_or_default())) }
                                 td { @if let Some(count) = event.count { (count) } }
                                 td { (escape_control(&event.detail)) }
