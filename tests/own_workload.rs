@@ -5,6 +5,7 @@
 
 mod support;
 
+use replbench::profile::Profile;
 use support::{Run, valid};
 
 const README: &str = include_str!("../workloads/README.md");
@@ -138,4 +139,66 @@ fn refused_ddl_is_told_with_the_line_of_its_table() {
         line_of(&profile, "CREATE TABLE {payments}")
     );
     assert!(said.contains(&expected), "{expected}\n{said}");
+}
+
+#[test]
+fn what_can_be_seen_in_the_file_is_told_without_a_server() {
+    for (from, to, what, remedy) in [
+        (
+            "owner = \"person\"",
+            "owner = \"persom\"",
+            "unknown generator `persom`",
+            "did you mean `person`?",
+        ),
+        (
+            "{ zipf = 1.1, of = \"accounts\" }",
+            "{ zipf = 1.1 }",
+            "`of` is missing here",
+            "name the table whose rows are chosen",
+        ),
+        (
+            "key = \"id\"                      # the column by which a row is found\n",
+            "",
+            "`key` is missing here",
+            "name the column by which a row is found",
+        ),
+        (
+            "(:id, :owner, 0)\"",
+            "(:id, :ownr, 0)\"",
+            "parameter `:ownr` has no generator",
+            "did you mean `:owner`?",
+        ),
+        (
+            "(:id, :owner, 0)\"",
+            "(:id, :owner, 0) ON CONFLICT (id) DO UPDATE SET balance = 0\"",
+            "this INSERT may update instead",
+            "ON CONFLICT DO NOTHING",
+        ),
+        (
+            "(:id, :owner, 0)\"",
+            "(:id, :owner, 0) RETURNING id\"",
+            "a RETURNING of its own",
+            "leave it out",
+        ),
+        (
+            "balance = balance + :amount, version = version + 1",
+            "balance = balance + :amount",
+            "does not set `version`",
+            "raise it with every update",
+        ),
+        (
+            "sql = \"DELETE FROM {accounts}",
+            "sql = \"TRUNCATE {accounts}",
+            "",
+            "INSERT INTO, UPDATE or DELETE FROM",
+        ),
+    ] {
+        let profile = spoilt(&[(from, to)]);
+        let said = Profile::parse("p.toml", &profile).unwrap_err().to_string();
+        assert!(
+            said.contains(what) && said.contains(remedy),
+            "{what}\n{said}"
+        );
+        assert!(said.contains("--> p.toml:"), "{said}");
+    }
 }

@@ -530,6 +530,12 @@ fn statements(
             );
             continue;
         }
+        if read.is_upsert {
+            refuse(
+                "this INSERT may update instead, and which of the two it did cannot be told".into(),
+                "write ON CONFLICT DO NOTHING, or an UPDATE",
+            );
+        }
         if read.has_returning && number == last {
             refuse(
                 "the last statement has a RETURNING of its own".into(),

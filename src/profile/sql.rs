@@ -25,6 +25,8 @@ pub(super) struct Read {
     pub(super) change: Option<(Change, String)>,
     pub(super) verb: String,
     pub(super) has_returning: bool,
+    /// An INSERT that may update instead.
+    pub(super) is_upsert: bool,
     /// Names outside of strings, folded to lower case where they are not quoted.
     names: Vec<String>,
 }
@@ -61,6 +63,7 @@ pub(super) fn read(text: &str, name_of: impl Fn(&str) -> Option<String>) -> Resu
         change: None,
         verb: String::new(),
         has_returning: false,
+        is_upsert: false,
         names: Vec::new(),
     };
     let mut has_ended = false;
@@ -97,6 +100,8 @@ pub(super) fn read(text: &str, name_of: impl Fn(&str) -> Option<String>) -> Resu
     }
     read.sql = read.sql.trim().to_owned();
     read.verb = read.names.first().cloned().unwrap_or_default();
+    let mut neighbours = read.names.windows(2);
+    read.is_upsert = neighbours.any(|it| it[0] == "do" && it[1] == "update");
     read.has_returning = read.names.iter().any(|name| name == "returning");
     let at = |index: usize| read.names.get(index).map_or("", String::as_str);
     let target = match at(0) {
