@@ -78,12 +78,14 @@ impl ByKey {
         question
     }
 
-    /// Takes the rows that a poll found of those that it asked about, with their versions.
+    /// Takes the rows that a poll found of those that it asked about, with their versions. `is_to_come` tells of rows whose insert
+    /// is awaited elsewhere.
     pub(super) fn poll(
         &mut self,
         start: Stamp,
         end: Stamp,
         found: &HashMap<Row, Option<i64>>,
+        is_to_come: impl Fn(Row) -> bool,
         out: &mut Vec<CommitVisibility>,
     ) {
         let mut seen = Vec::new();
@@ -92,7 +94,8 @@ impl ByKey {
                 continue;
             }
             let row = found.get(&awaited.row);
-            let is_to_come = row.is_none() && self.inserted.contains_key(&awaited.row);
+            let is_to_come = row.is_none()
+                && (self.inserted.contains_key(&awaited.row) || is_to_come(awaited.row));
             let shown_at = match awaited.change {
                 RowChange::Inserted => row.map(|_| end),
                 RowChange::Updated { version, was_there } => match row {
@@ -177,7 +180,7 @@ mod tests {
         let mut out = Vec::new();
         assert!(tracker.question(1)[0].len() <= 1);
         let found = row.iter().map(|version| (ROW, *version)).collect();
-        tracker.poll(at(start), at(start + 10), &found, &mut out);
+        tracker.poll(at(start), at(start + 10), &found, |_| false, &mut out);
         let seen = out.iter().map(|it| (it.commit.xid, it.lo, it.hi));
         seen.collect()
     }
@@ -218,7 +221,7 @@ mod tests {
         tracker.question(1);
         told(&mut tracker, 110, RowChange::Deleted { was_there: true });
         let mut out = Vec::new();
-        tracker.poll(at(105), at(120), &HashMap::new(), &mut out);
+        tracker.poll(at(105), at(120), &HashMap::new(), |_| false, &mut out);
         assert_eq!((out.len(), out[0].commit.xid), (1, 100));
         assert_eq!(tracker.outstanding(), 1);
     }
@@ -243,6 +246,21 @@ mod tests {
         assert_eq!(seen, [(90, at(2_000_000), at(2_000_110))]);
         let seen = poll(&mut tracker, 2_000_200, &[]);
         assert_eq!(seen, [(100, at(2_000_100), at(2_000_210))]);
+    }
+
+    #[test]
+    fn a_row_whose_insert_is_awaited_elsewhere_is_not_called_deleted() {
+        let mut tracker = ByKey::default();
+        told(&mut tracker, 100, RowChange::Deleted { was_there: false });
+        let mut out = Vec::new();
+        for (start, is_awaited, seen) in [(1_500_000, true, 0), (1_600_000, false, 1)] {
+            tracker.question(1);
+            let end = at(start + 10);
+            let is_to_come = |row| is_awaited && row == ROW;
+            tracker.poll(at(start), end, &HashMap::new(), is_to_come, &mut out);
+            assert_eq!(out.len(), seen);
+        }
+        assert_eq!((out[0].lo, out[0].hi), (at(1_500_000), at(1_600_010)));
     }
 
     #[test]

@@ -93,7 +93,11 @@ impl SubscriberTracker {
             }
         }
         self.by_row.poll(start, end, &new, out);
-        self.by_key.poll(start, end, &found, out);
+        let is_to_come = |(table, key)| match key {
+            RowKey::Number(row) => self.by_row.awaits(table, row),
+            RowKey::Uuid(_) => false,
+        };
+        self.by_key.poll(start, end, &found, is_to_come, out);
     }
 
     pub(super) fn oldest(&self) -> Option<Commit> {

@@ -353,6 +353,11 @@ impl ByRow {
             .retain(|_, (_, seen)| now.since(*seen) <= MEMORY);
     }
 
+    /// Whether this row's commit is known and has not been seen.
+    pub(super) fn awaits(&self, table: u8, row: i64) -> bool {
+        self.outstanding.contains_key(&(table, row))
+    }
+
     pub(super) fn outstanding(&self) -> usize {
         self.outstanding.len()
     }
