@@ -128,6 +128,18 @@ fn an_integer_that_its_column_cannot_hold_is_refused() {
 }
 
 #[test]
+fn rows_that_cannot_be_filled_in_are_told_with_the_line_of_their_statement() {
+    let profile = spoilt(&[("SELECT n, 'Owner ' || n", "SELECT 1, 'Owner ' || n")]);
+    let mut run = Run::start(&profile, &["--repeats", "1"]);
+    let ended = run.ends();
+    assert_eq!(ended.code, 2, "{}", ended.text);
+    let line = line_of(&profile, "INSERT INTO {accounts} (number");
+    let expected = format!(":{line}: `fill` of table `accounts`: duplicate key");
+    assert!(ended.text.contains(&expected), "{expected}\n{}", ended.text);
+    run.dir.no_process_is_left();
+}
+
+#[test]
 fn refused_ddl_is_told_with_the_line_of_its_table() {
     let profile = spoilt(&[(
         "    amount numeric(12,2) NOT NULL\n",

@@ -414,9 +414,13 @@ async fn init_server(workspace: &Workspace, node: &Node) -> Result<RunningNode, 
     session.close().await;
     let session = admin(&running.endpoint).await?;
     for (index, statements) in workspace.config.schema.iter().enumerate() {
-        provisioning::execute(session.client(), statements)
-            .await
-            .map_err(|failure| ClusterError::Schema { index, failure })?;
+        let deadline = workspace.config.deadline;
+        let executed = provisioning::execute(session.client(), statements);
+        let Ok(executed) = tokio::time::timeout(deadline, executed).await else {
+            let awaited = format!("finish entry {} of the schema", index + 1);
+            return Err(running.late(awaited, deadline));
+        };
+        executed.map_err(|failure| ClusterError::Schema { index, failure })?;
     }
     if node.role == Role::Primary && workspace.config.topology.subscribers > 0 {
         provisioning::create_publication(session.client(), PUBLICATION, &workspace.config.publish)

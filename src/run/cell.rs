@@ -11,6 +11,7 @@ use super::{Interrupt, LiveSecond, Observer, Progress, RunError};
 use crate::clock;
 use crate::cluster::{Cluster, RunningNode};
 use crate::histogram::Histogram;
+use crate::load::check::Mistake;
 use crate::load::{Load, Second, Uncommitted, workload};
 use crate::pg::{self, catalog};
 use crate::plan::{Cell, Length, Offered, Plan};
@@ -108,7 +109,7 @@ impl CellContext<'_> {
             .await?;
             for statement in workload::reset(self.plan) {
                 let done = session.client().batch_execute(&statement).await;
-                done.map_err(|error| RunError::Reset(pg::describe(&error)))?;
+                done.map_err(|error| self.reset_failed(&statement, &error))?;
             }
             session.close().await;
             Ok::<_, RunError>(())
@@ -123,6 +124,25 @@ impl CellContext<'_> {
             .await
             .map_err(|_| RunError::CheckpointTooSlow(SETTLE))??;
         Ok(())
+    }
+
+    /// A `fill` that the server took and that fails on its rows is a mistake of the profile, unlike a full disk or a lost connection.
+    fn reset_failed(&self, statement: &str, error: &tokio_postgres::Error) -> RunError {
+        let failure = pg::describe(error);
+        let is_of_the_statement = failure.sqlstate.as_ref().is_some_and(|state| {
+            let classes = ["22", "23", "42", "P0"];
+            classes.iter().any(|class| state.code().starts_with(class))
+        });
+        let mut tables = self.plan.tables.iter();
+        let table = tables.find(|table| table.fill_statement().as_deref() == Some(statement));
+        match table.filter(|_| is_of_the_statement) {
+            Some(table) => RunError::Workload(vec![Mistake {
+                origin: table.fill_origin.clone(),
+                title: format!("`fill` of table `{}`: {failure}", table.name),
+                help: "correct the SQL".into(),
+            }]),
+            None => RunError::Reset(failure),
+        }
     }
 
     /// A subscriber's tables are its own to vacuum; standbys have replayed the primary's vacuum.

@@ -36,6 +36,8 @@ pub(super) struct Conductor<'a> {
     made: usize,
     /// Discarded cells that were begun.
     discarded: u32,
+    /// A cell was begun.
+    has_begun: bool,
     /// Cells that ended before anybody asked for the end.
     whole: usize,
 }
@@ -78,12 +80,18 @@ impl<'a> Conductor<'a> {
             clusters: Vec::new(),
             made: 0,
             discarded: 0,
+            has_begun: false,
             whole: 0,
         })
     }
 
     pub(super) fn directory(&self) -> &Path {
         self.recorder.directory()
+    }
+
+    /// Whether there may be something measured in its directory.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     pub(super) fn run_id(&self) -> &str {
@@ -230,6 +238,7 @@ impl<'a> Conductor<'a> {
         observer: &mut dyn Observer,
         interrupt: &mut Interrupt,
     ) -> Result<(), RunError> {
+        self.has_begun = true;
         let mode = &self.plan.modes[cell.mode];
         let topologies = self.plan.topologies();
         let cluster = topologies

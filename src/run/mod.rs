@@ -177,11 +177,13 @@ pub async fn run(
     observer.on(Progress::Stopping);
     let stopped = conductor.stop().await;
     let error = outcome.err().or(stopped.err());
-    if let Some(error @ RunError::Workload(_)) = error {
-        conductor.discard();
-        return Err(error);
+    match error {
+        Some(error @ RunError::Workload(_)) if !conductor.has_begun() => {
+            conductor.discard();
+            Err(error)
+        }
+        error => Ok(conductor.close(&interrupt, error.map_or(Cut::Not, Cut::Error))),
     }
-    Ok(conductor.close(&interrupt, error.map_or(Cut::Not, Cut::Error)))
 }
 
 async fn conduct(
