@@ -549,3 +549,42 @@ fn arrows_up_and_sideways_are_faults_and_arrows_down_are_not() {
     );
     assert_eq!(check("sidecar", "").len(), 1);
 }
+
+/// A folder with more files needs a page that says what they are.
+const MOST_UNEXPLAINED: usize = 12;
+
+#[test]
+fn what_the_files_of_a_large_folder_do_stands_in_architecture_md() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let mut folders = vec![root.join("src")];
+    let mut large = 0;
+    while let Some(folder) = folders.pop() {
+        let mut files = BTreeSet::new();
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                files.insert(path.file_stem().unwrap().to_str().unwrap().to_owned());
+            }
+        }
+        if files.len() <= MOST_UNEXPLAINED || folder.ends_with("src") {
+            continue;
+        }
+        large += 1;
+        files.remove("mod");
+        let name = folder.strip_prefix(root.join("src")).unwrap();
+        let heading = format!("\n`{}`:\n", name.display());
+        let from = page
+            .find(&heading)
+            .unwrap_or_else(|| panic!("no table of{heading}"));
+        let table = page[from + 1..].split("\n`").next().unwrap();
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+        let told: BTreeSet<_> = rows
+            .map(|row| row.split('`').next().unwrap().to_owned())
+            .collect();
+        assert_eq!(told, files, "{}", name.display());
+    }
+    assert!(large > 3, "{large}");
+}
