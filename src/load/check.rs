@@ -21,6 +21,26 @@ pub struct Mistake {
     pub help: String,
 }
 
+impl Mistake {
+    /// The server refused the statements that make a table.
+    pub fn of_ddl(table: &Table, failure: &Failure) -> Self {
+        Self {
+            origin: table.origin.clone(),
+            title: format!("`ddl` of table `{}`: {failure}", table.name),
+            help: "correct the SQL".into(),
+        }
+    }
+
+    /// The statement that makes the rows of a table failed on them.
+    pub fn of_fill(table: &Table, failure: &Failure) -> Self {
+        Self {
+            origin: table.fill_origin.clone(),
+            title: format!("`fill` of table `{}`: {failure}", table.name),
+            help: "correct the SQL".into(),
+        }
+    }
+}
+
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}\n  help: {}", self.origin, self.title, self.help)

@@ -136,11 +136,7 @@ impl CellContext<'_> {
         let mut tables = self.plan.tables.iter();
         let table = tables.find(|table| table.fill_statement().as_deref() == Some(statement));
         match table.filter(|_| is_of_the_statement) {
-            Some(table) => RunError::Workload(vec![Mistake {
-                origin: table.fill_origin.clone(),
-                title: format!("`fill` of table `{}`: {failure}", table.name),
-                help: "correct the SQL".into(),
-            }]),
+            Some(table) => RunError::Workload(vec![Mistake::of_fill(table, &failure)]),
             None => RunError::Reset(failure),
         }
     }

@@ -153,12 +153,8 @@ impl<'a> Conductor<'a> {
     fn schema_refused(&self, error: ClusterError) -> RunError {
         match error {
             ClusterError::Schema { index, failure } => {
-                let table = &self.plan.tables[index];
-                RunError::Workload(vec![Mistake {
-                    origin: table.origin.clone(),
-                    title: format!("`ddl` of table `{}`: {failure}", table.name),
-                    help: "correct the statements".into(),
-                }])
+                let mistake = Mistake::of_ddl(&self.plan.tables[index], &failure);
+                RunError::Workload(vec![mistake])
             }
             other => other.into(),
         }

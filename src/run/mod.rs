@@ -61,7 +61,7 @@ pub enum RunError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// Found before anything was measured.
-    #[error("the server does not take the workload\n{}", list(.0))]
+    #[error("the server refuses the workload\n{}", list(.0))]
     Workload(Vec<Mistake>),
     #[error("cannot ask the server about the workload: {0}")]
     Check(Failure),
