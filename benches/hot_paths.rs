@@ -164,7 +164,7 @@ fn recorder() -> (Recorder, TempDir) {
         started_at: String::new(),
         ended_at: None,
         argv: Vec::new(),
-        profile: serde_json::Value::Null,
+        plan: (&plan).into(),
         workload_hash: String::new(),
         seed: SEED,
         harness: Harness {

@@ -30,8 +30,8 @@ impl UnitError {
 }
 
 /// Transactions a second; finite and above zero.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
 pub struct Rate(f64);
 
 impl Rate {
@@ -48,6 +48,20 @@ impl Rate {
 
     pub fn as_per_second(self) -> f64 {
         self.0
+    }
+}
+
+impl TryFrom<f64> for Rate {
+    type Error = UnitError;
+
+    fn try_from(value: f64) -> Result<Self, UnitError> {
+        Self::per_second(value)
+    }
+}
+
+impl From<Rate> for f64 {
+    fn from(rate: Rate) -> Self {
+        rate.as_per_second()
     }
 }
 

@@ -120,17 +120,12 @@ fn overload(manifest: &Manifest, cells: &[CellRow]) -> Option<Caution> {
             |most| format!("try at most {}/s", thousands(most)),
         ),
     );
-    let expected = manifest
-        .profile
-        .get("expect")
-        .and_then(|it| it.get("overload"));
-    Some(
-        if expected.and_then(serde_json::Value::as_bool) == Some(true) {
-            Caution::note(text)
-        } else {
-            Caution::alarm(text)
-        },
-    )
+    let is_expected = manifest.plan.expect.is_some_and(|expect| expect.overload);
+    Some(if is_expected {
+        Caution::note(text)
+    } else {
+        Caution::alarm(text)
+    })
 }
 
 /// Why not to rely on the figures, if so.
@@ -275,7 +270,7 @@ mod tests {
     fn manifest(expects_overload: bool) -> Manifest {
         let text = serde_json::json!({
             "schema_version": 1, "run_id": "r", "status": "complete", "invalid_reasons": [], "warnings": [], "started_at": "",
-            "ended_at": null, "argv": [], "profile": {"expect": {"overload": expects_overload}}, "seed": 1,
+            "ended_at": null, "argv": [], "profile": {"expect": {"failures": 0.01, "overload": expects_overload}}, "seed": 1,
             "harness": {"version": "", "git": null}, "subject": {"git": null, "tags": {}},
             "host": {"host_id": "", "cpu": "", "cores": 1, "memory_bytes": 1, "kernel": "", "filesystem": "", "virtualisation": null},
             "nodes": [], "files": {},

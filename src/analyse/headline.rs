@@ -107,7 +107,7 @@ fn cost(run: &Run, table: &ModesTable, mode: &ModeFigures, base: &ModeFigures) -
     let row = table.row(&mode.mode, "response", "p50")?;
     let ratio = row.effect.filter(|_| row.scale == Scale::Ratio)?;
     let (own, other, pairs) = (row.head?, row.base?, row.pairs?);
-    let wait = run.mode(&mode.mode).as_ref().and_then(waiting);
+    let wait = run.mode(&mode.mode).and_then(waiting);
     let subject = wait.map_or_else(
         || format!("Under {} the median commit took", mode.mode),
         |wait| format!("{wait} ({}) made the median commit take", mode.mode),

@@ -54,7 +54,7 @@ impl IndexLine {
             directory,
             status: manifest.status,
             started_at: manifest.started_at.clone(),
-            profile: manifest.profile_name().unwrap_or_default().to_owned(),
+            profile: manifest.plan.profile.clone().unwrap_or_default(),
             workload_hash: manifest.workload_hash.clone(),
             commit: manifest.subject.git.clone(),
             tags: manifest.subject.tags.clone(),

@@ -158,7 +158,7 @@ fn mode_figures(
     let mode = run.mode(&summary.mode);
     ModeFigures {
         mode: summary.mode.clone(),
-        explanation: mode.as_ref().map(crate::topology::Mode::explain),
+        explanation: mode.map(crate::topology::Mode::explain),
         valid: summary.valid,
         invalid: summary.invalid,
         achieved_tps: largest("achieved_tps", "value", 1.0),

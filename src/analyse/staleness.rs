@@ -179,7 +179,7 @@ fn mode_curves(run: &Run, mode: &str) -> Vec<ReplicaCurve> {
             }
         }
     }
-    let awaited = run.mode(mode).as_ref().map(awaited_replay);
+    let awaited = run.mode(mode).map(awaited_replay);
     let awaited = awaited.unwrap_or_default();
     let cancelled = valid().map(|cell| cell.acked_with_warning).sum();
     let curves = order.into_iter().filter_map(|node| {

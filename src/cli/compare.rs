@@ -190,7 +190,7 @@ pub(super) fn judge_gates(
     head: &RunSummary,
     on_mismatch: OnMismatch,
 ) -> Result<(), Stop> {
-    if head.manifest.has_gates() {
+    if !head.manifest.plan.gates().is_empty() {
         let run = Run::open_with(&head.dir, on_mismatch)
             .map_err(|error| Stop::new(Exit::Results, error))?;
         if run.is_altered() {
@@ -209,7 +209,7 @@ fn best_pair<'a>(
     heads: &'a [RunSummary],
 ) -> (&'a RunSummary, &'a RunSummary) {
     let work = |run_summary: &RunSummary| {
-        let profile = run_summary.manifest.profile_name().map(str::to_owned);
+        let profile = run_summary.manifest.plan.profile.clone();
         (profile, run_summary.manifest.workload_hash.clone())
     };
     let pairs = heads

@@ -70,7 +70,10 @@ fn facts(run: &Run, directory: &Path) -> String {
     for reason in manifest.invalid_reasons.iter().chain(&manifest.warnings) {
         fact("", reason);
     }
-    fact("profile", manifest.profile_name().unwrap_or_default());
+    fact(
+        "profile",
+        manifest.plan.profile.as_deref().unwrap_or_default(),
+    );
     fact("started", &manifest.started_at);
     fact("ended", manifest.ended_at.as_deref().unwrap_or_default());
     fact(

@@ -212,7 +212,7 @@ impl TrendArgs {
         let figures: Vec<_> = self.figures().iter().map(ToString::to_string).collect();
         let profiles = run_summaries
             .iter()
-            .filter_map(|run_summary| run_summary.manifest.profile_name().map(str::to_owned));
+            .filter_map(|run_summary| run_summary.manifest.plan.profile.clone());
         let modes = run_summaries.iter().flat_map(RunSummary::mode_names);
         let rows = run_summaries
             .iter()

@@ -1,7 +1,7 @@
 //! A plan as a page of text, 80 columns wide, for `run --dry-run` and `check`.
 //! Only words what the plan says; decides nothing.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use super::{
@@ -151,14 +151,9 @@ impl Plan {
 
     fn describe_load(&self) -> String {
         let load = &self.load;
-        let offered = match load.offered {
-            Offered::Open { rate, arrivals } => {
-                format!("open loop, {rate}, {} arrivals", arrivals.as_str())
-            }
-            Offered::Closed => "closed loop, as fast as the server answers".into(),
-        };
         format!(
-            "{offered}; {}, {}; at most {} in flight, each for at most {}",
+            "{}; {}, {}; at most {} in flight, each for at most {}",
+            load.offered,
             counted(load.connections.into(), "connection"),
             counted(load.threads.into(), "thread"),
             thousands(load.max_in_flight.into()),
@@ -236,6 +231,17 @@ impl Sides<Plan> {
         page.row("workload", &self.base.workload_hash()[..16]);
         page.row("takes about", &minutes(self.estimate()));
         page.text
+    }
+}
+
+impl fmt::Display for Offered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open { rate, arrivals } => {
+                write!(f, "open loop, {rate}, {} arrivals", arrivals.as_str())
+            }
+            Self::Closed => f.write_str("closed loop, as fast as the server answers"),
+        }
     }
 }
 

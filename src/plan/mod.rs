@@ -30,7 +30,7 @@ pub use resolve::{Overrides, PlanError, resolve};
 pub use session::{Incomparable, Side, Sides, Turn, turns};
 
 /// A profile resolved against the overrides of the command line.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub profile: String,
     pub description: String,
@@ -66,7 +66,7 @@ pub enum ServersMade {
 }
 
 /// One repetition of one mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
     /// Counts from 1 in the order of running.
     pub id: u32,
@@ -88,7 +88,7 @@ impl Cell {
 }
 
 /// What load is offered, and through what.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LoadPlan {
     pub offered: Offered,
     /// Connections in all pools together.
@@ -102,7 +102,7 @@ pub struct LoadPlan {
 }
 
 /// Open or closed loop.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Offered {
     /// Arrivals follow a schedule, whatever the server does.
@@ -112,7 +112,7 @@ pub enum Offered {
 }
 
 /// What the probes watch, and how often.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbePlan {
     /// Whether visibility is probed at all; off only to measure the probe's own cost.
     pub visibility: bool,

@@ -20,7 +20,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::topology::{Mode, ModeSpec};
 
@@ -82,7 +82,7 @@ impl Load {
 }
 
 /// What a cell may show and still be valid. It judges a run and does not change what is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Expect {
     /// The largest share of arrivals that may fail: refused, never answered, or without a connection.
     pub failures: f64,

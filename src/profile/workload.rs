@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::sql;
 pub use super::sql::Change;
@@ -11,7 +11,7 @@ use crate::escape::quote_ident;
 use crate::units::{Rate, UnitError};
 
 /// A table of the workload.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     /// What stands for it in SQL, as `{id}`, and in `of`: the built-in it comes from, or its name.
     pub id: String,
@@ -90,7 +90,7 @@ impl std::fmt::Display for Origin {
 }
 
 /// One weighted transaction of the mix.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Transaction {
     pub name: String,
     /// Share of arrivals, relative to the sum of all weights; above 0.
@@ -122,7 +122,7 @@ impl Transaction {
 }
 
 /// A statement of a transaction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {
     /// With `$1`, `$2` .. for its parameters and names in place of `{id}`; without a RETURNING of its own.
     pub sql: String,
@@ -135,14 +135,14 @@ pub struct Statement {
 }
 
 /// A named value that every transaction gets anew.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Parameter {
     pub name: String,
     pub generator: Generator,
 }
 
 /// Where the values of a parameter come from.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Generator {
     /// The number of a row that a table had before the first transaction, from 1.
@@ -164,7 +164,7 @@ pub enum Generator {
 }
 
 /// A value that a profile gives.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Constant {
     Boolean(bool),
@@ -174,7 +174,7 @@ pub enum Constant {
 }
 
 /// How a transaction chooses among the rows that were there before.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyChoice {
     Uniform,
@@ -213,7 +213,7 @@ impl std::str::FromStr for Pace {
 }
 
 /// The gaps between arrivals of an open loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Arrivals {
     /// Exponential gaps: independent users.
@@ -243,7 +243,7 @@ impl std::str::FromStr for Arrivals {
 }
 
 /// The phases of a cell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phases {
     pub warmup: Duration,
     pub measure: Length,
@@ -257,7 +257,7 @@ impl Phases {
 }
 
 /// How long a measurement phase lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Length {
     For(Duration),

@@ -70,10 +70,7 @@ fn write(
 
 fn head(entry: &Entry) -> Markup {
     let manifest = &entry.run_summary.manifest;
-    let description = manifest
-        .profile
-        .get("description")
-        .and_then(|it| it.as_str());
+    let description = manifest.plan.description.as_deref();
     html! {
         h1 { (escape_control(entry.profile())) ", " (moment(&manifest.started_at)) }
         @if let Some(description) = description { p.meta { (escape_control(description)) } }
@@ -223,9 +220,8 @@ fn pictures(entry: &Entry) -> Markup {
 
 /// What was asked for.
 fn plan(entry: &Entry) -> Markup {
-    let plan = &entry.run_summary.manifest.profile;
-    let gates = plan.get("gates").and_then(|gates| gates.as_array());
-    let gates = gates.map_or(0, Vec::len);
+    let plan = &entry.run_summary.manifest.plan;
+    let gates = plan.gates().len();
     html! {
         section id="plan" aria-labelledby="plan-h" {
             h2 id="plan-h" { "What was run" }
@@ -238,7 +234,8 @@ fn plan(entry: &Entry) -> Markup {
             }
             dl {
                 @for part in ["tables", "transactions", "load", "phases", "probes", "repeats", "settings"] {
-                    @if let Some(value) = plan.get(part) { dt { (part) } dd { code { (escape_control(&value.to_string())) } } }
+                    @let value = plan.part(part);
+                    @if !value.is_null() { dt { (part) } dd { code { (escape_control(&value.to_string())) } } }
                 }
             }
         }

@@ -39,10 +39,8 @@ impl Entry {
     }
 
     pub(super) fn profile(&self) -> &str {
-        self.run_summary
-            .manifest
-            .profile_name()
-            .unwrap_or("no profile")
+        let profile = self.run_summary.manifest.plan.profile.as_deref();
+        profile.unwrap_or("no profile")
     }
 
     /// Whether its figures are to be relied on.
@@ -174,7 +172,7 @@ fn recent_ones(mut runs: Vec<Found>) -> (Vec<Found>, Vec<Found>) {
         let manifest = &run_summary.manifest;
         let count = counts
             .entry([
-                manifest.profile_name().unwrap_or_default().to_owned(),
+                manifest.plan.profile.clone().unwrap_or_default(),
                 manifest.workload_hash.clone(),
                 manifest.host.host_id.clone(),
             ])

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::RecordedPlan;
 use crate::plan::{ServersMade, Side};
 use crate::sample::CellRow;
 use crate::topology::Mode;
@@ -38,7 +39,7 @@ impl RunStatus {
     }
 }
 
-/// The whole file. `profile` is the resolved plan, as JSON, so that an older run can be read by a newer replbench.
+/// The whole file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub schema_version: u32,
@@ -51,7 +52,9 @@ pub struct Manifest {
     pub started_at: String,
     pub ended_at: Option<String>,
     pub argv: Vec<String>,
-    pub profile: serde_json::Value,
+    /// The resolved plan.
+    #[serde(rename = "profile")]
+    pub plan: RecordedPlan,
     /// Tables, transactions, load and phases; runs in which it differs are not comparable.
     #[serde(default)]
     pub workload_hash: String,
@@ -74,9 +77,7 @@ impl Manifest {
     /// The modes' names: those of the plan in its order, then any other that a cell names.
     pub fn mode_names(&self, cells: &[CellRow]) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
-        let planned = self.profile.get("modes").and_then(|modes| modes.as_array());
-        let planned = planned.into_iter().flatten();
-        let planned = planned.filter_map(|mode| mode.get("name")?.as_str().map(str::to_owned));
+        let planned = self.plan.modes.iter().map(|mode| mode.name.clone());
         for name in planned.chain(cells.iter().map(|cell| cell.mode.clone())) {
             if !names.contains(&name) {
                 names.push(name);
@@ -86,12 +87,9 @@ impl Manifest {
     }
 
     /// The mode of this name, if the plan still reads as one.
-    pub fn mode(&self, name: &str) -> Option<Mode> {
-        let modes = self.profile.get("modes")?.as_array()?;
-        let mode = modes
-            .iter()
-            .find(|mode| mode.get("name").and_then(|name| name.as_str()) == Some(name))?;
-        serde_json::from_value(mode.clone()).ok()
+    pub fn mode(&self, name: &str) -> Option<&Mode> {
+        let mut modes = self.plan.modes.iter();
+        modes.find(|mode| mode.name == name)?.mode.as_ref()
     }
 
     /// How often the servers were made. Runs that do not say so made them anew in sessions only.
@@ -101,20 +99,6 @@ impl Manifest {
             None => ServersMade::Once,
         };
         self.servers_made.unwrap_or(by_session)
-    }
-
-    /// Whether the profile had gates, readable or not.
-    pub fn has_gates(&self) -> bool {
-        match self.profile.get("gates") {
-            None | Some(serde_json::Value::Null) => false,
-            Some(serde_json::Value::Array(gates)) => !gates.is_empty(),
-            Some(_) => true,
-        }
-    }
-
-    /// The profile's name.
-    pub fn profile_name(&self) -> Option<&str> {
-        self.profile.get("profile")?.as_str()
     }
 }
 

@@ -8,6 +8,7 @@ mod manifest;
 mod packed;
 mod parallel;
 mod read;
+mod recorded_plan;
 mod rows;
 mod run_summary;
 mod write;
@@ -19,6 +20,7 @@ pub use manifest::{
 };
 pub(crate) use parallel::in_parallel;
 pub use read::{CellHistograms, ReadError, ResponseSecond, Run};
+pub use recorded_plan::{RecordedMode, RecordedPlan};
 pub(crate) use rows::read_file;
 pub use run_summary::RunSummary;
 

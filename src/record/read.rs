@@ -204,7 +204,7 @@ impl Run {
     }
 
     /// The mode of this name, if the plan in the manifest still reads as one.
-    pub fn mode(&self, name: &str) -> Option<Mode> {
+    pub fn mode(&self, name: &str) -> Option<&Mode> {
         self.manifest.mode(name)
     }
 

@@ -18,11 +18,7 @@ use crate::units::format_bytes;
 
 /// The whole page.
 pub(super) fn page(run: &Run, analysis: &Analysis, charts: &[Chart]) -> String {
-    let name = run
-        .manifest
-        .profile
-        .get("profile")
-        .and_then(|name| name.as_str());
+    let name = run.manifest.plan.profile.as_deref();
     let name = name.unwrap_or("a run of replbench");
     let (first, others) = match charts.split_first() {
         Some((first, others)) if first.id == "overview" => (Some(first), others),
@@ -68,10 +64,7 @@ pub(crate) fn first_screen(run: &Run, beside: Option<&str>) -> Markup {
 
 fn head(run: &Run, name: &str, has_gates: bool) -> Markup {
     let manifest = &run.manifest;
-    let description = manifest
-        .profile
-        .get("description")
-        .and_then(|text| text.as_str());
+    let description = manifest.plan.description.as_deref();
     let gates = has_gates.then_some(("gates", "Gates"));
     let links = [
         ("modes", "Modes"),

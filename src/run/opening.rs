@@ -29,7 +29,7 @@ impl Opening {
             started_at: format!("{:.3}", self.at),
             ended_at: None,
             argv: options.argv.clone(),
-            profile: serde_json::to_value(plan).unwrap_or_default(),
+            plan: plan.into(),
             workload_hash: plan.workload_hash(),
             seed: plan.seed,
             harness: environment::harness(),

@@ -104,7 +104,9 @@ impl Library {
                     manifest.invalid_reasons = vec![HOSTILE.into()];
                 }
                 if number == 5 {
-                    manifest.profile["profile"] = HOSTILE.into();
+                    let mut plan = serde_json::Value::from(manifest.plan.clone());
+                    plan["profile"] = HOSTILE.into();
+                    manifest.plan = plan.into();
                     manifest.subject.tags = BTreeMap::from([("who".into(), HOSTILE.into())]);
                 }
             });

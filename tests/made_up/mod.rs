@@ -523,7 +523,7 @@ fn manifest(plan: &Plan) -> Manifest {
         argv: ["replbench", "run", "sync-vs-async"]
             .map(str::to_owned)
             .into(),
-        profile: serde_json::to_value(plan).unwrap(),
+        plan: plan.into(),
         workload_hash: String::new(),
         seed: plan.seed,
         harness: Harness {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use replbench::record::{
-    Harness, Host, Manifest, Recorder, RunStatus, SCHEMA_VERSION, Subject, files,
+    Harness, Host, Manifest, RecordedPlan, Recorder, RunStatus, SCHEMA_VERSION, Subject, files,
 };
 use replbench::sample::{EventKind, EventRow};
 
@@ -17,7 +17,7 @@ fn manifest() -> Manifest {
         started_at: String::new(),
         ended_at: None,
         argv: Vec::new(),
-        profile: serde_json::Value::Null,
+        plan: RecordedPlan::default(),
         workload_hash: String::new(),
         seed: 1,
         harness: Harness {

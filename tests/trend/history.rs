@@ -4,6 +4,7 @@ use replbench::analyse::{Blessing, Scale, Series, Verdict, trend};
 use replbench::plan::Side;
 use replbench::record::{RunStatus, RunSummary, Session};
 use replbench::sample::SummaryRow;
+use serde_json::Value;
 
 use crate::made::{Made, NOISE, blessing, hash, node, response, run_summaries, step};
 
@@ -91,6 +92,13 @@ fn time_is_not_text() {
     assert_eq!(series.points[0].run_id, "run-001");
 }
 
+/// Changes what the plan says.
+fn replan(run: &mut RunSummary, change: impl FnOnce(&mut Value)) {
+    let mut plan = Value::from(run.manifest.plan.clone());
+    change(&mut plan);
+    run.manifest.plan = plan.into();
+}
+
 #[test]
 fn other_conditions_make_another_series() {
     type Change = fn(&mut RunSummary);
@@ -101,12 +109,14 @@ fn other_conditions_make_another_series() {
             it.manifest.host.filesystem = "xfs".into();
         }),
         ("workload", |it| it.manifest.workload_hash = "other".into()),
-        ("profile", |it| it.manifest.profile["profile"] = "x".into()),
+        ("profile", |it| {
+            replan(it, |plan| plan["profile"] = "x".into());
+        }),
         ("probes", |it| {
-            it.manifest.profile["probes"]["visibility"] = false.into();
+            replan(it, |plan| plan["probes"]["visibility"] = false.into());
         }),
         ("mode", |it| {
-            it.manifest.profile["modes"][0]["level"] = "off".into();
+            replan(it, |plan| plan["modes"][0]["level"] = "off".into());
         }),
         ("major", |it| it.manifest.nodes[0].version = "18.0".into()),
         ("setting", |it| {

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use replbench::analyse::{Blessing, Series};
 use replbench::record::{
-    Harness, Host, Manifest, NodeInfo, RunStatus, RunSummary, SCHEMA_VERSION, Subject, files,
+    Harness, Host, Manifest, NodeInfo, RecordedPlan, RunStatus, RunSummary, SCHEMA_VERSION,
+    Subject, files,
 };
 use replbench::sample::{CellRow, Direction, SummaryRow};
 use serde_json::{Value, json};
@@ -115,11 +116,11 @@ impl Made {
             started_at: self.started_at.clone(),
             ended_at: None,
             argv: Vec::new(),
-            profile: json!({
+            plan: RecordedPlan::from(json!({
                 "profile": "shop",
                 "modes": modes,
                 "probes": {"visibility": true},
-            }),
+            })),
             workload_hash: "6b86b273ff34fce19d6b804eff5a3f57".into(),
             seed: 1,
             harness: Harness {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::plan::ServersMade;
 use crate::record::{Host, Manifest, NodeInfo, RunStatus};
@@ -51,8 +52,7 @@ pub(super) fn differences(
     }
     found.host(&base.host, &head.host);
     found.workload(base, head);
-    let probes = |manifest: &Manifest| manifest.profile.get("probes").cloned().unwrap_or_default();
-    found.values("probes", Consequence::Forbids, &probes(base), &probes(head));
+    found.part("probes", base, head);
     for (one, other) in modes {
         found.mode(base, head, one, other, asked);
     }
@@ -164,8 +164,7 @@ impl Finder {
         }
         let before = self.0.len();
         for part in ["tables", "transactions", "load", "phases"] {
-            let of = |manifest: &Manifest| manifest.profile.get(part).cloned().unwrap_or_default();
-            self.values(part, Consequence::Forbids, &of(base), &of(head));
+            self.part(part, base, head);
         }
         if self.0.len() == before {
             self.field(
@@ -177,32 +176,35 @@ impl Finder {
         }
     }
 
+    /// A part of the plan that must be alike.
+    fn part(&mut self, part: &str, base: &Manifest, head: &Manifest) {
+        self.values(part, base.plan.part(part), head.plan.part(part));
+    }
+
     /// The innermost values that differ.
-    fn values(
-        &mut self,
-        path: &str,
-        consequence: Consequence,
-        base: &serde_json::Value,
-        head: &serde_json::Value,
-    ) {
-        use serde_json::Value::{Array, Object};
+    fn values(&mut self, path: &str, base: &Value, head: &Value) {
         if base == head {
             return;
         }
         match (base, head) {
-            (Object(one), Object(other)) => {
+            (Value::Object(one), Value::Object(other)) => {
                 for key in one.keys().chain(other.keys()).collect::<BTreeSet<_>>() {
-                    let of =
-                        |side: &serde_json::Map<_, _>| side.get(key).cloned().unwrap_or_default();
-                    self.values(&format!("{path}.{key}"), consequence, &of(one), &of(other));
+                    let (one, other) = (one.get(key), other.get(key));
+                    let (one, other) = (one.unwrap_or(&Value::Null), other.unwrap_or(&Value::Null));
+                    self.values(&format!("{path}.{key}"), one, other);
                 }
             }
-            (Array(one), Array(other)) if one.len() == other.len() => {
+            (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
                 for (index, (one, other)) in one.iter().zip(other).enumerate() {
-                    self.values(&format!("{path}[{index}]"), consequence, one, other);
+                    self.values(&format!("{path}[{index}]"), one, other);
                 }
             }
-            _ => self.add(path, consequence, base.to_string(), head.to_string()),
+            _ => self.add(
+                path,
+                Consequence::Forbids,
+                base.to_string(),
+                head.to_string(),
+            ),
         }
     }
 
@@ -225,8 +227,8 @@ impl Finder {
             self.add(
                 format!("mode {}", one.name),
                 asked,
-                nodes(&one),
-                nodes(&other),
+                nodes(one),
+                nodes(other),
             );
         }
     }

@@ -131,7 +131,7 @@ impl Subject {
         let session = manifest.session.as_ref();
         Self {
             run_id: manifest.run_id.clone(),
-            profile: manifest.profile_name().unwrap_or_default().to_owned(),
+            profile: manifest.plan.profile.clone().unwrap_or_default(),
             commit: manifest.subject.git.clone(),
             started_at: manifest.started_at.clone(),
             items: session

@@ -4,11 +4,12 @@
 //! A gate holds or it does not: it has no interval, since a bound is a promise about what happened here. What cannot be known
 //! fails: a gate that passes for want of data guards nothing.
 
-use serde::Serialize;
+use serde::{Deserialize as _, Serialize};
 
 use super::aggregate::over_repetitions;
 use super::cell::{CellFigures, cell_figures};
 use super::metric::{Measured, Metric, Stat};
+
 use crate::plan::{Distribution, Gate, Limit, Metric as GateMetric, Total};
 use crate::record::Run;
 use crate::sample::{CellRow, EventKind, EventRow};
@@ -105,7 +106,7 @@ impl Figure {
 
 /// The lines of a run's gates, as its manifest has them; none when it has no gates.
 pub fn gates(run: &Run) -> Vec<GateLine> {
-    if !run.manifest.has_gates() {
+    if run.manifest.plan.gates().is_empty() {
         return Vec::new();
     }
     gates_of(run, &cell_figures(run))
@@ -113,16 +114,11 @@ pub fn gates(run: &Run) -> Vec<GateLine> {
 
 /// As [`gates`], of figures that are already at hand, one for each cell of the run.
 pub(super) fn gates_of(run: &Run, figures: &[CellFigures]) -> Vec<GateLine> {
-    let written = match run.manifest.profile.get("gates") {
-        None | Some(serde_json::Value::Null) => return Vec::new(),
-        Some(serde_json::Value::Array(gates)) => gates.clone(),
-        Some(other) => vec![other.clone()],
-    };
     let evaluator = GateEvaluator { run, figures };
     let mut lines = Vec::new();
-    for (index, gate) in written.into_iter().enumerate() {
+    for (index, gate) in run.manifest.plan.gates().iter().enumerate() {
         let number = index + 1;
-        match serde_json::from_value(gate) {
+        match Gate::deserialize(gate) {
             Ok(gate) => lines.extend(evaluator.lines(number, &gate)),
             Err(error) => lines.push(GateLine {
                 number,
@@ -243,7 +239,7 @@ impl GateEvaluator<'_> {
                 None => Err("the manifest does not say which replicas there were".into()),
             }];
         };
-        let nodes = gate.nodes_in(&planned);
+        let nodes = gate.nodes_in(planned);
         if nodes.is_empty() && gate.standby.is_none() {
             return vec![Err("the mode has no replica".into())];
         }
@@ -433,11 +429,7 @@ fn lost_rows(run: &Run, cells: &[&CellRow]) -> Option<String> {
 /// A read on the primary sees what the primary acknowledged, at once, as long as no row is lost: that is what the count of its
 /// rows after each cell shows.
 fn audited(run: &Run, cells: &[&CellRow]) -> Result<Figure, String> {
-    let tables = run.manifest.profile.get("tables");
-    let tables = tables
-        .and_then(|tables| tables.as_array())
-        .map_or(0, Vec::len)
-        .max(1);
+    let tables = run.manifest.plan.tables.unwrap_or(0).max(1);
     let uncounted = |cell: &&&CellRow| primary_events(run, cell, &EventKind::Rows).count() < tables;
     if let Some(cell) = cells.iter().find(uncounted) {
         return Err(format!(

@@ -26,7 +26,7 @@ pub struct Conditions {
 impl Conditions {
     pub(super) fn of(manifest: &Manifest) -> Self {
         Self {
-            profile: manifest.profile_name().unwrap_or_default().to_owned(),
+            profile: manifest.plan.profile.clone().unwrap_or_default(),
             workload_hash: manifest.workload_hash.clone(),
             host_id: manifest.host.host_id.clone(),
             cpu: manifest.host.cpu.clone(),
@@ -43,9 +43,8 @@ const DIGITS: usize = 12;
 /// What the servers of a mode were told: those of the cluster that the mode used, since a run that leaves out another mode
 /// with other servers measured this one the same. An A/B session's other binaries count as a setting, and so does how long servers lived.
 pub(super) fn settings_digest(manifest: &Manifest, mode: &str) -> String {
-    let plan = |key: &str| manifest.profile.get(key).cloned().unwrap_or_default();
     let resolved = manifest.mode(mode);
-    let cluster = resolved.as_ref().map(|mode| mode.topology.to_string());
+    let cluster = resolved.map(|mode| mode.topology.to_string());
     let is_used = |node: &&NodeInfo| cluster.as_ref().is_none_or(|name| *name == node.cluster);
     let nodes: BTreeMap<(&str, &str), BTreeMap<&str, &str>> = manifest
         .nodes
@@ -67,7 +66,7 @@ pub(super) fn settings_digest(manifest: &Manifest, mode: &str) -> String {
     digest(&json!([
         nodes,
         resolved,
-        plan("probes"),
+        manifest.plan.part("probes"),
         binaries,
         lifetime
     ]))

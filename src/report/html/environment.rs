@@ -14,8 +14,7 @@ use crate::units::{format_bytes, thousands};
 const MOST_EVENTS: usize = 60;
 
 pub(super) fn method(run: &Run) -> Markup {
-    let load = run.manifest.profile.get("load");
-    let offered = load.and_then(|load| load.get("offered"));
+    let load = run.manifest.plan.load;
     let words = [
         (
             "Response time",
@@ -45,9 +44,7 @@ pub(super) fn method(run: &Run) -> Markup {
             h2 id="method-h" { "Method in short" }
             p { "The words as METHODOLOGY.md of replbench uses them, where each number's error is given too." }
             dl { @for (word, meaning) in words { dt { (word) } dd { (meaning) } } }
-            @if let Some(offered) = offered {
-                p { "Load offered: " code { (escape_control(&offered.to_string())) } }
-            }
+            @if let Some(load) = load { p { "Load offered: " (load.offered) "." } }
         }
     }
 }
