@@ -11,7 +11,9 @@ use replbench::histogram::Histogram;
 use replbench::load::values::Sampler;
 use replbench::plan::{Arrivals, KeyChoice, KeyChooser, Mix, Overrides, Schedule, resolve, rng};
 use replbench::profile::Profile;
-use replbench::record::{Harness, Host, Manifest, Recorder, RunStatus, SCHEMA_VERSION, Subject};
+use replbench::record::{
+    Harness, Host, Manifest, RecordedPlan, Recorder, RunStatus, SCHEMA_VERSION, Subject,
+};
 use replbench::sample::{IntervalRow, LagRow, Phase};
 use replbench::units::Rate;
 use tempfile::TempDir;
@@ -164,7 +166,7 @@ fn recorder() -> (Recorder, TempDir) {
         started_at: String::new(),
         ended_at: None,
         argv: Vec::new(),
-        plan: (&plan).into(),
+        plan: RecordedPlan::default(),
         workload_hash: String::new(),
         seed: SEED,
         harness: Harness {

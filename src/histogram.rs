@@ -6,15 +6,33 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram as Hdr;
+use serde::{Deserialize, Serialize};
 
 /// The unit of the finest buckets. A larger one would be the resolution of everything below 2,048 times itself.
 const LOWEST_NS: u64 = 1;
 const HIGHEST_NS: u64 = 3_600_000_000_000;
 const DIGITS: u8 = 3;
 
-/// A distribution of durations.
-#[derive(Debug, Clone)]
+/// A distribution of durations. Serialised as its recorded buckets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub struct Histogram(Hdr<u64>);
+
+impl From<Histogram> for Vec<(u64, u64)> {
+    fn from(histogram: Histogram) -> Self {
+        histogram.buckets().collect()
+    }
+}
+
+impl From<Vec<(u64, u64)>> for Histogram {
+    fn from(buckets: Vec<(u64, u64)>) -> Self {
+        let mut histogram = Self::new();
+        for (nanos, count) in buckets {
+            histogram.record_nanos_n(nanos, count);
+        }
+        histogram
+    }
+}
 
 impl Default for Histogram {
     fn default() -> Self {
@@ -97,12 +115,7 @@ impl Histogram {
 
     /// Recorded buckets in rising order: the upper value of each in nanoseconds, and its count.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.0.iter_recorded().map(|bucket| {
-            (
-                bucket.value_iterated_to(),
-                bucket.count_since_last_iteration(),
-            )
-        })
+        buckets(&self.0)
     }
 
     /// The wrapped histogram, for writing interval logs.
@@ -112,15 +125,17 @@ impl Histogram {
 
     /// Takes a histogram read from an interval log, whatever its bounds: values beyond ours saturate.
     pub fn from_hdr(hdr: &Hdr<u64>) -> Self {
-        let mut histogram = Self::new();
-        for bucket in hdr.iter_recorded() {
-            histogram.record_nanos_n(
-                bucket.value_iterated_to(),
-                bucket.count_since_last_iteration(),
-            );
-        }
-        histogram
+        Self::from(buckets(hdr).collect::<Vec<_>>())
     }
+}
+
+fn buckets(hdr: &Hdr<u64>) -> impl Iterator<Item = (u64, u64)> + '_ {
+    hdr.iter_recorded().map(|bucket| {
+        (
+            bucket.value_iterated_to(),
+            bucket.count_since_last_iteration(),
+        )
+    })
 }
 
 /// Which observation, counted from 1, is the quantile `q` (0 to 1) of `population` (nearest rank).

@@ -30,6 +30,16 @@ impl Timeline {
         }
     }
 
+    /// From the start of the measurement, in nanoseconds.
+    pub fn offset_ns(&self, at: Stamp) -> i64 {
+        at.signed_since(self.measure_from)
+    }
+
+    /// The same in microseconds, as the columns `t_us` have it.
+    pub fn t_us(&self, at: Stamp) -> i64 {
+        self.offset_ns(at) / 1_000
+    }
+
     pub fn phase_at(&self, at: Stamp) -> Phase {
         if at < self.measure_from {
             Phase::Warmup
@@ -38,11 +48,14 @@ impl Timeline {
         }
     }
 
+    /// The second in which this instant lies.
+    pub fn second_at(&self, at: Stamp) -> i64 {
+        self.offset_ns(at).div_euclid(1_000_000_000)
+    }
+
     /// The second in which the warm-up begins.
     pub fn first_second(&self) -> i64 {
-        self.start
-            .signed_since(self.measure_from)
-            .div_euclid(1_000_000_000)
+        self.second_at(self.start)
     }
 
     pub fn end_of_second(&self, index: i64) -> Stamp {
@@ -55,8 +68,8 @@ impl Timeline {
     }
 }
 
-/// An acknowledged commit, as the load tells the probes of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// An acknowledged commit, as the load tells the probes of it. Its stamps are of the machine that runs both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Commit {
     /// The primary's transaction id.
     pub xid: u64,
@@ -70,7 +83,7 @@ pub struct Commit {
 }
 
 /// The row that the last statement of a transaction changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangedRow {
     /// An index into the plan's tables.
     pub table: u8,
@@ -79,14 +92,14 @@ pub struct ChangedRow {
 }
 
 /// What identifies a row of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RowKey {
     Number(i64),
     Uuid(u128),
 }
 
 /// What became of the row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RowChange {
     Inserted,
     Updated {

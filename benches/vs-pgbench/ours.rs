@@ -1,5 +1,6 @@
 //! replbench's turn: its load and its probes as in a cell of a run, the load on one thread.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -9,6 +10,7 @@ use replbench::histogram::{Histogram, SignedHistogram};
 use replbench::load::{Load, Outcomes, Second};
 use replbench::probe::{Assignment, Probes, Reading, Target, TrackedTable, VisibilitySecond};
 use replbench::sample::{Phase, Timeline};
+use tokio::sync::watch;
 
 use crate::turn::{Figures, Turn, Visibility};
 
@@ -16,10 +18,11 @@ use crate::turn::{Figures, Turn, Visibility};
 const LEAD: Duration = Duration::from_millis(20);
 
 pub(crate) async fn run(turn: &Turn<'_>) -> anyhow::Result<Figures> {
-    let primary = &turn.cluster.primary().endpoint;
     let (mut probes, feed) = Probes::open(assignment(turn)).await?;
     let feed = turn.plan.probes.visibility.then_some(feed);
-    let mut load = Load::open(turn.plan, &turn.plan.cells[0], primary, feed).await?;
+    let primary = Arc::new(turn.cluster.primary().endpoint.clone());
+    let (_primary, following) = watch::channel(primary);
+    let mut load = Load::open(turn.plan, &turn.plan.cells[0], &following, feed).await?;
     let timeline = Timeline::new(clock::now() + LEAD, turn.phases.warmup);
     probes.start(timeline);
     load.start(timeline);
@@ -122,7 +125,7 @@ impl Notes {
             self.start_lag.merge(&second.start_lag);
         }
         if second.phase == Phase::Measure {
-            self.window += second.end.since(second.start);
+            self.window += second.length();
             self.answered += second.all.acknowledged();
             self.load_cpu += second.cpu;
         }

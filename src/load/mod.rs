@@ -2,6 +2,8 @@
 
 pub mod check;
 mod feed_buffer;
+mod merge;
+mod orders;
 mod pool;
 mod share;
 mod state;
@@ -11,22 +13,22 @@ mod thread;
 pub mod values;
 pub mod workload;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use values::Sampler;
+use merge::{TailMerger, ThreadMerger};
 
-pub use stats::{FailureCount, Outcomes, Second, Uncommitted};
+pub use orders::ThreadOrders;
+pub use stats::{FailureCount, Failures, Outcomes, Second, Uncommitted};
 
 use crate::pg::Endpoint;
-use crate::plan::{Cell, Mix, Offered, Plan, Schedule, Transaction};
-use crate::sample::{FeedSender, Phase, Timeline};
+use crate::plan::{Cell, Plan};
+use crate::sample::{FeedSender, Timeline};
 
 /// Connecting all pools may take so long.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
@@ -49,7 +51,7 @@ pub enum LoadError {
 pub struct Load {
     threads: Vec<JoinHandle<io::Result<()>>>,
     starts: Vec<oneshot::Sender<Timeline>>,
-    seconds: mpsc::UnboundedReceiver<(u64, Second)>,
+    seconds: mpsc::UnboundedReceiver<(u16, Second)>,
     merger: ThreadMerger,
     tails: TailMerger,
     stop: Arc<AtomicU8>,
@@ -58,50 +60,27 @@ pub struct Load {
 impl Load {
     /// Starts the threads of one cell and opens all their connections.
     ///
-    /// `feed` is told of every transaction that is sent and of every acknowledged commit, of the warm-up too.
+    /// All connections lead to what `primary` names at the moment; the threads follow it when it changes. `feed` is told of every transaction that is sent and of every acknowledged commit, of the warm-up too.
     pub async fn open(
         plan: &Plan,
         cell: &Cell,
-        primary: &Endpoint,
+        primary: &watch::Receiver<Arc<Endpoint>>,
         feed: Option<FeedSender>,
     ) -> Result<Self, LoadError> {
         let (sender, seconds) = mpsc::unbounded_channel();
         let stop = Arc::new(AtomicU8::new(0));
-        let scripts: Arc<[_]> = plan
-            .transactions
-            .iter()
-            .map(|transaction| script(plan, transaction))
-            .collect();
         let count = plan.load.threads;
         let (mut threads, mut starts, mut opened) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..count {
-            let connections = share(u32::from(plan.load.connections), count, index);
+            let orders = ThreadOrders {
+                plan: plan.clone(),
+                cell: *cell,
+                index,
+            };
             let (ready, is_ready) = oneshot::channel();
             let (start, starting) = oneshot::channel();
-            let orders = thread::ThreadOrders {
-                index: u64::from(index),
-                of: u64::from(count),
-                pool: pool::pool(
-                    pool::Connector {
-                        endpoint: primary.clone(),
-                        scripts: scripts.clone(),
-                    },
-                    connections as usize,
-                ),
-                connections: connections as usize,
-                mix: Mix::new(&plan.transactions),
-                entries: entries(plan),
-                schedule: match plan.load.offered {
-                    Offered::Open { rate, arrivals } => {
-                        Some(Schedule::new(rate, arrivals, cell.seed))
-                    }
-                    Offered::Closed => None,
-                },
-                measure: plan.phases.measure,
-                max_in_flight: share(plan.load.max_in_flight, count, index),
-                deadline: plan.load.transaction_deadline,
-                drain: plan.phases.drain,
-                seed: cell.seed,
+            let channels = thread::ThreadChannels {
+                primary: primary.clone(),
                 feed: feed.clone(),
                 seconds: sender.clone(),
                 ready,
@@ -110,7 +89,7 @@ impl Load {
             };
             let thread = std::thread::Builder::new()
                 .name(format!("load-{index}"))
-                .spawn(move || thread::run(orders))
+                .spawn(move || thread::run(&orders, channels))
                 .map_err(LoadError::Thread)?;
             threads.push(thread);
             starts.push(start);
@@ -131,7 +110,7 @@ impl Load {
             threads,
             starts,
             seconds,
-            merger: ThreadMerger::new(u64::from(count)),
+            merger: ThreadMerger::new(count),
             tails: TailMerger::default(),
             stop,
         })
@@ -164,7 +143,7 @@ impl Load {
                 return Some(whole);
             }
         }
-        self.tails.held.take()
+        self.tails.flush()
     }
 
     /// Ends the phase early: no further arrivals, then the drain.
@@ -206,174 +185,5 @@ impl Stopper {
 
     fn is_aborting(&self) -> bool {
         self.0.load(Ordering::Relaxed) >= 2
-    }
-}
-
-/// The `index`-th of `count` nearly equal parts of `total`, at least 1.
-fn share(total: u32, count: u16, index: u16) -> u32 {
-    let (count, index) = (u32::from(count), u32::from(index));
-    (total / count + u32::from(index < total % count)).max(1)
-}
-
-fn script(plan: &Plan, transaction: &Transaction) -> pool::Script {
-    let parameters = transaction
-        .statements
-        .iter()
-        .map(|it| it.parameters.clone());
-    pool::Script {
-        statements: workload::statements(plan, transaction)
-            .into_iter()
-            .zip(parameters)
-            .collect(),
-    }
-}
-
-fn entries(plan: &Plan) -> Vec<state::Entry> {
-    plan.transactions
-        .iter()
-        .map(|transaction| state::Entry {
-            sampler: Sampler::new(plan, transaction),
-            changes: transaction.statements.iter().map(|it| it.change).collect(),
-            was_there: transaction
-                .rows_chosen()
-                .any(|(table, _)| table == transaction.table),
-        })
-        .collect()
-}
-
-/// Puts the seconds of several threads together, in order.
-#[derive(Debug)]
-struct ThreadMerger {
-    /// The last key each thread has closed.
-    closed: Vec<Option<(i64, bool)>>,
-    waiting: BTreeMap<(i64, bool), Second>,
-}
-
-impl ThreadMerger {
-    fn new(threads: u64) -> Self {
-        Self {
-            closed: (0..threads).map(|_| None).collect(),
-            waiting: BTreeMap::new(),
-        }
-    }
-
-    fn push(&mut self, thread: u64, second: Second) {
-        let key = (second.index, second.phase == Phase::Drain);
-        let thread = usize::try_from(thread).expect("an index into the threads");
-        self.closed[thread] = Some(key);
-        match self.waiting.get_mut(&key) {
-            Some(merged) => merged.merge(&second),
-            None => {
-                self.waiting.insert(key, second);
-            }
-        }
-    }
-
-    /// The oldest second that no thread can add to any more.
-    fn pop(&mut self) -> Option<Second> {
-        let oldest = *self.waiting.keys().next()?;
-        let complete = self
-            .closed
-            .iter()
-            .all(|last| last.is_some_and(|last| last >= oldest));
-        if complete { self.flush() } else { None }
-    }
-
-    fn flush(&mut self) -> Option<Second> {
-        self.waiting.pop_first().map(|(_, second)| second)
-    }
-}
-
-/// Holds each second back until the next one is there, to add that one to it if it is a short rest of the same phase: over a
-/// few milliseconds a rate says nothing, and looks like an outage when nothing was answered in them.
-#[derive(Debug, Default)]
-struct TailMerger {
-    held: Option<Second>,
-}
-
-impl TailMerger {
-    /// What is shorter stands in no row of its own.
-    const SHORTEST: Duration = Duration::from_millis(500);
-
-    fn push(&mut self, next: Second) -> Option<Second> {
-        match &mut self.held {
-            Some(held) if held.phase == next.phase && next.length() < Self::SHORTEST => {
-                held.append(&next);
-                None
-            }
-            held => held.replace(next),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Stamp;
-
-    #[test]
-    fn a_second_is_whole_when_every_thread_has_closed_it() {
-        let second = |index| {
-            let mut second = Second::new(index, Phase::Measure, Stamp::default());
-            second.all.acked = 1;
-            second
-        };
-        let mut merger = ThreadMerger::new(2);
-        merger.push(0, second(0));
-        merger.push(0, second(1));
-        assert!(merger.pop().is_none());
-        merger.push(1, second(0));
-        assert_eq!(merger.pop().map(|second| second.all.acked), Some(2));
-        assert!(merger.pop().is_none());
-        assert_eq!(merger.flush().map(|second| second.index), Some(1));
-    }
-
-    #[test]
-    fn a_short_rest_of_a_phase_is_part_of_the_second_before_it() {
-        let start = Stamp::from_nanos(5_000_000_000);
-        let second = |phase, from_ms: u64, to_ms: u64| {
-            let mut second = Second::new(0, phase, start + Duration::from_millis(from_ms));
-            second.end = start + Duration::from_millis(to_ms);
-            second.all.offered = to_ms - from_ms;
-            second.backlog = to_ms;
-            second
-        };
-        let mut tails = TailMerger::default();
-        let seconds = [
-            second(Phase::Measure, 0, 1_000),
-            second(Phase::Measure, 1_000, 2_000),
-            second(Phase::Measure, 2_000, 2_020),
-            second(Phase::Drain, 2_020, 2_040),
-        ];
-        let mut passed: Vec<_> = seconds
-            .into_iter()
-            .filter_map(|it| tails.push(it))
-            .collect();
-        passed.extend(tails.held.take());
-        let rows: Vec<_> = passed
-            .iter()
-            .map(|it| {
-                (
-                    it.phase,
-                    it.all.offered,
-                    it.length().as_millis(),
-                    it.backlog,
-                )
-            })
-            .collect();
-        assert_eq!(
-            rows,
-            [
-                (Phase::Measure, 1_000, 1_000, 1_000),
-                (Phase::Measure, 1_020, 1_020, 2_020),
-                (Phase::Drain, 20, 20, 2_040),
-            ]
-        );
-    }
-
-    #[test]
-    fn shares_add_up() {
-        let total: u32 = (0..3).map(|index| share(16, 3, index)).sum();
-        assert_eq!(total, 16);
     }
 }

@@ -13,6 +13,7 @@ use deadpool::managed::{
 use deadpool::{Runtime, managed};
 use futures_util::TryStreamExt as _;
 use smallvec::SmallVec;
+use tokio::sync::watch;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row, Statement};
 
@@ -31,10 +32,11 @@ pub(super) struct Script {
     pub(super) statements: Vec<(String, Vec<usize>)>,
 }
 
-/// What every connection of a run is opened with.
+/// What the connections of a thread are opened with.
 #[derive(Debug)]
 pub(super) struct Connector {
-    pub(super) endpoint: Endpoint,
+    /// Where they lead: new ones to what it names now, and old ones leave the pool when it names another.
+    pub(super) primary: watch::Receiver<Arc<Endpoint>>,
     /// By transaction of the mix.
     pub(super) scripts: Arc<[Script]>,
 }
@@ -42,6 +44,7 @@ pub(super) struct Connector {
 /// A connection of the pool.
 #[derive(Debug)]
 pub(super) struct Connection {
+    endpoint: Arc<Endpoint>,
     session: Session,
     prepared: Vec<Vec<(Statement, Vec<usize>)>>,
 }
@@ -159,7 +162,8 @@ impl Manager for Connector {
     type Error = OpenError;
 
     async fn create(&self) -> Result<Connection, OpenError> {
-        let session = pg::connect(&self.endpoint, "replbench load", None, CONNECT_DEADLINE).await?;
+        let endpoint = self.primary.borrow().clone();
+        let session = pg::connect(&endpoint, "replbench load", None, CONNECT_DEADLINE).await?;
         let mut prepared = Vec::with_capacity(self.scripts.len());
         for script in self.scripts.iter() {
             let mut statements = Vec::with_capacity(script.statements.len());
@@ -173,12 +177,19 @@ impl Manager for Connector {
             }
             prepared.push(statements);
         }
-        Ok(Connection { session, prepared })
+        Ok(Connection {
+            endpoint,
+            session,
+            prepared,
+        })
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<OpenError> {
         if connection.session.is_closed() {
             return Err(RecycleError::message("the connection is closed"));
+        }
+        if !Arc::ptr_eq(&connection.endpoint, &self.primary.borrow()) {
+            return Err(RecycleError::message("the primary is another server now"));
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! What one load thread counts in one second, and the sum over threads.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::clock::Stamp;
+use serde::{Deserialize, Serialize};
+
 use crate::histogram::Histogram;
 use crate::sample::Phase;
 
@@ -17,7 +17,8 @@ pub(super) enum Outcome {
 }
 
 /// In which way a transaction was not acknowledged, where there is a reason to tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Uncommitted {
     /// The server refused it.
     Failed,
@@ -37,7 +38,7 @@ pub(super) struct Reason {
 
 /// Counts of arrivals by what became of them. At any time those offered are those sent, those missed and those that wait; in the
 /// end those sent are those acknowledged, failed and indeterminate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Outcomes {
     /// Due.
     pub offered: u64,
@@ -88,22 +89,52 @@ impl Outcomes {
     }
 }
 
-/// Transactions that did not succeed, all for the same reason.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// Transactions that did not succeed, all with the same SQLSTATE and in the same way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureCount {
+    /// Empty when the server sent none.
+    pub sqlstate: String,
+    pub how: Uncommitted,
     pub count: u64,
     /// The first message.
     pub detail: String,
 }
 
+/// Why transactions did not succeed, and how many of each.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Failures(Vec<FailureCount>);
+
+impl Failures {
+    pub fn add(&mut self, failure: FailureCount) {
+        let is_alike =
+            |it: &&mut FailureCount| it.how == failure.how && it.sqlstate == failure.sqlstate;
+        match self.0.iter_mut().find(is_alike) {
+            Some(found) => found.count += failure.count,
+            None => self.0.push(failure),
+        }
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        for failure in &other.0 {
+            self.add(failure.clone());
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &FailureCount> {
+        self.0.iter()
+    }
+}
+
 /// One second of the load, of one thread or merged over all of them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Second {
     /// Seconds since the start of the measurement phase; negative during warm-up.
     pub index: i64,
     pub phase: Phase,
-    pub start: Stamp,
-    pub end: Stamp,
+    /// From the start of the measurement phase, as `index`: it means the same on every machine.
+    pub start_ns: i64,
+    pub end_ns: i64,
     /// What became in this second of arrivals of the measurement phase.
     pub measured: Outcomes,
     /// What became in it of all arrivals, those of the warm-up among them.
@@ -121,8 +152,8 @@ pub struct Second {
     pub pool_wait: Histogram,
     pub service: Histogram,
     pub response: Histogram,
-    /// Of all arrivals, by SQLSTATE.
-    pub failures: BTreeMap<(String, Uncommitted), FailureCount>,
+    /// Of all arrivals.
+    pub failures: Failures,
     /// By table of the plan, of all phases: rows that acknowledged transactions inserted, less those they deleted.
     pub row_changes: Vec<i64>,
     /// Transactions, of all phases, of which it is unknown whether they committed.
@@ -133,12 +164,12 @@ pub struct Second {
 
 impl Second {
     /// One in which nothing has happened yet.
-    pub fn new(index: i64, phase: Phase, start: Stamp) -> Self {
+    pub fn new(index: i64, phase: Phase, start_ns: i64) -> Self {
         Self {
             index,
             phase,
-            start,
-            end: start,
+            start_ns,
+            end_ns: start_ns,
             measured: Outcomes::default(),
             all: Outcomes::default(),
             backlog: 0,
@@ -150,7 +181,7 @@ impl Second {
             pool_wait: Histogram::new(),
             service: Histogram::new(),
             response: Histogram::new(),
-            failures: BTreeMap::new(),
+            failures: Failures::default(),
             row_changes: Vec::new(),
             unknown: 0,
             cpu: Duration::ZERO,
@@ -188,8 +219,8 @@ impl Second {
         measured || self.phase == Phase::Warmup
     }
 
-    pub(super) fn length(&self) -> Duration {
-        self.end.since(self.start)
+    pub fn length(&self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.end_ns - self.start_ns).unwrap_or(0))
     }
 
     /// Counts something that became of an arrival.
@@ -201,19 +232,12 @@ impl Second {
     }
 
     pub(super) fn count_failure(&mut self, kind: Uncommitted, reason: Reason, count: u64) {
-        let failure = FailureCount {
+        self.failures.add(FailureCount {
+            sqlstate: reason.sqlstate,
+            how: kind,
             count,
             detail: reason.message,
-        };
-        self.add_failure((reason.sqlstate, kind), &failure);
-    }
-
-    fn add_failure(&mut self, key: (String, Uncommitted), failure: &FailureCount) {
-        let entry = self.failures.entry(key).or_default();
-        if entry.count == 0 {
-            entry.detail.clone_from(&failure.detail);
-        }
-        entry.count += failure.count;
+        });
     }
 
     /// Rows were inserted into a table, or, below 0, deleted from it.
@@ -226,7 +250,7 @@ impl Second {
 
     /// Adds the same second of another thread.
     pub(super) fn merge(&mut self, other: &Self) {
-        self.end = self.end.max(other.end);
+        self.end_ns = self.end_ns.max(other.end_ns);
         self.backlog += other.backlog;
         self.in_flight += other.in_flight;
         self.peak_backlog += other.peak_backlog;
@@ -236,7 +260,7 @@ impl Second {
 
     /// Adds what followed, so that both are one longer second.
     pub(super) fn append(&mut self, next: &Self) {
-        self.end = next.end;
+        self.end_ns = next.end_ns;
         self.backlog = next.backlog;
         self.in_flight = next.in_flight;
         self.peak_backlog = self.peak_backlog.max(next.peak_backlog);
@@ -253,9 +277,7 @@ impl Second {
         self.pool_wait.merge(&other.pool_wait);
         self.service.merge(&other.service);
         self.response.merge(&other.response);
-        for (key, failure) in &other.failures {
-            self.add_failure(key.clone(), failure);
-        }
+        self.failures.merge(&other.failures);
         for (table, change) in other.row_changes.iter().enumerate() {
             self.change_rows(table, *change);
         }
@@ -270,7 +292,7 @@ mod tests {
 
     #[test]
     fn what_failed_is_slower_than_everything_that_was_answered() {
-        let mut second = Second::new(0, Phase::Measure, Stamp::default());
+        let mut second = Second::new(0, Phase::Measure, 0);
         for _ in 0..60 {
             second.service.record(Duration::from_millis(1));
             second.response.record(Duration::from_millis(2));
@@ -283,5 +305,29 @@ mod tests {
         assert!(second.response_quantile(0.6).is_some());
         assert_eq!(second.response_quantile(0.61), None);
         assert_eq!(second.response_quantile(1.0), None);
+    }
+
+    #[test]
+    fn a_second_arrives_as_it_was_sent() {
+        let mut second = Second::new(-2, Phase::Warmup, -1_500_000_000);
+        second.end_ns = -1_000_000_000;
+        for nanos in [0, 2_047, 123_456_789, 5_000_000_000_000] {
+            second.response.record_nanos_n(nanos, 3);
+        }
+        for sqlstate in ["40001", "40P01", "40001"] {
+            let reason = Reason {
+                sqlstate: sqlstate.into(),
+                message: format!("first of {sqlstate}"),
+            };
+            second.count_failure(Uncommitted::Failed, reason, 2);
+        }
+        second.change_rows(1, -4);
+        second.cpu = Duration::from_millis(3);
+        let text = serde_json::to_string(&second).unwrap();
+        let arrived: Second = serde_json::from_str(&text).unwrap();
+        assert_eq!(arrived, second);
+        let counts: Vec<_> = arrived.failures.iter().map(|it| it.count).collect();
+        assert_eq!(counts, [4, 2]);
+        assert_eq!(arrived.response.max(), second.response.max());
     }
 }

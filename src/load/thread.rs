@@ -10,54 +10,43 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::managed::Pool;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 use super::feed_buffer::FeedBuffer;
-use super::pool::Connector;
+use super::orders::ThreadOrders;
+use super::pool::{self, Connector};
 use super::share::{Arrival, Backlog, Population, Share};
-use super::state::{Counters, Entry, ThreadState, open_failure};
+use super::state::{Counters, ThreadState, open_failure};
 use super::stats::{Reason, Second, Uncommitted};
 use super::{LoadError, Stopper};
 use crate::clock::{self, Stamp, Timer};
-use crate::plan::{Length, Mix, Schedule};
+use crate::pg::Endpoint;
+use crate::plan::{Length, Mix};
 use crate::sample::{FeedSender, Phase, Timeline};
 
 /// The longest sleep: how soon a thread notices that it was asked to stop.
 const NAP: Duration = Duration::from_millis(50);
 
-/// Everything a load thread is told.
-pub(super) struct ThreadOrders {
-    pub(super) index: u64,
-    /// How many threads share the schedule: this one takes every `of`-th arrival.
-    pub(super) of: u64,
-    pub(super) pool: Pool<Connector>,
-    pub(super) connections: usize,
-    pub(super) mix: Mix,
-    pub(super) entries: Vec<Entry>,
-    /// `None`: closed loop.
-    pub(super) schedule: Option<Schedule>,
-    pub(super) measure: Length,
-    pub(super) max_in_flight: u32,
-    pub(super) deadline: Duration,
-    pub(super) drain: Duration,
-    pub(super) seed: u64,
+/// By what a load thread is joined to the others: the servers, the probes and the conductor.
+pub(super) struct ThreadChannels {
+    pub(super) primary: watch::Receiver<Arc<Endpoint>>,
     pub(super) feed: Option<FeedSender>,
-    pub(super) seconds: mpsc::UnboundedSender<(u64, Second)>,
+    pub(super) seconds: mpsc::UnboundedSender<(u16, Second)>,
     pub(super) ready: oneshot::Sender<Result<(), LoadError>>,
     pub(super) start: oneshot::Receiver<Timeline>,
     pub(super) stop: Stopper,
 }
 
 /// Connects, waits for the start, offers the load, drains. Returns when no transaction is in flight.
-pub(super) fn run(mut orders: ThreadOrders) -> io::Result<()> {
-    let feed_buffer = Arc::new(FeedBuffer::new(orders.feed.take()));
+pub(super) fn run(orders: &ThreadOrders, mut channels: ThreadChannels) -> io::Result<()> {
+    let feed_buffer = Arc::new(FeedBuffer::new(channels.feed.take()));
     let at_rest = feed_buffer.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .on_thread_park(move || at_rest.tell())
         .build()?;
-    LocalSet::new().block_on(&runtime, offer(orders, feed_buffer))
+    LocalSet::new().block_on(&runtime, offer(orders, channels, feed_buffer))
 }
 
 /// Opens all connections before the first arrival, so that none pays for it.
@@ -72,9 +61,19 @@ async fn open_all(pool: &Pool<Connector>, count: usize) -> Result<(), LoadError>
     Ok(())
 }
 
-async fn offer(orders: ThreadOrders, feed_buffer: Arc<FeedBuffer>) -> io::Result<()> {
-    let ThreadOrders { ready, start, .. } = orders;
-    let opened = open_all(&orders.pool, orders.connections).await;
+async fn offer(
+    orders: &ThreadOrders,
+    channels: ThreadChannels,
+    feed_buffer: Arc<FeedBuffer>,
+) -> io::Result<()> {
+    let ThreadChannels { ready, start, .. } = channels;
+    let connector = Connector {
+        primary: channels.primary,
+        scripts: orders.scripts(),
+    };
+    let connections = orders.connections();
+    let pool = pool::pool(connector, connections);
+    let opened = open_all(&pool, connections).await;
     let failed = opened.is_err();
     // Whoever asked may have given up: then there is nobody to offer load for.
     if ready.send(opened).is_err() || failed {
@@ -83,13 +82,14 @@ async fn offer(orders: ThreadOrders, feed_buffer: Arc<FeedBuffer>) -> io::Result
     let Ok(timeline) = start.await else {
         return Ok(());
     };
+    let plan = &orders.plan;
     let thread = Rc::new(ThreadState {
-        pool: orders.pool,
-        mix: orders.mix,
-        entries: orders.entries,
-        deadline: orders.deadline,
-        seed: orders.seed,
-        max_in_flight: orders.max_in_flight,
+        pool,
+        mix: Mix::new(&plan.transactions),
+        entries: orders.entries(),
+        deadline: plan.load.transaction_deadline,
+        seed: orders.cell.seed,
+        max_in_flight: orders.max_in_flight(),
         feed_buffer,
         timeline,
         finished: Notify::new(),
@@ -97,7 +97,7 @@ async fn offer(orders: ThreadOrders, feed_buffer: Arc<FeedBuffer>) -> io::Result
             second: Second::new(
                 timeline.first_second(),
                 timeline.phase_at(timeline.start),
-                timeline.start,
+                timeline.offset_ns(timeline.start),
             ),
             in_flight: 0,
             unanswered: Population::default(),
@@ -111,20 +111,22 @@ async fn offer(orders: ThreadOrders, feed_buffer: Arc<FeedBuffer>) -> io::Result
         thread,
         timer: Timer::new()?,
         index: orders.index,
-        seconds: orders.seconds,
-        stop: orders.stop,
+        seconds: channels.seconds,
+        stop: channels.stop,
     };
     dispatcher.timer.sleep_until(timeline.start).await?;
-    if let Some(schedule) = orders.schedule {
-        let share = Share::new(schedule, orders.index, orders.of, timeline, orders.measure);
+    let (index, of) = (u64::from(orders.index), u64::from(plan.load.threads));
+    let (measure, drain) = (plan.phases.measure, plan.phases.drain);
+    if let Some(schedule) = orders.schedule() {
+        let share = Share::new(schedule, index, of, timeline, measure);
         let mut backlog = Backlog::new(share);
-        dispatcher.open_loop(&mut backlog, orders.measure).await?;
-        dispatcher.drain(Some(&mut backlog), orders.drain).await
+        dispatcher.open_loop(&mut backlog, measure).await?;
+        dispatcher.drain(Some(&mut backlog), drain).await
     } else {
         dispatcher
-            .closed_loop(orders.connections, orders.index, orders.of, orders.measure)
+            .closed_loop(connections, index, of, measure)
             .await?;
-        dispatcher.drain(None, orders.drain).await
+        dispatcher.drain(None, drain).await
     }
 }
 
@@ -132,8 +134,8 @@ async fn offer(orders: ThreadOrders, feed_buffer: Arc<FeedBuffer>) -> io::Result
 struct Dispatcher {
     thread: Rc<ThreadState>,
     timer: Timer,
-    index: u64,
-    seconds: mpsc::UnboundedSender<(u64, Second)>,
+    index: u16,
+    seconds: mpsc::UnboundedSender<(u16, Second)>,
     stop: Stopper,
 }
 
@@ -347,7 +349,7 @@ impl Dispatcher {
     /// The phase is over: what follows belongs to the drain.
     fn begin_drain(&mut self, now: Stamp) {
         let mut state = self.thread.counters.borrow_mut();
-        if state.second.start >= now {
+        if state.second.start_ns >= self.thread.timeline.offset_ns(now) {
             // Nothing was awaited since this second began, so nothing is in it.
             state.second.phase = Phase::Drain;
         } else {
@@ -372,9 +374,10 @@ impl Dispatcher {
         } else {
             timeline.phase_at(end)
         });
-        let mut closed =
-            std::mem::replace(&mut state.second, Second::new(next_index, next_phase, end));
-        closed.end = end;
+        let end_ns = timeline.offset_ns(end);
+        let next = Second::new(next_index, next_phase, end_ns);
+        let mut closed = std::mem::replace(&mut state.second, next);
+        closed.end_ns = end_ns;
         closed.backlog = state.backlog().all;
         closed.in_flight = u64::from(state.in_flight);
         closed.cpu = cpu.saturating_sub(state.cpu);

@@ -346,7 +346,7 @@ impl Samples {
         };
         let mut row = LagRow {
             cell_id: self.cell_id,
-            t_us: sample.at.signed_since(self.timeline.measure_from) / 1_000,
+            t_us: self.timeline.t_us(sample.at),
             node: node.name.clone(),
             ..LagRow::default()
         };

@@ -337,7 +337,7 @@ impl ProbeTasks {
                     let now = clock::now();
                     flush_due = now + FLUSH;
                     // Commits acknowledged at the end of a second may still be on their way here.
-                    let settled = (now - FLUSH).signed_since(self.timeline.measure_from);
+                    let settled = self.timeline.offset_ns(now - FLUSH);
                     self.hand_over(Some(settled.div_euclid(1_000_000_000)));
                 }
             }

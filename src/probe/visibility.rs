@@ -79,7 +79,7 @@ impl Watch {
     /// Takes an acknowledged commit.
     pub(super) fn commit(&mut self, commit: Commit) {
         if commit.measured {
-            let second = self.second_of(&commit);
+            let second = self.timeline.second_at(commit.acked);
             self.buckets.entry(second).or_default().commits += 1;
         }
         let seen = match &mut self.tracker {
@@ -103,19 +103,12 @@ impl Watch {
         }
     }
 
-    fn second_of(&self, commit: &Commit) -> i64 {
-        commit
-            .acked
-            .signed_since(self.timeline.measure_from)
-            .div_euclid(1_000_000_000)
-    }
-
     fn settle(&mut self, seen: impl IntoIterator<Item = CommitVisibility>) {
         for CommitVisibility { commit, lo, hi } in seen {
             if !commit.measured {
                 continue;
             }
-            let second = self.second_of(&commit);
+            let second = self.timeline.second_at(commit.acked);
             let from_send = hi.since(commit.sent).as_nanos();
             self.buckets.entry(second).or_default().delays.push(Delay {
                 lo: lo.signed_since(commit.acked),

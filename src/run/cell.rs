@@ -1,6 +1,9 @@
 //! One cell from its preparation to its row: reset, switch the mode, warm up, measure, drain, count.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
 
 use super::audit;
 use super::figures::{CellHeadline, Expected, Figures};
@@ -59,9 +62,10 @@ impl CellContext<'_> {
             _ = interrupt.raised() => return Err(RunError::Stopped),
         }
         let (mut probes, feed) = Probes::open(self.assignment()).await?;
-        let primary = &self.cluster.primary().endpoint;
+        let primary = self.cluster.primary().endpoint.clone();
+        let (_primary, following) = watch::channel(Arc::new(primary));
         let feed = self.plan.probes.visibility.then_some(feed);
-        let opened = Load::open(self.plan, self.cell, primary, feed).await;
+        let opened = Load::open(self.plan, self.cell, &following, feed).await;
         let mut load = match opened {
             Ok(load) => load,
             Err(error) => {
@@ -238,27 +242,24 @@ impl CellContext<'_> {
         progress: &mut CellProgress,
     ) -> Result<(), RunError> {
         progress.figures.second(second);
-        for ((sqlstate, how), failure) in &second.failures {
-            let kind = match how {
+        for failure in second.failures.iter() {
+            let kind = match failure.how {
                 Uncommitted::Failed => EventKind::Error,
                 Uncommitted::Indeterminate => EventKind::Indeterminate,
                 Uncommitted::NoConnection => EventKind::NoConnection,
             };
             self.recorder.event(&EventRow {
                 cell_id: Some(self.cell.id),
-                t_us: second
-                    .start
-                    .signed_since(progress.figures.timeline.measure_from)
-                    / 1_000,
+                t_us: second.start_ns / 1_000,
                 node: Some("primary".into()),
                 kind,
-                sqlstate: (!sqlstate.is_empty()).then(|| sqlstate.clone()),
+                sqlstate: Some(failure.sqlstate.clone()).filter(|state| !state.is_empty()),
                 count: Some(failure.count),
                 detail: failure.detail.clone(),
             })?;
         }
         if second.phase != Phase::Warmup {
-            let start = second.start.since(progress.figures.timeline.measure_from);
+            let start = Duration::from_nanos(u64::try_from(second.start_ns).unwrap_or(0));
             let tagged = [
                 (tags::DISPATCH_LAG.to_owned(), &second.dispatch_lag),
                 (tags::START_LAG.to_owned(), &second.start_lag),
@@ -266,7 +267,7 @@ impl CellContext<'_> {
                 (tags::SERVICE.to_owned(), &second.service),
                 (tags::RESPONSE.to_owned(), &second.response),
             ];
-            let length = second.end.since(second.start);
+            let length = second.length();
             self.recorder
                 .histograms(self.cell.id, progress.started, start, length, &tagged)?;
         }
@@ -349,7 +350,7 @@ impl CellContext<'_> {
         if kind == EventKind::Exit && !progress.live.exited.insert(node.to_owned()) {
             return Ok(());
         }
-        let at = clock::now().signed_since(progress.figures.timeline.measure_from) / 1_000;
+        let at = progress.figures.timeline.t_us(clock::now());
         self.recorder.event(&EventRow {
             cell_id: Some(self.cell.id),
             t_us: at,
@@ -384,7 +385,7 @@ impl CellContext<'_> {
             let length = format_duration(stall.length);
             self.recorder.event(&EventRow {
                 cell_id: Some(self.cell.id),
-                t_us: stall.from.signed_since(figures.timeline.measure_from) / 1_000,
+                t_us: figures.timeline.t_us(stall.from),
                 node: None,
                 kind: EventKind::Stall,
                 sqlstate: None,
@@ -414,7 +415,7 @@ impl CellContext<'_> {
         validity: &mut Validity,
     ) -> Result<(), RunError> {
         let mut counts = Vec::new();
-        let after = clock::now().signed_since(progress.figures.timeline.measure_from) / 1_000;
+        let after = progress.figures.timeline.t_us(clock::now());
         for node in self.cluster.nodes() {
             let name = &node.node.name;
             if progress.live.exited.contains(name) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::maintenance::Maintenance;
 use crate::clock::Stamp;
 use crate::histogram::{Histogram, SignedHistogram};
-use crate::load::{FailureCount, Outcomes, Second, Uncommitted};
+use crate::load::{Failures, Outcomes, Second};
 use crate::plan::{Length, Plan};
 use crate::probe::{Delay, HostSecond, LagSample, VisibilitySecond};
 use crate::sample::{IntervalRow, LagRow, Phase, Presence, Timeline, VisibilityRow};
@@ -33,7 +33,7 @@ pub(super) struct Figures {
     /// Acknowledgements that came within the measurement phase.
     pub(super) acks: u64,
     /// Why transactions were not committed since the warm-up, by SQLSTATE.
-    pub(super) failures: BTreeMap<(String, Uncommitted), FailureCount>,
+    pub(super) failures: Failures,
     pub(super) measured: Duration,
     pub(super) peak_backlog: u64,
     pub(super) peak_in_flight: u64,
@@ -50,7 +50,7 @@ pub(super) struct Figures {
     hosts: BTreeMap<i64, HostSecond>,
     /// Seconds of the measurement phase.
     measured_seconds: Vec<i64>,
-    drain_from: Option<Stamp>,
+    drain_from_ns: Option<i64>,
     positions: Vec<(Stamp, Lsn)>,
     pub(super) lag: LagEvidence,
     pub(super) unseen: BTreeMap<String, u64>,
@@ -104,7 +104,7 @@ impl Figures {
             arrivals: Outcomes::default(),
             arrival_counts: ArrivalCounts::default(),
             acks: 0,
-            failures: BTreeMap::new(),
+            failures: Failures::default(),
             measured: Duration::ZERO,
             peak_backlog: 0,
             peak_in_flight: 0,
@@ -119,7 +119,7 @@ impl Figures {
             load_cpu: Duration::ZERO,
             hosts: BTreeMap::new(),
             measured_seconds: Vec::new(),
-            drain_from: None,
+            drain_from_ns: None,
             positions: Vec::new(),
             lag: LagEvidence::default(),
             unseen: BTreeMap::new(),
@@ -140,13 +140,7 @@ impl Figures {
         self.arrival_counts.add(second);
         self.arrivals.add(&second.measured);
         if second.phase != Phase::Warmup {
-            for (key, failure) in &second.failures {
-                let sum = self.failures.entry(key.clone()).or_default();
-                if sum.count == 0 {
-                    sum.detail.clone_from(&failure.detail);
-                }
-                sum.count += failure.count;
-            }
+            self.failures.merge(&second.failures);
             self.peak_backlog = self.peak_backlog.max(second.peak_backlog);
             self.peak_in_flight = self.peak_in_flight.max(second.peak_in_flight);
             self.dispatch_lag.merge(&second.dispatch_lag);
@@ -158,11 +152,11 @@ impl Figures {
         if second.phase == Phase::Measure {
             self.acks += second.all.acknowledged();
             self.load_cpu += second.cpu;
-            self.measured += second.end.since(second.start);
+            self.measured += second.length();
             self.measured_seconds.push(second.index);
         }
         if second.phase == Phase::Drain {
-            self.drain_from.get_or_insert(second.start);
+            self.drain_from_ns.get_or_insert(second.start_ns);
         }
         let key = (second.index, second.phase == Phase::Drain);
         self.waiting.insert(key, self.interval_row(second));
@@ -170,10 +164,10 @@ impl Figures {
 
     fn interval_row(&self, second: &Second) -> IntervalRow {
         let quantile = |histogram: &Histogram, q| histogram.quantile(q).map(micros);
-        let length = second.end.since(second.start);
+        let length = second.length();
         IntervalRow {
             cell_id: self.cell_id,
-            t_us: second.start.signed_since(self.timeline.measure_from) / 1_000,
+            t_us: second.start_ns / 1_000,
             length_us: u64::try_from(length.as_micros()).unwrap_or(u64::MAX),
             phase: second.phase,
             offered: second.all.offered,
@@ -260,10 +254,7 @@ impl Figures {
 
     pub(super) fn lag(&mut self, sample: &LagSample) {
         self.positions.extend(sample.position);
-        let second = sample
-            .at
-            .signed_since(self.timeline.measure_from)
-            .div_euclid(1_000_000_000);
+        let second = self.timeline.second_at(sample.at);
         if let Some(waiters) = sample.syncrep_waiters {
             let most = self.syncrep.entry(second).or_insert(0);
             *most = (*most).max(waiters);
@@ -281,7 +272,9 @@ impl Figures {
             .expected
             .measure_until
             .is_some_and(|end| sample.at >= end)
-            || self.drain_from.is_some_and(|end| sample.at >= end);
+            || self
+                .drain_from_ns
+                .is_some_and(|end| self.timeline.offset_ns(sample.at) >= end);
         let in_phase = self.timeline.phase_at(sample.at) == Phase::Measure && !is_over;
         if in_phase {
             self.lag.add(sample, &self.expected);

@@ -171,12 +171,11 @@ fn judge_failures(
         thousands(offered),
         share * 100.0
     );
-    let commonest = figures.failures.iter().max_by_key(|(_, found)| found.count);
-    if let Some(((sqlstate, _), found)) = commonest {
-        let state = if sqlstate.is_empty() {
-            "without SQLSTATE"
-        } else {
-            sqlstate
+    let commonest = figures.failures.iter().max_by_key(|found| found.count);
+    if let Some(found) = commonest {
+        let state = match found.sqlstate.as_str() {
+            "" => "without SQLSTATE",
+            state => state,
         };
         let (count, message) = (thousands(found.count), clause(&found.detail));
         sentence = format!("{sentence}: {count} times {state}, first `{message}`");
@@ -308,15 +307,19 @@ mod tests {
         Figures::new(1, timeline, Expected::default())
     }
 
+    /// An empty second of the measurement.
+    fn second(index: i64) -> Second {
+        let mut second = Second::new(index, Phase::Measure, index * 1_000_000_000);
+        second.end_ns = second.start_ns + 1_000_000_000;
+        second
+    }
+
     /// A cell in whose every second so many were offered and so many acknowledged, each 1 ms after its send.
     fn seconds(offered: u64, acked: u64, failed: u64) -> Figures {
         let mut figures = empty();
-        let start = figures.timeline.start;
         let mut backlog = 0;
-        for index in 0..SECONDS {
-            let begins = start + Duration::from_secs(index);
-            let mut second = Second::new(index.cast_signed(), Phase::Measure, begins);
-            second.end = begins + Duration::from_secs(1);
+        for index in 0..SECONDS.cast_signed() {
+            let mut second = second(index);
             backlog += offered - acked - failed;
             second.backlog = backlog;
             second.all = Outcomes {
@@ -330,12 +333,12 @@ mod tests {
             record(&mut second.service, acked);
             record(&mut second.response, acked);
             if failed > 0 {
-                let failure = FailureCount {
+                second.failures.add(FailureCount {
+                    sqlstate: "42P01".into(),
+                    how: Uncommitted::Failed,
                     count: failed,
                     detail: "relation \"x\" does not exist; give up\nnow".into(),
-                };
-                let key = ("42P01".into(), Uncommitted::Failed);
-                second.failures.insert(key, failure);
+                });
             }
             figures.second(&second);
         }
@@ -382,8 +385,7 @@ mod tests {
     #[test]
     fn a_few_arrivals_under_way_at_the_end_of_a_short_phase_are_no_queue() {
         let mut figures = empty();
-        let mut second = Second::new(0, Phase::Measure, figures.timeline.start);
-        second.end = second.start + Duration::from_secs(1);
+        let mut second = second(0);
         second.all = Outcomes {
             offered: 114,
             sent: 114,
@@ -492,7 +494,7 @@ mod tests {
     #[test]
     fn an_account_that_does_not_add_up_is_told() {
         let mut figures = seconds(100, 100, 0);
-        let mut second = Second::new(8, Phase::Drain, Stamp::from_nanos(9_000_000_000));
+        let mut second = Second::new(8, Phase::Drain, 8_000_000_000);
         second.all.missed = 1;
         figures.second(&second);
         let validity = of(&plan(100.0), &figures);

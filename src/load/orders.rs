@@ -1,0 +1,108 @@
+//! What a load thread is told: plain data, the same whether the thread runs here or on another machine.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::pool::Script;
+use super::state::Entry;
+use super::values::Sampler;
+use super::workload;
+use crate::plan::{Cell, Offered, Plan, Schedule};
+
+/// The share of a cell's load that one thread offers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ThreadOrders {
+    pub plan: Plan,
+    pub cell: Cell,
+    /// Which of the plan's threads this is; it takes every arrival whose number leaves this remainder.
+    pub index: u16,
+}
+
+impl ThreadOrders {
+    /// Connections of this thread.
+    pub(super) fn connections(&self) -> usize {
+        self.share(self.plan.load.connections.into()) as usize
+    }
+
+    /// Arrivals that this thread may have in flight.
+    pub(super) fn max_in_flight(&self) -> u32 {
+        self.share(self.plan.load.max_in_flight)
+    }
+
+    /// A nearly equal part of `total`, at least 1.
+    fn share(&self, total: u32) -> u32 {
+        let (count, index) = (u32::from(self.plan.load.threads), u32::from(self.index));
+        (total / count + u32::from(index < total % count)).max(1)
+    }
+
+    /// When the arrivals of all threads are due; `None`: closed loop.
+    pub(super) fn schedule(&self) -> Option<Schedule> {
+        match self.plan.load.offered {
+            Offered::Open { rate, arrivals } => Some(Schedule::new(rate, arrivals, self.cell.seed)),
+            Offered::Closed => None,
+        }
+    }
+
+    /// Every transaction of the mix as a connection runs it.
+    pub(super) fn scripts(&self) -> Arc<[Script]> {
+        let scripts = self.plan.transactions.iter().map(|transaction| {
+            let parameters = transaction.statements.iter();
+            let parameters = parameters.map(|statement| statement.parameters.clone());
+            Script {
+                statements: workload::statements(&self.plan, transaction)
+                    .into_iter()
+                    .zip(parameters)
+                    .collect(),
+            }
+        });
+        scripts.collect()
+    }
+
+    /// Every transaction of the mix, ready to make work from.
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let entries = self.plan.transactions.iter().map(|transaction| Entry {
+            sampler: Sampler::new(&self.plan, transaction),
+            changes: transaction.statements.iter().map(|it| it.change).collect(),
+            was_there: transaction
+                .rows_chosen()
+                .any(|(table, _)| table == transaction.table),
+        });
+        entries.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Overrides, resolve};
+    use crate::profile::Profile;
+
+    fn orders(connections: u16, threads: u16) -> Vec<ThreadOrders> {
+        let profile = Profile::load("ecommerce").unwrap();
+        let mut plan = resolve(&profile, &Overrides::default()).unwrap();
+        plan.load.connections = connections;
+        plan.load.threads = threads;
+        let cell = plan.cells[0];
+        let orders = (0..threads).map(|index| ThreadOrders {
+            plan: plan.clone(),
+            cell,
+            index,
+        });
+        orders.collect()
+    }
+
+    #[test]
+    fn shares_add_up() {
+        let connections: usize = orders(16, 3).iter().map(ThreadOrders::connections).sum();
+        assert_eq!(connections, 16);
+    }
+
+    #[test]
+    fn orders_arrive_as_they_were_sent() {
+        for sent in orders(16, 2) {
+            let text = serde_json::to_string(&sent).unwrap();
+            assert_eq!(serde_json::from_str::<ThreadOrders>(&text).unwrap(), sent);
+        }
+    }
+}
