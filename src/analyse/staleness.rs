@@ -179,8 +179,12 @@ fn mode_curves(run: &Run, mode: &str) -> Vec<ReplicaCurve> {
             }
         }
     }
-    let awaited = run.mode(mode).map(awaited_replay);
-    let awaited = awaited.unwrap_or_default();
+    // While a fault keeps a replica away, commits may wait for another one in its place.
+    let faults = &run.manifest.plan.faults;
+    let mode_as_planned = run
+        .mode(mode)
+        .filter(|_| !faults.iter().any(|fault| fault.kind.stops_streaming()));
+    let awaited = mode_as_planned.map(awaited_replay).unwrap_or_default();
     let cancelled = valid().map(|cell| cell.acked_with_warning).sum();
     let curves = order.into_iter().filter_map(|node| {
         let (lo, hi, unseen) = sums.remove(&node)?;

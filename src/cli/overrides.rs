@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::plan::{Arrivals, Length, Overrides, Pace};
+use crate::plan::{Arrivals, Fault, Length, Overrides, Pace};
 use crate::topology::ModeSpec;
 use crate::units::parse_duration;
 
@@ -39,6 +39,10 @@ pub(super) struct OverrideArgs {
     /// How long to wait for replicas to show the last commits
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     drain: Option<Duration>,
+
+    /// What befalls a node in every measurement, such as `pause-replay s1 at 2s for 3s`; may be given several times
+    #[arg(long, value_name = "FAULT")]
+    fault: Vec<Fault>,
 
     /// Connections that send transactions, 1 to 1,000
     #[arg(long, value_name = "N")]
@@ -82,6 +86,7 @@ impl OverrideArgs {
             measure: (self.duration.map(Length::For)).or(self.count.map(Length::Count)),
             warmup: self.warmup,
             drain: self.drain,
+            faults: self.fault.clone(),
             connections: self.connections,
             threads: self.threads,
             repeats: self.repeats,

@@ -278,6 +278,29 @@ impl Cluster {
         Ok(())
     }
 
+    /// Starts a node's server again after it has ended; returns when it takes connections.
+    pub async fn restart(&self, name: &str) -> Result<(), ClusterError> {
+        let node = self.node(name)?;
+        self.workspace.relaunch(&node.node).await?;
+        let mut nodes = self.nodes.clone();
+        for (name, server) in self.workspace.servers() {
+            for running in nodes.iter_mut().filter(|it| it.node.name == name) {
+                running.pid = server.pid();
+            }
+        }
+        self.workspace.complete(&nodes)
+    }
+
+    /// Stops or resumes the replay of a physical replica, which receives WAL meanwhile.
+    pub async fn pause_replay(&self, name: &str, pause: bool) -> Result<(), ClusterError> {
+        let node = self.node(name)?;
+        let session = admin(&node.endpoint).await?;
+        let done = provisioning::pause_replay(session.client(), pause).await;
+        done.map_err(|failure| query(node, "pause or resume the replay", failure))?;
+        session.close().await;
+        Ok(())
+    }
+
     /// The server's version and what differs from PostgreSQL's defaults. This cluster's own paths are replaced.
     pub async fn settings(&self, name: &str) -> Result<ServerSettings, ClusterError> {
         let node = self.node(name)?;

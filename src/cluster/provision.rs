@@ -285,6 +285,13 @@ impl Workspace {
         Ok(())
     }
 
+    /// As [`Workspace::launch`], for a node whose server has ended: the new one takes its place.
+    pub(super) async fn relaunch(&self, node: &Node) -> Result<(), ClusterError> {
+        self.registry().retain(|(name, _)| *name != node.name);
+        self.launch(node).await?;
+        Ok(())
+    }
+
     /// Starts the node's server and waits until it takes connections.
     async fn launch(&self, node: &Node) -> Result<Arc<Server>, ClusterError> {
         let data = self.layout.data(&node.name);

@@ -150,7 +150,8 @@ impl Server {
         clock::wait_until(deadline, ended, |_| ()).await.is_ok()
     }
 
-    /// Waits until the server says in its pid file that it takes connections.
+    /// Waits until the server says in its pid file that it takes connections. The file may still be the one of a server that was
+    /// killed.
     pub(super) async fn accepting(
         &self,
         data: &Path,
@@ -160,7 +161,11 @@ impl Server {
         let ask = async || {
             // The eighth line, as pg_ctl reads it: "starting", "ready", "standby", padded with blanks.
             let text = std::fs::read_to_string(&file).unwrap_or_default();
-            if text.lines().nth(7).map(str::trim) == Some("ready") {
+            let is_own = text
+                .lines()
+                .next()
+                .and_then(|line| line.trim().parse().ok());
+            if is_own == Some(self.pid) && text.lines().nth(7).map(str::trim) == Some("ready") {
                 return Ok(Ok(()));
             }
             self.check()?;

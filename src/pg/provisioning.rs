@@ -1,11 +1,13 @@
 //! Statements and catalog queries with which a cluster is built, switched to a mode and checked.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio_postgres::Client;
 use tokio_postgres::types::PgLsn;
 
 use super::{Failure, describe, quote_literal};
+use crate::clock;
 use crate::escape::quote_ident;
 use crate::topology::SyncLevel;
 use crate::units::Lsn;
@@ -156,6 +158,33 @@ pub async fn fence(client: &Client) -> Answer<Lsn> {
 /// Ends the current WAL segment, so that it is archived.
 pub async fn switch_wal(client: &Client) -> Answer<()> {
     run(client, "SELECT pg_switch_wal()").await
+}
+
+/// Stops or resumes the replay of a standby; returns when it has.
+pub async fn pause_replay(client: &Client, pause: bool) -> Answer<()> {
+    const DEADLINE: Duration = Duration::from_secs(10);
+    if !pause {
+        return run(client, "SELECT pg_wal_replay_resume()").await;
+    }
+    run(client, "SELECT pg_wal_replay_pause()").await?;
+    let state = async || {
+        let row = client
+            .query_one("SELECT pg_get_wal_replay_pause_state()", &[])
+            .await
+            .map_err(|error| describe(&error))?;
+        let state: String = row.get(0);
+        Ok(if state == "paused" {
+            Ok(())
+        } else {
+            Err(state)
+        })
+    };
+    let late = |state| Failure {
+        sqlstate: None,
+        message: format!("the replay is {state} after {} s", DEADLINE.as_secs()),
+        connection_lost: false,
+    };
+    clock::wait_until(DEADLINE, state, late).await
 }
 
 pub async fn checkpoint(client: &Client) -> Answer<()> {

@@ -82,6 +82,21 @@ impl Plan {
         for (name, value) in &self.settings {
             page.row("setting", &format!("{name} = {}", visible(value)));
         }
+        if !self.faults.is_empty() {
+            page.section("faults");
+        }
+        for fault in &self.faults {
+            let name = format!("at {}", exact_duration(fault.at));
+            page.row(
+                &name,
+                &format!(
+                    "{} of {} for {}",
+                    fault.kind.as_str(),
+                    visible(&fault.target),
+                    exact_duration(fault.length)
+                ),
+            );
+        }
         if !self.gates.is_empty() {
             page.section("gates");
         }

@@ -35,6 +35,7 @@ impl Plan {
         };
         let plan = Self {
             phases,
+            faults: Vec::new(),
             ..self.clone()
         };
         (plan, cell)

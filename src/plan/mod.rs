@@ -20,8 +20,9 @@ use crate::topology::{Mode, Topology, WalLevel};
 use crate::units::Rate;
 
 pub use crate::profile::{
-    Arrivals, Change, Constant, Distribution, Expect, Gate, GateUnit, Generator, KeyChoice, Length,
-    Limit, Metric, Origin, Pace, Parameter, Phases, Stat, Statement, Table, Total, Transaction,
+    Arrivals, Change, Constant, Distribution, Expect, Fault, FaultKind, Gate, GateUnit, Generator,
+    KeyChoice, Length, Limit, Metric, Origin, Pace, Parameter, Phases, Stat, Statement, Table,
+    Total, Transaction,
 };
 pub use arrivals::{KeyChooser, Mix, Schedule, rng};
 pub use describe::about;
@@ -55,6 +56,9 @@ pub struct Plan {
     pub settings: BTreeMap<String, String>,
     /// What the run must keep to. They judge a run and do not change what is measured.
     pub gates: Vec<Gate>,
+    /// What happens to nodes in every cell, in the order of the profile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
 }
 
 /// How often the servers of a run are made.
@@ -148,7 +152,7 @@ impl Plan {
         self.cells.iter().filter(move |cell| cell.block == block)
     }
 
-    /// Names what was asked of every server alike: tables, transactions, load and phases, in hexadecimal.
+    /// Names what was asked of every server alike: tables, transactions, load, phases and faults, in hexadecimal.
     /// Runs with different hashes are not comparable. Seed, repetitions and modes do not enter.
     pub fn workload_hash(&self) -> String {
         // The order of fields is that of the types; reordering them changes every hash.
@@ -159,7 +163,15 @@ impl Plan {
             &self.load,
             &self.phases,
         );
-        let json = serde_json::to_vec(&workload).expect("plain data without maps becomes JSON");
-        hex::encode(Sha256::digest(json))
+        let mut digest = Sha256::new_with_prefix(to_json(&workload));
+        // Without faults the hash is what it was before there were any.
+        if !self.faults.is_empty() {
+            digest.update(to_json(&self.faults));
+        }
+        hex::encode(digest.finalize())
     }
+}
+
+fn to_json(part: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(part).expect("plain data without maps becomes JSON")
 }

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use super::{
-    Arrivals, Length, LoadPlan, Offered, Pace, Phases, Plan, ProbePlan, Table, Transaction, needs,
-    order,
+    Arrivals, Fault, Length, LoadPlan, Offered, Pace, Phases, Plan, ProbePlan, Table, Transaction,
+    needs, order,
 };
-use crate::profile::{self, Load, Profile};
+use crate::profile::{self, Impossible, Load, Profile};
 use crate::topology::{Mode, ModeError, ModeSpec, Topology, WalLevel};
 use crate::units::{exact_duration, thousands};
 
@@ -20,6 +20,8 @@ pub struct Overrides {
     pub measure: Option<Length>,
     pub warmup: Option<Duration>,
     pub drain: Option<Duration>,
+    /// Besides those of the profile.
+    pub faults: Vec<Fault>,
     pub connections: Option<u16>,
     pub threads: Option<u16>,
     pub repeats: Option<u32>,
@@ -60,6 +62,8 @@ pub enum PlanError {
         least: String,
         most: String,
     },
+    #[error("{}; {}", .0.reason, .0.remedy)]
+    Fault(Impossible),
     #[error("{0}; {help}", help = profile::UNSEEN_HELP)]
     Unseen(String),
     #[error(
@@ -80,6 +84,7 @@ pub enum PlanError {
 const QUICK_REPEATS: u32 = 3;
 const QUICK_WARMUP: Duration = Duration::from_secs(1);
 const QUICK_MEASURE: Duration = Duration::from_secs(3);
+const QUICK_AFTER_FAULT: Duration = Duration::from_secs(1);
 
 /// Decides everything about a run before it starts.
 pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanError> {
@@ -92,6 +97,11 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
         });
     }
     let load = load(profile, overrides)?;
+    let faults = [profile.faults.as_slice(), &overrides.faults].concat();
+    let phases = phases(profile, overrides, &faults)?;
+    if let Some(found) = profile::impossible(&faults, &modes, phases.measure) {
+        return Err(PlanError::Fault(found));
+    }
     needs::check(&profile.settings, load.connections, &modes)?;
     let repeats = repeats(profile, overrides)?;
     let seed = overrides
@@ -105,7 +115,7 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
         tables,
         transactions: profile.transactions.clone(),
         load,
-        phases: phases(profile, overrides)?,
+        phases,
         probes: ProbePlan {
             visibility: !overrides.no_visibility,
             tick: profile.probes.tick,
@@ -123,6 +133,7 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
         quick: overrides.quick,
         settings: profile.settings.clone(),
         gates: profile.gates.clone(),
+        faults,
     })
 }
 
@@ -223,8 +234,11 @@ fn load(profile: &Profile, overrides: &Overrides) -> Result<LoadPlan, PlanError>
     })
 }
 
-fn phases(profile: &Profile, overrides: &Overrides) -> Result<Phases, PlanError> {
+fn phases(profile: &Profile, overrides: &Overrides, faults: &[Fault]) -> Result<Phases, PlanError> {
     let phases = &profile.phases;
+    // Long enough to see what follows the last fault.
+    let after_faults = faults.iter().map(|fault| fault.end() + QUICK_AFTER_FAULT);
+    let quick_measure = after_faults.fold(QUICK_MEASURE, Duration::max);
     let quick = |own: Duration, most: Duration| if overrides.quick { own.min(most) } else { own };
     let measure = match (overrides.measure, phases.measure) {
         (Some(Length::For(duration)), _) if duration < Phases::SHORTEST => {
@@ -242,7 +256,7 @@ fn phases(profile: &Profile, overrides: &Overrides) -> Result<Phases, PlanError>
         (Some(measure), _) => measure,
         // How many is the point of a fixed-count profile, so that stays.
         (None, Length::Count(count)) => Length::Count(count),
-        (None, Length::For(duration)) => Length::For(quick(duration, QUICK_MEASURE)),
+        (None, Length::For(duration)) => Length::For(quick(duration, quick_measure)),
     };
     Ok(Phases {
         warmup: overrides

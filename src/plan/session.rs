@@ -152,6 +152,7 @@ impl Sides<Plan> {
                 (base.tables != head.tables, "tables"),
                 (base.transactions != head.transactions, "transactions"),
                 (base.load != head.load, "load"),
+                (base.faults != head.faults, "faults"),
             ];
             let field = differs.iter().find(|(differs, _)| *differs);
             return Err(Incomparable::Workload {

@@ -3,12 +3,16 @@
 
 mod builtin;
 mod diagnostics;
+mod entry;
 mod error;
+mod fault;
 mod gate;
 mod generator;
 mod mix;
 mod settings;
 mod sql;
+mod tables;
+mod transactions;
 mod validate;
 mod wire;
 mod workload;
@@ -28,6 +32,7 @@ use builtin::BUILT_IN;
 use error::{Mistake, nearest};
 
 pub use error::{Mistakes, ProfileError, visible};
+pub use fault::{Fault, FaultKind, Impossible, UnknownFault, impossible};
 pub use gate::{Distribution, Gate, Limit, Metric, Stat, Total, Unit as GateUnit};
 pub use settings::{SettingError, setting};
 pub use workload::{
@@ -62,6 +67,8 @@ pub struct Profile {
     pub settings: BTreeMap<String, String>,
     /// No name twice.
     pub gates: Vec<Gate>,
+    /// None of them meet on one node.
+    pub faults: Vec<Fault>,
 }
 
 /// What load is offered, and through what.
@@ -139,7 +146,7 @@ impl Profile {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let wrong = |found| ProfileError::Wrong(Box::new(Mistakes::new(origin, text, found)));
         let wire = toml::from_str(text).map_err(|error| wrong(vec![toml_mistake(&error)]))?;
-        let read = mix::Text { origin, text };
+        let read = entry::Text { origin, text };
         validate::profile(&wire, read, &name_from(origin)).map_err(wrong)
     }
 

@@ -5,8 +5,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::diagnostics::{self, Diagnostics, Refusal};
+use super::entry::Text;
 use super::error::{Mistake, nearest};
-use super::mix::{self, NamedTransaction, Text};
+use super::mix;
+use super::transactions::NamedTransaction;
 use super::wire::{self, Field, Value};
 use super::workload::{Arrivals, Length, Pace, Phases, Table};
 use super::{Expect, Load, Probes, Profile, UNSEEN_HELP, unseen_commit};
@@ -48,13 +50,14 @@ fn read(
         standbys,
         subscribers.unwrap_or(standbys),
     );
-    // Where the modes are in doubt, so is everything that a gate says of them.
-    let gated: Option<Vec<Mode>> = (diagnostics.found_nothing())
+    // Where the modes are in doubt, so is everything that a gate or a fault says of them.
+    let known: Option<Vec<Mode>> = (diagnostics.found_nothing())
         .then(|| modes.iter().filter_map(|it| it.mode.clone()).collect());
-    let gates = super::gate::gates(diagnostics, &wire.gate, gated.as_deref());
+    let gates = super::gate::gates(diagnostics, &wire.gate, known.as_deref());
     let (tables, transactions) = mix::workload(diagnostics, text, &wire.table, &wire.transaction);
     subscribers_see_every_commit(diagnostics, &modes, &transactions, &tables);
     let (phases, repeats) = phases(diagnostics, &wire.phases);
+    let faults = super::fault::faults(diagnostics, &wire.fault, known.as_deref(), phases.measure);
     Profile {
         name: diagnostics
             .read("name", &wire.name, diagnostics::profile_name)
@@ -76,6 +79,7 @@ fn read(
         transactions: transactions.into_iter().map(|it| it.value).collect(),
         settings: super::settings::settings(diagnostics, &wire.settings),
         gates,
+        faults,
     }
 }
 

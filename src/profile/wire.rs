@@ -33,6 +33,8 @@ pub(super) struct Profile {
     pub(super) transaction: Vec<Spanned<Transaction>>,
     #[serde(default)]
     pub(super) gate: Vec<Spanned<Gate>>,
+    #[serde(default)]
+    pub(super) fault: Vec<Spanned<Fault>>,
     pub(super) settings: Field,
 }
 
@@ -120,6 +122,16 @@ pub(super) struct Gate {
     pub(super) standby: Field,
     pub(super) max: Field,
     pub(super) min: Field,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table `[[fault]]`")]
+pub(super) struct Fault {
+    pub(super) kind: Field,
+    pub(super) target: Field,
+    pub(super) at: Field,
+    #[serde(rename = "for")]
+    pub(super) length: Field,
 }
 
 /// A TOML value as it was written. Dates are none: toml gives them no place, and no key wants one.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::plan::{Expect, LoadPlan, Plan};
+use crate::plan::{Expect, Fault, LoadPlan, Plan};
 use crate::topology::Mode;
 
 /// The resolved plan of a run.
@@ -22,6 +22,7 @@ pub struct RecordedPlan {
     pub expect: Option<Expect>,
     /// In the order of the profile.
     pub modes: Vec<RecordedMode>,
+    pub faults: Vec<Fault>,
     written: Value,
 }
 
@@ -74,6 +75,7 @@ impl From<Value> for RecordedPlan {
             load: read(&written, "load"),
             expect: read(&written, "expect"),
             modes: modes.collect(),
+            faults: read(&written, "faults").unwrap_or_default(),
             written,
         }
     }

@@ -1,12 +1,15 @@
 //! One cell from its preparation to its row: reset, switch the mode, warm up, measure, drain, count.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
 use super::audit;
-use super::figures::{CellHeadline, Expected, Figures};
+use super::faults::Script;
+use super::figures::{CellHeadline, Figures};
+use super::lag_evidence::Expected;
 use super::maintenance::Watch;
 use super::validity::{self, Validity};
 use super::watchdog::{Standstill, Watchdog};
@@ -85,7 +88,12 @@ impl CellContext<'_> {
             started,
             live: LiveSecond::new(self.plan),
         };
-        let outcome = self.measure(&mut load, &mut probes, &mut progress).await;
+        let script = Script::new(self.cluster, &self.plan.faults, timeline);
+        let outcome = self
+            .measure(&mut load, &mut probes, &mut progress, &script)
+            .await;
+        let undone = script.undo_all().await;
+        let noted = self.take_faults(&script, &mut progress);
         // Both threads end by themselves from here on; an error of theirs comes after one of ours.
         load.stopper().stop();
         probes.finish(clock::now());
@@ -94,6 +102,8 @@ impl CellContext<'_> {
         let standstill = watchdog.finish();
         self.write_intervals(&mut progress.figures, true)?;
         outcome?;
+        undone?;
+        noted?;
         progress.figures.maintenance = watch.end().await;
         joined?;
         probed?;
@@ -202,15 +212,18 @@ impl CellContext<'_> {
         load: &mut Load,
         probes: &mut Probes,
         progress: &mut CellProgress,
+        script: &Script<'_>,
     ) -> Result<(), RunError> {
-        let (mut loading, mut probing) = (true, true);
-        while loading || probing {
+        let (mut loading, mut probing, mut acting) = (true, true, true);
+        let mut acts = pin!(script.play());
+        while loading || probing || acting {
             tokio::select! {
                 second = load.next_second(), if loading => {
                     loading = second.is_some();
                     if let Some(second) = second {
                         self.take_second(&second, progress)?;
                     } else {
+                        script.end();
                         probes.finish(clock::now() + self.plan.phases.drain);
                     }
                 }
@@ -220,6 +233,10 @@ impl CellContext<'_> {
                     if let Some(reading) = reading {
                         self.take_reading(reading, progress)?;
                     }
+                }
+                acted = &mut acts, if acting => {
+                    acting = false;
+                    acted?;
                 }
                 level = self.interrupt.raised() => {
                     load.stopper().stop();
@@ -232,6 +249,31 @@ impl CellContext<'_> {
             if !probing && loading {
                 load.stopper().stop();
             }
+            self.take_faults(script, progress)?;
+        }
+        Ok(())
+    }
+
+    fn take_faults(
+        &mut self,
+        script: &Script<'_>,
+        progress: &mut CellProgress,
+    ) -> Result<(), RunError> {
+        for event in script.take_events() {
+            progress.figures.lag.fault(&event);
+            self.recorder.event(&EventRow {
+                cell_id: Some(self.cell.id),
+                t_us: progress.figures.timeline.t_us(event.at),
+                node: Some(event.fault.target.clone()),
+                kind: if event.is_over {
+                    EventKind::FaultEnded
+                } else {
+                    EventKind::FaultBegan
+                },
+                sqlstate: None,
+                count: None,
+                detail: event.fault.to_string(),
+            })?;
         }
         Ok(())
     }

@@ -1,15 +1,16 @@
 //! What one cell amounts to so far: sums for its row, rows of seconds that wait for the host's share, and evidence for its validity.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::lag_evidence::{Expected, LagEvidence};
 use super::maintenance::Maintenance;
 use crate::clock::Stamp;
 use crate::histogram::{Histogram, SignedHistogram};
 use crate::load::{Failures, Outcomes, Second};
 use crate::plan::{Length, Plan};
 use crate::probe::{Delay, HostSecond, LagSample, VisibilitySecond};
-use crate::sample::{IntervalRow, LagRow, Phase, Presence, Timeline, VisibilityRow};
+use crate::sample::{IntervalRow, Phase, Timeline, VisibilityRow};
 use crate::units::Lsn;
 
 /// A cell in three figures.
@@ -58,41 +59,6 @@ pub(super) struct Figures {
     pub(super) maintenance: Option<Maintenance>,
     waiting: BTreeMap<(i64, bool), IntervalRow>,
     syncrep: BTreeMap<i64, i64>,
-}
-
-/// What a healthy sample shows.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Expected {
-    /// Nodes that somebody streams to.
-    pub(super) streaming: BTreeSet<String>,
-    /// The least number of synchronous nodes.
-    pub(super) synchronous: Option<u8>,
-    /// The end of the measurement phase, if it is known beforehand.
-    pub(super) measure_until: Option<Stamp>,
-}
-
-/// What the lag samples of the measurement phase say about the replicas' health.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct LagEvidence {
-    /// Samples that were taken, and those that the primary answered.
-    pub(super) samples: u64,
-    pub(super) answered: u64,
-    /// Of the nodes that somebody streams to.
-    pub(super) streaming: BTreeMap<String, StreamingEvidence>,
-    /// Samples with fewer synchronous nodes than the mode asks for.
-    pub(super) too_few_sync: u64,
-    /// Start times of the primary that were seen.
-    pub(super) primary_starts: Vec<i64>,
-    pub(super) checkpoints: Option<(i64, i64)>,
-}
-
-/// What the samples say of one node that somebody streams to.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct StreamingEvidence {
-    /// Samples that its upstream answered.
-    pub(super) answered: u64,
-    /// Those of them in which the node did not stream.
-    pub(super) not_streaming: u64,
 }
 
 impl Figures {
@@ -427,28 +393,6 @@ impl ArrivalCounts {
     }
 }
 
-impl LagEvidence {
-    fn add(&mut self, sample: &LagSample, expected: &Expected) {
-        self.samples += 1;
-        let is_awaited = |row: &&LagRow| expected.streaming.contains(&row.node);
-        for row in sample.rows.iter().filter(is_awaited) {
-            let node = self.streaming.entry(row.node.clone()).or_default();
-            if row.presence() != Presence::Unanswered {
-                node.answered += 1;
-                node.not_streaming += u64::from(row.state.as_deref() != Some("streaming"));
-            }
-        }
-        if sample.position.is_none() {
-            return;
-        }
-        self.answered += 1;
-        let is_sync = |row: &&LagRow| matches!(row.sync_state.as_deref(), Some("sync" | "quorum"));
-        let synchronous = sample.rows.iter().filter(is_sync).count();
-        let is_enough = |least| synchronous >= usize::from(least);
-        self.too_few_sync += u64::from(!expected.synchronous.is_none_or(is_enough));
-    }
-}
-
 /// Delays of visibility, as histograms.
 #[derive(Debug, Default)]
 pub(super) struct Distributions {
@@ -481,74 +425,4 @@ fn share(part: Duration, whole: Duration) -> Option<f64> {
 /// Without the digits beyond the third decimal, which nothing here is measured to.
 fn thousandths(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sample::LagRow;
-
-    fn row(node: &str, answered: bool, state: Option<&str>) -> LagRow {
-        LagRow {
-            node: node.into(),
-            sampler_rtt_us: answered.then_some(300),
-            state: state.map(Into::into),
-            sync_state: state.map(|_| "sync".into()),
-            ..LagRow::default()
-        }
-    }
-
-    fn evidence(samples: &[&[LagRow]], primary_answered: bool) -> LagEvidence {
-        let expected = Expected {
-            streaming: ["s1".to_owned(), "c1".to_owned()].into(),
-            synchronous: Some(1),
-            measure_until: None,
-        };
-        let mut evidence = LagEvidence::default();
-        for rows in samples {
-            let sample = LagSample {
-                at: Stamp::default(),
-                rows: rows.to_vec(),
-                position: primary_answered.then_some((Stamp::default(), Lsn::new(7))),
-                syncrep_waiters: None,
-                primary_started_us: None,
-                checkpoints: None,
-            };
-            evidence.add(&sample, &expected);
-        }
-        evidence
-    }
-
-    #[test]
-    fn a_node_whose_upstream_did_not_answer_is_not_one_that_did_not_stream() {
-        let there = [
-            row("s1", true, Some("streaming")),
-            row("c1", true, Some("streaming")),
-        ];
-        let late = [row("s1", true, Some("streaming")), row("c1", false, None)];
-        let gone = [row("s1", true, Some("streaming")), row("c1", true, None)];
-        let found = evidence(&[&there, &late, &gone], true);
-        let of = |answered, not_streaming| StreamingEvidence {
-            answered,
-            not_streaming,
-        };
-        assert_eq!(found.streaming["s1"], of(3, 0));
-        assert_eq!(found.streaming["c1"], of(2, 1));
-        assert_eq!(
-            (found.samples, found.answered, found.too_few_sync),
-            (3, 3, 0)
-        );
-    }
-
-    #[test]
-    fn a_primary_that_did_not_answer_says_nothing_of_synchronous_nodes() {
-        let unknown = [row("s1", false, None), row("c1", false, None)];
-        let found = evidence(&[&unknown], false);
-        assert_eq!(
-            (found.samples, found.answered, found.too_few_sync),
-            (1, 0, 0)
-        );
-        let none = [row("s1", true, None), row("c1", true, None)];
-        assert_eq!(evidence(&[&none], true).too_few_sync, 1);
-    }
 }

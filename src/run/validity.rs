@@ -2,8 +2,9 @@
 
 mod lateness;
 mod rate;
+mod replicas;
 
-use super::figures::{Figures, LagEvidence, StreamingEvidence};
+use super::figures::Figures;
 use super::watchdog::Standstill;
 use crate::plan::{Offered, Plan};
 use crate::topology::Mode;
@@ -67,7 +68,7 @@ pub(super) fn judge(
     if !standstill.stood_still() {
         rate::judge(plan, figures, &mut validity);
         lateness::judge(figures, &mut validity);
-        judge_replicas(mode, &figures.lag, &mut validity);
+        replicas::judge(mode, &figures.lag, &mut validity);
     }
     if figures.arrivals.acknowledged() == 0 {
         validity.invalid.push(if figures.acks == 0 {
@@ -201,52 +202,6 @@ fn clause(message: &str) -> String {
     line.chars().take(LONGEST).chain(['…']).collect()
 }
 
-fn judge_replicas(mode: &Mode, lag: &LagEvidence, validity: &mut Validity) {
-    if lag.samples == 0 {
-        validity
-            .invalid
-            .push("no lag sample was taken: whether the replicas streamed is unknown".into());
-    }
-    for (node, evidence) in &lag.streaming {
-        let StreamingEvidence {
-            answered,
-            not_streaming,
-        } = *evidence;
-        if answered == 0 {
-            validity.invalid.push(format!(
-                "whether `{node}` streamed is unknown: its upstream answered none of {} samples",
-                lag.samples
-            ));
-        } else if not_streaming > 0 {
-            validity.invalid.push(format!(
-                "`{node}` was not streaming in {not_streaming} of {answered} samples"
-            ));
-        }
-        if answered > 0 && answered < lag.samples {
-            validity.notes.push(format!(
-                "the lag of `{node}` is unknown in {} of {} samples, which its upstream did not answer",
-                lag.samples - answered,
-                lag.samples
-            ));
-        }
-    }
-    if lag.too_few_sync > 0
-        && let Some(set) = &mode.sync
-    {
-        validity.invalid.push(format!(
-            "fewer than {} synchronous nodes in {} of {} samples",
-            set.quorum.count(),
-            lag.too_few_sync,
-            lag.answered
-        ));
-    }
-    if lag.primary_starts.len() > 1 {
-        validity
-            .invalid
-            .push("the primary restarted during the cell".into());
-    }
-}
-
 fn note_losses(figures: &Figures, validity: &mut Validity) {
     let arrivals = &figures.arrivals;
     for (count, what) in [
@@ -284,10 +239,9 @@ mod tests {
     use crate::plan::{Length, Overrides, Pace, resolve};
     use crate::probe::{HostSecond, HostShares};
     use crate::profile::Profile;
-    use crate::run::figures::Expected;
+    use crate::run::lag_evidence::{Expected, Streamed};
     use crate::run::watchdog::Stall;
     use crate::sample::{Phase, Timeline};
-    use crate::topology::{SyncLevel, Topology};
     use crate::units::Rate;
     use std::time::Duration;
 
@@ -441,11 +395,11 @@ mod tests {
         let plan = plan(6_000.0);
         let mut figures = seconds(6_000, 4_000, 0);
         figures.lag.samples = 10;
-        let evidence = StreamingEvidence {
-            answered: 10,
-            not_streaming: 3,
+        let gone = Streamed {
+            at: Stamp::default(),
+            streamed: false,
         };
-        figures.lag.streaming.insert("s1".into(), evidence);
+        figures.lag.streaming.insert("s1".into(), vec![gone; 3]);
         let standstill = Standstill {
             stalls: vec![Stall {
                 from: Stamp::default(),
@@ -502,50 +456,5 @@ mod tests {
             validity.invalid[0].contains("count of arrivals"),
             "{validity:?}"
         );
-    }
-
-    #[test]
-    fn an_upstream_that_answered_late_once_is_a_note_and_a_node_that_was_gone_invalidates() {
-        let mode = Mode {
-            name: "cascade".into(),
-            level: SyncLevel::On,
-            sync: None,
-            topology: Topology {
-                standbys: 1,
-                cascading: 1,
-                archive: 0,
-                subscribers: 0,
-            },
-        };
-        let check = |answered, not_streaming| {
-            let evidence = StreamingEvidence {
-                answered,
-                not_streaming,
-            };
-            let lag = LagEvidence {
-                samples: 40,
-                answered: 40,
-                streaming: [("c1".to_owned(), evidence)].into(),
-                ..LagEvidence::default()
-            };
-            let mut validity = Validity::default();
-            judge_replicas(&mode, &lag, &mut validity);
-            (validity.invalid.join("; "), validity.notes.join("; "))
-        };
-        let (invalid, notes) = check(39, 0);
-        assert_eq!(invalid, "");
-        assert!(
-            notes.contains("`c1` is unknown in 1 of 40 samples"),
-            "{notes}"
-        );
-        let (invalid, _) = check(39, 2);
-        assert_eq!(invalid, "`c1` was not streaming in 2 of 39 samples");
-        let (invalid, notes) = check(0, 0);
-        assert!(
-            invalid.contains("whether `c1` streamed is unknown"),
-            "{invalid}"
-        );
-        assert_eq!(notes, "");
-        assert_eq!(check(40, 0), (String::new(), String::new()));
     }
 }

@@ -34,6 +34,10 @@ pub enum EventKind {
     Exit,
     /// replbench itself stood still.
     Stall,
+    /// A fault is about to befall a node; `detail` is as the plan has it.
+    FaultBegan,
+    /// A fault has been undone.
+    FaultEnded,
     /// Rows of a table (in `detail`) on a node, counted after the cell.
     Rows,
     /// They are not as many as were acknowledged.
@@ -43,7 +47,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    const KNOWN: [Self; 9] = [
+    const KNOWN: [Self; 11] = [
         Self::Provisioned,
         Self::Error,
         Self::Indeterminate,
@@ -51,6 +55,8 @@ impl EventKind {
         Self::Reconnect,
         Self::Exit,
         Self::Stall,
+        Self::FaultBegan,
+        Self::FaultEnded,
         Self::Rows,
         Self::RowsWrong,
     ];
@@ -64,6 +70,8 @@ impl EventKind {
             Self::Reconnect => "reconnect",
             Self::Exit => "exit",
             Self::Stall => "stall",
+            Self::FaultBegan => "fault_began",
+            Self::FaultEnded => "fault_ended",
             Self::Rows => "rows",
             Self::RowsWrong => "rows_wrong",
             Self::Other(word) => word,

@@ -494,6 +494,7 @@ fn plan(shape: &Shape) -> Plan {
         cells,
         settings: BTreeMap::new(),
         gates: Vec::new(),
+        faults: Vec::new(),
     }
 }
 

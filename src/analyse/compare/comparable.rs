@@ -163,7 +163,7 @@ impl Finder {
             return;
         }
         let before = self.0.len();
-        for part in ["tables", "transactions", "load", "phases"] {
+        for part in ["tables", "transactions", "load", "phases", "faults"] {
             self.part(part, base, head);
         }
         if self.0.len() == before {

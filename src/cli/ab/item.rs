@@ -43,12 +43,13 @@ pub(super) enum ItemError {
 }
 
 /// What a profile says and a server does not, and somebody may well try.
-const OF_PROFILES: [&str; 15] = [
+const OF_PROFILES: [&str; 16] = [
     "arrivals",
     "connections",
     "count",
     "drain",
     "duration",
+    "fault",
     "modes",
     "quick",
     "rate",

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
     use crate::clock::Stamp;
     use crate::load::Second;
-    use crate::run::figures::Expected;
+    use crate::run::lag_evidence::Expected;
     use crate::sample::{Phase, Timeline};
 
     /// A second in which 2 % of the arrivals found the generator late by so much, all else taking 20 ms.

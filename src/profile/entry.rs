@@ -1,0 +1,108 @@
+//! An entry of a profile over the one of the library that its `kind` names.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use toml::Spanned;
+
+use super::diagnostics::{self, Diagnostics, Refusal};
+use super::wire::{self, Field, Value};
+use super::workload::Origin;
+
+const LIBRARY_TEXT: &str = include_str!("../../workloads/library.toml");
+
+pub(super) static LIBRARY: LazyLock<wire::Library> =
+    LazyLock::new(|| toml::from_str(LIBRARY_TEXT).expect("a test reads the library"));
+
+/// Where a profile came from, to turn places into lines.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Text<'a> {
+    pub(super) origin: &'a str,
+    pub(super) text: &'a str,
+}
+
+impl Text<'_> {
+    pub(super) const LIBRARY: Self = Text {
+        origin: "workloads/library.toml",
+        text: LIBRARY_TEXT,
+    };
+
+    /// The line on which the content of a string begins.
+    pub(super) fn origin_of(self, span: &Range<usize>) -> Origin {
+        let before = self.text.get(..span.start).unwrap_or_default();
+        let value = self.text.get(span.clone()).unwrap_or_default();
+        // TOML leaves out the line end that follows the opening quotes.
+        let opens_a_line = ["'''\n", "\"\"\"\n", "'''\r\n", "\"\"\"\r\n"]
+            .iter()
+            .any(|opening| value.starts_with(opening));
+        Origin {
+            file: self.origin.to_owned(),
+            line: before.matches('\n').count() + 1 + usize::from(opens_a_line),
+        }
+    }
+}
+
+/// An entry of the profile over the one of the library that its `kind` names.
+pub(super) struct Entry<'a, T> {
+    pub(super) own: &'a Spanned<T>,
+    pub(super) base: Option<&'a T>,
+    pub(super) text: Text<'a>,
+}
+
+impl<'a, T> Entry<'a, T> {
+    /// A key's value and the text it stands in.
+    pub(super) fn field(
+        &self,
+        of: impl Fn(&T) -> &Field,
+    ) -> Option<(&'a Spanned<Value>, Text<'a>)> {
+        let own = of(self.own.get_ref()).as_ref().map(|it| (it, self.text));
+        let base = self.base.and_then(|base| of(base).as_ref());
+        own.or(base.map(|it| (it, Text::LIBRARY)))
+    }
+
+    pub(super) fn read<V>(
+        &self,
+        diagnostics: &mut Diagnostics,
+        key: &str,
+        of: impl Fn(&T) -> &Field,
+        parse: impl FnOnce(&Value) -> Result<V, Refusal>,
+    ) -> Option<V> {
+        let (value, _) = self.field(of)?;
+        diagnostics.value(&format!("`{key}`"), value, parse)
+    }
+
+    /// As [`Entry::read`]; the help says what the key is for where it is missing.
+    pub(super) fn required<V>(
+        &self,
+        diagnostics: &mut Diagnostics,
+        (key, help): (&str, &str),
+        of: impl Fn(&T) -> &Field,
+        parse: impl FnOnce(&Value) -> Result<V, Refusal>,
+    ) -> Option<V> {
+        if self.field(&of).is_none() {
+            let title = format!("`{key}` is missing here");
+            diagnostics.refuse(self.own.span(), title, help);
+            return None;
+        }
+        self.read(diagnostics, key, of, parse)
+    }
+}
+
+/// The text of a `kind` in the library.
+pub(super) fn word_of(field: &Field) -> &str {
+    match field.as_ref().map(Spanned::get_ref) {
+        Some(Value::Text(text)) => text,
+        _ => "",
+    }
+}
+
+/// One of the words that the library knows.
+pub(super) fn one_of<'a>(
+    words: impl Iterator<Item = &'a str>,
+) -> impl FnOnce(&Value) -> Result<String, Refusal> {
+    let words: Vec<&str> = words.collect();
+    move |value| {
+        let index = diagnostics::word_index(&words)(value)?;
+        Ok(words[index].to_owned())
+    }
+}

@@ -1,0 +1,320 @@
+//! Faults: what is done to a node at a time of the measurement, and undone.
+//! Knows how a fault is written and which nodes it can befall; not how it is done.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use super::diagnostics::{self, Diagnostics};
+use super::error::nearest;
+use super::wire;
+use super::workload::Length;
+use crate::topology::{Mode, Role};
+use crate::units::{exact_duration, parse_duration};
+
+/// The longest time until a fault, and that it lasts.
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// One fault of every cell. Written `pause-replay s1 at 2s for 3s`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    pub kind: FaultKind,
+    /// The node's name.
+    pub target: String,
+    /// From the start of the measurement.
+    pub at: Duration,
+    /// How long it lasts before it is undone.
+    #[serde(rename = "for")]
+    pub length: Duration,
+}
+
+/// What is done to the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultKind {
+    /// `pg_wal_replay_pause()`, then `pg_wal_replay_resume()`. The standby receives WAL meanwhile.
+    PauseReplay,
+    /// SIGKILL to all processes of the server, then its start.
+    StandbyCrash,
+}
+
+impl FaultKind {
+    pub const ALL: [Self; 2] = [Self::PauseReplay, Self::StandbyCrash];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PauseReplay => "pause-replay",
+            Self::StandbyCrash => "standby-crash",
+        }
+    }
+
+    /// Whether it can befall a node of this role.
+    fn befalls(self, role: Role) -> bool {
+        match self {
+            Self::PauseReplay | Self::StandbyCrash => role.is_physical() && role != Role::Primary,
+        }
+    }
+
+    /// Whether its node cannot stream meanwhile.
+    pub fn stops_streaming(self) -> bool {
+        match self {
+            Self::PauseReplay => false,
+            Self::StandbyCrash => true,
+        }
+    }
+}
+
+impl Fault {
+    /// When it is undone, from the start of the measurement.
+    pub fn end(&self) -> Duration {
+        self.at + self.length
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} at {} for {}",
+            self.kind.as_str(),
+            self.target,
+            exact_duration(self.at),
+            exact_duration(self.length)
+        )
+    }
+}
+
+/// A fault that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{written}` is no fault; write KIND NODE at TIME for TIME, such as `pause-replay s1 at 2s for 3s`; kinds are {kinds}",
+    kinds = FaultKind::ALL.map(FaultKind::as_str).join(", ")
+)]
+pub struct UnknownFault {
+    written: String,
+}
+
+impl FromStr for Fault {
+    type Err = UnknownFault;
+
+    fn from_str(text: &str) -> Result<Self, UnknownFault> {
+        let read = || {
+            let (kind, rest) = text.trim().split_once(char::is_whitespace)?;
+            let (target, rest) = rest.trim_start().split_once(char::is_whitespace)?;
+            let (at, length) = rest.trim_start().strip_prefix("at ")?.split_once(" for ")?;
+            let time = |text: &str| parse_duration(text.trim()).ok();
+            Some(Self {
+                kind: FaultKind::ALL.into_iter().find(|it| it.as_str() == kind)?,
+                target: target.into(),
+                at: time(at)?,
+                length: time(length).filter(|length| !length.is_zero())?,
+            })
+        };
+        read().ok_or_else(|| UnknownFault {
+            written: text.into(),
+        })
+    }
+}
+
+/// A fault that cannot happen in a plan: which, why, and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Impossible {
+    pub index: usize,
+    pub reason: String,
+    pub remedy: String,
+}
+
+/// The first of the faults that cannot happen in all of these modes within such a measurement.
+pub fn impossible(faults: &[Fault], modes: &[Mode], measure: Length) -> Option<Impossible> {
+    faults.iter().enumerate().find_map(|(index, fault)| {
+        let (reason, remedy) = modes
+            .iter()
+            .find_map(|mode| without_target(fault, mode))
+            .or_else(|| outlasts(fault, measure))
+            .or_else(|| overlaps(fault, &faults[..index]))?;
+        Some(Impossible {
+            index,
+            reason,
+            remedy,
+        })
+    })
+}
+
+fn without_target(fault: &Fault, mode: &Mode) -> Option<(String, String)> {
+    let kind = fault.kind.as_str();
+    let nodes = mode.topology.nodes();
+    let fit: Vec<_> = nodes
+        .iter()
+        .filter(|node| fault.kind.befalls(node.role))
+        .map(|node| node.name.as_str())
+        .collect();
+    if fit.contains(&fault.target.as_str()) {
+        return None;
+    }
+    let reason = match nodes.iter().find(|node| node.name == fault.target) {
+        Some(node) => format!(
+            "fault `{kind}` cannot befall `{}`, which is a {} in mode `{}`",
+            node.name, node.role, mode.name
+        ),
+        None => format!("mode `{}` has no node `{}`", mode.name, fault.target),
+    };
+    let remedy = match fit.as_slice() {
+        [] => "no node of this mode can be its target; leave out the mode or the fault".into(),
+        fit => format!("its target can be {}", fit.join(", ")),
+    };
+    Some((reason, remedy))
+}
+
+fn outlasts(fault: &Fault, measure: Length) -> Option<(String, String)> {
+    match measure {
+        Length::For(duration) if fault.end() > duration => Some((
+            format!(
+                "fault `{fault}` ends after the measurement, which lasts {}",
+                exact_duration(duration)
+            ),
+            "make the measurement longer, or the fault shorter".into(),
+        )),
+        _ => None,
+    }
+}
+
+fn overlaps(fault: &Fault, earlier: &[Fault]) -> Option<(String, String)> {
+    let meets = |other: &&Fault| {
+        other.target == fault.target && fault.at <= other.end() && other.at <= fault.end()
+    };
+    let other = earlier.iter().find(meets)?;
+    Some((
+        format!("faults `{other}` and `{fault}` meet on one node"),
+        "let one end before the other begins".into(),
+    ))
+}
+
+/// The faults as they are written. `modes` is `None` where the modes themselves are in doubt.
+pub(super) fn faults(
+    diagnostics: &mut Diagnostics,
+    written: &[Spanned<wire::Fault>],
+    modes: Option<&[Mode]>,
+    measure: Length,
+) -> Vec<Fault> {
+    let (mut found, mut spans) = (Vec::new(), Vec::new());
+    for entry in written {
+        if let Some(fault) = fault(diagnostics, entry) {
+            found.push(fault);
+            spans.push(entry.span());
+        }
+    }
+    if let Some(it) = modes.and_then(|modes| impossible(&found, modes, measure)) {
+        diagnostics.refuse(spans[it.index].clone(), it.reason, &it.remedy);
+    }
+    found
+}
+
+fn fault(diagnostics: &mut Diagnostics, entry: &Spanned<wire::Fault>) -> Option<Fault> {
+    let fields = entry.get_ref();
+    let kind = diagnostics.required("kind", &fields.kind, entry.span(), diagnostics::text);
+    let kind = kind.and_then(|text| {
+        let span = fields.kind.as_ref().map_or(entry.span(), Spanned::span);
+        let known = FaultKind::ALL.into_iter().find(|it| it.as_str() == text);
+        if known.is_none() {
+            refuse_kind(diagnostics, span, &text);
+        }
+        known
+    });
+    let target = diagnostics.required("target", &fields.target, entry.span(), diagnostics::text);
+    let at = diagnostics::duration(Duration::ZERO..=LONGEST);
+    let at = diagnostics.required("at", &fields.at, entry.span(), at);
+    let length = diagnostics::duration(Duration::from_millis(1)..=LONGEST);
+    let length = diagnostics.required("for", &fields.length, entry.span(), length);
+    Some(Fault {
+        kind: kind?,
+        target: target?,
+        at: at?,
+        length: length?,
+    })
+}
+
+fn refuse_kind(diagnostics: &mut Diagnostics, span: Range<usize>, kind: &str) {
+    let kinds = FaultKind::ALL.map(FaultKind::as_str);
+    let help = match nearest(kind, kinds) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("kinds are {}", kinds.join(", ")),
+    };
+    diagnostics.refuse(span, format!("unknown fault `{kind}`"), &help);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::ModeSpec;
+
+    fn fault(text: &str) -> Fault {
+        text.parse().unwrap()
+    }
+
+    fn mode(name: &str) -> Mode {
+        let spec: ModeSpec = name.parse().unwrap();
+        spec.resolve(2, 1).unwrap()
+    }
+
+    #[test]
+    fn a_fault_is_read_as_it_is_written() {
+        let text = "pause-replay s1 at 2 s for 500 ms";
+        let read = fault(text);
+        assert_eq!(read.to_string(), text);
+        assert_eq!(fault(" pause-replay  s1  at 2s for 500ms "), read);
+        let json = serde_json::to_string(&read).unwrap();
+        assert!(json.contains(r#""kind":"pause-replay""#) && json.contains(r#""for""#));
+        assert_eq!(serde_json::from_str::<Fault>(&json).unwrap(), read);
+        for wrong in [
+            "",
+            "pause-replay",
+            "pause s1 at 2s for 3s",
+            "pause-replay s1 at 2s",
+            "pause-replay s1 at 2s for 0s",
+            "pause-replay s1 for 2s at 3s",
+            "pause-replay s1 at soon for 3s",
+        ] {
+            assert!(wrong.parse::<Fault>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_fault_needs_a_target_time_and_a_node_of_its_own() {
+        let why = |faults: &[&str], mode_name: &str| {
+            let faults: Vec<Fault> = faults.iter().map(|text| fault(text)).collect();
+            let measure = Length::For(Duration::from_secs(10));
+            impossible(&faults, &[mode("async"), mode(mode_name)], measure)
+                .map(|it| (it.index, it.reason))
+        };
+        let pause = "pause-replay s1 at 2s for 3s";
+        assert_eq!(why(&[pause, "standby-crash s2 at 2s for 3s"], "sync"), None);
+        for (faults, mode, index, word) in [
+            (vec![pause], "logical", 0, "mode `logical` has no node `s1`"),
+            (
+                vec!["pause-replay primary at 2s for 3s"],
+                "sync",
+                0,
+                "which is a primary",
+            ),
+            (
+                vec![pause, "standby-crash s2 at 9s for 3s"],
+                "sync",
+                1,
+                "ends after the measurement",
+            ),
+            (
+                vec![pause, "standby-crash s1 at 4s for 3s"],
+                "sync",
+                1,
+                "meet on one node",
+            ),
+        ] {
+            let (found, reason) = why(&faults, mode).unwrap();
+            assert!(found == index && reason.contains(word), "{reason}");
+        }
+    }
+}

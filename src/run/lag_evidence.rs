@@ -1,0 +1,207 @@
+//! What the lag samples of a cell say about its replicas' health.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::faults::FaultEvent;
+use crate::clock::Stamp;
+use crate::plan::Fault;
+use crate::probe::LagSample;
+use crate::sample::{LagRow, Presence};
+
+/// What a healthy sample shows.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Expected {
+    /// Nodes that somebody streams to.
+    pub(super) streaming: BTreeSet<String>,
+    /// The least number of synchronous nodes.
+    pub(super) synchronous: Option<u8>,
+    /// The end of the measurement phase, if it is known beforehand.
+    pub(super) measure_until: Option<Stamp>,
+}
+
+/// The samples of the measurement phase.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct LagEvidence {
+    /// Samples that were taken, and those that the primary answered.
+    pub(super) samples: u64,
+    pub(super) answered: u64,
+    /// Of each node that somebody streams to, the samples that its upstream answered.
+    pub(super) streaming: BTreeMap<String, Vec<Streamed>>,
+    /// Samples with fewer synchronous nodes than the mode asks for.
+    pub(super) too_few_sync: Vec<Stamp>,
+    /// Start times of the primary that were seen.
+    pub(super) primary_starts: Vec<i64>,
+    pub(super) checkpoints: Option<(i64, i64)>,
+    pub(super) faults: Vec<FaultWindow>,
+}
+
+/// Whether a node streamed at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Streamed {
+    pub(super) at: Stamp,
+    pub(super) streamed: bool,
+}
+
+/// A fault that has begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FaultWindow {
+    pub(super) fault: Fault,
+    pub(super) from: Stamp,
+    /// `None`: not undone yet.
+    pub(super) until: Option<Stamp>,
+}
+
+impl LagEvidence {
+    pub(super) fn add(&mut self, sample: &LagSample, expected: &Expected) {
+        self.samples += 1;
+        let is_awaited = |row: &&LagRow| expected.streaming.contains(&row.node);
+        for row in sample.rows.iter().filter(is_awaited) {
+            let node = self.streaming.entry(row.node.clone()).or_default();
+            if row.presence() != Presence::Unanswered {
+                node.push(Streamed {
+                    at: sample.at,
+                    streamed: row.state.as_deref() == Some("streaming"),
+                });
+            }
+        }
+        if sample.position.is_none() {
+            return;
+        }
+        self.answered += 1;
+        let is_sync = |row: &&LagRow| matches!(row.sync_state.as_deref(), Some("sync" | "quorum"));
+        let synchronous = sample.rows.iter().filter(is_sync).count();
+        if expected
+            .synchronous
+            .is_some_and(|least| synchronous < usize::from(least))
+        {
+            self.too_few_sync.push(sample.at);
+        }
+    }
+
+    /// A fault began or was undone.
+    pub(super) fn fault(&mut self, event: &FaultEvent) {
+        if !event.is_over {
+            self.faults.push(FaultWindow {
+                fault: event.fault.clone(),
+                from: event.at,
+                until: None,
+            });
+            return;
+        }
+        let mut begun = self.faults.iter_mut();
+        if let Some(window) = begun.find(|it| it.fault == event.fault) {
+            window.until = Some(event.at);
+        }
+    }
+
+    /// Whether a fault kept the node from streaming at this time: from its beginning until, after its end, the node streams again.
+    pub(super) fn excuses(&self, node: &str, at: Stamp) -> bool {
+        let own = |it: &&FaultWindow| it.fault.target == node && it.fault.kind.stops_streaming();
+        self.faults.iter().filter(own).any(|window| {
+            let again = window.until.and_then(|until| {
+                let samples = self.streaming.get(node)?;
+                samples.iter().find(|it| it.streamed && it.at >= until)
+            });
+            at >= window.from && again.is_none_or(|again| at < again.at)
+        })
+    }
+
+    /// Whether a fault kept any node from streaming at this time.
+    pub(super) fn excuses_any(&self, at: Stamp) -> bool {
+        self.streaming.keys().any(|node| self.excuses(node, at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Lsn;
+
+    fn row(node: &str, answered: bool, state: Option<&str>) -> LagRow {
+        LagRow {
+            node: node.into(),
+            sampler_rtt_us: answered.then_some(300),
+            state: state.map(Into::into),
+            sync_state: state.map(|_| "sync".into()),
+            ..LagRow::default()
+        }
+    }
+
+    /// Samples of one second after the other.
+    fn evidence(samples: &[&[LagRow]], primary_answered: bool) -> LagEvidence {
+        let expected = Expected {
+            streaming: ["s1".to_owned(), "c1".to_owned()].into(),
+            synchronous: Some(1),
+            measure_until: None,
+        };
+        let mut evidence = LagEvidence::default();
+        for (at, rows) in (0..).map(second).zip(samples) {
+            let sample = LagSample {
+                at,
+                rows: rows.to_vec(),
+                position: primary_answered.then_some((at, Lsn::new(7))),
+                syncrep_waiters: None,
+                primary_started_us: None,
+                checkpoints: None,
+            };
+            evidence.add(&sample, &expected);
+        }
+        evidence
+    }
+
+    fn second(index: u64) -> Stamp {
+        Stamp::from_nanos(index * 1_000_000_000)
+    }
+
+    #[test]
+    fn a_node_whose_upstream_did_not_answer_is_not_one_that_did_not_stream() {
+        let there = [
+            row("s1", true, Some("streaming")),
+            row("c1", true, Some("streaming")),
+        ];
+        let late = [row("s1", true, Some("streaming")), row("c1", false, None)];
+        let gone = [row("s1", true, Some("streaming")), row("c1", true, None)];
+        let found = evidence(&[&there, &late, &gone], true);
+        let streamed = |node: &str| -> Vec<bool> {
+            let samples = found.streaming[node].iter();
+            samples.map(|it| it.streamed).collect()
+        };
+        assert_eq!(streamed("s1"), [true, true, true]);
+        assert_eq!(streamed("c1"), [true, false]);
+        assert_eq!((found.samples, found.answered), (3, 3));
+        assert_eq!(found.too_few_sync, []);
+    }
+
+    #[test]
+    fn a_primary_that_did_not_answer_says_nothing_of_synchronous_nodes() {
+        let unknown = [row("s1", false, None), row("c1", false, None)];
+        let found = evidence(&[&unknown], false);
+        assert_eq!((found.samples, found.answered), (1, 0));
+        assert_eq!(found.too_few_sync, []);
+        let none = [row("s1", true, None), row("c1", true, None)];
+        assert_eq!(evidence(&[&none], true).too_few_sync, [second(0)]);
+    }
+
+    #[test]
+    fn a_fault_excuses_its_node_until_it_streams_again() {
+        let there = [row("s1", true, Some("streaming"))];
+        let gone = [row("s1", true, None)];
+        let samples: [&[LagRow]; 7] = [&there, &gone, &gone, &gone, &gone, &there, &gone];
+        let mut found = evidence(&samples, true);
+        let mut tell = |is_over, at| {
+            found.fault(&FaultEvent {
+                fault: "standby-crash s1 at 1s for 2s".parse().unwrap(),
+                is_over,
+                at: second(at),
+            });
+        };
+        tell(false, 1);
+        tell(true, 3);
+        let excused: Vec<bool> = (0..7).map(|at| found.excuses("s1", second(at))).collect();
+        assert_eq!(excused, [false, true, true, true, true, false, false]);
+        assert!(!found.excuses("c1", second(2)) && found.excuses_any(second(2)));
+
+        found.faults[0].fault = "pause-replay s1 at 1s for 2s".parse().unwrap();
+        assert!(!found.excuses("s1", second(2)), "it streams meanwhile");
+    }
+}
