@@ -16,13 +16,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use replbench::cluster::{Binaries, Cluster, ClusterConfig, ClusterError, Lifetime, RunningNode};
+use replbench::mode::{Mode, Quorum, SyncLevel, SyncSet};
 use replbench::pg;
-use replbench::topology::{Mode, Quorum, SyncLevel, SyncSet, Topology};
+use replbench::topology::NodeCounts;
 use rustix::process::{Pid, Signal, kill_process};
 
 const REPLBENCH: &str = env!("CARGO_BIN_EXE_replbench");
 const DEADLINE: Duration = Duration::from_secs(30);
-const NONE: Topology = Topology {
+const NONE: NodeCounts = NodeCounts {
     standbys: 0,
     cascading: 0,
     archive: 0,
@@ -46,7 +47,7 @@ fn check(test: impl AsyncFnOnce(&Path)) {
         .block_on(test(root.path()));
 }
 
-fn config(topology: Topology, directory: PathBuf) -> ClusterConfig {
+fn config(topology: NodeCounts, directory: PathBuf) -> ClusterConfig {
     let binaries = Binaries::find(None).expect("these tests need PostgreSQL: see scripts/test");
     let mut config = ClusterConfig::new(topology, binaries, directory);
     config.launcher = REPLBENCH.into();
@@ -70,15 +71,18 @@ async fn ask(node: &RunningNode, statement: &str) -> Option<String> {
 #[test]
 fn every_role_starts_and_replicates_a_row() {
     check(async |root| {
-        let topology = Topology {
+        let topology = NodeCounts {
             standbys: 1,
             cascading: 1,
             archive: 1,
             subscribers: 1,
         };
-        let cluster = Cluster::start(config(topology, root.join("c")))
-            .await
-            .unwrap();
+        let mut config = config(topology, root.join("c"));
+        let own = [("work_mem".to_owned(), "9MB".to_owned())].into();
+        config.topology = config
+            .topology
+            .with_settings(&[("c1".to_owned(), own)].into());
+        let cluster = Cluster::start(config).await.unwrap();
         ask(cluster.primary(), "INSERT INTO t VALUES (42)").await;
         cluster.await_caught_up(DEADLINE).await.unwrap();
         for node in cluster.nodes() {
@@ -88,6 +92,8 @@ fn every_role_starts_and_replicates_a_row() {
             assert_eq!(shown, "on", "{name}");
             let settings = cluster.settings(name).await.unwrap().settings;
             assert_eq!(settings["wal_level"], "logical", "{name}: {settings:?}");
+            let has_own = settings.get("work_mem").is_some_and(|value| value == "9MB");
+            assert_eq!(has_own, name == "c1", "{settings:?}");
         }
         cluster.checkpoint().await.unwrap();
         assert_eq!(cluster.exited(), []);
@@ -131,7 +137,7 @@ fn assert_no_secret(cluster: &Cluster) {
 #[test]
 fn sync_states_follow_the_mode() {
     check(async |root| {
-        let topology = Topology {
+        let topology = NodeCounts {
             standbys: 2,
             subscribers: 1,
             ..NONE
@@ -176,7 +182,7 @@ fn sync_states_follow_the_mode() {
                 name: expected.into(),
                 level,
                 sync,
-                topology,
+                topology: topology.into(),
             };
             cluster.apply_mode(&mode).await.unwrap();
             let primary = cluster.primary();
@@ -290,7 +296,7 @@ fn a_failed_start_keeps_the_directory_and_shows_the_log() {
 #[test]
 fn a_cancelled_start_leaves_nothing() {
     check(async |root| {
-        let topology = Topology {
+        let topology = NodeCounts {
             standbys: 1,
             ..NONE
         };
@@ -308,7 +314,7 @@ fn a_cancelled_start_leaves_nothing() {
 #[test]
 fn a_hostile_directory_name_is_just_a_name() {
     check(async |root| {
-        let topology = Topology {
+        let topology = NodeCounts {
             standbys: 1,
             archive: 1,
             subscribers: 1,
@@ -356,7 +362,7 @@ fn two_clusters_at_once_do_not_collide() {
 #[test]
 fn a_server_that_dies_unasked_is_reported_and_one_killed_on_request_is_not() {
     check(async |root| {
-        let topology = Topology {
+        let topology = NodeCounts {
             standbys: 1,
             ..NONE
         };

@@ -9,9 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, lowest first. A module names lower ones only. `main` and `lib` are the files of that name.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["units", "clock", "histogram", "escape"],
     &["topology", "sample", "server_settings"],
+    &["mode"],
     &["profile"],
     &["plan"],
     &["pg", "record"],

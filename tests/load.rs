@@ -42,7 +42,7 @@ fn plan() -> Plan {
 
 async fn cluster(plan: &Plan, root: &std::path::Path) -> Cluster {
     let binaries = Binaries::find(None).expect("this test needs PostgreSQL: see scripts/test");
-    let mut config = ClusterConfig::new(plan.modes[0].topology, binaries, root.join("c"));
+    let mut config = ClusterConfig::new(plan.modes[0].topology.clone(), binaries, root.join("c"));
     config.launcher = env!("CARGO_BIN_EXE_replbench").into();
     config.schema = plan.tables.iter().map(|table| table.ddl.clone()).collect();
     config.publish = plan.tables.iter().map(Table::qualified).collect();

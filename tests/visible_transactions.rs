@@ -10,18 +10,19 @@ use std::time::Duration;
 
 use replbench::clock;
 use replbench::cluster::{Binaries, Cluster, ClusterConfig, RunningNode};
+use replbench::mode::{Mode, Quorum, SyncLevel, SyncSet};
 use replbench::pg::{self, Session, Xid8, catalog};
 use replbench::plan::ProbePlan;
 use replbench::probe::{Assignment, Delay, Probes, Reading, Target, TrackedTable};
 use replbench::sample::{ChangedRow, Commit, FeedSender, RowChange, RowKey, Timeline};
-use replbench::topology::{Mode, Quorum, SyncLevel, SyncSet, Topology};
+use replbench::topology::NodeCounts;
 use replbench::units::Lsn;
 use support::{REPLBENCH, TestDir, block_on};
 
 const INSERT: &str =
     "INSERT INTO public.users (name) VALUES ('truth') RETURNING pg_current_xact_id(), id";
 
-const TOPOLOGY: Topology = Topology {
+const TOPOLOGY: NodeCounts = NodeCounts {
     standbys: 1,
     cascading: 0,
     archive: 0,
@@ -302,7 +303,7 @@ fn looks_made_while_a_commit_is_in_flight_tell_when_it_became_visible() {
                 quorum: Quorum::First(1),
                 nodes: vec!["s1".into()],
             }),
-            topology: TOPOLOGY,
+            topology: TOPOLOGY.into(),
         };
         cluster.apply_mode(&mode).await.unwrap();
         let one = session(cluster.primary()).await;

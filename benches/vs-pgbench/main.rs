@@ -148,7 +148,7 @@ async fn start(plan: &Plan, binaries: Binaries, directory: &Path) -> anyhow::Res
         max_connections: plan.load.connections + SPARE_CONNECTIONS,
         launcher: env!("CARGO_BIN_EXE_replbench").into(),
         schema: plan.tables.iter().map(|it| it.ddl.clone()).collect(),
-        ..ClusterConfig::new(mode.topology, binaries, directory)
+        ..ClusterConfig::new(mode.topology.clone(), binaries, directory)
     };
     let cluster = Cluster::start(config).await?;
     cluster.apply_mode(mode).await?;

@@ -181,7 +181,7 @@ fn replica_names(run: &Run, cell: &CellRow, histograms: &CellHistograms) -> Vec<
     let mut names: Vec<String> = planned
         .into_iter()
         .flatten()
-        .map(|node| node.name)
+        .map(|node| node.name.clone())
         .collect();
     let seen = visibility_rows(run, cell).map(|row| row.node.clone());
     let sampled = lag_rows(run, cell).map(|row| row.node.clone());

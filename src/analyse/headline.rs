@@ -8,8 +8,9 @@ use super::metric::Scale;
 use super::modes::{ModeFigures, ModesTable};
 use super::staleness::ReplicaCurve;
 use super::verdict::Verdict;
+use crate::mode::{Mode, Quorum, SyncLevel};
 use crate::record::Run;
-use crate::topology::{Mode, Quorum, SyncLevel};
+use crate::topology::Role;
 use crate::units::{format_bytes, format_ratio, format_seconds, format_share_band};
 
 /// The sentences for a run, most important first.
@@ -166,7 +167,7 @@ fn waiting(mode: &Mode) -> Option<String> {
         SyncLevel::RemoteApply => "replay",
         SyncLevel::Off | SyncLevel::Local => return None,
     };
-    let kind = if mode.topology.subscribers > 0 {
+    let kind = if mode.topology.has(Role::Subscriber) {
         "subscriber"
     } else {
         "standby"

@@ -7,8 +7,8 @@ use super::compare::{Bounds, Comparison, Row, Terms, compare_modes};
 use super::metric::Scale;
 use super::stats::{Estimate, Interval};
 use super::summary::summary_of;
+use crate::mode::{Quorum, SyncLevel};
 use crate::record::{Run, RunSummary};
-use crate::topology::{Quorum, SyncLevel};
 
 /// The modes of a run.
 #[derive(Debug, Clone)]
@@ -158,7 +158,7 @@ fn mode_figures(
     let mode = run.mode(&summary.mode);
     ModeFigures {
         mode: summary.mode.clone(),
-        explanation: mode.map(crate::topology::Mode::explain),
+        explanation: mode.map(crate::mode::Mode::explain),
         valid: summary.valid,
         invalid: summary.invalid,
         achieved_tps: largest("achieved_tps", "value", 1.0),
@@ -199,7 +199,7 @@ fn scaled(figure: Option<&Figure>, scale: f64) -> Option<Estimate> {
 
 /// The replicas that a commit always waits for until they have replayed it. A quorum of any awaits none in particular,
 /// unless it is of all.
-pub(super) fn awaited_replay(mode: &crate::topology::Mode) -> Vec<String> {
+pub(super) fn awaited_replay(mode: &crate::mode::Mode) -> Vec<String> {
     match (&mode.sync, mode.level) {
         (Some(set), SyncLevel::RemoteApply) => match set.quorum {
             Quorum::First(count) => set.nodes.iter().take(count.into()).cloned().collect(),

@@ -153,13 +153,7 @@ fn mode_curves(run: &Run, mode: &str) -> Vec<ReplicaCurve> {
     let mut order = Vec::new();
     let mut sums: BTreeMap<String, (SignedHistogram, SignedHistogram, u64)> = BTreeMap::new();
     if let Some(planned) = run.mode(mode) {
-        order.extend(
-            planned
-                .topology
-                .replicas()
-                .into_iter()
-                .map(|node| node.name),
-        );
+        order.extend(planned.topology.replicas().map(|node| node.name.clone()));
     }
     let cells = run.cells_of(mode);
     let valid = || cells.iter().copied().filter(|cell| cell.valid);

@@ -10,8 +10,9 @@ use super::signals::EndSignals;
 use super::{Exit, Stop, say};
 use crate::cluster::state::{ClusterState, NodeState};
 use crate::cluster::{Binaries, Cluster, ClusterConfig, ClusterError, DATABASE};
+use crate::mode::ModeSpec;
 use crate::pg::{self, provisioning};
-use crate::topology::{ModeSpec, Topology};
+use crate::topology::{NodeCounts, Topology};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -129,12 +130,12 @@ fn refused(error: ClusterError) -> Stop {
 async fn start(up: &Up) -> Result<Exit, Stop> {
     let binaries = Binaries::find(up.pg_bindir.as_deref())
         .map_err(|error| refused(ClusterError::from(error)))?;
-    let topology = Topology {
+    let topology = Topology::from(NodeCounts {
         standbys: up.standbys,
         cascading: up.cascading,
         archive: up.archive,
         subscribers: up.subscribers,
-    };
+    });
     let mode = up
         .mode
         .resolve(up.standbys, up.subscribers)

@@ -9,11 +9,11 @@ use clap::{Args, ValueEnum};
 use super::library::directories;
 use super::{Exit, Stop, print, tell};
 use crate::analyse::{IndexLine, run_summary};
+use crate::mode::ModeSpec;
 use crate::plan::{self, Overrides, about, fold};
 use crate::profile::Profile;
 use crate::record::OnMismatch;
 use crate::report::{escape_control, write_index};
-use crate::topology::ModeSpec;
 
 /// List the built-in profiles, or the runs
 #[derive(Debug, Args)]

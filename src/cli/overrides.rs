@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::mode::ModeSpec;
 use crate::plan::{Arrivals, Fault, Length, Overrides, Pace};
-use crate::topology::ModeSpec;
 use crate::units::parse_duration;
 
 /// Each one leaves the profile's own value alone when it is absent.

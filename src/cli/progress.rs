@@ -7,10 +7,10 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::clock::{self, Stamp};
+use crate::mode::Mode;
 use crate::plan::{Cell, Plan, Turn, about};
 use crate::run::{CellHeadline, LiveSecond, Observer, Progress};
 use crate::sample::{CellRow, Phase};
-use crate::topology::Mode;
 use crate::units::{format_bytes, format_duration, format_seconds};
 
 /// How much is shown.

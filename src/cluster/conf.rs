@@ -33,11 +33,12 @@ pub(super) struct Conf<'a> {
     pub(super) node: &'a str,
     pub(super) role: Role,
     pub(super) port: u16,
-    pub(super) topology: Topology,
+    pub(super) topology: &'a Topology,
     pub(super) wal_level: WalLevel,
     pub(super) client_connections: u16,
     pub(super) archive: &'a Path,
-    pub(super) settings: &'a BTreeMap<String, String>,
+    /// Those of all nodes, then the node's own, which win.
+    pub(super) settings: [&'a BTreeMap<String, String>; 2],
 }
 
 impl Conf<'_> {
@@ -48,17 +49,14 @@ impl Conf<'_> {
         for (name, value) in &own {
             line(&mut text, name, value);
         }
-        for (name, value) in self.settings {
+        for (name, value) in self.settings.into_iter().flatten() {
             line(&mut text, name, value);
         }
         text
     }
 
     fn own(&self) -> Vec<(&'static str, String)> {
-        let nodes = u16::from(self.topology.standbys)
-            + u16::from(self.topology.cascading)
-            + u16::from(self.topology.archive)
-            + u16::from(self.topology.subscribers);
+        let nodes = self.topology.replicas().count();
         let mut own: Vec<(&'static str, String)> = vec![
             // Nobody else's business: TCP on the loopback, with a password, and no socket whose path could be too long.
             ("listen_addresses", "127.0.0.1".into()),
@@ -100,7 +98,7 @@ impl Conf<'_> {
             ("timezone", "UTC".into()),
             ("log_timezone", "UTC".into()),
         ];
-        if self.topology.archive > 0 {
+        if self.topology.has(Role::ArchiveStandby) {
             own.extend(self.archiving());
         }
         own
@@ -162,8 +160,9 @@ pub(super) fn conninfo(pairs: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::NodeCounts;
 
-    const ONE_OF_EACH: Topology = Topology {
+    const ONE_OF_EACH: NodeCounts = NodeCounts {
         standbys: 1,
         cascading: 1,
         archive: 1,
@@ -175,11 +174,14 @@ mod tests {
             node: "primary",
             role,
             port: 21_000,
-            topology: ONE_OF_EACH,
+            topology: &ONE_OF_EACH.into(),
             wal_level: WalLevel::Logical,
             client_connections: 10,
             archive: Path::new(archive),
-            settings: &BTreeMap::from([("work_mem".to_owned(), "8MB".to_owned())]),
+            settings: [
+                &BTreeMap::from([("work_mem".to_owned(), "8MB".to_owned())]),
+                &BTreeMap::from([("work_mem".to_owned(), "9MB".to_owned())]),
+            ],
         }
         .render()
     }
@@ -199,9 +201,12 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_the_user_come_last_and_so_prevail() {
+    fn settings_of_the_user_come_last_and_so_prevail_and_a_node_s_own_most() {
         let text = render(Role::Standby, "/a");
-        assert!(text.ends_with("work_mem = '8MB'\n"), "{text}");
+        assert!(
+            text.ends_with("work_mem = '8MB'\nwork_mem = '9MB'\n"),
+            "{text}"
+        );
         assert!(!text.contains("archive_command"), "{text}");
     }
 

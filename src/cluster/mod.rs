@@ -27,9 +27,10 @@ pub use binaries::Binaries;
 pub use directory::{Claim, create_reachable};
 pub use error::{BinariesError, ClusterError, LogTail};
 
+use crate::mode::Mode;
 use crate::pg::provisioning::{self, ServerSettings};
 use crate::pg::{self, Endpoint, Failure, Session};
-use crate::topology::{Mode, Node, Topology, WalLevel};
+use crate::topology::{Node, Topology, WalLevel};
 use keeper::Ask;
 use provision::Workspace;
 
@@ -75,12 +76,17 @@ impl ClusterConfig {
     pub const DEADLINE: Duration = Duration::from_mins(1);
 
     /// A scratch cluster with defaults for everything else.
-    pub fn new(topology: Topology, binaries: Binaries, directory: impl Into<PathBuf>) -> Self {
+    pub fn new(
+        topology: impl Into<Topology>,
+        binaries: Binaries,
+        directory: impl Into<PathBuf>,
+    ) -> Self {
+        let topology = topology.into();
         Self {
+            wal_level: topology.wal_level(),
             topology,
             binaries,
             directory: directory.into(),
-            wal_level: topology.wal_level(),
             own_parents: 0,
             settings: BTreeMap::new(),
             max_connections: 76,

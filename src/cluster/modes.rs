@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::error::ClusterError;
 use super::{RunningNode, admin, query};
 use crate::clock;
+use crate::mode::{Mode, Quorum, SyncLevel, SyncSet};
 use crate::pg::{self, provisioning};
-use crate::topology::{Mode, Quorum, Role, SyncLevel, SyncSet, Topology};
+use crate::topology::{Role, Topology};
 use crate::units::Lsn;
 use futures_util::future::try_join_all;
 

@@ -50,7 +50,7 @@ impl Workspace {
     pub(super) fn prepare(config: ClusterConfig) -> Result<Self, ClusterError> {
         check(&config)?;
         let account = Account::for_servers();
-        let nodes = config.topology.nodes();
+        let nodes = config.topology.nodes().to_vec();
         let ports = Ports::reserve(nodes.len())?;
         let root = directory::create(&config.directory, config.own_parents, &account)?;
         let lease = Lease::share(&root)
@@ -69,7 +69,7 @@ impl Workspace {
             .collect();
         let line = format!("127.0.0.1:*:*:{DATABASE}:{password}\n");
         directory::write(&layout.passfile(), &line, &account)?;
-        if config.topology.archive > 0 {
+        if config.topology.has(Role::ArchiveStandby) {
             directory::create_inner(&layout.archive(), &account)?;
         }
         Ok(Self {
@@ -271,11 +271,11 @@ impl Workspace {
             node: &node.name,
             role: node.role,
             port: self.port(&node.name),
-            topology: self.config.topology,
+            topology: &self.config.topology,
             wal_level: self.config.wal_level.max(self.config.topology.wal_level()),
             client_connections: self.config.max_connections,
             archive: &self.layout.archive(),
-            settings: &self.config.settings,
+            settings: [&self.config.settings, &node.settings],
         }
         .render();
         let data = self.layout.data(&node.name);
@@ -333,20 +333,23 @@ impl Drop for Workspace {
 }
 
 fn check(config: &ClusterConfig) -> Result<(), ClusterError> {
-    let topology = config.topology;
+    let topology = &config.topology;
     let refuse = |problem| {
         Err(ClusterError::Topology {
             topology: topology.to_string(),
             problem,
         })
     };
-    if topology.cascading > 0 && topology.standbys == 0 {
+    if topology.has(Role::CascadingStandby) && !topology.has(Role::Standby) {
         return refuse("a cascading standby needs a standby to stream from; ask for one");
     }
-    if topology.subscribers > 0 && config.publish.is_empty() {
+    if topology.has(Role::Subscriber) && config.publish.is_empty() {
         return refuse("subscribers need a table that is published");
     }
-    conf::check(&config.settings)
+    let own = topology.nodes().iter().map(|node| &node.settings);
+    std::iter::once(&config.settings)
+        .chain(own)
+        .try_for_each(conf::check)
 }
 
 /// All nodes, ready. Servers with a data directory of their own come first, then what copies the primary.
@@ -404,7 +407,7 @@ async fn init_server(workspace: &Workspace, node: &Node) -> Result<RunningNode, 
         ]
         .map(Into::into),
     );
-    if workspace.config.topology.archive > 0 && node.role == Role::Primary {
+    if workspace.config.topology.has(Role::ArchiveStandby) && node.role == Role::Primary {
         arguments.push("--wal-segsize=1".into());
     }
     let made = workspace.command(&node.name, "initdb", arguments).await;
@@ -429,7 +432,7 @@ async fn init_server(workspace: &Workspace, node: &Node) -> Result<RunningNode, 
         };
         executed.map_err(|failure| ClusterError::Schema { index, failure })?;
     }
-    if node.role == Role::Primary && workspace.config.topology.subscribers > 0 {
+    if node.role == Role::Primary && workspace.config.topology.has(Role::Subscriber) {
         provisioning::create_publication(session.client(), PUBLICATION, &workspace.config.publish)
             .await
             .map_err(|failure| query(&running, "create the publication", failure))?;

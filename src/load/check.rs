@@ -12,6 +12,7 @@ use super::workload;
 use crate::escape::quote_ident;
 use crate::pg::{self, Failure};
 use crate::plan::{Change, Origin, Plan, Table, Transaction};
+use crate::topology::Role;
 
 /// What a server does not take, where it stands in the profile, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +53,10 @@ pub async fn check(client: &Client, plan: &Plan) -> Result<Vec<Mistake>, Failure
     let mut check = Check {
         client,
         plan,
-        has_subscribers: plan.modes.iter().any(|it| it.topology.subscribers > 0),
+        has_subscribers: plan
+            .modes
+            .iter()
+            .any(|it| it.topology.has(Role::Subscriber)),
         unsound: Vec::new(),
         mistakes: Vec::new(),
     };

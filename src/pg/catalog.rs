@@ -5,7 +5,7 @@
 use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::types::Xid8;
-use crate::topology::SyncLevel;
+use crate::mode::SyncLevel;
 use crate::units::{Lsn, LsnDistance};
 
 /// A replica as its upstream sees it, at one instant. Matched by `application_name`, which is the node's name.

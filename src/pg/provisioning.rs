@@ -9,7 +9,7 @@ use tokio_postgres::types::PgLsn;
 use super::{Failure, describe, quote_literal};
 use crate::clock;
 use crate::escape::quote_ident;
-use crate::topology::SyncLevel;
+use crate::mode::SyncLevel;
 use crate::units::Lsn;
 
 /// One row of `pg_stat_replication`.

@@ -15,8 +15,8 @@ impl Plan {
 
     /// The cell to run first on the `made`th cluster of a run (counting from 1), which has this topology, and the plan to run
     /// it by. Without it the first counted cell would be unlike the others.
-    pub fn discarded(&self, topology: Topology, made: u32) -> (Self, Cell) {
-        let mode = self.modes.iter().position(|it| it.topology == topology);
+    pub fn discarded(&self, topology: &Topology, made: u32) -> (Self, Cell) {
+        let mode = self.modes.iter().position(|it| it.topology == *topology);
         let cell = Cell {
             // Behind those that count, so that these keep their numbers.
             id: u32::try_from(self.cells.len())
@@ -66,7 +66,7 @@ mod tests {
             resolve(&Profile::load("sync-vs-async").unwrap(), &overrides).unwrap()
         };
         let measured = |plan: &Plan, made| {
-            let (plan, cell) = plan.discarded(plan.modes[3].topology, made);
+            let (plan, cell) = plan.discarded(&plan.modes[3].topology, made);
             assert!(cell.is_discarded() && plan.modes[cell.mode].name == "logical");
             assert!(plan.cells.iter().all(|other| other.id != cell.id));
             (plan.phases.warmup, plan.phases.measure)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Cell, Length, Offered, Plan, ServersMade, Sides};
-use crate::topology::Topology;
+use crate::topology::{Role, Topology};
 
 /// Connecting, resetting the tables, checkpoints and the last answers: 0.2 s on an idle host with two cores and a fast disk.
 const AROUND_CELL: Duration = Duration::from_millis(500);
@@ -36,9 +36,10 @@ impl Plan {
 
     fn estimate_cell(&self, cell: &Cell) -> Duration {
         // An archive's last segment is what its drain waits for; elsewhere replicas are done at once.
-        let drain = match self.modes[cell.mode].topology.archive {
-            0 => Duration::ZERO,
-            _ => self.phases.drain,
+        let drain = if self.modes[cell.mode].topology.has(Role::ArchiveStandby) {
+            self.phases.drain
+        } else {
+            Duration::ZERO
         };
         [self.offered_length(), drain, AROUND_CELL]
             .into_iter()
@@ -63,8 +64,8 @@ impl Plan {
     /// To make all servers so many times.
     fn estimate_provisioning(&self, times: u32) -> Duration {
         let topologies = self.topologies();
-        let cluster = |topology: &Topology| {
-            let replicas = u32::try_from(topology.replicas().len()).unwrap_or(u32::MAX);
+        let cluster = |topology: &&Topology| {
+            let replicas = u32::try_from(topology.replicas().count()).unwrap_or(u32::MAX);
             PRIMARY + REPLICA * replicas + AROUND_CELL + self.discarded_length(2)
         };
         let all: Duration = topologies.iter().map(cluster).sum();

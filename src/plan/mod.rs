@@ -16,7 +16,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::topology::{Mode, Topology, WalLevel};
+use crate::mode::Mode;
+use crate::topology::{Topology, WalLevel};
 use crate::units::Rate;
 
 pub use crate::profile::{
@@ -127,11 +128,11 @@ pub struct ProbePlan {
 
 impl Plan {
     /// The distinct topologies of the modes, in order of first use. Each becomes one cluster.
-    pub fn topologies(&self) -> Vec<Topology> {
+    pub fn topologies(&self) -> Vec<&Topology> {
         let mut found = Vec::new();
         for mode in &self.modes {
-            if !found.contains(&mode.topology) {
-                found.push(mode.topology);
+            if !found.contains(&&mode.topology) {
+                found.push(&mode.topology);
             }
         }
         found

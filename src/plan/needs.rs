@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::{Plan, PlanError};
-use crate::topology::{Mode, Topology};
+use crate::mode::Mode;
+use crate::topology::{Role, Topology};
 
 /// Connections to each node beyond the load's: probes, audits, administration, and one for a person with psql.
 const SPARE_CONNECTIONS: u16 = 20;
@@ -22,8 +23,9 @@ impl Plan {
 }
 
 /// Replicas that are made of a base backup.
-fn standbys(nodes: Topology) -> u16 {
-    u16::from(nodes.standbys) + u16::from(nodes.cascading) + u16::from(nodes.archive)
+fn standbys(nodes: &Topology) -> u16 {
+    let roles = [Role::Standby, Role::CascadingStandby, Role::ArchiveStandby];
+    roles.map(|role| nodes.count(role)).iter().sum()
 }
 
 /// Refuses a setting below what the load and the modes' replicas need.
@@ -32,12 +34,12 @@ pub(super) fn check(
     load: u16,
     modes: &[Mode],
 ) -> Result<(), PlanError> {
-    let topologies = || modes.iter().map(|mode| mode.topology);
+    let topologies = || modes.iter().map(|mode| &mode.topology);
     // A standby streams and takes its base backup through two senders at a time, and holds a slot; a subscriber has one of each
     // for itself and for each of two tables that it copies.
-    let senders = topologies().map(|nodes| 3 * u16::from(nodes.subscribers) + 2 * standbys(nodes));
-    let slots = topologies().map(|nodes| 3 * u16::from(nodes.subscribers) + standbys(nodes));
-    let has_subscribers = topologies().any(|nodes| nodes.subscribers > 0);
+    let senders = topologies().map(|nodes| 3 * nodes.count(Role::Subscriber) + 2 * standbys(nodes));
+    let slots = topologies().map(|nodes| 3 * nodes.count(Role::Subscriber) + standbys(nodes));
+    let has_subscribers = topologies().any(|nodes| nodes.has(Role::Subscriber));
     let needs: [(&str, u16, String); 5] = [
         (
             "max_connections",
@@ -68,11 +70,15 @@ pub(super) fn check(
         ),
     ];
     for (name, least, what) in needs {
-        // What is no number the server refuses.
-        let given = settings
-            .get(name)
-            .and_then(|value| value.trim().parse::<i64>().ok());
-        if let Some(value) = given.filter(|value| *value < i64::from(least)) {
+        let own = topologies()
+            .flat_map(Topology::nodes)
+            .map(|node| &node.settings);
+        let mut given = std::iter::once(settings)
+            .chain(own)
+            .filter_map(|settings| settings.get(name))
+            // What is no number the server refuses.
+            .filter_map(|value| value.trim().parse::<i64>().ok());
+        if let Some(value) = given.find(|value| *value < i64::from(least)) {
             return Err(PlanError::SettingTooSmall {
                 name,
                 value,

@@ -7,8 +7,9 @@ use super::{
     Arrivals, Fault, Length, LoadPlan, Offered, Pace, Phases, Plan, ProbePlan, Table, Transaction,
     needs, order,
 };
+use crate::mode::{Mode, ModeError, ModeSpec};
 use crate::profile::{self, Impossible, Load, Profile};
-use crate::topology::{Mode, ModeError, ModeSpec, Topology, WalLevel};
+use crate::topology::{Topology, WalLevel};
 use crate::units::{exact_duration, thousands};
 
 /// What the command line changes about a profile; `None` leaves it alone.
@@ -62,6 +63,10 @@ pub enum PlanError {
         least: String,
         most: String,
     },
+    #[error(
+        "no mode has the node `{0}`, to which the profile gives settings; leave them out, or run a mode that has it"
+    )]
+    NoNode(String),
     #[error("{}; {}", .0.reason, .0.remedy)]
     Fault(Impossible),
     #[error("{0}; {help}", help = profile::UNSEEN_HELP)]
@@ -151,6 +156,7 @@ fn modes(profile: &Profile, overrides: &Overrides) -> Result<Vec<Mode>, PlanErro
             return Err(PlanError::DuplicateMode(spec.name().into()));
         }
         let mode = spec.resolve(standbys, subscribers)?;
+        let mode = mode.with_settings(&profile.node_settings);
         if let Some(same) = modes.iter().find(|other| other.is_same_as(&mode)) {
             return Err(PlanError::SameMode {
                 first: same.name.clone(),
@@ -162,6 +168,11 @@ fn modes(profile: &Profile, overrides: &Overrides) -> Result<Vec<Mode>, PlanErro
     }
     if modes.is_empty() {
         return Err(PlanError::NoModes);
+    }
+    let nodes = || modes.iter().flat_map(|mode| mode.topology.nodes());
+    let mut given = profile.node_settings.keys();
+    if let Some(absent) = given.find(|name| nodes().all(|node| node.name != **name)) {
+        return Err(PlanError::NoNode(absent.clone()));
     }
     Ok(modes)
 }
@@ -296,6 +307,8 @@ fn within(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::plan::ServersMade;
 
@@ -349,7 +362,7 @@ mod tests {
                     ..Overrides::default()
                 };
                 let plan = built_in(name, &overrides);
-                let replicas = |mode: &Mode| mode.topology.replicas().len();
+                let replicas = |mode: &Mode| mode.topology.replicas().count();
                 if standbys.is_none() || ["users-insert", "cascade"].contains(&name) {
                     let all: Vec<_> = plan.modes.iter().map(replicas).collect();
                     assert!(all.iter().all(|one| *one == all[0]), "{name}: {all:?}");
@@ -367,6 +380,26 @@ mod tests {
         let level = |names: &[&str]| built_in("sync-vs-async", &modes(names)).wal_level;
         assert_eq!(level(&["async", "logical"]), WalLevel::Logical);
         assert_eq!(level(&["async", "sync"]), WalLevel::Replica);
+    }
+
+    #[test]
+    fn a_node_s_own_settings_are_in_every_mode_that_has_it() {
+        let slow = BTreeMap::from([("recovery_min_apply_delay".into(), "300ms".into())]);
+        let profile = Profile {
+            node_settings: [("s2".to_owned(), slow.clone())].into(),
+            ..Profile::load("sync-vs-async").unwrap()
+        };
+        let plan = resolve(&profile, &Overrides::default()).unwrap();
+        for node in plan.modes.iter().flat_map(|mode| mode.topology.nodes()) {
+            assert_eq!(node.settings == slow, node.name == "s2");
+        }
+        assert_eq!(plan.topologies().len(), 2);
+        let without = Overrides {
+            modes: Some(vec!["logical".parse().unwrap()]),
+            ..Overrides::default()
+        };
+        let error = resolve(&profile, &without).unwrap_err().to_string();
+        assert!(error.contains("no mode has the node `s2`"), "{error}");
     }
 
     #[test]

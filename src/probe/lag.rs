@@ -14,10 +14,11 @@ use tokio_postgres::Statement;
 
 use super::{Assignment, CONNECT_DEADLINE, LagSample, ProbeError, Reading, Target};
 use crate::clock::{self, Stamp, Timer};
+use crate::mode::SyncLevel;
 use crate::pg::catalog::{self, ReplicaSample, ReplicaState, UpstreamSample};
 use crate::pg::{self, Session};
 use crate::sample::{LagRow, Timeline};
-use crate::topology::{Node, Role, SyncLevel};
+use crate::topology::{Node, Role};
 use crate::units::LsnDistance;
 
 /// A server that has not answered for so long is connected to anew.
@@ -404,6 +405,7 @@ fn fill_upstream_view(row: &mut LagRow, state: Option<&ReplicaState>) {
 mod tests {
     use super::*;
     use crate::sample::Presence;
+    use crate::topology::{NodeCounts, Topology};
     use crate::units::Lsn;
 
     const PATIENCE: Duration = Duration::from_millis(100);
@@ -414,19 +416,16 @@ mod tests {
 
     fn samples() -> (Samples, mpsc::UnboundedReceiver<Reading>) {
         let (readings, receiver) = mpsc::unbounded_channel();
-        let node = |name: &str, role, upstream: Option<&str>| Node {
-            name: name.into(),
-            role,
-            upstream: upstream.map(Into::into),
+        let counts = NodeCounts {
+            standbys: 1,
+            cascading: 1,
+            archive: 1,
+            subscribers: 0,
         };
         let samples = Samples {
             cell_id: 1,
             primary: "primary".into(),
-            replicas: vec![
-                node("s1", Role::Standby, Some("primary")),
-                node("c1", Role::CascadingStandby, Some("s1")),
-                node("a1", Role::ArchiveStandby, None),
-            ],
+            replicas: Topology::from(counts).replicas().cloned().collect(),
             patience: PATIENCE,
             timeline: Timeline::new(at(0), Duration::ZERO),
             readings,

@@ -24,10 +24,11 @@ pub use visibility::{Delay, VisibilitySecond};
 
 use crate::clock::{self, Stamp, Timer};
 use crate::escape::quote_ident;
+use crate::mode::SyncLevel;
 use crate::pg::{self, ConnectError, Endpoint};
 use crate::plan::{Change, Plan, ProbePlan, Table, Transaction};
 use crate::sample::{self, FeedReceiver, FeedSender, LagRow, Timeline};
-use crate::topology::{Node, SyncLevel};
+use crate::topology::Node;
 use crate::units::Lsn;
 use lag::Sampler;
 use visibility::{Poller, Watch};

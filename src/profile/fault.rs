@@ -13,7 +13,8 @@ use super::diagnostics::{self, Diagnostics};
 use super::error::nearest;
 use super::wire;
 use super::workload::Length;
-use crate::topology::{Mode, Role};
+use crate::mode::Mode;
+use crate::topology::Role;
 use crate::units::{exact_duration, parse_duration};
 
 /// The longest time until a fault, and that it lasts.
@@ -249,7 +250,7 @@ fn refuse_kind(diagnostics: &mut Diagnostics, span: Range<usize>, kind: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::ModeSpec;
+    use crate::mode::ModeSpec;
 
     fn fault(text: &str) -> Fault {
         text.parse().unwrap()

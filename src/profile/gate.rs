@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::topology::{Mode, Topology};
+use crate::mode::Mode;
+use crate::topology::Topology;
 use crate::units::{
     exact_bytes, exact_duration, format_bytes, format_seconds, thousands, three_digits,
 };
@@ -32,7 +33,7 @@ pub struct Gate {
 impl Gate {
     /// The nodes of a mode that the gate judges by name; none when its metric is of replicas and the mode has no such one.
     pub fn nodes_in(&self, mode: &Mode) -> Vec<String> {
-        let replicas = mode.topology.replicas().into_iter().map(|node| node.name);
+        let replicas = mode.topology.replicas().map(|node| node.name.clone());
         match &self.standby {
             _ if !self.metric.is_of_replicas() => Vec::new(),
             Some(name) if name == Topology::PRIMARY => vec![name.clone()],

@@ -26,7 +26,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::topology::{Mode, ModeSpec};
+use crate::mode::{Mode, ModeSpec};
+use crate::topology::Role;
 
 use builtin::BUILT_IN;
 use error::{Mistake, nearest};
@@ -65,6 +66,8 @@ pub struct Profile {
     pub transactions: Vec<Transaction>,
     /// Server settings beyond replbench's own.
     pub settings: BTreeMap<String, String>,
+    /// By the name of the node that has them besides.
+    pub node_settings: BTreeMap<String, BTreeMap<String, String>>,
     /// No name twice.
     pub gates: Vec<Gate>,
     /// None of them meet on one node.
@@ -191,7 +194,7 @@ impl Profile {
 /// Why a subscriber of this mode could not show that such a transaction committed, if it could not.
 pub fn unseen_commit(mode: &Mode, transaction: &Transaction, tables: &[Table]) -> Option<String> {
     let table = tables.get(transaction.table)?;
-    let is_unseen = mode.topology.subscribers > 0
+    let is_unseen = mode.topology.has(Role::Subscriber)
         && transaction.change() == Change::Update
         && table.version.is_none();
     is_unseen.then(|| {

@@ -1,11 +1,17 @@
 //! Server settings of a profile: which may be given, and how they are written.
 //! Knows the form of `postgresql.conf`; not what any setting does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use toml::Spanned;
 
 use super::diagnostics::{Diagnostics, Refusal};
 use super::wire::{Field, Value};
+use crate::mode::Mode;
 use crate::server_settings;
+
+/// Values of server settings by their names.
+type Settings = BTreeMap<String, String>;
 
 /// A setting that may not be given.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,17 +61,68 @@ fn name_of(written: &str) -> Result<String, SettingError> {
 }
 
 /// The settings as PostgreSQL writes them.
-pub(super) fn settings(diagnostics: &mut Diagnostics, field: &Field) -> BTreeMap<String, String> {
+pub(super) fn settings(diagnostics: &mut Diagnostics, field: &Field) -> Settings {
+    field
+        .as_ref()
+        .map_or_else(Settings::new, |written| table(diagnostics, written))
+}
+
+/// Settings of single nodes, by their names. `modes` is `None` where the modes themselves are in doubt.
+pub(super) fn of_nodes(
+    diagnostics: &mut Diagnostics,
+    field: &Field,
+    modes: Option<&[Mode]>,
+) -> BTreeMap<String, Settings> {
+    const EXPECTED: &str = "a table of a node's settings, such as { settings = { recovery_min_apply_delay = \"300ms\" } }";
     let Some(written) = field else {
         return BTreeMap::new();
     };
+    let Value::Table(nodes) = written.get_ref() else {
+        diagnostics.value::<()>("`node`", written, |_| Err(Refusal::new(EXPECTED)));
+        return BTreeMap::new();
+    };
+    let mut found = BTreeMap::new();
+    for (name, node) in nodes {
+        let subject = format!("`node.{}`", name.get_ref());
+        let Value::Table(keys) = node.get_ref() else {
+            diagnostics.value::<()>(&subject, node, |_| Err(Refusal::new(EXPECTED)));
+            continue;
+        };
+        if let Some((key, _)) = keys.iter().find(|(key, _)| key.get_ref() != "settings") {
+            let title = format!("unknown key `{}`", key.get_ref());
+            diagnostics.refuse(key.span(), title, "keys here are settings");
+        }
+        if let Some(modes) = modes {
+            refuse_unknown_node(diagnostics, name, modes);
+        }
+        let own = keys.iter().find(|(key, _)| key.get_ref() == "settings");
+        let own = own.map_or_else(Settings::new, |(_, written)| table(diagnostics, written));
+        found.insert(name.get_ref().clone(), own);
+    }
+    found
+}
+
+fn refuse_unknown_node(diagnostics: &mut Diagnostics, name: &Spanned<String>, modes: &[Mode]) {
+    let nodes = modes.iter().flat_map(|mode| mode.topology.nodes());
+    let names: BTreeSet<_> = nodes.map(|node| node.name.as_str()).collect();
+    if !names.contains(name.get_ref().as_str()) {
+        let names: Vec<_> = names.into_iter().collect();
+        diagnostics.refuse(
+            name.span(),
+            format!("no mode has a node `{}`", name.get_ref()),
+            &format!("nodes are {}", names.join(", ")),
+        );
+    }
+}
+
+fn table(diagnostics: &mut Diagnostics, written: &Spanned<Value>) -> Settings {
     let Value::Table(entries) = written.get_ref() else {
         diagnostics.value::<()>("`settings`", written, |_| {
             Err(Refusal::new("a table of server settings"))
         });
-        return BTreeMap::new();
+        return Settings::new();
     };
-    let mut found = BTreeMap::new();
+    let mut found = Settings::new();
     for (key, value) in entries {
         let name = match name_of(key.get_ref()) {
             Ok(name) => name,

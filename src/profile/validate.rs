@@ -8,11 +8,13 @@ use super::diagnostics::{self, Diagnostics, Refusal};
 use super::entry::Text;
 use super::error::{Mistake, nearest};
 use super::mix;
+use super::settings;
 use super::transactions::NamedTransaction;
 use super::wire::{self, Field, Value};
 use super::workload::{Arrivals, Length, Pace, Phases, Table};
 use super::{Expect, Load, Probes, Profile, UNSEEN_HELP, unseen_commit};
-use crate::topology::{Mode, ModeError, ModeSpec, Topology};
+use crate::mode::{Mode, ModeError, ModeSpec};
+use crate::topology::Topology;
 use crate::units::Rate;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -77,7 +79,8 @@ fn read(
         expect: expect(diagnostics, &wire.expect),
         tables,
         transactions: transactions.into_iter().map(|it| it.value).collect(),
-        settings: super::settings::settings(diagnostics, &wire.settings),
+        settings: settings::settings(diagnostics, &wire.settings),
+        node_settings: settings::of_nodes(diagnostics, &wire.node, known.as_deref()),
         gates,
         faults,
     }
@@ -157,11 +160,11 @@ fn refuse_mode(diagnostics: &mut Diagnostics, span: Range<usize>, error: &ModeEr
     match error {
         ModeError::Unknown(name) => {
             let base = name.split(':').next().unwrap_or_default();
-            let help = match nearest(base, ModeSpec::NAMES) {
+            let help = match nearest(base, ModeSpec::names()) {
                 Some(near) if near != base => format!("did you mean `{near}`?"),
                 _ => format!(
                     "modes are {}; a synchronous one takes `:first-N` or `:any-N`, a logical one `:N` subscribers",
-                    ModeSpec::NAMES.join(", ")
+                    ModeSpec::names().collect::<Vec<_>>().join(", ")
                 ),
             };
             diagnostics.refuse(span, format!("unknown mode `{name}`"), &help);

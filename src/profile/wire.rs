@@ -36,6 +36,8 @@ pub(super) struct Profile {
     #[serde(default)]
     pub(super) fault: Vec<Spanned<Fault>>,
     pub(super) settings: Field,
+    /// By the node's name.
+    pub(super) node: Field,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::RecordedPlan;
+use crate::mode::Mode;
 use crate::plan::{ServersMade, Side};
 use crate::sample::CellRow;
-use crate::topology::Mode;
 use crate::units::{format_seconds, thousands};
 
 /// Rises when a reader of an older version would misread the directory.

@@ -17,8 +17,8 @@ use super::parallel::in_parallel;
 use super::rows::{open_file, read_file, read_rows, warning};
 use super::tags::{self, Bound, Origin};
 use crate::histogram::{Histogram, SignedHistogram};
+use crate::mode::Mode;
 use crate::sample::{CellRow, EventRow, IntervalRow, LagRow, VisibilityRow};
-use crate::topology::Mode;
 
 /// A manifest is a few kilobytes, with settings and checksums of 20,000 cells some megabytes.
 pub(super) const MOST_MANIFEST: u64 = 8 << 20;

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::mode::Mode;
 use crate::plan::{Expect, Fault, LoadPlan, Plan};
-use crate::topology::Mode;
 
 /// The resolved plan of a run.
 ///

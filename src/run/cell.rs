@@ -19,13 +19,14 @@ use crate::cluster::{Cluster, RunningNode};
 use crate::histogram::Histogram;
 use crate::load::check::Mistake;
 use crate::load::{Load, Second, Uncommitted, workload};
+use crate::mode::Mode;
 use crate::pg::{self, catalog};
 use crate::plan::{Cell, Length, Offered, Plan};
 use crate::probe::{Assignment, Probes, Reading, Target, TrackedTable};
 use crate::record::Recorder;
 use crate::record::tags::{self, Bound, Origin};
 use crate::sample::{CellRow, EventKind, EventRow, Phase, Timeline};
-use crate::topology::{Mode, Role};
+use crate::topology::Role;
 use crate::units::format_duration;
 
 /// From both sides being ready to the first arrival.

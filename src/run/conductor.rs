@@ -239,7 +239,7 @@ impl<'a> Conductor<'a> {
         let topologies = self.plan.topologies();
         let cluster = topologies
             .iter()
-            .position(|topology| *topology == mode.topology)
+            .position(|topology| **topology == mode.topology)
             .and_then(|index| self.clusters.get(index))
             .expect("every mode's topology was provisioned");
         observer.on(Progress::CellBegins {
@@ -275,7 +275,7 @@ impl<'a> Conductor<'a> {
         Ok(())
     }
 
-    fn config(&self, topology: Topology) -> ClusterConfig {
+    fn config(&self, topology: &Topology) -> ClusterConfig {
         let directory = self.data_dir.join(format!("cluster-{}", self.made));
         ClusterConfig {
             wal_level: self.plan.wal_level,
@@ -289,13 +289,13 @@ impl<'a> Conductor<'a> {
             },
             schema: self.plan.tables.iter().map(|it| it.ddl.clone()).collect(),
             publish: self.plan.tables.iter().map(Table::qualified).collect(),
-            ..ClusterConfig::new(topology, self.binaries.clone(), directory)
+            ..ClusterConfig::new(topology.clone(), self.binaries.clone(), directory)
         }
     }
 
     /// Writes who serves into the manifest, with what it could only learn now; of a topology that was there before, only
     /// what has changed about it.
-    async fn describe_nodes(&mut self, topology: Topology) -> Result<(), RunError> {
+    async fn describe_nodes(&mut self, topology: &Topology) -> Result<(), RunError> {
         let cluster = self.clusters.last().expect("one was started just now");
         let mut nodes = Vec::new();
         for node in cluster.nodes() {

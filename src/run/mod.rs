@@ -30,12 +30,13 @@ pub use session::{SideRun, session};
 use crate::cluster::{Binaries, BinariesError, ClusterError};
 use crate::load::LoadError;
 use crate::load::check::Mistake;
+use crate::mode::Mode;
 use crate::pg::{ConnectError, Failure};
 use crate::plan::{Cell, Plan, ServersMade, Turn};
 use crate::probe::ProbeError;
 use crate::record::{Manifest, WriteError};
 use crate::sample::CellRow;
-use crate::topology::{Mode, Topology};
+use crate::topology::Topology;
 use conductor::{Conductor, Cut};
 use opening::Opening;
 
@@ -127,9 +128,9 @@ pub enum Progress<'a> {
     },
     /// In a session: what follows is of this side and block.
     Turn(Turn),
-    Provisioning(Topology),
+    Provisioning(&'a Topology),
     Provisioned {
-        topology: Topology,
+        topology: &'a Topology,
         took: Duration,
     },
     CellBegins {

@@ -6,8 +6,8 @@ mod replicas;
 
 use super::figures::Figures;
 use super::watchdog::Standstill;
+use crate::mode::Mode;
 use crate::plan::{Offered, Plan};
-use crate::topology::Mode;
 use crate::units::{exact_share, format_duration, thousands};
 
 /// Above this the host's processors shape the result.

@@ -12,6 +12,7 @@ use rand::SeedableRng;
 use rand_distr::{Distribution, LogNormal, Poisson};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use replbench::histogram::{Histogram, SignedHistogram};
+use replbench::mode::{Mode, ModeSpec};
 use replbench::plan::{Arrivals, Cell, Expect, Length, LoadPlan, Offered, Phases, Plan, ProbePlan};
 use replbench::profile::Profile;
 use replbench::record::tags::{self, Bound, Origin};
@@ -19,7 +20,7 @@ use replbench::record::{
     Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Subject, files,
 };
 use replbench::sample::{CellRow, EventKind, EventRow, IntervalRow, LagRow, Phase, VisibilityRow};
-use replbench::topology::{Mode, ModeSpec, WalLevel};
+use replbench::topology::WalLevel;
 use replbench::units::Rate;
 use serde::Serialize;
 
@@ -281,7 +282,7 @@ impl World<'_> {
             out.record(tags::POOL_WAIT, lag / 10.0);
             out.record(tags::RESPONSE, seconds + lag);
         }
-        let replicas = self.mode.topology.replicas();
+        let replicas: Vec<_> = self.mode.topology.replicas().collect();
         for (index, node) in replicas.iter().enumerate() {
             let centre = if index == 0 { first } else { other };
             let gone = self.shape.incidents

@@ -223,7 +223,7 @@ impl Finder {
             && one != other
         {
             let nodes =
-                |mode: &crate::topology::Mode| format!("{} ({})", mode.explain(), mode.topology);
+                |mode: &crate::mode::Mode| format!("{} ({})", mode.explain(), mode.topology);
             self.add(
                 format!("mode {}", one.name),
                 asked,
@@ -295,8 +295,9 @@ pub(in crate::analyse) fn servers_made(manifest: &Manifest) -> &'static str {
 
 /// In what the servers of two modes of a run differ apart from what commits wait for: their ratio is of that as well.
 pub(in crate::analyse) fn besides(manifest: &Manifest, mode: &str, base: &str) -> Option<String> {
-    let (own, other) = (manifest.mode(mode)?.topology, manifest.mode(base)?.topology);
-    let wal_level = |topology: Topology| {
+    let (own, other) = (manifest.mode(mode)?, manifest.mode(base)?);
+    let (own, other) = (&own.topology, &other.topology);
+    let wal_level = |topology: &Topology| {
         let cluster = topology.to_string();
         let mut nodes = manifest.nodes.iter();
         let primary = nodes.find(|it| it.cluster == cluster && it.role == "primary")?;

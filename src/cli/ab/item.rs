@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::mode::{ModeError, ModeSpec};
 use crate::profile::{SettingError, setting, visible};
-use crate::topology::{ModeError, ModeSpec};
 
 /// Everything one side was given, parsed. Empty: the plain profile.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -9,7 +9,8 @@ use super::super::diagnostics::{self, Diagnostics, Refusal};
 use super::super::error::nearest;
 use super::super::wire::{self, Value};
 use super::{Distribution, Gate, Limit, Metric, Stat, Total, Unit};
-use crate::topology::{Mode, Topology};
+use crate::mode::Mode;
+use crate::topology::Topology;
 
 /// The gates as they are written. `modes` is `None` where the modes themselves are in doubt.
 pub(in crate::profile) fn gates(
@@ -199,7 +200,7 @@ fn wrong_node(gate: &Gate, standby: &str, concerned: &[&Mode]) -> Option<(String
     let mut names: Vec<String> = Vec::new();
     for node in concerned.iter().flat_map(|mode| mode.topology.replicas()) {
         if !names.contains(&node.name) {
-            names.push(node.name);
+            names.push(node.name.clone());
         }
     }
     let title = match &gate.mode {

@@ -1,8 +1,8 @@
 //! Whether the replicas replicated all the time, as far as no fault kept them from it.
 
 use super::Validity;
+use crate::mode::Mode;
 use crate::run::lag_evidence::{LagEvidence, Streamed};
-use crate::topology::Mode;
 
 pub(super) fn judge(mode: &Mode, lag: &LagEvidence, validity: &mut Validity) {
     if lag.samples == 0 {
@@ -60,8 +60,9 @@ pub(super) fn judge(mode: &Mode, lag: &LagEvidence, validity: &mut Validity) {
 mod tests {
     use super::*;
     use crate::clock::Stamp;
+    use crate::mode::{Quorum, SyncLevel, SyncSet};
     use crate::run::lag_evidence::FaultWindow;
-    use crate::topology::{Quorum, SyncLevel, SyncSet, Topology};
+    use crate::topology::NodeCounts;
 
     fn mode() -> Mode {
         Mode {
@@ -71,12 +72,13 @@ mod tests {
                 quorum: Quorum::First(1),
                 nodes: vec!["c1".into()],
             }),
-            topology: Topology {
+            topology: NodeCounts {
                 standbys: 1,
                 cascading: 1,
                 archive: 0,
                 subscribers: 0,
-            },
+            }
+            .into(),
         }
     }
 
