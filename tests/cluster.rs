@@ -56,6 +56,10 @@ fn config(topology: NodeCounts, directory: PathBuf) -> ClusterConfig {
     config
 }
 
+fn pid(node: &RunningNode) -> i32 {
+    node.process.as_ref().unwrap().pid
+}
+
 async fn ask(node: &RunningNode, statement: &str) -> Option<String> {
     let session = pg::connect(&node.endpoint, "test", None, DEADLINE)
         .await
@@ -99,7 +103,7 @@ fn every_role_starts_and_replicates_a_row() {
         assert_eq!(cluster.exited(), []);
         assert_no_secret(&cluster);
         let directory = cluster.directory().to_owned();
-        let pids: Vec<_> = cluster.nodes().iter().map(|node| node.pid).collect();
+        let pids: Vec<_> = cluster.nodes().iter().map(pid).collect();
         cluster.stop().await.unwrap();
         assert!(!directory.exists());
         assert!(pids.iter().all(|pid| !is_alive(*pid)));
@@ -128,14 +132,24 @@ fn assert_no_secret(cluster: &Cluster) {
     assert_eq!(mode & 0o777, 0o600);
     for node in cluster.nodes() {
         for file in ["cmdline", "environ"] {
-            let text = std::fs::read(format!("/proc/{}/{file}", node.pid)).unwrap();
+            let text = std::fs::read(format!("/proc/{}/{file}", pid(node))).unwrap();
             assert!(!holds(&text), "{file} of {}", node.node.name);
         }
     }
 }
 
+/// What a mode sets, as the primary and a subscriber have it.
+async fn settings_of_a_mode(cluster: &Cluster) -> [Option<String>; 3] {
+    let (primary, subscriber) = (cluster.primary(), cluster.node("sub1").unwrap());
+    [
+        ask(primary, "SHOW synchronous_standby_names").await,
+        ask(primary, "SHOW synchronous_commit").await,
+        ask(subscriber, "SELECT subsynccommit FROM pg_subscription").await,
+    ]
+}
+
 #[test]
-fn sync_states_follow_the_mode() {
+fn sync_states_follow_the_mode_and_go_back_when_it_is_undone() {
     check(async |root| {
         let topology = NodeCounts {
             standbys: 2,
@@ -184,8 +198,21 @@ fn sync_states_follow_the_mode() {
                 sync,
                 topology: topology.into(),
             };
-            cluster.apply_mode(&mode).await.unwrap();
             let primary = cluster.primary();
+            let found = settings_of_a_mode(&cluster).await;
+            cluster
+                .apply_mode(&mode)
+                .await
+                .unwrap()
+                .undo()
+                .await
+                .unwrap();
+            let due = Instant::now() + DEADLINE;
+            while settings_of_a_mode(&cluster).await != found {
+                assert!(Instant::now() < due, "{found:?} instead of {expected}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            cluster.apply_mode(&mode).await.unwrap().keep();
             assert_eq!(ask(primary, all).await.unwrap(), expected);
             let commit = ask(primary, "SHOW synchronous_commit").await.unwrap();
             assert_eq!(commit, level.setting());
@@ -369,7 +396,7 @@ fn a_server_that_dies_unasked_is_reported_and_one_killed_on_request_is_not() {
         let mut kept = config(topology, root.join("c"));
         kept.lifetime = Lifetime::Process;
         let cluster = Cluster::start(kept).await.unwrap();
-        let family = family(&[cluster.primary().pid]);
+        let family = family(&[pid(cluster.primary())]);
         cluster.kill("primary").await.unwrap();
         let left: Vec<_> = family
             .into_iter()
@@ -379,7 +406,7 @@ fn a_server_that_dies_unasked_is_reported_and_one_killed_on_request_is_not() {
         assert!(left.is_empty(), "{left:?}");
         assert_eq!(cluster.exited(), []);
         // Stopped backends do not notice the death of their postmaster: the keeper has to.
-        let standby = cluster.node("s1").unwrap().pid;
+        let standby = pid(cluster.node("s1").unwrap());
         let orphans = self::family(&[standby]);
         for pid in orphans.iter().filter(|pid| **pid != standby) {
             // Its walreceiver comes and goes, now that there is no primary.

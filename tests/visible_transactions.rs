@@ -99,7 +99,7 @@ async fn probes(cluster: &Cluster) -> (Probes, FeedSender) {
             lag_interval: Duration::from_millis(100),
         },
         primary: target(cluster.primary()),
-        replicas: cluster.nodes()[1..].iter().map(target).collect(),
+        replicas: cluster.replicas().map(target).collect(),
         tables: vec![TrackedTable {
             name: "public.users".into(),
             key: "id".into(),
@@ -305,7 +305,7 @@ fn looks_made_while_a_commit_is_in_flight_tell_when_it_became_visible() {
             }),
             topology: TOPOLOGY.into(),
         };
-        cluster.apply_mode(&mode).await.unwrap();
+        cluster.apply_mode(&mode).await.unwrap().keep();
         let one = session(cluster.primary()).await;
         let (probes, feed) = probes(&cluster).await;
         for _ in 0..COMMITS {

@@ -151,7 +151,7 @@ async fn start(plan: &Plan, binaries: Binaries, directory: &Path) -> anyhow::Res
         ..ClusterConfig::new(mode.topology.clone(), binaries, directory)
     };
     let cluster = Cluster::start(config).await?;
-    cluster.apply_mode(mode).await?;
+    cluster.apply_mode(mode).await?.keep();
     Ok(cluster)
 }
 

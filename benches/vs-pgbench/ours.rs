@@ -49,7 +49,7 @@ fn assignment(turn: &Turn<'_>) -> Assignment {
         plan: plan.probes,
         level: plan.modes[0].level,
         primary: target(cluster.primary()),
-        replicas: cluster.nodes().iter().skip(1).map(target).collect(),
+        replicas: cluster.replicas().map(target).collect(),
         tables: TrackedTable::of(plan),
     }
 }

@@ -161,7 +161,7 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
         applied = cluster.apply_mode(&mode) => Some(applied),
     };
     match applied {
-        Some(Ok(())) => {}
+        Some(Ok(before)) => before.keep(),
         Some(Err(error)) => return Err(refused(cluster.abandon(error).await)),
         None => {
             cluster.stop().await.map_err(refused)?;

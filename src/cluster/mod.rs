@@ -15,6 +15,7 @@ mod orders;
 mod ports;
 pub mod process;
 mod provision;
+mod restore;
 mod server;
 pub mod state;
 mod tree;
@@ -26,11 +27,12 @@ use std::time::Duration;
 pub use binaries::Binaries;
 pub use directory::{Claim, create_reachable};
 pub use error::{BinariesError, ClusterError, LogTail};
+pub use restore::Restore;
 
 use crate::mode::Mode;
 use crate::pg::provisioning::{self, ServerSettings};
 use crate::pg::{self, Endpoint, Failure, Session};
-use crate::topology::{Node, Topology, WalLevel};
+use crate::topology::{Node, Role, Topology, WalLevel};
 use keeper::Ask;
 use provision::Workspace;
 
@@ -104,9 +106,15 @@ impl ClusterConfig {
 pub struct RunningNode {
     pub node: Node,
     pub endpoint: Endpoint,
+    /// `None` where the server is not one of this process's.
+    pub process: Option<ServerProcess>,
+}
+
+/// What is known of a server that this process started.
+#[derive(Debug, Clone)]
+pub struct ServerProcess {
     /// The postmaster.
     pub pid: i32,
-    pub data_dir: PathBuf,
     pub log: PathBuf,
 }
 
@@ -116,16 +124,40 @@ impl RunningNode {
             node: self.node.name.clone(),
             awaited,
             deadline,
-            log: LogTail::read(&self.log),
+            log: self
+                .process
+                .as_ref()
+                .map_or_else(LogTail::default, |process| LogTail::read(&process.log)),
         }
     }
 }
 
+/// Where the primary stands in the list is nobody's business: it can change.
+fn primary(nodes: &[RunningNode]) -> &RunningNode {
+    let mut nodes = nodes.iter();
+    let primary = nodes.find(|node| node.node.role == Role::Primary);
+    primary.expect("a cluster has a primary")
+}
+
+fn replicas(nodes: &[RunningNode]) -> impl Iterator<Item = &RunningNode> {
+    nodes.iter().filter(|node| node.node.role != Role::Primary)
+}
+
 /// Running servers that replicate.
+///
+/// What goes over SQL is the same whoever started them; the rest each kind does in its own way, or not at all.
 #[derive(Debug)]
 pub struct Cluster {
-    workspace: Workspace,
     nodes: Vec<RunningNode>,
+    deadline: Duration,
+    kind: Kind,
+}
+
+/// Who started the servers.
+#[derive(Debug)]
+enum Kind {
+    /// This process, in a directory of its own.
+    Provisioned(Workspace),
 }
 
 impl Cluster {
@@ -154,7 +186,11 @@ impl Cluster {
             None => workspace.cancel().await.map(|()| None),
             Some(Ok(nodes)) => {
                 workspace.complete(&nodes)?;
-                Ok(Some(Self { workspace, nodes }))
+                Ok(Some(Self {
+                    nodes,
+                    deadline: workspace.config.deadline,
+                    kind: Kind::Provisioned(workspace),
+                }))
             }
             // A mistake in the schema leaves nothing to look at.
             Some(Err(cause @ ClusterError::Schema { .. })) => {
@@ -167,7 +203,8 @@ impl Cluster {
 
     /// Ends the servers at once and keeps the directory, with their logs, for whoever reads of the cause.
     pub async fn abandon(self, cause: ClusterError) -> ClusterError {
-        Self::failed(self.workspace, cause).await
+        let Kind::Provisioned(workspace) = self.kind;
+        Self::failed(workspace, cause).await
     }
 
     async fn failed(workspace: Workspace, cause: ClusterError) -> ClusterError {
@@ -180,16 +217,26 @@ impl Cluster {
 
     /// Lets it outlive this process, until `cluster down`.
     pub async fn detach(self) -> Result<(), ClusterError> {
-        self.workspace.detach(&self.nodes).await
+        let Kind::Provisioned(workspace) = self.kind;
+        workspace.detach(&self.nodes).await
     }
 
-    /// The primary first, then each node after its upstream.
+    /// Each node after its upstream.
     pub fn nodes(&self) -> &[RunningNode] {
         &self.nodes
     }
 
     pub fn primary(&self) -> &RunningNode {
-        &self.nodes[0]
+        primary(&self.nodes)
+    }
+
+    pub fn replicas(&self) -> impl Iterator<Item = &RunningNode> {
+        replicas(&self.nodes)
+    }
+
+    fn workspace(&self) -> &Workspace {
+        let Kind::Provisioned(workspace) = &self.kind;
+        workspace
     }
 
     pub fn node(&self, name: &str) -> Result<&RunningNode, ClusterError> {
@@ -207,22 +254,22 @@ impl Cluster {
     }
 
     pub fn directory(&self) -> &Path {
-        self.workspace.layout.root()
+        self.workspace().layout.root()
     }
 
     /// A file in libpq's format with the password for all nodes, for `PGPASSFILE`.
     pub fn passfile(&self) -> PathBuf {
-        self.workspace.layout.passfile()
+        self.workspace().layout.passfile()
     }
 
     pub fn binaries(&self) -> &Binaries {
-        &self.workspace.config.binaries
+        &self.workspace().config.binaries
     }
 
     /// Switches the primary to the mode; returns when a fresh session has it and every replica has the
     /// `sync_state` that follows from it.
-    pub async fn apply_mode(&self, mode: &Mode) -> Result<(), ClusterError> {
-        modes::apply(&self.nodes, mode, self.workspace.config.deadline).await
+    pub async fn apply_mode(&self, mode: &Mode) -> Result<Restore<'_>, ClusterError> {
+        modes::apply(&self.nodes, mode, self.deadline).await
     }
 
     /// Waits until every replica has replayed or applied what the primary has committed so far.
@@ -256,7 +303,7 @@ impl Cluster {
 
     /// Nodes whose server ended although nobody had asked it to: name, and how with the end of the log.
     pub fn exited(&self) -> Vec<(String, String)> {
-        self.workspace
+        self.workspace()
             .servers()
             .iter()
             .filter_map(|(node, server)| {
@@ -270,7 +317,7 @@ impl Cluster {
     pub async fn kill(&self, name: &str) -> Result<(), ClusterError> {
         self.node(name)?;
         for (_, server) in self
-            .workspace
+            .workspace()
             .servers()
             .iter()
             .filter(|(node, _)| node == name)
@@ -287,14 +334,14 @@ impl Cluster {
     /// Starts a node's server again after it has ended; returns when it takes connections.
     pub async fn restart(&self, name: &str) -> Result<(), ClusterError> {
         let node = self.node(name)?;
-        self.workspace.relaunch(&node.node).await?;
+        self.workspace().relaunch(&node.node).await?;
         let mut nodes = self.nodes.clone();
-        for (name, server) in self.workspace.servers() {
+        for (name, server) in self.workspace().servers() {
             for running in nodes.iter_mut().filter(|it| it.node.name == name) {
-                running.pid = server.pid();
+                running.process = Some(server.process());
             }
         }
-        self.workspace.complete(&nodes)
+        self.workspace().complete(&nodes)
     }
 
     /// Stops or resumes the replay of a physical replica, which receives WAL meanwhile.
@@ -324,7 +371,8 @@ impl Cluster {
 
     /// Stops all servers, replicas first, and removes the directory if it is scratch.
     pub async fn stop(self) -> Result<(), ClusterError> {
-        self.workspace.stop().await
+        let Kind::Provisioned(workspace) = self.kind;
+        workspace.stop().await
     }
 }
 

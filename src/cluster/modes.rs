@@ -4,20 +4,22 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::error::ClusterError;
-use super::{RunningNode, admin, query};
+use super::restore::Restore;
+use super::{RunningNode, admin, primary, query, replicas};
 use crate::clock;
 use crate::mode::{Mode, Quorum, SyncLevel, SyncSet};
+use crate::pg::provisioning::Synchronous;
 use crate::pg::{self, provisioning};
-use crate::topology::{Role, Topology};
+use crate::topology::Role;
 use crate::units::Lsn;
 use futures_util::future::try_join_all;
 
-pub(super) async fn apply(
-    nodes: &[RunningNode],
+pub(super) async fn apply<'a>(
+    nodes: &'a [RunningNode],
     mode: &Mode,
     deadline: Duration,
-) -> Result<(), ClusterError> {
-    let primary = &nodes[0];
+) -> Result<Restore<'a>, ClusterError> {
+    let primary = primary(nodes);
     for name in mode.sync.iter().flat_map(|set| &set.nodes) {
         if !nodes.iter().any(|node| &node.node.name == name) {
             return Err(ClusterError::NoSuchNode {
@@ -26,10 +28,15 @@ pub(super) async fn apply(
             });
         }
     }
+    let before = Restore::read(primary, replicas(nodes)).await?;
     set_subscriptions(nodes, mode).await?;
     let names = mode.sync.as_ref().map(SyncSet::setting).unwrap_or_default();
+    let synchronous = Synchronous {
+        standby_names: Some(names.clone()),
+        commit: Some(mode.level.setting().to_owned()),
+    };
     let session = admin(&primary.endpoint).await?;
-    provisioning::set_synchronous(session.client(), &names, mode.level)
+    provisioning::set_synchronous(session.client(), &synchronous)
         .await
         .map_err(|failure| query(primary, "set what commits wait for", failure))?;
     let wanted = (names, mode.level.setting().to_owned());
@@ -53,7 +60,7 @@ pub(super) async fn apply(
         .await
         .map_err(|failure| query(primary, "checkpoint", failure))?;
     session.close().await;
-    Ok(())
+    Ok(before)
 }
 
 /// A subscriber that commits count on must have its own commits on disk before it confirms them.
@@ -73,7 +80,7 @@ async fn set_subscriptions(nodes: &[RunningNode], mode: &Mode) -> Result<(), Clu
             SyncLevel::Off
         };
         let session = admin(&node.endpoint).await?;
-        provisioning::set_subscription_level(session.client(), name, level)
+        provisioning::set_subscription_level(session.client(), name, level.setting())
             .await
             .map_err(|failure| query(node, "set what its apply worker waits for", failure))?;
         session.close().await;
@@ -117,7 +124,7 @@ async fn states(
 fn expected_states(nodes: &[RunningNode], set: Option<&SyncSet>) -> BTreeMap<String, String> {
     nodes
         .iter()
-        .filter(|node| node.node.upstream.as_deref() == Some(Topology::PRIMARY))
+        .filter(|node| node.node.upstream.as_ref() == Some(&primary(nodes).node.name))
         .map(|node| {
             let name = node.node.name.clone();
             let state = expected_state(&name, set).to_owned();
@@ -142,7 +149,7 @@ pub(super) async fn await_caught_up(
     nodes: &[RunningNode],
     deadline: Duration,
 ) -> Result<(), ClusterError> {
-    let primary = &nodes[0];
+    let primary = primary(nodes);
     let session = admin(&primary.endpoint).await?;
     let target = provisioning::fence(session.client())
         .await
@@ -155,7 +162,7 @@ pub(super) async fn await_caught_up(
             .await
             .map_err(|failure| query(primary, "end its WAL segment", failure))?;
     }
-    let replicas = nodes[1..].iter().map(|node| async {
+    let replicas = replicas(nodes).map(|node| async {
         if node.node.role == Role::Subscriber {
             return reached(node, target, deadline, async || {
                 let senders = provisioning::senders(session.client())

@@ -218,9 +218,7 @@ impl Workspace {
                 user: DATABASE.into(),
                 password: Some(self.password.clone()),
             },
-            pid: server.pid(),
-            data_dir: self.layout.data(&node.name),
-            log: server.log().to_owned(),
+            process: Some(server.process()),
             node: node.clone(),
         }
     }
@@ -364,17 +362,8 @@ pub(super) async fn build(workspace: &Workspace) -> Result<Vec<RunningNode>, Clu
     )
     .await?;
     let primary = nodes[0].clone();
-    let copies = async {
-        let mut standbys =
-            try_join_all(of(Role::Standby).map(|node| copy(workspace, &primary, node))).await?;
-        if let Some(first) = standbys.first().cloned() {
-            let cascading = of(Role::CascadingStandby).map(|node| copy(workspace, &first, node));
-            standbys.extend(try_join_all(cascading).await?);
-        }
-        Ok(standbys)
-    };
     let (standbys, archive, ()) = try_join3(
-        copies,
+        copies(workspace, &primary),
         try_join_all(of(Role::ArchiveStandby).map(|node| restore(workspace, &primary, node))),
         subscribe(workspace, &primary, &subscribers),
     )
@@ -383,6 +372,28 @@ pub(super) async fn build(workspace: &Workspace) -> Result<Vec<RunningNode>, Clu
     nodes.extend(archive);
     nodes.extend(subscribers);
     Ok(nodes)
+}
+
+/// Everything that streams physically, from the primary on: each node once its upstream is there.
+async fn copies(
+    workspace: &Workspace,
+    primary: &RunningNode,
+) -> Result<Vec<RunningNode>, ClusterError> {
+    let mut made = vec![primary.clone()];
+    loop {
+        let is_made = |node: &Node| made.iter().any(|it| it.node.name == node.name);
+        let next = workspace.nodes.iter().filter_map(|node| {
+            let is_next = node.role.streams_physically() && !is_made(node);
+            let upstream = node.upstream.as_ref().filter(|_| is_next)?;
+            let upstream = made.iter().find(|it| it.node.name == *upstream)?;
+            Some(copy(workspace, upstream, node))
+        });
+        let more = try_join_all(next).await?;
+        if more.is_empty() {
+            return Ok(made.split_off(1));
+        }
+        made.extend(more);
+    }
 }
 
 /// A server of its own, with the database and the schema: a primary or a subscriber.

@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdin, ExitStatus};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::ServerProcess;
 use super::error::{ClusterError, LogTail};
 use super::keeper::Ask;
 use super::orders::KeeperOrder;
@@ -84,12 +85,11 @@ impl Server {
         }
     }
 
-    pub(super) fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    pub(super) fn log(&self) -> &Path {
-        &self.log
+    pub(super) fn process(&self) -> ServerProcess {
+        ServerProcess {
+            pid: self.pid,
+            log: self.log.clone(),
+        }
     }
 
     /// How the server ended, if it has.

@@ -55,10 +55,12 @@ pub(super) fn write(
         detached,
         nodes: nodes
             .iter()
-            .map(|running| NodeState {
-                node: running.node.clone(),
-                port: running.endpoint.port,
-                process: ProcessId::of(running.pid),
+            .filter_map(|running| {
+                Some(NodeState {
+                    node: running.node.clone(),
+                    port: running.endpoint.port,
+                    process: ProcessId::of(running.process.as_ref()?.pid),
+                })
             })
             .collect(),
     };

@@ -9,7 +9,6 @@ use tokio_postgres::types::PgLsn;
 use super::{Failure, describe, quote_literal};
 use crate::clock;
 use crate::escape::quote_ident;
-use crate::mode::SyncLevel;
 use crate::units::Lsn;
 
 /// One row of `pg_stat_replication`.
@@ -86,16 +85,23 @@ pub async fn create_subscription(
 }
 
 /// What the apply worker's own commits wait for before it confirms them to the publisher.
-pub async fn set_subscription_level(client: &Client, name: &str, level: SyncLevel) -> Answer<()> {
+pub async fn set_subscription_level(client: &Client, name: &str, level: &str) -> Answer<()> {
     run(
         client,
         &format!(
             "ALTER SUBSCRIPTION {} SET (synchronous_commit = {})",
             quote_ident(name),
-            quote_literal(level.setting())
+            quote_literal(level)
         ),
     )
     .await
+}
+
+/// The same, as it is.
+pub async fn subscription_level(client: &Client, name: &str) -> Answer<String> {
+    let sql = "SELECT subsynccommit FROM pg_subscription WHERE subname = $1";
+    let row = client.query_one(sql, &[&name]).await;
+    row.map(|row| row.get(0)).map_err(|error| describe(&error))
 }
 
 /// How many of a subscriber's tables are ready, and how many there are.
@@ -191,23 +197,40 @@ pub async fn checkpoint(client: &Client) -> Answer<()> {
     run(client, "CHECKPOINT").await
 }
 
-/// Whether the server has been told what commits wait for; takes effect some milliseconds later.
-pub async fn set_synchronous(client: &Client, names: &str, level: SyncLevel) -> Answer<()> {
+/// What ALTER SYSTEM says of what commits wait for; `None` where it says nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Synchronous {
+    pub standby_names: Option<String>,
+    pub commit: Option<String>,
+}
+
+/// Tells the server what commits wait for; takes effect some milliseconds later.
+pub async fn set_synchronous(client: &Client, synchronous: &Synchronous) -> Answer<()> {
     // Each ALTER SYSTEM is a statement of its own: none may run in a transaction block.
-    for statement in [
-        format!(
-            "ALTER SYSTEM SET synchronous_standby_names = {}",
-            quote_literal(names)
-        ),
-        format!(
-            "ALTER SYSTEM SET synchronous_commit = {}",
-            quote_literal(level.setting())
-        ),
-        "SELECT pg_reload_conf()".to_owned(),
+    for (name, value) in [
+        ("synchronous_standby_names", &synchronous.standby_names),
+        ("synchronous_commit", &synchronous.commit),
     ] {
+        let statement = match value {
+            Some(value) => format!("ALTER SYSTEM SET {name} = {}", quote_literal(value)),
+            None => format!("ALTER SYSTEM RESET {name}"),
+        };
         run(client, &statement).await?;
     }
-    Ok(())
+    run(client, "SELECT pg_reload_conf()").await
+}
+
+/// What [`set_synchronous`] would replace.
+pub async fn written_synchronous(client: &Client) -> Answer<Synchronous> {
+    let sql = "SELECT max(setting) FILTER (WHERE name = 'synchronous_standby_names'), \
+                      max(setting) FILTER (WHERE name = 'synchronous_commit') \
+               FROM pg_file_settings WHERE sourcefile LIKE '%/postgresql.auto.conf'";
+    let row = client.query_one(sql, &[]).await;
+    let row = row.map_err(|error| describe(&error))?;
+    Ok(Synchronous {
+        standby_names: row.get(0),
+        commit: row.get(1),
+    })
 }
 
 /// `synchronous_standby_names` and `synchronous_commit` as this session has them.

@@ -15,7 +15,7 @@ use super::validity::{self, Validity};
 use super::watchdog::{Standstill, Watchdog};
 use super::{Interrupt, LiveSecond, Observer, Progress, RunError};
 use crate::clock;
-use crate::cluster::{Cluster, RunningNode};
+use crate::cluster::{Cluster, Restore, RunningNode};
 use crate::histogram::Histogram;
 use crate::load::check::Mistake;
 use crate::load::{Load, Second, Uncommitted, workload};
@@ -56,15 +56,15 @@ pub(super) struct Ended {
     pub(super) headline: CellHeadline,
 }
 
-impl CellContext<'_> {
+impl<'a> CellContext<'a> {
     /// Runs the cell. What was measured is in the recorder even when this fails.
     pub(super) async fn run(mut self) -> Result<Ended, RunError> {
         // Nothing has been measured yet: one signal is enough.
         let mut interrupt = self.interrupt.clone();
-        tokio::select! {
+        let mode = tokio::select! {
             prepared = self.prepare() => prepared?,
             _ = interrupt.raised() => return Err(RunError::Stopped),
-        }
+        };
         let (mut probes, feed) = Probes::open(self.assignment()).await?;
         let primary = self.cluster.primary().endpoint.clone();
         let (_primary, following) = watch::channel(Arc::new(primary));
@@ -108,11 +108,16 @@ impl CellContext<'_> {
         progress.figures.maintenance = watch.end().await;
         joined?;
         probed?;
-        self.conclude(progress, &standstill).await
+        let ended = self.conclude(progress, &standstill).await?;
+        if let Err(error) = mode.undo().await {
+            self.observer
+                .on(Progress::Note(format!("the mode is not undone: {error}")));
+        }
+        Ok(ended)
     }
 
     /// Brings tables, mode and replicas to where every cell begins.
-    async fn prepare(&self) -> Result<(), RunError> {
+    async fn prepare(&self) -> Result<Restore<'a>, RunError> {
         let primary = self.cluster.primary();
         let reset = async {
             let session = pg::connect(
@@ -132,13 +137,13 @@ impl CellContext<'_> {
         tokio::time::timeout(RESET, reset)
             .await
             .map_err(|_| RunError::ResetTooSlow(RESET))??;
-        self.cluster.apply_mode(self.mode).await?;
+        let before = self.cluster.apply_mode(self.mode).await?;
         self.cluster.await_caught_up(CATCH_UP).await?;
         self.vacuum_subscribers().await?;
         tokio::time::timeout(SETTLE, self.cluster.checkpoint())
             .await
             .map_err(|_| RunError::CheckpointTooSlow(SETTLE))??;
-        Ok(())
+        Ok(before)
     }
 
     /// A `fill` that the server took and that fails on its rows is a mistake of the profile, unlike a full disk or a lost connection.
@@ -202,7 +207,7 @@ impl CellContext<'_> {
             plan: self.plan.probes,
             level: self.mode.level,
             primary: target(self.cluster.primary()),
-            replicas: self.cluster.nodes().iter().skip(1).map(target).collect(),
+            replicas: self.cluster.replicas().map(target).collect(),
             tables: TrackedTable::of(self.plan),
         }
     }
@@ -417,7 +422,7 @@ impl CellContext<'_> {
 
     /// Counts rows, judges, and writes the cell's row.
     async fn conclude(
-        mut self,
+        &mut self,
         progress: CellProgress,
         standstill: &Standstill,
     ) -> Result<Ended, RunError> {
@@ -473,9 +478,11 @@ impl CellContext<'_> {
             if let Some(errors) = apply_errors(node).await
                 && errors > 0
             {
+                let log = node.process.as_ref().map_or_else(String::new, |process| {
+                    format!(" (its log: {})", process.log.display())
+                });
                 validity.invalid.push(format!(
-                    "`{name}` met {errors} errors while applying changes (its log: {})",
-                    node.log.display()
+                    "`{name}` met {errors} errors while applying changes{log}"
                 ));
             }
         }

@@ -1,0 +1,68 @@
+//! What a change of mode replaced on the servers, and the way back.
+
+use futures_util::future::try_join_all;
+
+use super::error::ClusterError;
+use super::{RunningNode, admin, query};
+use crate::pg::provisioning::{self, Synchronous};
+use crate::topology::Role;
+
+/// What the servers had before a mode was applied. They keep the mode until this is undone.
+#[derive(Debug)]
+#[must_use = "undo it, or `keep` the mode"]
+pub struct Restore<'a> {
+    primary: (&'a RunningNode, Synchronous),
+    /// Subscribers, each with what its apply worker waited for.
+    subscribers: Vec<(&'a RunningNode, String)>,
+}
+
+impl<'a> Restore<'a> {
+    /// Reads what is about to be replaced.
+    pub(super) async fn read(
+        primary: &'a RunningNode,
+        replicas: impl Iterator<Item = &'a RunningNode>,
+    ) -> Result<Self, ClusterError> {
+        let session = admin(&primary.endpoint).await?;
+        let synchronous = provisioning::written_synchronous(session.client())
+            .await
+            .map_err(|failure| query(primary, "read what commits wait for", failure))?;
+        session.close().await;
+        let subscribers = replicas.filter(|node| node.node.role == Role::Subscriber);
+        let subscribers = try_join_all(subscribers.map(|node| async move {
+            let session = admin(&node.endpoint).await?;
+            let level = provisioning::subscription_level(session.client(), &node.node.name)
+                .await
+                .map_err(|failure| query(node, "read what its apply worker waits for", failure))?;
+            session.close().await;
+            Ok::<_, ClusterError>((node, level))
+        }));
+        Ok(Self {
+            primary: (primary, synchronous),
+            subscribers: subscribers.await?,
+        })
+    }
+
+    /// Puts everything back. The servers take it up some milliseconds later.
+    pub async fn undo(self) -> Result<(), ClusterError> {
+        let (primary, synchronous) = self.primary;
+        let session = admin(&primary.endpoint).await?;
+        provisioning::set_synchronous(session.client(), &synchronous)
+            .await
+            .map_err(|failure| query(primary, "put back what commits wait for", failure))?;
+        session.close().await;
+        let put_back = self.subscribers.iter().map(|(node, level)| async move {
+            let session = admin(&node.endpoint).await?;
+            let name = &node.node.name;
+            provisioning::set_subscription_level(session.client(), name, level)
+                .await
+                .map_err(|failure| query(node, "put back what its worker waits for", failure))?;
+            session.close().await;
+            Ok::<_, ClusterError>(())
+        });
+        try_join_all(put_back).await?;
+        Ok(())
+    }
+
+    /// Leaves the servers in the mode.
+    pub fn keep(self) {}
+}
