@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod escape;
 pub mod histogram;
 pub mod load;
+pub mod metric;
 pub mod mode;
 pub mod pg;
 pub mod plan;

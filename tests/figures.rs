@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use replbench::analyse::{
-    Analysis, Estimate, Figure, Metric, ModeSummary, gates, mode_summaries, run_summary, trend,
+    Analysis, Estimate, Figure, ModeSummary, gates, mode_summaries, run_summary, trend,
 };
+use replbench::metric::Metric;
 use replbench::record::{OnMismatch, Run, files};
 use replbench::report;
 use replbench::units::{format_ratio, format_seconds, three_digits};

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 10] = [
     &["units", "clock", "histogram", "escape"],
     &["topology", "sample", "server_settings"],
-    &["mode"],
+    &["mode", "metric"],
     &["profile"],
     &["plan"],
     &["pg", "record"],

@@ -545,7 +545,7 @@ fn a_gate_has_a_known_metric() {
         ("visibility.p95", "did you mean `visibility.p9"),
         ("unseen.max", "`unseen` is one number"),
         ("achieved_tsp", "did you mean `achieved_tps`?"),
-        ("zzz", "metrics are response, service"),
+        ("zzz", "metrics are achieved_tps, failed"),
     ] {
         check(
             gated(&format!("metric = \"{metric}\"\nmax = 1\n")),

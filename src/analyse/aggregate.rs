@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::metric::{Metric, Over, Scale};
 use super::stats::{Estimate, arithmetic_mean, geometric_mean, median};
+use crate::metric::{Metric, Over, Scale};
 use crate::record::RunSummary;
 
 /// A mode of a run.

@@ -4,10 +4,10 @@
 use super::cautions::{join, plural};
 use super::compare::{Terms, besides};
 use super::gate::{self, GateLine};
-use super::metric::Scale;
 use super::modes::{ModeFigures, ModesTable};
 use super::staleness::ReplicaCurve;
 use super::verdict::Verdict;
+use crate::metric::Scale;
 use crate::mode::{Mode, Quorum, SyncLevel};
 use crate::record::Run;
 use crate::topology::Role;

@@ -13,7 +13,6 @@ mod curves;
 mod gate;
 mod headline;
 mod index;
-mod metric;
 mod modes;
 mod run_summary;
 mod staleness;
@@ -25,7 +24,7 @@ mod verdict;
 
 pub use aggregate::{Figure, ModeSummary, mode_summaries};
 pub use cautions::{Caution, Severity, cautions, status_text};
-pub use cell::{CellFigures, ReplicaFigures, Spread, cell_figures};
+pub use cell::cell_figures;
 pub use change::{ChangePoint, change_points};
 pub use compare::{
     Bounds, COMPARISON_VERSION, Comparison, Consequence, Difference, Kind, NotComparable, Row,
@@ -35,7 +34,6 @@ pub use curves::{Spectrum, SpectrumLine, spectra};
 use gate::gates_of;
 pub use gate::{GateLine, gates};
 pub use index::{IndexFigure, IndexLine, IndexMode};
-pub use metric::{Measured, Metric, Over, Quantity, Scale, Stat, Unit};
 pub use modes::{Excluded, ModeFigures, ModesTable, Ratios, modes_table};
 pub use run_summary::run_summary;
 pub use staleness::{ReplicaCurve, replica_curves};
@@ -53,6 +51,7 @@ pub use trend::{
 };
 pub use verdict::{Evidence, Limits, Verdict, judge};
 
+use crate::metric::CellFigures;
 use crate::record::Run;
 
 /// Everything that the report draws, decided once.

@@ -2,11 +2,11 @@
 //! [`compare_modes`], so that a report and `compare --by mode` say the same.
 
 use super::aggregate::{Figure, ModeSummary, mode_summaries};
-use super::cell::{CellFigures, cell_figures};
+use super::cell::cell_figures;
 use super::compare::{Bounds, Comparison, Row, Terms, compare_modes};
-use super::metric::Scale;
 use super::stats::{Estimate, Interval};
 use super::summary::summary_of;
+use crate::metric::{CellFigures, Scale};
 use crate::mode::{Quorum, SyncLevel};
 use crate::record::{Run, RunSummary};
 

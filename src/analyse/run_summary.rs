@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::metric::Metric;
 use super::summary::summarise;
+use crate::metric::Metric;
 use crate::record::{OnMismatch, ReadError, Run, RunSummary};
 use crate::sample::SummaryRow;
 

@@ -1,7 +1,7 @@
 //! The long form of a run's figures: the rows of `summary.csv`.
 
-use super::cell::{CellFigures, cell_figures};
-use super::metric::{Measured, Metric, Unit};
+use super::cell::cell_figures;
+use crate::metric::{CellFigures, Measured, Metric, Unit};
 use crate::record::Run;
 use crate::sample::{CellRow, SummaryRow};
 

@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 
 use super::library::{refuse_altered, run_of, runs_of};
 use super::{Exit, Stop, print, tell};
-use crate::analyse::{Comparison, Metric, Terms, compare_modes, compare_runs};
+use crate::analyse::{Comparison, Terms, compare_modes, compare_runs};
+use crate::metric::Metric;
 use crate::record::{OnMismatch, Run, RunSummary};
 use crate::report::{
     comparison_csv, comparison_json, comparison_markdown, comparison_text, write_comparison,

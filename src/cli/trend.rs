@@ -9,7 +9,8 @@ use clap::{Args, ValueEnum};
 use super::compare::{Metrics, parse_metric};
 use super::library::{ReadRuns, run_summaries};
 use super::{Exit, Stop, git, print, tell};
-use crate::analyse::{Metric, Series, read_blessings, trend_of};
+use crate::analyse::{Series, read_blessings, trend_of};
+use crate::metric::Metric;
 use crate::record::{OnMismatch, RunSummary};
 use crate::report::{
     escape_control, trend_csv, trend_github_action_benchmark, trend_json, trend_openmetrics,

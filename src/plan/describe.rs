@@ -107,7 +107,7 @@ impl Plan {
     }
 
     fn describe_gate(&self, gate: &Gate) -> String {
-        let of_replicas = gate.metric.is_of_replicas();
+        let of_replicas = gate.metric.is_of_replica();
         let node = match &gate.standby {
             Some(node) => format!(" on {}", visible(node)),
             None if of_replicas => " on every replica".into(),

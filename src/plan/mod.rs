@@ -21,9 +21,8 @@ use crate::topology::{Topology, WalLevel};
 use crate::units::Rate;
 
 pub use crate::profile::{
-    Arrivals, Change, Constant, Distribution, Expect, Fault, FaultKind, Gate, GateUnit, Generator,
-    KeyChoice, Length, Limit, Metric, Origin, Pace, Parameter, Phases, Stat, Statement, Table,
-    Total, Transaction,
+    Arrivals, Change, Constant, Expect, Fault, FaultKind, Gate, Generator, KeyChoice, Length,
+    Limit, Origin, Pace, Parameter, Phases, Statement, Table, Transaction,
 };
 pub use arrivals::{KeyChooser, Mix, Schedule, rng};
 pub use describe::about;

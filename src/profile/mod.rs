@@ -34,7 +34,7 @@ use error::{Mistake, nearest};
 
 pub use error::{Mistakes, ProfileError, visible};
 pub use fault::{Fault, FaultKind, Impossible, UnknownFault, impossible};
-pub use gate::{Distribution, Gate, Limit, Metric, Stat, Total, Unit as GateUnit};
+pub use gate::{Gate, Limit};
 pub use settings::{SettingError, setting};
 pub use workload::{
     Arrivals, Change, Constant, Generator, KeyChoice, Length, Origin, Pace, Parameter, Phases,

@@ -102,6 +102,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::Metric;
     use crate::plan::{Gate, Limit};
 
     fn line(name: &str, value: f64, reason: Option<&str>) -> GateLine {
@@ -110,7 +111,7 @@ mod tests {
             number: 1,
             gate: Some(Gate {
                 name: Some(name.into()),
-                metric: "visibility.p99".parse().unwrap(),
+                metric: Metric::of("visibility", "p99").unwrap(),
                 mode: None,
                 standby: None,
                 limit,

@@ -1,6 +1,7 @@
 //! Series, their order, their changes and blessings, from runs in memory.
 
-use replbench::analyse::{Blessing, Scale, Series, Verdict, trend};
+use replbench::analyse::{Blessing, Series, Verdict, trend};
+use replbench::metric::Scale;
 use replbench::plan::Side;
 use replbench::record::{RunStatus, RunSummary, Session};
 use replbench::sample::SummaryRow;

@@ -15,9 +15,9 @@ pub(super) use comparable::{besides, lasting_settings, majors, servers_made};
 pub use rows::{Bounds, Row};
 
 use super::gate::{GateLine, gates};
-use super::metric::{Metric, Scale, Unit};
 use super::stats::benjamini_hochberg;
 use super::verdict::Verdict;
+use crate::metric::{Metric, Scale, Unit};
 use crate::record::{Manifest, Run, RunSummary};
 use comparable::{differences, same_session};
 use samples::{Pair, Samples};

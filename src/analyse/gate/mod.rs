@@ -7,10 +7,10 @@
 use serde::{Deserialize as _, Serialize};
 
 use super::aggregate::over_repetitions;
-use super::cell::{CellFigures, cell_figures};
-use super::metric::{Measured, Metric, Stat};
+use super::cell::cell_figures;
 
-use crate::plan::{Distribution, Gate, Limit, Metric as GateMetric, Total};
+use crate::metric::{CellFigures, Measured, Metric, Population, Stat};
+use crate::plan::{Gate, Limit};
 use crate::record::Run;
 use crate::sample::{CellRow, EventKind, EventRow};
 use crate::topology::Topology;
@@ -230,7 +230,7 @@ impl GateEvaluator<'_> {
     /// The nodes that a gate is about in a mode, `None` for the mode as a whole. Where a mode should have some and has none
     /// the gate has no data; one that names a replica is about the modes that have it.
     fn nodes(&self, gate: &Gate, mode: &str) -> Vec<Result<Option<String>, String>> {
-        if !gate.metric.is_of_replicas() {
+        if !gate.metric.is_of_replica() {
             return vec![Ok(None)];
         }
         let Some(planned) = self.run.mode(mode) else {
@@ -246,7 +246,7 @@ impl GateEvaluator<'_> {
         nodes.into_iter().map(|node| Ok(Some(node))).collect()
     }
 
-    fn figure(&self, gate: GateMetric, mode: &str, node: Option<&str>) -> Result<Figure, String> {
+    fn figure(&self, metric: Metric, mode: &str, node: Option<&str>) -> Result<Figure, String> {
         let cells = self.run.cells_of(mode);
         let valid: Vec<&CellRow> = cells.iter().copied().filter(|cell| cell.valid).collect();
         let on_primary = node == Some(Topology::PRIMARY);
@@ -260,22 +260,21 @@ impl GateEvaluator<'_> {
                 "no repetition is valid".into()
             });
         }
-        if on_primary && matches!(gate, GateMetric::Of(Distribution::Visibility, _)) {
+        if on_primary && metric.is_visibility() {
             return audited(self.run, &valid);
         }
-        let found = valid.iter().map(|cell| self.measured(gate, cell, node));
-        over_cells(gate, &found.collect::<Result<Vec<_>, _>>()?)
+        let found = valid.iter().map(|cell| self.measured(metric, cell, node));
+        over_cells(metric, &found.collect::<Result<Vec<_>, _>>()?)
     }
 
     /// The figure of one cell, or why it is none to judge by.
     fn measured(
         &self,
-        gate: GateMetric,
+        metric: Metric,
         cell: &CellRow,
         node: Option<&str>,
     ) -> Result<Measured, String> {
         let id = cell.cell_id;
-        let metric = declared(gate).ok_or_else(|| format!("`{gate}` is not a declared figure"))?;
         let figures = self.figures.iter().find(|figures| figures.cell_id == id);
         let measured = figures.and_then(|figures| match node {
             None => metric.in_cell(cell, figures),
@@ -284,20 +283,15 @@ impl GateEvaluator<'_> {
                 metric.in_replica(replicas.find(|replica| replica.node == node)?)
             }
         });
-        let measured = measured.ok_or_else(|| format!("cell {id} has no `{gate}` on record"))?;
+        let measured = measured.ok_or_else(|| format!("cell {id} has no `{metric}` on record"))?;
         // What acknowledged commits left in a damaged directory must not pass for all of them.
-        let commits = match gate {
-            GateMetric::Of(
-                Distribution::Response | Distribution::Service | Distribution::StartLag,
-                _,
-            ) => measured.n.saturating_sub(measured.censored),
-            GateMetric::Of(Distribution::Visibility, _) | GateMetric::Total(Total::Unseen) => {
-                measured.n
-            }
-            GateMetric::Total(_) if cell.offered == 0 => {
+        let commits = match metric.gated().map(|gated| gated.population) {
+            Some(Population::Acknowledged) => measured.n.saturating_sub(measured.censored),
+            Some(Population::Commits) => measured.n,
+            Some(Population::Arrivals) if cell.offered == 0 => {
                 return Err(format!("nothing was offered in cell {id}"));
             }
-            _ => return Ok(measured),
+            Some(Population::Arrivals | Population::Samples) | None => return Ok(measured),
         };
         if commits < cell.acked {
             let acked = cell.acked;
@@ -309,16 +303,8 @@ impl GateEvaluator<'_> {
     }
 }
 
-/// The gate's figure in the one table of figures.
-fn declared(gate: GateMetric) -> Option<Metric> {
-    let name = gate.to_string();
-    let (metric, stat) = name.split_once('.').unwrap_or((&name, "value"));
-    Metric::of(metric, stat)
-}
-
 /// The figure of the mode, from those of its valid repetitions.
-fn over_cells(gate: GateMetric, found: &[Measured]) -> Result<Figure, String> {
-    let metric = declared(gate).ok_or_else(|| format!("`{gate}` is not a declared figure"))?;
+fn over_cells(metric: Metric, found: &[Measured]) -> Result<Figure, String> {
     let scale = 1.0 / metric.unit().per_base();
     let values: Vec<f64> = found
         .iter()
@@ -340,7 +326,8 @@ fn over_cells(gate: GateMetric, found: &[Measured]) -> Result<Figure, String> {
         } else {
             String::new()
         };
-        format!("{of}{censored} of {n} were {}", fate(gate))
+        let fate = metric.gated().map_or("censored", |gated| gated.censored);
+        format!("{of}{censored} of {n} were {fate}")
     });
     Ok(Figure {
         value,
@@ -361,21 +348,6 @@ fn least_beyond(metric: Metric, open: &[&Measured]) -> Option<f64> {
         f64::min
     });
     Some(largest? / metric.unit().per_base())
-}
-
-/// What became of the observations that are larger than everything recorded.
-fn fate(gate: GateMetric) -> &'static str {
-    match gate {
-        GateMetric::Of(Distribution::StartLag, _) => "never sent",
-        GateMetric::Of(Distribution::Service, _) => "failed or never answered",
-        GateMetric::Of(Distribution::Response, _) => "missed, failed or never answered",
-        GateMetric::Of(Distribution::ReplayLagBytes | Distribution::ReplayLag, _) => {
-            "taken while the replica was gone or its upstream did not answer"
-        }
-        GateMetric::Of(Distribution::Visibility, _) | GateMetric::Total(_) => {
-            "not seen before the drain ended"
-        }
-    }
 }
 
 fn line(

@@ -7,9 +7,9 @@ use super::order::History;
 use super::{Metric, Point, Series, declared};
 use crate::analyse::change::change_points;
 use crate::analyse::compare::Terms;
-use crate::analyse::metric::Scale;
 use crate::analyse::stats::median;
 use crate::analyse::verdict::{Limits, Verdict};
+use crate::metric::Scale;
 use crate::sample::Direction;
 
 /// Of the permutations behind every p. Fixed: the same runs give the same changes.

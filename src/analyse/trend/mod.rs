@@ -17,7 +17,7 @@ pub use blessing::{BLESSED, Blessing, read_blessings};
 pub use conditions::Conditions;
 pub use level::Change;
 
-use super::metric::{Metric, Unit};
+use crate::metric::{Metric, Unit};
 use crate::record::{RunStatus, RunSummary};
 use crate::sample::Direction;
 use conditions::series_id;

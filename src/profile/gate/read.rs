@@ -8,7 +8,8 @@ use toml::Spanned;
 use super::super::diagnostics::{self, Diagnostics, Refusal};
 use super::super::error::nearest;
 use super::super::wire::{self, Value};
-use super::{Distribution, Gate, Limit, Metric, Stat, Total, Unit};
+use super::{Gate, Limit};
+use crate::metric::{Metric, Stat, Unit};
 use crate::mode::Mode;
 use crate::topology::Topology;
 
@@ -50,7 +51,7 @@ fn gate(diagnostics: &mut Diagnostics, entry: &Spanned<wire::Gate>) -> Option<Ga
     let standby = diagnostics.read("standby", &fields.standby, diagnostics::text);
     let metric = diagnostics.required("metric", &fields.metric, entry.span(), diagnostics::text);
     let metric = metric.and_then(|text| {
-        let parsed = text.parse::<Metric>();
+        let parsed = Metric::try_from(text.clone());
         let span = fields.metric.as_ref().map_or(entry.span(), Spanned::span);
         parsed
             .map_err(|error| diagnostics.refuse(span, error.to_string(), &likely_metric(&text)))
@@ -94,12 +95,14 @@ fn bound(unit: Unit, value: &Value) -> Result<f64, Refusal> {
     // No run counts so far.
     const MOST: u64 = 1_000_000_000_000;
     match unit {
-        Unit::Seconds => {
+        Unit::Micros => {
             diagnostics::duration(Duration::ZERO..=DAY)(value).map(|it| it.as_secs_f64())
         }
         Unit::Bytes => diagnostics::bytes(value).map(|it| it as f64),
         Unit::PerSecond => diagnostics::amount(value),
-        Unit::Count => diagnostics::integer::<u64>(0..=MOST)(value).map(|it| it as f64),
+        Unit::Count | Unit::Share => {
+            diagnostics::integer::<u64>(0..=MOST)(value).map(|it| it as f64)
+        }
     }
 }
 
@@ -116,27 +119,40 @@ fn name(value: &Value) -> Result<String, Refusal> {
 
 /// What a person may have meant by an unknown metric.
 fn likely_metric(text: &str) -> String {
-    let stats = Stat::ALL.map(Stat::as_str).join(", ");
-    let (base, stat) = text.split_once('.').unwrap_or((text, ""));
-    let known = |distribution: &Distribution| distribution.as_str() == base;
-    if Distribution::ALL.iter().any(known) {
-        return match nearest(stat, Stat::ALL.map(Stat::as_str)) {
-            Some(near) if !stat.is_empty() => format!("did you mean `{base}.{near}`?"),
-            _ => format!("a figure of `{base}` is one of {stats}, such as `{base}.p99`"),
+    let (name, stat) = text.split_once('.').unwrap_or((text, ""));
+    let stats: Vec<_> = Metric::gateable()
+        .filter(|metric| metric.name() == name)
+        .map(|metric| metric.stat)
+        .collect();
+    if stats == [Stat::Value] {
+        return format!("`{name}` is one number: leave out what follows");
+    }
+    if !stats.is_empty() {
+        let stats: Vec<_> = stats.iter().map(|stat| stat.as_str()).collect();
+        return match nearest(stat, stats.iter().copied()) {
+            Some(near) if !stat.is_empty() => format!("did you mean `{name}.{near}`?"),
+            _ => format!(
+                "a figure of `{name}` is one of {}, such as `{name}.p99`",
+                stats.join(", ")
+            ),
         };
     }
-    if let Some(total) = Total::ALL.into_iter().find(|total| total.as_str() == base) {
-        return format!("`{}` is one number: leave out what follows", total.as_str());
+    let names: Vec<String> = Metric::gateable().map(|it| it.to_string()).collect();
+    if let Some(near) = nearest(text, names.iter().map(String::as_str)) {
+        return format!("did you mean `{near}`?");
     }
-    let names: Vec<String> = Metric::all().map(|metric| metric.to_string()).collect();
-    match nearest(text, names.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!(
-            "metrics are {}, each with {stats} after a dot, and {}",
-            Distribution::ALL.map(Distribution::as_str).join(", "),
-            Total::ALL.map(Total::as_str).join(", ")
-        ),
-    }
+    let (single, several): (Vec<Metric>, Vec<Metric>) =
+        Metric::gateable().partition(|metric| metric.stat == Stat::Value);
+    let names = |metrics: Vec<Metric>| {
+        let mut names: Vec<_> = metrics.iter().map(|it| it.name()).collect();
+        names.dedup();
+        names.join(", ")
+    };
+    format!(
+        "metrics are {}, and, with a statistic such as `.p99`, {}",
+        names(single),
+        names(several)
+    )
 }
 
 /// Refuses a gate about a mode or a node that the profile does not have, since it could never pass.
@@ -161,7 +177,7 @@ fn check_place(diagnostics: &mut Diagnostics, written: &wire::Gate, gate: &Gate,
                 diagnostics.refuse(field.span(), title, &help);
             }
         }
-        _ if gate.metric.is_of_replicas() => {
+        _ if gate.metric.is_of_replica() => {
             let bare = concerned.iter().find(|mode| gate.nodes_in(mode).is_empty());
             if let (Some(mode), Some(metric)) = (bare, &written.metric) {
                 diagnostics.refuse(
@@ -181,12 +197,12 @@ fn check_place(diagnostics: &mut Diagnostics, written: &wire::Gate, gate: &Gate,
 /// Why a gate cannot be about this node, and the remedy.
 fn wrong_node(gate: &Gate, standby: &str, concerned: &[&Mode]) -> Option<(String, String)> {
     let metric = gate.metric;
-    if !metric.is_of_replicas() {
+    if !metric.is_of_replica() {
         let title = format!("`{metric}` is measured at the primary, not at each replica");
         return Some((title, "leave out `standby`".into()));
     }
     if standby == Topology::PRIMARY {
-        return (!matches!(metric, Metric::Of(Distribution::Visibility, _))).then(|| {
+        return (!metric.is_visibility()).then(|| {
             let title = format!("the primary has no `{metric}`: it follows nobody");
             (
                 title,

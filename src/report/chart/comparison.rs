@@ -4,7 +4,8 @@ use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Drawing, Paint, Stroke, Type, text_width};
 use super::frame::{Frame, Layout};
 use super::{Chart, Table, both};
-use crate::analyse::{Comparison, Kind, Row, Scale, Verdict};
+use crate::analyse::{Comparison, Kind, Row, Verdict};
+use crate::metric::Scale;
 use crate::report::comparison::{by_mode, figure_name, interval_text};
 use crate::units::format_ratio;
 

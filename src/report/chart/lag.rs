@@ -73,7 +73,7 @@ fn table(analysis: &Analysis) -> Table {
         }
         for node in nodes {
             let own = || replicas.iter().filter(|replica| replica.node == node);
-            let worst = |figure: fn(&crate::analyse::Spread) -> Option<f64>| {
+            let worst = |figure: fn(&crate::metric::Spread) -> Option<f64>| {
                 let lags = own().filter_map(|replica| replica.replay_bytes.as_ref());
                 let values = lags.map(|lag| figure(lag).unwrap_or(f64::INFINITY));
                 match values.max_by(f64::total_cmp) {

@@ -3,7 +3,8 @@
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type, text_width};
 use super::frame::{Frame, Layout};
-use crate::analyse::{Change, Point, Scale, Series, Verdict};
+use crate::analyse::{Change, Point, Series, Verdict};
+use crate::metric::Scale;
 use crate::report::comparison::{shown_unit, unit_scale};
 use crate::report::escape_control;
 use crate::report::text::number;

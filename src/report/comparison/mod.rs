@@ -17,7 +17,8 @@ pub use text::{comparison_text, noise_text};
 use super::escape_control;
 use super::output::{csv_text, plain};
 use super::text::{AT_MOST, number};
-use crate::analyse::{Comparison, Difference, Kind, Row, Scale, Verdict};
+use crate::analyse::{Comparison, Difference, Kind, Row, Verdict};
+use crate::metric::Scale;
 use crate::units::format_ratio;
 
 /// The figures of a row as they are shown, in the units of the heading: times in ms, bytes in kiB.

@@ -9,7 +9,8 @@ use super::{
     Shown, by_mode, comparison_csv, comparison_json, comparison_markdown, difference_text,
     figure_name, legend, none_lost, shown_unit, tally,
 };
-use crate::analyse::{Comparison, Consequence, Kind, Row, Scale, Subject, Verdict};
+use crate::analyse::{Comparison, Consequence, Kind, Row, Subject, Verdict};
+use crate::metric::Scale;
 use crate::report::chart::{Chart, comparison_chart, style};
 use crate::report::html::gates::gates;
 use crate::report::html::{Shell, figure_of};

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::analyse::{Change, Scale, Series, TREND_VERSION, Terms, Verdict};
+use crate::analyse::{Change, Series, TREND_VERSION, Terms, Verdict};
+use crate::metric::Scale;
 use crate::record::RunStatus;
 use crate::report::output::{csv_text, plain};
 use crate::sample::Direction;

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::sparkline::{Sparkline, sparkline};
-use crate::analyse::{Change, Conditions, Point, Scale, Series, Verdict};
+use crate::analyse::{Change, Conditions, Point, Series, Verdict};
+use crate::metric::Scale;
 use crate::plan::fold;
 use crate::report::escape_control;
 use crate::report::text::{number, short};

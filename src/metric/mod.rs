@@ -1,20 +1,28 @@
-//! Every figure of a cell, declared once: its name, its statistics, its unit, which way it is better, and how it is taken. The summary,
-//! the table of modes, comparisons, gates, histories and the site read this table; to add a figure is to add a line to it.
+//! Every figure of a cell, declared once: its name, its statistics, its unit, which way it is better, how it is taken, and whether a gate
+//! may be on it. The summary, the table of modes, comparisons, gates, histories and the site read this table; to add a figure is to add
+//! an entry to it.
 //!
 //! The figures that are judged are declared beforehand, so that nobody picks them by how they came out.
 
+mod figures;
 mod table;
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::LazyLock;
+use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::cell::{CellFigures, ReplicaFigures, Spread};
 use crate::sample::{CellRow, Direction};
+use crate::units::{
+    exact_bytes, exact_duration, format_bytes, format_seconds, thousands, three_digits,
+};
 use table::QUANTITIES;
+
+pub use figures::{CellFigures, ReplicaFigures, Spread};
 
 /// What is measured, with one or more statistics. Quantities live in `table` and nowhere else.
 #[derive(Debug)]
@@ -32,7 +40,29 @@ pub struct Quantity {
     stats: &'static [Stat],
     /// Those that comparisons and histories judge.
     judged: &'static [Stat],
+    /// `None`: no gate can be on it.
+    gated: Option<Gated>,
     source: Source,
+}
+
+/// What a gate needs to know of a quantity.
+#[derive(Debug, Clone, Copy)]
+pub struct Gated {
+    pub population: Population,
+    /// What became of the observations that are larger than everything recorded: `never sent`.
+    pub censored: &'static str,
+}
+
+/// Of what a quantity must be whole, so that what a damaged directory has left does not pass for all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Population {
+    /// Every acknowledged commit is recorded.
+    Acknowledged,
+    /// Every acknowledged commit is recorded or known to be censored.
+    Commits,
+    /// Something was offered.
+    Arrivals,
+    Samples,
 }
 
 /// From where a quantity is taken; this is also whether there is one a cell or one a replica of it.
@@ -52,7 +82,8 @@ enum Reading {
 }
 
 /// One statistic of a quantity, such as `response.p99`. In the order of their declaration.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Metric {
     quantity: &'static Quantity,
     pub stat: Stat,
@@ -158,7 +189,7 @@ impl Unit {
     }
 
     /// How many of the unit a second, a byte or a count is.
-    pub(super) fn per_base(self) -> f64 {
+    pub fn per_base(self) -> f64 {
         match self {
             Self::Micros => 1e6,
             _ => 1.0,
@@ -166,15 +197,48 @@ impl Unit {
     }
 }
 
+impl Unit {
+    /// A figure in seconds, bytes or counts as a person reads it, three significant digits.
+    pub fn rounded(self, value: f64) -> String {
+        match self {
+            Self::Micros => format_seconds(value),
+            Self::Bytes => format_bytes(value),
+            Self::PerSecond => format!("{}/s", three_digits(value)),
+            Self::Count | Self::Share => self.exactly(value),
+        }
+    }
+
+    /// A bound, in seconds, bytes or counts, as a person would have written it, nothing rounded.
+    pub fn exactly(self, value: f64) -> String {
+        match self {
+            Self::Micros => Duration::try_from_secs_f64(value)
+                .map_or_else(|_| format!("{value} s"), exact_duration),
+            Self::Bytes => whole(value).map_or_else(|| format!("{value} B"), exact_bytes),
+            Self::PerSecond => format!("{value}/s"),
+            Self::Count | Self::Share => whole(value).map_or_else(|| value.to_string(), thousands),
+        }
+    }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "whole, and between 0 and 2^53"
+)]
+fn whole(value: f64) -> Option<u64> {
+    const MOST: f64 = (1_u64 << 53) as f64;
+    ((0.0..=MOST).contains(&value) && value.fract() == 0.0).then_some(value as u64)
+}
+
 impl Scale {
-    pub(super) fn to(self, value: f64) -> f64 {
+    pub fn to(self, value: f64) -> f64 {
         match self {
             Self::Ratio => value.ln(),
             Self::Difference => value,
         }
     }
 
-    pub(super) fn out_of(self, value: f64) -> f64 {
+    pub fn out_of(self, value: f64) -> f64 {
         match self {
             Self::Ratio => value.exp(),
             Self::Difference => value,
@@ -182,7 +246,7 @@ impl Scale {
     }
 
     /// A distance on the scale as a share, or in the unit of the figure.
-    pub(super) fn share(self, distance: f64) -> f64 {
+    pub fn share(self, distance: f64) -> f64 {
         match self {
             Self::Ratio => distance.exp_m1(),
             Self::Difference => distance,
@@ -205,6 +269,16 @@ impl Metric {
     pub fn named(word: &str) -> Vec<Self> {
         let means = |it: &Self| it.name() == word || it.to_string() == word;
         Self::judged().into_iter().filter(means).collect()
+    }
+
+    /// Every figure that a gate can be on.
+    pub fn gateable() -> impl Iterator<Item = Self> {
+        Self::all().filter(|it| it.quantity.gated.is_some())
+    }
+
+    /// What a gate on it needs to know; `None` where no gate can be.
+    pub fn gated(self) -> Option<Gated> {
+        self.quantity.gated
     }
 
     /// The figure of these names in `summary.csv`.
@@ -247,6 +321,11 @@ impl Metric {
         }
     }
 
+    /// Of when commits are visible to a read, counted from their acknowledgement.
+    pub fn is_visibility(self) -> bool {
+        self.name() == table::VISIBILITY
+    }
+
     /// Of a delay of visibility, which is an upper bound, the figure of its lower bounds.
     pub fn lower_bound(self) -> Option<Self> {
         self.beside(table::VISIBILITY_LO)
@@ -254,7 +333,8 @@ impl Metric {
 
     /// Of a delay of visibility, how far apart the looks were that found it.
     pub fn resolution(self) -> Option<Self> {
-        (self.name() == table::VISIBILITY).then(|| Self::of("resolution", "value"))?
+        self.is_visibility()
+            .then(|| Self::of("resolution", "value"))?
     }
 
     /// Of a delay of visibility, which counts from the acknowledgement, the whole from the send.
@@ -267,8 +347,8 @@ impl Metric {
     }
 
     fn beside(self, name: &str) -> Option<Self> {
-        let is_delay = self.name() == table::VISIBILITY;
-        is_delay.then(|| Self::of(name, self.stat.as_str()))?
+        self.is_visibility()
+            .then(|| Self::of(name, self.stat.as_str()))?
     }
 
     /// Whether there is one for each replica.
@@ -350,6 +430,33 @@ impl Ord for Metric {
     }
 }
 
+impl Hash for Metric {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.place.hash(state);
+    }
+}
+
+/// A word that names no metric on which a gate can be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown metric `{0}`")]
+pub struct UnknownMetric(String);
+
+/// A gate names a metric as it is shown.
+impl TryFrom<String> for Metric {
+    type Error = UnknownMetric;
+
+    fn try_from(text: String) -> Result<Self, UnknownMetric> {
+        let found = Self::gateable().find(|metric| metric.to_string() == text);
+        found.ok_or(UnknownMetric(text))
+    }
+}
+
+impl From<Metric> for String {
+    fn from(metric: Metric) -> Self {
+        metric.to_string()
+    }
+}
+
 impl fmt::Display for Metric {
     /// `response.p99`; `achieved_tps` has but one value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -365,7 +472,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::plan::{GateUnit, Metric as GateMetric};
 
     #[test]
     fn a_word_names_one_figure_or_a_kind() {
@@ -384,19 +490,30 @@ mod tests {
     }
 
     #[test]
-    fn every_gate_is_on_a_declared_figure() {
-        for gate in GateMetric::all() {
-            let name = gate.to_string();
-            let metric = Metric::all().find(|it| it.to_string() == name);
-            let metric = metric.unwrap_or_else(|| panic!("{name} is not declared"));
-            assert_eq!(metric.is_of_replica(), gate.is_of_replicas(), "{name}");
-            let unit = match gate.unit() {
-                GateUnit::Seconds => Unit::Micros,
-                GateUnit::Bytes => Unit::Bytes,
-                GateUnit::PerSecond => Unit::PerSecond,
-                GateUnit::Count => Unit::Count,
-            };
-            assert_eq!(metric.unit(), unit, "{name}");
+    fn every_gateable_metric_is_read_back_from_its_name() {
+        assert_eq!(Metric::gateable().count(), 35);
+        for metric in Metric::gateable() {
+            let json = serde_json::to_string(&metric).unwrap();
+            assert_eq!(json, format!("\"{metric}\""));
+            assert_eq!(serde_json::from_str::<Metric>(&json).unwrap(), metric);
+        }
+        for unknown in ["visibility", "unseen.p99", "pool_wait.p99"] {
+            assert!(Metric::try_from(unknown.to_owned()).is_err(), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_told_as_they_were_written() {
+        for (unit, value, text) in [
+            (Unit::Micros, 0.05, "50 ms"),
+            (Unit::Micros, 5.0, "5 s"),
+            (Unit::Micros, 0.0, "0 s"),
+            (Unit::Micros, -0.5, "-0.5 s"),
+            (Unit::Bytes, 1_048_576.0, "1 MiB"),
+            (Unit::PerSecond, 499.5, "499.5/s"),
+            (Unit::Count, 12_000.0, "12,000"),
+        ] {
+            assert_eq!(unit.exactly(value), text);
         }
     }
 

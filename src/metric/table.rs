@@ -2,8 +2,9 @@
 
 use super::Scale::{Difference, Ratio};
 use super::Stat::{Max, P50, P90, P99, P999, Value};
-use super::{Metric, Over, Quantity, Reading, Source, Stat, Unit};
-use crate::analyse::cell::ReplicaFigures;
+use super::{
+    Gated, Metric, Over, Population, Quantity, Reading, ReplicaFigures, Source, Stat, Unit,
+};
 use crate::sample::CellRow;
 use crate::sample::Direction::{HigherIsBetter, LowerIsBetter, Neutral};
 
@@ -29,8 +30,25 @@ const CONTEXT: Quantity = Quantity {
     floor: 0.0,
     stats: &[Value],
     judged: &[],
+    gated: None,
     source: Source::Cell(|_, _| None),
 };
+
+/// What a gate on a count or rate of arrivals asks for: that there were any.
+const OFFERED: Option<Gated> = Some(Gated {
+    population: Population::Arrivals,
+    censored: "",
+});
+
+const UNSEEN: Option<Gated> = Some(Gated {
+    population: Population::Commits,
+    censored: "not seen before the drain ended",
+});
+
+const GONE: Option<Gated> = Some(Gated {
+    population: Population::Samples,
+    censored: "taken while the replica was gone or its upstream did not answer",
+});
 
 /// How often something happened.
 const COUNT: Quantity = Quantity {
@@ -65,6 +83,7 @@ const DELAY: Quantity = Quantity {
 pub(super) static QUANTITIES: [Quantity; 29] = [
     Quantity {
         name: "achieved_tps",
+        gated: OFFERED,
         unit: Unit::PerSecond,
         direction: HigherIsBetter,
         scale: Ratio,
@@ -80,16 +99,19 @@ pub(super) static QUANTITIES: [Quantity; 29] = [
     },
     Quantity {
         name: "failed",
+        gated: OFFERED,
         source: Source::Cell(|cell, _| of_arrivals(cell, cell.failed as f64)),
         ..COUNT
     },
     Quantity {
         name: "indeterminate",
+        gated: OFFERED,
         source: Source::Cell(|cell, _| of_arrivals(cell, cell.indeterminate as f64)),
         ..COUNT
     },
     Quantity {
         name: "missed",
+        gated: OFFERED,
         source: Source::Cell(|cell, _| of_arrivals(cell, cell.missed as f64)),
         ..COUNT
     },
@@ -133,6 +155,10 @@ pub(super) static QUANTITIES: [Quantity; 29] = [
     },
     Quantity {
         name: "start_lag",
+        gated: Some(Gated {
+            population: Population::Acknowledged,
+            censored: "never sent",
+        }),
         source: Source::Cell(|_, figures| figures.start_lag.map(Reading::Spread)),
         ..LOAD_TIME
     },
@@ -143,6 +169,10 @@ pub(super) static QUANTITIES: [Quantity; 29] = [
     },
     Quantity {
         name: "service",
+        gated: Some(Gated {
+            population: Population::Acknowledged,
+            censored: "failed or never answered",
+        }),
         direction: LowerIsBetter,
         judged: &[P50, P99],
         source: Source::Cell(|_, figures| figures.service.map(Reading::Spread)),
@@ -150,6 +180,10 @@ pub(super) static QUANTITIES: [Quantity; 29] = [
     },
     Quantity {
         name: "response",
+        gated: Some(Gated {
+            population: Population::Acknowledged,
+            censored: "missed, failed or never answered",
+        }),
         direction: LowerIsBetter,
         judged: &[P50, P99],
         source: Source::Cell(|_, figures| figures.response.map(Reading::Spread)),
@@ -172,6 +206,7 @@ pub(super) static QUANTITIES: [Quantity; 29] = [
     },
     Quantity {
         name: VISIBILITY,
+        gated: UNSEEN,
         direction: LowerIsBetter,
         judged: &[P50, P99],
         source: Source::Replica(|replica| replica.visibility.map(Reading::Spread)),
@@ -189,6 +224,7 @@ pub(super) static QUANTITIES: [Quantity; 29] = [
     },
     Quantity {
         name: "unseen",
+        gated: UNSEEN,
         source: Source::Replica(|replica| of_commits(replica, replica.unseen as f64)),
         ..COUNT
     },
@@ -207,6 +243,7 @@ pub(super) static QUANTITIES: [Quantity; 29] = [
     },
     Quantity {
         name: "replay_lag_bytes",
+        gated: GONE,
         unit: Unit::Bytes,
         direction: LowerIsBetter,
         floor: WAL_PAGE,
@@ -217,6 +254,7 @@ pub(super) static QUANTITIES: [Quantity; 29] = [
     },
     Quantity {
         name: "replay_lag",
+        gated: GONE,
         unit: Unit::Micros,
         direction: LowerIsBetter,
         stats: QUANTILES,

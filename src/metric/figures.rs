@@ -1,0 +1,121 @@
+//! What a cell has of every quantity, in base units.
+
+use crate::histogram::{Histogram, SignedHistogram, rank};
+
+/// The figures of a cell. Times are seconds.
+#[derive(Debug, Clone)]
+pub struct CellFigures {
+    pub cell_id: u32,
+    pub mode: String,
+    pub rep: u32,
+    pub block: u32,
+    pub valid: bool,
+    pub achieved_tps: f64,
+    pub start_lag: Option<Spread>,
+    pub pool_wait: Option<Spread>,
+    pub service: Option<Spread>,
+    pub response: Option<Spread>,
+    pub replicas: Vec<ReplicaFigures>,
+}
+
+/// Quantiles of a distribution in seconds (of lag in bytes), over `n` observations; `None` falls among the censored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    pub p50: Option<f64>,
+    pub p90: Option<f64>,
+    pub p99: Option<f64>,
+    pub p999: Option<f64>,
+    pub max: Option<f64>,
+    /// Recorded and censored.
+    pub n: u64,
+    pub censored: u64,
+    /// The largest that was recorded: every censored observation is larger.
+    pub largest: Option<f64>,
+}
+
+/// What one replica showed in a cell.
+#[derive(Debug, Clone)]
+pub struct ReplicaFigures {
+    pub node: String,
+    /// From the acknowledgement to the end of the first look that saw the commit.
+    pub visibility: Option<Spread>,
+    /// From the acknowledgement to the start of the last look that missed it.
+    pub visibility_lo: Option<Spread>,
+    /// From the send to the end of the first look that saw it.
+    pub visibility_send: Option<Spread>,
+    pub commits: u64,
+    pub unseen: u64,
+    /// Median width of the intervals, seconds.
+    pub resolution: Option<f64>,
+    /// Bytes that the replica had yet to replay. Samples in which it was gone, or that were not answered, are larger than all
+    /// others.
+    pub replay_bytes: Option<Spread>,
+    /// `replay_lag` of `pg_stat_replication`, seconds.
+    pub replay_time: Option<Spread>,
+    /// Most WAL that the replica's slot held back.
+    pub retained_bytes: Option<f64>,
+    /// Samples of the measurement phase.
+    pub samples: u64,
+    /// Those of them in which the replica was gone: its upstream answered and did not know it.
+    pub gaps: u64,
+    /// Those of them that its upstream did not answer.
+    pub unanswered: u64,
+}
+
+impl Spread {
+    /// Of the histogram and as many unknown, larger observations.
+    pub fn of(histogram: &Histogram, censored: u64) -> Self {
+        let n = histogram.count().saturating_add(censored);
+        let at = |q| histogram.quantile_of(q, n).map(|value| value.as_secs_f64());
+        Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: histogram
+                .max()
+                .filter(|_| censored == 0)
+                .map(|max| max.as_secs_f64()),
+            n,
+            censored,
+            largest: histogram.max().map(|max| max.as_secs_f64()),
+        }
+    }
+
+    /// As [`Spread::of`], for delays with a sign.
+    pub fn of_signed(histogram: &SignedHistogram, censored: u64) -> Self {
+        let n = histogram.count().saturating_add(censored);
+        let at = |q| histogram.quantile_of(q, n);
+        Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: at(1.0),
+            n,
+            censored,
+            largest: histogram.quantile_of(1.0, histogram.count()),
+        }
+    }
+
+    /// Of samples and as many unknown, larger ones; `None` when nothing was recorded.
+    pub fn of_samples(mut samples: Vec<f64>, censored: u64) -> Option<Self> {
+        samples.retain(|sample| sample.is_finite());
+        samples.sort_by(f64::total_cmp);
+        let n = (samples.len() as u64).saturating_add(censored);
+        let at = |share| {
+            let index = usize::try_from(rank(share, n)).ok()?.checked_sub(1)?;
+            samples.get(index).copied()
+        };
+        (!samples.is_empty()).then(|| Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: at(1.0),
+            n,
+            censored,
+            largest: samples.last().copied(),
+        })
+    }
+}
