@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
+use rayon::prelude::*;
 
 use super::{Exit, Stop, git};
 use crate::analyse::run_summary;
 use crate::record::{
-    Altered, OnMismatch, RunSummary, in_parallel, is_drawn, is_run, run_directories, runs_named,
+    Altered, OnMismatch, RunSummary, is_drawn, is_run, run_directories, runs_named,
 };
 use crate::report::escape_control;
 
@@ -103,9 +104,9 @@ pub(super) fn run_summaries(results: &Path, on_mismatch: OnMismatch) -> Result<R
         warnings: Vec::new(),
         altered: 0,
     };
-    for read in in_parallel(&directories, |directory| {
-        run_summary(directory, on_mismatch)
-    }) {
+    let read = |directory: &PathBuf| run_summary(directory, on_mismatch);
+    let reads: Vec<_> = directories.par_iter().map(read).collect();
+    for read in reads {
         match read {
             Ok(run_summary) => {
                 let run = &run_summary.manifest.run_id;

@@ -1,6 +1,7 @@
 //! A plan as a page of text, 80 columns wide, for `run --dry-run` and `check`.
 //! Only words what the plan says; decides nothing.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
@@ -337,31 +338,14 @@ impl Page {
     }
 }
 
-/// Lines of at most `width` characters, broken between words; a longer word is cut.
+/// Lines of at most `width` columns, broken between words; a longer word is cut.
 pub(crate) fn fold(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    let mut used = 0;
-    for word in text.split_whitespace() {
-        let mut rest: Vec<char> = word.chars().collect();
-        if used > 0 && used + 1 + rest.len() > width {
-            lines.push(String::new());
-            used = 0;
-        }
-        while rest.len() > width {
-            let tail = rest.split_off(width);
-            lines.last_mut().expect("never empty").extend(rest);
-            lines.push(String::new());
-            rest = tail;
-        }
-        let line = lines.last_mut().expect("never empty");
-        if used > 0 {
-            line.push(' ');
-            used += 1;
-        }
-        used += rest.len();
-        line.extend(rest);
-    }
-    lines
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let options = textwrap::Options::new(width)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .wrap_algorithm(textwrap::WrapAlgorithm::FirstFit);
+    let lines = textwrap::wrap(&text, options);
+    lines.into_iter().map(Cow::into_owned).collect()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use maud::{Markup, html};
+use rayon::prelude::*;
 
 use super::PublishError;
 use super::files::{href, slug};
@@ -14,7 +15,6 @@ use super::run_catalog::{Entry, RunCatalog};
 use super::site::Site;
 use crate::analyse::{Comparison, Terms, Verdict, compare_modes, compare_runs};
 use crate::plan::Side;
-use crate::record::in_parallel;
 use crate::report::comparison::{tally, write_framed};
 use crate::report::escape_control;
 
@@ -61,8 +61,8 @@ pub(super) fn write(
 ) -> Result<Vec<Written>, PublishError> {
     site.folder(Path::new("compare"))?;
     let pairs = pairs(catalog);
-    let written = in_parallel(&pairs, |pair| write_pair(site, frame, pair));
-    let written: Vec<Option<Written>> = written.into_iter().collect::<Result<_, _>>()?;
+    let written = pairs.par_iter().map(|pair| write_pair(site, frame, pair));
+    let written: Vec<Option<Written>> = written.collect::<Result<_, _>>()?;
     let written: Vec<Written> = written.into_iter().flatten().collect();
     let page = Page {
         title: "Comparisons",

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use maud::{Markup, html};
+use rayon::prelude::*;
 
 use super::PublishError;
 use super::comparisons::Written;
@@ -11,7 +12,7 @@ use super::frame::{Frame, Page, Place, moment, short_commit};
 use super::run_catalog::{Entry, RunCatalog, folder_of};
 use super::site::Site;
 use crate::analyse::{Figure, ModeSummary, cautions, status_text};
-use crate::record::{RunStatus, files, in_parallel};
+use crate::record::{RunStatus, files};
 use crate::report::escape_control;
 use crate::report::html::cautions_list;
 use crate::report::html::environment::environment;
@@ -29,10 +30,8 @@ pub(super) fn write_all(
     catalog: &RunCatalog,
     comparisons: &[Written],
 ) -> Result<(), PublishError> {
-    let written = in_parallel(&catalog.runs, |entry| {
-        write(site, frame, entry, comparisons)
-    });
-    written.into_iter().collect()
+    let runs = catalog.runs.par_iter();
+    runs.try_for_each(|entry| write(site, frame, entry, comparisons))
 }
 
 fn write(

@@ -4,12 +4,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::files::{RawFile, raw_files, slug};
 use super::{Options, PublishError};
 use crate::analyse::{ModeSummary, Series, mode_summaries, read_blessings, run_summary, trend};
-use crate::record::{
-    Altered, OnMismatch, RunStatus, RunSummary, in_parallel, run_directories, verify,
-};
+use crate::record::{Altered, OnMismatch, RunStatus, RunSummary, run_directories, verify};
 
 /// A run on its way to the site.
 #[derive(Debug)]
@@ -78,7 +78,8 @@ impl RunCatalog {
         let mut found = Vec::new();
         let mut altered = 0;
         let read = |directory: &PathBuf| read_run(directory, options.on_mismatch);
-        for read in in_parallel(&directories, read) {
+        let reads: Vec<_> = directories.par_iter().map(read).collect();
+        for read in reads {
             match read {
                 Ok(run) => found.push(run),
                 Err(why) => {

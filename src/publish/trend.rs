@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use maud::{Markup, PreEscaped, html};
+use rayon::prelude::*;
 
 use super::PublishError;
 use super::frame::{Choice, Frame, Page, Place, filter, moment, pager};
@@ -12,7 +13,7 @@ use super::run_catalog::RunCatalog;
 use super::site::Site;
 use crate::analyse::{Change, Point, Series};
 use crate::metric::Scale;
-use crate::record::{RunStatus, in_parallel};
+use crate::record::RunStatus;
 use crate::report::chart::{Plot, Spotted, trend_plot};
 use crate::report::comparison::{shown_unit, unit_scale};
 use crate::report::escape_control;
@@ -53,11 +54,11 @@ pub(super) fn write(
             )
         })
         .collect();
-    let sections = in_parallel(series, |series| Section {
+    let sections = series.par_iter().map(|series| Section {
         series,
         content: section(series, &slugs),
     });
-    let pages = pages_of(sections);
+    let pages = pages_of(sections.collect());
     let paths: Vec<String> = (0..pages.len()).map(path).collect();
     let on_page: Vec<(&Series, &str)> = pages
         .iter()

@@ -9,9 +9,9 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Component, Path};
 
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::parallel::in_parallel;
 use super::rows::open_file;
 use super::{Manifest, files};
 
@@ -79,9 +79,8 @@ pub fn verify(dir: &Path, manifest: &Manifest) -> Vec<Altered> {
         let name = log.file_name().to_string_lossy().into_owned();
         names.insert(format!("{}/{name}", files::HISTOGRAMS));
     }
-    let names: Vec<String> = names.into_iter().collect();
-    let found = in_parallel(&names, |name| compare(dir, manifest, name));
-    found.into_iter().flatten().collect()
+    let found = names.par_iter().map(|name| compare(dir, manifest, name));
+    found.flatten().collect()
 }
 
 const MEASURED: [&str; 5] = [
@@ -129,13 +128,11 @@ pub(super) fn checksums(dir: &Path) -> io::Result<BTreeMap<String, String>> {
             }
         }
     }
-    let sums = in_parallel(&names, |name| checksum(&dir.join(name)));
-    names
-        .iter()
-        .cloned()
-        .zip(sums)
-        .map(|(name, sum)| sum.map(|sum| (name, sum)))
-        .collect()
+    let sums = names.into_par_iter().map(|name| {
+        let sum = checksum(&dir.join(&name))?;
+        Ok((name, sum))
+    });
+    sums.collect()
 }
 
 pub(super) fn checksum(path: &Path) -> io::Result<String> {

@@ -6,7 +6,6 @@ mod hlog;
 mod library;
 mod manifest;
 mod packed;
-mod parallel;
 mod read;
 mod recorded_plan;
 mod rows;
@@ -18,7 +17,6 @@ pub use library::{is_run, run_directories, runs_named};
 pub use manifest::{
     Fdatasync, Harness, Host, Manifest, NodeInfo, RunStatus, SCHEMA_VERSION, Session, Subject,
 };
-pub(crate) use parallel::in_parallel;
 pub use read::{CellHistograms, ReadError, ResponseSecond, Run};
 pub use recorded_plan::{RecordedMode, RecordedPlan};
 pub(crate) use rows::read_file;

@@ -6,6 +6,7 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 
 use super::checksums::{Altered, OnMismatch, is_drawn, verify};
@@ -13,7 +14,6 @@ use super::files;
 use super::hlog::{Interval, Intervals};
 use super::manifest::{Manifest, SCHEMA_VERSION};
 use super::packed::Packed;
-use super::parallel::in_parallel;
 use super::rows::{open_file, read_file, read_rows, warning};
 use super::tags::{self, Bound, Origin};
 use crate::histogram::{Histogram, SignedHistogram};
@@ -330,7 +330,7 @@ fn read_all_histograms(
     is_left_out: impl Fn(&str) -> bool + Sync,
 ) -> Vec<(u32, CellHistograms, Option<String>)> {
     let taken = AtomicUsize::new(0);
-    in_parallel(cells, |cell| {
+    let read = cells.par_iter().map(|cell| {
         let name = format!("{}/{}", files::HISTOGRAMS, files::histogram(cell.cell_id));
         if is_left_out(&name) {
             return (cell.cell_id, CellHistograms::default(), None);
@@ -346,7 +346,8 @@ fn read_all_histograms(
             ));
         }
         (cell.cell_id, histograms, problem)
-    })
+    });
+    read.collect()
 }
 
 fn read_histograms(path: &Path) -> (CellHistograms, Option<String>) {
