@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
+
 /// The layers, lowest first. A module names lower ones only. `main` and `lib` are the files of that name.
 const LAYERS: [&[&str]; 10] = [
     &["units", "clock", "histogram", "escape"],
@@ -49,113 +51,38 @@ enum Token {
 
 /// The tokens of a source that matter here. Comments, strings, characters and lifetimes are left out.
 fn tokens(source: &str) -> Vec<Token> {
-    let chars: Vec<char> = source.chars().collect();
-    let at = |index: usize| chars.get(index).copied().unwrap_or('\0');
+    let stream: TokenStream = source.parse().expect("the compiler has read it");
     let mut found = Vec::new();
-    let mut index = 0;
-    while index < chars.len() {
-        let (this, next) = (at(index), at(index + 1));
-        if this == '/' && next == '/' {
-            while index < chars.len() && at(index) != '\n' {
-                index += 1;
-            }
-        } else if this == '/' && next == '*' {
-            index = after_block_comment(&chars, index);
-        } else if this == '"' {
-            index = after_string(&chars, index);
-        } else if let Some(end) = after_raw_string(&chars, index) {
-            index = end;
-        } else if this == '\'' {
-            index = after_quote(&chars, index);
-        } else if this.is_alphabetic() || this == '_' {
-            let start = index;
-            while at(index).is_alphanumeric() || at(index) == '_' {
-                index += 1;
-            }
-            found.push(Token::Word(chars[start..index].iter().collect()));
-        } else if this == ':' && next == ':' {
-            found.push(Token::Path);
-            index += 2;
-        } else {
-            if !this.is_whitespace() {
-                found.push(Token::Mark(this));
-            }
-            index += 1;
-        }
-    }
+    flatten(stream, &mut found);
     found
 }
 
-fn after_block_comment(chars: &[char], mut index: usize) -> usize {
-    let mut depth = 0;
-    while index < chars.len() {
-        match (chars[index], chars.get(index + 1)) {
-            ('/', Some('*')) => (depth, index) = (depth + 1, index + 2),
-            ('*', Some('/')) => (depth, index) = (depth - 1, index + 2),
-            _ => index += 1,
-        }
-        if depth == 0 {
-            break;
-        }
-    }
-    index
-}
-
-fn after_string(chars: &[char], start: usize) -> usize {
-    let mut index = start + 1;
-    while index < chars.len() && chars[index] != '"' {
-        index += if chars[index] == '\\' { 2 } else { 1 };
-    }
-    index + 1
-}
-
-/// `r"..."`, `r#"..."#` and so on, with `b` or `c` before it.
-fn after_raw_string(chars: &[char], start: usize) -> Option<usize> {
-    let before = start.checked_sub(1).map(|index| chars[index]);
-    if before.is_some_and(|it| it.is_alphanumeric() || it == '_') {
-        return None;
-    }
-    let mut index = start;
-    if matches!(chars.get(index), Some('b' | 'c')) {
-        index += 1;
-    }
-    if chars.get(index) != Some(&'r') {
-        return None;
-    }
-    index += 1;
-    let hashes = chars[index..].iter().take_while(|it| **it == '#').count();
-    index += hashes;
-    if chars.get(index) != Some(&'"') {
-        return None;
-    }
-    index += 1;
-    let closes = |at: usize| {
-        chars[at] == '"'
-            && chars[at + 1..]
-                .iter()
-                .take(hashes)
-                .filter(|it| **it == '#')
-                .count()
-                == hashes
-    };
-    while index < chars.len() && !closes(index) {
-        index += 1;
-    }
-    Some(index + 1 + hashes)
-}
-
-/// A character literal whole; of a lifetime the quote alone.
-fn after_quote(chars: &[char], start: usize) -> usize {
-    match (chars.get(start + 1), chars.get(start + 2)) {
-        (Some('\\'), _) => {
-            let mut index = start + 3;
-            while index < chars.len() && chars[index] != '\'' {
-                index += 1;
+fn flatten(stream: TokenStream, found: &mut Vec<Token>) {
+    let mut tokens = stream.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        match token {
+            TokenTree::Group(group) => {
+                let (open, close) = match group.delimiter() {
+                    Delimiter::Brace => ('{', '}'),
+                    Delimiter::Bracket => ('[', ']'),
+                    Delimiter::Parenthesis | Delimiter::None => ('(', ')'),
+                };
+                found.push(Token::Mark(open));
+                flatten(group.stream(), found);
+                found.push(Token::Mark(close));
             }
-            index + 1
+            TokenTree::Ident(word) => found.push(Token::Word(word.to_string())),
+            TokenTree::Punct(mark) if mark.as_char() == ':' && mark.spacing() == Spacing::Joint => {
+                tokens.next();
+                found.push(Token::Path);
+            }
+            // Of a lifetime the name is no name of a module.
+            TokenTree::Punct(mark) if mark.as_char() == '\'' => {
+                tokens.next();
+            }
+            TokenTree::Punct(mark) => found.push(Token::Mark(mark.as_char())),
+            TokenTree::Literal(_) => {}
         }
-        (_, Some('\'')) => start + 3,
-        _ => start + 1,
     }
 }
 
