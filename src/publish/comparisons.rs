@@ -8,9 +8,8 @@ use maud::{Markup, html};
 use rayon::prelude::*;
 
 use super::PublishError;
-use super::files::{href, slug};
+use super::files::{href, link, slug};
 use super::frame::{Frame, Page, Place, moment};
-use super::run::link;
 use super::run_catalog::{Entry, RunCatalog};
 use super::site::Site;
 use crate::analyse::{Comparison, Terms, Verdict, compare_modes, compare_runs};

@@ -8,6 +8,14 @@ use std::path::Path;
 
 use crate::record::files;
 
+/// The page in a run's folder.
+pub(super) const PAGE: &str = "index.html";
+
+/// A link from `root` to a run's page.
+pub(super) fn link(root: &str, slug: &str) -> String {
+    format!("{root}runs/{}/{PAGE}", href(slug))
+}
+
 /// A file of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RawFile {

@@ -6,9 +6,9 @@ use maud::{Markup, html};
 
 use super::PublishError;
 use super::comparisons::{Written, list};
-use super::files::href;
+use super::files::{href, link};
 use super::frame::{Choice, Frame, Page, Place, filter, moment, pager};
-use super::run::{base, commit_text, link, modes_table, status};
+use super::run::{base, commit_text, modes_table, status};
 use super::run_catalog::{Entry, RunCatalog};
 use super::site::Site;
 use crate::record::{OnMismatch, Run, files};

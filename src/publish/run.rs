@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::PublishError;
 use super::comparisons::Written;
-use super::files::{href, words_of};
+use super::files::{PAGE, href, words_of};
 use super::frame::{Frame, Page, Place, moment, short_commit};
 use super::run_catalog::{Entry, RunCatalog, folder_of};
 use super::site::Site;
@@ -19,9 +19,6 @@ use crate::report::html::environment::environment;
 use crate::report::html::shown;
 use crate::report::text::{AT_MOST, of_figure};
 use crate::units::format_bytes;
-
-/// The page in a run's folder.
-pub(super) const PAGE: &str = "index.html";
 
 /// Every run: its page, and its raw files beside it.
 pub(super) fn write_all(
@@ -259,11 +256,6 @@ fn raw_files(entry: &Entry) -> Markup {
             }
         }
     }
-}
-
-/// A link from `root` to a run's page.
-pub(super) fn link(root: &str, slug: &str) -> String {
-    format!("{root}runs/{}/{PAGE}", href(slug))
 }
 
 /// `3f2a91c`, or a dash.

@@ -7,8 +7,9 @@ use maud::{Markup, PreEscaped, html};
 use rayon::prelude::*;
 
 use super::PublishError;
+use super::files::link;
 use super::frame::{Choice, Frame, Page, Place, filter, moment, pager};
-use super::run::{commit_text, link};
+use super::run::commit_text;
 use super::run_catalog::RunCatalog;
 use super::site::Site;
 use crate::analyse::{Change, Point, Series};

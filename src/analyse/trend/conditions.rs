@@ -6,7 +6,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::points::Identity;
 use crate::analyse::compare::{lasting_settings, majors, servers_made};
 use crate::record::{Manifest, NodeInfo};
 
@@ -72,18 +71,7 @@ pub(super) fn settings_digest(manifest: &Manifest, mode: &str) -> String {
     ]))
 }
 
-pub(super) fn series_id(identity: &Identity) -> String {
-    let metric = identity.metric.to_string();
-    digest(&json!([
-        identity.conditions,
-        identity.settings,
-        identity.mode,
-        metric,
-        identity.standby
-    ]))
-}
-
-fn digest(value: &Value) -> String {
+pub(super) fn digest(value: &Value) -> String {
     let mut text = hex::encode(Sha256::digest(value.to_string()));
     text.truncate(DIGITS);
     text

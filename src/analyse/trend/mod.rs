@@ -20,7 +20,6 @@ pub use level::Change;
 use crate::metric::{Metric, Unit};
 use crate::record::{RunStatus, RunSummary};
 use crate::sample::Direction;
-use conditions::series_id;
 use order::{History, in_order};
 use points::{Identity, Measured};
 
@@ -179,7 +178,7 @@ fn assembled(identity: Identity, measured: Vec<Measured>) -> (Series, Vec<Option
         .map(|it| (it.point, it.yardstick))
         .unzip();
     let series = Series {
-        id: series_id(&identity),
+        id: identity.id(),
         conditions: identity.conditions,
         settings: identity.settings,
         mode: identity.mode,

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::conditions::{Conditions, settings_digest};
+use serde_json::json;
+
+use super::conditions::{Conditions, digest, settings_digest};
 use super::{Metric, Point};
 use crate::analyse::aggregate::over_repetitions;
 use crate::record::{Manifest, RunSummary};
@@ -16,6 +18,19 @@ pub(super) struct Identity {
     pub(super) metric: Metric,
     pub(super) standby: Option<String>,
     pub(super) settings: String,
+}
+
+impl Identity {
+    /// A name of the series: the same whenever it is read.
+    pub(super) fn id(&self) -> String {
+        digest(&json!([
+            self.conditions,
+            self.settings,
+            self.mode,
+            self.metric,
+            self.standby
+        ]))
+    }
 }
 
 /// A point, and what a share of is meant where figures are not above zero.
