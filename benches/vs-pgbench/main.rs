@@ -16,9 +16,9 @@ use anyhow::Context as _;
 use clap::Parser;
 use replbench::cluster::{Binaries, Cluster, ClusterConfig};
 use replbench::plan::Plan;
-use scenario::Scenario;
+use scenario::{Phases, Scenario};
 use table::Comparison;
-use turn::{Phases, Turn};
+use turn::Turn;
 
 /// Connections beyond the load's: probes, counts, administration.
 const SPARE_CONNECTIONS: u16 = 20;
@@ -171,11 +171,11 @@ async fn compare_all(options: &Options, cluster: &Cluster, scratch: &Path) -> an
             };
             // ABBA: a drift of the machine meets both tools alike.
             let (ours, theirs) = if round % 2 == 0 {
-                let ours = turn.ours().await?;
-                (ours, turn.theirs().await?)
+                let ours = turn.of("replbench", ours::run).await?;
+                (ours, turn.of("pgbench", theirs::run).await?)
             } else {
-                let theirs = turn.theirs().await?;
-                (turn.ours().await?, theirs)
+                let theirs = turn.of("pgbench", theirs::run).await?;
+                (turn.of("replbench", ours::run).await?, theirs)
             };
             comparison.add(ours, theirs);
         }

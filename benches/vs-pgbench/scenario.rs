@@ -1,10 +1,16 @@
 //! What load both tools offer, and the plan that says so to replbench.
 
+use std::time::Duration;
+
 use replbench::plan::{self, Length, Overrides, Pace, Plan};
 use replbench::profile::Profile;
 use replbench::units::Rate;
 
-use crate::turn::Phases;
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Phases {
+    pub(crate) warmup: Duration,
+    pub(crate) measure: Duration,
+}
 
 /// The built-in profile of single-row inserts into users, reduced to one standby and one mode.
 const PROFILE: &str = "users-insert";

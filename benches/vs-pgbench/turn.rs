@@ -10,17 +10,10 @@ use replbench::load::workload;
 use replbench::pg::{self, Session};
 use replbench::plan::Plan;
 
-use crate::scenario::Scenario;
-use crate::{ours, theirs};
+use crate::scenario::{Phases, Scenario};
 
 const CONNECT: Duration = Duration::from_secs(10);
 const CATCH_UP: Duration = Duration::from_secs(30);
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Phases {
-    pub(crate) warmup: Duration,
-    pub(crate) measure: Duration,
-}
 
 /// What a turn works with.
 #[derive(Debug, Clone, Copy)]
@@ -63,17 +56,15 @@ pub(crate) struct Visibility {
 }
 
 impl Turn<'_> {
-    pub(crate) async fn ours(&self) -> anyhow::Result<Figures> {
+    /// Lets a tool run between an empty table and a count of its rows.
+    pub(crate) async fn of(
+        &self,
+        tool: &str,
+        run: impl AsyncFnOnce(&Self) -> anyhow::Result<Figures>,
+    ) -> anyhow::Result<Figures> {
         self.prepare().await?;
-        let figures = ours::run(self).await.context("replbench's turn")?;
-        self.verify("replbench", &figures).await?;
-        Ok(figures)
-    }
-
-    pub(crate) async fn theirs(&self) -> anyhow::Result<Figures> {
-        self.prepare().await?;
-        let figures = theirs::run(self).await.context("pgbench's turn")?;
-        self.verify("pgbench", &figures).await?;
+        let figures = run(self).await.with_context(|| format!("{tool}'s turn"))?;
+        self.verify(tool, &figures).await?;
         Ok(figures)
     }
 
