@@ -354,7 +354,7 @@ mod tests {
                         () = tokio::task::yield_now() => {}
                     }
                 }
-                // An expiration that nobody waited for must not end the next sleep, nor swallow its own.
+                // An expiration of an earlier, cancelled sleep must neither end the next sleep nor replace its own.
                 if round % 2 == 0 {
                     std::thread::sleep(Duration::from_millis(3));
                     tokio::task::yield_now().await;

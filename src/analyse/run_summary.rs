@@ -49,7 +49,7 @@ fn add_shares(rows: &mut Vec<SummaryRow>) {
     rows.extend(shares);
 }
 
-/// Whether every cell is in the summary, as the same repetition. Not by its mode, whose name a spreadsheet may not run.
+/// Whether every cell is in the summary, as the same repetition. Compares ids, because a mode's name may carry a guard against CSV formulas.
 fn is_whole(run_summary: &RunSummary) -> bool {
     let Some(figures) = &run_summary.figures else {
         return false;

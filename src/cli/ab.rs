@@ -70,7 +70,7 @@ pub(super) struct AbArgs {
     place: PlaceArgs,
 }
 
-/// Measure one configuration against itself: what this machine makes of no difference at all
+/// Measure one configuration against itself: how much two runs of the same thing differ here
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Both sides are the same, so every difference is the machine's: the spread from run to run, false alarms, and the smallest \

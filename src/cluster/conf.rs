@@ -58,7 +58,7 @@ impl Conf<'_> {
     fn own(&self) -> Vec<(&'static str, String)> {
         let nodes = self.topology.replicas().count();
         let mut own: Vec<(&'static str, String)> = vec![
-            // Nobody else's business: TCP on the loopback, with a password, and no socket whose path could be too long.
+            // Reachable from this host alone: TCP on the loopback, with a password. No socket, because its path could be too long.
             ("listen_addresses", "127.0.0.1".into()),
             ("port", self.port.to_string()),
             ("unix_socket_directories", String::new()),

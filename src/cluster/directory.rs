@@ -151,7 +151,7 @@ impl Marker {
     }
 }
 
-/// The replbench that made the directory. Of an unreadable marker nobody knows.
+/// The replbench that made the directory. Unknown if the marker is unreadable.
 pub(super) fn owner(directory: &Path) -> Option<ProcessId> {
     Marker::read(directory).map(|marker| marker.owner)
 }

@@ -47,7 +47,7 @@ pub enum ClusterError {
         outcome: String,
         log: LogTail,
     },
-    /// A server ended although nobody had asked it to.
+    /// A server ended without having been asked to.
     #[error("the server of `{node}` {outcome}{tail}", tail = .log.as_text())]
     Ended {
         node: String,

@@ -132,7 +132,7 @@ impl RunningNode {
     }
 }
 
-/// Where the primary stands in the list is nobody's business: it can change.
+/// Found by its role, not by its place in the list: the primary can change.
 fn primary(nodes: &[RunningNode]) -> &RunningNode {
     let mut nodes = nodes.iter();
     let primary = nodes.find(|node| node.node.role == Role::Primary);
@@ -301,7 +301,7 @@ impl Cluster {
         }
     }
 
-    /// Nodes whose server ended although nobody had asked it to: name, and how with the end of the log.
+    /// Nodes whose server ended without having been asked to: name, and how with the end of the log.
     pub fn exited(&self) -> Vec<(String, String)> {
         self.workspace()
             .servers()

@@ -256,7 +256,7 @@ impl Workspace {
             ("port", &port),
             ("user", DATABASE),
             ("passfile", &passfile),
-            // Neither is there to be negotiated.
+            // The servers offer neither, so do not negotiate.
             ("sslmode", "disable"),
             ("gssencmode", "disable"),
         ];

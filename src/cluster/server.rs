@@ -95,7 +95,7 @@ impl Server {
     /// How the server ended, if it has.
     pub(super) fn outcome(&self) -> Option<String> {
         self.keeper().poll().map(|status| {
-            // A keeper says it as a shell does.
+            // Exit code 128 + n means signal n.
             match status.code() {
                 Some(code) if code > 128 => format!("was killed by signal {}", code - 128),
                 _ => process::ended(status),

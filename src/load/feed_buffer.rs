@@ -62,7 +62,7 @@ impl FeedBuffer {
 
 impl Drop for FeedBuffer {
     fn drop(&mut self) {
-        // Nobody waits any more for what is still unanswered.
+        // Transactions that are still unanswered are not awaited any more.
         self.lock().in_flight = 0;
         self.tell();
     }

@@ -75,7 +75,7 @@ async fn offer(
     let pool = pool::pool(connector, connections);
     let opened = open_all(&pool, connections).await;
     let failed = opened.is_err();
-    // Whoever asked may have given up: then there is nobody to offer load for.
+    // The receiver is gone if the caller gave up: then no load is offered.
     if ready.send(opened).is_err() || failed {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 //! may be on it. The summary, the table of modes, comparisons, gates, histories and the site read this table; to add a figure is to add
 //! an entry to it.
 //!
-//! The figures that are judged are declared beforehand, so that nobody picks them by how they came out.
+//! The figures that are judged are declared beforehand, so that none is picked by its outcome.
 
 mod figures;
 mod table;

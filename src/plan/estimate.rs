@@ -11,7 +11,7 @@ const AROUND_CELL: Duration = Duration::from_millis(500);
 const PRIMARY: Duration = Duration::from_millis(1_500);
 /// A base backup or an initial copy.
 const REPLICA: Duration = Duration::from_millis(500);
-/// A closed loop is as fast as the server, which nobody knows yet.
+/// The rate of a closed loop is that of the server, which is unknown beforehand.
 const GUESSED_RATE: f64 = 2_000.0;
 
 impl Plan {

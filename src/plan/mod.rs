@@ -46,7 +46,7 @@ pub struct Plan {
     /// In the order of the profile; the first is the baseline of comparisons.
     pub modes: Vec<Mode>,
     pub repeats: u32,
-    /// A first look, from which nobody is to draw a verdict.
+    /// `--quick`: a first look, too short for a verdict.
     pub quick: bool,
     /// In the order in which they run.
     pub cells: Vec<Cell>,

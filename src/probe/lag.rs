@@ -257,7 +257,7 @@ async fn collect(sources: &mut [Source], deadline: Stamp, samples: &mut Samples)
             }
             Ok(None) => {}
             Err(message) => {
-                // Nobody listens any more only when the cell is over.
+                // The channel is closed only when the cell is over.
                 let _ = samples.readings.send(Reading::Trouble {
                     node: source.target.node.name.clone(),
                     at: clock::now(),
@@ -317,7 +317,7 @@ impl Samples {
         }
     }
 
-    /// Hands over, in order, those that nothing can be added to; an error when nobody listens any more.
+    /// Hands over, in order, those that nothing can be added to; an error when the channel is closed.
     fn hand_over(
         &mut self,
         is_whole: impl Fn(Stamp) -> bool,
@@ -368,7 +368,7 @@ impl Samples {
             row.replayed_lag_bytes = behind(own.replayed);
             row.replay_timestamp_age_us = own.replay_timestamp_age_us;
             if node.role == Role::ArchiveStandby {
-                // Nobody streams to it: its own word is all there is.
+                // No upstream reports its position, so its own is used.
                 row.replay_lag_bytes = row.replayed_lag_bytes;
                 row.sampler_rtt_us = Some(since(*answered));
             }
@@ -379,7 +379,7 @@ impl Samples {
 
 impl Drop for Samples {
     fn drop(&mut self) {
-        // The cell is over, and what has not been answered will not be; nobody listens only when the run is being abandoned.
+        // The cell is over: unanswered samples stay so. The channel is closed only when the run is being abandoned.
         let _ = self.hand_over(|_| true);
     }
 }

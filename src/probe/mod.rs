@@ -347,7 +347,7 @@ impl ProbeTasks {
             if self.commits.all_seen() || clock::now() >= deadline {
                 return Ok(());
             }
-            // A commit that is seen wakes nobody here: look again soon.
+            // A commit that is seen does not wake this task, so it looks again soon.
             flush_due = flush_due.min(clock::now() + DRAIN_LOOK);
         }
     }
@@ -356,7 +356,7 @@ impl ProbeTasks {
     fn hand_over(&self, before: Option<i64>) {
         for watch in &self.commits.watches {
             for second in watch.borrow_mut().take_seconds(before) {
-                // Nobody listens any more only when the run is being abandoned.
+                // The channel is closed only when the run is being abandoned.
                 let _ = self.readings.send(Reading::Visibility(second));
             }
         }

@@ -280,7 +280,7 @@ impl Poller {
             self.connection = None;
             // A server that stays away is tried again five times a second, and told of once.
             if message != told {
-                // Nobody listens any more only when the cell is over.
+                // The channel is closed only when the cell is over.
                 let _ = readings.send(Reading::Trouble {
                     node: self.target.node.name.clone(),
                     at: clock::now(),

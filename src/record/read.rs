@@ -148,7 +148,7 @@ impl Run {
         intervals.sort_by_key(|row| row.cell_id);
         lag.sort_by_key(|row| row.cell_id);
         visibility.sort_by_key(|row| row.cell_id);
-        // Discarded cells are recorded, and nobody who reads a run is to count them.
+        // Discarded cells are recorded and left out of everything that is read.
         let discarded = cells.iter().filter(|cell| cell.discarded);
         let discarded: BTreeSet<u32> = discarded.map(|cell| cell.cell_id).collect();
         let counts = |cell_id: u32| !discarded.contains(&cell_id);

@@ -1,4 +1,4 @@
-//! Two runs, or the modes of one, against each other: is the candidate better, worse, the same, or can nobody tell?
+//! Two runs, or the modes of one, against each other: is the candidate better, worse, the same, or can it not be told?
 //!
 //! The repetition is the unit. Where the repetitions of both sides took turns (modes of one run, sides of one session) they pair by
 //! block, which cancels what drifts; else they are two samples. Times and rates are compared as factors, on a logarithmic scale.
@@ -28,7 +28,7 @@ pub const COMPARISON_VERSION: u32 = 1;
 /// How to compare.
 #[derive(Debug, Clone)]
 pub struct Terms {
-    /// Changes up to this factor less one do not matter: 0.05 is 5 %.
+    /// Relative threshold below which a change does not matter: 0.05 is 5 %.
     pub threshold: f64,
     pub metrics: Vec<Metric>,
     /// Compare what is not comparable, and say so.
@@ -77,7 +77,7 @@ impl Comparison {
     }
 
     /// Whether the head is worse than it may be: a figure regressed, or a gate failed. Modes of one run cost what they cost,
-    /// and regress only for who asks.
+    /// and count as regressed only with `--fail-on-regression`.
     pub fn has_failed(&self, modes_may_regress: bool) -> bool {
         let counts = self.kind != Kind::Modes || modes_may_regress;
         (counts && self.verdict == Verdict::Regressed) || self.gates.iter().any(|line| !line.passed)

@@ -367,7 +367,7 @@ fn line(
     let passed = match (figure.value, figure.beyond, gate.limit) {
         (Some(_), _, Limit::Max(_)) if figure.is_open => false,
         (Some(value), ..) => gate.limit.allows(value),
-        // What is larger than this keeps a lower bound below it.
+        // A censored value passes `min` if its known lower limit does.
         (None, Some(beyond), Limit::Min(_)) => gate.limit.allows(beyond),
         _ => false,
     };

@@ -193,7 +193,7 @@ fn assembled(identity: Identity, measured: Vec<Measured>) -> (Series, Vec<Option
     (series, yardsticks)
 }
 
-/// Conditions under which nobody measures any more go to the end; the order within the same conditions stays.
+/// Conditions without recent runs go to the end; the order within the same conditions stays.
 fn newest_first(all: &mut [Series]) {
     let mut newest: BTreeMap<Conditions, Option<jiff::Timestamp>> = BTreeMap::new();
     for series in all.iter() {

@@ -92,7 +92,7 @@ fn gate(diagnostics: &mut Diagnostics, entry: &Spanned<wire::Gate>) -> Option<Ga
 /// Reads a bound in this unit.
 fn bound(unit: Unit, value: &Value) -> Result<f64, Refusal> {
     const DAY: Duration = Duration::from_hours(24);
-    // No run counts so far.
+    // The upper limit of count gates.
     const MOST: u64 = 1_000_000_000_000;
     match unit {
         Unit::Micros => {

@@ -15,6 +15,10 @@ use plotters::style::{IntoFont, ShapeStyle};
 
 /// Steps of the backend's grid in one CSS pixel.
 const FINE: f64 = 4.0;
+/// Said once, at the root: plotters repeats it at every text, as [`FONT_OF_A_TEXT`].
+const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
+const FONT_OF_A_TEXT: &str =
+    " font-family=\"system-ui, -apple-system, &apos;Segoe UI&apos;, Roboto, sans-serif\"";
 /// First component of every stand-in colour; no colour of the palette has it.
 const STAND_IN: u8 = 0xFE;
 
@@ -324,11 +328,7 @@ impl Canvas {
             FontStyle::Normal
         };
         // plotters divides sizes by 1.24.
-        let font = (
-            FontFamily::Name("system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"),
-            kind.size * FINE * 1.24,
-            style,
-        );
+        let font = (FontFamily::Name(FONT), kind.size * FINE * 1.24, style);
         let font = font.into_font();
         let font = if kind.anchor == Anchor::Upwards {
             font.transform(FontTransform::Rotate270)
@@ -381,7 +381,7 @@ impl Drawing {
     ) -> String {
         let (width, height) = (self.width, self.height);
         let mut out = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"rb\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\" width=\"{width:.0}\" \
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"rb\" font-family=\"{FONT}\" stroke-linejoin=\"round\" fill=\"none\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\" width=\"{width:.0}\" \
              height=\"{height:.0}\" viewBox=\"0 0 {:.0} {:.0}\">\n<title id=\"{id}-t\">{}</title>\n<desc id=\"{id}-d\">{}</desc>\n",
             width * FINE,
             height * FINE,
@@ -463,10 +463,7 @@ fn resolve(body: &str) -> String {
         rest = token.get(10..).unwrap_or_default();
         if let Some(start) = before.strip_suffix("stroke") {
             out.push_str(start);
-            let _ = write!(
-                out,
-                "class=\"s{id}\" stroke=\"{light}\" stroke-linejoin=\"round\""
-            );
+            let _ = write!(out, "class=\"s{id}\" stroke=\"{light}\"");
             if let Some(pattern) = Dash::pattern(look) {
                 let _ = write!(out, " stroke-dasharray=\"{pattern}\"");
             }
@@ -477,7 +474,15 @@ fn resolve(body: &str) -> String {
         }
     }
     out.push_str(rest);
-    out
+    // What is inherited or the default need not be said at every mark: it was a sixth of a page.
+    [
+        FONT_OF_A_TEXT,
+        " opacity=\"1\"",
+        " text-anchor=\"start\"",
+        " fill=\"none\"",
+    ]
+    .into_iter()
+    .fold(out, |text, repeated| text.replace(repeated, ""))
 }
 
 #[allow(

@@ -121,7 +121,7 @@ impl Frame {
             &self.x.title,
             Type::new(Anchor::Middle),
         );
-        // Above the axis rather than along it: nobody reads sideways.
+        // Above the axis, so that it is read without turning the head.
         canvas.text(
             (self.left, self.top - 14.0),
             &self.y.title,

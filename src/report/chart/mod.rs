@@ -34,7 +34,7 @@ pub(crate) struct Chart {
     /// Name of its file without the extension, and of its place on the page.
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
-    /// What is to be seen in it, for who does not see it.
+    /// What it shows, in words, for screen readers.
     pub(crate) description: String,
     /// How to read it.
     pub(crate) caption: String,

@@ -123,7 +123,7 @@ fn code(text: &str) -> String {
     escape_control(text).replace('`', "'")
 }
 
-/// Text in which nothing is markup: no cell ends early, no tag begins, nobody is mentioned.
+/// Text with all markup escaped: it ends no cell, begins no tag and mentions no user.
 pub(in crate::report) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

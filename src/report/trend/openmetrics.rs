@@ -57,7 +57,7 @@ const FAMILIES: [Family; 5] = [
     },
 ];
 
-/// The newest valid run of each series. A censored figure has no sample: nobody knows its number.
+/// The newest valid run of each series. A censored figure has no sample, because its value is unknown.
 pub fn trend_openmetrics(series: &[Series]) -> String {
     let newest: Vec<(&Series, &Point)> = series
         .iter()
