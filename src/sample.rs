@@ -317,8 +317,9 @@ pub struct SummaryRow {
     pub cell_id: u32,
     pub mode: String,
     pub rep: u32,
-    /// The standby or subscriber the figure is about; empty for the primary.
-    pub standby: Option<String>,
+    /// The replica that the figure is about; empty for the primary. `standby` in older runs.
+    #[serde(alias = "standby")]
+    pub node: Option<String>,
     pub metric: String,
     pub stat: String,
     pub value: Option<f64>,

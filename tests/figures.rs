@@ -48,7 +48,7 @@ fn fixture() -> Fixture {
     }
     let path = run.join(files::MANIFEST);
     let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let gate = |metric: &str| json!({"name": null, "metric": metric, "mode": null, "standby": null, "limit": {"max": 1e9}});
+    let gate = |metric: &str| json!({"name": null, "metric": metric, "mode": null, "node": null, "limit": {"max": 1e9}});
     manifest["profile"]["gates"] = GATED.iter().map(|metric| gate(metric)).collect();
     fs::write(path, manifest.to_string()).unwrap();
     report::write(&run).unwrap();
@@ -79,12 +79,12 @@ fn same(found: f64, expected: f64, what: &str) {
     assert!(near, "{what}: {found} is not {expected}");
 }
 
-fn figure<'a>(summary: &'a ModeSummary, metric: &str, standby: Option<&str>) -> &'a Figure {
+fn figure<'a>(summary: &'a ModeSummary, metric: &str, node: Option<&str>) -> &'a Figure {
     let (name, stat) = metric.split_once('.').unwrap_or((metric, "value"));
     let wanted = Metric::of(name, stat);
     let mut figures = summary.figures.iter();
     figures
-        .find(|it| Some(it.metric) == wanted && it.standby.as_deref() == standby)
+        .find(|it| Some(it.metric) == wanted && it.node.as_deref() == node)
         .unwrap()
 }
 
@@ -101,7 +101,7 @@ fn gates_and_histories_and_the_summary_on_disk_have_the_figures_of_the_report() 
     for (mode, on_disk) in table.modes.iter().zip(mode_summaries(&read)) {
         for figure in on_disk.figures.iter().filter(|it| it.metric.is_judged()) {
             let name = figure.metric.to_string();
-            let own = self::figure(&mode.summary, &name, figure.standby.as_deref());
+            let own = self::figure(&mode.summary, &name, figure.node.as_deref());
             assert_eq!(own.estimate, figure.estimate, "{name} of {}", mode.mode);
         }
     }
@@ -111,7 +111,7 @@ fn gates_and_histories_and_the_summary_on_disk_have_the_figures_of_the_report() 
             .modes
             .iter()
             .find(|it| Some(&it.mode) == line.mode.as_ref());
-        let shown = figure(&mode.unwrap().summary, &metric, line.standby.as_deref());
+        let shown = figure(&mode.unwrap().summary, &metric, line.node.as_deref());
         let unit = if metric == "achieved_tps" { 1.0 } else { 1e6 };
         same(line.value.unwrap() * unit, value(shown), &line.subject());
     }
@@ -121,7 +121,7 @@ fn gates_and_histories_and_the_summary_on_disk_have_the_figures_of_the_report() 
             .iter()
             .find(|it| it.mode == series.mode)
             .unwrap();
-        let shown = figure(&mode.summary, &series.figure(), series.standby.as_deref());
+        let shown = figure(&mode.summary, &series.figure(), series.node.as_deref());
         same(
             series.points[0].value.unwrap(),
             value(shown),
@@ -151,7 +151,7 @@ fn the_comparison_of_modes_has_the_figures_of_the_report() {
             // Where a repetition has no partner, the row is over the others, and says how many.
             let is_whole = row["pairs"].as_u64() == Some(mode.valid as u64);
             if let Some(found) = row[side].as_f64().filter(|_| is_whole) {
-                let shown = figure(&mode.summary, &metric, row["standby"].as_str());
+                let shown = figure(&mode.summary, &metric, row["node"].as_str());
                 same(found, value(shown), &metric);
                 seen += 1;
             }

@@ -85,9 +85,8 @@ fn lines(dir: &Path) -> Vec<GateLine> {
     reason = "callers make the limit where they name it"
 )]
 fn line(dir: &Path, metric: &str, place: (&str, Option<&str>), limit: Value) -> GateLine {
-    let (mode, standby) = place;
-    let gate =
-        json!({"name": null, "metric": metric, "mode": mode, "standby": standby, "limit": limit});
+    let (mode, node) = place;
+    let gate = json!({"name": null, "metric": metric, "mode": mode, "node": node, "limit": limit});
     set_gates(dir, json!([gate]));
     let mut lines = lines(dir);
     assert_eq!(lines.len(), 1, "{lines:#?}");
@@ -114,9 +113,9 @@ fn a_gate_has_a_line_for_every_mode_and_replica() {
     let dir = gated_as(
         &shape,
         json!([
-            {"name": "browse", "metric": "visibility.p99", "mode": null, "standby": null, "limit": {"max": 5.0}},
-            {"name": null, "metric": "response.p99", "mode": null, "standby": null, "limit": {"max": 5.0}},
-            {"name": null, "metric": "unseen", "mode": null, "standby": "s1", "limit": {"max": 0.0}},
+            {"name": "browse", "metric": "visibility.p99", "mode": null, "node": null, "limit": {"max": 5.0}},
+            {"name": null, "metric": "response.p99", "mode": null, "node": null, "limit": {"max": 5.0}},
+            {"name": null, "metric": "unseen", "mode": null, "node": "s1", "limit": {"max": 0.0}},
         ]),
     );
     let places: Vec<_> = lines(dir.path())
@@ -126,7 +125,7 @@ fn a_gate_has_a_line_for_every_mode_and_replica() {
             (
                 line.number,
                 line.mode.unwrap(),
-                line.standby.unwrap_or_default(),
+                line.node.unwrap_or_default(),
             )
         })
         .collect();
@@ -156,7 +155,7 @@ fn a_gate_judges_the_mean_of_valid_repetitions_and_leaves_invalid_ones_out() {
     let p99 = |cell: u32| {
         let row = rows.iter().find(|row| {
             row.cell_id == cell
-                && row.standby.as_deref() == Some("s1")
+                && row.node.as_deref() == Some("s1")
                 && (row.metric.as_str(), row.stat.as_str()) == ("visibility", "p99")
         });
         row.unwrap().value.unwrap() / 1e6
@@ -319,7 +318,7 @@ fn a_read_on_the_primary_is_as_fresh_as_the_count_of_its_rows_is_right() {
 #[test]
 fn what_a_run_does_not_have_fails() {
     let dir = gated(json!([]));
-    let at = |metric, mode, standby| line(dir.path(), metric, (mode, standby), seconds(1e9));
+    let at = |metric, mode, node| line(dir.path(), metric, (mode, node), seconds(1e9));
     fails_without_data(&at("response.p99", "sync", None), "no such mode");
     fails_without_data(&at("unseen", "async", Some("s9")), "no such replica");
     fails_without_data(
@@ -391,8 +390,8 @@ fn reported(dir: &Path) -> (i32, String) {
 fn a_failed_gate_ends_a_sound_run_with_1_and_comes_first() {
     let gates = |max: f64| {
         json!([
-            {"name": "cart", "metric": "response.p99", "mode": null, "standby": null, "limit": {"max": max}},
-            {"name": null, "metric": "achieved_tps", "mode": "async", "standby": null, "limit": {"min": 1.0}},
+            {"name": "cart", "metric": "response.p99", "mode": null, "node": null, "limit": {"max": max}},
+            {"name": null, "metric": "achieved_tps", "mode": "async", "node": null, "limit": {"min": 1.0}},
         ])
     };
     let dir = gated(gates(5.0));
@@ -444,8 +443,8 @@ fn a_failed_gate_ends_a_sound_run_with_1_and_comes_first() {
 fn the_page_has_the_gates_behind_the_answer_and_hostile_names_do_nothing() {
     let name = "</script><img src=x>\u{202e}\u{1b}[31m|`";
     let dir = gated(json!([
-        {"name": name, "metric": "response.p99", "mode": "async", "standby": null, "limit": {"max": 1e-6}},
-        {"name": null, "metric": "unseen", "mode": name, "standby": name, "limit": {"max": 0.0}},
+        {"name": name, "metric": "response.p99", "mode": "async", "node": null, "limit": {"max": 1e-6}},
+        {"name": null, "metric": "unseen", "mode": name, "node": name, "limit": {"max": 0.0}},
     ]));
     let page = fs::read_to_string(report::write(dir.path()).unwrap().html).unwrap();
     for bad in ["</script>", "<img", "\u{202e}", "\u{1b}"] {
@@ -469,7 +468,7 @@ fn the_page_has_the_gates_behind_the_answer_and_hostile_names_do_nothing() {
 
 #[test]
 fn an_invalid_run_is_called_that_before_its_gates_are() {
-    let gate = json!([{"name": null, "metric": "response.p99", "mode": null, "standby": null, "limit": {"max": 1e-6}}]);
+    let gate = json!([{"name": null, "metric": "response.p99", "mode": null, "node": null, "limit": {"max": 1e-6}}]);
     let dir = gated(gate);
     amend(dir.path(), |manifest| {
         manifest["status"] = json!("invalid");

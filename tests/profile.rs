@@ -468,11 +468,11 @@ fn mistakes_in_gates_are_pointed_at_together() {
 max = "50 ms"
 [[gate]]
 metric = "visibility.p99"
-standby = "s1"
+node = "s1"
 max = 50
 [[gate]]
 metric = "response.p99"
-standby = "s1"
+node = "s1"
 max = "20 ms"
 [[gate]]
 metric = "replay_lag_bytes.max"
@@ -481,7 +481,7 @@ max = "1 MiB"
 [[gate]]
 metric = "visibility.p99"
 mode = "logical"
-standby = "s1"
+node = "s1"
 max = "1 s"
 [[gate]]
 metric = "missed"
@@ -505,12 +505,12 @@ min = 0
        |       ^^
 
     error: `response.p99` is measured at the primary, not at each replica
-      --> p.toml:13:11
+      --> p.toml:13:8
        |
-    13 | standby = "s1"
-       |           ^^^^
+    13 | node = "s1"
+       |        ^^^^
        |
-       = help: leave out `standby`
+       = help: leave out `node`
 
     error: no mode `remote_aply` in this profile
       --> p.toml:17:8
@@ -521,10 +521,10 @@ min = 0
        = help: did you mean `remote_apply`?
 
     error: mode `logical` has no replica `s1`
-      --> p.toml:22:11
+      --> p.toml:22:8
        |
-    22 | standby = "s1"
-       |           ^^^^
+    22 | node = "s1"
+       |        ^^^^
        |
        = help: replicas are sub1, sub2
 
@@ -603,22 +603,22 @@ fn a_bound_has_the_unit_of_its_metric() {
 
 #[test]
 fn a_gate_is_about_a_node_that_there_is() {
-    let on = |metric: &str, standby: &str| {
+    let on = |metric: &str, node: &str| {
         gated(&format!(
-            "metric = \"{metric}\"\nstandby = \"{standby}\"\nmax = \"1 s\"\n"
+            "metric = \"{metric}\"\nnode = \"{node}\"\nmax = \"1 s\"\n"
         ))
     };
     check(
         on("visibility.p99", "s3"),
         &[
-            "p.toml:6:11",
+            "p.toml:6:8",
             "no mode has a replica `s3`",
             "replicas are s1, s2, sub1, sub2",
         ],
     );
     check(
         on("replay_lag.p99", "primary"),
-        &["p.toml:6:11", "the primary has no `replay_lag.p99`"],
+        &["p.toml:6:8", "the primary has no `replay_lag.p99`"],
     );
     for node in ["s2", "sub1", "primary"] {
         accepted(on("visibility.p99", node));

@@ -105,9 +105,9 @@ fn the_summary_has_every_figure_in_long_form() {
             let value = row
                 .value
                 .map_or_else(String::new, |value| format!("{value:.3}"));
-            let standby = row.standby.unwrap_or_default();
+            let node = row.node.unwrap_or_default();
             format!(
-                "{} {standby} {} {} {value} {} {:?} {}",
+                "{} {node} {} {} {value} {} {:?} {}",
                 row.mode, row.metric, row.stat, row.unit, row.direction, row.n
             )
         })

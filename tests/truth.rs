@@ -323,12 +323,12 @@ fn a_gate_that_cannot_hold_ends_the_run_with_1_and_one_that_does_passes() {
         [[gate]]
         name = "impossible"
         metric = "visibility.p99"
-        standby = "s1"
+        node = "s1"
         max = "1 ns"
         [[gate]]
         name = "checkout"
         metric = "visibility.max"
-        standby = "primary"
+        node = "primary"
         max = "0 s"
         "#;
     let (run, ended) = support::valid(|| Run::start(profile, &[]));

@@ -21,7 +21,7 @@ pub struct ModeSummary {
 #[derive(Debug, Clone)]
 pub struct Figure {
     pub metric: Metric,
-    pub standby: Option<String>,
+    pub node: Option<String>,
     /// In the unit of the metric. Infinite when it falls among the censored; `None` when a value is no number.
     pub estimate: Option<Estimate>,
     /// Repetitions of which nothing is known but that the figure is larger than everything recorded.
@@ -122,7 +122,7 @@ fn of_mode(run_summary: &RunSummary, mode: String) -> ModeSummary {
     for row in run_summary.figures.iter().flatten() {
         let declared = Metric::of(&row.metric, &row.stat);
         if let Some(metric) = declared.filter(|_| valid.contains(&row.cell_id)) {
-            let values = by_figure.entry((metric, row.standby.as_ref())).or_default();
+            let values = by_figure.entry((metric, row.node.as_ref())).or_default();
             values.push(row.value.unwrap_or(f64::INFINITY));
         }
     }
@@ -130,17 +130,17 @@ fn of_mode(run_summary: &RunSummary, mode: String) -> ModeSummary {
         .iter()
         .map(|(key, values)| (*key, over_repetitions(key.0, values)))
         .collect();
-    let beside = |metric: Option<Metric>, standby| {
-        let estimate = estimates.get(&(metric?, standby)).copied().flatten()?;
+    let beside = |metric: Option<Metric>, node| {
+        let estimate = estimates.get(&(metric?, node)).copied().flatten()?;
         Some(estimate.value)
     };
-    let figures = by_figure.iter().map(|((metric, standby), values)| Figure {
+    let figures = by_figure.iter().map(|((metric, node), values)| Figure {
         metric: *metric,
-        standby: standby.cloned(),
-        estimate: estimates[&(*metric, *standby)],
+        node: node.cloned(),
+        estimate: estimates[&(*metric, *node)],
         censored: values.iter().filter(|value| value.is_infinite()).count(),
-        lo: beside(metric.lower_bound(), *standby),
-        resolution: beside(metric.resolution(), *standby),
+        lo: beside(metric.lower_bound(), *node),
+        resolution: beside(metric.resolution(), *node),
     });
     ModeSummary {
         figures: figures.collect(),

@@ -41,7 +41,7 @@ pub struct IndexMode {
 pub struct IndexFigure {
     pub metric: String,
     pub stat: String,
-    pub standby: Option<String>,
+    pub node: Option<String>,
     pub unit: String,
     pub value: Option<f64>,
 }
@@ -86,7 +86,7 @@ fn index_mode(mode: ModeSummary) -> IndexMode {
     let figures = judged.map(|figure| IndexFigure {
         metric: figure.metric.name().into(),
         stat: figure.metric.stat.as_str().into(),
-        standby: figure.standby,
+        node: figure.node,
         unit: figure.metric.unit().as_str().into(),
         value: figure
             .estimate

@@ -137,7 +137,7 @@ impl ModesTable {
 fn row<'a>(comparison: &'a Comparison, mode: &str, metric: &str, stat: &str) -> Option<&'a Row> {
     comparison.rows.iter().find(|row| {
         let names = (row.metric.as_str(), row.stat.as_str());
-        row.head_mode == mode && row.standby.is_none() && names == (metric, stat)
+        row.head_mode == mode && row.node.is_none() && names == (metric, stat)
     })
 }
 

@@ -31,12 +31,12 @@ fn rows(cell: &CellRow, figures: &CellFigures) -> Vec<SummaryRow> {
     of_cell.chain(of_replicas).collect()
 }
 
-fn row(cell: &CellRow, standby: Option<&String>, metric: Metric, measured: Measured) -> SummaryRow {
+fn row(cell: &CellRow, node: Option<&String>, metric: Metric, measured: Measured) -> SummaryRow {
     SummaryRow {
         cell_id: cell.cell_id,
         mode: cell.mode.clone(),
         rep: cell.rep,
-        standby: standby.cloned(),
+        node: node.cloned(),
         metric: metric.name().into(),
         stat: metric.stat.as_str().into(),
         value: match metric.unit() {

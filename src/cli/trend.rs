@@ -22,16 +22,16 @@ use crate::sample::Direction;
 const WIDTH: usize = 80;
 
 /// What the terminal shows unless told otherwise: one series a mode says whether commits have become slower, and of a
-/// standby whether it shows them later.
+/// replica whether it shows them later.
 const DEFAULT: &str = "response.p99";
-const DEFAULT_OF_STANDBY: &str = "visibility.p99";
+const DEFAULT_OF_NODE: &str = "visibility.p99";
 
 const ALL: &str = "all";
 
 /// Show the history of figures over commits, and where their level changed
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A series holds what may be compared: the same host, workload, PostgreSQL major, settings, mode, standby and figure. \
+A series holds what may be compared: the same host, workload, PostgreSQL major, settings, mode, node and figure. \
 Runs stand in the order of their commits in the repository (each after its parents), several of one commit by time, \
 those with uncommitted changes after them, those of unknown commits after the latest commit that had been run before. \
 A level needs 3 runs, a change point 8 in all. Invalid runs are shown and left out of the search.
@@ -48,7 +48,7 @@ Exit codes: 0 fine, 1 with --strict when a regression stands in a series that wa
 (see `replbench bless`) its level became worse and has not come back; 2 usage, or no runs with --strict, 6 results cannot \
 be read, or a run was left out because a file that is needed is not as it was recorded: its SHA-256 is not the manifest's.")]
 pub(super) struct TrendArgs {
-    /// Figures, such as `response.p99` or `visibility`, or `all`; by default response.p99 (with --standby visibility.p99) in text, all in other formats
+    /// Figures, such as `response.p99` or `visibility`, or `all`; by default response.p99 (with --node visibility.p99) in text, all in other formats
     #[arg(value_name = "METRIC,..", value_delimiter = ',', value_parser = parse_figure)]
     metrics: Vec<Metrics>,
 
@@ -64,9 +64,9 @@ pub(super) struct TrendArgs {
     #[arg(long)]
     mode: Option<String>,
 
-    /// This standby or subscriber only
+    /// This replica only
     #[arg(long)]
-    standby: Option<String>,
+    node: Option<String>,
 
     /// This profile only
     #[arg(long)]
@@ -165,13 +165,13 @@ impl TrendArgs {
             .iter()
             .any(|metric| metric.name() == series.metric && metric.stat.as_str() == series.stat)
             && is(&self.mode, Some(&series.mode))
-            && is(&self.standby, series.standby.as_deref())
+            && is(&self.node, series.node.as_deref())
             && is(&self.profile, Some(&series.conditions.profile))
     }
 
     fn figures(&self) -> Vec<Metric> {
         match (self.metrics.as_slice(), self.format) {
-            ([], Format::Text) if self.standby.is_some() => Metric::named(DEFAULT_OF_STANDBY),
+            ([], Format::Text) if self.node.is_some() => Metric::named(DEFAULT_OF_NODE),
             ([], Format::Text) => Metric::named(DEFAULT),
             ([], _) => Metric::judged(),
             (words, _) => words.iter().flat_map(|word| word.0.clone()).collect(),
@@ -218,14 +218,14 @@ impl TrendArgs {
         let rows = run_summaries
             .iter()
             .flat_map(|run_summary| run_summary.figures.iter().flatten());
-        let standbys = rows.filter_map(|row| row.standby.clone());
+        let nodes = rows.filter_map(|row| row.node.clone());
         anyhow!(
-            "no run in `{}` has {} with these options; profiles: {}; modes: {}; standbys: {}",
+            "no run in `{}` has {} with these options; profiles: {}; modes: {}; nodes: {}",
             self.results.display(),
             figures.join(", "),
             listed(profiles.collect()),
             listed(modes.collect()),
-            listed(standbys.collect())
+            listed(nodes.collect())
         )
     }
 }

@@ -109,7 +109,7 @@ impl Plan {
 
     fn describe_gate(&self, gate: &Gate) -> String {
         let of_replicas = gate.metric.is_of_replica();
-        let node = match &gate.standby {
+        let node = match &gate.node {
             Some(node) => format!(" on {}", visible(node)),
             None if of_replicas => " on every replica".into(),
             None => String::new(),
@@ -120,7 +120,7 @@ impl Plan {
         };
         let concerned = self.modes.iter().filter(|mode| gate.concerns(&mode.name));
         let mut has_node = concerned.map(|mode| !of_replicas || !gate.nodes_in(mode).is_empty());
-        let is_sound = match &gate.standby {
+        let is_sound = match &gate.node {
             Some(_) => has_node.any(|it| it),
             None => {
                 self.modes.iter().any(|mode| gate.concerns(&mode.name)) && has_node.all(|it| it)

@@ -20,7 +20,8 @@ pub struct Gate {
     /// `None`: every mode of the plan.
     pub mode: Option<String>,
     /// `None`: every replica of the mode, where the metric is one of replicas.
-    pub standby: Option<String>,
+    #[serde(alias = "standby")]
+    pub node: Option<String>,
     pub limit: Limit,
 }
 
@@ -28,7 +29,7 @@ impl Gate {
     /// The nodes of a mode that the gate judges by name; none when its metric is of replicas and the mode has no such one.
     pub fn nodes_in(&self, mode: &Mode) -> Vec<String> {
         let replicas = mode.topology.replicas().map(|node| node.name.clone());
-        match &self.standby {
+        match &self.node {
             _ if !self.metric.is_of_replica() => Vec::new(),
             Some(name) if name == Topology::PRIMARY => vec![name.clone()],
             Some(name) => replicas.filter(|replica| replica == name).collect(),

@@ -121,7 +121,7 @@ pub(super) struct Gate {
     pub(super) name: Field,
     pub(super) metric: Field,
     pub(super) mode: Field,
-    pub(super) standby: Field,
+    pub(super) node: Field,
     pub(super) max: Field,
     pub(super) min: Field,
 }

@@ -143,9 +143,9 @@ fn choices(series: &[Series]) -> [Choice; 4] {
         Choice::new("mode", "Mode", of(|it| it.mode.as_str())),
         Choice::new("figure", "Figure", figures.iter().map(String::as_str)),
         Choice::new(
-            "standby",
+            "node",
             "Replica",
-            of(|it| it.standby.as_deref().unwrap_or_default()),
+            of(|it| it.node.as_deref().unwrap_or_default()),
         ),
     ]
 }
@@ -171,10 +171,10 @@ fn all(series: &[(&Series, &str)]) -> Markup {
                     } }
                     tbody { @for (one, path) in series.iter().take(MOST_LISTED) {
                         tr data-profile=(escape_control(&one.conditions.profile)) data-mode=(escape_control(&one.mode)) data-figure=(one.figure())
-                            data-standby=(escape_control(one.standby.as_deref().unwrap_or_default())) {
+                            data-node=(escape_control(one.node.as_deref().unwrap_or_default())) {
                             th scope="row" { a href={ (page(path)) "#s" (one.id) } { (one.figure()) } }
                             td { (escape_control(&one.mode)) }
-                            td { (escape_control(one.standby.as_deref().unwrap_or("–"))) }
+                            td { (escape_control(one.node.as_deref().unwrap_or("–"))) }
                             td { (escape_control(&one.conditions.profile)) }
                             td.n { (one.points.len()) }
                             td.n { (one.newest().map_or_else(|| "–".into(), |point| value_text(one, point))) " " (shown_unit(&one.unit)) }
@@ -209,7 +209,7 @@ fn section(series: &Series, slugs: &BTreeMap<&str, &str>) -> Markup {
     let table = format!("t{}", series.id);
     html! {
         section.series id={ "s" (series.id) } aria-labelledby={ "h" (series.id) } data-profile=(escape_control(&series.conditions.profile))
-            data-mode=(escape_control(&series.mode)) data-figure=(series.figure()) data-standby=(escape_control(series.standby.as_deref().unwrap_or_default()))
+            data-mode=(escape_control(&series.mode)) data-figure=(series.figure()) data-node=(escape_control(series.node.as_deref().unwrap_or_default()))
             data-text={ (plot.title) " " (escape_control(&series.conditions.profile)) } {
             h3 id={ "h" (series.id) } { (plot.title) }
             figure {

@@ -192,7 +192,7 @@ pub(crate) fn shown((value, interval): Shown, unit: Option<&str>, of: Option<&Fi
             (value)
             @if let Some(unit) = unit { (unit) }
             @if let Some((lo, hi)) = interval { span.ci { (lo) " to " (hi) } }
-            @if let Some(node) = of.and_then(|of| of.standby.as_deref()) { span.ci { (escape_control(node)) } }
+            @if let Some(node) = of.and_then(|of| of.node.as_deref()) { span.ci { (escape_control(node)) } }
         }
     }
 }

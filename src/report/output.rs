@@ -73,7 +73,7 @@ pub(super) fn csv_of(rows: &[SummaryRow]) -> Result<Vec<u8>, csv::Error> {
         "cell_id",
         "mode",
         "rep",
-        "standby",
+        "node",
         "metric",
         "stat",
         "value",
@@ -84,7 +84,7 @@ pub(super) fn csv_of(rows: &[SummaryRow]) -> Result<Vec<u8>, csv::Error> {
     for row in rows {
         writer.serialize(SummaryRow {
             mode: plain(&row.mode),
-            standby: row.standby.as_deref().map(plain),
+            node: row.node.as_deref().map(plain),
             ..row.clone()
         })?;
     }
@@ -136,6 +136,6 @@ mod tests {
     #[test]
     fn the_summary_has_its_head_without_rows() {
         let head = String::from_utf8(csv_of(&[]).unwrap()).unwrap();
-        assert!(head.starts_with("cell_id,mode,rep,standby,metric,stat,value"));
+        assert!(head.starts_with("cell_id,mode,rep,node,metric,stat,value"));
     }
 }

@@ -235,11 +235,7 @@ pub(super) fn ratio_figure(ratio: Option<Estimate>) -> Shown {
 fn slowest_to_show(table: &ModesTable) -> Option<String> {
     let modes = table.modes.iter().filter_map(|mode| {
         mode.summary.best("visibility", "p99")?;
-        let node = mode
-            .summary
-            .worst("visibility", "p99")?
-            .standby
-            .as_deref()?;
+        let node = mode.summary.worst("visibility", "p99")?.node.as_deref()?;
         Some(format!("{} under {}", short(node), short(&mode.mode)))
     });
     let modes: Vec<String> = modes.collect();

@@ -413,7 +413,7 @@ fn markdown_begins_with_the_marker_and_escapes_names() {
 
 #[test]
 fn gates_of_the_head_are_judged_and_fail_the_comparison() {
-    let gate = json!([{"name": "quick", "metric": "response.p99", "mode": null, "standby": null, "limit": {"max": 1.0}}]);
+    let gate = json!([{"name": "quick", "metric": "response.p99", "mode": null, "node": null, "limit": {"max": 1.0}}]);
     let change = |head: &mut LightRun| head.manifest["profile"]["gates"] = gate.clone();
     // These runs have no distributions, and a gate without data fails.
     let said = compare(change, &["--format", "json"]);

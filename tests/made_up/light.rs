@@ -18,20 +18,20 @@ pub(crate) struct LightRun {
 pub(crate) struct Figure {
     pub metric: &'static str,
     pub stat: &'static str,
-    pub standby: Option<&'static str>,
+    pub node: Option<&'static str>,
     pub values: Vec<Option<f64>>,
 }
 
 pub(crate) fn figure(
     metric: &'static str,
     stat: &'static str,
-    standby: Option<&'static str>,
+    node: Option<&'static str>,
     values: &[f64],
 ) -> Figure {
     Figure {
         metric,
         stat,
-        standby,
+        node,
         values: values.iter().map(|value| Some(*value)).collect(),
     }
 }
@@ -102,11 +102,11 @@ impl LightRun {
                         continue;
                     };
                     let value = value.map(|value| value.to_string()).unwrap_or_default();
-                    let standby = figure.standby.unwrap_or_default();
+                    let node = figure.node.unwrap_or_default();
                     let (metric, stat) = (figure.metric, figure.stat);
                     let _ = writeln!(
                         summary,
-                        "{id},\"{mode}\",{number},\"{standby}\",{metric},{stat},{value},us,lower_is_better,4000"
+                        "{id},\"{mode}\",{number},\"{node}\",{metric},{stat},{value},us,lower_is_better,4000"
                     );
                 }
             }

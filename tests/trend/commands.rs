@@ -238,7 +238,7 @@ fn no_runs_are_an_error_to_a_strict_caller_only_and_a_mistyped_name_always() {
     let said = lab.stderr(&["trend", "--mode", "asinc"]);
     assert!(said.contains("modes: async"), "{said}");
     lab.replbench(&["trend", "--profile", "nothing"]).code(2);
-    let text = lab.stdout(&["trend", "--standby", "s1"]);
+    let text = lab.stdout(&["trend", "--node", "s1"]);
     assert!(text.contains("visibility.p99 on s1"), "{text}");
     lab.replbench(&["trend", "latency"]).code(2);
     lab.results = lab.results.join("nowhere");

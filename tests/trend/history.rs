@@ -198,7 +198,7 @@ fn lag_within_a_page_of_wal_does_not_regress() {
             let lags = rows.iter().filter(|row| row.stat == "p999").cloned();
             let lags: Vec<_> = lags
                 .map(|row| SummaryRow {
-                    standby: Some("s1".into()),
+                    node: Some("s1".into()),
                     metric: "replay_lag_bytes".into(),
                     stat: "p99".into(),
                     value: Some(level * NOISE[number % NOISE.len()]),

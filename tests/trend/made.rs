@@ -68,28 +68,27 @@ impl Made {
     }
 
     fn figures(&self, cell_id: u32, mode: &str, rep: u32, factor: f64) -> Vec<SummaryRow> {
-        let row =
-            |standby: Option<&str>, metric: &str, stat: &str, value: Option<f64>| SummaryRow {
-                cell_id,
-                mode: mode.to_owned(),
-                rep,
-                standby: standby.map(Into::into),
-                metric: metric.into(),
-                stat: stat.into(),
-                value: value.map(|value| (value * factor * 1e3).round() / 1e3),
-                unit: if metric == "achieved_tps" {
-                    "1/s"
-                } else {
-                    "us"
-                }
-                .into(),
-                direction: if metric == "achieved_tps" {
-                    Direction::HigherIsBetter
-                } else {
-                    Direction::LowerIsBetter
-                },
-                n: 4_000,
-            };
+        let row = |node: Option<&str>, metric: &str, stat: &str, value: Option<f64>| SummaryRow {
+            cell_id,
+            mode: mode.to_owned(),
+            rep,
+            node: node.map(Into::into),
+            metric: metric.into(),
+            stat: stat.into(),
+            value: value.map(|value| (value * factor * 1e3).round() / 1e3),
+            unit: if metric == "achieved_tps" {
+                "1/s"
+            } else {
+                "us"
+            }
+            .into(),
+            direction: if metric == "achieved_tps" {
+                Direction::HigherIsBetter
+            } else {
+                Direction::LowerIsBetter
+            },
+            n: 4_000,
+        };
         let rate = self.response.map(|response| 1e6 / response);
         vec![
             row(None, "achieved_tps", "value", rate),

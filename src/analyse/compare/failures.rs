@@ -40,7 +40,7 @@ fn more_failed(row: &Row) -> Option<String> {
         .is_some_and(|lo| lo > 0.0);
     (head > base && (base == 0.0 || is_shown)).then(|| {
         let what = row.metric.trim_end_matches("_share");
-        let of = if row.standby.is_some() {
+        let of = if row.node.is_some() {
             "commits"
         } else {
             "arrivals"

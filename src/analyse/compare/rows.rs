@@ -14,7 +14,7 @@ use crate::sample::Direction;
 pub struct Row {
     pub base_mode: String,
     pub head_mode: String,
-    pub standby: Option<String>,
+    pub node: Option<String>,
     pub metric: String,
     pub stat: String,
     pub unit: String,
@@ -165,7 +165,7 @@ impl Tested {
 
 /// Every declared figure of a mode.
 pub(super) fn test(pair: &Pair, kind: Kind, terms: &Terms) -> Vec<Tested> {
-    let standbys = pair.standbys();
+    let nodes = pair.nodes();
     let of = |of_replica: bool| {
         terms
             .metrics
@@ -175,26 +175,26 @@ pub(super) fn test(pair: &Pair, kind: Kind, terms: &Terms) -> Vec<Tested> {
     let mut rows: Vec<Tested> = of(false)
         .map(|metric| row(pair, kind, terms, *metric, None))
         .collect();
-    for standby in &standbys {
-        rows.extend(of(true).map(|metric| row(pair, kind, terms, *metric, Some(standby))));
+    for node in &nodes {
+        rows.extend(of(true).map(|metric| row(pair, kind, terms, *metric, Some(node))));
     }
     // A figure that neither side measured is no finding.
     rows.retain(|tested| tested.row.base_n + tested.row.head_n > 0);
     rows
 }
 
-fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, standby: Option<&str>) -> Tested {
-    let base = pair.base.get(metric, standby);
-    let head = pair.head.get(metric, standby);
+fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, node: Option<&str>) -> Tested {
+    let base = pair.base.get(metric, node);
+    let head = pair.head.get(metric, node);
     let scale = metric.scale(base.iter().chain(head.iter()));
     let resolution = |side: &Samples| {
         let metric = metric.resolution()?;
-        side.get(metric, standby).over(metric)
+        side.get(metric, node).over(metric)
     };
     let mut row = Row {
         base_mode: pair.base.mode.clone(),
         head_mode: pair.head.mode.clone(),
-        standby: standby.map(Into::into),
+        node: node.map(Into::into),
         metric: metric.name().into(),
         stat: metric.stat.as_str().into(),
         unit: metric.unit().as_str().into(),
@@ -241,13 +241,13 @@ fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, standby: Option<&
     let limits = Limits {
         matters: match scale {
             Scale::Ratio => terms.threshold.ln_1p(),
-            Scale::Difference => terms.threshold * yardstick(pair, metric, standby, &row),
+            Scale::Difference => terms.threshold * yardstick(pair, metric, node, &row),
         },
         floor: metric.floor(),
     };
     let bounds = metric.lower_bound().map(|lower| Sides {
-        base: pair.base.get(lower, standby),
-        head: pair.head.get(lower, standby),
+        base: pair.base.get(lower, node),
+        head: pair.head.get(lower, node),
     });
     tested(row, kind, metric, &Sides { base, head }, bounds, limits)
 }
@@ -319,9 +319,9 @@ fn tested(
 
 /// What a share of is meant where effects are differences. Delays of visibility count from the acknowledgement and may be
 /// negative; from the send they are whole. Other figures are measured against the larger side.
-fn yardstick(pair: &Pair, metric: Metric, standby: Option<&str>, row: &Row) -> f64 {
+fn yardstick(pair: &Pair, metric: Metric, node: Option<&str>, row: &Row) -> f64 {
     let from_send = metric.from_send();
-    let from_send = from_send.and_then(|whole| pair.base.get(whole, standby).over(whole));
+    let from_send = from_send.and_then(|whole| pair.base.get(whole, node).over(whole));
     let sides = [row.base, row.head].into_iter().flatten().map(f64::abs);
     from_send.unwrap_or_else(|| sides.fold(0.0, f64::max))
 }

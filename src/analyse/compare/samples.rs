@@ -33,7 +33,7 @@ impl Samples {
             let Some(metric) = Metric::of(&row.metric, &row.stat) else {
                 continue;
             };
-            let by_cell = figures.entry((metric, row.standby.clone())).or_default();
+            let by_cell = figures.entry((metric, row.node.clone())).or_default();
             by_cell.insert(row.cell_id, row.value.unwrap_or(f64::INFINITY));
         }
         Self {
@@ -45,18 +45,16 @@ impl Samples {
         }
     }
 
-    pub(super) fn get(&self, metric: Metric, standby: Option<&str>) -> Values {
-        let key = (metric, standby.map(Into::into));
+    pub(super) fn get(&self, metric: Metric, node: Option<&str>) -> Values {
+        let key = (metric, node.map(Into::into));
         let by_cell = self.figures.get(&key).into_iter().flatten();
         // A block holds a mode once; a damaged file that says otherwise keeps its last.
         let by_block = by_cell.map(|(cell, value)| (self.blocks[cell], *value));
         Values(by_block.collect())
     }
 
-    fn standbys(&self) -> impl Iterator<Item = &String> {
-        self.figures
-            .keys()
-            .filter_map(|(_, standby)| standby.as_ref())
+    fn nodes(&self) -> impl Iterator<Item = &String> {
+        self.figures.keys().filter_map(|(_, node)| node.as_ref())
     }
 }
 
@@ -83,11 +81,11 @@ impl Pair {
     }
 
     /// In the order of their names, those of either side.
-    pub(super) fn standbys(&self) -> Vec<String> {
+    pub(super) fn nodes(&self) -> Vec<String> {
         let mut names: Vec<String> = self
             .base
-            .standbys()
-            .chain(self.head.standbys())
+            .nodes()
+            .chain(self.head.nodes())
             .cloned()
             .collect();
         names.sort();

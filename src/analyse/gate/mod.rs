@@ -24,7 +24,7 @@ pub struct GateLine {
     pub gate: Option<Gate>,
     /// `None` when no mode of the run is meant.
     pub mode: Option<String>,
-    pub standby: Option<String>,
+    pub node: Option<String>,
     /// In seconds, bytes, transactions a second, or a count.
     pub value: Option<f64>,
     /// The figure is not known, but larger than this: it falls among observations that were never made.
@@ -46,7 +46,7 @@ impl GateLine {
         if let Some(name) = &gate.name {
             text = format!("{name}: {text}");
         }
-        for (word, place) in [("on", &self.standby), ("under", &self.mode)] {
+        for (word, place) in [("on", &self.node), ("under", &self.mode)] {
             if let Some(place) = place {
                 text = format!("{text} {word} {place}");
             }
@@ -124,7 +124,7 @@ pub(super) fn gates_of(run: &Run, figures: &[CellFigures]) -> Vec<GateLine> {
                 number,
                 gate: None,
                 mode: None,
-                standby: None,
+                node: None,
                 value: None,
                 beyond: None,
                 n: 0,
@@ -197,20 +197,20 @@ impl GateEvaluator<'_> {
         let concerned = names.iter().filter(|mode| gate.concerns(mode));
         let mut lines = Vec::new();
         for mode in concerned {
-            for standby in self.nodes(gate, mode) {
-                let standby = match standby {
-                    Ok(standby) => standby,
+            for node in self.nodes(gate, mode) {
+                let node = match node {
+                    Ok(node) => node,
                     Err(reason) => {
                         lines.push(line(number, gate, Some(mode), None, Err(reason)));
                         continue;
                     }
                 };
-                let figure = self.figure(gate.metric, mode, standby.as_deref());
-                lines.push(line(number, gate, Some(mode), standby, figure));
+                let figure = self.figure(gate.metric, mode, node.as_deref());
+                lines.push(line(number, gate, Some(mode), node, figure));
             }
         }
         if lines.is_empty() {
-            let reason = match (&gate.mode, &gate.standby) {
+            let reason = match (&gate.mode, &gate.node) {
                 (Some(mode), _) if !names.contains(mode) => "this run has no such mode",
                 (_, Some(_)) => "this run has no such replica there",
                 _ => "this run has no mode",
@@ -220,7 +220,7 @@ impl GateEvaluator<'_> {
                 number,
                 gate,
                 mode,
-                gate.standby.clone(),
+                gate.node.clone(),
                 Err(reason.into()),
             ));
         }
@@ -234,13 +234,13 @@ impl GateEvaluator<'_> {
             return vec![Ok(None)];
         }
         let Some(planned) = self.run.mode(mode) else {
-            return vec![match &gate.standby {
-                Some(standby) => Ok(Some(standby.clone())),
+            return vec![match &gate.node {
+                Some(node) => Ok(Some(node.clone())),
                 None => Err("the manifest does not say which replicas there were".into()),
             }];
         };
         let nodes = gate.nodes_in(planned);
-        if nodes.is_empty() && gate.standby.is_none() {
+        if nodes.is_empty() && gate.node.is_none() {
             return vec![Err("the mode has no replica".into())];
         }
         nodes.into_iter().map(|node| Ok(Some(node))).collect()
@@ -354,7 +354,7 @@ fn line(
     number: usize,
     gate: &Gate,
     mode: Option<&String>,
-    standby: Option<String>,
+    node: Option<String>,
     figure: Result<Figure, String>,
 ) -> GateLine {
     let figure = figure.unwrap_or_else(|reason| Figure {
@@ -375,7 +375,7 @@ fn line(
         number,
         gate: Some(gate.clone()),
         mode: mode.cloned(),
-        standby,
+        node,
         value: figure.value,
         beyond: figure.beyond,
         n: figure.n,

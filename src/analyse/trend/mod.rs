@@ -35,7 +35,7 @@ pub struct Series {
     /// A digest of the settings of the mode's servers, of the mode itself and of the probes.
     pub settings: String,
     pub mode: String,
-    pub standby: Option<String>,
+    pub node: Option<String>,
     pub metric: String,
     pub stat: String,
     /// As in `summary.csv`: `us`, `B`, `1/s`.
@@ -182,7 +182,7 @@ fn assembled(identity: Identity, measured: Vec<Measured>) -> (Series, Vec<Option
         conditions: identity.conditions,
         settings: identity.settings,
         mode: identity.mode,
-        standby: identity.standby,
+        node: identity.node,
         metric: metric.name().into(),
         stat: metric.stat.as_str().into(),
         unit: metric.unit().as_str().into(),

@@ -16,7 +16,7 @@ pub(super) struct Identity {
     pub(super) conditions: Conditions,
     pub(super) mode: String,
     pub(super) metric: Metric,
-    pub(super) standby: Option<String>,
+    pub(super) node: Option<String>,
     pub(super) settings: String,
 }
 
@@ -28,7 +28,7 @@ impl Identity {
             self.settings,
             self.mode,
             self.metric,
-            self.standby
+            self.node
         ]))
     }
 }
@@ -55,11 +55,11 @@ pub(super) fn of(run_summary: &RunSummary, place: usize) -> Vec<(Identity, Measu
         let Some(cell) = cells.get(&row.cell_id) else {
             continue;
         };
-        let (mode, standby) = (cell.mode.as_str(), row.standby.as_deref());
+        let (mode, node) = (cell.mode.as_str(), row.node.as_deref());
         let Some(metric) = Metric::of(&row.metric, &row.stat) else {
             continue;
         };
-        let key = (mode, metric, standby);
+        let key = (mode, metric, node);
         let values = if metric.is_from_send() {
             yardsticks.entry(key).or_default()
         } else if metric.is_judged() {
@@ -73,28 +73,26 @@ pub(super) fn of(run_summary: &RunSummary, place: usize) -> Vec<(Identity, Measu
     }
     let conditions = Conditions::of(&run_summary.manifest);
     let mut digests: HashMap<&str, String> = HashMap::new();
-    let points = figures
-        .into_iter()
-        .map(|((mode, metric, standby), values)| {
-            let digest = || settings_digest(&run_summary.manifest, mode);
-            let identity = Identity {
-                conditions: conditions.clone(),
-                mode: mode.to_owned(),
-                metric,
-                standby: standby.map(Into::into),
-                settings: digests.entry(mode).or_insert_with(digest).clone(),
-            };
-            let from_send = metric.from_send().and_then(|whole| {
-                let values = yardsticks.get(&(mode, whole, standby))?;
-                let whole = over_repetitions(whole, values)?.value;
-                whole.is_finite().then_some(whole)
-            });
-            let measured = Measured {
-                point: point(&run_summary.manifest, place, metric, &values),
-                yardstick: from_send,
-            };
-            (identity, measured)
+    let points = figures.into_iter().map(|((mode, metric, node), values)| {
+        let digest = || settings_digest(&run_summary.manifest, mode);
+        let identity = Identity {
+            conditions: conditions.clone(),
+            mode: mode.to_owned(),
+            metric,
+            node: node.map(Into::into),
+            settings: digests.entry(mode).or_insert_with(digest).clone(),
+        };
+        let from_send = metric.from_send().and_then(|whole| {
+            let values = yardsticks.get(&(mode, whole, node))?;
+            let whole = over_repetitions(whole, values)?.value;
+            whole.is_finite().then_some(whole)
         });
+        let measured = Measured {
+            point: point(&run_summary.manifest, place, metric, &values),
+            yardstick: from_send,
+        };
+        (identity, measured)
+    });
     points.collect()
 }
 

@@ -48,7 +48,7 @@ fn gate(diagnostics: &mut Diagnostics, entry: &Spanned<wire::Gate>) -> Option<Ga
     let fields = entry.get_ref();
     let name = diagnostics.read("name", &fields.name, name);
     let mode = diagnostics.read("mode", &fields.mode, diagnostics::text);
-    let standby = diagnostics.read("standby", &fields.standby, diagnostics::text);
+    let node = diagnostics.read("node", &fields.node, diagnostics::text);
     let metric = diagnostics.required("metric", &fields.metric, entry.span(), diagnostics::text);
     let metric = metric.and_then(|text| {
         let parsed = Metric::try_from(text.clone());
@@ -84,7 +84,7 @@ fn gate(diagnostics: &mut Diagnostics, entry: &Spanned<wire::Gate>) -> Option<Ga
         name,
         metric,
         mode,
-        standby,
+        node,
         limit: limit(bound),
     })
 }
@@ -171,9 +171,9 @@ fn check_place(diagnostics: &mut Diagnostics, written: &wire::Gate, gate: &Gate,
         );
         return;
     }
-    match (&written.standby, &gate.standby) {
-        (Some(field), Some(standby)) => {
-            if let Some((title, help)) = wrong_node(gate, standby, &concerned) {
+    match (&written.node, &gate.node) {
+        (Some(field), Some(node)) => {
+            if let Some((title, help)) = wrong_node(gate, node, &concerned) {
                 diagnostics.refuse(field.span(), title, &help);
             }
         }
@@ -195,19 +195,16 @@ fn check_place(diagnostics: &mut Diagnostics, written: &wire::Gate, gate: &Gate,
 }
 
 /// Why a gate cannot be about this node, and the remedy.
-fn wrong_node(gate: &Gate, standby: &str, concerned: &[&Mode]) -> Option<(String, String)> {
+fn wrong_node(gate: &Gate, node: &str, concerned: &[&Mode]) -> Option<(String, String)> {
     let metric = gate.metric;
     if !metric.is_of_replica() {
         let title = format!("`{metric}` is measured at the primary, not at each replica");
-        return Some((title, "leave out `standby`".into()));
+        return Some((title, "leave out `node`".into()));
     }
-    if standby == Topology::PRIMARY {
+    if node == Topology::PRIMARY {
         return (!metric.is_visibility()).then(|| {
             let title = format!("the primary has no `{metric}`: it follows nobody");
-            (
-                title,
-                "name a replica, or leave out `standby` for all".into(),
-            )
+            (title, "name a replica, or leave out `node` for all".into())
         });
     }
     if concerned.iter().any(|mode| !gate.nodes_in(mode).is_empty()) {
@@ -220,8 +217,8 @@ fn wrong_node(gate: &Gate, standby: &str, concerned: &[&Mode]) -> Option<(String
         }
     }
     let title = match &gate.mode {
-        Some(mode) => format!("mode `{mode}` has no replica `{standby}`"),
-        None => format!("no mode has a replica `{standby}`"),
+        Some(mode) => format!("mode `{mode}` has no replica `{node}`"),
+        None => format!("no mode has a replica `{node}`"),
     };
     let help = match names.as_slice() {
         [] => "it has none; add nodes under `[topology]`".into(),

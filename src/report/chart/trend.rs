@@ -34,8 +34,8 @@ const MARKS: f64 = 34.0;
 pub(crate) fn plot(series: &Series) -> Plot {
     let shown = Shown::of(series);
     let unit = shown_unit(&series.unit);
-    let standby = series.standby.as_deref().map(escape_control);
-    let on = standby.map_or_else(String::new, |standby| format!(" on {standby}"));
+    let node = series.node.as_deref().map(escape_control);
+    let on = node.map_or_else(String::new, |node| format!(" on {node}"));
     Plot {
         title: format!(
             "{} under {}{on}",

@@ -85,12 +85,8 @@ pub(crate) fn figure_name(row: &Row) -> String {
         other => other.trim_end_matches("_share"),
     };
     let stat = if row.stat == "value" { "" } else { &row.stat };
-    let standby = row
-        .standby
-        .as_deref()
-        .map(escape_control)
-        .unwrap_or_default();
-    [metric, stat, &standby].join(" ").trim().replace("  ", " ")
+    let node = row.node.as_deref().map(escape_control).unwrap_or_default();
+    [metric, stat, &node].join(" ").trim().replace("  ", " ")
 }
 
 /// `sync`, or `sync → remote_apply` where the modes differ.
@@ -342,7 +338,7 @@ pub fn comparison_csv(comparison: &Comparison) -> Result<String, csv::Error> {
         head_run: &'a str,
         base_mode: String,
         head_mode: String,
-        standby: Option<String>,
+        node: Option<String>,
         metric: &'a str,
         stat: &'a str,
         unit: &'a str,
@@ -375,7 +371,7 @@ pub fn comparison_csv(comparison: &Comparison) -> Result<String, csv::Error> {
             head_run: &comparison.head.run_id,
             base_mode: plain(&row.base_mode),
             head_mode: plain(&row.head_mode),
-            standby: row.standby.as_deref().map(plain),
+            node: row.node.as_deref().map(plain),
             metric: &row.metric,
             stat: &row.stat,
             unit: &row.unit,

@@ -41,7 +41,7 @@ fn row(line: &GateLine) -> Markup {
             }
             td.verdict { (verdict(line)) }
             td { (escape_control(line.mode.as_deref().unwrap_or_default())) }
-            td { (escape_control(line.standby.as_deref().unwrap_or_default())) }
+            td { (escape_control(line.node.as_deref().unwrap_or_default())) }
             td.found {
                 (line.found())
                 @if let Some(reason) = &line.reason { span.ci { (escape_control(reason)) } }

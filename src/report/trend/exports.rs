@@ -40,13 +40,13 @@ pub fn trend_github_action_benchmark(series: &[Series], direction: Direction) ->
 /// The action draws one chart a name, so the name holds what must be alike for two values to be compared.
 fn name(one: &Series) -> String {
     let of = &one.conditions;
-    let standby = one.standby.as_deref().map(|standby| format!(" {standby}"));
+    let node = one.node.as_deref().map(|node| format!(" {node}"));
     let text = format!(
         "{}/{} {}{} (PostgreSQL {})",
         of.profile,
         one.mode,
         one.figure(),
-        standby.unwrap_or_default(),
+        node.unwrap_or_default(),
         of.postgresql
     );
     escape_control(&text).into_owned()

@@ -163,7 +163,7 @@ fn selectors(one: &Series) -> Labels {
         ("postgresql", one.conditions.postgresql.clone()),
         ("mode", one.mode.clone()),
     ];
-    labels.extend(one.standby.clone().map(|standby| ("standby", standby)));
+    labels.extend(one.node.clone().map(|node| ("node", node)));
     labels
 }
 

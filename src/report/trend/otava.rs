@@ -55,7 +55,7 @@ fn column(one: &Series) -> String {
     let parts = [
         Some(one.mode.clone()),
         Some(one.figure()),
-        one.standby.clone(),
+        one.node.clone(),
         unit,
     ];
     let text = parts.into_iter().flatten().collect::<Vec<_>>().join("_");

@@ -36,7 +36,7 @@ struct Line<'a> {
     postgresql: &'a str,
     settings: &'a str,
     mode: String,
-    standby: Option<String>,
+    node: Option<String>,
     metric: &'a str,
     stat: &'a str,
     unit: &'a str,
@@ -62,7 +62,7 @@ struct Line<'a> {
 
 /// One row a point. Its head is there also without any.
 pub fn trend_csv(series: &[Series]) -> Result<String, csv::Error> {
-    const HEAD: &str = "series,profile,workload_hash,host_id,cores,filesystem,postgresql,settings,mode,standby,metric,stat,unit,\
+    const HEAD: &str = "series,profile,workload_hash,host_id,cores,filesystem,postgresql,settings,mode,node,metric,stat,unit,\
                         direction,run_id,commit,started_at,status,value,lo,hi,n,censored,change,scale,before,after,effect,p,blessed\n";
     let mut writer = csv::WriterBuilder::new()
         .has_headers(false)
@@ -89,7 +89,7 @@ fn line(one: &Series, index: usize) -> Line<'_> {
         postgresql: &of.postgresql,
         settings: &one.settings,
         mode: plain(&one.mode),
-        standby: one.standby.as_deref().map(plain),
+        node: one.node.as_deref().map(plain),
         metric: &one.metric,
         stat: &one.stat,
         unit: &one.unit,

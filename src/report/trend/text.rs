@@ -71,14 +71,13 @@ fn conditions(one: &Series, all: &[Series]) -> String {
 
 fn head(one: &Series, all: &[Series]) -> String {
     let mut name = format!("{}  {}", short(&one.mode), one.figure());
-    if let Some(standby) = &one.standby {
-        let _ = write!(name, " on {}", short(standby));
+    if let Some(node) = &one.node {
+        let _ = write!(name, " on {}", short(node));
     }
     let is_twin = |other: &Series| {
         other.id != one.id
             && other.conditions == one.conditions
-            && (&other.mode, other.figure(), &other.standby)
-                == (&one.mode, one.figure(), &one.standby)
+            && (&other.mode, other.figure(), &other.node) == (&one.mode, one.figure(), &one.node)
     };
     if all.iter().any(is_twin) {
         let _ = write!(name, " (settings {})", escape_control(&one.settings));
