@@ -19,6 +19,8 @@ const FINE: f64 = 4.0;
 const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
 const FONT_OF_A_TEXT: &str =
     " font-family=\"system-ui, -apple-system, &apos;Segoe UI&apos;, Roboto, sans-serif\"";
+/// Width of most lines, in steps of the grid; said at the root as well.
+const LINE: u32 = 4;
 /// First component of every stand-in colour; no colour of the palette has it.
 const STAND_IN: u8 = 0xFE;
 
@@ -381,7 +383,7 @@ impl Drawing {
     ) -> String {
         let (width, height) = (self.width, self.height);
         let mut out = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"rb\" font-family=\"{FONT}\" stroke-linejoin=\"round\" fill=\"none\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\" width=\"{width:.0}\" \
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"rb\" font-family=\"{FONT}\" stroke-linejoin=\"round\" fill=\"none\" stroke-width=\"{LINE}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\" width=\"{width:.0}\" \
              height=\"{height:.0}\" viewBox=\"0 0 {:.0} {:.0}\">\n<title id=\"{id}-t\">{}</title>\n<desc id=\"{id}-d\">{}</desc>\n",
             width * FINE,
             height * FINE,
@@ -475,14 +477,19 @@ fn resolve(body: &str) -> String {
     }
     out.push_str(rest);
     // What is inherited or the default need not be said at every mark: it was a sixth of a page.
+    let line = format!(" stroke-width=\"{LINE}\"");
     [
-        FONT_OF_A_TEXT,
-        " opacity=\"1\"",
-        " text-anchor=\"start\"",
-        " fill=\"none\"",
+        (FONT_OF_A_TEXT, ""),
+        (" opacity=\"1\"", ""),
+        (" text-anchor=\"start\"", ""),
+        (" fill=\"none\"", ""),
+        (&line, ""),
+        (" \"/>", "\"/>"),
+        ("\">\n", "\">"),
+        ("\n</text>", "</text>"),
     ]
     .into_iter()
-    .fold(out, |text, repeated| text.replace(repeated, ""))
+    .fold(out, |text, (repeated, short)| text.replace(repeated, short))
 }
 
 #[allow(
