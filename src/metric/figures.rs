@@ -63,59 +63,45 @@ pub struct ReplicaFigures {
 }
 
 impl Spread {
-    /// Of the histogram and as many unknown, larger observations.
-    pub fn of(histogram: &Histogram, censored: u64) -> Self {
-        let n = histogram.count().saturating_add(censored);
-        let at = |q| histogram.quantile_of(q, n).map(|value| value.as_secs_f64());
+    /// From a function that gives the value below which a share of the observations lies, censored ones included.
+    fn read(at: impl Fn(f64) -> Option<f64>, n: u64, censored: u64, largest: Option<f64>) -> Self {
         Self {
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),
             p999: at(0.999),
-            max: histogram
-                .max()
-                .filter(|_| censored == 0)
-                .map(|max| max.as_secs_f64()),
+            max: largest.filter(|_| censored == 0),
             n,
             censored,
-            largest: histogram.max().map(|max| max.as_secs_f64()),
+            largest,
         }
+    }
+
+    /// Of the histogram and as many unknown, larger observations.
+    pub fn of(histogram: &Histogram, censored: u64) -> Self {
+        let n = histogram.count().saturating_add(censored);
+        let at = |q| histogram.quantile_of(q, n).map(|value| value.as_secs_f64());
+        let largest = histogram.max().map(|max| max.as_secs_f64());
+        Self::read(at, n, censored, largest)
     }
 
     /// As [`Spread::of`], for delays with a sign.
     pub fn of_signed(histogram: &SignedHistogram, censored: u64) -> Self {
         let n = histogram.count().saturating_add(censored);
-        let at = |q| histogram.quantile_of(q, n);
-        Self {
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p999: at(0.999),
-            max: at(1.0),
-            n,
-            censored,
-            largest: histogram.quantile_of(1.0, histogram.count()),
-        }
+        let largest = histogram.quantile_of(1.0, histogram.count());
+        Self::read(|q| histogram.quantile_of(q, n), n, censored, largest)
     }
 
     /// Of samples and as many unknown, larger ones; `None` when nothing was recorded.
     pub fn of_samples(mut samples: Vec<f64>, censored: u64) -> Option<Self> {
         samples.retain(|sample| sample.is_finite());
         samples.sort_by(f64::total_cmp);
+        let largest = *samples.last()?;
         let n = (samples.len() as u64).saturating_add(censored);
         let at = |share| {
             let index = usize::try_from(rank(share, n)).ok()?.checked_sub(1)?;
             samples.get(index).copied()
         };
-        (!samples.is_empty()).then(|| Self {
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p999: at(0.999),
-            max: at(1.0),
-            n,
-            censored,
-            largest: samples.last().copied(),
-        })
+        Some(Self::read(at, n, censored, Some(largest)))
     }
 }
