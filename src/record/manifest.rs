@@ -55,7 +55,7 @@ pub struct Manifest {
     /// The resolved plan.
     #[serde(rename = "profile")]
     pub plan: RecordedPlan,
-    /// Tables, transactions, load and phases; runs in which it differs are not comparable.
+    /// Of tables, transactions, load, phases and faults; runs in which it differs are not comparable.
     #[serde(default)]
     pub workload_hash: String,
     pub seed: u64,
