@@ -2,7 +2,8 @@
 //!
 //! A subscriber applies transactions in the order of their commits, so the row tells: an insert is visible once the row is there, an
 //! update once the row's version is at least its own, a delete once the row is gone. A row that was there before the first
-//! transaction and is gone has been deleted since, after every update of it.
+//! transaction and is gone has been deleted since, after every update of it. What a later commit, sent after the acknowledgement,
+//! proves to have been applied is visible even where its row shows nothing any more.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -127,6 +128,23 @@ impl ByKey {
                 self.inserted_is_seen(awaited.row);
             }
             out.push(CommitVisibility::new(awaited.commit, awaited.missed_at, at));
+        }
+    }
+
+    /// As [`ByRow::applied`](super::tracker::ByRow::applied). A delete whose row is gone is dated by when it was, see [`INSERT_TOLD`].
+    pub(super) fn applied(&mut self, sent: Stamp, end: Stamp, out: &mut Vec<CommitVisibility>) {
+        let asked = self.awaited.range(..self.asked_to);
+        let applied: Vec<_> = asked
+            .filter(|(_, it)| it.commit.acked <= sent && it.gone_at.is_none())
+            .filter(|(_, it)| self.asked.contains(&it.row))
+            .map(|(number, it)| (*number, *it))
+            .collect();
+        for (number, awaited) in applied {
+            self.awaited.remove(&number);
+            if awaited.change == RowChange::Inserted {
+                self.inserted_is_seen(awaited.row);
+            }
+            out.push(CommitVisibility::new(awaited.commit, None, end));
         }
     }
 
@@ -287,5 +305,21 @@ mod tests {
         let question = tracker.question(2);
         assert_eq!((question[0].len(), question[1].len()), (0, ASKED));
         assert_eq!(question[1][0], RowKey::Number(299));
+    }
+
+    #[test]
+    fn what_a_later_commit_proves_is_visible_although_its_row_is_gone() {
+        let mut tracker = ByKey::default();
+        told(&mut tracker, 100, RowChange::Inserted);
+        told(&mut tracker, 110, RowChange::Deleted { was_there: false });
+        told(&mut tracker, 300, RowChange::Deleted { was_there: false });
+        assert!(poll(&mut tracker, 120, &[]).is_empty());
+        let mut out = Vec::new();
+        // Sent at 200: after the first two were acknowledged.
+        tracker.applied(at(200), at(130), &mut out);
+        let seen: Vec<_> = out.iter().map(|it| (it.commit.xid, it.lo, it.hi)).collect();
+        let expected = [(100, at(90), at(130)), (110, at(100), at(130))];
+        assert_eq!(seen, expected, "from the send: nobody saw the row");
+        assert_eq!(tracker.outstanding(), 1);
     }
 }

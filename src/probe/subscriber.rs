@@ -92,12 +92,19 @@ impl SubscriberTracker {
                 (None, None) => {}
             }
         }
+        let before = out.len();
         self.by_row.poll(start, end, &new, out);
         let is_to_come = |(table, key)| match key {
             RowKey::Number(row) => self.by_row.awaits(table, row),
             RowKey::Uuid(_) => false,
         };
         self.by_key.poll(start, end, &found, is_to_come, out);
+        // Transactions are applied in the order of their commits.
+        let latest = out[before..].iter().map(|seen| seen.commit.sent).max();
+        if let Some(sent) = latest {
+            self.by_row.applied(sent, end, out);
+            self.by_key.applied(sent, end, out);
+        }
     }
 
     pub(super) fn oldest(&self) -> Option<Commit> {

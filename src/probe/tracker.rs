@@ -199,6 +199,8 @@ impl ByTransaction {
 pub(super) struct ByRow {
     tables: Vec<RowsOfTable>,
     outstanding: BTreeMap<(u8, i64), Commit>,
+    /// Outstanding rows that the last poll looked for and missed.
+    missed: Vec<(u8, i64)>,
     /// Rows seen whose commit has not been acknowledged yet.
     unclaimed: HashMap<(u8, i64), (Option<Stamp>, Stamp)>,
     last_start: Option<Stamp>,
@@ -235,6 +237,7 @@ impl ByRow {
                 })
                 .collect(),
             outstanding: BTreeMap::new(),
+            missed: Vec::new(),
             unclaimed: HashMap::new(),
             last_start: None,
             last_tidied: Stamp::default(),
@@ -320,7 +323,8 @@ impl ByRow {
                 }
             }
         }
-        for table in &mut self.tables {
+        self.missed.clear();
+        for (index, table) in (0_u8..).zip(&mut self.tables) {
             // The rows that this poll has passed by, and those that it looked for.
             for (_, gap) in table
                 .gaps
@@ -333,11 +337,31 @@ impl ByRow {
             for row in std::mem::take(&mut table.asked) {
                 if let Some(gap) = table.gaps.get_mut(&row) {
                     gap.missed_at = Some(start);
+                    if self.outstanding.contains_key(&(index, row)) {
+                        self.missed.push((index, row));
+                    }
                 }
             }
         }
         if end.since(self.last_tidied) > MEMORY / 10 {
             self.tidy(end);
+        }
+    }
+
+    /// Whatever was acknowledged before `sent` has been applied by `end`, the end of the last poll: a row that it missed was there
+    /// and has been deleted since. Since when it was there nobody saw.
+    pub(super) fn applied(&mut self, sent: Stamp, end: Stamp, out: &mut Vec<CommitVisibility>) {
+        for (index, row) in std::mem::take(&mut self.missed) {
+            let key = (index, row);
+            if let Some(commit) = self.outstanding.get(&key).copied()
+                && commit.acked <= sent
+            {
+                self.outstanding.remove(&key);
+                if let Some(table) = self.tables.get_mut(usize::from(index)) {
+                    table.gaps.remove(&row);
+                }
+                out.push(CommitVisibility::new(commit, None, end));
+            }
         }
     }
 
@@ -537,5 +561,26 @@ mod tests {
         tracker.question();
         tracker.poll(at(50), at(60), &[(0, 7)], &mut out);
         assert_eq!((out[0].lo, out[0].hi), (at(30), at(60)));
+    }
+
+    #[test]
+    fn a_row_that_is_gone_again_is_proven_by_a_later_commit() {
+        let mut tracker = ByRow::new([10]);
+        let mut out = Vec::new();
+        assert_eq!(tell(&mut tracker, commit(11, 90, 100)), None);
+        assert_eq!(tell(&mut tracker, commit(13, 190, 200)), None);
+        tracker.question();
+        tracker.poll(at(210), at(220), &[(0, 13)], &mut out);
+        // The poll passed row 11 by without having asked for it.
+        tracker.question();
+        tracker.poll(at(230), at(240), &[], &mut out);
+        tracker.applied(at(99), at(240), &mut out);
+        assert_eq!((out.len(), tracker.outstanding()), (1, 1), "sent before");
+        tracker.question();
+        tracker.poll(at(250), at(260), &[], &mut out);
+        tracker.applied(at(190), at(260), &mut out);
+        let seen = out[1];
+        assert_eq!((seen.commit.xid, seen.lo, seen.hi), (11, at(90), at(260)));
+        assert_eq!(tracker.outstanding(), 0);
     }
 }
