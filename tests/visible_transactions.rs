@@ -106,6 +106,7 @@ async fn probes(cluster: &Cluster) -> (Probes, FeedSender) {
             version: None,
             is_inserted: true,
             is_changed: false,
+            is_deleted: false,
         }],
     };
     let (mut probes, feed) = Probes::open(assignment).await.unwrap();

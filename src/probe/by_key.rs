@@ -132,11 +132,17 @@ impl ByKey {
     }
 
     /// As [`ByRow::applied`](super::tracker::ByRow::applied). A delete whose row is gone is dated by when it was, see [`INSERT_TOLD`].
-    pub(super) fn applied(&mut self, sent: Stamp, end: Stamp, out: &mut Vec<CommitVisibility>) {
+    pub(super) fn applied(
+        &mut self,
+        sent: Stamp,
+        end: Stamp,
+        may_be_gone: impl Fn(Row) -> bool,
+        out: &mut Vec<CommitVisibility>,
+    ) {
         let asked = self.awaited.range(..self.asked_to);
         let applied: Vec<_> = asked
             .filter(|(_, it)| it.commit.acked <= sent && it.gone_at.is_none())
-            .filter(|(_, it)| self.asked.contains(&it.row))
+            .filter(|(_, it)| self.asked.contains(&it.row) && may_be_gone(it.row))
             .map(|(number, it)| (*number, *it))
             .collect();
         for (number, awaited) in applied {
@@ -316,7 +322,9 @@ mod tests {
         assert!(poll(&mut tracker, 120, &[]).is_empty());
         let mut out = Vec::new();
         // Sent at 200: after the first two were acknowledged.
-        tracker.applied(at(200), at(130), &mut out);
+        tracker.applied(at(200), at(130), |_| false, &mut out);
+        assert_eq!(out.len(), 0, "lost, where nothing is deleted");
+        tracker.applied(at(200), at(130), |_| true, &mut out);
         let seen: Vec<_> = out.iter().map(|it| (it.commit.xid, it.lo, it.hi)).collect();
         let expected = [(100, at(90), at(130)), (110, at(100), at(130))];
         assert_eq!(seen, expected, "from the send: nobody saw the row");

@@ -59,11 +59,17 @@ pub struct TrackedTable {
     pub is_inserted: bool,
     /// Whether transactions end by updating or deleting its rows.
     pub is_changed: bool,
+    /// Whether a statement of a transaction deletes its rows: only then may an inserted row be gone again.
+    pub is_deleted: bool,
 }
 
 impl TrackedTable {
     /// Those of a plan.
     pub fn of(plan: &Plan) -> Vec<Self> {
+        let deletes = |table| {
+            let mut statements = plan.transactions.iter().flat_map(|it| &it.statements);
+            statements.any(|it| it.change == Some((Change::Delete, table)))
+        };
         let tracked = |(index, table): (usize, &Table)| {
             let last = plan.transactions.iter().filter(|it| it.table == index);
             let inserts = |it: &Transaction| it.change() == Change::Insert;
@@ -73,6 +79,7 @@ impl TrackedTable {
                 version: table.version.as_deref().map(quote_ident),
                 is_inserted: last.clone().any(inserts),
                 is_changed: !last.clone().all(inserts),
+                is_deleted: deletes(index),
             }
         };
         plan.tables.iter().enumerate().map(tracked).collect()

@@ -19,6 +19,7 @@ pub(super) struct SubscriberTracker {
     by_row: ByRow,
     by_key: ByKey,
     keys: Rc<[KeyKind]>,
+    tables: Rc<[TrackedTable]>,
 }
 
 /// The type of a table's key.
@@ -30,11 +31,12 @@ pub(super) enum KeyKind {
 
 impl SubscriberTracker {
     /// `highest`: the highest key of each table before the first commit, from [`highest_rows`].
-    pub(super) fn new(highest: Vec<i64>, keys: Rc<[KeyKind]>) -> Self {
+    pub(super) fn new(highest: Vec<i64>, keys: Rc<[KeyKind]>, tables: Rc<[TrackedTable]>) -> Self {
         Self {
             by_row: ByRow::new(highest),
             by_key: ByKey::default(),
             keys,
+            tables,
         }
     }
 
@@ -102,8 +104,13 @@ impl SubscriberTracker {
         // Transactions are applied in the order of their commits.
         let latest = out[before..].iter().map(|seen| seen.commit.sent).max();
         if let Some(sent) = latest {
-            self.by_row.applied(sent, end, out);
-            self.by_key.applied(sent, end, out);
+            // Elsewhere a missing row is a lost one, and stays unseen.
+            let may_be_gone = |(table, key): (u8, RowKey)| {
+                let table_of = self.tables.get(usize::from(table));
+                table_of.is_some_and(|it| it.is_deleted) && !found.contains_key(&(table, key))
+            };
+            self.by_row.applied(sent, end, may_be_gone, out);
+            self.by_key.applied(sent, end, may_be_gone, out);
         }
     }
 
@@ -271,6 +278,7 @@ mod tests {
             version: None,
             is_inserted,
             is_changed,
+            is_deleted: false,
         };
         for (is_inserted, is_changed) in
             [(true, false), (false, true), (true, true), (false, false)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::clock::Stamp;
 use crate::pg::catalog::VisibleTransactions;
-use crate::sample::Commit;
+use crate::sample::{Commit, RowKey};
 
 /// How long polls and unclaimed rows are remembered: longer than a commit stays unacknowledged, save in a stall.
 const MEMORY: Duration = Duration::from_secs(5);
@@ -349,12 +349,19 @@ impl ByRow {
     }
 
     /// Whatever was acknowledged before `sent` has been applied by `end`, the end of the last poll: a row that it missed was there
-    /// and has been deleted since. Since when it was there nobody saw.
-    pub(super) fn applied(&mut self, sent: Stamp, end: Stamp, out: &mut Vec<CommitVisibility>) {
+    /// and has been deleted since, if rows of its table are deleted at all. Since when it was there is unknown.
+    pub(super) fn applied(
+        &mut self,
+        sent: Stamp,
+        end: Stamp,
+        may_be_gone: impl Fn((u8, RowKey)) -> bool,
+        out: &mut Vec<CommitVisibility>,
+    ) {
         for (index, row) in std::mem::take(&mut self.missed) {
             let key = (index, row);
             if let Some(commit) = self.outstanding.get(&key).copied()
                 && commit.acked <= sent
+                && may_be_gone((index, RowKey::Number(row)))
             {
                 self.outstanding.remove(&key);
                 if let Some(table) = self.tables.get_mut(usize::from(index)) {
@@ -574,11 +581,15 @@ mod tests {
         // The poll passed row 11 by without having asked for it.
         tracker.question();
         tracker.poll(at(230), at(240), &[], &mut out);
-        tracker.applied(at(99), at(240), &mut out);
+        tracker.applied(at(99), at(240), |_| true, &mut out);
         assert_eq!((out.len(), tracker.outstanding()), (1, 1), "sent before");
         tracker.question();
         tracker.poll(at(250), at(260), &[], &mut out);
-        tracker.applied(at(190), at(260), &mut out);
+        tracker.applied(at(190), at(260), |_| false, &mut out);
+        assert_eq!(tracker.outstanding(), 1, "lost, where nothing is deleted");
+        tracker.question();
+        tracker.poll(at(250), at(260), &[], &mut out);
+        tracker.applied(at(190), at(260), |_| true, &mut out);
         let seen = out[1];
         assert_eq!((seen.commit.xid, seen.lo, seen.hi), (11, at(90), at(260)));
         assert_eq!(tracker.outstanding(), 0);

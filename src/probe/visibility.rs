@@ -63,7 +63,7 @@ struct Bucket {
 #[derive(Debug)]
 enum Tracker {
     Physical(ByTransaction),
-    Logical(SubscriberTracker),
+    Logical(Box<SubscriberTracker>),
 }
 
 /// What is known of one node: shared by its poller and whoever brings commits.
@@ -230,7 +230,9 @@ impl Poller {
             let client = connection.session.client();
             let highest = subscriber::highest_rows(client, &tables, &connection.keys).await;
             let highest = highest.map_err(|error| ProbeError::query(&target, &error))?;
-            Tracker::Logical(SubscriberTracker::new(highest, connection.keys.clone()))
+            let keys = connection.keys.clone();
+            let tracker = SubscriberTracker::new(highest, keys, tables.clone());
+            Tracker::Logical(Box::new(tracker))
         };
         let watch = Watch {
             node: target.node.name.clone(),
