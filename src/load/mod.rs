@@ -1,15 +1,15 @@
 //! Offers load. Knows a plan, a primary and its pools; never which server is a standby, nor what the probes see.
 
+mod channels;
 pub mod check;
+mod counters;
 mod feed_buffer;
 mod merge;
 mod orders;
 mod pool;
 mod share;
-mod state;
 mod stats;
 mod texts;
-mod thread;
 pub mod values;
 pub mod workload;
 
@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use channels::ThreadChannels;
 use merge::{TailMerger, ThreadMerger};
 
 pub use orders::ThreadOrders;
@@ -79,7 +80,7 @@ impl Load {
             };
             let (ready, is_ready) = oneshot::channel();
             let (start, starting) = oneshot::channel();
-            let channels = thread::ThreadChannels {
+            let channels = ThreadChannels {
                 primary: primary.clone(),
                 feed: feed.clone(),
                 seconds: sender.clone(),
@@ -89,7 +90,7 @@ impl Load {
             };
             let thread = std::thread::Builder::new()
                 .name(format!("load-{index}"))
-                .spawn(move || thread::run(&orders, channels))
+                .spawn(move || pool::run(&orders, channels))
                 .map_err(LoadError::Thread)?;
             threads.push(thread);
             starts.push(start);

@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::pool::Script;
-use super::state::Entry;
-use super::values::Sampler;
+use super::counters::{Draws, Entry};
 use super::workload;
-use crate::plan::{Cell, Offered, Plan, Schedule};
+use crate::plan::{Cell, Length, Mix, Offered, Plan, Schedule};
 
 /// The share of a cell's load that one thread offers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +15,13 @@ pub struct ThreadOrders {
     pub cell: Cell,
     /// Which of the plan's threads this is; it takes every arrival whose number leaves this remainder.
     pub index: u16,
+}
+
+/// A transaction as a connection runs it.
+#[derive(Debug, Clone)]
+pub(super) struct Script {
+    /// SQL, and which of the transaction's values `$1`, `$2` .. are.
+    pub(super) statements: Vec<(String, Vec<usize>)>,
 }
 
 impl ThreadOrders {
@@ -59,16 +64,41 @@ impl ThreadOrders {
         scripts.collect()
     }
 
-    /// Every transaction of the mix, ready to make work from.
+    /// Every transaction of the mix, ready to draw values for it.
     pub(super) fn entries(&self) -> Vec<Entry> {
-        let entries = self.plan.transactions.iter().map(|transaction| Entry {
-            sampler: Sampler::new(&self.plan, transaction),
-            changes: transaction.statements.iter().map(|it| it.change).collect(),
-            was_there: transaction
-                .rows_chosen()
-                .any(|(table, _)| table == transaction.table),
-        });
-        entries.collect()
+        let transactions = self.plan.transactions.iter();
+        transactions
+            .map(|transaction| Entry::new(&self.plan, transaction))
+            .collect()
+    }
+
+    /// Which remainder the numbers of this thread's arrivals leave, and divided by what.
+    pub(super) fn remainder(&self) -> (u64, u64) {
+        (self.index.into(), self.plan.load.threads.into())
+    }
+
+    /// The numbers of this thread's arrivals in a closed loop.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u64> + use<> {
+        let (index, of) = self.remainder();
+        (index..).step_by(usize::try_from(of).unwrap_or(1))
+    }
+
+    /// How many measured arrivals a closed loop of this thread has; without bound if the clock ends it.
+    pub(super) fn budget(&self) -> u64 {
+        let (index, of) = self.remainder();
+        match self.plan.phases.measure {
+            Length::For(_) => u64::MAX,
+            Length::Count(count) => count / of + u64::from(index < count % of),
+        }
+    }
+}
+
+impl Draws {
+    pub(super) fn of(orders: &ThreadOrders) -> Self {
+        Self {
+            mix: Mix::new(&orders.plan.transactions),
+            seed: orders.cell.seed,
+        }
     }
 }
 

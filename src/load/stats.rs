@@ -5,16 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::histogram::Histogram;
+use crate::pg::Failure;
 use crate::sample::Phase;
-
-/// How an arrival ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Acked,
-    /// The server answered success and warned that the commit may not have been replicated.
-    AckedWithWarning,
-    Uncommitted(Uncommitted, Reason),
-}
 
 /// In which way a transaction was not acknowledged, where there is a reason to tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +26,25 @@ pub(super) struct Reason {
     /// SQLSTATE, or empty when the server sent none.
     pub(super) sqlstate: String,
     pub(super) message: String,
+}
+
+impl Reason {
+    pub(super) fn without_state(message: impl Into<String>) -> Self {
+        Self {
+            sqlstate: String::new(),
+            message: message.into(),
+        }
+    }
+}
+
+impl From<Failure> for Reason {
+    fn from(failure: Failure) -> Self {
+        let sqlstate = failure.sqlstate.as_ref();
+        Self {
+            sqlstate: sqlstate.map_or_else(String::new, |state| state.code().to_owned()),
+            message: failure.message,
+        }
+    }
 }
 
 /// Counts of arrivals by what became of them. At any time those offered are those sent, those missed and those that wait; in the

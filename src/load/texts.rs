@@ -1,5 +1,7 @@
 //! Realistic texts from a seeded generator: the same arrival has the same row in every mode and on every machine.
 
+use std::fmt::Write as _;
+
 use rand::{Rng, RngExt};
 
 const GIVEN: [&str; 32] = [
@@ -78,25 +80,26 @@ const THING: [&str; 16] = [
     "Water Bottle",
 ];
 
-/// What a thing is called, such as "Rugged Lantern".
-pub(super) fn words(rng: &mut impl Rng) -> String {
-    format!("{} {}", choose(rng, &ADJECTIVE), choose(rng, &THING))
+/// Writes what a thing is called, such as "Rugged Lantern".
+pub(super) fn words(rng: &mut impl Rng, text: &mut String) {
+    let (adjective, thing) = (choose(rng, &ADJECTIVE), choose(rng, &THING));
+    text.extend([adjective, " ", thing]);
 }
 
-/// A person's name.
-pub(super) fn person(rng: &mut impl Rng) -> String {
-    format!("{} {}", choose(rng, &GIVEN), choose(rng, &FAMILY))
+/// Writes a person's name.
+pub(super) fn person(rng: &mut impl Rng, text: &mut String) {
+    let (given, family) = (choose(rng, &GIVEN), choose(rng, &FAMILY));
+    text.extend([given, " ", family]);
 }
 
-/// An address of electronic mail, in ASCII.
-pub(super) fn email(rng: &mut impl Rng) -> String {
+/// Writes an address of electronic mail, in ASCII.
+pub(super) fn email(rng: &mut impl Rng, text: &mut String) {
     let (given, family) = (choose(rng, &GIVEN), choose(rng, &FAMILY));
     let number: u32 = rng.random_range(1..10_000_000);
-    format!(
-        "{}.{}{number}@example.com",
-        ascii_lower(given),
-        ascii_lower(family)
-    )
+    text.extend(ascii_lower(given));
+    text.push('.');
+    text.extend(ascii_lower(family));
+    write!(text, "{number}@example.com").expect("a string takes everything");
 }
 
 fn choose<'a>(rng: &mut impl Rng, words: &[&'a str]) -> &'a str {
@@ -119,11 +122,10 @@ pub(super) fn fill(rng: &mut impl Rng, text: &mut String, width: usize) {
 }
 
 /// A name as it stands in an address: ASCII letters alone, lower case.
-fn ascii_lower(name: &str) -> String {
+fn ascii_lower(name: &str) -> impl Iterator<Item = char> {
     name.chars()
         .filter(char::is_ascii_alphabetic)
         .map(|letter| letter.to_ascii_lowercase())
-        .collect()
 }
 
 #[cfg(test)]
@@ -136,7 +138,8 @@ mod tests {
     #[test]
     fn addresses_are_ascii() {
         for seed in 0..200 {
-            let address = email(&mut Xoshiro256PlusPlus::seed_from_u64(seed));
+            let mut address = String::new();
+            email(&mut Xoshiro256PlusPlus::seed_from_u64(seed), &mut address);
             assert!(address.is_ascii() && address.contains('@'), "{address}");
         }
     }

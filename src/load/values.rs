@@ -215,14 +215,14 @@ impl Sampler {
         }
     }
 
-    /// The values of one transaction, in the order of its parameters.
-    pub fn draw(&self, rng: &mut impl Rng) -> Vec<Value> {
-        let mut values: Vec<_> = self
-            .sources
-            .iter()
-            .map(|source| draw(source, rng))
-            .collect();
-        let text = |value: &Value| match value {
+    /// Draws the values of one transaction, in the order of its parameters. Values that are left from another draw lend their
+    /// memory.
+    pub fn draw(&self, rng: &mut impl Rng, values: &mut Vec<Value>) {
+        values.resize_with(self.sources.len(), || Value::Boolean(false));
+        for (source, value) in self.sources.iter().zip(values.iter_mut()) {
+            source.draw(rng, value);
+        }
+        let length = |value: &Value| match value {
             Value::Text(text) => text.len(),
             _ => 0,
         };
@@ -230,37 +230,63 @@ impl Sampler {
             if let Source::Other(Generator::Words(None) | Generator::Person(None)) =
                 self.sources[index]
             {
-                let others: usize = values.iter().map(text).sum::<usize>() - text(&values[index]);
+                let others = values.iter().map(length).sum::<usize>() - length(&values[index]);
                 if let Value::Text(text) = &mut values[index] {
                     texts::fill(rng, text, self.row_bytes.saturating_sub(others));
                 }
             }
         }
-        values
     }
 }
 
-fn draw(source: &Source, rng: &mut impl Rng) -> Value {
-    let filled = |mut text: String, width: Option<u32>, rng: &mut _| {
-        if let Some(width) = width {
-            texts::fill(rng, &mut text, width as usize);
-        }
-        Value::Text(text)
-    };
-    match source {
-        Source::Row(keys) => Value::Integer(keys.pick(rng).cast_signed()),
-        Source::Other(generator) => match generator {
+impl Source {
+    fn draw(&self, rng: &mut impl Rng, value: &mut Value) {
+        let generator = match self {
+            Self::Row(keys) => {
+                *value = Value::Integer(keys.pick(rng).cast_signed());
+                return;
+            }
+            Self::Other(generator) => generator,
+        };
+        *value = match generator {
             Generator::Row { .. } => unreachable!("a chooser of rows is its own source"),
             Generator::Integer { least, most } => Value::Integer(rng.random_range(*least..=*most)),
             Generator::Decimal { least, most } => {
                 Value::Decimal(Decimal::new(rng.random_range(*least..=*most), 2))
             }
-            Generator::Words(width) => filled(texts::words(rng), *width, rng),
-            Generator::Person(width) => filled(texts::person(rng), *width, rng),
-            Generator::Email => Value::Text(texts::email(rng)),
             Generator::Uuid => Value::Uuid(uuid(rng)),
+            Generator::Words(width) => {
+                let text = emptied(value);
+                texts::words(rng, text);
+                return fill(rng, text, *width);
+            }
+            Generator::Person(width) => {
+                let text = emptied(value);
+                texts::person(rng, text);
+                return fill(rng, text, *width);
+            }
+            Generator::Email => return texts::email(rng, emptied(value)),
+            Generator::Value(Constant::Text(text)) => return emptied(value).push_str(text),
             Generator::Value(constant) => Value::from(constant),
-        },
+        };
+    }
+}
+
+/// Makes the value an empty text, in the memory of the text that it was.
+fn emptied(value: &mut Value) -> &mut String {
+    if !matches!(value, Value::Text(_)) {
+        *value = Value::Text(String::new());
+    }
+    let Value::Text(text) = value else {
+        unreachable!("it was made a text");
+    };
+    text.clear();
+    text
+}
+
+fn fill(rng: &mut impl Rng, text: &mut String, width: Option<u32>) {
+    if let Some(width) = width {
+        texts::fill(rng, text, width as usize);
     }
 }
 
@@ -292,9 +318,13 @@ mod tests {
     #[test]
     fn the_same_seed_draws_the_same_values() {
         let sampler = sampler("product-insert", 100);
-        let draw = |seed| sampler.draw(&mut Xoshiro256PlusPlus::seed_from_u64(seed));
-        assert_eq!(draw(7), draw(7));
-        assert_ne!(draw(7), draw(8));
+        let draw = |seed, mut values: Vec<Value>| {
+            sampler.draw(&mut Xoshiro256PlusPlus::seed_from_u64(seed), &mut values);
+            values
+        };
+        let (seven, eight) = (draw(7, Vec::new()), draw(8, Vec::new()));
+        assert_ne!(seven, eight);
+        assert_eq!(draw(7, eight), seven);
     }
 
     #[test]
@@ -302,7 +332,8 @@ mod tests {
         for kind in ["product-insert", "users-insert"] {
             let sampler = sampler(kind, 200);
             for seed in 0..200 {
-                let values = sampler.draw(&mut Xoshiro256PlusPlus::seed_from_u64(seed));
+                let mut values = Vec::new();
+                sampler.draw(&mut Xoshiro256PlusPlus::seed_from_u64(seed), &mut values);
                 let width: usize = values
                     .iter()
                     .map(|value| match value {

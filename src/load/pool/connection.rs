@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::managed::{
-    Manager, Metrics, Pool, PoolConfig, QueueMode, RecycleError, RecycleResult,
+    Manager, Metrics, Pool, PoolConfig, PoolError, QueueMode, RecycleError, RecycleResult,
 };
 use deadpool::{Runtime, managed};
 use futures_util::TryStreamExt as _;
@@ -17,20 +17,16 @@ use tokio::sync::watch;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row, Statement};
 
-use super::values::Value;
-use crate::clock::{self, Stamp};
+use crate::clock;
+use crate::load::counters::{Reply, ReturnedRow};
+use crate::load::orders::Script;
+use crate::load::stats::Reason;
+use crate::load::values::Value;
 use crate::pg::{self, ConnectError, Endpoint, Session, Uuid, Xid8};
 use crate::sample::RowKey;
 
 /// Connecting and preparing together may take so long.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-
-/// A transaction as a connection runs it.
-#[derive(Debug, Clone)]
-pub(super) struct Script {
-    /// SQL, and which of the transaction's values `$1`, `$2` .. are.
-    pub(super) statements: Vec<(String, Vec<usize>)>,
-}
 
 /// What the connections of a thread are opened with.
 #[derive(Debug)]
@@ -47,18 +43,6 @@ pub(super) struct Connection {
     endpoint: Arc<Endpoint>,
     session: Session,
     prepared: Vec<Vec<(Statement, Vec<usize>)>>,
-}
-
-/// What a committed transaction told.
-#[derive(Debug)]
-pub(super) struct Reply {
-    /// Its id and the key and version of the row it changed last; `None` where its last statement met no row.
-    pub(super) row: Option<(u64, Option<RowKey>, Option<i64>)>,
-    /// Rows that each statement met.
-    pub(super) met: SmallVec<[u64; 4]>,
-    /// When COMMIT was sent, if it was a message of its own.
-    pub(super) commit_sent: Option<Stamp>,
-    pub(super) warned: bool,
 }
 
 impl Connection {
@@ -102,7 +86,11 @@ impl Connection {
             Some(row) => {
                 let Xid8(xid) = row.try_get(0)?;
                 let version = if row.len() > 2 { integer(row, 2) } else { None };
-                Some((xid, key(row, 1), version))
+                Some(ReturnedRow {
+                    xid,
+                    key: key(row, 1),
+                    version,
+                })
             }
         };
         Ok(Reply {
@@ -114,7 +102,10 @@ impl Connection {
     }
 
     /// Ends a transaction that failed half-way, so that the connection can serve the next one.
-    pub(super) async fn roll_back(&self) -> Result<(), Error> {
+    pub(super) async fn roll_back(&self, index: usize) -> Result<(), Error> {
+        if self.prepared[index].len() == 1 {
+            return Ok(());
+        }
         self.session.client().batch_execute("ROLLBACK").await
     }
 }
@@ -212,4 +203,14 @@ pub(super) fn pool(connector: Connector, size: usize) -> Pool<Connector> {
         .runtime(Runtime::Tokio1)
         .build()
         .expect("a runtime is given, which is all that time-outs need")
+}
+
+pub(super) fn open_failure(error: PoolError<OpenError>) -> Reason {
+    match error {
+        PoolError::Backend(error) => Reason {
+            sqlstate: error.sqlstate(),
+            message: error.to_string(),
+        },
+        other => Reason::without_state(format!("no connection from the pool: {other}")),
+    }
 }

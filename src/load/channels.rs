@@ -1,0 +1,24 @@
+//! By what a load thread is joined to the others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::stats::Second;
+use super::{LoadError, Stopper};
+use crate::pg::Endpoint;
+use crate::sample::{FeedSender, Timeline};
+
+/// The longest sleep: how soon a thread notices that it was asked to stop.
+pub(super) const NAP: Duration = Duration::from_millis(50);
+
+/// The servers, the probes and the conductor, as a load thread sees them.
+pub(super) struct ThreadChannels {
+    pub(super) primary: watch::Receiver<Arc<Endpoint>>,
+    pub(super) feed: Option<FeedSender>,
+    pub(super) seconds: mpsc::UnboundedSender<(u16, Second)>,
+    pub(super) ready: oneshot::Sender<Result<(), LoadError>>,
+    pub(super) start: oneshot::Receiver<Timeline>,
+    pub(super) stop: Stopper,
+}
