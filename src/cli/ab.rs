@@ -34,6 +34,7 @@ An ITEM is one of
   profile=NAME|PATH   another profile; a word without `=` is one too
   mode=MODE           a mode, such as sync; several may be given
   bindir=DIR          other PostgreSQL programs
+  client=CLIENT       what sends the transactions: wire or pool
   git=REV             a revision of this repository, built with --build;
                       relative bindir= and profile= are taken from it
   NAME=VALUE          a server setting, such as wal_compression=on
@@ -253,6 +254,7 @@ impl Job<'_> {
         profile.settings.extend(given.settings.clone());
         let mut overrides = self.overrides.clone();
         overrides.seed = seed;
+        overrides.client = given.client.or(overrides.client);
         if !given.modes.is_empty() {
             overrides.modes = Some(given.modes.clone());
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::mode::ModeSpec;
-use crate::plan::{Arrivals, Fault, Length, Overrides, Pace};
+use crate::plan::{Arrivals, Client, Fault, Length, Overrides, Pace};
 use crate::units::parse_duration;
 
 /// Each one leaves the profile's own value alone when it is absent.
@@ -43,6 +43,10 @@ pub(super) struct OverrideArgs {
     /// What befalls a node in every measurement, such as `pause-replay s1 at 2s for 3s`; may be given several times
     #[arg(long, value_name = "FAULT")]
     fault: Vec<Fault>,
+
+    /// What sends transactions: `wire`, which costs least, or `pool`, a driver and a pool as applications have them
+    #[arg(long, value_name = "CLIENT")]
+    client: Option<Client>,
 
     /// Connections that send transactions, 1 to 1,000
     #[arg(long, value_name = "N")]
@@ -87,6 +91,7 @@ impl OverrideArgs {
             warmup: self.warmup,
             drain: self.drain,
             faults: self.fault.clone(),
+            client: self.client,
             connections: self.connections,
             threads: self.threads,
             repeats: self.repeats,

@@ -11,6 +11,7 @@ mod share;
 mod stats;
 mod texts;
 pub mod values;
+mod wire;
 pub mod workload;
 
 use std::io;
@@ -28,7 +29,7 @@ pub use orders::ThreadOrders;
 pub use stats::{FailureCount, Failures, Outcomes, Second, Uncommitted};
 
 use crate::pg::Endpoint;
-use crate::plan::{Cell, Plan};
+use crate::plan::{Cell, Client, Plan};
 use crate::sample::{FeedSender, Timeline};
 
 /// Connecting all pools may take so long.
@@ -90,7 +91,10 @@ impl Load {
             };
             let thread = std::thread::Builder::new()
                 .name(format!("load-{index}"))
-                .spawn(move || pool::run(&orders, channels))
+                .spawn(move || match orders.plan.client {
+                    Client::Wire => wire::run(&orders, channels),
+                    Client::Pool => pool::run(&orders, channels),
+                })
                 .map_err(LoadError::Thread)?;
             threads.push(thread);
             starts.push(start);

@@ -76,6 +76,11 @@ impl Backlog {
         arrival
     }
 
+    /// The one that will be taken next, due or not.
+    pub(super) fn next(&self) -> Option<Arrival> {
+        self.next.peek()
+    }
+
     pub(super) fn waiting(&self) -> Population {
         self.due.taken.without(self.next.taken)
     }

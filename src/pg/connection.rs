@@ -102,24 +102,51 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The driver's own text is only "db error": this walks to the cause and keeps the SQLSTATE.
-pub fn describe(error: &tokio_postgres::Error) -> Failure {
-    if let Some(db) = error.as_db_error() {
-        let mut message = db.message().to_owned();
-        if let Some(detail) = db.detail() {
+impl Failure {
+    /// The connection is gone, for a reason that the server did not tell.
+    pub fn lost(message: impl Into<String>) -> Self {
+        Self {
+            sqlstate: None,
+            message: message.into(),
+            connection_lost: true,
+        }
+    }
+
+    /// An error that the server sent.
+    pub(super) fn of_server(
+        sqlstate: Option<SqlState>,
+        mut message: String,
+        detail: Option<&str>,
+    ) -> Self {
+        if let Some(detail) = detail {
             message.push_str("; ");
             message.push_str(detail);
         }
         // 57P01..57P03 end the session; class 08 is a broken connection.
-        let code = db.code();
-        return Failure {
-            connection_lost: matches!(
-                *code,
-                SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW
-            ) || code.code().starts_with("08"),
-            sqlstate: Some(code.clone()),
-            message,
+        let ends_session = |code: &SqlState| {
+            let ends = [
+                SqlState::ADMIN_SHUTDOWN,
+                SqlState::CRASH_SHUTDOWN,
+                SqlState::CANNOT_CONNECT_NOW,
+            ];
+            ends.contains(code) || code.code().starts_with("08")
         };
+        Self {
+            connection_lost: sqlstate.as_ref().is_some_and(ends_session),
+            sqlstate,
+            message,
+        }
+    }
+}
+
+/// The driver's own text is only "db error": this walks to the cause and keeps the SQLSTATE.
+pub fn describe(error: &tokio_postgres::Error) -> Failure {
+    if let Some(db) = error.as_db_error() {
+        return Failure::of_server(
+            Some(db.code().clone()),
+            db.message().to_owned(),
+            db.detail(),
+        );
     }
     let mut message = error.to_string();
     let mut source = error.source();

@@ -5,6 +5,7 @@ pub mod catalog;
 mod connection;
 pub mod provisioning;
 mod types;
+pub mod wire;
 
 pub use connection::{
     ConnectError, Endpoint, Failure, Password, Session, Warnings, connect, describe, quote_literal,

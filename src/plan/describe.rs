@@ -168,8 +168,9 @@ impl Plan {
     fn describe_load(&self) -> String {
         let load = &self.load;
         format!(
-            "{}; {}, {}; at most {} in flight, each for at most {}",
+            "{}; client {}, {}, {}; at most {} in flight, each for at most {}",
             load.offered,
+            self.client,
             counted(load.connections.into(), "connection"),
             counted(load.threads.into(), "thread"),
             thousands(load.max_in_flight.into()),

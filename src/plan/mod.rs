@@ -21,8 +21,8 @@ use crate::topology::{Topology, WalLevel};
 use crate::units::Rate;
 
 pub use crate::profile::{
-    Arrivals, Change, Constant, Expect, Fault, FaultKind, Gate, Generator, KeyChoice, Length,
-    Limit, Origin, Pace, Parameter, Phases, Statement, Table, Transaction,
+    Arrivals, Change, Client, Constant, Expect, Fault, FaultKind, Gate, Generator, KeyChoice,
+    Length, Limit, Origin, Pace, Parameter, Phases, Statement, Table, Transaction,
 };
 pub use arrivals::{KeyChooser, Mix, Schedule, rng};
 pub use describe::about;
@@ -40,6 +40,9 @@ pub struct Plan {
     pub tables: Vec<Table>,
     pub transactions: Vec<Transaction>,
     pub load: LoadPlan,
+    /// It sends the same arrivals whichever it is, and is no part of what servers were asked.
+    #[serde(default = "Client::of_older_runs")]
+    pub client: Client,
     pub phases: Phases,
     pub probes: ProbePlan,
     pub expect: Expect,

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    Arrivals, Fault, Length, LoadPlan, Offered, Pace, Phases, Plan, ProbePlan, Table, Transaction,
-    needs, order,
+    Arrivals, Client, Fault, Length, LoadPlan, Offered, Pace, Phases, Plan, ProbePlan, Table,
+    Transaction, needs, order,
 };
 use crate::mode::{Mode, ModeError, ModeSpec};
 use crate::profile::{self, Impossible, Load, Profile};
@@ -23,6 +23,7 @@ pub struct Overrides {
     pub drain: Option<Duration>,
     /// Besides those of the profile.
     pub faults: Vec<Fault>,
+    pub client: Option<Client>,
     pub connections: Option<u16>,
     pub threads: Option<u16>,
     pub repeats: Option<u32>,
@@ -120,6 +121,7 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
         tables,
         transactions: profile.transactions.clone(),
         load,
+        client: overrides.client.unwrap_or(profile.load.client),
         phases,
         probes: ProbePlan {
             visibility: !overrides.no_visibility,

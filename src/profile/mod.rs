@@ -37,8 +37,8 @@ pub use fault::{Fault, FaultKind, Impossible, UnknownFault, impossible};
 pub use gate::{Gate, Limit};
 pub use settings::{SettingError, setting};
 pub use workload::{
-    Arrivals, Change, Constant, Generator, KeyChoice, Length, Origin, Pace, Parameter, Phases,
-    Statement, Table, Transaction,
+    Arrivals, Change, Client, Constant, Generator, KeyChoice, Length, Origin, Pace, Parameter,
+    Phases, Statement, Table, Transaction,
 };
 
 /// A validated profile. Made by [`Profile::load`] and [`Profile::parse`] alone.
@@ -79,6 +79,7 @@ pub struct Profile {
 pub struct Load {
     pub pace: Pace,
     pub arrivals: Arrivals,
+    pub client: Client,
     pub connections: u16,
     pub threads: u16,
     pub max_in_flight: u32,

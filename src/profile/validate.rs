@@ -11,7 +11,7 @@ use super::mix;
 use super::settings;
 use super::transactions::NamedTransaction;
 use super::wire::{self, Field, Value};
-use super::workload::{Arrivals, Length, Pace, Phases, Table};
+use super::workload::{Arrivals, Client, Length, Pace, Phases, Table};
 use super::{Expect, Load, Probes, Profile, UNSEEN_HELP, unseen_commit};
 use crate::mode::{Mode, ModeError, ModeSpec};
 use crate::topology::Topology;
@@ -200,6 +200,7 @@ fn subscribers_see_every_commit(
 
 fn load(diagnostics: &mut Diagnostics, wire: &wire::Load) -> Load {
     let arrivals = diagnostics::word(&Arrivals::ALL, Arrivals::as_str);
+    let client = diagnostics::word(&Client::ALL, Client::as_str);
     let deadline = diagnostics::duration(Phases::SHORTEST..=Duration::from_mins(10));
     Load {
         pace: diagnostics
@@ -208,6 +209,9 @@ fn load(diagnostics: &mut Diagnostics, wire: &wire::Load) -> Load {
         arrivals: diagnostics
             .read("arrivals", &wire.arrivals, arrivals)
             .unwrap_or(Arrivals::Poisson),
+        client: diagnostics
+            .read("client", &wire.client, client)
+            .unwrap_or(Client::Wire),
         connections: diagnostics
             .read(
                 "connections",

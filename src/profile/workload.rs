@@ -242,6 +242,47 @@ impl std::str::FromStr for Arrivals {
     }
 }
 
+/// What sends the transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Client {
+    /// One loop a thread that speaks the protocol itself: as little as can be between an arrival and the server.
+    Wire,
+    /// tokio-postgres behind a deadpool, as many applications have it.
+    Pool,
+}
+
+impl Client {
+    pub const ALL: [Self; 2] = [Self::Wire, Self::Pool];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wire => "wire",
+            Self::Pool => "pool",
+        }
+    }
+
+    /// The one of runs that were recorded before there was a choice.
+    pub fn of_older_runs() -> Self {
+        Self::Pool
+    }
+}
+
+impl std::fmt::Display for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Client {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let found = Self::ALL.into_iter().find(|it| it.as_str() == text);
+        found.ok_or_else(|| UnitError::new(text, "`wire` or `pool`"))
+    }
+}
+
 /// The phases of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phases {

@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::mode::Mode;
-use crate::plan::{Expect, Fault, LoadPlan, Plan};
+use crate::plan::{Client, Expect, Fault, LoadPlan, Plan};
 
 /// The resolved plan of a run.
 ///
 /// A part that is missing, or that another version of replbench wrote in another form, is `None`; the others are there all the
 /// same. The text of the plan stays as it was written.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Value", into = "Value")]
 pub struct RecordedPlan {
     /// The profile's name.
@@ -19,6 +19,7 @@ pub struct RecordedPlan {
     /// How many tables the workload has.
     pub tables: Option<usize>,
     pub load: Option<LoadPlan>,
+    pub client: Client,
     pub expect: Option<Expect>,
     /// In the order of the profile.
     pub modes: Vec<RecordedMode>,
@@ -31,6 +32,12 @@ pub struct RecordedPlan {
 pub struct RecordedMode {
     pub name: String,
     pub mode: Option<Mode>,
+}
+
+impl Default for RecordedPlan {
+    fn default() -> Self {
+        Self::from(Value::Null)
+    }
 }
 
 impl RecordedPlan {
@@ -73,6 +80,7 @@ impl From<Value> for RecordedPlan {
             description: read(&written, "description"),
             tables: read::<Vec<Value>>(&written, "tables").map(|tables| tables.len()),
             load: read(&written, "load"),
+            client: read(&written, "client").unwrap_or_else(Client::of_older_runs),
             expect: read(&written, "expect"),
             modes: modes.collect(),
             faults: read(&written, "faults").unwrap_or_default(),

@@ -13,7 +13,9 @@ use rand_distr::{Distribution, LogNormal, Poisson};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use replbench::histogram::{Histogram, SignedHistogram};
 use replbench::mode::{Mode, ModeSpec};
-use replbench::plan::{Arrivals, Cell, Expect, Length, LoadPlan, Offered, Phases, Plan, ProbePlan};
+use replbench::plan::{
+    Arrivals, Cell, Client, Expect, Length, LoadPlan, Offered, Phases, Plan, ProbePlan,
+};
 use replbench::profile::Profile;
 use replbench::record::tags::{self, Bound, Origin};
 use replbench::record::{
@@ -469,6 +471,7 @@ fn plan(shape: &Shape) -> Plan {
         seed: 20_260_714,
         tables: profile.tables,
         transactions: profile.transactions,
+        client: Client::Pool,
         load: LoadPlan {
             offered: Offered::Open {
                 rate: Rate::per_second(shape.rate).unwrap(),

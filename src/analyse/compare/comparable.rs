@@ -53,6 +53,7 @@ pub(super) fn differences(
     found.host(&base.host, &head.host);
     found.workload(base, head);
     found.part("probes", base, head);
+    found.field("client", asked, &base.plan.client, &head.plan.client);
     for (one, other) in modes {
         found.mode(base, head, one, other, asked);
     }

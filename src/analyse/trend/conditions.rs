@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::analyse::compare::{lasting_settings, majors, servers_made};
+use crate::plan::Client;
 use crate::record::{Manifest, NodeInfo};
 
 /// The conditions that all modes of a run share.
@@ -40,7 +41,7 @@ impl Conditions {
 const DIGITS: usize = 12;
 
 /// What the servers of a mode were told: those of the cluster that the mode used, since a run that leaves out another mode
-/// with other servers measured this one the same. An A/B session's other binaries count as a setting, and so does how long servers lived.
+/// with other servers measured this one the same. An A/B session's other binaries count as a setting, and so do the client and how long servers lived.
 pub(super) fn settings_digest(manifest: &Manifest, mode: &str) -> String {
     let resolved = manifest.mode(mode);
     let cluster = resolved.map(|mode| mode.topology.to_string());
@@ -61,14 +62,18 @@ pub(super) fn settings_digest(manifest: &Manifest, mode: &str) -> String {
     let binaries: Vec<_> = binaries
         .filter(|item| item.starts_with("bindir="))
         .collect();
-    let lifetime = servers_made(manifest);
-    digest(&json!([
-        nodes,
-        resolved,
-        manifest.plan.part("probes"),
-        binaries,
-        lifetime
-    ]))
+    let mut conditions = vec![
+        json!(nodes),
+        json!(resolved),
+        manifest.plan.part("probes").clone(),
+        json!(binaries),
+        json!(servers_made(manifest)),
+    ];
+    // Without it the digest is what it was before there was a choice.
+    if manifest.plan.client != Client::of_older_runs() {
+        conditions.push(json!(manifest.plan.client));
+    }
+    digest(&Value::Array(conditions))
 }
 
 pub(super) fn digest(value: &Value) -> String {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::mode::{ModeError, ModeSpec};
+use crate::plan::Client;
 use crate::profile::{SettingError, setting, visible};
+use crate::units::UnitError;
 
 /// Everything one side was given, parsed. Empty: the plain profile.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -18,6 +20,7 @@ pub(super) struct SideItems {
     pub(super) bindir: Option<PathBuf>,
     /// A revision whose worktree relative paths are taken from.
     pub(super) git: Option<String>,
+    pub(super) client: Option<Client>,
     pub(super) settings: BTreeMap<String, String>,
 }
 
@@ -30,6 +33,8 @@ pub(super) enum ItemError {
     Empty(String),
     #[error(transparent)]
     Mode(#[from] ModeError),
+    #[error("client: {0}")]
+    Client(#[from] UnitError),
     #[error("{error}; {remedy}")]
     Setting { error: SettingError, remedy: String },
     #[error(
@@ -81,7 +86,7 @@ impl SideItems {
 
     fn take(&mut self, item: &str) -> Result<(), ItemError> {
         let (name, value) = item.split_once('=').unwrap_or(("profile", item));
-        let known = matches!(name, "profile" | "mode" | "bindir" | "git");
+        let known = matches!(name, "profile" | "mode" | "bindir" | "git" | "client");
         if known && value.is_empty() {
             return Err(ItemError::Empty(format!("{name}=")));
         }
@@ -89,6 +94,7 @@ impl SideItems {
             "profile" => self.profile.replace(value.to_owned()).is_none(),
             "bindir" => self.bindir.replace(value.into()).is_none(),
             "git" => self.git.replace(value.to_owned()).is_none(),
+            "client" => self.client.replace(value.parse()?).is_none(),
             "mode" => {
                 // Twice the same is refused with the rest of the plan.
                 self.modes.push(value.parse()?);
@@ -106,6 +112,7 @@ impl SideItems {
             "profile" => "profile",
             "bindir" => "directory of PostgreSQL's programs",
             "git" => "revision",
+            "client" => "client",
             _ => "setting",
         };
         let item = visible(item);
@@ -158,7 +165,7 @@ fn server_setting(name: &str, value: &str) -> Result<(String, String), ItemError
                 "what commits wait for is a mode: write `mode=off`, `mode=local`, `mode=remote_write`, `mode=sync` (on) or `mode=remote_apply`".into()
             }
             SettingError::Name(_) => {
-                "an item is `profile=`, `mode=`, `bindir=`, `git=` or a server setting with its value, such as `wal_compression=on`".into()
+                "an item is `profile=`, `mode=`, `bindir=`, `git=`, `client=` or a server setting with its value, such as `wal_compression=on`".into()
             }
             other => other.help().to_owned(),
         };

@@ -15,7 +15,7 @@ use futures_util::TryStreamExt as _;
 use smallvec::SmallVec;
 use tokio::sync::watch;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Error, Row, Statement};
+use tokio_postgres::{Error, NoTls, Row, Statement};
 
 use crate::clock;
 use crate::load::counters::{Reply, ReturnedRow};
@@ -27,6 +27,8 @@ use crate::sample::RowKey;
 
 /// Connecting and preparing together may take so long.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+const CANCEL_DEADLINE: Duration = Duration::from_secs(1);
 
 /// What the connections of a thread are opened with.
 #[derive(Debug)]
@@ -99,6 +101,15 @@ impl Connection {
             commit_sent,
             warned: self.session.warnings().count() > warnings,
         })
+    }
+
+    /// Asks the server to cancel what it runs for this connection, and leaves it. What fails here has no remedy.
+    pub(super) fn cancel(self) -> impl Future<Output = ()> + Send + 'static {
+        let token = self.session.client().cancel_token();
+        async move {
+            let cancel = token.cancel_query(NoTls);
+            let _ = tokio::time::timeout(CANCEL_DEADLINE, cancel).await;
+        }
     }
 
     /// Ends a transaction that failed half-way, so that the connection can serve the next one.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use deadpool::managed::{Object, Pool};
+use deadpool::managed::{Object, Pool, PoolError, TimeoutType, Timeouts};
 use tokio::sync::Notify;
 
 use super::connection::{Connection, Connector, open_failure};
@@ -58,12 +58,7 @@ impl ThreadState {
             transaction,
             sent: None,
         };
-        let run = self.run(&mut attempt, &values, asked);
-        let ending = match tokio::time::timeout(self.deadline, run).await {
-            Ok(ending) => ending,
-            Err(_elapsed) if attempt.sent.is_none() => Ending::Missed,
-            Err(_elapsed) => Ending::unanswered(self.deadline),
-        };
+        let ending = self.run(&mut attempt, &values, asked).await;
         let now = clock::now();
         let mut counters = self.counters.borrow_mut();
         let commit = counters.end(&self.entries, &attempt, ending, now);
@@ -75,23 +70,37 @@ impl ThreadState {
     }
 
     async fn run(&self, attempt: &mut Attempt, values: &[Value], asked: Stamp) -> Ending {
-        let connection = match self.pool.get().await {
+        // The deadline bounds the wait and not the opening of a connection: where everybody waits up to it, whoever comes first
+        // in the queue has no time left, and no connection would ever be opened again.
+        let timeouts = Timeouts {
+            wait: Some(self.deadline),
+            ..self.pool.timeouts()
+        };
+        let connection = match self.pool.timeout_get(&timeouts).await {
             Ok(connection) => Leased(Some(connection)),
+            Err(PoolError::Timeout(TimeoutType::Wait)) => return Ending::Missed,
             Err(error) => {
                 return Ending::Uncommitted(Uncommitted::NoConnection, open_failure(error));
             }
         };
         let sent = clock::now();
+        let left = self.deadline.saturating_sub(sent.since(asked));
+        if left.is_zero() {
+            connection.give_back();
+            return Ending::Missed;
+        }
         attempt.sent = Some((sent, sent.since(asked)));
         let measured = attempt.arrival.measured;
         self.counters.borrow_mut().count_sent(measured);
         self.feed.lock().sent();
-        let error = match connection.get().run(attempt.transaction, values).await {
-            Ok(reply) => {
+        let run = connection.get().run(attempt.transaction, values);
+        let error = match tokio::time::timeout(left, run).await {
+            Ok(Ok(reply)) => {
                 connection.give_back();
                 return Ending::Committed(reply);
             }
-            Err(error) => error,
+            Ok(Err(error)) => error,
+            Err(_elapsed) => return Ending::unanswered(self.deadline),
         };
         let failure = pg::describe(&error);
         let is_lost = failure.connection_lost;
@@ -111,7 +120,8 @@ impl ThreadState {
     }
 }
 
-/// A connection on loan. Dropped in the middle of a transaction it is spent, and leaves the pool.
+/// A connection on loan. Dropped in the middle of a transaction it is spent: it leaves the pool, and the server is asked to
+/// cancel what it runs, which would hold one of its connections otherwise.
 struct Leased(Option<Object<Connector>>);
 
 impl Leased {
@@ -127,7 +137,10 @@ impl Leased {
 impl Drop for Leased {
     fn drop(&mut self) {
         if let Some(connection) = self.0.take() {
-            drop(Object::take(connection));
+            let cancel = Object::take(connection).cancel();
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(cancel);
+            }
         }
     }
 }

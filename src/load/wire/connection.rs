@@ -1,0 +1,169 @@
+//! One connection of the load: a session that is led through one transaction after another, a message at a time.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::poll::Interest;
+use super::request::{Request, Requests};
+use crate::clock::{self, Stamp};
+use crate::load::counters::{Attempt, Ending, Reply};
+use crate::load::stats::Uncommitted;
+use crate::pg::wire::{Event, Opening, Ready, Session};
+use crate::pg::{Endpoint, Failure};
+
+const ROLLBACK: &[u8] = b"Q\0\0\0\x0DROLLBACK\0";
+
+/// What the session is asked for, when it is not idle.
+#[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one a connection, and a box would be an allocation a transaction"
+)]
+enum Work {
+    None,
+    Transaction(Running),
+    RollBack,
+}
+
+/// The transaction under way.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) attempt: Attempt,
+    /// When a connection was asked for.
+    pub(super) asked: Stamp,
+    /// Which step has been sent.
+    step: usize,
+    reply: Reply,
+}
+
+/// What has come of a message.
+#[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a transaction ends once, and a box would be an allocation for each"
+)]
+pub(super) enum Progress {
+    /// More is to come.
+    Awaiting,
+    /// The connection can serve the next transaction.
+    Free,
+    /// A transaction has ended; the connection is free now, or rolls back.
+    Ended(Attempt, Ending, Stamp),
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) session: Session,
+    work: Work,
+    /// When it began to be opened, or to roll back.
+    pub(super) since: Stamp,
+    request: Request,
+    interest: Interest,
+}
+
+impl Connection {
+    /// Begins to connect.
+    pub(super) fn open(
+        endpoint: Arc<Endpoint>,
+        address: SocketAddr,
+        opening: Arc<Opening>,
+        now: Stamp,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            session: Session::open(endpoint, address, opening)?,
+            work: Work::None,
+            since: now,
+            request: Request::default(),
+            interest: Interest::ReadableOrWritable,
+        })
+    }
+
+    /// What to wait for from here on, if that has changed.
+    pub(super) fn new_interest(&mut self) -> Option<Interest> {
+        let interest = Interest::of(&self.session);
+        let has_changed = interest != self.interest;
+        self.interest = interest;
+        has_changed.then_some(interest)
+    }
+
+    /// Whether it can serve a transaction.
+    pub(super) fn is_free(&self) -> bool {
+        self.session.is_idle()
+    }
+
+    pub(super) fn running(&self) -> Option<&Running> {
+        match &self.work {
+            Work::Transaction(running) => Some(running),
+            Work::None | Work::RollBack => None,
+        }
+    }
+
+    /// Sends a transaction, whose messages are taken out of `request`.
+    pub(super) fn start(
+        &mut self,
+        attempt: Attempt,
+        asked: Stamp,
+        request: &mut Request,
+    ) -> Result<(), Failure> {
+        std::mem::swap(&mut self.request, request);
+        self.work = Work::Transaction(Running {
+            attempt,
+            asked,
+            step: 0,
+            reply: Reply::default(),
+        });
+        Ok(self.session.ask(self.request.step(0))?)
+    }
+
+    /// The socket has something to read.
+    pub(super) fn on_readable(&mut self, requests: &Requests) -> Result<Progress, Failure> {
+        match self.session.on_readable()? {
+            Event::Awaiting => Ok(Progress::Awaiting),
+            Event::Opened => Ok(Progress::Free),
+            Event::Answered(ready) => self.answered(ready, requests),
+        }
+    }
+
+    fn answered(&mut self, ready: Ready, requests: &Requests) -> Result<Progress, Failure> {
+        let failure = self.session.answer.failure.take();
+        let Work::Transaction(running) = &mut self.work else {
+            self.work = Work::None;
+            return failure.map_or(Ok(Progress::Free), Err);
+        };
+        let now = clock::now();
+        if let Some(failure) = failure {
+            let attempt = running.attempt;
+            self.work = Work::None;
+            if ready.in_transaction {
+                self.work = Work::RollBack;
+                self.since = now;
+                self.session.ask(ROLLBACK)?;
+            }
+            let ending = Ending::Uncommitted(Uncommitted::Failed, failure.into());
+            return Ok(Progress::Ended(attempt, ending, now));
+        }
+        let answer = &self.session.answer;
+        let (step, reply) = (running.step, &mut running.reply);
+        reply.warned |= answer.warned;
+        if self.request.is_last_statement(step) {
+            reply.row = requests.returned(running.attempt.transaction, answer)?;
+            reply.met.push(answer.count);
+        } else if self.request.is_statement(step) {
+            reply.met.push(answer.met);
+        }
+        let next = step + 1;
+        if next < self.request.steps() {
+            if next + 1 == self.request.steps() {
+                reply.commit_sent = Some(now);
+            }
+            running.step = next;
+            self.session.ask(self.request.step(next))?;
+            return Ok(Progress::Awaiting);
+        }
+        let attempt = running.attempt;
+        let ending = Ending::Committed(std::mem::take(reply));
+        self.work = Work::None;
+        Ok(Progress::Ended(attempt, ending, now))
+    }
+}

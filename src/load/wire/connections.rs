@@ -1,0 +1,352 @@
+//! The connections of one thread: opened, handed out in turn, given up, and opened again.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::cancel::Cancels;
+use super::connection::{Connection, Progress};
+use super::poll::{Event, Interest, Poll};
+use super::request::{Request, Requests};
+use crate::clock::{self, Stamp};
+use crate::load::LoadError;
+use crate::load::counters::{Attempt, Ending};
+use crate::load::stats::Uncommitted;
+use crate::pg::wire::{Opening, resolve};
+use crate::pg::{Endpoint, Failure};
+
+/// Connecting and preparing together may take so long.
+const OPEN_DEADLINE: Duration = Duration::from_secs(5);
+/// The pause after the first failure to connect; it doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest that the end of a cell waits for transactions to be cancelled.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// A transaction that has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) attempt: Attempt,
+    pub(super) ending: Ending,
+    pub(super) at: Stamp,
+}
+
+/// A place for a connection.
+#[derive(Debug, Default)]
+struct Slot {
+    connection: Option<Connection>,
+    /// How often connecting has failed since it succeeded last.
+    failures: u32,
+    /// When it is tried again.
+    retry_at: Stamp,
+}
+
+pub(super) struct Connections {
+    poll: Poll,
+    requests: Requests,
+    opening: Arc<Opening>,
+    slots: Vec<Slot>,
+    /// Indices into `slots`; the first has been free for longest.
+    idle: VecDeque<usize>,
+    primary: watch::Receiver<Arc<Endpoint>>,
+    endpoint: Arc<Endpoint>,
+    addresses: Vec<SocketAddr>,
+    cancels: Cancels,
+    /// Why connecting failed, until it succeeds again.
+    refusal: Option<Failure>,
+}
+
+impl Connections {
+    /// Opens all of them before the first arrival, so that none pays for it.
+    pub(super) fn open(
+        count: usize,
+        requests: Requests,
+        mut primary: watch::Receiver<Arc<Endpoint>>,
+    ) -> Result<Self, LoadError> {
+        let endpoint = primary.borrow_and_update().clone();
+        let failed = |error: io::Error| LoadError::Open(error.to_string());
+        let mut connections = Self {
+            poll: Poll::new().map_err(failed)?,
+            opening: Arc::new(requests.opening().map_err(failed)?),
+            requests,
+            slots: (0..count).map(|_| Slot::default()).collect(),
+            idle: VecDeque::with_capacity(count),
+            primary,
+            addresses: resolve(&endpoint).map_err(failed)?,
+            endpoint,
+            cancels: Cancels::default(),
+            refusal: None,
+        };
+        while connections.idle.len() < count {
+            let now = clock::now();
+            connections.reopen(now);
+            connections.poll.wait(now + OPEN_DEADLINE).map_err(failed)?;
+            while connections.next_ended().is_some() {}
+            connections.expire(clock::now(), Duration::MAX);
+            if let Some(refusal) = connections.refusal {
+                return Err(LoadError::Open(refusal.to_string()));
+            }
+        }
+        Ok(connections)
+    }
+
+    pub(super) fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    pub(super) fn poll(&mut self) -> &mut Poll {
+        &mut self.poll
+    }
+
+    pub(super) fn has_idle(&self) -> bool {
+        !self.idle.is_empty()
+    }
+
+    /// Why connecting failed last, if no connection is open.
+    pub(super) fn refusal(&self) -> Option<&Failure> {
+        let is_open = |it: &Slot| {
+            it.connection
+                .as_ref()
+                .is_some_and(|it| !it.session.is_opening())
+        };
+        self.refusal
+            .as_ref()
+            .filter(|_| !self.slots.iter().any(is_open))
+    }
+
+    /// Sends a transaction on the connection that has been free for longest; there must be one. `Some`: it could not be sent
+    /// whole.
+    pub(super) fn start(
+        &mut self,
+        attempt: Attempt,
+        asked: Stamp,
+        request: &mut Request,
+    ) -> Option<Ended> {
+        let index = self.idle.pop_front().expect("a connection is free");
+        let connection = self.slots[index].connection.as_mut();
+        let connection = connection.expect("what is free is open");
+        match connection.start(attempt, asked, request) {
+            Ok(()) => {
+                self.update_interest(index);
+                None
+            }
+            Err(failure) => self.lose(index, failure),
+        }
+    }
+
+    /// The next transaction that a wait has brought to its end; `None` when everything that came has been read.
+    pub(super) fn next_ended(&mut self) -> Option<Ended> {
+        while let Some(event) = self.poll.next_event() {
+            if Cancels::owns(event) {
+                self.cancels.on_event(&self.poll, event);
+            } else if let Some(ended) = self.on_event(event) {
+                return Some(ended);
+            }
+        }
+        None
+    }
+
+    fn on_event(&mut self, event: Event) -> Option<Ended> {
+        let index = usize::try_from(event.key).unwrap_or(usize::MAX);
+        let connection = self.slots.get_mut(index)?.connection.as_mut()?;
+        let progress = if event.is_writable {
+            connection
+                .session
+                .on_writable()
+                .map(|()| Progress::Awaiting)
+        } else {
+            connection.on_readable(&self.requests)
+        };
+        let ended = match progress {
+            Ok(Progress::Awaiting) => None,
+            Ok(Progress::Free) => {
+                self.free(index);
+                None
+            }
+            Ok(Progress::Ended(attempt, ending, at)) => {
+                if connection.is_free() {
+                    self.free(index);
+                }
+                Some(Ended {
+                    attempt,
+                    ending,
+                    at,
+                })
+            }
+            Err(failure) => return self.lose(index, failure),
+        };
+        self.update_interest(index);
+        ended
+    }
+
+    fn free(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        slot.failures = 0;
+        self.refusal = None;
+        if slot
+            .connection
+            .as_ref()
+            .is_some_and(|it| Arc::ptr_eq(it.session.endpoint(), &self.endpoint))
+        {
+            self.idle.push_back(index);
+        } else if let Some(stale) = slot.connection.take() {
+            stale.session.close();
+        }
+    }
+
+    fn update_interest(&mut self, index: usize) {
+        let Some(connection) = &mut self.slots[index].connection else {
+            return;
+        };
+        if let Some(interest) = connection.new_interest()
+            && let Err(error) = self
+                .poll
+                .modify(&connection.session, index as u64, interest)
+        {
+            // Without the poll it would never be heard of again: at its deadline it is given up.
+            self.refusal = Some(error.into());
+        }
+    }
+
+    /// Gives a connection up, and with it the transaction that it ran.
+    fn lose(&mut self, index: usize, failure: Failure) -> Option<Ended> {
+        let slot = &mut self.slots[index];
+        let connection = slot.connection.take()?;
+        self.idle.retain(|it| *it != index);
+        if connection.session.is_opening() {
+            let exponent = slot.failures.min(10);
+            let pause = (FIRST_PAUSE * (1 << exponent)).min(LONGEST_PAUSE);
+            slot.failures += 1;
+            slot.retry_at = clock::now() + pause;
+            self.refusal = Some(connection.session.opening_failed(failure));
+            return None;
+        }
+        let running = connection.running()?;
+        let how = if failure.connection_lost {
+            Uncommitted::Indeterminate
+        } else {
+            Uncommitted::Failed
+        };
+        Some(Ended {
+            attempt: running.attempt,
+            ending: Ending::Uncommitted(how, failure.into()),
+            at: clock::now(),
+        })
+    }
+
+    /// Turns to another server when the primary is another one: what is free leaves at once, what is busy when it is done.
+    pub(super) fn follow_primary(&mut self) -> io::Result<()> {
+        if !self.primary.has_changed().unwrap_or(false) {
+            return Ok(());
+        }
+        self.endpoint = self.primary.borrow_and_update().clone();
+        self.addresses = resolve(&self.endpoint)?;
+        self.idle.clear();
+        for slot in &mut self.slots {
+            let leaves = |it: &mut Connection| it.session.is_idle() || it.session.is_opening();
+            if let Some(connection) = slot.connection.take_if(leaves) {
+                connection.session.close();
+            }
+            (slot.failures, slot.retry_at) = (0, Stamp::default());
+        }
+        Ok(())
+    }
+
+    /// Opens what is closed and due. When the next one is, if one is not.
+    pub(super) fn reopen(&mut self, now: Stamp) -> Option<Stamp> {
+        let mut next = None;
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if slot.connection.is_some() {
+                continue;
+            }
+            if slot.retry_at <= now {
+                let address = self.addresses[slot.failures as usize % self.addresses.len()];
+                let opening = self.opening.clone();
+                let opened = Connection::open(self.endpoint.clone(), address, opening, now);
+                let added = opened.and_then(|connection| {
+                    let interest = Interest::ReadableOrWritable;
+                    self.poll.add(&connection.session, index as u64, interest)?;
+                    Ok(connection)
+                });
+                match added {
+                    Ok(connection) => {
+                        slot.connection = Some(connection);
+                        continue;
+                    }
+                    Err(error) => {
+                        slot.failures += 1;
+                        slot.retry_at = now + LONGEST_PAUSE;
+                        self.refusal = Some(error.into());
+                    }
+                }
+            }
+            next = Some(next.map_or(slot.retry_at, |next: Stamp| next.min(slot.retry_at)));
+        }
+        next
+    }
+
+    /// Gives up what has taken too long, and asks the server to cancel it. The ends of transactions, and when to look again.
+    pub(super) fn expire(&mut self, now: Stamp, deadline: Duration) -> (Vec<Ended>, Stamp) {
+        self.cancels.expire(now);
+        let mut ended = Vec::new();
+        let mut next = now + deadline.min(OPEN_DEADLINE);
+        for index in 0..self.slots.len() {
+            let Some(connection) = &self.slots[index].connection else {
+                continue;
+            };
+            let expires = match connection.running() {
+                Some(running) => running.asked + deadline,
+                None if connection.is_free() => continue,
+                None => connection.since + OPEN_DEADLINE,
+            };
+            if expires > now {
+                next = next.min(expires);
+                continue;
+            }
+            if connection.running().is_some() {
+                self.cancel(index, now);
+            }
+            let seconds = OPEN_DEADLINE.as_secs_f64();
+            let late = Failure::lost(format!("no answer within {seconds} s"));
+            ended.extend(self.lose(index, late).map(|lost| Ended {
+                ending: Ending::unanswered(deadline),
+                ..lost
+            }));
+        }
+        (ended, next)
+    }
+
+    fn cancel(&mut self, index: usize, now: Stamp) {
+        let connection = self.slots[index].connection.as_ref();
+        if let Some((key, address)) = connection.and_then(|it| it.session.cancel_key()) {
+            // Without it the server's process ends when it next writes to the connection.
+            let _ = self.cancels.begin(&self.poll, address, key, now);
+        }
+    }
+
+    /// Cancels what still runs and says goodbye.
+    pub(super) fn close(mut self) -> io::Result<()> {
+        let now = clock::now();
+        for index in 0..self.slots.len() {
+            let connection = self.slots[index].connection.as_ref();
+            if connection.is_some_and(|it| it.running().is_some()) {
+                self.cancel(index, now);
+            }
+        }
+        for slot in &mut self.slots {
+            if let Some(connection) = slot.connection.take() {
+                connection.session.close();
+            }
+        }
+        let deadline = now + CLOSE_DEADLINE;
+        while !self.cancels.is_empty() && clock::now() < deadline {
+            self.poll.wait(deadline)?;
+            while self.next_ended().is_some() {}
+        }
+        Ok(())
+    }
+}

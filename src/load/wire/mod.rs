@@ -1,0 +1,389 @@
+//! The load with as little in its way as can be: one loop a thread over sockets that never block, one message at a time on each of
+//! its connections. No task, no lock and, once every buffer has its size, no allocation a transaction.
+//!
+//! Arrivals are dispatched when they are due, whatever has become of earlier ones: to the connection that has been free for longest,
+//! else to a queue in which they wait for one. Those that find `max_in_flight` others unanswered wait in the backlog. What waits
+//! when the phase ends is sent during the drain. A lost connection is opened again, at growing intervals while that fails.
+
+mod cancel;
+mod connection;
+mod connections;
+mod poll;
+mod request;
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use connections::{Connections, Ended};
+use request::{Request, Requests};
+
+use super::channels::{NAP, ThreadChannels};
+use super::counters::{Attempt, Counters, Draws, Ending, Entry};
+use super::feed_buffer::FeedBuffer;
+use super::orders::ThreadOrders;
+use super::share::{Arrival, Backlog, Share};
+use super::stats::Uncommitted;
+use super::values::Value;
+use super::{LoadError, Stopper};
+use crate::clock::{self, Stamp};
+use crate::plan::Length;
+use crate::sample::Phase;
+
+/// Asking the server for the types of all statements may take so long.
+const DESCRIBE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Connects, waits for the start, offers the load, drains. Returns when no transaction is in flight.
+pub(super) fn run(orders: &ThreadOrders, mut channels: ThreadChannels) -> io::Result<()> {
+    let opened = describe(orders, &channels).and_then(|requests| {
+        Connections::open(orders.connections(), requests, channels.primary.clone())
+    });
+    let (connections, answer) = match opened {
+        Ok(connections) => (Some(connections), Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    // The receiver is gone if the caller gave up: then no load is offered.
+    let is_awaited = channels.ready.send(answer).is_ok();
+    let Some(connections) = connections.filter(|_| is_awaited) else {
+        return Ok(());
+    };
+    let Ok(timeline) = channels.start.blocking_recv() else {
+        return Ok(());
+    };
+    let plan = &orders.plan;
+    let measure = plan.phases.measure;
+    let source = match orders.schedule() {
+        Some(schedule) => {
+            let (index, of) = orders.remainder();
+            let share = Share::new(schedule, index, of, timeline, measure);
+            Source::Open(Box::new(Backlog::new(share)))
+        }
+        None => Source::Closed {
+            numbers: Box::new(orders.numbers()),
+            budget: orders.budget(),
+        },
+    };
+    let entries = orders.entries();
+    let load = LoadLoop {
+        connections,
+        source,
+        draws: Draws::of(orders),
+        values: entries.iter().map(|_| Vec::new()).collect(),
+        entries,
+        counters: Counters::new(
+            timeline,
+            orders.index,
+            orders.max_in_flight(),
+            channels.seconds,
+        ),
+        feed: FeedBuffer::new(channels.feed.take()),
+        waiting: VecDeque::new(),
+        next: Draft::default(),
+        deadline: plan.load.transaction_deadline,
+        expires: timeline.start,
+        end: match measure {
+            Length::For(duration) => Some(timeline.measure_from + duration),
+            Length::Count(_) => None,
+        },
+        drain: plan.phases.drain,
+        drain_deadline: None,
+        stop: channels.stop,
+    };
+    load.offer(timeline.start)
+}
+
+fn describe(orders: &ThreadOrders, channels: &ThreadChannels) -> Result<Requests, LoadError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(LoadError::Thread)?;
+    let endpoint = channels.primary.borrow().clone();
+    runtime
+        .block_on(Requests::describe(
+            &endpoint,
+            &orders.scripts(),
+            DESCRIBE_DEADLINE,
+        ))
+        .map_err(LoadError::Open)
+}
+
+/// Where arrivals come from.
+enum Source {
+    Open(Box<Backlog>),
+    Closed {
+        numbers: Box<dyn Iterator<Item = u64>>,
+        /// Measured arrivals that are still to be offered.
+        budget: u64,
+    },
+}
+
+/// An arrival that waits for a connection, and since when.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    arrival: Arrival,
+    asked: Stamp,
+}
+
+/// The messages of an arrival, made before they are needed.
+#[derive(Debug, Default)]
+struct Draft {
+    /// Which arrival; `None`: of none.
+    number: Option<u64>,
+    transaction: usize,
+    request: Request,
+}
+
+struct LoadLoop {
+    connections: Connections,
+    source: Source,
+    draws: Draws,
+    entries: Vec<Entry>,
+    /// By transaction of the mix.
+    values: Vec<Vec<Value>>,
+    counters: Counters,
+    feed: FeedBuffer,
+    waiting: VecDeque<Waiting>,
+    next: Draft,
+    deadline: Duration,
+    /// Nothing has to be given up before then.
+    expires: Stamp,
+    /// When the measurement phase ends, if the clock decides.
+    end: Option<Stamp>,
+    /// The longest that the drain takes, and when it ends once it has begun.
+    drain: Duration,
+    drain_deadline: Option<Stamp>,
+    stop: Stopper,
+}
+
+impl LoadLoop {
+    fn offer(mut self, start: Stamp) -> io::Result<()> {
+        while clock::now() < start {
+            self.connections.poll().wait_exactly(start)?;
+            while self.connections.next_ended().is_some() {}
+        }
+        loop {
+            let now = clock::now();
+            self.pass_time(now);
+            self.connections.follow_primary()?;
+            let reopens = self.connections.reopen(now);
+            if now >= self.expires {
+                self.expire(now);
+            }
+            self.dispatch()?;
+            if let Some(deadline) = self.drain_deadline
+                && (self.counters.is_idle() || now >= deadline || self.stop.is_aborting())
+            {
+                break;
+            }
+            self.feed.tell();
+            self.prepare_next()?;
+            self.wait(now, reopens)?;
+            while let Some(ended) = self.connections.next_ended() {
+                self.count(ended);
+                self.dispatch()?;
+            }
+        }
+        self.counters.give_up();
+        drop(self.feed);
+        self.connections.close()
+    }
+
+    /// Takes in what has become due, closes seconds that are over, and begins the drain when the phase is.
+    fn pass_time(&mut self, now: Stamp) {
+        if self.drain_deadline.is_some() {
+            self.counters.close_seconds(now);
+            return;
+        }
+        let reached = self.end.map_or(now, |end| now.min(end));
+        self.counters.note_backlog();
+        let is_spent = match &mut self.source {
+            Source::Open(backlog) => {
+                self.counters.pass_time(backlog, reached);
+                backlog.next_due().is_none()
+            }
+            Source::Closed { budget, .. } => {
+                self.counters.close_seconds(reached);
+                *budget == 0 && self.counters.in_flight() == 0
+            }
+        };
+        let is_over = self.end.map_or(is_spent, |end| now >= end);
+        if is_over || self.stop.is_stopping() {
+            self.counters.begin_drain(reached);
+            self.drain_deadline = Some(now + self.drain);
+        }
+    }
+
+    /// Hands out connections: to those that wait for one, then to what is due.
+    fn dispatch(&mut self) -> io::Result<()> {
+        while self.connections.has_idle()
+            && let Some(Waiting { arrival, asked }) = self.waiting.pop_front()
+        {
+            self.send(arrival, asked)?;
+        }
+        match self.source {
+            Source::Open(_) => self.dispatch_due(),
+            Source::Closed { .. } => self.dispatch_closed(),
+        }
+    }
+
+    fn dispatch_due(&mut self) -> io::Result<()> {
+        loop {
+            let Source::Open(backlog) = &mut self.source else {
+                return Ok(());
+            };
+            let Some((arrival, ready)) = self.counters.dispatch(backlog) else {
+                return Ok(());
+            };
+            if self.connections.has_idle() {
+                self.draft(arrival.number)?;
+                let asked = clock::now();
+                self.counters.note_dispatch(arrival.measured, ready, asked);
+                self.send(arrival, asked)?;
+            } else {
+                let asked = clock::now();
+                self.counters.note_dispatch(arrival.measured, ready, asked);
+                self.waiting.push_back(Waiting { arrival, asked });
+            }
+        }
+    }
+
+    fn dispatch_closed(&mut self) -> io::Result<()> {
+        while self.connections.has_idle() && self.drain_deadline.is_none() {
+            let due = clock::now();
+            if self.end.is_some_and(|end| due >= end) || self.stop.is_stopping() {
+                return Ok(());
+            }
+            // Not by the clock: until the phase has changed here too, nothing is counted.
+            let measured = self.counters.phase() != Phase::Warmup;
+            let Source::Closed { numbers, budget } = &mut self.source else {
+                return Ok(());
+            };
+            if measured {
+                if *budget == 0 {
+                    return Ok(());
+                }
+                *budget -= 1;
+            }
+            let arrival = Arrival {
+                number: numbers.next().unwrap_or(u64::MAX),
+                due,
+                measured,
+            };
+            self.counters.offer(measured);
+            self.draft(arrival.number)?;
+            let asked = clock::now();
+            self.send(arrival, asked)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the messages of an arrival, if that has not been done, and tells which transaction it is.
+    fn draft(&mut self, number: u64) -> io::Result<usize> {
+        if self.next.number != Some(number) {
+            let (transaction, mut rng) = self.draws.of_arrival(number);
+            let values = &mut self.values[transaction];
+            self.entries[transaction].sampler.draw(&mut rng, values);
+            let request = &mut self.next.request;
+            self.connections
+                .requests()
+                .write(transaction, values, request)?;
+            (self.next.number, self.next.transaction) = (Some(number), transaction);
+        }
+        Ok(self.next.transaction)
+    }
+
+    /// Makes the messages of the arrival that comes next, unless something is due now.
+    fn prepare_next(&mut self) -> io::Result<()> {
+        if let Source::Open(backlog) = &self.source
+            && self.waiting.is_empty()
+            && let Some(arrival) = backlog.next()
+        {
+            self.draft(arrival.number)?;
+        }
+        Ok(())
+    }
+
+    /// Sends an arrival on a connection, of which one must be free.
+    fn send(&mut self, arrival: Arrival, asked: Stamp) -> io::Result<()> {
+        let transaction = self.draft(arrival.number)?;
+        self.next.number = None;
+        let sent = clock::now();
+        let attempt = Attempt {
+            arrival,
+            transaction,
+            sent: Some((sent, sent.since(asked))),
+        };
+        self.counters.count_sent(arrival.measured);
+        self.feed.sent();
+        let lost = self
+            .connections
+            .start(attempt, asked, &mut self.next.request);
+        if let Some(lost) = lost {
+            self.count(lost);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, ended: Ended) {
+        let Ended {
+            attempt,
+            ending,
+            at,
+        } = ended;
+        let commit = self.counters.end(&self.entries, &attempt, ending, at);
+        if attempt.sent.is_some() {
+            self.feed.ended(commit);
+        }
+    }
+
+    /// Gives up what has passed its deadline.
+    fn expire(&mut self, now: Stamp) {
+        let (lost, mut next) = self.connections.expire(now, self.deadline);
+        for lost in lost {
+            self.count(lost);
+        }
+        while let Some(Waiting { arrival, asked }) = self.waiting.front().copied() {
+            if asked + self.deadline > now {
+                next = next.min(asked + self.deadline);
+                break;
+            }
+            self.waiting.pop_front();
+            let refusal = self.connections.refusal().cloned();
+            let attempt = Attempt {
+                arrival,
+                transaction: 0,
+                sent: None,
+            };
+            let ending = refusal.map_or(Ending::Missed, |failure| {
+                Ending::Uncommitted(Uncommitted::NoConnection, failure.into())
+            });
+            self.count(Ended {
+                attempt,
+                ending,
+                at: now,
+            });
+        }
+        self.expires = next;
+    }
+
+    /// Waits for the next answer, arrival or end of a second.
+    fn wait(&mut self, now: Stamp, reopens: Option<Stamp>) -> io::Result<()> {
+        let mut wake = self.counters.second_end().min(now + NAP).min(self.expires);
+        for bound in [reopens, self.end, self.drain_deadline] {
+            // What has passed has been dealt with.
+            wake = bound.filter(|it| *it > now).map_or(wake, |it| wake.min(it));
+        }
+        let poll = self.connections.poll();
+        match &self.source {
+            Source::Open(backlog)
+                if self.drain_deadline.is_none() && backlog.waiting().all == 0 =>
+            {
+                match backlog.next_due() {
+                    Some(due) if due <= wake => poll.wait_exactly(due),
+                    _ => poll.wait(wake),
+                }
+            }
+            _ => poll.wait(wake),
+        }
+    }
+}

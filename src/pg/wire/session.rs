@@ -1,0 +1,249 @@
+//! A session of a server: opened, made ready, and asked one request after another, without ever blocking.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use postgres_protocol::message::frontend;
+
+use super::answer::{Answer, Ready};
+use super::input::Broken;
+use super::socket::Socket;
+use super::start_up::{CancelKey, StartUp, StartUpError};
+use crate::pg::{Endpoint, Failure};
+
+/// What every session of a kind is opened with.
+#[derive(Debug, Default)]
+pub struct Opening {
+    application_name: &'static str,
+    /// Settings of the session, such as `-c jit=off`.
+    options: Option<&'static str>,
+    statements: Vec<String>,
+    /// Asks that all statements be prepared.
+    prepare: BytesMut,
+}
+
+impl Opening {
+    pub fn new(application_name: &'static str, options: Option<&'static str>) -> Self {
+        Self {
+            application_name,
+            options,
+            ..Self::default()
+        }
+    }
+
+    /// Has a statement prepared under a name. Fails where one of them has a NUL.
+    pub fn prepare(&mut self, name: &str, sql: &str) -> io::Result<()> {
+        frontend::parse(name, sql, [], &mut self.prepare)?;
+        self.statements.push(sql.to_owned());
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+enum Stage {
+    Connecting,
+    StartingUp(StartUp),
+    Preparing,
+    Idle,
+    Asked,
+}
+
+/// What has come of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// More is to come.
+    Awaiting,
+    /// The session is open and idle.
+    Opened,
+    /// The answer to the last request is complete.
+    Answered(Ready),
+}
+
+/// A session of a server, or on its way there. After an error it is spent.
+#[derive(Debug)]
+pub struct Session {
+    endpoint: Arc<Endpoint>,
+    address: SocketAddr,
+    opening: Arc<Opening>,
+    socket: Socket,
+    stage: Stage,
+    cancel_key: Option<CancelKey>,
+    pub answer: Answer,
+}
+
+impl Session {
+    /// Begins to connect.
+    pub fn open(
+        endpoint: Arc<Endpoint>,
+        address: SocketAddr,
+        opening: Arc<Opening>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            endpoint,
+            address,
+            opening,
+            socket: Socket::connect(address)?,
+            stage: Stage::Connecting,
+            cancel_key: None,
+            answer: Answer::default(),
+        })
+    }
+
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// Whether it waits for room in its socket.
+    pub fn wants_to_write(&self) -> bool {
+        matches!(self.stage, Stage::Connecting) || !self.socket.output.is_empty()
+    }
+
+    pub fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Idle)
+    }
+
+    pub fn is_opening(&self) -> bool {
+        matches!(
+            self.stage,
+            Stage::Connecting | Stage::StartingUp(_) | Stage::Preparing
+        )
+    }
+
+    /// What to send where, so that the server cancels what it runs for this session.
+    pub fn cancel_key(&self) -> Option<(CancelKey, SocketAddr)> {
+        Some((self.cancel_key?, self.address))
+    }
+
+    /// Why it could not be opened, as a sentence.
+    pub fn opening_failed(&self, failure: Failure) -> Failure {
+        let what = if matches!(self.stage, Stage::Preparing) {
+            let sql = self.opening.statements.get(self.answer.parsed);
+            format!("cannot prepare `{}`", sql.map_or("", String::as_str))
+        } else {
+            let (node, address) = (&self.endpoint.node, self.address);
+            format!("`{node}` at {address} refused the connection")
+        };
+        Failure {
+            message: format!("{what}: {}", failure.message),
+            ..failure
+        }
+    }
+
+    /// Sends a request; what came of the last one is forgotten.
+    pub fn ask(&mut self, request: &[u8]) -> io::Result<()> {
+        self.answer.clear();
+        self.stage = Stage::Asked;
+        self.socket.send(request)
+    }
+
+    /// The socket has room.
+    pub fn on_writable(&mut self) -> Result<(), Failure> {
+        if matches!(self.stage, Stage::Connecting) {
+            self.socket.connected()?;
+            let out = &mut self.socket.output;
+            let (name, options) = (self.opening.application_name, self.opening.options);
+            let start_up = StartUp::begin(&self.endpoint, name, options, out)?;
+            self.stage = Stage::StartingUp(start_up);
+        }
+        self.socket.flush()?;
+        Ok(())
+    }
+
+    /// The socket has something to read.
+    pub fn on_readable(&mut self) -> Result<Event, Failure> {
+        if matches!(self.stage, Stage::Connecting) || !self.socket.receive()? {
+            return Ok(Event::Awaiting);
+        }
+        while let Some(message) = self.socket.input.message()? {
+            if let Stage::StartingUp(start_up) = &mut self.stage {
+                if start_up.take(message, &mut self.socket.output)? {
+                    self.cancel_key = start_up.cancel_key();
+                    self.stage = Stage::Preparing;
+                    self.answer.clear();
+                    let out = &mut self.socket.output;
+                    out.extend_from_slice(&self.opening.prepare);
+                    frontend::sync(out);
+                }
+                continue;
+            }
+            let ready = self.answer.take(message)?;
+            let failure = self.answer.failure.as_ref();
+            if failure.is_some_and(|it| it.connection_lost || self.answer.is_fatal) {
+                let failure = self.answer.failure.take();
+                return Err(failure.expect("it was there"));
+            }
+            if let Some(ready) = ready {
+                return self.answered(ready);
+            }
+        }
+        self.socket.flush()?;
+        Ok(Event::Awaiting)
+    }
+
+    fn answered(&mut self, ready: Ready) -> Result<Event, Failure> {
+        let event = match self.stage {
+            Stage::Preparing => {
+                if let Some(failure) = self.answer.failure.take() {
+                    return Err(failure);
+                }
+                Event::Opened
+            }
+            Stage::Asked => Event::Answered(ready),
+            Stage::Idle | Stage::Connecting | Stage::StartingUp(_) => {
+                return Err(Broken::new("an answer to nothing that was asked").into());
+            }
+        };
+        self.stage = Stage::Idle;
+        Ok(event)
+    }
+
+    /// Says goodbye, as far as that is possible without waiting.
+    pub fn close(mut self) {
+        let mut goodbye = BytesMut::new();
+        frontend::terminate(&mut goodbye);
+        // The server notices the end of the connection as well.
+        let _ = self.socket.send(&goodbye);
+    }
+}
+
+impl AsFd for Session {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The addresses of an endpoint, at least one.
+pub fn resolve(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
+    let found: Vec<_> = (endpoint.host.as_str(), endpoint.port)
+        .to_socket_addrs()?
+        .collect();
+    if found.is_empty() {
+        let host = &endpoint.host;
+        return Err(io::Error::other(format!("`{host}` has no address")));
+    }
+    Ok(found)
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::lost(error.to_string())
+    }
+}
+
+impl From<Broken> for Failure {
+    fn from(error: Broken) -> Self {
+        Self::lost(error.to_string())
+    }
+}
+
+impl From<StartUpError> for Failure {
+    fn from(error: StartUpError) -> Self {
+        match error {
+            StartUpError::Refused(failure) => failure,
+            other => Self::lost(other.to_string()),
+        }
+    }
+}
