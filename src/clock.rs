@@ -1,7 +1,7 @@
 //! The one place where clocks are read: monotonic stamps, wall time, CPU time, and a timer that wakes on a stamp.
 //!
 //! Everything measured carries a [`Stamp`] of this host's `CLOCK_MONOTONIC`, so that two of them may be
-//! subtracted. Wall time only labels a run; nothing is computed from it.
+//! subtracted. Wall time labels a run, and tells when a server of this host made a look ([`Clocks::stamp_of`]).
 #![allow(
     clippy::disallowed_methods,
     reason = "this module is where clocks are read"
@@ -104,6 +104,17 @@ impl Clocks {
         });
         let narrowest = tries.min_by_key(|(width, _)| *width);
         narrowest.expect("there are five tries").1
+    }
+
+    pub fn monotonic(&self) -> Stamp {
+        self.monotonic
+    }
+
+    /// The instant at which the wall clock said so many microseconds since 1970, rounded up: as long as it has gone on evenly since.
+    pub fn stamp_of(&self, unix_us: i64) -> Option<Stamp> {
+        let ahead = (i128::from(unix_us) + 1) * 1_000 - self.wall_ns;
+        let nanos = i128::from(self.monotonic.0) + ahead;
+        u64::try_from(nanos).ok().map(Stamp)
     }
 
     fn elapsed_ns(&self, earlier: &Self) -> u64 {

@@ -13,6 +13,7 @@ pub mod metric;
 pub mod mode;
 pub mod pg;
 pub mod plan;
+pub mod poll;
 pub mod probe;
 pub mod profile;
 pub mod publish;

@@ -5,6 +5,7 @@
 
 mod event;
 mod feed;
+mod looks;
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use event::{EventKind, EventRow};
 pub use feed::{FeedReceiver, FeedSender, feed};
+pub use looks::{LentLooks, Looks};
 
 use crate::clock::Stamp;
 

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 
 /// The layers, lowest first. A module names lower ones only. `main` and `lib` are the files of that name.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["units", "clock", "histogram", "escape"],
+    &["poll"],
     &["topology", "sample", "server_settings"],
     &["mode", "metric"],
     &["profile"],

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use replbench::cluster::{Binaries, Cluster, ClusterConfig};
-use replbench::plan::Plan;
+use replbench::plan::{Client, Plan, VisibilityMethod};
 use scenario::{Phases, Scenario};
 use table::Comparison;
 use turn::Turn;
@@ -55,6 +55,14 @@ struct Options {
     #[arg(long)]
     markdown: bool,
 
+    /// What sends replbench's transactions: wire or pool
+    #[arg(long, default_value = "wire")]
+    client: Client,
+
+    /// How it is known when a commit is visible: looks or push
+    #[arg(long, default_value = "looks")]
+    visibility: VisibilityMethod,
+
     /// Leave the visibility probe out, to see what it costs
     #[arg(long)]
     no_visibility: bool,
@@ -73,6 +81,11 @@ struct Options {
 }
 
 impl Options {
+    /// How visibility is known; `None`: not at all.
+    fn method(&self) -> Option<VisibilityMethod> {
+        (!self.no_visibility).then_some(self.visibility)
+    }
+
     fn scenarios(&self) -> Vec<Scenario> {
         if self.scenarios.is_empty() {
             Scenario::ALL.to_vec()
@@ -116,7 +129,8 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     let plan = scenario::plan(
         Scenario::Saturated32,
         options.phases(),
-        !options.no_visibility,
+        options.client,
+        options.method(),
         0,
     )?;
     let cluster = start(&plan, binaries, &scratch.path().join("cluster")).await?;
@@ -160,7 +174,13 @@ async fn compare_all(options: &Options, cluster: &Cluster, scratch: &Path) -> an
         let mut comparison = Comparison::new(scenario);
         for round in 0..options.rounds() {
             let seed = u64::from(round) + 1;
-            let plan = scenario::plan(scenario, options.phases(), !options.no_visibility, seed)?;
+            let plan = scenario::plan(
+                scenario,
+                options.phases(),
+                options.client,
+                options.method(),
+                seed,
+            )?;
             let turn = Turn {
                 cluster,
                 plan: &plan,

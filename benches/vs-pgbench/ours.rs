@@ -7,7 +7,7 @@ use anyhow::ensure;
 use replbench::clock::{self, Stamp, Timer};
 use replbench::cluster::RunningNode;
 use replbench::histogram::{Histogram, SignedHistogram};
-use replbench::load::{Load, Outcomes, Second};
+use replbench::load::{Load, Outcomes, Second, Watched};
 use replbench::probe::{Assignment, Probes, Reading, Target, TrackedTable, VisibilitySecond};
 use replbench::sample::{Phase, Timeline};
 use tokio::sync::watch;
@@ -18,11 +18,15 @@ use crate::turn::{Figures, Turn, Visibility};
 const LEAD: Duration = Duration::from_millis(20);
 
 pub(crate) async fn run(turn: &Turn<'_>) -> anyhow::Result<Figures> {
-    let (mut probes, feed) = Probes::open(assignment(turn)).await?;
-    let feed = turn.plan.probes.visibility.then_some(feed);
+    let (mut probes, feed, looks) = Probes::open(assignment(turn)).await?;
+    let watched = turn
+        .plan
+        .probes
+        .visibility
+        .then_some(Watched { feed, looks });
     let primary = Arc::new(turn.cluster.primary().endpoint.clone());
     let (_primary, following) = watch::channel(primary);
-    let mut load = Load::open(turn.plan, &turn.plan.cells[0], &following, feed).await?;
+    let mut load = Load::open(turn.plan, &turn.plan.cells[0], &following, watched).await?;
     let timeline = Timeline::new(clock::now() + LEAD, turn.phases.warmup);
     probes.start(timeline);
     load.start(timeline);
@@ -51,6 +55,7 @@ fn assignment(turn: &Turn<'_>) -> Assignment {
         primary: target(cluster.primary()),
         replicas: cluster.replicas().map(target).collect(),
         tables: TrackedTable::of(plan),
+        lends_looks: Assignment::is_lent(plan),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use replbench::plan::{self, Length, Overrides, Pace, Plan};
+use replbench::plan::{self, Client, Length, Overrides, Pace, Plan, VisibilityMethod};
 use replbench::profile::Profile;
 use replbench::units::Rate;
 
@@ -68,7 +68,8 @@ impl Scenario {
 pub(crate) fn plan(
     scenario: Scenario,
     phases: Phases,
-    visibility: bool,
+    client: Client,
+    method: Option<VisibilityMethod>,
     seed: u64,
 ) -> anyhow::Result<Plan> {
     let pace = match scenario.rate() {
@@ -80,13 +81,15 @@ pub(crate) fn plan(
         rate: Some(pace),
         measure: Some(Length::For(phases.measure)),
         warmup: Some(phases.warmup),
+        client: Some(client),
         connections: Some(scenario.connections()),
         threads: Some(1),
         repeats: Some(1),
         seed: Some(seed),
         standbys: Some(1),
         subscribers: Some(0),
-        no_visibility: !visibility,
+        visibility: method,
+        no_visibility: method.is_none(),
         ..Overrides::default()
     };
     Ok(plan::resolve(&Profile::load(PROFILE)?, &overrides)?)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::mode::ModeSpec;
-use crate::plan::{Arrivals, Client, Fault, Length, Overrides, Pace};
+use crate::plan::{Arrivals, Client, Fault, Length, Overrides, Pace, VisibilityMethod};
 use crate::units::parse_duration;
 
 /// Each one leaves the profile's own value alone when it is absent.
@@ -47,6 +47,11 @@ pub(super) struct OverrideArgs {
     /// What sends transactions: `wire`, which costs least, or `pool`, a driver and a pool as applications have them
     #[arg(long, value_name = "CLIENT")]
     client: Option<Client>,
+
+    /// How it is known when a standby shows a commit: `looks` by the client, or `push` by the standby, which disturbs less and
+    /// resolves a millisecond
+    #[arg(long, value_name = "METHOD")]
+    visibility: Option<VisibilityMethod>,
 
     /// Connections that send transactions, 1 to 1,000
     #[arg(long, value_name = "N")]
@@ -92,6 +97,7 @@ impl OverrideArgs {
             drain: self.drain,
             faults: self.fault.clone(),
             client: self.client,
+            visibility: self.visibility,
             connections: self.connections,
             threads: self.threads,
             repeats: self.repeats,

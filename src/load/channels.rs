@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::stats::Second;
 use super::{LoadError, Stopper};
 use crate::pg::Endpoint;
-use crate::sample::{FeedSender, Timeline};
+use crate::sample::{FeedSender, LentLooks, Timeline};
 
 /// The longest sleep: how soon a thread notices that it was asked to stop.
 pub(super) const NAP: Duration = Duration::from_millis(50);
@@ -17,6 +17,7 @@ pub(super) const NAP: Duration = Duration::from_millis(50);
 pub(super) struct ThreadChannels {
     pub(super) primary: watch::Receiver<Arc<Endpoint>>,
     pub(super) feed: Option<FeedSender>,
+    pub(super) looks: Option<LentLooks>,
     pub(super) seconds: mpsc::UnboundedSender<(u16, Second)>,
     pub(super) ready: oneshot::Sender<Result<(), LoadError>>,
     pub(super) start: oneshot::Receiver<Timeline>,

@@ -30,7 +30,7 @@ pub use stats::{FailureCount, Failures, Outcomes, Second, Uncommitted};
 
 use crate::pg::Endpoint;
 use crate::plan::{Cell, Client, Plan};
-use crate::sample::{FeedSender, Timeline};
+use crate::sample::{FeedSender, LentLooks, Timeline};
 
 /// Connecting all pools may take so long.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
@@ -48,6 +48,14 @@ pub enum LoadError {
     Ended(String),
 }
 
+/// How those who watch replicas hear of transactions.
+#[derive(Debug)]
+pub struct Watched {
+    pub feed: FeedSender,
+    /// To be made by the first thread besides its own work; only with [`Client::Wire`].
+    pub looks: Option<LentLooks>,
+}
+
 /// Load threads whose connections are open and which wait for the start.
 #[derive(Debug)]
 pub struct Load {
@@ -62,13 +70,18 @@ pub struct Load {
 impl Load {
     /// Starts the threads of one cell and opens all their connections.
     ///
-    /// All connections lead to what `primary` names at the moment; the threads follow it when it changes. `feed` is told of every transaction that is sent and of every acknowledged commit, of the warm-up too.
+    /// All connections lead to what `primary` names at the moment; the threads follow it when it changes. `watched`: whoever watches
+    /// replicas is told of every transaction that is sent and of every acknowledged commit, of the warm-up too.
     pub async fn open(
         plan: &Plan,
         cell: &Cell,
         primary: &watch::Receiver<Arc<Endpoint>>,
-        feed: Option<FeedSender>,
+        watched: Option<Watched>,
     ) -> Result<Self, LoadError> {
+        let (feed, mut looks) = match watched {
+            Some(Watched { feed, looks }) => (Some(feed), looks),
+            None => (None, None),
+        };
         let (sender, seconds) = mpsc::unbounded_channel();
         let stop = Arc::new(AtomicU8::new(0));
         let count = plan.load.threads;
@@ -84,6 +97,7 @@ impl Load {
             let channels = ThreadChannels {
                 primary: primary.clone(),
                 feed: feed.clone(),
+                looks: looks.take(),
                 seconds: sender.clone(),
                 ready,
                 start: starting,

@@ -4,7 +4,6 @@
 
 use tokio_postgres::{Client, Error, Row, Statement};
 
-use super::types::Xid8;
 use crate::mode::SyncLevel;
 use crate::units::{Lsn, LsnDistance};
 
@@ -179,39 +178,18 @@ pub struct VisibleTransactions {
     pub committed: Vec<u64>,
 }
 
-/// Prepares the query of [`visible_transactions`].
+/// Which transactions a read on a standby sees now, and when that was: xmin, xmax, those of `$1` between them that it sees, and the
+/// server's clock after the snapshot was taken.
 ///
 /// On a standby `pg_current_snapshot()` lists no transaction as in progress, although some between xmin and xmax are
 /// (recovery keeps them elsewhere), so those are asked for one by one. `pg_xact_status` refuses ids from the future: hence
 /// the CASE.
-pub async fn prepare_visible_transactions(client: &Client) -> Result<Statement, Error> {
-    client
-        .prepare(
-            "SELECT pg_snapshot_xmin(s), pg_snapshot_xmax(s), ARRAY( \
-               SELECT x FROM unnest($1::xid8[]) AS x \
-               WHERE CASE WHEN x < pg_snapshot_xmin(s) THEN false \
-                          WHEN x < pg_snapshot_xmax(s) THEN pg_xact_status(x) = 'committed' \
-                          ELSE false END) \
-             FROM pg_current_snapshot() AS s",
-        )
-        .await
-}
-
-/// Which transactions a read on this standby sees now; `asked` are the ones of which that matters.
-pub async fn visible_transactions(
-    client: &Client,
-    statement: &Statement,
-    asked: &[Xid8],
-) -> Result<VisibleTransactions, Error> {
-    let row = client.query_one(statement, &[&asked]).await?;
-    let (Xid8(xmin), Xid8(xmax)) = (row.try_get(0)?, row.try_get(1)?);
-    let committed: Vec<Xid8> = row.try_get(2)?;
-    Ok(VisibleTransactions {
-        xmin,
-        xmax,
-        committed: committed.into_iter().map(|Xid8(xid)| xid).collect(),
-    })
-}
+pub const VISIBLE_TRANSACTIONS: &str = "SELECT pg_snapshot_xmin(s), pg_snapshot_xmax(s), ARRAY( \
+       SELECT x FROM unnest($1::xid8[]) AS x \
+       WHERE CASE WHEN x < pg_snapshot_xmin(s) THEN false \
+                  WHEN x < pg_snapshot_xmax(s) THEN pg_xact_status(x) = 'committed' \
+                  ELSE false END), clock_timestamp() \
+     FROM pg_current_snapshot() AS s";
 
 /// Errors that this subscriber's apply and copy workers have met; `None` before PostgreSQL 15, which does not count them.
 pub async fn apply_errors(client: &Client) -> Result<Option<i64>, Error> {

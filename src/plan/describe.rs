@@ -204,7 +204,8 @@ impl Plan {
     fn describe_probes(&self) -> String {
         let visibility = if self.probes.visibility {
             format!(
-                "visibility of every commit, idle look every {}",
+                "visibility of every commit by {}, idle look every {}",
+                self.probes.method.as_str(),
                 exact_duration(self.probes.tick)
             )
         } else {

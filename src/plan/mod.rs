@@ -23,6 +23,7 @@ use crate::units::Rate;
 pub use crate::profile::{
     Arrivals, Change, Client, Constant, Expect, Fault, FaultKind, Gate, Generator, KeyChoice,
     Length, Limit, Origin, Pace, Parameter, Phases, Statement, Table, Transaction,
+    VisibilityMethod,
 };
 pub use arrivals::{KeyChooser, Mix, Schedule, rng};
 pub use describe::about;
@@ -123,6 +124,9 @@ pub enum Offered {
 pub struct ProbePlan {
     /// Whether visibility is probed at all; off only to measure the probe's own cost.
     pub visibility: bool,
+    /// How that of physical standbys is.
+    #[serde(default = "VisibilityMethod::of_older_runs")]
+    pub method: VisibilityMethod,
     /// Time between two looks at a replica on which nothing is outstanding.
     pub tick: Duration,
     pub lag_interval: Duration,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Arrivals, Client, Fault, Length, LoadPlan, Offered, Pace, Phases, Plan, ProbePlan, Table,
-    Transaction, needs, order,
+    Transaction, VisibilityMethod, needs, order,
 };
 use crate::mode::{Mode, ModeError, ModeSpec};
 use crate::profile::{self, Impossible, Load, Profile};
@@ -36,6 +36,7 @@ pub struct Overrides {
     pub scale: Option<f64>,
     /// Three short repetitions, for a first look.
     pub quick: bool,
+    pub visibility: Option<VisibilityMethod>,
     /// Leaves the visibility probe out, to measure what it costs.
     pub no_visibility: bool,
 }
@@ -125,6 +126,7 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
         phases,
         probes: ProbePlan {
             visibility: !overrides.no_visibility,
+            method: overrides.visibility.unwrap_or(profile.probes.visibility),
             tick: profile.probes.tick,
             lag_interval: profile.probes.lag_interval,
         },

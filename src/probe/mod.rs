@@ -1,18 +1,23 @@
 //! Watches replicas: visibility of every commit, lag, and the host. Knows nodes, a timeline, a feed, and which tables
 //! transactions change; never at what rate load is offered, nor how.
 //!
-//! All probes share one thread, so that their cost can be told from the load's.
+//! The samplers of lag and host share one thread. The looks by which visibility is known are made by a thread of the load, if it lends
+//! itself to that, and else by one of their own.
 
 mod by_key;
+mod cadence;
 mod host;
 mod lag;
+mod looks;
+mod observer;
+mod push;
+mod question;
 mod subscriber;
 mod tracker;
 mod visibility;
 
-use std::cell::RefCell;
 use std::io;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,18 +31,14 @@ use crate::clock::{self, Stamp, Timer};
 use crate::escape::quote_ident;
 use crate::mode::SyncLevel;
 use crate::pg::{self, ConnectError, Endpoint};
-use crate::plan::{Change, Plan, ProbePlan, Table, Transaction};
-use crate::sample::{self, FeedReceiver, FeedSender, LagRow, Timeline};
+use crate::plan::{Change, Client, Plan, ProbePlan, Table, Transaction, VisibilityMethod};
+use crate::sample::{self, FeedReceiver, FeedSender, LagRow, LentLooks, Looks, Timeline};
 use crate::topology::Node;
 use crate::units::Lsn;
 use lag::Sampler;
-use visibility::{Poller, Watch};
+use looks::{Finish, ReplicaLooks};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// How often finished seconds of visibility are handed over.
-const FLUSH: Duration = Duration::from_millis(200);
-/// How often it is checked whether every commit has been seen, once it was told to finish.
-const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
 /// A server to watch.
 #[derive(Debug, Clone)]
@@ -96,6 +97,16 @@ pub struct Assignment {
     pub tables: Vec<TrackedTable>,
     /// What commits wait for: it tells from which position of the primary lag is a distance.
     pub level: SyncLevel,
+    /// A thread of the load makes the looks; see [`Probes::open`].
+    pub lends_looks: bool,
+}
+
+impl Assignment {
+    /// Whether the load of a plan is to make the looks: one that can, and where few are to be made.
+    pub fn is_lent(plan: &Plan) -> bool {
+        let probes = plan.probes;
+        plan.client == Client::Wire && probes.visibility && probes.method == VisibilityMethod::Push
+    }
 }
 
 /// What a probe has to say.
@@ -131,7 +142,7 @@ pub struct HostSecond {
     /// Seconds from the start of the measurement.
     pub index: i64,
     pub shares: Option<HostShares>,
-    /// CPU time of the probe thread.
+    /// CPU time of the probes' threads.
     pub probe_cpu: Duration,
 }
 
@@ -140,6 +151,8 @@ pub struct HostSecond {
 pub enum ProbeError {
     #[error("a probe cannot connect: {0}")]
     Connect(#[from] ConnectError),
+    #[error("a probe cannot connect: {0}")]
+    Refused(String),
     #[error("a probe's query on `{node}` failed: {failure}")]
     Query { node: String, failure: pg::Failure },
     #[error("cannot run the probes' thread: {0}")]
@@ -157,51 +170,89 @@ impl ProbeError {
     }
 }
 
-/// The probes of one cell, on a thread of their own.
+/// The probes of one cell, on threads of their own.
 #[derive(Debug)]
 pub struct Probes {
-    thread: JoinHandle<Result<(), ProbeError>>,
+    samplers: JoinHandle<Result<(), ProbeError>>,
+    looks: JoinHandle<io::Result<()>>,
     readings: mpsc::UnboundedReceiver<Reading>,
-    start: Option<oneshot::Sender<Timeline>>,
-    finish: Option<oneshot::Sender<Stamp>>,
+    starts: Vec<oneshot::Sender<Timeline>>,
+    finish: Arc<Finish>,
 }
 
 impl Probes {
     /// Connects everywhere. The feed takes what is in flight and every acknowledged commit; dropping all its clones tells that
-    /// there are no more.
-    pub async fn open(assignment: Assignment) -> Result<(Self, FeedSender), ProbeError> {
-        let (feed, receiver) = sample::feed();
+    /// there are no more. Looks are lent if the assignment says so: whoever takes them makes them until it gives them back.
+    pub async fn open(
+        assignment: Assignment,
+    ) -> Result<(Self, FeedSender, Option<LentLooks>), ProbeError> {
+        let (feed, receiver) = sample::feed()?;
         let (sender, readings) = mpsc::unbounded_channel();
-        let (finish, finishing) = oneshot::channel();
+        let (end, looks_ended) = oneshot::channel::<()>();
         let (start, starting) = oneshot::channel();
         let (ready, is_ready) = oneshot::channel();
+        let finish = Arc::<Finish>::default();
+        let lends = assignment.lends_looks;
         let control = Control {
             ready,
             starting,
-            finishing,
+            finish: finish.clone(),
+            looks_ended,
         };
-        let thread = std::thread::Builder::new()
-            .name("probes".into())
-            .spawn(move || watch(&assignment, receiver, &sender, control))?;
-        let probes = Self {
-            thread,
-            readings,
-            start: Some(start),
-            finish: Some(finish),
-        };
+        let samplers = std::thread::Builder::new()
+            .name("samplers".into())
+            .spawn(move || sample_all(&assignment, receiver, &sender, control))?;
         // Dropped without an answer: the thread failed, and its end says why.
-        if is_ready.await.is_err() {
-            return Err(match probes.join() {
+        let Ok(looks) = is_ready.await else {
+            return Err(match ended(samplers) {
                 Err(error) => error,
                 Ok(()) => ProbeError::Ended("before it was ready".into()),
             });
-        }
-        Ok((probes, feed))
+        };
+        let mut starts = vec![start];
+        let told = finish.clone();
+        let looks_thread = std::thread::Builder::new().name("looks".into());
+        let mut lent = None;
+        let looks = if lends {
+            let (give_back, given_back) = oneshot::channel();
+            lent = Some(LentLooks { looks, give_back });
+            looks_thread.spawn(move || {
+                let _end = end;
+                match given_back.blocking_recv() {
+                    Ok(mut looks) => looks::run(looks.as_mut(), &told),
+                    // The thread of the load that had them has failed, and says so itself.
+                    Err(_) => Ok(()),
+                }
+            })?
+        } else {
+            let (start, starting) = oneshot::channel();
+            starts.push(start);
+            let mut looks = looks;
+            looks_thread.spawn(move || {
+                let _end = end;
+                match starting.blocking_recv() {
+                    Ok(timeline) => {
+                        looks.set_timeline(timeline);
+                        looks::run(looks.as_mut(), &told)
+                    }
+                    // Whoever opened the probes has given up before the start.
+                    Err(_) => Ok(()),
+                }
+            })?
+        };
+        let probes = Self {
+            samplers,
+            looks,
+            readings,
+            starts,
+            finish,
+        };
+        Ok((probes, feed, lent))
     }
 
     /// Lets the probes begin.
     pub fn start(&mut self, timeline: Timeline) {
-        if let Some(start) = self.start.take() {
+        for start in self.starts.drain(..) {
             // A thread that has ended is noticed when it is joined.
             let _ = start.send(timeline);
         }
@@ -213,31 +264,38 @@ impl Probes {
     }
 
     /// Ends the probes: as soon as every commit has been seen everywhere, and at `deadline` in any case.
-    /// The feed must have been dropped.
-    pub fn finish(&mut self, deadline: Stamp) {
-        if let Some(finish) = self.finish.take() {
-            // A thread that has ended is noticed when it is joined.
-            let _ = finish.send(deadline);
-        }
+    /// The feed must have been dropped, and what was lent given back.
+    pub fn finish(&self, deadline: Stamp) {
+        self.finish.tell(deadline);
     }
 
-    /// Joins the thread. Call it when [`Probes::next`] has returned `None`.
+    /// Joins the threads. Call it when [`Probes::next`] has returned `None`.
     pub fn join(self) -> Result<(), ProbeError> {
-        drop((self.start, self.finish, self.readings));
-        self.thread
-            .join()
-            .map_err(|_| ProbeError::Ended("it panicked; please report this".into()))?
+        drop((self.starts, self.readings));
+        ended(self.samplers)?;
+        Ok(self.looks.join().map_err(|_| panicked())??)
     }
 }
 
-/// What the conductor and the probes' thread tell each other.
-struct Control {
-    ready: oneshot::Sender<()>,
-    starting: oneshot::Receiver<Timeline>,
-    finishing: oneshot::Receiver<Stamp>,
+fn ended(thread: JoinHandle<Result<(), ProbeError>>) -> Result<(), ProbeError> {
+    thread.join().map_err(|_| panicked())?
 }
 
-fn watch(
+fn panicked() -> ProbeError {
+    ProbeError::Ended("it panicked; please report this".into())
+}
+
+/// What the conductor and the samplers' thread tell each other.
+struct Control {
+    ready: oneshot::Sender<Box<dyn Looks>>,
+    starting: oneshot::Receiver<Timeline>,
+    finish: Arc<Finish>,
+    /// Its sender is dropped when no look is made any more.
+    looks_ended: oneshot::Receiver<()>,
+}
+
+/// Opens all probes, hands the looks over, and samples lag and host as long as looks are made.
+fn sample_all(
     assignment: &Assignment,
     feed: FeedReceiver,
     readings: &mpsc::UnboundedSender<Reading>,
@@ -247,134 +305,29 @@ fn watch(
         .enable_all()
         .build()?;
     LocalSet::new().block_on(&runtime, async {
-        let (sampler, pollers) = open_all(assignment).await?;
-        if control.ready.send(()).is_err() {
+        let sampler = Sampler::open(assignment).await?;
+        let looks = ReplicaLooks::open(assignment, feed, readings).await?;
+        if control.ready.send(Box::new(looks)).is_err() {
             return Ok(());
         }
         // Whoever opened the probes may have given up before the start.
         let Ok(timeline) = control.starting.await else {
             return Ok(());
         };
-        let watches = pollers.iter().map(|poller| poller.watch.clone());
-        let mut tasks = ProbeTasks {
-            timeline,
-            commits: Rc::new(CommitFanOut {
-                feed,
-                watches: watches.collect(),
-            }),
-            tasks: Vec::new(),
-            readings: readings.clone(),
-        };
-        tasks.begin(sampler, pollers);
-        tasks.conduct(control.finishing).await?;
-        tasks.end().await
-    })
-}
-
-async fn open_all(assignment: &Assignment) -> Result<(Sampler, Vec<Poller>), ProbeError> {
-    let sampler = Sampler::open(assignment).await?;
-    let tables: Rc<[_]> = assignment.tables.clone().into();
-    let mut pollers = Vec::new();
-    if assignment.plan.visibility {
-        for target in &assignment.replicas {
-            let tick = assignment.plan.tick;
-            pollers.push(Poller::open(target.clone(), tables.clone(), tick).await?);
-        }
-    }
-    Ok((sampler, pollers))
-}
-
-/// What is going on, as the load tells it, and whom that concerns.
-#[derive(Debug)]
-struct CommitFanOut {
-    feed: FeedReceiver,
-    watches: Vec<Rc<RefCell<Watch>>>,
-}
-
-impl CommitFanOut {
-    /// Brings all commits that have been told of to every node's watch.
-    fn distribute(&self) {
-        while let Some(commit) = self.feed.take() {
-            for watch in &self.watches {
-                watch.borrow_mut().commit(commit);
-            }
-        }
-    }
-
-    fn all_seen(&self) -> bool {
-        let outstanding = |watch: &Rc<RefCell<Watch>>| watch.borrow().outstanding();
-        self.feed.is_over() && self.watches.iter().all(|watch| outstanding(watch) == 0)
-    }
-}
-
-/// Starts and ends the probes' tasks and hands finished seconds over.
-struct ProbeTasks {
-    timeline: Timeline,
-    commits: Rc<CommitFanOut>,
-    tasks: Vec<tokio::task::JoinHandle<io::Result<()>>>,
-    readings: mpsc::UnboundedSender<Reading>,
-}
-
-impl ProbeTasks {
-    fn begin(&mut self, sampler: Sampler, pollers: Vec<Poller>) {
-        let (timeline, readings) = (self.timeline, &self.readings);
-        self.tasks = vec![
+        let mut tasks = [
             spawn_local(sampler.run(timeline, readings.clone())),
-            spawn_local(watch_host(timeline, readings.clone())),
+            spawn_local(watch_host(
+                timeline,
+                readings.clone(),
+                control.finish.clone(),
+            )),
         ];
-        for poller in pollers {
-            poller.set_timeline(timeline);
-            let running = poller.run(self.commits.clone(), readings.clone());
-            self.tasks.push(spawn_local(running));
-        }
-    }
-
-    /// Runs until all commits have been seen after being told to finish, or until the deadline that came with that.
-    async fn conduct(&self, mut finishing: oneshot::Receiver<Stamp>) -> io::Result<()> {
-        let mut timer = Timer::new()?;
-        let mut flush_due = self.timeline.start;
-        let mut deadline = None;
-        loop {
-            tokio::select! {
-                // Asked to finish, or left alone: then at once.
-                told = &mut finishing, if deadline.is_none() => {
-                    deadline = Some(told.unwrap_or_default());
-                }
-                slept = timer.sleep_until(flush_due) => {
-                    slept?;
-                    let now = clock::now();
-                    flush_due = now + FLUSH;
-                    // Commits acknowledged at the end of a second may still be on their way here.
-                    let settled = self.timeline.offset_ns(now - FLUSH);
-                    self.hand_over(Some(settled.div_euclid(1_000_000_000)));
-                }
-            }
-            let Some(deadline) = deadline else { continue };
-            self.commits.distribute();
-            if self.commits.all_seen() || clock::now() >= deadline {
-                return Ok(());
-            }
-            // A commit that is seen does not wake this task, so it looks again soon.
-            flush_due = flush_due.min(clock::now() + DRAIN_LOOK);
-        }
-    }
-
-    /// Hands over the seconds before `before` that are complete, or all there are.
-    fn hand_over(&self, before: Option<i64>) {
-        for watch in &self.commits.watches {
-            for second in watch.borrow_mut().take_seconds(before) {
-                // The channel is closed only when the run is being abandoned.
-                let _ = self.readings.send(Reading::Visibility(second));
-            }
-        }
-    }
-
-    async fn end(self) -> Result<(), ProbeError> {
-        for task in &self.tasks {
+        // An end without a word is one all the same.
+        let _ = control.looks_ended.await;
+        for task in &tasks {
             task.abort();
         }
-        self.hand_over(None);
-        for task in self.tasks {
+        for task in &mut tasks {
             match task.await {
                 Ok(ended) => ended?,
                 Err(ended) if ended.is_cancelled() => {}
@@ -382,19 +335,21 @@ impl ProbeTasks {
             }
         }
         Ok(())
-    }
+    })
 }
 
 async fn watch_host(
     timeline: Timeline,
     readings: mpsc::UnboundedSender<Reading>,
+    finish: Arc<Finish>,
 ) -> io::Result<()> {
     let mut timer = Timer::new()?;
     timer.sleep_until(timeline.start).await?;
-    let (mut times, mut cpu) = (host::read(), clock::thread_cpu());
+    let cpu_now = || clock::thread_cpu() + finish.cpu();
+    let (mut times, mut cpu) = (host::read(), cpu_now());
     for index in timeline.first_second().. {
         timer.sleep_until(timeline.end_of_second(index)).await?;
-        let (times_now, cpu_now) = (host::read(), clock::thread_cpu());
+        let (times_now, cpu_now) = (host::read(), cpu_now());
         let second = HostSecond {
             index,
             shares: times_now.zip(times).and_then(|(now, then)| now.since(then)),

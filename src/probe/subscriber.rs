@@ -1,10 +1,10 @@
 //! The rows of a subscriber by which it shows commits: what a look asks for, and which commits its answer shows.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::{Client, Error};
 
 use super::TrackedTable;
 use super::by_key::ByKey;
@@ -18,8 +18,8 @@ use crate::sample::{ChangedRow, Commit, RowChange, RowKey};
 pub(super) struct SubscriberTracker {
     by_row: ByRow,
     by_key: ByKey,
-    keys: Rc<[KeyKind]>,
-    tables: Rc<[TrackedTable]>,
+    keys: Arc<[KeyKind]>,
+    tables: Arc<[TrackedTable]>,
 }
 
 /// The type of a table's key.
@@ -31,7 +31,11 @@ pub(super) enum KeyKind {
 
 impl SubscriberTracker {
     /// `highest`: the highest key of each table before the first commit, from [`highest_rows`].
-    pub(super) fn new(highest: Vec<i64>, keys: Rc<[KeyKind]>, tables: Rc<[TrackedTable]>) -> Self {
+    pub(super) fn new(
+        highest: Vec<i64>,
+        keys: Arc<[KeyKind]>,
+        tables: Arc<[TrackedTable]>,
+    ) -> Self {
         Self {
             by_row: ByRow::new(highest),
             by_key: ByKey::default(),
@@ -73,23 +77,21 @@ impl SubscriberTracker {
         &mut self,
         start: Stamp,
         end: Stamp,
-        rows: &[Row],
+        rows: &[FoundRow],
         out: &mut Vec<CommitVisibility>,
     ) {
         let (mut new, mut found) = (Vec::new(), HashMap::new());
         for row in rows {
-            // The columns of `rows_sql`.
-            let (Ok(table), is_new) = (u8::try_from(row.get::<_, i16>(0)), row.get(1)) else {
+            let Some(table) = row.table.and_then(|it| u8::try_from(it).ok()) else {
                 continue;
             };
-            let (number, uuid): (Option<i64>, Option<Uuid>) = (row.get(2), row.get(3));
-            match (number, uuid) {
-                (Some(number), _) if is_new => new.push((table, number)),
+            match (row.number, row.uuid) {
+                (Some(number), _) if row.is_new => new.push((table, number)),
                 (Some(number), _) => {
-                    found.insert((table, RowKey::Number(number)), row.get(4));
+                    found.insert((table, RowKey::Number(number)), row.version);
                 }
-                (None, Some(Uuid(uuid))) => {
-                    found.insert((table, RowKey::Uuid(uuid)), row.get(4));
+                (None, Some(uuid)) => {
+                    found.insert((table, RowKey::Uuid(uuid)), row.version);
                 }
                 (None, None) => {}
             }
@@ -118,6 +120,17 @@ impl SubscriberTracker {
         let both = [self.by_row.oldest(), self.by_key.oldest()];
         both.into_iter().flatten().min_by_key(|commit| commit.acked)
     }
+}
+
+/// A row that a look found: the columns of [`rows_sql`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FoundRow {
+    pub(super) table: Option<u16>,
+    /// It was looked for as a new row.
+    pub(super) is_new: bool,
+    pub(super) number: Option<i64>,
+    pub(super) uuid: Option<u128>,
+    pub(super) version: Option<i64>,
 }
 
 /// What one look asks of a table.
@@ -149,8 +162,9 @@ impl Lookup {
     }
 }
 
-/// The rows looked for, of all tables: index of the table, whether looked for as a new row, its key as a number or a UUID, and its
-/// version. [`parameters`] makes its parameters.
+/// The rows looked for, of all tables: index of the table, whether looked for as a new row, its key as a number or a UUID, its
+/// version, and NULL; and one more row that has only the server's clock after the snapshot was taken, in that last column.
+/// [`parameters`] makes its parameters.
 pub(super) fn rows_sql(tables: &[TrackedTable], keys: &[KeyKind]) -> String {
     let mut arms = Vec::new();
     let mut number = 0;
@@ -163,7 +177,7 @@ pub(super) fn rows_sql(tables: &[TrackedTable], keys: &[KeyKind]) -> String {
         let lookup = Lookup::of(table, *kind);
         if lookup.new {
             let new = format!(
-                "SELECT {index}::int2, true, {key}::bigint, NULL::uuid, NULL::bigint FROM {name}"
+                "SELECT {index}::int2, true, {key}::bigint, NULL::uuid, NULL::bigint, NULL::timestamptz FROM {name}"
             );
             arms.push(format!("{new} WHERE {key} > ${}::bigint", next()));
             arms.push(format!("{new} WHERE {key} = ANY(${}::bigint[])", next()));
@@ -175,35 +189,38 @@ pub(super) fn rows_sql(tables: &[TrackedTable], keys: &[KeyKind]) -> String {
                 KeyKind::Uuid => (format!("NULL::bigint, {key}"), "uuid"),
             };
             arms.push(format!(
-                "SELECT {index}::int2, false, {columns}, {version}::bigint FROM {name} WHERE {key} = ANY(${}::{of}[])",
+                "SELECT {index}::int2, false, {columns}, {version}::bigint, NULL::timestamptz FROM {name} WHERE {key} = ANY(${}::{of}[])",
                 next()
             ));
         }
     }
-    if arms.is_empty() {
-        // A plan whose transactions change none of these.
-        return "SELECT 0::int2, false, NULL::bigint, NULL::uuid, NULL::bigint WHERE false".into();
-    }
+    arms.push(
+        "SELECT NULL::int2, false, NULL::bigint, NULL::uuid, NULL::bigint, clock_timestamp()"
+            .into(),
+    );
     arms.join(" UNION ALL ")
 }
+
+/// A parameter and its type.
+pub(super) type Typed<'a> = (Box<dyn ToSql + Sync + 'a>, Type);
 
 /// The parameters of [`rows_sql`].
 pub(super) fn parameters<'a>(
     keys: &[KeyKind],
     tables: &[TrackedTable],
     asked: &'a [Asked],
-) -> Vec<Box<dyn ToSql + Sync + 'a>> {
-    let mut parameters: Vec<Box<dyn ToSql + Sync + 'a>> = Vec::new();
+) -> Vec<Typed<'a>> {
+    let mut parameters: Vec<Typed<'a>> = Vec::new();
     for ((table, kind), asked) in tables.iter().zip(keys).zip(asked) {
         let lookup = Lookup::of(table, *kind);
         if lookup.new {
-            parameters.push(Box::new(asked.above));
-            parameters.push(Box::new(&asked.gaps));
+            parameters.push((Box::new(asked.above), Type::INT8));
+            parameters.push((Box::new(&asked.gaps), Type::INT8_ARRAY));
         }
         if lookup.by_key {
             parameters.push(match kind {
-                KeyKind::Number => Box::new(numbers(&asked.keys)),
-                KeyKind::Uuid => Box::new(uuids(&asked.keys)),
+                KeyKind::Number => (Box::new(numbers(&asked.keys)), Type::INT8_ARRAY),
+                KeyKind::Uuid => (Box::new(uuids(&asked.keys)), Type::UUID_ARRAY),
             });
         }
     }
@@ -230,7 +247,7 @@ fn uuids(keys: &[RowKey]) -> Vec<Uuid> {
 pub(super) async fn key_kinds(
     client: &Client,
     tables: &[TrackedTable],
-) -> Result<Rc<[KeyKind]>, Error> {
+) -> Result<Arc<[KeyKind]>, Error> {
     let mut kinds = Vec::with_capacity(tables.len());
     for TrackedTable { name, key, .. } in tables {
         let key = client.prepare(&format!("SELECT {key} FROM {name}")).await?;

@@ -158,6 +158,20 @@ impl ByTransaction {
         }
     }
 
+    /// Takes what the standby saw without having been asked: of all transactions from `newest` on it says whether it sees them.
+    pub(super) fn told(
+        &mut self,
+        start: Stamp,
+        end: Stamp,
+        visible: VisibleTransactions,
+        newest: u64,
+        out: &mut Vec<CommitVisibility>,
+    ) {
+        self.newest = newest..visible.xmax;
+        self.asked_to = 0;
+        self.poll(start, end, visible, out);
+    }
+
     pub(super) fn outstanding(&self) -> usize {
         self.outstanding.len()
     }

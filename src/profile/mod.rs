@@ -38,7 +38,7 @@ pub use gate::{Gate, Limit};
 pub use settings::{SettingError, setting};
 pub use workload::{
     Arrivals, Change, Client, Constant, Generator, KeyChoice, Length, Origin, Pace, Parameter,
-    Phases, Statement, Table, Transaction,
+    Phases, Statement, Table, Transaction, VisibilityMethod,
 };
 
 /// A validated profile. Made by [`Profile::load`] and [`Profile::parse`] alone.
@@ -115,6 +115,7 @@ impl Default for Expect {
 /// How often the probes look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probes {
+    pub visibility: VisibilityMethod,
     pub tick: Duration,
     pub lag_interval: Duration,
 }

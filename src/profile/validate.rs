@@ -11,7 +11,7 @@ use super::mix;
 use super::settings;
 use super::transactions::NamedTransaction;
 use super::wire::{self, Field, Value};
-use super::workload::{Arrivals, Client, Length, Pace, Phases, Table};
+use super::workload::{Arrivals, Client, Length, Pace, Phases, Table, VisibilityMethod};
 use super::{Expect, Load, Probes, Profile, UNSEEN_HELP, unseen_commit};
 use crate::mode::{Mode, ModeError, ModeSpec};
 use crate::topology::Topology;
@@ -277,7 +277,11 @@ fn phases(diagnostics: &mut Diagnostics, wire: &wire::Phases) -> (Phases, u32) {
 fn probes(diagnostics: &mut Diagnostics, wire: &wire::Probes) -> Probes {
     let tick = diagnostics::duration(Duration::from_micros(100)..=Duration::from_secs(1));
     let interval = diagnostics::duration(Duration::from_millis(10)..=Duration::from_mins(1));
+    let method = diagnostics::word(&VisibilityMethod::ALL, VisibilityMethod::as_str);
     Probes {
+        visibility: diagnostics
+            .read("visibility", &wire.visibility, method)
+            .unwrap_or(VisibilityMethod::Push),
         tick: diagnostics
             .read("tick", &wire.tick, tick)
             .unwrap_or(Duration::from_millis(10)),

@@ -72,6 +72,7 @@ pub(super) struct Phases {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table `[probes]`")]
 pub(super) struct Probes {
+    pub(super) visibility: Field,
     pub(super) tick: Field,
     pub(super) lag_interval: Field,
 }

@@ -283,6 +283,41 @@ impl std::str::FromStr for Client {
     }
 }
 
+/// How it is known when a commit is visible on a physical standby.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VisibilityMethod {
+    /// The client asks.
+    Looks,
+    /// The standby tells.
+    Push,
+}
+
+impl VisibilityMethod {
+    pub const ALL: [Self; 2] = [Self::Looks, Self::Push];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Looks => "looks",
+            Self::Push => "push",
+        }
+    }
+
+    /// The one of runs that were recorded before there was a choice.
+    pub fn of_older_runs() -> Self {
+        Self::Looks
+    }
+}
+
+impl std::str::FromStr for VisibilityMethod {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let found = Self::ALL.into_iter().find(|it| it.as_str() == text);
+        found.ok_or_else(|| UnitError::new(text, "`looks` or `push`"))
+    }
+}
+
 /// The phases of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phases {

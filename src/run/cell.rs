@@ -18,7 +18,7 @@ use crate::clock;
 use crate::cluster::{Cluster, Restore, RunningNode};
 use crate::histogram::Histogram;
 use crate::load::check::Mistake;
-use crate::load::{Load, Second, Uncommitted, workload};
+use crate::load::{Load, Second, Uncommitted, Watched, workload};
 use crate::mode::Mode;
 use crate::pg::{self, catalog};
 use crate::plan::{Cell, Length, Offered, Plan};
@@ -65,11 +65,12 @@ impl<'a> CellContext<'a> {
             prepared = self.prepare() => prepared?,
             _ = interrupt.raised() => return Err(RunError::Stopped),
         };
-        let (mut probes, feed) = Probes::open(self.assignment()).await?;
+        let (mut probes, feed, looks) = Probes::open(self.assignment()).await?;
         let primary = self.cluster.primary().endpoint.clone();
         let (_primary, following) = watch::channel(Arc::new(primary));
-        let feed = self.plan.probes.visibility.then_some(feed);
-        let opened = Load::open(self.plan, self.cell, &following, feed).await;
+        let watches = self.plan.probes.visibility;
+        let watched = watches.then_some(Watched { feed, looks });
+        let opened = Load::open(self.plan, self.cell, &following, watched).await;
         let mut load = match opened {
             Ok(load) => load,
             Err(error) => {
@@ -209,6 +210,7 @@ impl<'a> CellContext<'a> {
             primary: target(self.cluster.primary()),
             replicas: self.cluster.replicas().map(target).collect(),
             tables: TrackedTable::of(self.plan),
+            lends_looks: Assignment::is_lent(self.plan),
         }
     }
 

@@ -4,32 +4,38 @@
 //! nothing is, and only then does the sending side have to wake it, which costs it a system call.
 
 use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering, fence};
 
-use tokio::sync::Notify;
+use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender, error::TryRecvError};
 
 use super::Commit;
 
 /// The two ends of a feed.
-pub fn feed() -> (FeedSender, FeedReceiver) {
-    let (sender, commits) = mpsc::unbounded_channel();
-    let shared = Arc::<Shared>::default();
+pub fn feed() -> io::Result<(FeedSender, FeedReceiver)> {
+    let (commits, received) = mpsc::unbounded_channel();
+    let shared = Arc::new(Shared {
+        in_flight: AtomicI64::new(0),
+        asleep: AtomicBool::new(false),
+        wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+    });
     let receiver = FeedReceiver {
-        commits: RefCell::new(commits),
+        commits: RefCell::new(received),
         shared: shared.clone(),
     };
-    let commits = sender;
-    (FeedSender { commits, shared }, receiver)
+    Ok((FeedSender { commits, shared }, receiver))
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     in_flight: AtomicI64,
-    /// Somebody on the receiving side sleeps, or is about to.
+    /// The receiving side sleeps, or is about to.
     asleep: AtomicBool,
-    wake: Notify,
+    /// Readable once it has to wake.
+    wake: OwnedFd,
 }
 
 /// The load's end. When all of its clones are dropped, there are no more commits.
@@ -51,15 +57,16 @@ impl FeedSender {
         if in_flight != 0 {
             self.shared.in_flight.fetch_add(in_flight, Ordering::SeqCst);
         }
-        // Either this side sees that the other sleeps, or that one sees what was just told: see `FeedReceiver::activity`.
+        // Either this side sees that the other sleeps, or that one sees what was just told: see `FeedReceiver::falls_asleep`.
         fence(Ordering::SeqCst);
         if wakes && self.shared.asleep.swap(false, Ordering::SeqCst) {
-            self.shared.wake.notify_waiters();
+            // Fails only when it has been written to 2^64 times.
+            let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
         }
     }
 }
 
-/// The probes' end.
+/// The probes' end. Its descriptor becomes readable when it was asleep and is told of something.
 #[derive(Debug)]
 pub struct FeedReceiver {
     commits: RefCell<UnboundedReceiver<Commit>>,
@@ -83,24 +90,36 @@ impl FeedReceiver {
         commits.is_empty() && commits.try_recv() == Err(TryRecvError::Disconnected)
     }
 
-    /// Sleeps until a transaction is in flight or a commit waits.
-    pub async fn activity(&self) {
-        loop {
-            // Woken by everything from here on, though it has not been awaited yet.
-            let woken = self.shared.wake.notified();
-            self.shared.asleep.store(true, Ordering::SeqCst);
-            fence(Ordering::SeqCst);
-            if self.is_in_flight() || !self.commits.borrow().is_empty() {
-                return;
-            }
-            woken.await;
-        }
+    /// Has the other side wake this one from here on. `false`: there is something to do already.
+    pub fn falls_asleep(&self) -> bool {
+        self.shared.asleep.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        !self.is_in_flight() && self.commits.borrow().is_empty()
+    }
+
+    /// This side is awake again, and need not be woken.
+    pub fn is_awake(&self) {
+        self.shared.asleep.store(false, Ordering::SeqCst);
+    }
+
+    /// The descriptor was readable, and is not any more.
+    pub fn was_called(&self) {
+        let mut count = [0; 8];
+        // Another thread may have been faster.
+        let _ = rustix::io::read(&self.shared.wake, &mut count);
+    }
+}
+
+impl AsFd for FeedReceiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.wake.as_fd()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
     use std::time::Duration;
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -112,51 +131,55 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_sleeper_is_woken_by_a_transaction_in_flight_and_by_a_commit() {
+    fn is_readable(receiver: &FeedReceiver) -> bool {
+        let mut fds = [rustix::event::PollFd::new(
+            receiver,
+            rustix::event::PollFlags::IN,
+        )];
+        let none = rustix::time::Timespec::default();
+        rustix::event::poll(&mut fds, Some(&none)).unwrap() == 1
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_by_a_transaction_in_flight_and_by_a_commit() {
         for (commits, in_flight) in [(vec![], 1), (vec![commit(7)], 0)] {
-            let (sender, receiver) = feed();
+            let (sender, receiver) = feed().unwrap();
+            assert!(receiver.falls_asleep());
+            assert!(!is_readable(&receiver));
             let told = std::thread::spawn(move || {
-                std::thread::sleep(Duration::from_millis(20));
                 sender.send(commits, in_flight);
                 sender
             });
-            tokio::time::timeout(PATIENCE, receiver.activity())
-                .await
-                .expect("it is woken");
+            let woken = clock::block_until(PATIENCE, || is_readable(&receiver).then_some(()));
+            assert_eq!(woken, Some(()), "it is woken");
             assert_eq!(receiver.is_in_flight(), in_flight > 0);
+            receiver.is_awake();
+            receiver.was_called();
+            assert!(!is_readable(&receiver));
+            assert!(!receiver.falls_asleep(), "there is something to do");
             let _sender = told.join().expect("it does not panic");
         }
     }
 
-    #[tokio::test]
-    async fn a_transaction_that_has_ended_wakes_nobody() {
-        let (sender, receiver) = feed();
+    #[test]
+    fn a_transaction_that_has_ended_wakes_nobody() {
+        let (sender, receiver) = feed().unwrap();
         sender.send([], 2);
         sender.send([commit(1)], -1);
         assert!(receiver.is_in_flight());
-        receiver.activity().await;
         sender.send([commit(2)], -1);
         assert!(!receiver.is_in_flight());
         let taken: Vec<_> = std::iter::from_fn(|| receiver.take()).collect();
         assert_eq!(taken, [commit(1), commit(2)]);
-        let mut sleeping = Box::pin(receiver.activity());
-        tokio::select! {
-            biased;
-            () = &mut sleeping => panic!("nothing is in flight"),
-            () = tokio::task::yield_now() => {}
-        }
+        assert!(receiver.falls_asleep());
         sender.send([], 0);
-        tokio::select! {
-            biased;
-            () = &mut sleeping => panic!("nothing is in flight"),
-            () = tokio::task::yield_now() => {}
-        }
+        sender.send([], -1);
+        assert!(!is_readable(&receiver));
     }
 
     #[test]
     fn it_is_over_when_all_senders_are_gone_and_all_commits_taken() {
-        let (sender, receiver) = feed();
+        let (sender, receiver) = feed().unwrap();
         let other = sender.clone();
         sender.send([commit(1)], 0);
         drop(sender);

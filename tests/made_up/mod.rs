@@ -15,6 +15,7 @@ use replbench::histogram::{Histogram, SignedHistogram};
 use replbench::mode::{Mode, ModeSpec};
 use replbench::plan::{
     Arrivals, Cell, Client, Expect, Length, LoadPlan, Offered, Phases, Plan, ProbePlan,
+    VisibilityMethod,
 };
 use replbench::profile::Profile;
 use replbench::record::tags::{self, Bound, Origin};
@@ -489,6 +490,7 @@ fn plan(shape: &Shape) -> Plan {
         },
         probes: ProbePlan {
             visibility: true,
+            method: VisibilityMethod::Looks,
             tick: Duration::from_millis(1),
             lag_interval: Duration::from_millis(100),
         },

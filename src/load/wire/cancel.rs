@@ -4,9 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::poll::{Event, Interest, Poll};
 use crate::clock::Stamp;
 use crate::pg::wire::{CancelKey, Socket};
+use crate::poll::{Event, Interest, Poll};
 
 /// Keys from here on belong to requests; those below to connections of the load.
 const FIRST_KEY: u64 = 1 << 32;

@@ -4,13 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::poll::Interest;
 use super::request::{Request, Requests};
 use crate::clock::{self, Stamp};
 use crate::load::counters::{Attempt, Ending, Reply};
 use crate::load::stats::Uncommitted;
 use crate::pg::wire::{Event, Opening, Ready, Session};
 use crate::pg::{Endpoint, Failure};
+use crate::poll::Interest;
 
 const ROLLBACK: &[u8] = b"Q\0\0\0\x0DROLLBACK\0";
 
@@ -81,7 +81,7 @@ impl Connection {
 
     /// What to wait for from here on, if that has changed.
     pub(super) fn new_interest(&mut self) -> Option<Interest> {
-        let interest = Interest::of(&self.session);
+        let interest = self.session.interest();
         let has_changed = interest != self.interest;
         self.interest = interest;
         has_changed.then_some(interest)

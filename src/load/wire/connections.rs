@@ -10,7 +10,6 @@ use tokio::sync::watch;
 
 use super::cancel::Cancels;
 use super::connection::{Connection, Progress};
-use super::poll::{Event, Interest, Poll};
 use super::request::{Request, Requests};
 use crate::clock::{self, Stamp};
 use crate::load::LoadError;
@@ -18,6 +17,7 @@ use crate::load::counters::{Attempt, Ending};
 use crate::load::stats::Uncommitted;
 use crate::pg::wire::{Opening, resolve};
 use crate::pg::{Endpoint, Failure};
+use crate::poll::{Event, Interest, Poll};
 
 /// Connecting and preparing together may take so long.
 const OPEN_DEADLINE: Duration = Duration::from_secs(5);
@@ -33,6 +33,23 @@ pub(super) struct Ended {
     pub(super) attempt: Attempt,
     pub(super) ending: Ending,
     pub(super) at: Stamp,
+}
+
+/// Keys from here on belong to others who share the poll.
+pub(super) const FOREIGN_KEYS: u64 = 1 << 40;
+
+/// What a wait has brought.
+#[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is passed on at once, and a box would be an allocation a transaction"
+)]
+pub(super) enum Next {
+    Ended(Ended),
+    /// Something to do for whoever has added the key.
+    Other(Event),
+    /// Everything that came has been dealt with.
+    Nothing,
 }
 
 /// A place for a connection.
@@ -85,7 +102,7 @@ impl Connections {
             let now = clock::now();
             connections.reopen(now);
             connections.poll.wait(now + OPEN_DEADLINE).map_err(failed)?;
-            while connections.next_ended().is_some() {}
+            while !matches!(connections.next_ended(), Next::Nothing) {}
             connections.expire(clock::now(), Duration::MAX);
             if let Some(refusal) = connections.refusal {
                 return Err(LoadError::Open(refusal.to_string()));
@@ -138,16 +155,19 @@ impl Connections {
         }
     }
 
-    /// The next transaction that a wait has brought to its end; `None` when everything that came has been read.
-    pub(super) fn next_ended(&mut self) -> Option<Ended> {
+    /// The next of what a wait has brought.
+    pub(super) fn next_ended(&mut self) -> Next {
         while let Some(event) = self.poll.next_event() {
+            if event.key >= FOREIGN_KEYS {
+                return Next::Other(event);
+            }
             if Cancels::owns(event) {
                 self.cancels.on_event(&self.poll, event);
             } else if let Some(ended) = self.on_event(event) {
-                return Some(ended);
+                return Next::Ended(ended);
             }
         }
-        None
+        Next::Nothing
     }
 
     fn on_event(&mut self, event: Event) -> Option<Ended> {
@@ -345,7 +365,7 @@ impl Connections {
         let deadline = now + CLOSE_DEADLINE;
         while !self.cancels.is_empty() && clock::now() < deadline {
             self.poll.wait(deadline)?;
-            while self.next_ended().is_some() {}
+            while !matches!(self.next_ended(), Next::Nothing) {}
         }
         Ok(())
     }

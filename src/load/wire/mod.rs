@@ -8,14 +8,13 @@
 mod cancel;
 mod connection;
 mod connections;
-mod poll;
 mod request;
 
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use connections::{Connections, Ended};
+use connections::{Connections, Ended, FOREIGN_KEYS, Next};
 use request::{Request, Requests};
 
 use super::channels::{NAP, ThreadChannels};
@@ -28,7 +27,7 @@ use super::values::Value;
 use super::{LoadError, Stopper};
 use crate::clock::{self, Stamp};
 use crate::plan::Length;
-use crate::sample::Phase;
+use crate::sample::{LentLooks, Phase};
 
 /// Asking the server for the types of all statements may take so long.
 const DESCRIBE_DEADLINE: Duration = Duration::from_secs(5);
@@ -77,6 +76,7 @@ pub(super) fn run(orders: &ThreadOrders, mut channels: ThreadChannels) -> io::Re
             channels.seconds,
         ),
         feed: FeedBuffer::new(channels.feed.take()),
+        looks: channels.looks.take(),
         waiting: VecDeque::new(),
         next: Draft::default(),
         deadline: plan.load.transaction_deadline,
@@ -142,6 +142,7 @@ struct LoadLoop {
     values: Vec<Vec<Value>>,
     counters: Counters,
     feed: FeedBuffer,
+    looks: Option<LentLooks>,
     waiting: VecDeque<Waiting>,
     next: Draft,
     deadline: Duration,
@@ -157,9 +158,13 @@ struct LoadLoop {
 
 impl LoadLoop {
     fn offer(mut self, start: Stamp) -> io::Result<()> {
+        if let Some(LentLooks { looks, .. }) = &mut self.looks {
+            looks.set_timeline(self.counters.timeline);
+            looks.board(self.connections.poll(), FOREIGN_KEYS, true)?;
+        }
         while clock::now() < start {
             self.connections.poll().wait_exactly(start)?;
-            while self.connections.next_ended().is_some() {}
+            while self.next_ended().is_some() {}
         }
         loop {
             let now = clock::now();
@@ -178,14 +183,36 @@ impl LoadLoop {
             self.feed.tell();
             self.prepare_next()?;
             self.wait(now, reopens)?;
-            while let Some(ended) = self.connections.next_ended() {
+            if let Some(LentLooks { looks, .. }) = &mut self.looks {
+                looks.on_wake();
+            }
+            while let Some(ended) = self.next_ended() {
                 self.count(ended);
                 self.dispatch()?;
             }
         }
         self.counters.give_up();
         drop(self.feed);
+        if let Some(LentLooks { looks, give_back }) = self.looks {
+            // Whoever lent them has given up, if nobody takes them.
+            let _ = give_back.send(looks);
+        }
         self.connections.close()
+    }
+
+    /// The next transaction that a wait has brought to its end; `None` when everything that came has been read.
+    fn next_ended(&mut self) -> Option<Ended> {
+        loop {
+            match self.connections.next_ended() {
+                Next::Ended(ended) => return Some(ended),
+                Next::Other(event) => {
+                    if let Some(LentLooks { looks, .. }) = &mut self.looks {
+                        looks.on_event(self.connections.poll(), event);
+                    }
+                }
+                Next::Nothing => return None,
+            }
+        }
     }
 
     /// Takes in what has become due, closes seconds that are over, and begins the drain when the phase is.
@@ -369,7 +396,9 @@ impl LoadLoop {
     /// Waits for the next answer, arrival or end of a second.
     fn wait(&mut self, now: Stamp, reopens: Option<Stamp>) -> io::Result<()> {
         let mut wake = self.counters.second_end().min(now + NAP).min(self.expires);
-        for bound in [reopens, self.end, self.drain_deadline] {
+        let looks = self.looks.as_mut();
+        let looks = looks.map(|it| it.looks.before_sleep(self.connections.poll(), clock::now()));
+        for bound in [reopens, self.end, self.drain_deadline, looks] {
             // What has passed has been dealt with.
             wake = bound.filter(|it| *it > now).map_or(wake, |it| wake.min(it));
         }

@@ -9,6 +9,16 @@ use crate::pg::Failure;
 /// The most bytes of rows that are kept of one answer.
 const MOST: usize = 16 * 1024 * 1024;
 
+/// What is kept of an answer, besides what is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keeps {
+    #[default]
+    LastRow,
+    Rows,
+    /// And the last row.
+    Notices,
+}
+
 /// The answer to one request. It is reused from request to request, and so is its memory.
 #[derive(Debug, Default)]
 pub struct Answer {
@@ -18,8 +28,10 @@ pub struct Answer {
     ends: Vec<usize>,
     /// Rows that came.
     pub count: u64,
-    /// Whether all rows are kept.
-    pub keeps_all: bool,
+    /// What is kept of all that comes.
+    pub keeps: Keeps,
+    /// The texts of notices, a line each.
+    pub notices: String,
     /// Rows that the command says it met.
     pub met: u64,
     /// Statements that the server has taken for preparation.
@@ -46,6 +58,7 @@ impl Answer {
         (self.count, self.met, self.parsed) = (0, 0, 0);
         (self.warned, self.is_fatal) = (false, false);
         self.failure = None;
+        self.notices.clear();
     }
 
     /// Takes the next message. `Some`: it was the last one of this answer.
@@ -64,7 +77,7 @@ impl Answer {
             }
             backend::DATA_ROW_TAG => {
                 self.count += 1;
-                if !self.keeps_all {
+                if self.keeps != Keeps::Rows {
                     self.rows.clear();
                     self.ends.clear();
                 }
@@ -84,7 +97,16 @@ impl Answer {
                 self.failure.get_or_insert_with(|| said.failure());
             }
             backend::NOTICE_RESPONSE_TAG => {
-                self.warned |= ServerSaid::of(message.body).warns_of_replication();
+                let said = ServerSaid::of(message.body);
+                self.warned |= said.warns_of_replication();
+                if self.keeps == Keeps::Notices {
+                    if self.notices.len() > MOST {
+                        return Err(Broken::new("more notices than were asked for"));
+                    }
+                    self.notices
+                        .push_str(&String::from_utf8_lossy(said.message));
+                    self.notices.push('\n');
+                }
             }
             backend::PARSE_COMPLETE_TAG => self.parsed += 1,
             backend::BIND_COMPLETE_TAG
@@ -214,7 +236,7 @@ mod tests {
         assert_eq!((answer.count, answer.met), (1, 17));
         let columns = [Some(b"ab".as_slice()), None, Some(b"c".as_slice()), None];
         assert_eq!(answer.kept::<4>().next(), Some(Ok(columns)));
-        answer.keeps_all = true;
+        answer.keeps = Keeps::Rows;
         answer.take(message(b'D', b"\0\x01\0\0\0\x09d")).unwrap();
         assert!(answer.kept::<4>().nth(1).unwrap().is_err());
         answer.clear();

@@ -10,7 +10,7 @@ mod session;
 mod socket;
 mod start_up;
 
-pub use answer::{Answer, Ready};
+pub use answer::{Answer, Keeps, Ready};
 pub use input::{Broken, Input, Message};
 pub use session::{Event, Opening, Session, resolve};
 pub use socket::Socket;

@@ -13,6 +13,7 @@ use super::input::Broken;
 use super::socket::Socket;
 use super::start_up::{CancelKey, StartUp, StartUpError};
 use crate::pg::{Endpoint, Failure};
+use crate::poll::Interest;
 
 /// What every session of a kind is opened with.
 #[derive(Debug, Default)]
@@ -96,9 +97,13 @@ impl Session {
         &self.endpoint
     }
 
-    /// Whether it waits for room in its socket.
-    pub fn wants_to_write(&self) -> bool {
-        matches!(self.stage, Stage::Connecting) || !self.socket.output.is_empty()
+    /// What to wait for on its socket.
+    pub fn interest(&self) -> Interest {
+        if matches!(self.stage, Stage::Connecting) || !self.socket.output.is_empty() {
+            Interest::ReadableOrWritable
+        } else {
+            Interest::Readable
+        }
     }
 
     pub fn is_idle(&self) -> bool {

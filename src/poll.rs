@@ -3,6 +3,7 @@
 //! A kernel wakes a thread late: the timer's interrupt, then the way back to a processor. So before an arrival the wait ends early by
 //! what this machine usually needs, and the rest is spent asking the sockets without sleeping.
 
+use std::fmt;
 use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,7 +14,6 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use crate::clock::{self, Stamp};
-use crate::pg::wire::Session;
 
 /// Waits by which the machine's lateness is measured, and how long each is.
 const TRIES: usize = 41;
@@ -27,19 +27,9 @@ const SPIN_BURST: Duration = Duration::from_millis(2);
 
 /// What to wait for on a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Interest {
+pub enum Interest {
     Readable,
     ReadableOrWritable,
-}
-
-impl Interest {
-    pub(super) fn of(session: &Session) -> Self {
-        if session.wants_to_write() {
-            Self::ReadableOrWritable
-        } else {
-            Self::Readable
-        }
-    }
 }
 
 impl From<Interest> for epoll::EventFlags {
@@ -53,13 +43,13 @@ impl From<Interest> for epoll::EventFlags {
 
 /// Something to do on the socket of this key.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Event {
-    pub(super) key: u64,
-    pub(super) is_writable: bool,
+pub struct Event {
+    pub key: u64,
+    pub is_writable: bool,
 }
 
 /// The sockets of one thread.
-pub(super) struct Poll {
+pub struct Poll {
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
     /// By how much a wait for an arrival ends early.
@@ -69,9 +59,16 @@ pub(super) struct Poll {
     credited: Stamp,
 }
 
+impl fmt::Debug for Poll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut told = f.debug_struct("Poll");
+        told.field("early", &self.early).finish_non_exhaustive()
+    }
+}
+
 impl Poll {
     /// Of the calling thread, which from here on is woken as exactly as the kernel can.
-    pub(super) fn new() -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
         let mut poll = Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
@@ -99,23 +96,27 @@ impl Poll {
         Ok(late[TRIES * 3 / 4])
     }
 
-    pub(super) fn add(&self, socket: impl AsFd, key: u64, interest: Interest) -> io::Result<()> {
+    pub fn add(&self, socket: impl AsFd, key: u64, interest: Interest) -> io::Result<()> {
         let data = epoll::EventData::new_u64(key);
         Ok(epoll::add(&self.epoll, socket, data, interest.into())?)
     }
 
-    pub(super) fn modify(&self, socket: impl AsFd, key: u64, interest: Interest) -> io::Result<()> {
+    pub fn modify(&self, socket: impl AsFd, key: u64, interest: Interest) -> io::Result<()> {
         let data = epoll::EventData::new_u64(key);
         Ok(epoll::modify(&self.epoll, socket, data, interest.into())?)
     }
 
+    pub fn remove(&self, socket: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, socket)?)
+    }
+
     /// Waits until there is something to do on a socket, or until this instant.
-    pub(super) fn wait(&mut self, until: Stamp) -> io::Result<()> {
+    pub fn wait(&mut self, until: Stamp) -> io::Result<()> {
         self.sleep(until.since(clock::now()))
     }
 
     /// As [`Poll::wait`], for an instant that is not to be missed by more than can be helped.
-    pub(super) fn wait_exactly(&mut self, until: Stamp) -> io::Result<()> {
+    pub fn wait_exactly(&mut self, until: Stamp) -> io::Result<()> {
         let now = clock::now();
         let earned = now.since(self.credited).mul_f64(SPIN_SHARE);
         self.credit = (self.credit + earned).min(SPIN_BURST);
@@ -139,7 +140,7 @@ impl Poll {
     }
 
     /// What there is to do after a wait.
-    pub(super) fn next_event(&mut self) -> Option<Event> {
+    pub fn next_event(&mut self) -> Option<Event> {
         let event = self.events.pop()?;
         let flags = event.flags;
         Some(Event {

@@ -1,0 +1,265 @@
+//! Looks at one replica for the commits that it shows, over a session that never blocks.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::sync::mpsc;
+
+use super::cadence::{Cadence, Grain, Pending};
+use super::question::{Questions, answered};
+use super::visibility::{Tracker, Watch};
+use super::{CONNECT_DEADLINE, Reading};
+use crate::clock::{self, Clocks, Stamp};
+use crate::pg::wire::{Event, Opening, Session, resolve};
+use crate::pg::{Endpoint, Failure};
+use crate::poll::{Interest, Poll};
+
+/// Pause before a lost connection is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+/// A server that has not answered a look for so long is no news any more: until then nothing else is to be done.
+const LATER: Duration = Duration::from_secs(1);
+
+/// How often the answer to an overdue look is asked for, where it wakes nobody.
+const OVERDUE: Duration = Duration::from_millis(1);
+/// On a thread that is awake anyway, a look is made so much sooner than it is due: the wake-up is saved.
+const SOONER: Duration = Duration::from_micros(400);
+
+#[derive(Debug)]
+enum Link {
+    Closed {
+        retry_at: Stamp,
+    },
+    Opening {
+        session: Session,
+        deadline: Stamp,
+    },
+    Open {
+        session: Session,
+        look: Option<Stamp>,
+    },
+}
+
+/// One replica, and how it is looked at.
+#[derive(Debug)]
+pub(super) struct Observer {
+    endpoint: Arc<Endpoint>,
+    addresses: Vec<SocketAddr>,
+    opening: Arc<Opening>,
+    link: Link,
+    /// Of its socket in the poll, and what is waited for on it; `None`: nothing.
+    key: u64,
+    interest: Option<Interest>,
+    /// The thread that makes the looks has other work to do. Then an answer does not wake it, and is read when it is awake: the server's
+    /// clock says when the look was made, so that nothing of its resolution is lost.
+    rides: bool,
+    cadence: Cadence,
+    questions: Questions,
+    request: BytesMut,
+    pub(super) watch: Watch,
+    readings: mpsc::UnboundedSender<Reading>,
+    /// The last trouble that was told of: a server that stays away is tried again five times a second, and told of once.
+    told: String,
+}
+
+impl Observer {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        questions: Questions,
+        watch: Watch,
+        (grain, tick): (Grain, Duration),
+        readings: mpsc::UnboundedSender<Reading>,
+    ) -> io::Result<Self> {
+        let now = clock::now();
+        Ok(Self {
+            addresses: resolve(&endpoint)?,
+            endpoint: Arc::new(endpoint),
+            opening: Arc::new(questions.opening()?),
+            link: Link::Closed { retry_at: now },
+            key: 0,
+            interest: None,
+            rides: false,
+            cadence: Cadence::new(grain, tick, now),
+            questions,
+            request: BytesMut::new(),
+            watch,
+            readings,
+            told: String::new(),
+        })
+    }
+
+    /// Moves to another poll. `rides`: that of a thread which has other work to do.
+    pub(super) fn board(&mut self, poll: &Poll, key: u64, rides: bool) -> io::Result<()> {
+        (self.key, self.interest) = (key, None);
+        self.rides = rides;
+        self.update_interest(poll)
+    }
+
+    pub(super) fn on_event(&mut self, poll: &Poll, is_writable: bool) {
+        let done = match &mut self.link {
+            Link::Closed { .. } => return,
+            Link::Opening { session, .. } | Link::Open { session, .. } if is_writable => {
+                session.on_writable()
+            }
+            Link::Opening { .. } | Link::Open { .. } => self.read(),
+        };
+        self.settle(poll, done);
+    }
+
+    /// Opens, reads or looks, whatever is due. When it wants to be awake again at the latest.
+    pub(super) fn before_sleep(&mut self, poll: &Poll, now: Stamp, pending: Pending) -> Stamp {
+        let done = self.go_on(now, pending);
+        self.settle(poll, done);
+        match &self.link {
+            Link::Closed { retry_at } => *retry_at,
+            Link::Opening { deadline, .. } => *deadline,
+            Link::Open { look: Some(_), .. } if self.is_woken() => now + LATER,
+            Link::Open { .. } => {
+                let due = self.cadence.next(now, pending);
+                // Overdue means that the last look has not been answered.
+                if due > now { due } else { now + OVERDUE }
+            }
+        }
+    }
+
+    fn go_on(&mut self, now: Stamp, pending: Pending) -> Result<(), Failure> {
+        let rides = !self.is_woken();
+        match &mut self.link {
+            Link::Closed { retry_at } if *retry_at <= now => {
+                let (endpoint, opening) = (self.endpoint.clone(), self.opening.clone());
+                let mut session = Session::open(endpoint, self.addresses[0], opening)?;
+                session.answer.keeps = self.questions.keeps();
+                self.link = Link::Opening {
+                    session,
+                    deadline: now + CONNECT_DEADLINE,
+                };
+                self.interest = None;
+            }
+            Link::Opening { deadline, .. } if *deadline <= now => {
+                let seconds = CONNECT_DEADLINE.as_secs_f64();
+                return Err(Failure::lost(format!("no answer within {seconds} s")));
+            }
+            Link::Open { look: Some(_), .. } if rides => self.read()?,
+            Link::Closed { .. } | Link::Opening { .. } | Link::Open { .. } => {}
+        }
+        let sooner = if rides { SOONER } else { Duration::ZERO };
+        if let Link::Open { session, look } = &mut self.link
+            && look.is_none()
+            && (self.questions.pushed().is_some()
+                || self.cadence.next(now, pending) <= now + sooner)
+        {
+            self.questions.write(&mut self.watch, &mut self.request)?;
+            let start = clock::now();
+            session.ask(&self.request)?;
+            *look = Some(start);
+            self.cadence.look(start);
+        }
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<(), Failure> {
+        let (session, look) = match &mut self.link {
+            Link::Closed { .. } => return Ok(()),
+            Link::Opening { session, .. } => (session, None),
+            Link::Open { session, look } => (session, *look),
+        };
+        let event = session.on_readable()?;
+        if !session.answer.notices.is_empty()
+            && let (Some(asked), Some(pushed)) = (look, self.questions.pushed())
+            && let Tracker::Physical(tracker) = &mut self.watch.tracker
+        {
+            let clocks = Clocks::read();
+            let mut seen = Vec::new();
+            pushed.hear(&session.answer.notices, asked, &clocks, tracker, &mut seen)?;
+            session.answer.notices.clear();
+            self.watch.settle(seen);
+            self.told.clear();
+        }
+        match event {
+            Event::Awaiting => {}
+            Event::Opened => {
+                let closed = Link::Closed {
+                    retry_at: Stamp::default(),
+                };
+                if let Link::Opening { session, .. } = std::mem::replace(&mut self.link, closed) {
+                    self.link = Link::Open {
+                        session,
+                        look: None,
+                    };
+                }
+            }
+            Event::Answered(_) => {
+                let clocks = Clocks::read();
+                if let Some(failure) = session.answer.failure.take() {
+                    return Err(failure);
+                }
+                if let Some(start) = look {
+                    answered(&session.answer, start, &clocks, &mut self.watch)?;
+                }
+                if let Link::Open { look, .. } = &mut self.link {
+                    *look = None;
+                }
+                self.told.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// A lost connection is an event, and then tried again.
+    fn settle(&mut self, poll: &Poll, done: Result<(), Failure>) {
+        let done = done.and_then(|()| Ok(self.update_interest(poll)?));
+        let Err(failure) = done else { return };
+        let link = Link::Closed {
+            retry_at: clock::now() + RETRY,
+        };
+        let message = match std::mem::replace(&mut self.link, link) {
+            Link::Opening { session, .. } => session.opening_failed(failure).to_string(),
+            Link::Open { .. } | Link::Closed { .. } => failure.to_string(),
+        };
+        if message != self.told {
+            // The channel is closed only when the cell is over.
+            let _ = self.readings.send(Reading::Trouble {
+                node: self.endpoint.node.clone(),
+                at: clock::now(),
+                detail: format!("the visibility probe lost its connection: {message}"),
+            });
+            self.told = message;
+        }
+    }
+
+    /// Whether an answer wakes the thread: a standby that tells by itself does so seldom.
+    fn is_woken(&self) -> bool {
+        !self.rides || matches!(self.questions, Questions::Push(_))
+    }
+
+    /// Tells the poll what to wait for: while it rides, an answer wakes nobody.
+    fn update_interest(&mut self, poll: &Poll) -> io::Result<()> {
+        let (session, wakes) = match &self.link {
+            Link::Closed { .. } => return Ok(()),
+            Link::Opening { session, .. } => (session, true),
+            Link::Open { session, .. } => (session, self.is_woken()),
+        };
+        let interest = session.interest();
+        let wanted = (wakes || interest == Interest::ReadableOrWritable).then_some(interest);
+        match (self.interest, wanted) {
+            (before, wanted) if before == wanted => {}
+            (None, Some(interest)) => poll.add(session, self.key, interest)?,
+            (Some(_), Some(interest)) => poll.modify(session, self.key, interest)?,
+            (_, None) => poll.remove(session)?,
+        }
+        self.interest = wanted;
+        Ok(())
+    }
+
+    /// Whether its session is open.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.link, Link::Open { .. })
+    }
+
+    /// The last trouble, if its session is not open.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        (!self.told.is_empty() && !self.is_open()).then_some(self.told.as_str())
+    }
+}

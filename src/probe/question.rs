@@ -1,0 +1,189 @@
+//! What a look asks a replica, and what its answer shows.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use postgres_protocol::IsNull;
+use postgres_protocol::message::frontend;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::TrackedTable;
+use super::push::{self, Pushed};
+use super::subscriber::{self, FoundRow, KeyKind};
+use super::visibility::{Tracker, Watch};
+use crate::clock::{Clocks, Stamp};
+use crate::pg::Xid8;
+use crate::pg::catalog::{VISIBLE_TRANSACTIONS, VisibleTransactions};
+use crate::pg::wire::{Answer, Broken, Keeps, Opening};
+
+const NAME: &str = "replbench visibility";
+/// The name of the prepared statement.
+const LOOK: &str = "look";
+/// Microseconds from 1970, where Unix counts from, to 2000, where PostgreSQL does.
+const EPOCH_US: i64 = 946_684_800_000_000;
+
+/// The questions to one kind of replica.
+#[derive(Debug)]
+pub(super) enum Questions {
+    /// To a physical standby: which transactions a read there sees.
+    Transactions,
+    /// To a physical standby, once: to tell by itself whenever that changes.
+    Push(Pushed),
+    /// To a subscriber: which rows there are.
+    Rows {
+        tables: Arc<[TrackedTable]>,
+        keys: Arc<[KeyKind]>,
+    },
+}
+
+impl Questions {
+    /// What is to be kept of its answers.
+    pub(super) fn keeps(&self) -> Keeps {
+        match self {
+            Self::Transactions => Keeps::LastRow,
+            Self::Push(_) => Keeps::Notices,
+            Self::Rows { .. } => Keeps::Rows,
+        }
+    }
+
+    /// Whether the replica tells by itself, and what it has told.
+    pub(super) fn pushed(&mut self) -> Option<&mut Pushed> {
+        match self {
+            Self::Push(pushed) => Some(pushed),
+            Self::Transactions | Self::Rows { .. } => None,
+        }
+    }
+
+    /// What a session that answers them is opened with.
+    pub(super) fn opening(&self) -> io::Result<Opening> {
+        // A plan made for unknown parameters would guess that a third of the table is new and read it all.
+        let options = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
+                       -c enable_bitmapscan=off -c jit=off";
+        let mut opening = Opening::new(NAME, Some(options));
+        match self {
+            Self::Transactions => opening.prepare(LOOK, VISIBLE_TRANSACTIONS)?,
+            Self::Push(_) => return Ok(Opening::new(NAME, Some(push::OPTIONS))),
+            Self::Rows { tables, keys } => {
+                opening.prepare(LOOK, &subscriber::rows_sql(tables, keys))?;
+            }
+        }
+        Ok(opening)
+    }
+
+    /// Writes the next question.
+    pub(super) fn write(&self, watch: &mut Watch, out: &mut BytesMut) -> io::Result<()> {
+        out.clear();
+        match (self, &mut watch.tracker) {
+            (Self::Push(_), _) => return frontend::query(push::SQL, out),
+            (Self::Rows { tables, keys }, Tracker::Logical(tracker)) => {
+                let asked = tracker.question();
+                bind(&subscriber::parameters(keys, tables, &asked), out)?;
+            }
+            (_, Tracker::Physical(tracker)) => {
+                let asked: Vec<_> = tracker.question().into_iter().map(Xid8).collect();
+                bind(&[(Box::new(asked), Type::XID8_ARRAY)], out)?;
+            }
+            (Self::Transactions, Tracker::Logical(_)) => {
+                unreachable!("a subscriber is asked for rows")
+            }
+        }
+        frontend::execute("", 0, out)?;
+        frontend::sync(out);
+        Ok(())
+    }
+}
+
+/// Takes the answer to a look that began at `start` and has just been read.
+pub(super) fn answered(
+    answer: &Answer,
+    start: Stamp,
+    read: &Clocks,
+    watch: &mut Watch,
+) -> Result<(), Broken> {
+    let mut seen = Vec::new();
+    match &mut watch.tracker {
+        Tracker::Physical(tracker) => {
+            let row = answer.kept::<4>().last();
+            let [xmin, xmax, committed, made_at] =
+                row.unwrap_or_else(|| Err(Broken::new("no row")))?;
+            let visible = VisibleTransactions {
+                xmin: number(xmin)?,
+                xmax: number(xmax)?,
+                committed: array(committed)?,
+            };
+            let end = made(made_at, start, read)?;
+            tracker.poll(start, end, visible, &mut seen);
+        }
+        Tracker::Logical(tracker) => {
+            let (mut rows, mut end) = (Vec::new(), read.monotonic());
+            for row in answer.kept::<6>() {
+                let [table, is_new, key, uuid, version, made_at] = row?;
+                if made_at.is_some() {
+                    end = made(made_at, start, read)?;
+                    continue;
+                }
+                rows.push(FoundRow {
+                    table: fixed(table)?.map(u16::from_be_bytes),
+                    is_new: is_new == Some(&[1]),
+                    number: fixed(key)?.map(i64::from_be_bytes),
+                    uuid: fixed(uuid)?.map(u128::from_be_bytes),
+                    version: fixed(version)?.map(i64::from_be_bytes),
+                });
+            }
+            tracker.poll(start, end, &rows, &mut seen);
+        }
+    }
+    watch.settle(seen);
+    Ok(())
+}
+
+fn bind(parameters: &[(Box<dyn ToSql + Sync + '_>, Type)], out: &mut BytesMut) -> io::Result<()> {
+    frontend::bind(
+        "",
+        LOOK,
+        [1],
+        parameters,
+        |(value, kind), out| value.to_sql_checked(kind, out).map(|_| IsNull::No),
+        [1],
+        out,
+    )
+    .map_err(|error| match error {
+        frontend::BindError::Conversion(error) => io::Error::other(error.to_string()),
+        frontend::BindError::Serialization(error) => error,
+    })
+}
+
+/// When the look was made, which is after its snapshot was taken: by the server's clock, if that says an instant between the question
+/// and the reading of its answer, as the clock of the same host does; else the latter.
+fn made(at: Option<&[u8]>, start: Stamp, read: &Clocks) -> Result<Stamp, Broken> {
+    let now = read.monotonic();
+    let Some(since_2000) = fixed(at)?.map(i64::from_be_bytes) else {
+        return Ok(now);
+    };
+    let made = since_2000
+        .checked_add(EPOCH_US)
+        .and_then(|unix_us| read.stamp_of(unix_us));
+    Ok(made.filter(|it| (start..=now).contains(it)).unwrap_or(now))
+}
+
+fn fixed<const N: usize>(bytes: Option<&[u8]>) -> Result<Option<[u8; N]>, Broken> {
+    let wrong = |_| Broken::new(format!("a value that is not {N} bytes long"));
+    bytes.map(|it| it.try_into().map_err(wrong)).transpose()
+}
+
+fn number(bytes: Option<&[u8]>) -> Result<u64, Broken> {
+    let number = fixed(bytes)?.map(u64::from_be_bytes);
+    number.ok_or_else(|| Broken::new("NULL for a transaction id"))
+}
+
+/// The elements of a `xid8[]`: dimensions, whether there are NULLs, type; then length and lower bound of the one dimension; then
+/// each with its length.
+fn array(bytes: Option<&[u8]>) -> Result<Vec<u64>, Broken> {
+    let bytes = bytes.unwrap_or_default();
+    let elements = bytes.get(20..).unwrap_or_default();
+    elements
+        .chunks(12)
+        .map(|element| number(element.get(4..)))
+        .collect()
+}
