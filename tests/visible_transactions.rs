@@ -85,7 +85,7 @@ impl<'a> Open<'a> {
     }
 }
 
-async fn probes(cluster: &Cluster) -> (Probes, FeedSender) {
+async fn probes(cluster: &Cluster, method: VisibilityMethod) -> (Probes, FeedSender) {
     let target = |node: &RunningNode| Target {
         node: node.node.clone(),
         endpoint: node.endpoint.clone(),
@@ -95,7 +95,7 @@ async fn probes(cluster: &Cluster) -> (Probes, FeedSender) {
         level: SyncLevel::On,
         plan: ProbePlan {
             visibility: true,
-            method: VisibilityMethod::Looks,
+            method,
             tick: Duration::from_millis(1),
             lag_interval: Duration::from_millis(100),
         },
@@ -219,8 +219,9 @@ fn commits_out_of_order_are_found_on_standby_and_subscriber_and_none_before_its_
             session(cluster.primary()).await,
             session(cluster.primary()).await,
         );
-        for held in [HELD, LONG] {
-            let (probes, feed) = probes(&cluster).await;
+        let cases = VisibilityMethod::ALL.map(|method| [(method, HELD), (method, LONG)]);
+        for (method, held) in cases.into_iter().flatten() {
+            let (probes, feed) = probes(&cluster, method).await;
             let early = Open::begin(&one).await;
             let late = Open::begin(&two).await;
             assert!(early.xid < late.xid && early.id < late.id);
@@ -234,8 +235,9 @@ fn commits_out_of_order_are_found_on_standby_and_subscriber_and_none_before_its_
                 .iter()
                 .zip(finish(probes, Duration::from_secs(8)).await)
             {
-                let said =
-                    format!("{node}, held for {held:?}, commit took {service} ns: {delays:?}");
+                let said = format!(
+                    "{method:?}, {node}, held for {held:?}, commit took {service} ns: {delays:?}"
+                );
                 assert_eq!((commits, delays.len()), (2, 2), "{said}");
                 for delay in &delays {
                     assert!(delay.lo <= delay.hi && delay.hi < 2_000_000_000, "{said}");
@@ -261,7 +263,7 @@ fn numbers_that_never_come_do_not_hide_those_that_do() {
             session(cluster.primary()).await,
             session(cluster.primary()).await,
         );
-        let (probes, feed) = probes(&cluster).await;
+        let (probes, feed) = probes(&cluster, VisibilityMethod::Looks).await;
         let waste = "SELECT count(nextval(pg_get_serial_sequence('public.users', 'id'))) FROM generate_series(1, 3000)";
         one.client().batch_execute(waste).await.unwrap();
         let early = Open::begin(&one).await;
@@ -308,31 +310,72 @@ fn looks_made_while_a_commit_is_in_flight_tell_when_it_became_visible() {
         };
         cluster.apply_mode(&mode).await.unwrap().keep();
         let one = session(cluster.primary()).await;
-        let (probes, feed) = probes(&cluster).await;
+        for method in VisibilityMethod::ALL {
+            let (probes, feed) = probes(&cluster, method).await;
+            for _ in 0..COMMITS {
+                let open = Open::begin(&one).await;
+                feed.send([], 1);
+                let commit = open.commit().await;
+                feed.send([commit], -1);
+                // Only looks made for a transaction in flight are close together.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            drop(feed);
+            let [(commits, delays), (_, subscriber)] = finish(probes, Duration::from_secs(8)).await;
+            let said = format!("{method:?}, s1: {delays:?}, sub1: {subscriber:?}");
+            assert_eq!((commits, delays.len()), (COMMITS, 5), "{said}");
+            assert_eq!(subscriber.len(), 5, "{said}");
+            for delay in &delays {
+                assert!(delay.lo <= delay.hi, "{said}");
+                assert!(
+                    i64::try_from(delay.hi_from_send).unwrap() >= DELAY,
+                    "{said}"
+                );
+            }
+            let narrow = |delay: &&Delay| delay.hi - delay.lo < DELAY / 2;
+            assert!(delays.iter().filter(narrow).count() >= 3, "{said}");
+            assert!(subscriber.iter().filter(narrow).count() >= 3, "{said}");
+        }
+        drop((one, standby));
+        cluster.stop().await.unwrap();
+    });
+    dir.no_process_is_left();
+}
+
+/// Each method says between which two instants a commit became visible. Two that watch the same commits must leave an instant that both
+/// allow, for every one of them.
+#[test]
+fn the_methods_agree_about_every_commit() {
+    const COMMITS: usize = 300;
+    let dir = TestDir::new();
+    block_on(async {
+        let cluster = cluster(&dir).await;
+        let one = session(cluster.primary()).await;
+        let (looking, feed) = probes(&cluster, VisibilityMethod::Looks).await;
+        let (pushed, other_feed) = probes(&cluster, VisibilityMethod::Push).await;
         for _ in 0..COMMITS {
             let open = Open::begin(&one).await;
-            feed.send([], 1);
+            for feed in [&feed, &other_feed] {
+                feed.send([], 1);
+            }
             let commit = open.commit().await;
-            feed.send([commit], -1);
-            // Only looks made for a transaction in flight are close together.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            for feed in [&feed, &other_feed] {
+                feed.send([commit], -1);
+            }
+            // So that they become visible, and are told of, one after the other.
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        drop(feed);
-        let [(commits, delays), (_, subscriber)] = finish(probes, Duration::from_secs(8)).await;
-        let said = format!("s1: {delays:?}, sub1: {subscriber:?}");
-        assert_eq!((commits, delays.len()), (COMMITS, 5), "{said}");
-        assert_eq!(subscriber.len(), 5, "{said}");
-        for delay in &delays {
-            assert!(delay.lo <= delay.hi, "{said}");
-            assert!(
-                i64::try_from(delay.hi_from_send).unwrap() >= DELAY,
-                "{said}"
-            );
+        drop((feed, other_feed));
+        let limit = Duration::from_secs(8);
+        let (looking, pushed) = tokio::join!(finish(looking, limit), finish(pushed, limit));
+        for ((_, ours), (_, theirs)) in looking.iter().zip(&pushed) {
+            assert_eq!((ours.len(), theirs.len()), (COMMITS, COMMITS));
+            for (one, other) in ours.iter().zip(theirs) {
+                let both = one.lo.max(other.lo)..=one.hi.min(other.hi);
+                assert!(!both.is_empty(), "{one:?} and {other:?}");
+            }
         }
-        let narrow = |delay: &&Delay| delay.hi - delay.lo < DELAY / 2;
-        assert!(delays.iter().filter(narrow).count() >= 3, "{said}");
-        assert!(subscriber.iter().filter(narrow).count() >= 3, "{said}");
-        drop((one, standby));
+        drop(one);
         cluster.stop().await.unwrap();
     });
     dir.no_process_is_left();
