@@ -96,6 +96,11 @@ impl Poll {
         Ok(late[TRIES * 3 / 4])
     }
 
+    /// By how much a wait for an arrival ends early.
+    pub fn early(&self) -> Duration {
+        self.early
+    }
+
     pub fn add(&self, socket: impl AsFd, key: u64, interest: Interest) -> io::Result<()> {
         let data = epoll::EventData::new_u64(key);
         Ok(epoll::add(&self.epoll, socket, data, interest.into())?)

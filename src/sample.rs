@@ -157,6 +157,10 @@ pub struct CellRow {
     /// How late the generator itself was. Empty for a closed loop, and in runs before this column.
     #[serde(default)]
     pub dispatch_lag_p99_us: Option<f64>,
+    /// By how much the load's waits for arrivals ended early, to make up for how late the machine wakes a thread. Empty with
+    /// `client = "pool"`, and in runs before this column.
+    #[serde(default)]
+    pub timer_early_us: Option<f64>,
     /// CPU time of the load threads, share of one core.
     pub load_cpu_share: Option<f64>,
     pub probe_cpu_share: Option<f64>,

@@ -60,7 +60,7 @@ struct Options {
     client: Client,
 
     /// How it is known when a commit is visible: looks or push
-    #[arg(long, default_value = "looks")]
+    #[arg(long, default_value = "push")]
     visibility: VisibilityMethod,
 
     /// Leave the visibility probe out, to see what it costs

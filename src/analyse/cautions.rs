@@ -252,6 +252,7 @@ mod tests {
             peak_backlog: 0,
             peak_in_flight: 0,
             dispatch_lag_p99_us: None,
+            timer_early_us: None,
             load_cpu_share: None,
             probe_cpu_share: None,
             host_busy_share: Some(0.5),

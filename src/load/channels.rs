@@ -19,7 +19,8 @@ pub(super) struct ThreadChannels {
     pub(super) feed: Option<FeedSender>,
     pub(super) looks: Option<LentLooks>,
     pub(super) seconds: mpsc::UnboundedSender<(u16, Second)>,
-    pub(super) ready: oneshot::Sender<Result<(), LoadError>>,
+    /// Once all connections are open: by how much the thread's waits for arrivals end early, if it makes use of that.
+    pub(super) ready: oneshot::Sender<Result<Option<Duration>, LoadError>>,
     pub(super) start: oneshot::Receiver<Timeline>,
     pub(super) stop: Stopper,
 }

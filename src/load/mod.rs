@@ -64,6 +64,7 @@ pub struct Load {
     seconds: mpsc::UnboundedReceiver<(u16, Second)>,
     merger: ThreadMerger,
     tails: TailMerger,
+    timer_early: Option<Duration>,
     stop: Arc<AtomicU8>,
 }
 
@@ -115,14 +116,15 @@ impl Load {
             opened.push(is_ready);
         }
         let all_open = async {
+            let mut timer_early = None;
             for is_ready in opened {
-                is_ready
-                    .await
-                    .map_err(|_| LoadError::Ended("while connecting".into()))??;
+                let early = is_ready.await;
+                let early = early.map_err(|_| LoadError::Ended("while connecting".into()))??;
+                timer_early = timer_early.max(early);
             }
-            Ok(())
+            Ok(timer_early)
         };
-        tokio::time::timeout(OPEN_DEADLINE, all_open)
+        let timer_early = tokio::time::timeout(OPEN_DEADLINE, all_open)
             .await
             .map_err(|_| LoadError::OpenTooSlow)??;
         Ok(Self {
@@ -131,8 +133,15 @@ impl Load {
             seconds,
             merger: ThreadMerger::new(count),
             tails: TailMerger::default(),
+            timer_early,
             stop,
         })
+    }
+
+    /// By how much the threads' waits for arrivals end early, at most, to make up for how late this machine wakes them. `None`: with a
+    /// client that does not make up for it.
+    pub fn timer_early(&self) -> Option<Duration> {
+        self.timer_early
     }
 
     /// Lets the threads begin at `timeline.start`.

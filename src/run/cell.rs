@@ -89,6 +89,7 @@ impl<'a> CellContext<'a> {
             figures: Figures::new(self.cell.id, timeline, self.expected(timeline)),
             started,
             live: LiveSecond::new(self.plan),
+            timer_early: load.timer_early(),
         };
         let script = Script::new(self.cluster, &self.plan.faults, timeline);
         let outcome = self
@@ -546,6 +547,7 @@ struct CellProgress {
     /// Wall-clock time at the start of the measurement.
     started: SystemTime,
     live: LiveSecond,
+    timer_early: Option<Duration>,
 }
 
 fn cell_row(
@@ -584,6 +586,7 @@ fn cell_row(
         peak_backlog: figures.peak_backlog,
         peak_in_flight: figures.peak_in_flight,
         dispatch_lag_p99_us: figures.dispatch_lag_p99_us(),
+        timer_early_us: progress.timer_early.map(|it| it.as_nanos() as f64 / 1e3),
         load_cpu_share: figures.load_cpu_share(),
         probe_cpu_share: figures.probe_cpu_share(),
         host_busy_share: shares.map(|(busy, _)| busy),

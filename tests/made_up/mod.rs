@@ -226,6 +226,7 @@ impl World<'_> {
             peak_backlog: 3,
             peak_in_flight: 9,
             dispatch_lag_p99_us: None,
+            timer_early_us: None,
             load_cpu_share: Some(0.11),
             probe_cpu_share: Some(0.05),
             host_busy_share: Some(if invalid { 0.93 } else { 0.52 }),

@@ -205,6 +205,7 @@ pub(crate) fn cell(cell_id: u32, mode: &str, rep: u32, valid: bool) -> CellRow {
         peak_backlog: 0,
         peak_in_flight: 4,
         dispatch_lag_p99_us: None,
+        timer_early_us: None,
         load_cpu_share: None,
         probe_cpu_share: None,
         host_busy_share: None,

@@ -68,7 +68,7 @@ async fn offer(
     let opened = open_all(&pool, connections).await;
     let failed = opened.is_err();
     // The receiver is gone if the caller gave up: then no load is offered.
-    if ready.send(opened).is_err() || failed {
+    if ready.send(opened.map(|()| None)).is_err() || failed {
         return Ok(());
     }
     let Ok(timeline) = start.await else {

@@ -38,7 +38,10 @@ pub(super) fn run(orders: &ThreadOrders, mut channels: ThreadChannels) -> io::Re
         Connections::open(orders.connections(), requests, channels.primary.clone())
     });
     let (connections, answer) = match opened {
-        Ok(connections) => (Some(connections), Ok(())),
+        Ok(mut connections) => {
+            let early = connections.poll().early();
+            (Some(connections), Ok(Some(early)))
+        }
         Err(error) => (None, Err(error)),
     };
     // The receiver is gone if the caller gave up: then no load is offered.

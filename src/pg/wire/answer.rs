@@ -216,6 +216,8 @@ impl<'a> ServerSaid<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::{BufMut as _, BytesMut};
+    use fallible_iterator::FallibleIterator as _;
     use proptest::prelude::*;
 
     fn message(tag: u8, body: &[u8]) -> Message<'_> {
@@ -256,7 +258,84 @@ mod tests {
         assert_eq!(failure.to_string(), "terminating; now (SQLSTATE 57P01)");
     }
 
+    /// What tokio-postgres is built on, given the same message.
+    fn reference(tag: u8, body: &[u8]) -> Option<backend::Message> {
+        let mut whole = BytesMut::new();
+        whole.put_u8(tag);
+        whole.put_u32(u32::try_from(body.len() + 4).unwrap());
+        whole.put_slice(body);
+        backend::Message::parse(&mut whole).ok().flatten()
+    }
+
+    fn row(columns: &[Option<Vec<u8>>]) -> Vec<u8> {
+        let mut body = u16::try_from(columns.len()).unwrap().to_be_bytes().to_vec();
+        for column in columns {
+            let length = column
+                .as_ref()
+                .map_or(-1, |it| i32::try_from(it.len()).unwrap());
+            body.extend(length.to_be_bytes());
+            body.extend(column.iter().flatten());
+        }
+        body
+    }
+
     proptest! {
+        #[test]
+        fn rows_are_read_as_tokio_postgres_reads_them(
+            columns in prop::collection::vec(prop::option::of(prop::collection::vec(any::<u8>(), 0..20)), 0..6),
+            broken in prop::option::of((0_usize..100, any::<u8>())),
+        ) {
+            let mut body = row(&columns);
+            if let Some((at, byte)) = broken
+                && let Some(there) = body.get_mut(at)
+            {
+                *there = byte;
+            }
+            let Some(backend::Message::DataRow(theirs)) = reference(b'D', &body) else {
+                return Ok(());
+            };
+            let ranges: Result<Vec<_>, _> = theirs.ranges().collect();
+            let mut answer = Answer::default();
+            answer.take(message(b'D', &body)).unwrap();
+            let ours = answer.kept::<6>().last().unwrap();
+            if let Ok(ranges) = ranges && ranges.len() <= 6 {
+                let value = |range: &Option<std::ops::Range<usize>>| range.clone().map(|it| &theirs.buffer()[it]);
+                let mut values: Vec<_> = ranges.iter().map(value).collect();
+                values.resize(6, None);
+                prop_assert_eq!(ours.unwrap().to_vec(), values);
+            }
+        }
+
+        #[test]
+        fn errors_are_read_as_tokio_postgres_reads_them(
+            fields in prop::collection::vec((prop::sample::select(&b"SVCMDHPF"[..]), "[ -~]{0,20}"), 0..8),
+        ) {
+            let mut body: Vec<u8> = fields
+                .iter()
+                .flat_map(|(kind, text)| [&[*kind], text.as_bytes(), &[0]].concat())
+                .collect();
+            body.push(0);
+            let Some(backend::Message::ErrorResponse(theirs)) = reference(b'E', &body) else {
+                panic!("it is an error");
+            };
+            let said = ServerSaid::of(Some(&body));
+            let theirs: Vec<_> = theirs
+                .fields()
+                .map(|it| Ok((it.type_(), it.value_bytes().to_vec())))
+                .collect()
+                .unwrap();
+            let last = |kind: u8| theirs.iter().rfind(|it| it.0 == kind).map(|it| it.1.as_slice());
+            for (kind, ours) in [
+                (b'V', said.severity),
+                (b'C', said.code),
+                (b'M', said.message),
+                (b'D', said.detail),
+                (b'F', said.file),
+            ] {
+                prop_assert_eq!(ours, last(kind).unwrap_or_default());
+            }
+        }
+
         #[test]
         fn whatever_a_server_says_is_an_answer_or_an_error(
             said in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..60)), 0..20),
