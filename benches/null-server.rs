@@ -259,17 +259,26 @@ fn answer(stream: TcpStream, ids: &AtomicU64) -> io::Result<()> {
     }
     message(&mut out, b'Z', b"I");
     stream.write_all(&out)?;
+    out.clear();
     loop {
         let mut header = [0; 5];
         input.read_exact(&mut header)?;
         let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
-        skip(&mut input, length.saturating_sub(4))?;
+        let mut first = [0];
+        let body = length.saturating_sub(4);
+        if body > 0 {
+            input.read_exact(&mut first)?;
+            skip(&mut input, body - 1)?;
+        }
         match header[0] {
             b'P' => message(&mut out, b'1', b""),
             b'B' => message(&mut out, b'2', b""),
             b'C' => message(&mut out, b'3', b""),
             b'D' => {
-                message(&mut out, b't', b"\0\x02\0\0\0\x19\0\0\0\x19");
+                // A portal has its parameters.
+                if first == *b"S" {
+                    message(&mut out, b't', b"\0\x02\0\0\0\x19\0\0\0\x19");
+                }
                 let mut columns = 2_u16.to_be_bytes().to_vec();
                 for (name, kind) in [("xid", 5069_u32), ("id", 20)] {
                     columns.extend(format!("{name}\0").bytes());
