@@ -392,3 +392,74 @@ async fn while_the_server_is_gone_arrivals_have_no_connection_and_afterwards_the
         assert!(told.outcomes.acked > 150, "{told:?}");
     }
 }
+
+/// A listener that is no PostgreSQL server: it says this to everyone who comes, and holds the connection.
+fn impostor(says: &'static [u8]) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            // Whoever came may have gone again.
+            let _ = std::io::Write::write_all(&mut stream, says);
+            held.push(stream);
+        }
+    });
+    port
+}
+
+/// The load is led to a server that is none, and back.
+#[tokio::test]
+async fn a_server_that_is_none_is_an_outage_with_its_reason() {
+    let server = Server::start().await;
+    let text = DISTURBED.replace("DEADLINE", "300 ms");
+    let profile = Profile::parse("disturbed.toml", &text).unwrap();
+    let plan = plan(&profile, Client::Wire, Length::For(Duration::from_secs(3)));
+    // An HTTP server, a message of a length that cannot be, an authentication that nobody knows, and silence.
+    let impostors: [(&[u8], &str); 4] = [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", ""),
+        (b"R\0\0\0\x01", "not PostgreSQL's protocol"),
+        (b"R\0\0\0\x08\0\0\0\x63", "kind 99"),
+        (b"", ""),
+    ];
+    for (says, reason) in impostors {
+        server.reset(&plan).await;
+        let real = Arc::new(server.cluster.primary().endpoint.clone());
+        let false_one = Arc::new(replbench::pg::Endpoint {
+            port: impostor(says),
+            ..(*real).clone()
+        });
+        let (primary, following) = watch::channel(real.clone());
+        let mut load = Load::open(&plan, &plan.cells[0], &following, None)
+            .await
+            .unwrap();
+        let start = clock::now() + Duration::from_millis(20);
+        load.start(Timeline::new(start, Duration::ZERO));
+        let lead = async {
+            tokio::time::sleep(HALF_A_SECOND).await;
+            primary.send(false_one).unwrap();
+            tokio::time::sleep(2 * HALF_A_SECOND).await;
+            primary.send(real).unwrap();
+        };
+        let (mut outcomes, mut reasons) = (Outcomes::default(), Vec::new());
+        let mut cpu = Duration::ZERO;
+        let collect = async {
+            while let Some(second) = load.next_second().await {
+                outcomes.add(&second.all);
+                reasons.extend(second.failures.iter().map(|it| it.detail.clone()));
+                cpu = cpu.max(second.cpu);
+            }
+        };
+        tokio::join!(lead, collect);
+        load.join().unwrap();
+        assert_eq!(outcomes.offered, 600, "{outcomes:?}");
+        assert!(outcomes.acked > 200, "{outcomes:?}");
+        assert!(outcomes.missed > 50, "{outcomes:?}");
+        assert!(
+            reason.is_empty() || reasons.iter().any(|it| it.contains(reason)),
+            "{reasons:?}"
+        );
+        assert!(cpu < HALF_A_SECOND, "a thread that spins: {cpu:?}");
+    }
+    server.cluster.stop().await.unwrap();
+}
