@@ -425,7 +425,7 @@ async fn a_server_that_is_none_is_an_outage_with_its_reason() {
     for (says, reason) in impostors {
         server.reset(&plan).await;
         let real = Arc::new(server.cluster.primary().endpoint.clone());
-        let false_one = Arc::new(replbench::pg::Endpoint {
+        let false_one = Arc::new(pg::Endpoint {
             port: impostor(says),
             ..(*real).clone()
         });

@@ -131,7 +131,7 @@ impl ByKey {
         }
     }
 
-    /// As [`ByRow::applied`](super::tracker::ByRow::applied). A delete whose row is gone is dated by when it was, see [`INSERT_TOLD`].
+    /// As [`ByRow::applied`](super::by_row::ByRow::applied). A delete whose row is gone is dated by when it was, see [`INSERT_TOLD`].
     pub(super) fn applied(
         &mut self,
         sent: Stamp,

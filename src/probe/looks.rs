@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::by_transaction::ByTransaction;
 use super::cadence::Grain;
 use super::observer::Observer;
 use super::push::Pushed;
 use super::question::Questions;
 use super::subscriber::{self, SubscriberTracker};
-use super::tracker::ByTransaction;
 use super::visibility::{Tracker, Watch};
 use super::{Assignment, CONNECT_DEADLINE, ProbeError, Reading, Target, TrackedTable};
 use crate::clock::{self, Stamp};

@@ -5,6 +5,8 @@
 //! itself to that, and else by one of their own.
 
 mod by_key;
+mod by_row;
+mod by_transaction;
 mod cadence;
 mod host;
 mod lag;

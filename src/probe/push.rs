@@ -3,7 +3,7 @@
 //! A loop in one statement looks once a millisecond, which is the shortest sleep that SQL has, and tells in batches what has changed.
 //! It costs the client next to nothing, and the server as much as its own looks. No snapshot is held for longer than one turn.
 
-use super::tracker::ByTransaction;
+use super::by_transaction::ByTransaction;
 use super::tracker::CommitVisibility;
 use crate::clock::{Clocks, Stamp};
 use crate::pg::catalog::VisibleTransactions;

@@ -8,7 +8,8 @@ use tokio_postgres::{Client, Error};
 
 use super::TrackedTable;
 use super::by_key::ByKey;
-use super::tracker::{ByRow, CommitVisibility};
+use super::by_row::ByRow;
+use super::tracker::CommitVisibility;
 use crate::clock::Stamp;
 use crate::pg::Uuid;
 use crate::sample::{ChangedRow, Commit, RowChange, RowKey};

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::by_transaction::ByTransaction;
 use super::cadence::Pending;
 use super::subscriber::SubscriberTracker;
-use super::tracker::{ByTransaction, CommitVisibility};
+use super::tracker::CommitVisibility;
 use crate::sample::{Commit, Timeline};
 
 /// How one commit became visible on a node, in nanoseconds from its acknowledgement; negative: before it.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::mode::Mode;
-use crate::plan::{Client, Expect, Fault, LoadPlan, Plan};
+use crate::plan::{Client, Expect, Fault, LoadPlan, Plan, ProbePlan};
 
 /// The resolved plan of a run.
 ///
@@ -20,6 +20,7 @@ pub struct RecordedPlan {
     pub tables: Option<usize>,
     pub load: Option<LoadPlan>,
     pub client: Client,
+    pub probes: Option<ProbePlan>,
     pub expect: Option<Expect>,
     /// In the order of the profile.
     pub modes: Vec<RecordedMode>,
@@ -81,6 +82,7 @@ impl From<Value> for RecordedPlan {
             tables: read::<Vec<Value>>(&written, "tables").map(|tables| tables.len()),
             load: read(&written, "load"),
             client: read(&written, "client").unwrap_or_else(Client::of_older_runs),
+            probes: read(&written, "probes"),
             expect: read(&written, "expect"),
             modes: modes.collect(),
             faults: read(&written, "faults").unwrap_or_default(),

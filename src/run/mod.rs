@@ -3,6 +3,7 @@
 
 mod audit;
 mod cell;
+mod cell_row;
 mod conductor;
 mod disk;
 mod environment;

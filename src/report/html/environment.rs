@@ -14,7 +14,7 @@ use crate::units::{format_bytes, thousands};
 const MOST_EVENTS: usize = 60;
 
 pub(super) fn method(run: &Run) -> Markup {
-    let load = run.manifest.plan.load;
+    let plan = &run.manifest.plan;
     let words = [
         (
             "Response time",
@@ -44,7 +44,10 @@ pub(super) fn method(run: &Run) -> Markup {
             h2 id="method-h" { "Method in short" }
             p { "The words as METHODOLOGY.md of replbench uses them, where each number's error is given too." }
             dl { @for (word, meaning) in words { dt { (word) } dd { (meaning) } } }
-            @if let Some(load) = load { p { "Load offered: " (load.offered) "." } }
+            @if let Some(load) = plan.load { p { "Load offered: " (load.offered) ", by the client `" (plan.client) "`." } }
+            @if let Some(probes) = plan.probes && probes.visibility {
+                p { "How visibility was known: by `" (probes.method.as_str()) "`." }
+            }
         }
     }
 }
