@@ -8,6 +8,7 @@ use super::stats::{Estimate, Interval};
 use super::summary::summary_of;
 use crate::metric::{CellFigures, Scale};
 use crate::mode::{Quorum, SyncLevel};
+use crate::plan::VisibilityMethod;
 use crate::record::{Run, RunSummary};
 
 /// The modes of a run.
@@ -21,6 +22,8 @@ pub struct ModesTable {
     pub excluded: Vec<Excluded>,
     /// Every mode against the baseline; `None` where there is one only.
     pub comparison: Option<Comparison>,
+    /// How it was known when standbys showed a commit, if the manifest says.
+    pub method: Option<VisibilityMethod>,
 }
 
 /// A mode over its valid repetitions. Times are seconds; infinite means that a commit was not seen before the drain ended.
@@ -124,10 +127,21 @@ pub(super) fn from_figures(run: &Run, cells: &[CellFigures]) -> ModesTable {
         modes: modes.collect(),
         excluded: excluded.collect(),
         comparison,
+        method: run.manifest.plan.probes.map(|probes| probes.method),
     }
 }
 
 impl ModesTable {
+    /// What to do about a resolution that is too coarse; empty where nothing finer is to be had.
+    pub fn finer(&self) -> &'static str {
+        match self.method {
+            Some(VisibilityMethod::Push) => {
+                " `--visibility looks` resolves finer, and disturbs more."
+            }
+            Some(VisibilityMethod::Looks) | None => "",
+        }
+    }
+
     /// What the comparison with the baseline says of a figure of the mode as a whole.
     pub(super) fn row(&self, mode: &str, metric: &str, stat: &str) -> Option<&Row> {
         row(self.comparison.as_ref()?, mode, metric, stat)

@@ -68,8 +68,9 @@ fn foot(table: &ModesTable, columns: &[Column], width: usize) -> String {
         .collect();
     if !resolutions.is_empty() {
         let sentence = format!(
-            "≤: an upper bound and no more, since the gap between two looks of the probe, its resolution, is as large: {}.",
-            resolutions.join(", ")
+            "≤: an upper bound and no more, since the gap between two looks of the probe, its resolution, is as large: {}.{}",
+            resolutions.join(", "),
+            table.finer()
         );
         for line in fold(&sentence, width) {
             out.push_str(&line);
