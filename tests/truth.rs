@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use replbench::plan::ServersMade;
+use replbench::plan::{Client, ServersMade, VisibilityMethod};
 use replbench::record::RunStatus;
 use replbench::sample::Phase;
 use support::Run;
@@ -19,21 +19,34 @@ fn millis(duration: Duration) -> f64 {
 /// Three cells on two standbys, of which `s2` replays every commit 300 ms after its time on the primary.
 #[test]
 fn a_replay_delay_of_300_ms_is_found_where_it_is_and_nowhere_else() {
+    for client in Client::ALL {
+        for method in VisibilityMethod::ALL {
+            replay_delay(client, method);
+        }
+    }
+}
+
+fn replay_delay(client: Client, method: VisibilityMethod) {
     const DELAY: f64 = 300.0;
     let mut run = Run::start(
-        r#"
+        &r#"
         modes = ["async", "sync:first-2", "remote_apply:first-2"]
         [load]
+        client = "CLIENT"
         rate = 100
         arrivals = "uniform"
         connections = 64
+        [probes]
+        visibility = "METHOD"
         [phases]
         warmup = "1500 ms"
         duration = "2 s"
         repeats = 1
         [[transaction]]
         kind = "users-insert"
-        "#,
+        "#
+        .replace("CLIENT", client.as_str())
+        .replace("METHOD", method.as_str()),
         &[],
     );
     // In the warm-up of the first cell. Counted from the commit's time on the primary, not from its arrival.
@@ -62,11 +75,10 @@ fn a_replay_delay_of_300_ms_is_found_where_it_is_and_nowhere_else() {
         let sent = |node: &str, q| millis(found.after_send(node).quantile_of(q, n).unwrap());
         let (lo, hi) = (at("s2", "lo"), at("s2", "hi"));
         let said = format!(
-            "{mode}: commit {commit:.2} ms, s2 {lo:.2} to {hi:.2} ms, from send {:.2} ms; s1 {:.2} ms",
+            "{client}, {method:?}, {mode}: commit {commit:.2} ms, s2 {lo:.2} to {hi:.2} ms, from send {:.2} ms; s1 {:.2} ms",
             sent("s2", 0.5),
             at("s1", "hi")
         );
-        println!("{said}");
         // Not one commit may be shown before its time, whatever the machine does: the clock starts after the send.
         assert!(sent("s2", 0.0) >= DELAY - 0.5, "{said}");
         assert!(sent("s2", 0.5) <= DELAY + commit.min(20.0) + 10.0, "{said}");
