@@ -167,7 +167,7 @@ impl Poll {
         ) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(Errno::NOSYS) => Err(io::Error::other(
-                "this kernel has no epoll_pwait2 (Linux 5.11); use `client = \"pool\"`",
+                "this kernel has no epoll_pwait2, which came with Linux 5.11; a newer kernel is needed",
             )),
             Err(error) => Err(error.into()),
         }
