@@ -144,7 +144,7 @@ fn modes_section(table: &ModesTable) -> Markup {
                 "Factors are paired by block. "
                 "Resolution: the median gap between the last look of the probe that missed a commit and the first that saw it; a time marked ≤ is no larger than "
                 "that gap, so it is an upper bound and the truth may lie anywhere below."
-                (table.finer())
+                (table.finer().replace('`', ""))
             }
             dl {
                 @for mode in &table.modes {
