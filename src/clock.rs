@@ -110,9 +110,9 @@ impl Clocks {
         self.monotonic
     }
 
-    /// The instant at which the wall clock said so many microseconds since 1970, rounded up: as long as it has gone on evenly since.
+    /// The instant at which the wall clock began to say so many microseconds since 1970, as long as it has gone on evenly since.
     pub fn stamp_of(&self, unix_us: i64) -> Option<Stamp> {
-        let ahead = (i128::from(unix_us) + 1) * 1_000 - self.wall_ns;
+        let ahead = i128::from(unix_us) * 1_000 - self.wall_ns;
         let nanos = i128::from(self.monotonic.0) + ahead;
         u64::try_from(nanos).ok().map(Stamp)
     }

@@ -150,6 +150,9 @@ impl Observer {
             && (self.questions.pushed().is_some()
                 || self.cadence.next(now, pending) <= now + sooner)
         {
+            if let Some(pushed) = self.questions.pushed() {
+                pushed.begin();
+            }
             self.questions.write(&mut self.watch, &mut self.request)?;
             let start = clock::now();
             session.ask(&self.request)?;

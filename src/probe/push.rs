@@ -3,6 +3,8 @@
 //! A loop in one statement looks once a millisecond, which is the shortest sleep that SQL has, and tells in batches what has changed.
 //! It costs the client next to nothing, and the server as much as its own looks. No snapshot is held for longer than one turn.
 
+use std::time::Duration;
+
 use super::by_transaction::ByTransaction;
 use super::tracker::CommitVisibility;
 use crate::clock::{Clocks, Stamp};
@@ -56,19 +58,32 @@ BEGIN
   END LOOP;
 END $$";
 
-/// What a standby has told so far.
+/// What a standby has told since it was asked to.
 #[derive(Debug, Default)]
 pub(super) struct Pushed {
-    /// What it saw last, and the first transaction of which it said so.
-    last: Option<(VisibleTransactions, u64)>,
-    /// When that had been told.
-    read: Stamp,
+    last: Option<Last>,
+}
+
+/// What the standby saw last.
+#[derive(Debug)]
+struct Last {
+    visible: VisibleTransactions,
+    /// The first transaction of which it said whether it sees it.
+    newest: u64,
+    /// When that look was over.
+    over: Stamp,
 }
 
 /// The newest transactions that a look names.
 const NEWEST: u64 = 256;
+const MICROSECOND: Duration = Duration::from_micros(1);
 
 impl Pushed {
+    /// The standby is asked anew: what it saw before says nothing of what it saw since.
+    pub(super) fn begin(&mut self) {
+        self.last = None;
+    }
+
     /// Takes notices that have just been read, a line each. `asked`: when the standby was asked to tell.
     pub(super) fn hear(
         &mut self,
@@ -79,7 +94,6 @@ impl Pushed {
         out: &mut Vec<CommitVisibility>,
     ) -> Result<(), Broken> {
         let now = clocks.monotonic();
-        let since = self.read.max(asked);
         for told in notices.lines().flat_map(|line| line.split(';')) {
             let told = told.trim();
             if told.is_empty() {
@@ -102,16 +116,21 @@ impl Pushed {
             // By the server's clock, if it says instants between the question and now, as the clock of the same host does.
             let by_server = match times {
                 [Some(before), Some(begun), Some(over)]
-                    if asked <= before && before <= begun && begun <= over && over <= now =>
+                    if asked <= before && before <= begun && begun <= over && over < now =>
                 {
-                    Some((before, begun, over))
+                    // The clock told whole microseconds.
+                    Some((before, begun, over + MICROSECOND))
                 }
                 _ => None,
             };
-            let (before, begun, over) = by_server.unwrap_or((since, since, now));
-            if let Some((visible, newest)) = &self.last {
-                tracker.told(before, before, visible.clone(), *newest, out);
+            // Until the look before, nothing had changed. Nothing is gained where that is the one that was told of last.
+            if let (Some((before, ..)), Some(last)) = (by_server, &self.last)
+                && before > last.over
+            {
+                tracker.told(before, before, last.visible.clone(), last.newest, out);
             }
+            // Without a clock to date it by, the look was made at some time since the question.
+            let (_, begun, over) = by_server.unwrap_or((asked, asked, now));
             let visible = VisibleTransactions {
                 xmin: *xmin,
                 xmax: *xmax,
@@ -119,9 +138,12 @@ impl Pushed {
             };
             let newest = (*xmin).max(xmax.saturating_sub(NEWEST));
             tracker.told(begun, over, visible.clone(), newest, out);
-            self.last = Some((visible, newest));
+            self.last = Some(Last {
+                visible,
+                newest,
+                over,
+            });
         }
-        self.read = now;
         Ok(())
     }
 }
@@ -136,4 +158,103 @@ fn unix_us(text: &str) -> Option<i64> {
         .ok()?
         .checked_mul(1_000_000)?
         .checked_add(micros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::sample::Commit;
+
+    /// A standby that tells these looks, in microseconds before now: begin of the one before, begin, end, and what it sees.
+    fn hear(
+        pushed: &mut Pushed,
+        tracker: &mut ByTransaction,
+        clocks: &Clocks,
+        looks: &[(u64, u64, u64, &str)],
+    ) -> Vec<CommitVisibility> {
+        let now_us = clock::wall().as_microsecond();
+        let unix = |before: u64| {
+            let us = now_us - i64::try_from(before).unwrap();
+            format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
+        };
+        let told: Vec<_> = looks
+            .iter()
+            .map(|(before, begun, over, sees)| {
+                format!("{} {} {} {sees}", unix(*before), unix(*begun), unix(*over))
+            })
+            .collect();
+        let mut seen = Vec::new();
+        let asked = clocks.monotonic() - Duration::from_mins(1);
+        pushed
+            .hear(&told.join(";"), asked, clocks, tracker, &mut seen)
+            .unwrap();
+        seen
+    }
+
+    fn commit(xid: u64, clocks: &Clocks) -> Commit {
+        let sent = clocks.monotonic() - Duration::from_secs(30);
+        Commit {
+            xid,
+            sent,
+            acked: sent,
+            ..Commit::default()
+        }
+    }
+
+    fn before_us(clocks: &Clocks, at: Stamp) -> u128 {
+        clocks.monotonic().since(at).as_micros()
+    }
+
+    #[test]
+    fn a_commit_lies_between_the_look_before_and_the_one_that_saw_it() {
+        let clocks = Clocks::read();
+        let (mut pushed, mut tracker) = (Pushed::default(), ByTransaction::default());
+        tracker.commit(commit(7, &clocks));
+        let looks = [
+            (900_000, 800_000, 790_000, "7 7"),
+            (300_000, 200_000, 190_000, "8 8"),
+        ];
+        let seen = hear(&mut pushed, &mut tracker, &clocks, &looks);
+        // The clocks are read a moment apart.
+        assert!((250_000..=300_000).contains(&before_us(&clocks, seen[0].lo)));
+        assert!((140_000..=190_000).contains(&before_us(&clocks, seen[0].hi)));
+    }
+
+    #[test]
+    fn what_was_seen_before_a_connection_was_lost_says_nothing_of_the_time_since() {
+        let clocks = Clocks::read();
+        let (mut pushed, mut tracker) = (Pushed::default(), ByTransaction::default());
+        tracker.commit(commit(7, &clocks));
+        hear(
+            &mut pushed,
+            &mut tracker,
+            &clocks,
+            &[(900_000, 800_000, 790_000, "7 7")],
+        );
+        pushed.begin();
+        let seen = hear(
+            &mut pushed,
+            &mut tracker,
+            &clocks,
+            &[(300_000, 200_000, 190_000, "8 8")],
+        );
+        assert!((750_000..=800_000).contains(&before_us(&clocks, seen[0].lo)));
+    }
+
+    #[test]
+    fn without_the_clock_of_this_host_a_look_was_made_at_some_time_since_the_question() {
+        let clocks = Clocks::read();
+        let (mut pushed, mut tracker) = (Pushed::default(), ByTransaction::default());
+        let awaited = commit(7, &clocks);
+        tracker.commit(awaited);
+        // An hour before the question.
+        let hour = 3_600_000_000;
+        let looks = [
+            (hour + 9, hour + 8, hour + 7, "7 7"),
+            (hour + 3, hour + 2, hour + 1, "8 8"),
+        ];
+        let seen = hear(&mut pushed, &mut tracker, &clocks, &looks);
+        assert_eq!((seen[0].lo, seen[0].hi), (awaited.sent, clocks.monotonic()));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use postgres_protocol::IsNull;
@@ -22,6 +23,7 @@ const NAME: &str = "replbench visibility";
 const LOOK: &str = "look";
 /// Microseconds from 1970, where Unix counts from, to 2000, where PostgreSQL does.
 const EPOCH_US: i64 = 946_684_800_000_000;
+const MICROSECOND: Duration = Duration::from_micros(1);
 
 /// The questions to one kind of replica.
 #[derive(Debug)]
@@ -163,7 +165,9 @@ fn made(at: Option<&[u8]>, start: Stamp, read: &Clocks) -> Result<Stamp, Broken>
     };
     let made = since_2000
         .checked_add(EPOCH_US)
-        .and_then(|unix_us| read.stamp_of(unix_us));
+        .and_then(|unix_us| read.stamp_of(unix_us))
+        // The clock told whole microseconds.
+        .map(|it| it + MICROSECOND);
     Ok(made.filter(|it| (start..=now).contains(it)).unwrap_or(now))
 }
 
