@@ -83,7 +83,7 @@ impl ReplicaLooks {
             return Ok(());
         }
         let mut poll = Poll::new()?;
-        self.board(&poll, 0, false)?;
+        self.attach(&poll, 0, false)?;
         let deadline = clock::now() + CONNECT_DEADLINE;
         while !self.observers.iter().all(Observer::is_open) {
             let now = clock::now();
@@ -125,11 +125,11 @@ impl ReplicaLooks {
 }
 
 impl Looks for ReplicaLooks {
-    fn board(&mut self, poll: &Poll, first_key: u64, rides: bool) -> io::Result<()> {
+    fn attach(&mut self, poll: &Poll, first_key: u64, shares_thread: bool) -> io::Result<()> {
         self.first_key = first_key;
         poll.add(&self.feed, first_key, Interest::Readable)?;
         for (key, observer) in (first_key + 1..).zip(&mut self.observers) {
-            observer.board(poll, key, rides)?;
+            observer.attach(poll, key, shares_thread)?;
         }
         Ok(())
     }
@@ -248,7 +248,7 @@ impl Finish {
 /// Makes the looks until it is told to finish, and then until all commits have been seen or the deadline has come.
 pub(super) fn run(looks: &mut dyn Looks, finish: &Finish) -> io::Result<()> {
     let mut poll = Poll::new()?;
-    looks.board(&poll, 0, false)?;
+    looks.attach(&poll, 0, false)?;
     loop {
         let now = clock::now();
         let mut wake = looks.before_sleep(&poll, now).min(now + NAP);

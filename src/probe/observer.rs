@@ -54,7 +54,7 @@ pub(super) struct Observer {
     interest: Option<Interest>,
     /// The thread that makes the looks has other work to do. Then an answer does not wake it, and is read when it is awake: the server's
     /// clock says when the look was made, so that nothing of its resolution is lost.
-    rides: bool,
+    shares_thread: bool,
     cadence: Cadence,
     questions: Questions,
     request: BytesMut,
@@ -80,7 +80,7 @@ impl Observer {
             link: Link::Closed { retry_at: now },
             key: 0,
             interest: None,
-            rides: false,
+            shares_thread: false,
             cadence: Cadence::new(grain, tick, now),
             questions,
             request: BytesMut::new(),
@@ -90,10 +90,10 @@ impl Observer {
         })
     }
 
-    /// Moves to another poll. `rides`: that of a thread which has other work to do.
-    pub(super) fn board(&mut self, poll: &Poll, key: u64, rides: bool) -> io::Result<()> {
+    /// Moves to another poll. `shares_thread`: that of a thread which has other work to do.
+    pub(super) fn attach(&mut self, poll: &Poll, key: u64, shares_thread: bool) -> io::Result<()> {
         (self.key, self.interest) = (key, None);
-        self.rides = rides;
+        self.shares_thread = shares_thread;
         self.update_interest(poll)
     }
 
@@ -125,7 +125,7 @@ impl Observer {
     }
 
     fn go_on(&mut self, now: Stamp, pending: Pending) -> Result<(), Failure> {
-        let rides = !self.is_woken();
+        let shares_thread = !self.is_woken();
         match &mut self.link {
             Link::Closed { retry_at } if *retry_at <= now => {
                 let (endpoint, opening) = (self.endpoint.clone(), self.opening.clone());
@@ -141,10 +141,14 @@ impl Observer {
                 let seconds = CONNECT_DEADLINE.as_secs_f64();
                 return Err(Failure::lost(format!("no answer within {seconds} s")));
             }
-            Link::Open { look: Some(_), .. } if rides => self.read()?,
+            Link::Open { look: Some(_), .. } if shares_thread => self.read()?,
             Link::Closed { .. } | Link::Opening { .. } | Link::Open { .. } => {}
         }
-        let sooner = if rides { SOONER } else { Duration::ZERO };
+        let sooner = if shares_thread {
+            SOONER
+        } else {
+            Duration::ZERO
+        };
         if let Link::Open { session, look } = &mut self.link
             && look.is_none()
             && (self.questions.pushed().is_some()
@@ -175,7 +179,7 @@ impl Observer {
         {
             let clocks = Clocks::read();
             let mut seen = Vec::new();
-            pushed.hear(&session.answer.notices, asked, &clocks, tracker, &mut seen)?;
+            pushed.take(&session.answer.notices, asked, &clocks, tracker, &mut seen)?;
             session.answer.notices.clear();
             self.watch.settle(seen);
             self.told.clear();
@@ -234,10 +238,10 @@ impl Observer {
 
     /// Whether an answer wakes the thread: a standby that tells by itself does so seldom.
     fn is_woken(&self) -> bool {
-        !self.rides || matches!(self.questions, Questions::Push(_))
+        !self.shares_thread || matches!(self.questions, Questions::Push(_))
     }
 
-    /// Tells the poll what to wait for: while it rides, an answer wakes nobody.
+    /// Tells the poll what to wait for: on a shared thread an answer wakes nobody.
     fn update_interest(&mut self, poll: &Poll) -> io::Result<()> {
         let (session, wakes) = match &self.link {
             Link::Closed { .. } => return Ok(()),

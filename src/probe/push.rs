@@ -85,7 +85,7 @@ impl Pushed {
     }
 
     /// Takes notices that have just been read, a line each. `asked`: when the standby was asked to tell.
-    pub(super) fn hear(
+    pub(super) fn take(
         &mut self,
         notices: &str,
         asked: Stamp,
@@ -167,7 +167,7 @@ mod tests {
     use crate::sample::Commit;
 
     /// A standby that tells these looks, in microseconds before now: begin of the one before, begin, end, and what it sees.
-    fn hear(
+    fn takes(
         pushed: &mut Pushed,
         tracker: &mut ByTransaction,
         clocks: &Clocks,
@@ -187,7 +187,7 @@ mod tests {
         let mut seen = Vec::new();
         let asked = clocks.monotonic() - Duration::from_mins(1);
         pushed
-            .hear(&told.join(";"), asked, clocks, tracker, &mut seen)
+            .take(&told.join(";"), asked, clocks, tracker, &mut seen)
             .unwrap();
         seen
     }
@@ -215,7 +215,7 @@ mod tests {
             (900_000, 800_000, 790_000, "7 7"),
             (300_000, 200_000, 190_000, "8 8"),
         ];
-        let seen = hear(&mut pushed, &mut tracker, &clocks, &looks);
+        let seen = takes(&mut pushed, &mut tracker, &clocks, &looks);
         // The clocks are read a moment apart.
         assert!((250_000..=300_000).contains(&before_us(&clocks, seen[0].lo)));
         assert!((140_000..=190_000).contains(&before_us(&clocks, seen[0].hi)));
@@ -226,14 +226,14 @@ mod tests {
         let clocks = Clocks::read();
         let (mut pushed, mut tracker) = (Pushed::default(), ByTransaction::default());
         tracker.commit(commit(7, &clocks));
-        hear(
+        takes(
             &mut pushed,
             &mut tracker,
             &clocks,
             &[(900_000, 800_000, 790_000, "7 7")],
         );
         pushed.begin();
-        let seen = hear(
+        let seen = takes(
             &mut pushed,
             &mut tracker,
             &clocks,
@@ -254,7 +254,7 @@ mod tests {
             (hour + 9, hour + 8, hour + 7, "7 7"),
             (hour + 3, hour + 2, hour + 1, "8 8"),
         ];
-        let seen = hear(&mut pushed, &mut tracker, &clocks, &looks);
+        let seen = takes(&mut pushed, &mut tracker, &clocks, &looks);
         assert_eq!((seen[0].lo, seen[0].hi), (awaited.sent, clocks.monotonic()));
     }
 }

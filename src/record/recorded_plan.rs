@@ -19,7 +19,8 @@ pub struct RecordedPlan {
     /// How many tables the workload has.
     pub tables: Option<usize>,
     pub load: Option<LoadPlan>,
-    pub client: Client,
+    /// `pool` in runs that were recorded before there was a choice.
+    pub client: Option<Client>,
     pub probes: Option<ProbePlan>,
     pub expect: Option<Expect>,
     /// In the order of the profile.
@@ -81,7 +82,10 @@ impl From<Value> for RecordedPlan {
             description: read(&written, "description"),
             tables: read::<Vec<Value>>(&written, "tables").map(|tables| tables.len()),
             load: read(&written, "load"),
-            client: read(&written, "client").unwrap_or_else(Client::of_older_runs),
+            client: match written.get("client") {
+                Some(client) => Client::deserialize(client).ok(),
+                None => Some(Client::of_older_runs()),
+            },
             probes: read(&written, "probes"),
             expect: read(&written, "expect"),
             modes: modes.collect(),

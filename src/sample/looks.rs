@@ -10,9 +10,9 @@ use crate::poll::{Event, Poll};
 
 /// What looks at replicas. It never blocks; the thread that carries it has a [`Poll`] of its own sockets.
 pub trait Looks: Send + std::fmt::Debug {
-    /// Takes a place in the poll of the thread that makes the looks from here on; keys are from `first_key` up. `rides`: that
+    /// Adds its sockets to the poll of the thread that makes the looks from here on; keys are from `first_key` up. `shares_thread`: that
     /// thread has other work to do, so that few of its wake-ups should be for the looks alone.
-    fn board(&mut self, poll: &Poll, first_key: u64, rides: bool) -> io::Result<()>;
+    fn attach(&mut self, poll: &Poll, first_key: u64, shares_thread: bool) -> io::Result<()>;
 
     fn set_timeline(&mut self, timeline: Timeline);
 

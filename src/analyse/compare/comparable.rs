@@ -53,7 +53,7 @@ pub(super) fn differences(
     found.host(&base.host, &head.host);
     found.workload(base, head);
     found.part("probes", base, head);
-    found.field("client", asked, &base.plan.client, &head.plan.client);
+    found.field("client", asked, &client(base), &client(head));
     for (one, other) in modes {
         found.mode(base, head, one, other, asked);
     }
@@ -61,6 +61,14 @@ pub(super) fn differences(
     found.settings(base, head, asked);
     found.noted(base, head);
     found.0
+}
+
+/// The client as it was recorded, so that one which this version does not know is not taken for another.
+fn client(manifest: &Manifest) -> String {
+    match (manifest.plan.client, manifest.plan.part("client")) {
+        (Some(client), _) => client.to_string(),
+        (None, written) => written.to_string(),
+    }
 }
 
 /// Whether both are sides of one session, whose blocks are pairs.

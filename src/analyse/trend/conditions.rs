@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::analyse::compare::{lasting_settings, majors, servers_made};
-use crate::plan::Client;
 use crate::record::{Manifest, NodeInfo};
 
 /// The conditions that all modes of a run share.
@@ -69,9 +68,10 @@ pub(super) fn settings_digest(manifest: &Manifest, mode: &str) -> String {
         json!(binaries),
         json!(servers_made(manifest)),
     ];
-    // Without it the digest is what it was before there was a choice.
-    if manifest.plan.client != Client::of_older_runs() {
-        conditions.push(json!(manifest.plan.client));
+    // Runs without it keep the digest that they had before it was recorded.
+    let client = manifest.plan.part("client");
+    if !client.is_null() {
+        conditions.push(client.clone());
     }
     digest(&Value::Array(conditions))
 }

@@ -163,7 +163,7 @@ impl LoadLoop {
     fn offer(mut self, start: Stamp) -> io::Result<()> {
         if let Some(LentLooks { looks, .. }) = &mut self.looks {
             looks.set_timeline(self.counters.timeline);
-            looks.board(self.connections.poll(), FOREIGN_KEYS, true)?;
+            looks.attach(self.connections.poll(), FOREIGN_KEYS, true)?;
         }
         while clock::now() < start {
             self.connections.poll().wait_exactly(start)?;

@@ -44,9 +44,13 @@ pub(super) fn method(run: &Run) -> Markup {
             h2 id="method-h" { "Method in short" }
             p { "The words as METHODOLOGY.md of replbench uses them, where each number's error is given too." }
             dl { @for (word, meaning) in words { dt { (word) } dd { (meaning) } } }
-            @if let Some(load) = plan.load { p { "Load offered: " (load.offered) ", by the client `" (plan.client) "`." } }
+            @if let Some(load) = plan.load { p {
+                "Load offered: " (load.offered)
+                @if let Some(client) = plan.client { ", by the client " (client) }
+                "."
+            } }
             @if let Some(probes) = plan.probes && probes.visibility {
-                p { "How visibility was known: by `" (probes.method.as_str()) "`." }
+                p { "How visibility was known on standbys: by " (probes.method.as_str()) "." }
             }
         }
     }
