@@ -37,6 +37,10 @@ struct Options {
     #[arg(long, default_value_t = 20_000)]
     rate: u32,
 
+    /// Only the paced turn of the client `wire`, to see over a long time whether its memory grows
+    #[arg(long)]
+    memory: bool,
+
     /// Cargo passes this to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -54,6 +58,9 @@ fn main() -> anyhow::Result<()> {
         "{} connections, turns of {} s; resident memory is of this process, the server's threads included",
         options.connections, options.seconds
     );
+    if options.memory {
+        return runtime.block_on(ours(&options, Client::Wire, Some(options.rate), port));
+    }
     for rate in [None, Some(options.rate)] {
         for client in Client::ALL {
             runtime.block_on(ours(&options, client, rate, port))?;
@@ -100,14 +107,16 @@ async fn ours(
     let start = clock::now() + Duration::from_millis(20);
     load.start(Timeline::new(start, Duration::ZERO));
     let (mut outcomes, mut cpu) = (Outcomes::default(), Duration::ZERO);
-    let (mut answered, mut memory) = (0, 0);
+    let mut answered = 0;
+    // At the end of every second.
+    let mut memory = Vec::new();
     while let Some(second) = load.next_second().await {
         outcomes.add(&second.all);
         if second.phase == Phase::Measure {
             answered += second.all.acknowledged();
             cpu += second.cpu;
         }
-        memory = memory.max(resident_kib()?);
+        memory.push(resident_kib()?);
     }
     load.join()?;
     ensure!(
@@ -119,8 +128,17 @@ async fn ours(
         rate,
         answered as f64 / options.seconds as f64,
         cpu.as_secs_f64() * 1e6 / answered as f64,
-        Some(memory),
+        memory.iter().max().copied(),
     );
+    if options.memory {
+        let tenth = memory.len().div_ceil(10).max(1);
+        let most: Vec<_> = memory
+            .chunks(tenth)
+            .filter_map(|part| part.iter().max())
+            .map(|kib| format!("{:.1}", *kib as f64 / 1024.0))
+            .collect();
+        println!("most MiB resident in each tenth: {}", most.join(" "));
+    }
     Ok(())
 }
 
