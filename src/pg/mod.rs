@@ -3,6 +3,7 @@
 
 pub mod catalog;
 mod connection;
+pub mod conninfo;
 pub mod provisioning;
 mod types;
 pub mod wire;
