@@ -94,14 +94,7 @@ async fn ours(
     port: u16,
 ) -> anyhow::Result<()> {
     let plan = plan(options, client, rate)?;
-    let endpoint = Endpoint {
-        node: "null".into(),
-        host: "127.0.0.1".into(),
-        port,
-        database: "null".into(),
-        user: "null".into(),
-        password: None,
-    };
+    let endpoint = Endpoint::on_loopback("null", port, "null", None);
     let (_primary, following) = watch::channel(Arc::new(endpoint));
     let mut load = Load::open(&plan, &plan.cells[0], &following, None).await?;
     let start = clock::now() + Duration::from_millis(20);

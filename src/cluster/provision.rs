@@ -210,14 +210,12 @@ impl Workspace {
 
     fn running(&self, node: &Node, server: &Server) -> RunningNode {
         RunningNode {
-            endpoint: Endpoint {
-                node: node.name.clone(),
-                host: "127.0.0.1".into(),
-                port: self.port(&node.name),
-                database: DATABASE.into(),
-                user: DATABASE.into(),
-                password: Some(self.password.clone()),
-            },
+            endpoint: Endpoint::on_loopback(
+                &node.name,
+                self.port(&node.name),
+                DATABASE,
+                Some(self.password.clone()),
+            ),
             process: Some(server.process()),
             node: node.clone(),
         }

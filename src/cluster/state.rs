@@ -113,14 +113,13 @@ impl ClusterState {
         let text = std::fs::read_to_string(&passfile)
             .map_err(|source| ClusterError::io("read", &passfile, source))?;
         let password = text.trim_end().rsplit(':').next().unwrap_or_default();
-        Ok(Endpoint {
-            node: node.node.name.clone(),
-            host: "127.0.0.1".into(),
-            port: node.port,
-            database: DATABASE.into(),
-            user: DATABASE.into(),
-            password: Some(Password::new(password)),
-        })
+        let password = Some(Password::new(password));
+        Ok(Endpoint::on_loopback(
+            &node.node.name,
+            node.port,
+            DATABASE,
+            password,
+        ))
     }
 
     /// Stops the servers that still run, replicas first. Returns how many did.

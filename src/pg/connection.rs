@@ -3,13 +3,19 @@
 use std::error::Error as _;
 use std::fmt;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, Client, NoTls};
+use tokio_postgres::{AsyncMessage, Client, Connection, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::tls::Tls;
 
 /// A password that no formatter prints.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,14 +43,47 @@ impl fmt::Debug for Password {
 pub struct Endpoint {
     /// The node's name, for messages.
     pub node: String,
+    /// A name, an address, or the directory of a Unix-domain socket, which begins with a slash.
     pub host: String,
+    /// Where to connect, where the host is not to be looked up by name.
+    pub address: Option<IpAddr>,
     pub port: u16,
     pub database: String,
     pub user: String,
     pub password: Option<Password>,
+    /// `None`: not encrypted.
+    pub tls: Option<Tls>,
+    /// Settings of every session, such as `-c statement_timeout=0`.
+    pub options: Option<String>,
 }
 
 impl Endpoint {
+    /// On this machine, not encrypted, with a user and a database of the same name.
+    pub fn on_loopback(node: &str, port: u16, name: &str, password: Option<Password>) -> Self {
+        Self {
+            node: node.to_owned(),
+            host: "127.0.0.1".into(),
+            address: None,
+            port,
+            database: name.to_owned(),
+            user: name.to_owned(),
+            password,
+            tls: None,
+            options: None,
+        }
+    }
+
+    /// Settings of a session: its own, and then those of every session.
+    pub(super) fn options_with(&self, own: Option<&str>) -> Option<String> {
+        let all: Vec<_> = own.into_iter().chain(self.options.as_deref()).collect();
+        (!all.is_empty()).then(|| all.join(" "))
+    }
+
+    /// Where it is, for messages.
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
     /// The same server, another database.
     #[must_use]
     pub fn with_database(&self, database: &str) -> Self {
@@ -233,22 +272,60 @@ pub async fn connect(
     if let Some(password) = &endpoint.password {
         config.password(password.reveal());
     }
-    if let Some(options) = options {
+    if let Some(options) = endpoint.options_with(options) {
         config.options(options);
     }
-    let address = || format!("{}:{}", endpoint.host, endpoint.port);
-    let connected = tokio::time::timeout(deadline, config.connect(NoTls))
-        .await
-        .map_err(|_| ConnectError::Silent {
-            node: endpoint.node.clone(),
-            address: address(),
-            deadline,
-        })?;
-    let (client, mut connection) = connected.map_err(|error| ConnectError::Refused {
+    if let Some(address) = endpoint.address {
+        config.hostaddr(address);
+    }
+    // On the heap: the state of a TLS connection is large.
+    let opened = Box::pin(open(config, endpoint.tls.as_ref()));
+    let connected =
+        tokio::time::timeout(deadline, opened)
+            .await
+            .map_err(|_| ConnectError::Silent {
+                node: endpoint.node.clone(),
+                address: endpoint.place(),
+                deadline,
+            })?;
+    let (client, warnings, reader) = connected.map_err(|error| ConnectError::Refused {
         node: endpoint.node.clone(),
-        address: address(),
+        address: endpoint.place(),
         failure: describe(&error),
     })?;
+    Ok(Session {
+        client,
+        warnings,
+        reader,
+    })
+}
+
+async fn open(
+    mut config: tokio_postgres::Config,
+    tls: Option<&Tls>,
+) -> Result<(Client, Warnings, JoinHandle<()>), tokio_postgres::Error> {
+    match tls {
+        None => {
+            let connected = config.ssl_mode(SslMode::Disable).connect(NoTls).await;
+            connected.map(|(client, connection)| listen(client, connection))
+        }
+        Some(tls) => {
+            let connector = MakeRustlsConnect::new(tls.config().clone());
+            let connected = config.ssl_mode(SslMode::Require).connect(connector).await;
+            connected.map(|(client, connection)| listen(client, connection))
+        }
+    }
+}
+
+/// Reads what the server says, in a task of its own.
+fn listen<S, T>(
+    client: Client,
+    mut connection: Connection<S, T>,
+) -> (Client, Warnings, JoinHandle<()>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let warnings = Warnings::default();
     let counter = warnings.clone();
     let reader = tokio::spawn(async move {
@@ -266,11 +343,7 @@ pub async fn connect(
             }
         }
     });
-    Ok(Session {
-        client,
-        warnings,
-        reader,
-    })
+    (client, warnings, reader)
 }
 
 /// A string literal, whatever it contains (`standard_conforming_strings` is on since 9.1).
@@ -294,14 +367,8 @@ mod tests {
 
     #[test]
     fn a_password_is_never_printed() {
-        let endpoint = Endpoint {
-            node: "primary".into(),
-            host: "127.0.0.1".into(),
-            port: 5432,
-            database: "postgres".into(),
-            user: "replbench".into(),
-            password: Some(Password::new("hunter2")),
-        };
+        let password = Some(Password::new("hunter2"));
+        let endpoint = Endpoint::on_loopback("primary", 5432, "replbench", password);
         assert!(!format!("{endpoint:?}").contains("hunter2"));
     }
 }

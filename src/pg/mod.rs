@@ -4,11 +4,14 @@
 pub mod catalog;
 mod connection;
 pub mod conninfo;
+mod locate;
 pub mod provisioning;
+pub mod tls;
 mod types;
 pub mod wire;
 
 pub use connection::{
     ConnectError, Endpoint, Failure, Password, Session, Warnings, connect, describe, quote_literal,
 };
+pub use locate::{LocateError, locate};
 pub use types::{Uuid, Xid8};

@@ -1,7 +1,6 @@
 //! Looks at one replica for the commits that it shows, over a session that never blocks.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use super::question::{Questions, answered};
 use super::visibility::{Tracker, Watch};
 use super::{CONNECT_DEADLINE, Reading};
 use crate::clock::{self, Clocks, Stamp};
-use crate::pg::wire::{Event, Opening, Session, resolve};
+use crate::pg::wire::{Address, Event, Opening, Session, resolve};
 use crate::pg::{Endpoint, Failure};
 use crate::poll::{Interest, Poll};
 
@@ -46,7 +45,7 @@ enum Link {
 #[derive(Debug)]
 pub(super) struct Observer {
     endpoint: Arc<Endpoint>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     opening: Arc<Opening>,
     link: Link,
     /// Of its socket in the poll, and what is waited for on it; `None`: nothing.
@@ -129,7 +128,7 @@ impl Observer {
         match &mut self.link {
             Link::Closed { retry_at } if *retry_at <= now => {
                 let (endpoint, opening) = (self.endpoint.clone(), self.opening.clone());
-                let mut session = Session::open(endpoint, self.addresses[0], opening)?;
+                let mut session = Session::open(endpoint, self.addresses[0].clone(), opening)?;
                 session.answer.keeps = self.questions.keeps();
                 self.link = Link::Opening {
                     session,

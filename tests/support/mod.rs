@@ -255,14 +255,12 @@ impl Run {
         (*lines.get(7)? == "ready").then_some(())?;
         Some(Server {
             pid: lines[0].parse().ok()?,
-            endpoint: Endpoint {
-                node: name.into(),
-                host: "127.0.0.1".into(),
-                port: lines[3].parse().ok()?,
-                database: "replbench".into(),
-                user: "replbench".into(),
-                password: Some(Password::new(password)),
-            },
+            endpoint: Endpoint::on_loopback(
+                name,
+                lines[3].parse().ok()?,
+                "replbench",
+                Some(Password::new(password)),
+            ),
         })
     }
 

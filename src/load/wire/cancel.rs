@@ -1,11 +1,11 @@
 //! Requests to cancel what a connection runs: each goes to the server on a short connection of its own.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::clock::Stamp;
-use crate::pg::wire::{CancelKey, Socket};
+use crate::pg::tls::Tls;
+use crate::pg::wire::{Address, CancelKey, Socket};
 use crate::poll::{Event, Interest, Poll};
 
 /// Keys from here on belong to requests; those below to connections of the load.
@@ -31,11 +31,11 @@ impl Cancels {
     pub(super) fn begin(
         &mut self,
         poll: &Poll,
-        address: SocketAddr,
+        (address, tls): (&Address, Option<&Tls>),
         cancel_key: CancelKey,
         now: Stamp,
     ) -> io::Result<()> {
-        let mut socket = Socket::connect(address)?;
+        let mut socket = Socket::connect(address, tls)?;
         cancel_key.write(&mut socket.output);
         let key = FIRST_KEY + self.begun;
         self.begun += 1;
@@ -76,11 +76,10 @@ impl Cancel {
     fn go_on(&mut self, poll: &Poll, event: Event) -> io::Result<()> {
         if event.is_writable {
             self.socket.connected()?;
-            if self.socket.flush()? {
-                poll.modify(&self.socket, self.key, Interest::Readable)?;
-            }
-            return Ok(());
+            self.socket.flush()?;
+        } else {
+            self.socket.receive()?;
         }
-        self.socket.receive().map(drop)
+        poll.modify(&self.socket, self.key, self.socket.interest())
     }
 }

@@ -1,14 +1,13 @@
 //! One connection of the load: a session that is led through one transaction after another, a message at a time.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::request::{Request, Requests};
 use crate::clock::{self, Stamp};
 use crate::load::counters::{Attempt, Ending, Reply};
 use crate::load::stats::Uncommitted;
-use crate::pg::wire::{Event, Opening, Ready, Session};
+use crate::pg::wire::{Address, Event, Opening, Ready, Session};
 use crate::pg::{Endpoint, Failure};
 use crate::poll::Interest;
 
@@ -66,7 +65,7 @@ impl Connection {
     /// Begins to connect.
     pub(super) fn open(
         endpoint: Arc<Endpoint>,
-        address: SocketAddr,
+        address: Address,
         opening: Arc<Opening>,
         now: Stamp,
     ) -> io::Result<Self> {

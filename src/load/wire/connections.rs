@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::clock::{self, Stamp};
 use crate::load::LoadError;
 use crate::load::counters::{Attempt, Ending};
 use crate::load::stats::Uncommitted;
-use crate::pg::wire::{Opening, resolve};
+use crate::pg::wire::{Address, Opening, resolve};
 use crate::pg::{Endpoint, Failure};
 use crate::poll::{Event, Interest, Poll};
 
@@ -71,7 +70,7 @@ pub(super) struct Connections {
     idle: VecDeque<usize>,
     primary: watch::Receiver<Arc<Endpoint>>,
     endpoint: Arc<Endpoint>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     cancels: Cancels,
     /// Why connecting failed, until it succeeds again.
     refusal: Option<Failure>,
@@ -284,9 +283,9 @@ impl Connections {
                 continue;
             }
             if slot.retry_at <= now {
-                let address = self.addresses[slot.failures as usize % self.addresses.len()];
+                let address = &self.addresses[slot.failures as usize % self.addresses.len()];
                 let opening = self.opening.clone();
-                let opened = Connection::open(self.endpoint.clone(), address, opening, now);
+                let opened = Connection::open(self.endpoint.clone(), address.clone(), opening, now);
                 let added = opened.and_then(|connection| {
                     let interest = Interest::ReadableOrWritable;
                     self.poll.add(&connection.session, index as u64, interest)?;
@@ -341,10 +340,13 @@ impl Connections {
     }
 
     fn cancel(&mut self, index: usize, now: Stamp) {
-        let connection = self.slots[index].connection.as_ref();
-        if let Some((key, address)) = connection.and_then(|it| it.session.cancel_key()) {
+        let Some(connection) = &self.slots[index].connection else {
+            return;
+        };
+        if let Some((key, address)) = connection.session.cancel_key() {
+            let place = (address, connection.session.endpoint().tls.as_ref());
             // Without it the server's process ends when it next writes to the connection.
-            let _ = self.cancels.begin(&self.poll, address, key, now);
+            let _ = self.cancels.begin(&self.poll, place, key, now);
         }
     }
 

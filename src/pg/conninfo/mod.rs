@@ -81,7 +81,8 @@ pub struct Host {
 }
 
 /// `sslmode`: whether a connection is encrypted, and how much of the server's certificate is checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Each asks for more than those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SslMode {
     /// Never encrypted.
     Disable,
@@ -89,7 +90,7 @@ pub enum SslMode {
     Allow,
     /// Encrypted where the server can.
     Prefer,
-    /// Always encrypted; any certificate will do, unless a root certificate is at hand.
+    /// Always encrypted. Here as in the modes before, any certificate will do unless root certificates are at hand.
     Require,
     /// The certificate is signed by a root that is trusted.
     VerifyCa,
@@ -398,10 +399,9 @@ fn ssl(pairs: &Pairs, here: &impl Surroundings) -> Result<Ssl, ConninfoError> {
     let is_system = root.as_deref() == Some("system");
     let mode = match pairs.get("sslmode").map(String::as_str) {
         None if is_system => SslMode::VerifyFull,
-        None => SslMode::Prefer,
         Some("disable") => SslMode::Disable,
         Some("allow") => SslMode::Allow,
-        Some("prefer") => SslMode::Prefer,
+        None | Some("prefer") => SslMode::Prefer,
         Some("require") => SslMode::Require,
         Some("verify-ca") => SslMode::VerifyCa,
         Some("verify-full") => SslMode::VerifyFull,

@@ -12,6 +12,6 @@ mod start_up;
 
 pub use answer::{Answer, Keeps, Ready};
 pub use input::{Broken, Input, Message};
-pub use session::{Event, Opening, Session, resolve};
-pub use socket::Socket;
+pub use session::{Event, Opening, Session};
+pub use socket::{Address, Socket, resolve};
 pub use start_up::{CancelKey, StartUp, StartUpError};

@@ -1,7 +1,6 @@
 //! A session of a server: opened, made ready, and asked one request after another, without ever blocking.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use postgres_protocol::message::frontend;
 
 use super::answer::{Answer, Ready};
 use super::input::Broken;
-use super::socket::Socket;
+use super::socket::{Address, Socket};
 use super::start_up::{CancelKey, StartUp, StartUpError};
 use crate::pg::{Endpoint, Failure};
 use crate::poll::Interest;
@@ -67,7 +66,7 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Session {
     endpoint: Arc<Endpoint>,
-    address: SocketAddr,
+    address: Address,
     opening: Arc<Opening>,
     socket: Socket,
     stage: Stage,
@@ -79,14 +78,15 @@ impl Session {
     /// Begins to connect.
     pub fn open(
         endpoint: Arc<Endpoint>,
-        address: SocketAddr,
+        address: Address,
         opening: Arc<Opening>,
     ) -> io::Result<Self> {
+        let socket = Socket::connect(&address, endpoint.tls.as_ref())?;
         Ok(Self {
             endpoint,
             address,
             opening,
-            socket: Socket::connect(address)?,
+            socket,
             stage: Stage::Connecting,
             cancel_key: None,
             answer: Answer::default(),
@@ -99,10 +99,9 @@ impl Session {
 
     /// What to wait for on its socket.
     pub fn interest(&self) -> Interest {
-        if matches!(self.stage, Stage::Connecting) || !self.socket.output.is_empty() {
-            Interest::ReadableOrWritable
-        } else {
-            Interest::Readable
+        match self.stage {
+            Stage::Connecting => Interest::ReadableOrWritable,
+            _ => self.socket.interest(),
         }
     }
 
@@ -118,8 +117,8 @@ impl Session {
     }
 
     /// What to send where, so that the server cancels what it runs for this session.
-    pub fn cancel_key(&self) -> Option<(CancelKey, SocketAddr)> {
-        Some((self.cancel_key?, self.address))
+    pub fn cancel_key(&self) -> Option<(CancelKey, &Address)> {
+        Some((self.cancel_key?, &self.address))
     }
 
     /// Why it could not be opened, as a sentence.
@@ -128,7 +127,7 @@ impl Session {
             let sql = self.opening.statements.get(self.answer.parsed);
             format!("cannot prepare `{}`", sql.map_or("", String::as_str))
         } else {
-            let (node, address) = (&self.endpoint.node, self.address);
+            let (node, address) = (&self.endpoint.node, &self.address);
             format!("`{node}` at {address} refused the connection")
         };
         Failure {
@@ -149,8 +148,9 @@ impl Session {
         if matches!(self.stage, Stage::Connecting) {
             self.socket.connected()?;
             let out = &mut self.socket.output;
-            let (name, options) = (self.opening.application_name, self.opening.options);
-            let start_up = StartUp::begin(&self.endpoint, name, options, out)?;
+            let options = self.endpoint.options_with(self.opening.options);
+            let name = self.opening.application_name;
+            let start_up = StartUp::begin(&self.endpoint, name, options.as_deref(), out)?;
             self.stage = Stage::StartingUp(start_up);
         }
         self.socket.flush()?;
@@ -161,6 +161,9 @@ impl Session {
     pub fn on_readable(&mut self) -> Result<Event, Failure> {
         if matches!(self.stage, Stage::Connecting) || !self.socket.receive()? {
             return Ok(Event::Awaiting);
+        }
+        if let Stage::StartingUp(start_up) = &mut self.stage {
+            start_up.bind_to(self.socket.channel_binding());
         }
         while let Some(message) = self.socket.input.message()? {
             if let Stage::StartingUp(start_up) = &mut self.stage {
@@ -218,18 +221,6 @@ impl AsFd for Session {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-/// The addresses of an endpoint, at least one.
-pub fn resolve(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
-    let found: Vec<_> = (endpoint.host.as_str(), endpoint.port)
-        .to_socket_addrs()?
-        .collect();
-    if found.is_empty() {
-        let host = &endpoint.host;
-        return Err(io::Error::other(format!("`{host}` has no address")));
-    }
-    Ok(found)
 }
 
 impl From<io::Error> for Failure {

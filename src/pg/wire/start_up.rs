@@ -5,7 +5,9 @@ use std::io;
 
 use bytes::BytesMut;
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{
+    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
 use postgres_protocol::message::{backend, frontend};
 
 use super::answer::ServerSaid;
@@ -58,6 +60,8 @@ pub struct StartUp {
     user: String,
     password: Option<Password>,
     scram: Option<ScramSha256>,
+    /// Of an encrypted connection.
+    channel_binding: Option<Vec<u8>>,
     cancel_key: Option<CancelKey>,
 }
 
@@ -88,8 +92,14 @@ impl StartUp {
             user: endpoint.user.clone(),
             password: endpoint.password.clone(),
             scram: None,
+            channel_binding: None,
             cancel_key: None,
         })
+    }
+
+    /// What an encrypted connection gives to bind the proof of a password to it.
+    pub fn bind_to(&mut self, channel_binding: Option<Vec<u8>>) {
+        self.channel_binding = channel_binding;
     }
 
     /// Takes the next message and writes the reply, if it wants one. `true`: the session is ready.
@@ -145,15 +155,26 @@ impl StartUp {
                 frontend::password_message(hash.as_bytes(), out).map_err(failed)
             }
             kind::SASL => {
-                let mut offered = data.split(|byte| *byte == 0);
-                if !offered.any(|it| it == SCRAM_SHA_256.as_bytes()) {
+                let offers = |wanted: &str| {
+                    let mut offered = data.split(|byte| *byte == 0);
+                    offered.any(|it| it == wanted.as_bytes())
+                };
+                let (mechanism, binding) = match self.channel_binding.take() {
+                    Some(binding) if offers(SCRAM_SHA_256_PLUS) => {
+                        let binding = ChannelBinding::tls_server_end_point(binding);
+                        (SCRAM_SHA_256_PLUS, binding)
+                    }
+                    Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
+                    None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
+                };
+                if !offers(mechanism) {
                     return Err(StartUpError::Authentication(
                         "the server offers no SCRAM-SHA-256".into(),
                     ));
                 }
-                let scram = ScramSha256::new(self.password()?, ChannelBinding::unsupported());
+                let scram = ScramSha256::new(self.password()?, binding);
                 let scram = self.scram.insert(scram);
-                frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), out).map_err(failed)
+                frontend::sasl_initial_response(mechanism, scram.message(), out).map_err(failed)
             }
             kind::SASL_CONTINUE => {
                 let scram = self.scram.as_mut().ok_or_else(unasked)?;
@@ -188,14 +209,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn start_up(password: Option<&str>) -> StartUp {
-        let endpoint = Endpoint {
-            node: "primary".into(),
-            host: "127.0.0.1".into(),
-            port: 5432,
-            database: "postgres".into(),
-            user: "replbench".into(),
-            password: password.map(Password::new),
-        };
+        let password = password.map(Password::new);
+        let endpoint = Endpoint::on_loopback("primary", 5432, "replbench", password);
         StartUp::begin(&endpoint, "test", None, &mut BytesMut::new()).unwrap()
     }
 
