@@ -136,6 +136,22 @@ impl Topology {
     /// The most nodes of one kind: names and connection limits are planned for it.
     pub const MOST: u8 = 16;
 
+    /// A primary and standbys that stream from it, by their names.
+    pub fn of_standbys(names: impl IntoIterator<Item = String>) -> Self {
+        let node = |name: String, role, upstream: Option<&str>| Node {
+            name,
+            role,
+            upstream: upstream.map(Into::into),
+            settings: BTreeMap::new(),
+        };
+        let standbys = names.into_iter();
+        let standbys = standbys.map(|name| node(name, Role::Standby, Some(Self::PRIMARY)));
+        let primary = node(Self::PRIMARY.into(), Role::Primary, None);
+        Self {
+            nodes: std::iter::once(primary).chain(standbys).collect(),
+        }
+    }
+
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }

@@ -102,7 +102,7 @@ fn every_role_starts_and_replicates_a_row() {
         cluster.checkpoint().await.unwrap();
         assert_eq!(cluster.exited(), []);
         assert_no_secret(&cluster);
-        let directory = cluster.directory().to_owned();
+        let directory = cluster.directory().unwrap().to_owned();
         let pids: Vec<_> = cluster.nodes().iter().map(pid).collect();
         cluster.stop().await.unwrap();
         assert!(!directory.exists());
@@ -115,20 +115,20 @@ fn assert_no_secret(cluster: &Cluster) {
     let password = cluster.primary().endpoint.password.clone().unwrap();
     let secret = password.reveal().as_bytes();
     let holds = |bytes: &[u8]| bytes.windows(secret.len()).any(|window| window == secret);
-    let mut open = vec![cluster.directory().to_owned()];
+    let directory = cluster.directory().unwrap().to_owned();
+    let passfile = directory.join("pgpass");
+    let mut open = vec![directory];
     while let Some(directory) = open.pop() {
         for entry in std::fs::read_dir(directory).unwrap().flatten() {
             let path = entry.path();
             if path.is_dir() {
                 open.push(path);
-            } else if !path.starts_with(cluster.passfile())
-                && entry.metadata().unwrap().len() < 1 << 20
-            {
+            } else if !path.starts_with(&passfile) && entry.metadata().unwrap().len() < 1 << 20 {
                 assert!(!holds(&std::fs::read(&path).unwrap()), "{}", path.display());
             }
         }
     }
-    let mode = cluster.passfile().metadata().unwrap().permissions().mode();
+    let mode = passfile.metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     for node in cluster.nodes() {
         for file in ["cmdline", "environ"] {

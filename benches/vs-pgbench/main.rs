@@ -133,10 +133,11 @@ async fn run(options: &Options) -> anyhow::Result<()> {
         options.method(),
         0,
     )?;
+    let version = binaries.version().to_owned();
     let cluster = start(&plan, binaries, &scratch.path().join("cluster")).await?;
     println!(
         "PostgreSQL {}, primary and one standby, async; {} rounds of {} s after {} s of warm-up; visibility {}",
-        cluster.binaries().version(),
+        version,
         options.rounds(),
         options.phases().measure.as_secs(),
         options.phases().warmup.as_secs(),

@@ -81,7 +81,7 @@ fn start(turn: &Turn<'_>, directory: &Path) -> anyhow::Result<Child> {
     }
     command
         .arg(&endpoint.database)
-        .env("PGPASSFILE", turn.cluster.passfile())
+        .envs(turn.cluster.passfile().map(|path| ("PGPASSFILE", path)))
         .current_dir(directory)
         .stdout(output.try_clone()?)
         .stderr(output)
@@ -91,12 +91,11 @@ fn start(turn: &Turn<'_>, directory: &Path) -> anyhow::Result<Child> {
 
 /// pgbench beside the servers' programs, else from the PATH.
 fn program(turn: &Turn<'_>) -> PathBuf {
-    let beside = turn.cluster.binaries().directory().join("pgbench");
-    if beside.is_file() {
-        beside
-    } else {
-        "pgbench".into()
-    }
+    let programs = turn.cluster.binaries();
+    let beside = programs.map(|it| it.directory().join("pgbench"));
+    beside
+        .filter(|it| it.is_file())
+        .unwrap_or_else(|| "pgbench".into())
 }
 
 /// replbench's own statement, with pgbench's variables in place of its parameters.

@@ -4,17 +4,27 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use super::ab::WORKTREE;
+use super::servers;
+use super::signals::interruptible;
 use super::{Exit, Stop, say};
-use crate::cluster::state;
+use crate::cluster::{existing, state};
+use crate::plan::OWN_SCHEMA;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Where to look, with what is below; what `ab` has checked out in TMPDIR is looked for besides
     #[arg(default_value = ".")]
     dir: PathBuf,
+
+    /// Instead, remove from this server the schema that a killed run on existing servers left there
+    #[arg(long, value_name = "CONNINFO", conflicts_with = "dir")]
+    primary: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Stop> {
+    if let Some(primary) = &arguments.primary {
+        return clean_server(primary);
+    }
     let mut cleaned = Vec::new();
     for directory in [arguments.dir.clone()].into_iter().chain(worktrees()) {
         let found = state::clean(&directory).map_err(|error| Stop::new(Exit::Results, error))?;
@@ -29,6 +39,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Stop> {
     for one in cleaned {
         say(&format!("{one}"));
     }
+    Ok(Exit::Fine)
+}
+
+fn clean_server(conninfo: &str) -> Result<Exit, Stop> {
+    let primary = servers::read(conninfo)?;
+    let cleaned = interruptible(async |_| existing::clean(&primary, OWN_SCHEMA).await)?;
+    let removed = cleaned.map_err(|error| Stop::new(Exit::Server, error))?;
+    say(if removed {
+        "removed schema replbench with all that was in it"
+    } else {
+        "nothing to clean there: it has no schema replbench"
+    });
     Ok(Exit::Fine)
 }
 

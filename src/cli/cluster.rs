@@ -173,7 +173,7 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
         took.as_secs_f64(),
         mode.explain()
     ));
-    let state = ClusterState::load(cluster.directory()).map_err(refused)?;
+    let state = ClusterState::load(&up.place.data_dir).map_err(refused)?;
     for node in &state.nodes {
         say(&format!(
             "{:<8} {:<18} {}",

@@ -15,6 +15,7 @@ mod progress;
 mod publish;
 mod report;
 mod run;
+mod servers;
 mod show;
 mod signals;
 mod trend;

@@ -109,6 +109,7 @@ impl OverrideArgs {
             scale: self.scale,
             quick: self.quick,
             no_visibility: false,
+            found: None,
         }
     }
 }

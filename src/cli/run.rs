@@ -4,20 +4,21 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use tokio::sync::watch;
 
 use super::list::reindex;
 use super::overrides::OverrideArgs;
 use super::place::PlaceArgs;
 use super::progress::Terminal;
 use super::report::{Drawn, Gates, draw, verdict};
-use super::signals::EndSignals;
+use super::servers::{ServerArgs, survey, without_passwords};
+use super::signals::interruptible;
 use super::{Exit, Stop, print};
+use crate::cluster::Servers;
 use crate::plan::{self, Plan};
 use crate::profile::Profile;
 use crate::record::{self, OnMismatch, RunStatus, WriteError};
 use crate::report::escape_control;
-use crate::run::{self, Finished, Interrupt, RunError};
+use crate::run::{self, Finished, Options, RunError};
 
 /// Run a profile on a cluster made for it, and write the results with a report.
 #[derive(Debug, Args)]
@@ -36,16 +37,25 @@ pub(super) struct RunArgs {
     no_visibility: bool,
 
     #[command(flatten)]
+    servers: ServerArgs,
+
+    #[command(flatten)]
     place: PlaceArgs,
 }
 
 pub(super) fn run(arguments: &RunArgs) -> Result<Exit, Stop> {
-    let plan = resolve(arguments)?;
+    let servers = arguments.servers.servers()?;
+    let plan = resolve(arguments, servers.as_ref())?;
     if arguments.place.dry_run {
         print(&plan.describe())?;
         return Ok(Exit::Fine);
     }
     let options = arguments.place.options();
+    let options = Options {
+        servers,
+        argv: without_passwords(&options.argv),
+        ..options
+    };
     let mut terminal = Terminal::new(&[&plan], plan.estimate(), arguments.place.verbosity());
     terminal.announce();
     let finished =
@@ -54,37 +64,15 @@ pub(super) fn run(arguments: &RunArgs) -> Result<Exit, Stop> {
     conclude(finished.map_err(|error| Stop::new(exit_of(&error), error))?)
 }
 
-fn resolve(arguments: &RunArgs) -> Result<Plan, Stop> {
+fn resolve(arguments: &RunArgs, servers: Option<&Servers>) -> Result<Plan, Stop> {
     let profile =
         Profile::load(&arguments.profile).map_err(|error| Stop::new(Exit::Usage, error))?;
     let mut overrides = arguments.overrides.to_overrides();
     overrides.no_visibility = arguments.no_visibility;
-    plan::resolve(&profile, &overrides).map_err(|error| Stop::new(Exit::Usage, error))
-}
-
-/// Does something that a person may ask to end.
-pub(super) fn interruptible<T>(work: impl AsyncFnOnce(Interrupt) -> T) -> Result<T, Stop> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start the runtime")
-        .map_err(|error| Stop::new(Exit::Incomplete, error))?;
-    Ok(runtime.block_on(async {
-        let (raise, interrupt) = Interrupt::new();
-        let listening = tokio::spawn(listen(raise));
-        let done = work(interrupt).await;
-        listening.abort();
-        done
-    }))
-}
-
-/// Counts the signals by which a person or a service manager asks for the end.
-async fn listen(raise: watch::Sender<u8>) -> std::io::Result<()> {
-    let mut signals = EndSignals::listen()?;
-    loop {
-        signals.came().await;
-        raise.send_modify(|level| *level = level.saturating_add(1));
+    if let Some(servers) = servers {
+        survey(servers, &mut overrides)?;
     }
+    plan::resolve(&profile, &overrides).map_err(|error| Stop::new(Exit::Usage, error))
 }
 
 /// Draws the report, gives the directory its name, and says what was found.

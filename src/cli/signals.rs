@@ -3,7 +3,12 @@
 use std::future::pending;
 use std::io;
 
+use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use super::{Exit, Stop};
+use crate::run::Interrupt;
 
 /// SIGINT, SIGTERM and SIGHUP; the last one unless it was ignored from the start, as under `nohup`. What comes while nobody awaits it
 /// is kept.
@@ -39,6 +44,31 @@ impl EndSignals {
             _ = self.terminate.recv() => {}
             _ = hangup => {}
         }
+    }
+}
+
+/// Does something that a person may ask to end.
+pub(super) fn interruptible<T>(work: impl AsyncFnOnce(Interrupt) -> T) -> Result<T, Stop> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")
+        .map_err(|error| Stop::new(Exit::Incomplete, error))?;
+    Ok(runtime.block_on(async {
+        let (raise, interrupt) = Interrupt::new();
+        let listening = tokio::spawn(listen(raise));
+        let done = work(interrupt).await;
+        listening.abort();
+        done
+    }))
+}
+
+/// Counts the signals by which a person or a service manager asks for the end.
+async fn listen(raise: watch::Sender<u8>) -> io::Result<()> {
+    let mut signals = EndSignals::listen()?;
+    loop {
+        signals.came().await;
+        raise.send_modify(|level| *level = level.saturating_add(1));
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::pg::{ConnectError, Failure};
+use crate::pg::{ConnectError, Failure, LocateError};
 
 /// A cluster that could not be started, changed or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +73,10 @@ pub enum ClusterError {
     /// Whoever gave the schema knows what its entries are.
     #[error("entry {} of the schema: {failure}", .index + 1)]
     Schema { index: usize, failure: Failure },
+    #[error("servers that exist cannot {action}: replbench did not start them")]
+    NotOwn { action: &'static str },
+    #[error(transparent)]
+    Existing(#[from] ExistingError),
     #[error("no node is called `{name}`; there are {}", .known.join(", "))]
     NoSuchNode { name: String, known: Vec<String> },
     /// Any of the others, during a start: what was built so far is kept to be looked at.
@@ -91,6 +95,74 @@ impl ClusterError {
             cause,
         }
     }
+}
+
+/// The oldest version that is measured.
+pub(super) const OLDEST: i32 = 14;
+
+/// Servers that cannot be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum ExistingError {
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+    #[error(
+        "`{node}` at {place} is not on this machine, and a run loads it; pass --i-own-this if it is yours to load"
+    )]
+    Elsewhere { node: String, place: String },
+    #[error("cannot {action} on `{node}`: {failure}")]
+    Query {
+        node: String,
+        action: &'static str,
+        failure: Failure,
+    },
+    #[error("`{node}` has PostgreSQL {version}; replbench needs {OLDEST} or newer")]
+    TooOld { node: String, version: String },
+    #[error(
+        "the primary at {0} is in recovery: it is a standby; name the server that it receives from"
+    )]
+    IsStandby(String),
+    #[error("`{node}` at {place} is not in recovery: it is no standby; name one, or leave it out")]
+    IsPrimary { node: String, place: String },
+    #[error(
+        "`{node}` has system identifier {system} and the primary {primary}: it does not descend from it; name a standby of this primary"
+    )]
+    Stranger {
+        node: String,
+        system: String,
+        primary: String,
+    },
+    #[error(
+        "`{0}` receives from nobody, so nothing would arrive there; see its primary_conninfo and its log"
+    )]
+    ReceivesNothing(String),
+    #[error("`{given}` replicates as `{is}`; write --standby {is}=...")]
+    OtherName { given: String, is: String },
+    #[error(
+        "{count} standbys replicate as `{name}` from this primary, and one of that name is needed; set cluster_name or application_name in primary_conninfo of each standby, and let it receive from this primary"
+    )]
+    Ambiguous { name: String, count: usize },
+    #[error(
+        "synchronous_standby_names has `{0}`, which is not among the standbys; name it with --standby, so that what commits wait for is measured"
+    )]
+    Unnamed(String),
+    #[error("synchronous_standby_names is `{0}`, which is not understood")]
+    Names(String),
+    #[error("synchronous_commit is `{0}`, which is not understood")]
+    Level(String),
+    #[error("user `{user}` lacks a right on `{node}`; run: {grant}")]
+    Right {
+        user: String,
+        node: String,
+        grant: String,
+    },
+    #[error(
+        "the primary has {free} free connections and the run needs {needed}; lower --connections or raise max_connections"
+    )]
+    Connections { free: i64, needed: i64 },
+    #[error("another replbench uses database `{0}`; wait until it ends")]
+    InUse(String),
+    #[error("schema `{0}` exists and is not replbench's; rename it, or use another database")]
+    Foreign(String),
 }
 
 /// No usable PostgreSQL.

@@ -9,6 +9,7 @@ mod binaries;
 mod conf;
 mod directory;
 mod error;
+pub mod existing;
 pub mod keeper;
 mod modes;
 mod orders;
@@ -24,15 +25,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio_postgres::error::SqlState;
+
 pub use binaries::Binaries;
 pub use directory::{Claim, create_reachable};
-pub use error::{BinariesError, ClusterError, LogTail};
+pub use error::{BinariesError, ClusterError, ExistingError, LogTail};
+pub use existing::{NamedServer, Servers};
 pub use restore::Restore;
 
 use crate::mode::Mode;
 use crate::pg::provisioning::{self, ServerSettings};
 use crate::pg::{self, Endpoint, Failure, Session};
 use crate::topology::{Node, Role, Topology, WalLevel};
+use existing::Existing;
 use keeper::Ask;
 use provision::Workspace;
 
@@ -158,6 +163,8 @@ pub struct Cluster {
 enum Kind {
     /// This process, in a directory of its own.
     Provisioned(Workspace),
+    /// Somebody else.
+    Existing(Existing),
 }
 
 impl Cluster {
@@ -201,10 +208,27 @@ impl Cluster {
         }
     }
 
+    /// Takes servers that exist, and makes the tables there.
+    pub async fn attach(
+        servers: &Servers,
+        ddl: &[String],
+        load_connections: u16,
+    ) -> Result<Self, ClusterError> {
+        let inspected = existing::inspect(servers).await?;
+        let (existing, nodes) = Existing::take(servers, inspected, ddl, load_connections).await?;
+        Ok(Self {
+            nodes,
+            deadline: ClusterConfig::DEADLINE,
+            kind: Kind::Existing(existing),
+        })
+    }
+
     /// Ends the servers at once and keeps the directory, with their logs, for whoever reads of the cause.
     pub async fn abandon(self, cause: ClusterError) -> ClusterError {
-        let Kind::Provisioned(workspace) = self.kind;
-        Self::failed(workspace, cause).await
+        match self.kind {
+            Kind::Provisioned(workspace) => Self::failed(workspace, cause).await,
+            Kind::Existing(existing) => existing.leave().await.err().unwrap_or(cause),
+        }
     }
 
     async fn failed(workspace: Workspace, cause: ClusterError) -> ClusterError {
@@ -217,8 +241,11 @@ impl Cluster {
 
     /// Lets it outlive this process, until `cluster down`.
     pub async fn detach(self) -> Result<(), ClusterError> {
-        let Kind::Provisioned(workspace) = self.kind;
-        workspace.detach(&self.nodes).await
+        self.workspace("outlive this process")?;
+        match self.kind {
+            Kind::Provisioned(workspace) => workspace.detach(&self.nodes).await,
+            Kind::Existing(_) => Ok(()),
+        }
     }
 
     /// Each node after its upstream.
@@ -234,9 +261,22 @@ impl Cluster {
         replicas(&self.nodes)
     }
 
-    fn workspace(&self) -> &Workspace {
-        let Kind::Provisioned(workspace) = &self.kind;
-        workspace
+    /// Where this process keeps its servers; an error says what cannot be done to others.
+    fn workspace(&self, action: &'static str) -> Result<&Workspace, ClusterError> {
+        self.own().ok_or(ClusterError::NotOwn { action })
+    }
+
+    /// Where the load connects in a mode.
+    pub fn load_endpoint(&self, mode: &Mode) -> Endpoint {
+        let endpoint = &self.primary().endpoint;
+        match &self.kind {
+            // The mode is the server's own setting.
+            Kind::Provisioned(_) => endpoint.clone(),
+            Kind::Existing(_) => {
+                let level = mode.level.setting();
+                endpoint.with_options(&format!("-c synchronous_commit={level}"))
+            }
+        }
     }
 
     pub fn node(&self, name: &str) -> Result<&RunningNode, ClusterError> {
@@ -253,23 +293,40 @@ impl Cluster {
             })
     }
 
-    pub fn directory(&self) -> &Path {
-        self.workspace().layout.root()
+    /// `None` where the servers are somebody else's.
+    fn own(&self) -> Option<&Workspace> {
+        match &self.kind {
+            Kind::Provisioned(workspace) => Some(workspace),
+            Kind::Existing(_) => None,
+        }
     }
 
-    /// A file in libpq's format with the password for all nodes, for `PGPASSFILE`.
-    pub fn passfile(&self) -> PathBuf {
-        self.workspace().layout.passfile()
+    /// Of servers that this process started.
+    pub fn directory(&self) -> Option<&Path> {
+        self.own().map(|own| own.layout.root())
     }
 
-    pub fn binaries(&self) -> &Binaries {
-        &self.workspace().config.binaries
+    /// A file in libpq's format with the password for all nodes that this process started, for `PGPASSFILE`.
+    pub fn passfile(&self) -> Option<PathBuf> {
+        self.own().map(|own| own.layout.passfile())
+    }
+
+    /// The programs from which this process started the servers.
+    pub fn binaries(&self) -> Option<&Binaries> {
+        self.own().map(|own| &own.config.binaries)
     }
 
     /// Switches the primary to the mode; returns when a fresh session has it and every replica has the
     /// `sync_state` that follows from it.
     pub async fn apply_mode(&self, mode: &Mode) -> Result<Restore<'_>, ClusterError> {
-        modes::apply(&self.nodes, mode, self.deadline).await
+        match &self.kind {
+            Kind::Provisioned(_) => modes::apply(&self.nodes, mode, self.deadline).await,
+            Kind::Existing(existing) => {
+                let client = self.load_endpoint(mode);
+                modes::await_found(&self.nodes, existing, mode, &client, self.deadline).await?;
+                Ok(Restore::nothing())
+            }
+        }
     }
 
     /// Waits until every replica has replayed or applied what the primary has committed so far.
@@ -281,30 +338,37 @@ impl Cluster {
     pub async fn checkpoint(&self) -> Result<(), ClusterError> {
         futures_util::future::try_join_all(self.nodes.iter().map(|node| async {
             let session = admin(&node.endpoint).await?;
-            provisioning::checkpoint(session.client())
-                .await
-                .map_err(|failure| query(node, "checkpoint", failure))?;
+            let done = provisioning::checkpoint(session.client()).await;
             session.close().await;
-            Ok::<_, ClusterError>(())
+            match done {
+                // Of somebody else's servers it is their own affair.
+                Err(failure) if self.is_refused(&failure) => Ok(()),
+                done => done.map_err(|failure| query(node, "checkpoint", failure)),
+            }
         }))
         .await?;
+        let Some(directory) = self.directory().map(Path::to_owned) else {
+            return Ok(());
+        };
         // initdb and pg_basebackup did not sync: without this the kernel would write their files during a cell.
-        let directory = self.directory().to_owned();
         let synced = tokio::task::spawn_blocking(move || {
-            let directory = std::fs::File::open(directory)?;
-            Ok::<_, std::io::Error>(rustix::fs::syncfs(directory)?)
+            let sync = || Ok(rustix::fs::syncfs(std::fs::File::open(&directory)?)?);
+            sync().map_err(|source| ClusterError::io("sync", &directory, source))
         });
-        match synced.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(source)) => Err(ClusterError::io("sync", self.directory(), source)),
-            Err(_runtime_ends) => Ok(()),
-        }
+        // The runtime ends.
+        synced.await.unwrap_or(Ok(()))
+    }
+
+    /// Whether a server that is somebody else's refused for lack of a right.
+    fn is_refused(&self, failure: &Failure) -> bool {
+        let lacks_right = failure.sqlstate.as_ref() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
+        matches!(self.kind, Kind::Existing(_)) && lacks_right
     }
 
     /// Nodes whose server ended without having been asked to: name, and how with the end of the log.
     pub fn exited(&self) -> Vec<(String, String)> {
-        self.workspace()
-            .servers()
+        let servers = self.own().map(Workspace::servers).unwrap_or_default();
+        servers
             .iter()
             .filter_map(|(node, server)| {
                 let (outcome, log) = server.ended_unasked()?;
@@ -317,7 +381,7 @@ impl Cluster {
     pub async fn kill(&self, name: &str) -> Result<(), ClusterError> {
         self.node(name)?;
         for (_, server) in self
-            .workspace()
+            .workspace("be killed")?
             .servers()
             .iter()
             .filter(|(node, _)| node == name)
@@ -334,14 +398,15 @@ impl Cluster {
     /// Starts a node's server again after it has ended; returns when it takes connections.
     pub async fn restart(&self, name: &str) -> Result<(), ClusterError> {
         let node = self.node(name)?;
-        self.workspace().relaunch(&node.node).await?;
+        let workspace = self.workspace("be started again")?;
+        workspace.relaunch(&node.node).await?;
         let mut nodes = self.nodes.clone();
-        for (name, server) in self.workspace().servers() {
+        for (name, server) in workspace.servers() {
             for running in nodes.iter_mut().filter(|it| it.node.name == name) {
                 running.process = Some(server.process());
             }
         }
-        self.workspace().complete(&nodes)
+        workspace.complete(&nodes)
     }
 
     /// Stops or resumes the replay of a physical replica, which receives WAL meanwhile.
@@ -362,17 +427,21 @@ impl Cluster {
             .await
             .map_err(|failure| query(node, "read the settings", failure))?;
         session.close().await;
-        let own = self.directory().to_string_lossy();
-        for value in found.settings.values_mut() {
-            *value = value.replace(&*own, "<cluster>");
+        if let Some(own) = self.directory() {
+            let own = own.to_string_lossy();
+            for value in found.settings.values_mut() {
+                *value = value.replace(&*own, "<cluster>");
+            }
         }
         Ok(found)
     }
 
-    /// Stops all servers, replicas first, and removes the directory if it is scratch.
+    /// Stops all servers, replicas first, and removes the directory if it is scratch; leaves servers that exist as they were.
     pub async fn stop(self) -> Result<(), ClusterError> {
-        let Kind::Provisioned(workspace) = self.kind;
-        workspace.stop().await
+        match self.kind {
+            Kind::Provisioned(workspace) => workspace.stop().await,
+            Kind::Existing(existing) => existing.leave().await,
+        }
     }
 }
 

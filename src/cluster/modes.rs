@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::error::ClusterError;
+use super::existing::Existing;
 use super::restore::Restore;
 use super::{RunningNode, admin, primary, query, replicas};
 use crate::clock;
 use crate::mode::{Mode, Quorum, SyncLevel, SyncSet};
 use crate::pg::provisioning::Synchronous;
-use crate::pg::{self, provisioning};
+use crate::pg::{self, Endpoint, Session, provisioning};
 use crate::topology::Role;
 use crate::units::Lsn;
 use futures_util::future::try_join_all;
@@ -39,21 +40,13 @@ pub(super) async fn apply<'a>(
     provisioning::set_synchronous(session.client(), &synchronous)
         .await
         .map_err(|failure| query(primary, "set what commits wait for", failure))?;
-    let wanted = (names, mode.level.setting().to_owned());
-    let expected = expected_states(nodes, mode.sync.as_ref());
-    let ask = async || {
-        let seen = as_a_client_sees_it(primary).await?;
-        let states = states(primary, session.client()).await?;
-        if seen == wanted && states == expected {
-            return Ok(Ok(()));
-        }
-        Ok(Err(format!(
-            "enter mode `{}`: sync states are {states:?} instead of {expected:?}, settings {seen:?} instead of \
-             {wanted:?}; a missing node is not streaming",
-            mode.name
-        )))
+    let entry = Entry {
+        primary,
+        client: &primary.endpoint,
+        settings: (names, mode.level.setting().to_owned()),
+        states: expected_states(nodes, mode.sync.as_ref()),
     };
-    clock::wait_until(deadline, ask, |missing| primary.late(missing, deadline)).await?;
+    entry.wait(&session, mode, deadline).await?;
     // Commits wait only when the checkpointer has heard of it too, some milliseconds after the walsenders whose
     // states were just seen. It reads the signal before it takes up a checkpoint.
     provisioning::checkpoint(session.client())
@@ -61,6 +54,81 @@ pub(super) async fn apply<'a>(
         .map_err(|failure| query(primary, "checkpoint", failure))?;
     session.close().await;
     Ok(before)
+}
+
+/// Waits until a session of the load has the mode on servers that exist, and their standbys are what the servers' own settings
+/// make them.
+pub(super) async fn await_found(
+    nodes: &[RunningNode],
+    existing: &Existing,
+    mode: &Mode,
+    client: &Endpoint,
+    deadline: Duration,
+) -> Result<(), ClusterError> {
+    let primary = primary(nodes);
+    let session = admin(&primary.endpoint).await?;
+    let entry = Entry {
+        primary,
+        client,
+        settings: (
+            existing.standby_names.clone(),
+            mode.level.setting().to_owned(),
+        ),
+        states: expected_states(nodes, existing.found.sync.as_ref()),
+    };
+    entry.wait(&session, mode, deadline).await?;
+    session.close().await;
+    Ok(())
+}
+
+/// What is to be seen when a mode is there.
+struct Entry<'a> {
+    primary: &'a RunningNode,
+    /// As which a session of the load connects.
+    client: &'a Endpoint,
+    /// `synchronous_standby_names` and `synchronous_commit` of such a session.
+    settings: (String, String),
+    /// The `sync_state` of each node that streams from the primary.
+    states: BTreeMap<String, String>,
+}
+
+impl Entry<'_> {
+    async fn wait(
+        &self,
+        session: &Session,
+        mode: &Mode,
+        deadline: Duration,
+    ) -> Result<(), ClusterError> {
+        let ask = async || {
+            let seen = self.as_a_client_sees_it().await?;
+            let mut states = states(self.primary, session.client()).await?;
+            // Others may receive from a server that exists.
+            states.retain(|name, _| self.states.contains_key(name));
+            if seen == self.settings && states == self.states {
+                return Ok(Ok(()));
+            }
+            Ok(Err(format!(
+                "enter mode `{}`: sync states are {states:?} instead of {:?}, settings {seen:?} instead of {:?}; a \
+                 missing node is not streaming",
+                mode.name, self.states, self.settings
+            )))
+        };
+        clock::wait_until(deadline, ask, |missing| {
+            self.primary.late(missing, deadline)
+        })
+        .await
+    }
+
+    /// A session without any option of replbench's own.
+    async fn as_a_client_sees_it(&self) -> Result<(String, String), ClusterError> {
+        let deadline = Duration::from_secs(10);
+        let session = pg::connect(self.client, "replbench admin", None, deadline).await?;
+        let seen = provisioning::synchronous(session.client())
+            .await
+            .map_err(|failure| query(self.primary, "read what commits wait for", failure))?;
+        session.close().await;
+        Ok(seen)
+    }
 }
 
 /// A subscriber that commits count on must have its own commits on disk before it confirms them.
@@ -88,22 +156,6 @@ async fn set_subscriptions(nodes: &[RunningNode], mode: &Mode) -> Result<(), Clu
     }))
     .await?;
     Ok(())
-}
-
-/// A session without any option of replbench's own.
-async fn as_a_client_sees_it(primary: &RunningNode) -> Result<(String, String), ClusterError> {
-    let session = pg::connect(
-        &primary.endpoint,
-        "replbench admin",
-        None,
-        Duration::from_secs(10),
-    )
-    .await?;
-    let seen = provisioning::synchronous(session.client())
-        .await
-        .map_err(|failure| query(primary, "read what commits wait for", failure))?;
-    session.close().await;
-    Ok(seen)
 }
 
 async fn states(

@@ -11,12 +11,21 @@ use crate::topology::Role;
 #[derive(Debug)]
 #[must_use = "undo it, or `keep` the mode"]
 pub struct Restore<'a> {
-    primary: (&'a RunningNode, Synchronous),
+    /// `None`: nothing was replaced there.
+    primary: Option<(&'a RunningNode, Synchronous)>,
     /// Subscribers, each with what its apply worker waited for.
     subscribers: Vec<(&'a RunningNode, String)>,
 }
 
 impl<'a> Restore<'a> {
+    /// Where nothing was replaced.
+    pub(super) fn nothing() -> Self {
+        Self {
+            primary: None,
+            subscribers: Vec::new(),
+        }
+    }
+
     /// Reads what is about to be replaced.
     pub(super) async fn read(
         primary: &'a RunningNode,
@@ -37,19 +46,20 @@ impl<'a> Restore<'a> {
             Ok::<_, ClusterError>((node, level))
         }));
         Ok(Self {
-            primary: (primary, synchronous),
+            primary: Some((primary, synchronous)),
             subscribers: subscribers.await?,
         })
     }
 
     /// Puts everything back. The servers take it up some milliseconds later.
     pub async fn undo(self) -> Result<(), ClusterError> {
-        let (primary, synchronous) = self.primary;
-        let session = admin(&primary.endpoint).await?;
-        provisioning::set_synchronous(session.client(), &synchronous)
-            .await
-            .map_err(|failure| query(primary, "put back what commits wait for", failure))?;
-        session.close().await;
+        if let Some((primary, synchronous)) = self.primary {
+            let session = admin(&primary.endpoint).await?;
+            provisioning::set_synchronous(session.client(), &synchronous)
+                .await
+                .map_err(|failure| query(primary, "put back what commits wait for", failure))?;
+            session.close().await;
+        }
         let put_back = self.subscribers.iter().map(|(node, level)| async move {
             let session = admin(&node.endpoint).await?;
             let name = &node.node.name;

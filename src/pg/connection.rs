@@ -73,9 +73,18 @@ impl Endpoint {
         }
     }
 
-    /// Settings of a session: its own, and then those of every session.
+    /// The same server, with this setting in every session.
+    #[must_use]
+    pub fn with_options(&self, option: &str) -> Self {
+        Self {
+            options: self.options_with(Some(option)),
+            ..self.clone()
+        }
+    }
+
+    /// Settings of a session: those of every session, and then its own, which count where both say something.
     pub(super) fn options_with(&self, own: Option<&str>) -> Option<String> {
-        let all: Vec<_> = own.into_iter().chain(self.options.as_deref()).collect();
+        let all: Vec<_> = self.options.as_deref().into_iter().chain(own).collect();
         (!all.is_empty()).then(|| all.join(" "))
     }
 

@@ -129,6 +129,15 @@ async fn reach(
             Err(error) => errors.push(LocateError::from(error)),
         }
     }
+    // What the server itself says tells more than that it cannot encrypt; the same reason once.
+    let is_said = |error: &LocateError| match error {
+        LocateError::Connect(error) => error.sqlstate().is_some(),
+        _ => false,
+    };
+    if errors.iter().any(is_said) {
+        errors.retain(is_said);
+    }
+    errors.dedup_by_key(|error| error.to_string());
     Err(one_of(errors))
 }
 

@@ -1,6 +1,7 @@
 //! Connections to PostgreSQL, every catalog query, and what differs between versions.
 //! Knows servers and SQL; never who is measured, nor why.
 
+pub mod attach;
 pub mod catalog;
 mod connection;
 pub mod conninfo;

@@ -6,8 +6,8 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use super::{
-    Cell, Gate, KeyChoice, Length, Offered, Plan, ServersMade, Side, Sides, Table, Transaction,
-    Turn,
+    Cell, Gate, KeyChoice, Length, OWN_SCHEMA, Offered, Plan, ServersMade, Side, Sides, Table,
+    Transaction, Turn,
 };
 use crate::profile::visible;
 use crate::units::{exact_duration, exact_share, thousands};
@@ -49,6 +49,9 @@ impl Plan {
     fn describe_servers(&self) -> String {
         let cost = minutes(self.estimate_servers());
         match self.servers_made() {
+            ServersMade::Never => format!(
+                "they exist, and are left as they are; all is done in schema {OWN_SCHEMA}, which is made and removed: about {cost} of the time below"
+            ),
             ServersMade::Once => {
                 format!("made once, with a discarded cell first: about {cost} of the time below")
             }

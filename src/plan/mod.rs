@@ -7,6 +7,7 @@ mod discarded;
 mod estimate;
 mod needs;
 mod order;
+mod own_schema;
 mod resolve;
 mod session;
 
@@ -28,6 +29,7 @@ pub use crate::profile::{
 pub use arrivals::{KeyChooser, Mix, Schedule, rng};
 pub use describe::about;
 pub(crate) use describe::fold;
+pub use own_schema::OWN_SCHEMA;
 pub use resolve::{Overrides, PlanError, resolve};
 pub use session::{Incomparable, Side, Sides, Turn, turns};
 
@@ -63,6 +65,9 @@ pub struct Plan {
     /// What happens to nodes in every cell, in the order of the profile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
+    /// Whether its servers exist, and are not made for it.
+    #[serde(skip)]
+    pub on_existing: bool,
 }
 
 /// How often the servers of a run are made.
@@ -71,6 +76,8 @@ pub struct Plan {
 pub enum ServersMade {
     Once,
     EveryBlock,
+    /// They exist, and somebody else made them.
+    Never,
 }
 
 /// One repetition of one mode.
@@ -149,6 +156,7 @@ impl Plan {
     /// between the modes, and no number of repetitions could tell.
     pub fn servers_made(&self) -> ServersMade {
         match self.topologies().len() {
+            _ if self.on_existing => ServersMade::Never,
             0 | 1 => ServersMade::Once,
             _ => ServersMade::EveryBlock,
         }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::{
     Arrivals, Client, Fault, Length, LoadPlan, Offered, Pace, Phases, Plan, ProbePlan, Table,
-    Transaction, VisibilityMethod, needs, order,
+    Transaction, VisibilityMethod, needs, order, own_schema,
 };
-use crate::mode::{Mode, ModeError, ModeSpec};
+use crate::mode::{Found, Mode, ModeError, ModeSpec};
 use crate::profile::{self, Impossible, Load, Profile};
 use crate::topology::{Topology, WalLevel};
 use crate::units::{exact_duration, thousands};
@@ -39,6 +39,8 @@ pub struct Overrides {
     pub visibility: Option<VisibilityMethod>,
     /// Leaves the visibility probe out, to measure what it costs.
     pub no_visibility: bool,
+    /// Servers that exist, instead of those that a profile asks for.
+    pub found: Option<Found>,
 }
 
 /// A profile and overrides that do not go together.
@@ -71,6 +73,10 @@ pub enum PlanError {
     NoNode(String),
     #[error("{}; {}", .0.reason, .0.remedy)]
     Fault(Impossible),
+    #[error(
+        "{what} cannot be had on servers that exist: {reason}; leave it out, or run without `--primary`"
+    )]
+    NotThere { what: String, reason: &'static str },
     #[error("{0}; {help}", help = profile::UNSEEN_HELP)]
     Unseen(String),
     #[error(
@@ -95,8 +101,12 @@ const QUICK_AFTER_FAULT: Duration = Duration::from_secs(1);
 
 /// Decides everything about a run before it starts.
 pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanError> {
-    let modes = modes(profile, overrides)?;
-    let tables = tables(profile, overrides)?;
+    let modes = match &overrides.found {
+        Some(found) => modes_there(profile, overrides, found)?,
+        None => modes(profile, overrides)?,
+    };
+    let mut tables = tables(profile, overrides)?;
+    let mut transactions = profile.transactions.clone();
     refuse_unseen(&modes, profile)?;
     if let Some(name) = profile::without_rows(&tables, &profile.transactions) {
         return Err(PlanError::NoRows {
@@ -109,6 +119,9 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
     if let Some(found) = profile::impossible(&faults, &modes, phases.measure) {
         return Err(PlanError::Fault(found));
     }
+    if overrides.found.is_some() {
+        own_schema::move_to(&mut tables, &mut transactions)?;
+    }
     needs::check(&profile.settings, load.connections, &modes)?;
     let repeats = repeats(profile, overrides)?;
     let seed = overrides
@@ -120,7 +133,7 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
         description: profile.description.clone(),
         seed,
         tables,
-        transactions: profile.transactions.clone(),
+        transactions,
         load,
         client: overrides.client.unwrap_or(profile.load.client),
         phases,
@@ -143,6 +156,7 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
         settings: profile.settings.clone(),
         gates: profile.gates.clone(),
         faults,
+        on_existing: overrides.found.is_some(),
     })
 }
 
@@ -156,19 +170,8 @@ fn modes(profile: &Profile, overrides: &Overrides) -> Result<Vec<Mode>, PlanErro
     within("subscribers", subscribers.into(), 0..=most)?;
     let mut modes: Vec<Mode> = Vec::new();
     for spec in overrides.modes.as_ref().unwrap_or(&profile.modes) {
-        if modes.iter().any(|mode| mode.name == spec.name()) {
-            return Err(PlanError::DuplicateMode(spec.name().into()));
-        }
         let mode = spec.resolve(standbys, subscribers)?;
-        let mode = mode.with_settings(&profile.node_settings);
-        if let Some(same) = modes.iter().find(|other| other.is_same_as(&mode)) {
-            return Err(PlanError::SameMode {
-                first: same.name.clone(),
-                second: mode.name.clone(),
-                meaning: mode.explain(),
-            });
-        }
-        modes.push(mode);
+        add(&mut modes, spec, mode.with_settings(&profile.node_settings))?;
     }
     if modes.is_empty() {
         return Err(PlanError::NoModes);
@@ -179,6 +182,59 @@ fn modes(profile: &Profile, overrides: &Overrides) -> Result<Vec<Mode>, PlanErro
         return Err(PlanError::NoNode(absent.clone()));
     }
     Ok(modes)
+}
+
+/// The modes on servers that exist. What only servers made for a run can have is refused.
+fn modes_there(
+    profile: &Profile,
+    overrides: &Overrides,
+    found: &Found,
+) -> Result<Vec<Mode>, PlanError> {
+    let not_there = |what: String, reason| Err(PlanError::NotThere { what, reason });
+    if overrides.standbys.is_some() || overrides.subscribers.is_some() {
+        let what = "another number of replicas".into();
+        return not_there(what, "they have those that they have");
+    }
+    if let Some(name) = profile.settings.keys().next() {
+        let reason = "replbench changes no setting of a server that it did not make";
+        return not_there(format!("setting `{name}`"), reason);
+    }
+    if let Some(name) = profile.node_settings.keys().next() {
+        let reason = "replbench changes no setting of a server that it did not make";
+        return not_there(format!("settings of node `{name}`"), reason);
+    }
+    if let Some(fault) = profile.faults.iter().chain(&overrides.faults).next() {
+        let reason = "replbench does no harm to a server that it did not make";
+        return not_there(format!("fault `{fault}`"), reason);
+    }
+    let as_is = vec![ModeSpec::as_is()];
+    // A profile that does not speak of such servers means modes of servers made for it.
+    let means_these = profile.modes.iter().any(|spec| *spec == as_is[0]);
+    let of_profile = if means_these { &profile.modes } else { &as_is };
+    let mut modes = Vec::new();
+    for spec in overrides.modes.as_ref().unwrap_or(of_profile) {
+        add(&mut modes, spec, spec.resolve_on(found)?)?;
+    }
+    if modes.is_empty() {
+        return Err(PlanError::NoModes);
+    }
+    Ok(modes)
+}
+
+/// Refuses a mode that is there already.
+fn add(modes: &mut Vec<Mode>, spec: &ModeSpec, mode: Mode) -> Result<(), PlanError> {
+    if modes.iter().any(|mode| mode.name == spec.name()) {
+        return Err(PlanError::DuplicateMode(spec.name().into()));
+    }
+    if let Some(same) = modes.iter().find(|other| other.is_same_as(&mode)) {
+        return Err(PlanError::SameMode {
+            first: same.name.clone(),
+            second: mode.name.clone(),
+            meaning: mode.explain(),
+        });
+    }
+    modes.push(mode);
+    Ok(())
 }
 
 fn refuse_unseen(modes: &[Mode], profile: &Profile) -> Result<(), PlanError> {

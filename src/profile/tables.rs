@@ -118,6 +118,7 @@ fn table(diagnostics: &mut Diagnostics, entry: &Entry<'_, wire::Table>) -> Optio
         value: Table {
             id,
             name,
+            schema: Table::usual_schema(),
             ddl: ddl?,
             fill: fill.unwrap_or_default(),
             rows: 0,

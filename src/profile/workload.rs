@@ -17,6 +17,12 @@ pub struct Table {
     pub id: String,
     /// Unquoted, 1 to 63 bytes without NUL.
     pub name: String,
+    /// Unquoted.
+    #[serde(
+        default = "Table::usual_schema",
+        skip_serializing_if = "Table::is_usual_schema"
+    )]
+    pub schema: String,
     /// Statements that make it.
     pub ddl: String,
     /// The statement that makes the rows before each cell; `:rows` and `:row_bytes` stand for the numbers below.
@@ -42,9 +48,22 @@ impl Table {
     /// The most rows of one table: beyond it populating alone takes days.
     pub const MOST_ROWS: u64 = 10_000_000_000;
 
+    pub(super) fn usual_schema() -> String {
+        "public".into()
+    }
+
+    #[allow(clippy::ptr_arg, reason = "serde asks for it")]
+    fn is_usual_schema(schema: &String) -> bool {
+        schema == "public"
+    }
+
     /// The name with its schema, quoted.
     pub fn qualified(&self) -> String {
-        format!("public.{}", quote_ident(&self.name))
+        let name = quote_ident(&self.name);
+        if Self::is_usual_schema(&self.schema) {
+            return format!("public.{name}");
+        }
+        format!("{}.{name}", quote_ident(&self.schema))
     }
 
     /// The statement that makes the rows; `None` where there are none.

@@ -67,7 +67,7 @@ impl<'a> CellContext<'a> {
             _ = interrupt.raised() => return Err(RunError::Stopped),
         };
         let (mut probes, feed, looks) = Probes::open(self.assignment()).await?;
-        let primary = self.cluster.primary().endpoint.clone();
+        let primary = self.cluster.load_endpoint(self.mode);
         let (_primary, following) = watch::channel(Arc::new(primary));
         let watches = self.plan.probes.visibility;
         let watched = watches.then_some(Watched { feed, looks });

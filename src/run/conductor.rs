@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::cell::CellContext;
 use super::{Finished, Interrupt, Observer, Options, Progress, RunError, disk, environment};
 use crate::clock::{self, Stamp};
-use crate::cluster::{Binaries, Cluster, ClusterConfig, ClusterError, create_reachable};
+use crate::cluster::{Binaries, Cluster, ClusterConfig, ClusterError, Servers, create_reachable};
 use crate::load::check::{Mistake, check};
 use crate::pg;
 use crate::plan::{Cell, Plan, Table};
@@ -26,7 +26,7 @@ const MOST_REASONS: usize = 50;
 pub(super) struct Conductor<'a> {
     plan: &'a Plan,
     options: &'a Options,
-    binaries: Binaries,
+    origin: Origin<'a>,
     recorder: Recorder,
     data_dir: PathBuf,
     started: Stamp,
@@ -40,6 +40,14 @@ pub(super) struct Conductor<'a> {
     has_begun: bool,
     /// Cells that ended before anybody asked for the end.
     whole: usize,
+}
+
+/// Where the servers come from.
+#[derive(Debug)]
+pub(super) enum Origin<'a> {
+    /// They are made for the run, from these programs.
+    Made(Binaries),
+    Existing(&'a Servers),
 }
 
 /// Why a run ends before its plan does, apart from a person's wish.
@@ -58,7 +66,7 @@ impl<'a> Conductor<'a> {
     pub(super) fn open(
         plan: &'a Plan,
         options: &'a Options,
-        binaries: Binaries,
+        origin: Origin<'a>,
         manifest: Manifest,
     ) -> Result<Self, WriteError> {
         if options.data_dir.is_none() {
@@ -73,7 +81,7 @@ impl<'a> Conductor<'a> {
         Ok(Self {
             plan,
             options,
-            binaries,
+            origin,
             data_dir: data_dir.join(&recorder.manifest().run_id),
             recorder,
             started: clock::now(),
@@ -104,6 +112,9 @@ impl<'a> Conductor<'a> {
 
     /// Measures the disk under the servers' data, while no server uses it.
     pub(super) async fn measure_disk(&mut self) -> Result<(), RunError> {
+        if matches!(self.origin, Origin::Existing(_)) {
+            return Ok(());
+        }
         let data_dir = self.data_dir.clone();
         let measure = move || disk::fdatasync(&disk::existing(&data_dir)?);
         let measured = tokio::task::spawn_blocking(measure).await;
@@ -128,10 +139,7 @@ impl<'a> Conductor<'a> {
             observer.on(Progress::Provisioning(topology));
             let begun = clock::now();
             self.made += 1;
-            let cancelled = async {
-                interrupt.raised().await;
-            };
-            let started = Cluster::start_unless(self.config(topology), cancelled).await;
+            let started = self.start(topology, interrupt).await;
             let started = started.map_err(|error| self.schema_refused(error))?;
             let Some(cluster) = started else {
                 return Ok(());
@@ -147,6 +155,27 @@ impl<'a> Conductor<'a> {
             observer.on(Progress::Provisioned { topology, took });
         }
         self.run_discarded(observer, interrupt).await
+    }
+
+    /// `None`: a person asked for the end.
+    async fn start(
+        &self,
+        topology: &Topology,
+        interrupt: &mut Interrupt,
+    ) -> Result<Option<Cluster>, ClusterError> {
+        let binaries = match &self.origin {
+            Origin::Made(binaries) => binaries,
+            Origin::Existing(servers) => {
+                let ddl: Vec<_> = self.plan.tables.iter().map(|it| it.ddl.clone()).collect();
+                // It ends within its deadlines, and leaves nothing half made.
+                let attached = Cluster::attach(servers, &ddl, self.plan.load.connections).await?;
+                return Ok(Some(attached));
+            }
+        };
+        let cancelled = async {
+            interrupt.raised().await;
+        };
+        Cluster::start_unless(self.config(topology, binaries), cancelled).await
     }
 
     /// A refused schema as what it is: the DDL of a table.
@@ -275,7 +304,7 @@ impl<'a> Conductor<'a> {
         Ok(())
     }
 
-    fn config(&self, topology: &Topology) -> ClusterConfig {
+    fn config(&self, topology: &Topology, binaries: &Binaries) -> ClusterConfig {
         let directory = self.data_dir.join(format!("cluster-{}", self.made));
         ClusterConfig {
             wal_level: self.plan.wal_level,
@@ -289,7 +318,7 @@ impl<'a> Conductor<'a> {
             },
             schema: self.plan.tables.iter().map(|it| it.ddl.clone()).collect(),
             publish: self.plan.tables.iter().map(Table::qualified).collect(),
-            ..ClusterConfig::new(topology.clone(), self.binaries.clone(), directory)
+            ..ClusterConfig::new(topology.clone(), binaries.clone(), directory)
         }
     }
 

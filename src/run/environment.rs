@@ -43,8 +43,8 @@ fn git_revision() -> Option<String> {
     })
 }
 
-/// This machine, and the file system that holds `data`.
-pub(super) fn host(data: &Path) -> Host {
+/// This machine, and the file system that holds `data`; `None`: what the servers' data lies on is not known.
+pub(super) fn host(data: Option<&Path>) -> Host {
     let cpu = procfs::CpuInfo::current().ok();
     let memory = procfs::Meminfo::current().ok();
     let kernel = procfs::sys::kernel::Version::current().ok();
@@ -62,7 +62,7 @@ pub(super) fn host(data: &Path) -> Host {
         kernel: kernel.map_or_else(String::new, |version| {
             format!("{}.{}.{}", version.major, version.minor, version.patch)
         }),
-        filesystem: filesystem(data).unwrap_or_default(),
+        filesystem: data.and_then(filesystem).unwrap_or_default(),
         virtualisation: virtualisation(),
         fdatasync: None,
     }

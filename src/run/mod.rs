@@ -28,7 +28,7 @@ pub use figures::CellHeadline;
 pub use live::LiveSecond;
 pub use session::{SideRun, session};
 
-use crate::cluster::{Binaries, BinariesError, ClusterError};
+use crate::cluster::{Binaries, BinariesError, ClusterError, Servers};
 use crate::load::LoadError;
 use crate::load::check::Mistake;
 use crate::mode::Mode;
@@ -38,7 +38,7 @@ use crate::probe::ProbeError;
 use crate::record::{Manifest, WriteError};
 use crate::sample::CellRow;
 use crate::topology::Topology;
-use conductor::{Conductor, Cut};
+use conductor::{Conductor, Cut, Origin};
 use opening::Opening;
 
 /// Where and with what to run.
@@ -49,6 +49,8 @@ pub struct Options {
     /// The servers' data; `None`: beside the results.
     pub data_dir: Option<PathBuf>,
     pub pg_bindir: Option<PathBuf>,
+    /// Servers that exist, to be measured instead of a cluster made for it.
+    pub servers: Option<Servers>,
     pub argv: Vec<String>,
     pub tags: BTreeMap<String, String>,
     /// The commit of what is benchmarked, where that is not the current directory's.
@@ -171,9 +173,12 @@ pub async fn run(
     observer: &mut dyn Observer,
     mut interrupt: Interrupt,
 ) -> Result<Finished, RunError> {
-    let binaries = Binaries::find(options.pg_bindir.as_deref())?;
+    let origin = match &options.servers {
+        Some(servers) => Origin::Existing(servers),
+        None => Origin::Made(Binaries::find(options.pg_bindir.as_deref())?),
+    };
     let manifest = Opening::now().manifest(plan, options, None);
-    let mut conductor = Conductor::open(plan, options, binaries, manifest)?;
+    let mut conductor = Conductor::open(plan, options, origin, manifest)?;
     observer.on(Progress::Recording {
         directory: conductor.directory(),
     });

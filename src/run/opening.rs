@@ -20,12 +20,16 @@ impl Opening {
 
     pub(super) fn manifest(self, plan: &Plan, options: &Options, side: Option<Side>) -> Manifest {
         let subject = environment::subject(options);
+        let foreign = options.servers.as_ref().map(|_| {
+            "the servers were there before: others may use them meanwhile, and what is said of the host is of the machine that loads"
+                .to_owned()
+        });
         Manifest {
             schema_version: SCHEMA_VERSION,
             run_id: run_id(self.at, &plan.profile, side, subject.git.as_deref()),
             status: RunStatus::Running,
             invalid_reasons: Vec::new(),
-            warnings: plan.caution().into_iter().collect(),
+            warnings: plan.caution().into_iter().chain(foreign).collect(),
             started_at: format!("{:.3}", self.at),
             ended_at: None,
             argv: options.argv.clone(),
@@ -34,7 +38,7 @@ impl Opening {
             seed: plan.seed,
             harness: environment::harness(),
             subject,
-            host: environment::host(&options.results),
+            host: environment::host(options.servers.is_none().then_some(&options.results)),
             nodes: Vec::new(),
             session: None,
             servers_made: Some(match side {

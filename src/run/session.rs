@@ -1,7 +1,7 @@
 //! Two runs measured in turns, so that whatever changes about the host in the meantime meets both alike. Owns the order of
 //! turns and what one side's failure means for the other; what a turn does is the conductor's.
 
-use super::conductor::{Conductor, Cut};
+use super::conductor::{Conductor, Cut, Origin};
 use super::opening::Opening;
 use super::{Finished, Interrupt, Observer, Options, Progress, RunError};
 use crate::cluster::Binaries;
@@ -59,7 +59,8 @@ fn open(sides: Sides<SideRun<'_>>) -> Result<Sides<Conductor<'_>>, RunError> {
     let conductor = |side: Side| {
         let SideRun { plan, options, .. } = *sides.get(side);
         let manifest = opening.manifest(plan, options, Some(side));
-        Conductor::open(plan, options, binaries.get(side).clone(), manifest)
+        let origin = Origin::Made(binaries.get(side).clone());
+        Conductor::open(plan, options, origin, manifest)
     };
     let base = conductor(Side::Base)?;
     let head = match conductor(Side::Head) {

@@ -465,6 +465,7 @@ fn plan(shape: &Shape) -> Plan {
                     [[transaction]]\nkind = \"product-insert\"\n";
     let profile = Profile::parse("p.toml", workload).unwrap();
     Plan {
+        on_existing: false,
         wal_level: WalLevel::Logical,
         quick: false,
         profile: "sync-vs-async".into(),

@@ -333,7 +333,7 @@ impl Drop for Run {
     }
 }
 
-fn subdirectory(parent: &Path) -> Option<PathBuf> {
+pub fn subdirectory(parent: &Path) -> Option<PathBuf> {
     let mut found: Vec<_> = fs::read_dir(parent)
         .ok()?
         .flatten()

@@ -299,6 +299,7 @@ pub(in crate::analyse) fn servers_made(manifest: &Manifest) -> &'static str {
     match manifest.servers_made() {
         ServersMade::EveryBlock => "made anew for every block",
         ServersMade::Once => "made once",
+        ServersMade::Never => "there before",
     }
 }
 

@@ -2,8 +2,10 @@
 //! Source: PostgreSQL's manual, "Database Connection Control Functions". Connects to nothing.
 
 mod files;
+mod surroundings;
 mod text;
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,6 +14,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::Password;
+pub use surroundings::{OwnSurroundings, Surroundings};
 use text::Pairs;
 
 /// A connection string that says nothing, or nothing that can be done. No message has a password in it.
@@ -56,9 +59,26 @@ pub enum ConninfoError {
 pub struct Conninfo(Pairs);
 
 /// Without values: one of them may be a password.
-impl std::fmt::Debug for Conninfo {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Conninfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// As `key=value ...`, without the password.
+impl fmt::Display for Conninfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.iter().filter(|(key, _)| **key != "password");
+        for (index, (key, value)) in shown.enumerate() {
+            let space = if index == 0 { "" } else { " " };
+            let value = value.replace('\\', "\\\\").replace('\'', "\\'");
+            if value.is_empty() || value.contains(char::is_whitespace) {
+                write!(f, "{space}{key}='{value}'")?;
+            } else {
+                write!(f, "{space}{key}={value}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -68,6 +88,24 @@ impl FromStr for Conninfo {
     fn from_str(text: &str) -> Result<Self, ConninfoError> {
         text::parse(text).map(Self)
     }
+}
+
+/// The name under which a standby receives, as its receiver's connection string has it. The server's own strings are read, so
+/// that keywords do not matter.
+pub fn application_name(text: &str) -> Result<Option<String>, ConninfoError> {
+    let pairs = text::split(text)?;
+    let of = |wanted: &str| {
+        let mut found = pairs
+            .iter()
+            .filter(|(key, value)| *key == wanted && !value.is_empty());
+        found.next().map(|(_, value)| value.clone())
+    };
+    Ok(of("application_name").or_else(|| of("fallback_application_name")))
+}
+
+/// Whether libpq has a keyword of this name.
+pub fn is_keyword(word: &str) -> bool {
+    text::is_keyword(word)
 }
 
 /// One of the servers that a connection string names.
@@ -135,35 +173,6 @@ pub struct Parameters {
     pub ssl: Ssl,
     /// What a person should know of the files that were read.
     pub warnings: Vec<String>,
-}
-
-/// What surrounds a process, as far as libpq looks at it.
-pub trait Surroundings {
-    /// A variable of the environment.
-    fn variable(&self, name: &str) -> Option<String>;
-    /// The name of the user who runs this process.
-    fn user(&self) -> Option<String>;
-}
-
-/// Those of this process.
-#[derive(Debug, Clone, Copy)]
-pub struct OwnSurroundings;
-
-impl Surroundings for OwnSurroundings {
-    fn variable(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok()
-    }
-
-    fn user(&self) -> Option<String> {
-        let own = rustix::process::geteuid().as_raw().to_string();
-        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let users = passwd
-            .lines()
-            .map(|line| line.split(':').collect::<Vec<_>>());
-        let mut owned = users.filter(|user| user.get(2) == Some(&own.as_str()));
-        let name = owned.next().map(|user| user[0].to_owned());
-        name.or_else(|| self.variable("USER"))
-    }
 }
 
 /// Keywords with the variable that stands in for each.
@@ -557,7 +566,11 @@ mod tests {
 
     #[test]
     fn no_formatter_shows_a_password() {
-        let parsed: Conninfo = "password=canary".parse().unwrap();
+        let parsed: Conninfo = "password=canary user=it\\'s dbname='a b'".parse().unwrap();
         assert!(!format!("{parsed:?}").contains("canary"));
+        let shown = parsed.to_string();
+        assert_eq!(shown, r"dbname='a b' user=it\'s");
+        let again: Conninfo = shown.parse().unwrap();
+        assert_eq!(again.to_string(), shown);
     }
 }

@@ -24,7 +24,7 @@ const USED: [&str; 15] = [
 ];
 
 /// Keywords of libpq's that change nothing which replbench measures or promises: read and left alone.
-const WITHOUT_EFFECT: [&str; 16] = [
+const WITHOUT_EFFECT: [&str; 15] = [
     "application_name",
     "fallback_application_name",
     "client_encoding",
@@ -38,18 +38,18 @@ const WITHOUT_EFFECT: [&str; 16] = [
     "krbsrvname",
     "gsslib",
     "gssdelegation",
-    "load_balance_hosts",
     "min_protocol_version",
     "max_protocol_version",
 ];
 
 /// Keywords of libpq's by which somebody asks for what replbench cannot do, with the values that ask for nothing.
-const UNSUPPORTED: [(&str, &[&str]); 12] = [
+const UNSUPPORTED: [(&str, &[&str]); 13] = [
     ("replication", &["false", "off", "no", "0"]),
     ("gssencmode", &["disable", "prefer"]),
     ("sslnegotiation", &["postgres"]),
     ("sslcertmode", &["allow"]),
-    ("channel_binding", &["prefer", "disable"]),
+    ("channel_binding", &["prefer"]),
+    ("load_balance_hosts", &["disable"]),
     ("require_auth", &[]),
     ("requirepeer", &[]),
     ("sslcrl", &[]),
@@ -65,10 +65,20 @@ pub(super) type Pairs = BTreeMap<&'static str, String>;
 /// Reads either form.
 pub(super) fn parse(text: &str) -> Result<Pairs, ConninfoError> {
     let uri = ["postgresql://", "postgres://"];
-    match uri.iter().find_map(|scheme| text.strip_prefix(scheme)) {
-        Some(rest) => parse_uri(rest),
-        None => parse_pairs(text),
+    if let Some(rest) = uri.iter().find_map(|scheme| text.strip_prefix(scheme)) {
+        return parse_uri(rest);
     }
+    let mut pairs = Pairs::new();
+    for (key, value) in split(text)? {
+        insert(&mut pairs, key, value)?;
+    }
+    Ok(pairs)
+}
+
+/// Whether libpq has a keyword of this name.
+pub(super) fn is_keyword(word: &str) -> bool {
+    let mut unsupported = UNSUPPORTED.iter().map(|(key, _)| key);
+    USED.contains(&word) || WITHOUT_EFFECT.contains(&word) || unsupported.any(|key| *key == word)
 }
 
 /// Notes a value under its keyword. An empty value is none, as libpq has it.
@@ -87,8 +97,9 @@ pub(super) fn insert(pairs: &mut Pairs, key: &str, value: String) -> Result<(), 
     }
 }
 
-fn parse_pairs(text: &str) -> Result<Pairs, ConninfoError> {
-    let mut pairs = Pairs::new();
+/// The keywords and values of `key=value ...`, whatever they are.
+pub(super) fn split(text: &str) -> Result<Vec<(&str, String)>, ConninfoError> {
+    let mut pairs = Vec::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
         let end = rest
@@ -98,7 +109,7 @@ fn parse_pairs(text: &str) -> Result<Pairs, ConninfoError> {
         let after = after.trim_start().strip_prefix('=');
         let after = after.ok_or_else(|| ConninfoError::NoEquals(key.to_owned()))?;
         let (value, after) = take_value(after.trim_start(), key)?;
-        insert(&mut pairs, key, value)?;
+        pairs.push((key, value));
         rest = after.trim_start();
     }
     Ok(pairs)

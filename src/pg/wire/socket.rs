@@ -249,20 +249,17 @@ fn encrypt(
     mut stream: &TcpStream,
     output: &mut BytesMut,
 ) -> io::Result<()> {
-    while !output.is_empty() {
-        let taken = tls.writer().write(output)?;
-        output.advance(taken);
-        if taken == 0 && tls.is_handshaking() {
-            break;
-        }
+    loop {
         while tls.wants_write() {
             tls.write_tls(&mut stream)?;
         }
+        let taken = tls.writer().write(output)?;
+        output.advance(taken);
+        // Nothing: all is sent, or the handshake has to end first.
+        if taken == 0 {
+            return Ok(());
+        }
     }
-    while tls.wants_write() {
-        tls.write_tls(&mut stream)?;
-    }
-    Ok(())
 }
 
 /// Reads once, and takes in all that became readable by it: the socket would not tell of it again. 0: the stream has ended.

@@ -1,77 +1,22 @@
 //! How commits are acknowledged: synchronous levels, quorums, and the modes that are compared.
 //! Pure words; knows neither servers nor measurements.
 
+mod sync;
+
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::topology::{NodeCounts, Topology};
+pub use sync::{Quorum, SyncLevel, SyncSet};
 
-/// `synchronous_commit`: what a commit waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SyncLevel {
-    Off,
-    Local,
-    RemoteWrite,
-    On,
-    RemoteApply,
-}
-
-impl SyncLevel {
-    /// The value of the setting `synchronous_commit`.
-    pub fn setting(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Local => "local",
-            Self::RemoteWrite => "remote_write",
-            Self::On => "on",
-            Self::RemoteApply => "remote_apply",
-        }
-    }
-}
-
-/// Which of the named standbys a commit waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Quorum {
-    /// The first n by priority.
-    First(u8),
-    /// Any n of them.
-    Any(u8),
-}
-
-impl Quorum {
-    pub fn count(self) -> u8 {
-        match self {
-            Self::First(count) | Self::Any(count) => count,
-        }
-    }
-}
-
-/// The content of `synchronous_standby_names`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct SyncSet {
-    pub quorum: Quorum,
-    /// Names of nodes, in order of priority.
-    pub nodes: Vec<String>,
-}
-
-impl SyncSet {
-    /// The value of the setting, such as `FIRST 1 ("s1", "s2")`.
-    pub fn setting(&self) -> String {
-        let names: Vec<_> = self
-            .nodes
-            .iter()
-            .map(|name| format!("\"{name}\""))
-            .collect();
-        let (word, count) = match self.quorum {
-            Quorum::First(count) => ("FIRST", count),
-            Quorum::Any(count) => ("ANY", count),
-        };
-        format!("{word} {count} ({})", names.join(", "))
-    }
+/// What replicates on servers that exist, and what their commits wait for unless a session says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub topology: Topology,
+    pub level: SyncLevel,
+    pub sync: Option<SyncSet>,
 }
 
 /// One way to replicate that is compared with others.
@@ -158,6 +103,8 @@ enum Replicas {
     Cascade,
     Archive,
     Subscribers,
+    /// Whatever servers that exist have.
+    Found,
 }
 
 /// Whether commits wait for replicas.
@@ -172,7 +119,7 @@ enum Waits {
 
 /// The modes that exist. To add one that differs in settings alone is to add a line.
 #[rustfmt::skip]
-const MODES: [ModeKind; 11] = [
+const MODES: [ModeKind; 12] = [
     ModeKind::new("async", SyncLevel::On, Replicas::Standbys, Waits::Never),
     ModeKind::new("off", SyncLevel::Off, Replicas::Standbys, Waits::Never),
     ModeKind::new("local", SyncLevel::Local, Replicas::Standbys, Waits::Never),
@@ -184,10 +131,14 @@ const MODES: [ModeKind; 11] = [
     ModeKind::new("logical-sync", SyncLevel::On, Replicas::Subscribers, Waits::ForFirst),
     ModeKind::new("cascade", SyncLevel::On, Replicas::Cascade, Waits::Never),
     ModeKind::new("archive", SyncLevel::On, Replicas::Archive, Waits::Never),
+    ModeKind::new(AS_IS, SyncLevel::On, Replicas::Found, Waits::Never),
 ];
 
 /// What `synchronous_commit` itself calls `sync`: understood, and not listed beside it.
 const ALIAS: &str = "on";
+
+/// What servers that exist do of their own accord.
+const AS_IS: &str = "as-is";
 
 impl ModeKind {
     const fn new(word: &'static str, level: SyncLevel, replicas: Replicas, waits: Waits) -> Self {
@@ -216,9 +167,60 @@ pub enum ModeError {
         needed: u8,
         available: u8,
     },
+    #[error(
+        "mode `{0}` is what servers that exist do of their own accord; name them with `--primary`, or choose another mode"
+    )]
+    NothingFound(String),
+    #[error(
+        "mode `{mode}` cannot be had on servers that exist: {reason}; leave it out, or run without `--primary`"
+    )]
+    NotThere { mode: String, reason: String },
 }
 
 impl ModeSpec {
+    /// What servers that exist do of their own accord.
+    pub fn as_is() -> Self {
+        AS_IS.parse().expect("it is in the table")
+    }
+
+    /// The mode on servers that exist, where only what a session waits for can be chosen.
+    pub fn resolve_on(&self, found: &Found) -> Result<Mode, ModeError> {
+        let refuse = |reason: String| ModeError::NotThere {
+            mode: self.name.clone(),
+            reason,
+        };
+        let (level, sync) = match (self.kind.replicas, self.kind.waits, &found.sync) {
+            (Replicas::Found, _, sync) => (found.level, sync.clone()),
+            (Replicas::Standbys, Waits::Never, None) => (self.kind.level, None),
+            // The names stay, so that the session alone says that it waits for nobody.
+            (Replicas::Standbys, Waits::Never, Some(_)) => {
+                (self.kind.level.min(SyncLevel::Local), None)
+            }
+            (Replicas::Standbys, _, None) => {
+                let reason =
+                    "synchronous_standby_names is empty there, so commits wait for no standby";
+                return Err(refuse(reason.into()));
+            }
+            (Replicas::Standbys, _, Some(set)) => {
+                if self.quorum.is_some_and(|quorum| quorum != set.quorum) {
+                    let is = set.setting().replace('"', "");
+                    return Err(refuse(format!("synchronous_standby_names is {is} there")));
+                }
+                (self.kind.level, Some(set.clone()))
+            }
+            (Replicas::Cascade | Replicas::Archive | Replicas::Subscribers, ..) => {
+                return Err(refuse("it needs replicas of its own kind".into()));
+            }
+        };
+        Ok(Mode {
+            name: self.name.clone(),
+            level,
+            // With `local` and `off` nobody is waited for, whatever the names.
+            sync: sync.filter(|_| level > SyncLevel::Local),
+            topology: found.topology.clone(),
+        })
+    }
+
     /// The modes that exist, without their options.
     pub fn names() -> impl Iterator<Item = &'static str> {
         MODES
@@ -254,6 +256,7 @@ impl ModeSpec {
                 counts.archive = 1;
                 ("a", counts.archive)
             }
+            Replicas::Found => return Err(ModeError::NothingFound(self.name.clone())),
         };
         let quorum = match self.kind.waits {
             Waits::Never => None,
@@ -374,9 +377,11 @@ mod tests {
 
     #[test]
     fn every_named_mode_resolves() {
-        for name in ModeSpec::names() {
+        for name in ModeSpec::names().filter(|name| *name != AS_IS) {
             assert_eq!(mode(name).name, name);
         }
+        let made = ModeSpec::as_is().resolve(3, 2);
+        assert!(matches!(made, Err(ModeError::NothingFound(_))), "{made:?}");
         assert_eq!(mode("logical:3").topology.count(Role::Subscriber), 3);
         assert_eq!(mode("logical-sync").sync.unwrap().nodes, ["sub1", "sub2"]);
     }
@@ -432,6 +437,46 @@ mod tests {
         for bad in ["", "synch", "sync:2", "sync:any-0", "async:1", "logical:99"] {
             let error = bad.parse::<ModeSpec>().unwrap_err();
             assert!(error.to_string().contains("remote_apply"), "{bad}: {error}");
+        }
+    }
+
+    fn found(names: &str) -> Found {
+        let all = ["s1".to_owned(), "s2".to_owned()];
+        Found {
+            topology: Topology::of_standbys(all.clone()),
+            level: SyncLevel::On,
+            sync: SyncSet::parse(names, &all),
+        }
+    }
+
+    #[test]
+    fn on_servers_that_exist_a_session_chooses_what_it_waits_for_and_nothing_else() {
+        let on = |text: &str, names: &str| {
+            text.parse::<ModeSpec>()
+                .unwrap()
+                .resolve_on(&found(names))
+                .map(|mode| (mode.level, mode.sync.is_some()))
+        };
+        assert_eq!(on("as-is", ""), Ok((SyncLevel::On, false)));
+        assert_eq!(on("as-is", "s1"), Ok((SyncLevel::On, true)));
+        assert_eq!(on("async", ""), Ok((SyncLevel::On, false)));
+        assert_eq!(on("async", "s1"), Ok((SyncLevel::Local, false)));
+        assert_eq!(on("off", "s1"), Ok((SyncLevel::Off, false)));
+        assert_eq!(on("remote_apply", "s1"), Ok((SyncLevel::RemoteApply, true)));
+        assert_eq!(
+            on("sync:any-1", "any 1 (s1, s2)"),
+            Ok((SyncLevel::On, true))
+        );
+        for (mode, names) in [
+            ("sync", ""),
+            ("sync:first-2", "s1"),
+            ("logical", "s1"),
+            ("cascade", ""),
+        ] {
+            assert!(
+                matches!(on(mode, names), Err(ModeError::NotThere { .. })),
+                "{mode}"
+            );
         }
     }
 }

@@ -1,0 +1,100 @@
+//! What is asked of a server that somebody else made, and the one schema that is made there.
+
+use tokio_postgres::Client;
+
+use super::{Failure, describe, quote_literal};
+use crate::escape::quote_ident;
+
+type Answer<T> = Result<T, Failure>;
+
+/// What a server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Such as `17.5`.
+    pub version: String,
+    /// Such as 170005.
+    pub version_number: i32,
+    pub in_recovery: bool,
+    /// The same on a primary and all that descends from it.
+    pub system: String,
+    pub user: String,
+    pub database: String,
+    /// Whether this user may make a schema in this database.
+    pub may_create: bool,
+    /// Whether this user sees other users' rows in the statistics.
+    pub may_monitor: bool,
+    /// Connections that this user may still open.
+    pub free_connections: i64,
+    /// `synchronous_standby_names` and `synchronous_commit` of a new session.
+    pub standby_names: String,
+    pub level: String,
+}
+
+/// What a server says of itself to this user.
+pub async fn identity(client: &Client) -> Answer<Identity> {
+    let sql = "SELECT current_setting('server_version'), current_setting('server_version_num')::int, \
+                 pg_is_in_recovery(), (SELECT system_identifier::text FROM pg_control_system()), \
+                 current_user::text, current_database()::text, \
+                 has_database_privilege(current_database(), 'CREATE'), \
+                 pg_has_role('pg_monitor', 'USAGE'), \
+                 current_setting('max_connections')::bigint \
+                   - current_setting('superuser_reserved_connections')::bigint \
+                   - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), \
+                 current_setting('synchronous_standby_names'), current_setting('synchronous_commit')";
+    let row = client.query_one(sql, &[]).await;
+    let row = row.map_err(|error| describe(&error))?;
+    Ok(Identity {
+        version: row.get(0),
+        version_number: row.get(1),
+        in_recovery: row.get(2),
+        system: row.get(3),
+        user: row.get(4),
+        database: row.get(5),
+        may_create: row.get(6),
+        may_monitor: row.get(7),
+        free_connections: row.get(8),
+        standby_names: row.get(9),
+        level: row.get(10),
+    })
+}
+
+/// The connection string by which a standby receives, without its secrets, and the name of the server's cluster, under which it
+/// does so where the string says nothing else. `None`: it receives from nobody.
+pub async fn receiver(client: &Client) -> Answer<Option<(String, String)>> {
+    let sql =
+        "SELECT coalesce(conninfo, ''), current_setting('cluster_name') FROM pg_stat_wal_receiver";
+    let row = client.query_opt(sql, &[]).await;
+    let row = row.map_err(|error| describe(&error))?;
+    Ok(row.map(|row| (row.get(0), row.get(1))))
+}
+
+/// Takes the lock that one replbench at a time holds in a database, until its session ends. `false`: another one has it.
+pub async fn lock(client: &Client) -> Answer<bool> {
+    let sql = "SELECT pg_try_advisory_lock(hashtextextended('replbench', 0))";
+    let row = client.query_one(sql, &[]).await;
+    row.map(|row| row.get(0)).map_err(|error| describe(&error))
+}
+
+/// The comment on a schema; `None` where there is no such schema.
+pub async fn schema_comment(client: &Client, schema: &str) -> Answer<Option<String>> {
+    let sql = "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = $1";
+    let row = client.query_opt(sql, &[&schema]).await;
+    let row = row.map_err(|error| describe(&error))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// Makes a schema with a comment, both or neither.
+pub async fn create_schema(client: &Client, schema: &str, comment: &str) -> Answer<()> {
+    let (schema, comment) = (quote_ident(schema), quote_literal(comment));
+    let sql =
+        format!("BEGIN; CREATE SCHEMA {schema}; COMMENT ON SCHEMA {schema} IS {comment}; COMMIT");
+    let done = client.batch_execute(&sql).await;
+    done.map_err(|error| describe(&error))
+}
+
+/// Removes a schema with all that is in it.
+pub async fn drop_schema(client: &Client, schema: &str) -> Answer<()> {
+    let sql = format!("DROP SCHEMA {} CASCADE", quote_ident(schema));
+    let done = client.batch_execute(&sql).await;
+    done.map_err(|error| describe(&error))
+}
