@@ -95,7 +95,7 @@ pub(super) async fn inspect(servers: &Servers) -> Result<Inspected, ExistingErro
     })
 }
 
-/// What [`inspect`] finds, and whether all servers are on this machine, and so have its clock.
+/// What the servers are to each other, and whether all are on this machine, and so have its clock.
 pub async fn survey(servers: &Servers) -> Result<(Found, bool), ExistingError> {
     let inspected = inspect(servers).await?;
     inspected.primary.0.close().await;
