@@ -136,19 +136,19 @@ impl Topology {
     /// The most nodes of one kind: names and connection limits are planned for it.
     pub const MOST: u8 = 16;
 
-    /// A primary and standbys that stream from it, by their names.
-    pub fn of_standbys(names: impl IntoIterator<Item = String>) -> Self {
-        let node = |name: String, role, upstream: Option<&str>| Node {
+    /// A primary and what replicates from it, by name and role.
+    pub fn of_replicas(replicas: impl IntoIterator<Item = (String, Role)>) -> Self {
+        let primary = (Self::PRIMARY.to_owned(), Role::Primary);
+        let nodes = std::iter::once(primary).chain(replicas);
+        let nodes = nodes.map(|(name, role)| Node {
             name,
             role,
-            upstream: upstream.map(Into::into),
+            upstream: matches!(role, Role::Standby | Role::Subscriber)
+                .then(|| Self::PRIMARY.into()),
             settings: BTreeMap::new(),
-        };
-        let standbys = names.into_iter();
-        let standbys = standbys.map(|name| node(name, Role::Standby, Some(Self::PRIMARY)));
-        let primary = node(Self::PRIMARY.into(), Role::Primary, None);
+        });
         Self {
-            nodes: std::iter::once(primary).chain(standbys).collect(),
+            nodes: nodes.collect(),
         }
     }
 

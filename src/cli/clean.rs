@@ -7,12 +7,12 @@ use super::ab::WORKTREE;
 use super::servers;
 use super::signals::interruptible;
 use super::{Exit, Stop, say};
-use crate::cluster::{existing, state};
+use crate::cluster::{compose, existing, state};
 use crate::plan::OWN_SCHEMA;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Where to look, with what is below; what `ab` has checked out in TMPDIR is looked for besides
+    /// Where to look, with what is below; what `ab` has checked out in TMPDIR, and compose projects of replbench's, are looked for besides
     #[arg(default_value = ".")]
     dir: PathBuf,
 
@@ -30,7 +30,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Stop> {
         let found = state::clean(&directory).map_err(|error| Stop::new(Exit::Results, error))?;
         cleaned.extend(found);
     }
-    if cleaned.is_empty() {
+    let projects = interruptible(async |_| compose::clean().await)?;
+    let projects = projects.map_err(|error| Stop::new(Exit::Server, error))?;
+    if cleaned.is_empty() && projects.is_empty() {
         say(&format!(
             "nothing to clean under {}: no directory there bears replbench's marker",
             arguments.dir.display()
@@ -38,6 +40,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Stop> {
     }
     for one in cleaned {
         say(&format!("{one}"));
+    }
+    for project in projects {
+        say(&format!("{project}"));
     }
     Ok(Exit::Fine)
 }

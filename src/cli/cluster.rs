@@ -9,7 +9,7 @@ use clap::Subcommand;
 use super::signals::EndSignals;
 use super::{Exit, Stop, say};
 use crate::cluster::state::{ClusterState, NodeState};
-use crate::cluster::{Binaries, Cluster, ClusterConfig, ClusterError, DATABASE};
+use crate::cluster::{Binaries, Cluster, ClusterConfig, ClusterError, ComposeError, DATABASE};
 use crate::mode::ModeSpec;
 use crate::pg::{self, provisioning};
 use crate::topology::{NodeCounts, Topology};
@@ -117,7 +117,8 @@ pub(super) fn exit_of(error: &ClusterError) -> Exit {
         ClusterError::Start { cause, .. } => exit_of(cause),
         ClusterError::Setting { .. }
         | ClusterError::Topology { .. }
-        | ClusterError::NoSuchNode { .. } => Exit::Usage,
+        | ClusterError::NoSuchNode { .. }
+        | ClusterError::Compose(ComposeError::File { .. }) => Exit::Usage,
         ClusterError::Directory { .. } | ClusterError::Io { .. } => Exit::Results,
         _ => Exit::Server,
     }

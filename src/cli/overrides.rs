@@ -109,7 +109,7 @@ impl OverrideArgs {
             scale: self.scale,
             quick: self.quick,
             no_visibility: false,
-            found: None,
+            given: None,
         }
     }
 }

@@ -56,7 +56,7 @@ impl PlaceArgs {
             results: self.results.clone(),
             data_dir: self.data_dir.clone(),
             pg_bindir: self.pg_bindir.clone(),
-            servers: None,
+            given: None,
             // An argument may be a path of any bytes.
             argv: std::env::args_os()
                 .map(|argument| argument.to_string_lossy().into_owned())

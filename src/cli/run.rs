@@ -10,11 +10,10 @@ use super::overrides::OverrideArgs;
 use super::place::PlaceArgs;
 use super::progress::Terminal;
 use super::report::{Drawn, Gates, draw, verdict};
-use super::servers::{ServerArgs, survey, without_passwords};
+use super::servers::{ServerArgs, without_passwords};
 use super::signals::interruptible;
 use super::{Exit, Stop, print};
-use crate::cluster::Servers;
-use crate::plan::{self, Plan};
+use crate::plan;
 use crate::profile::Profile;
 use crate::record::{self, OnMismatch, RunStatus, WriteError};
 use crate::report::escape_control;
@@ -44,15 +43,20 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn run(arguments: &RunArgs) -> Result<Exit, Stop> {
-    let servers = arguments.servers.servers()?;
-    let plan = resolve(arguments, servers.as_ref())?;
+    let profile =
+        Profile::load(&arguments.profile).map_err(|error| Stop::new(Exit::Usage, error))?;
+    let mut overrides = arguments.overrides.to_overrides();
+    overrides.no_visibility = arguments.no_visibility;
+    let given = arguments.servers.given(&mut overrides)?;
+    let plan = plan::resolve(&profile, &overrides);
+    let plan = plan.map_err(|error| Stop::new(Exit::Usage, error))?;
     if arguments.place.dry_run {
         print(&plan.describe())?;
         return Ok(Exit::Fine);
     }
     let options = arguments.place.options();
     let options = Options {
-        servers,
+        given,
         argv: without_passwords(&options.argv),
         ..options
     };
@@ -62,17 +66,6 @@ pub(super) fn run(arguments: &RunArgs) -> Result<Exit, Stop> {
         interruptible(async |interrupt| run::run(&plan, &options, &mut terminal, interrupt).await)?;
     terminal.clear();
     conclude(finished.map_err(|error| Stop::new(exit_of(&error), error))?)
-}
-
-fn resolve(arguments: &RunArgs, servers: Option<&Servers>) -> Result<Plan, Stop> {
-    let profile =
-        Profile::load(&arguments.profile).map_err(|error| Stop::new(Exit::Usage, error))?;
-    let mut overrides = arguments.overrides.to_overrides();
-    overrides.no_visibility = arguments.no_visibility;
-    if let Some(servers) = servers {
-        survey(servers, &mut overrides)?;
-    }
-    plan::resolve(&profile, &overrides).map_err(|error| Stop::new(Exit::Usage, error))
 }
 
 /// Draws the report, gives the directory its name, and says what was found.

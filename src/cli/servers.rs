@@ -1,13 +1,19 @@
 //! The arguments that name servers which exist.
 
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
 use clap::Args;
 
 use super::signals::interruptible;
 use super::{Exit, Stop, say};
 use crate::cluster::existing;
-use crate::cluster::{ClusterError, NamedServer, Servers};
+use crate::cluster::{ClusterError, ComposeFile, NamedServer, Servers};
+use crate::mode::Given;
 use crate::pg::conninfo::{self, Conninfo, ConninfoError, OwnSurroundings, Parameters};
 use crate::plan::{OWN_SCHEMA, Overrides, VisibilityMethod};
+use crate::run::GivenServers;
 
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Servers that exist, instead of a cluster made for the run")]
@@ -23,11 +29,46 @@ pub(super) struct ServerArgs {
     /// Load servers that are not on this machine: they are yours, and the load may hurt whoever uses them
     #[arg(long, requires = "primary")]
     i_own_this: bool,
+
+    /// A compose file whose services bear the label replbench.role: docker compose starts it for the run, and all of it is removed
+    #[arg(long, value_name = "compose:FILE", conflicts_with = "primary")]
+    cluster: Option<ComposePath>,
+}
+
+/// `compose:FILE`.
+#[derive(Debug, Clone)]
+struct ComposePath(PathBuf);
+
+impl FromStr for ComposePath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("compose", file)) if !file.is_empty() => Ok(Self(file.into())),
+            _ => Err(
+                "a cluster is written compose:FILE, such as compose:compose/physical.yaml".into(),
+            ),
+        }
+    }
 }
 
 impl ServerArgs {
-    /// `None`: a cluster is to be made.
-    pub(super) fn servers(&self) -> Result<Option<Servers>, Stop> {
+    /// The servers that are named, noted in what is to be planned. `None`: replbench makes its own.
+    pub(super) fn given(&self, overrides: &mut Overrides) -> Result<Option<GivenServers>, Stop> {
+        if let Some(ComposePath(path)) = &self.cluster {
+            let file = interruptible(async |_| ComposeFile::read(path).await)?;
+            let file = file.map_err(|error| refused(error.into()))?;
+            overrides.given = Some(Given::Compose(file.topology().clone()));
+            return Ok(Some(GivenServers::Compose(Arc::new(file))));
+        }
+        let Some(servers) = self.servers()? else {
+            return Ok(None);
+        };
+        survey(&servers, overrides)?;
+        Ok(Some(GivenServers::Existing(Arc::new(servers))))
+    }
+
+    fn servers(&self) -> Result<Option<Servers>, Stop> {
         let Some(primary) = &self.primary else {
             return Ok(None);
         };
@@ -69,13 +110,10 @@ pub(super) fn read(text: &str) -> Result<Parameters, Stop> {
 }
 
 /// Looks at the servers before there is a plan, and notes what they have.
-pub(super) fn survey(servers: &Servers, overrides: &mut Overrides) -> Result<(), Stop> {
+fn survey(servers: &Servers, overrides: &mut Overrides) -> Result<(), Stop> {
     let surveyed = interruptible(async |_| existing::survey(servers).await)?;
-    let (found, are_local) = surveyed.map_err(|error| {
-        let error = ClusterError::from(error);
-        Stop::new(super::cluster::exit_of(&error), error)
-    })?;
-    overrides.found = Some(found);
+    let (found, are_local) = surveyed.map_err(|error| refused(error.into()))?;
+    overrides.given = Some(Given::Existing(found));
     // What a standby pushes is dated by its own clock, which is this machine's or tells nothing here.
     match overrides.visibility {
         _ if are_local => {}
@@ -89,6 +127,10 @@ pub(super) fn survey(servers: &Servers, overrides: &mut Overrides) -> Result<(),
         }
     }
     Ok(())
+}
+
+fn refused(error: ClusterError) -> Stop {
+    Stop::new(super::cluster::exit_of(&error), error)
 }
 
 /// The arguments of this process as they may be recorded: connection strings without passwords.

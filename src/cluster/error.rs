@@ -73,10 +73,12 @@ pub enum ClusterError {
     /// Whoever gave the schema knows what its entries are.
     #[error("entry {} of the schema: {failure}", .index + 1)]
     Schema { index: usize, failure: Failure },
-    #[error("servers that exist cannot {action}: replbench did not start them")]
+    #[error("these servers cannot {action}: replbench did not start them itself")]
     NotOwn { action: &'static str },
     #[error(transparent)]
     Existing(#[from] ExistingError),
+    #[error(transparent)]
+    Compose(#[from] ComposeError),
     #[error("no node is called `{name}`; there are {}", .known.join(", "))]
     NoSuchNode { name: String, known: Vec<String> },
     /// Any of the others, during a start: what was built so far is kept to be looked at.
@@ -163,6 +165,44 @@ pub enum ExistingError {
     InUse(String),
     #[error("schema `{0}` exists and is not replbench's; rename it, or use another database")]
     Foreign(String),
+}
+
+/// A compose cluster that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ComposeError {
+    #[error(
+        "there is no program `docker` on the PATH, and a compose cluster needs Docker Engine with compose; install them, or name servers that run with --primary"
+    )]
+    NoDocker,
+    #[error(
+        "the Docker engine does not answer; start it, or see DOCKER_HOST and who may use its socket:\n{0}"
+    )]
+    NoEngine(String),
+    #[error("neither `docker compose` nor `docker-compose` runs; install Docker's compose plugin")]
+    NoCompose,
+    #[error("`{file}` {problem}; {remedy}", file = .file.display())]
+    File {
+        file: PathBuf,
+        problem: String,
+        remedy: String,
+    },
+    #[error("`{command}` failed: {outcome}")]
+    Command { command: String, outcome: String },
+    #[error("`{node}` {problem}{tail}", tail = tail(.log))]
+    Node {
+        node: String,
+        problem: String,
+        /// The last lines of its container's log, if there are any.
+        log: String,
+    },
+}
+
+fn tail(log: &str) -> String {
+    if log.is_empty() {
+        String::new()
+    } else {
+        format!("; the end of its container's log:\n{log}")
+    }
 }
 
 /// No usable PostgreSQL.

@@ -10,12 +10,12 @@ use crate::mode::{Found, SyncLevel, SyncSet};
 use crate::pg::attach::{self, Identity};
 use crate::pg::conninfo::{self, Parameters};
 use crate::pg::{Endpoint, Failure, Session, locate, provisioning};
-use crate::topology::Topology;
+use crate::topology::{Role, Topology};
 
 /// What the schema's comment says: only what bears it is ever removed.
 const MARK: &str = "made by replbench; it may be dropped with all that is in it";
 /// Connections to the primary beside the load's.
-const OWN_CONNECTIONS: i64 = 12;
+pub(super) const OWN_CONNECTIONS: i64 = 12;
 
 /// Servers as somebody names them.
 #[derive(Debug, Clone)]
@@ -243,8 +243,9 @@ fn found(primary: &Identity, names: &[String]) -> Result<Found, ExistingError> {
         return Err(ExistingError::Unnamed(unnamed.clone()));
     }
     let level = SyncLevel::parse(&primary.level);
+    let standbys = names.iter().map(|name| (name.clone(), Role::Standby));
     Ok(Found {
-        topology: Topology::of_standbys(names.iter().cloned()),
+        topology: Topology::of_replicas(standbys),
         level: level.ok_or_else(|| ExistingError::Level(primary.level.clone()))?,
         sync,
     })
@@ -283,21 +284,11 @@ impl Existing {
             found: inspected.found,
             standby_names: identity.standby_names,
         };
-        if let Err(error) = existing.fill(&inspected.nodes[0].endpoint, ddl).await {
+        if let Err(error) = fill(&inspected.nodes[0].endpoint, ddl).await {
             existing.leave().await?;
             return Err(error);
         }
         Ok((existing, inspected.nodes))
-    }
-
-    async fn fill(&self, primary: &Endpoint, ddl: &[String]) -> Result<(), ClusterError> {
-        let session = super::admin(primary).await?;
-        for (index, statements) in ddl.iter().enumerate() {
-            let done = provisioning::execute(session.client(), statements).await;
-            done.map_err(|failure| ClusterError::Schema { index, failure })?;
-        }
-        session.close().await;
-        Ok(())
     }
 
     /// Removes what was made.
@@ -306,6 +297,17 @@ impl Existing {
         self.owner.close().await;
         Ok(dropped.map_err(|failure| on_primary("remove the schema", failure))?)
     }
+}
+
+/// Makes the tables.
+pub(super) async fn fill(endpoint: &Endpoint, ddl: &[String]) -> Result<(), ClusterError> {
+    let session = super::admin(endpoint).await?;
+    for (index, statements) in ddl.iter().enumerate() {
+        let done = provisioning::execute(session.client(), statements).await;
+        done.map_err(|failure| ClusterError::Schema { index, failure })?;
+    }
+    session.close().await;
+    Ok(())
 }
 
 fn on_primary(action: &'static str, failure: Failure) -> ExistingError {

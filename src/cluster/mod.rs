@@ -6,6 +6,7 @@
 
 mod account;
 mod binaries;
+pub mod compose;
 mod conf;
 mod directory;
 mod error;
@@ -28,8 +29,9 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 pub use binaries::Binaries;
+pub use compose::ComposeFile;
 pub use directory::{Claim, create_reachable};
-pub use error::{BinariesError, ClusterError, ExistingError, LogTail};
+pub use error::{BinariesError, ClusterError, ComposeError, ExistingError, LogTail};
 pub use existing::{NamedServer, Servers};
 pub use restore::Restore;
 
@@ -37,12 +39,15 @@ use crate::mode::Mode;
 use crate::pg::provisioning::{self, ServerSettings};
 use crate::pg::{self, Endpoint, Failure, Session};
 use crate::topology::{Node, Role, Topology, WalLevel};
+use compose::{Project, Wanted};
 use existing::Existing;
 use keeper::Ask;
 use provision::Workspace;
 
 /// The database that is made on every node, and the superuser's name.
 pub const DATABASE: &str = "replbench";
+/// What the tables are published as.
+const PUBLICATION: &str = "replbench";
 
 /// How long a cluster lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +170,8 @@ enum Kind {
     Provisioned(Workspace),
     /// Somebody else.
     Existing(Existing),
+    /// docker compose, for this process.
+    Compose(Project),
 }
 
 impl Cluster {
@@ -223,11 +230,47 @@ impl Cluster {
         })
     }
 
+    /// Starts what a compose file says, and makes database and tables there; until `cancelled` resolves: then all that was started
+    /// is removed before this returns `None`. A failed start removes it as well.
+    pub async fn compose(
+        file: &ComposeFile,
+        schema: &[String],
+        publish: &[String],
+        load_connections: u16,
+        cancelled: impl Future<Output = ()>,
+    ) -> Result<Option<Self>, ClusterError> {
+        let mut project = Project::new(file);
+        let wanted = Wanted {
+            schema,
+            publish,
+            connections: load_connections,
+        };
+        let started = tokio::select! {
+            biased;
+            () = cancelled => None,
+            started = project.start(file, &wanted) => Some(started),
+        };
+        match started {
+            None => project.remove().await.map(|()| None),
+            Some(Ok(nodes)) => Ok(Some(Self {
+                nodes,
+                deadline: ClusterConfig::DEADLINE,
+                kind: Kind::Compose(project),
+            })),
+            Some(Err(cause)) => {
+                let cause = project.explained(cause).await;
+                project.remove().await?;
+                Err(cause)
+            }
+        }
+    }
+
     /// Ends the servers at once and keeps the directory, with their logs, for whoever reads of the cause.
     pub async fn abandon(self, cause: ClusterError) -> ClusterError {
         match self.kind {
             Kind::Provisioned(workspace) => Self::failed(workspace, cause).await,
             Kind::Existing(existing) => existing.leave().await.err().unwrap_or(cause),
+            Kind::Compose(project) => project.remove().await.err().unwrap_or(cause),
         }
     }
 
@@ -244,7 +287,7 @@ impl Cluster {
         self.workspace("outlive this process")?;
         match self.kind {
             Kind::Provisioned(workspace) => workspace.detach(&self.nodes).await,
-            Kind::Existing(_) => Ok(()),
+            Kind::Existing(_) | Kind::Compose(_) => Ok(()),
         }
     }
 
@@ -271,7 +314,7 @@ impl Cluster {
         let endpoint = &self.primary().endpoint;
         match &self.kind {
             // The mode is the server's own setting.
-            Kind::Provisioned(_) => endpoint.clone(),
+            Kind::Provisioned(_) | Kind::Compose(_) => endpoint.clone(),
             Kind::Existing(_) => {
                 let level = mode.level.setting();
                 endpoint.with_options(&format!("-c synchronous_commit={level}"))
@@ -297,7 +340,7 @@ impl Cluster {
     fn own(&self) -> Option<&Workspace> {
         match &self.kind {
             Kind::Provisioned(workspace) => Some(workspace),
-            Kind::Existing(_) => None,
+            Kind::Existing(_) | Kind::Compose(_) => None,
         }
     }
 
@@ -320,7 +363,9 @@ impl Cluster {
     /// `sync_state` that follows from it.
     pub async fn apply_mode(&self, mode: &Mode) -> Result<Restore<'_>, ClusterError> {
         match &self.kind {
-            Kind::Provisioned(_) => modes::apply(&self.nodes, mode, self.deadline).await,
+            Kind::Provisioned(_) | Kind::Compose(_) => {
+                modes::apply(&self.nodes, mode, self.deadline).await
+            }
             Kind::Existing(existing) => {
                 let client = self.load_endpoint(mode);
                 modes::await_found(&self.nodes, existing, mode, &client, self.deadline).await?;
@@ -380,6 +425,9 @@ impl Cluster {
     /// SIGKILL to the postmaster of a node and to all its processes, stopped ones too.
     pub async fn kill(&self, name: &str) -> Result<(), ClusterError> {
         self.node(name)?;
+        if let Kind::Compose(project) = &self.kind {
+            return Ok(project.kill(name).await?);
+        }
         for (_, server) in self
             .workspace("be killed")?
             .servers()
@@ -398,6 +446,9 @@ impl Cluster {
     /// Starts a node's server again after it has ended; returns when it takes connections.
     pub async fn restart(&self, name: &str) -> Result<(), ClusterError> {
         let node = self.node(name)?;
+        if let Kind::Compose(project) = &self.kind {
+            return project.restart(node).await;
+        }
         let workspace = self.workspace("be started again")?;
         workspace.relaunch(&node.node).await?;
         let mut nodes = self.nodes.clone();
@@ -441,6 +492,7 @@ impl Cluster {
         match self.kind {
             Kind::Provisioned(workspace) => workspace.stop().await,
             Kind::Existing(existing) => existing.leave().await,
+            Kind::Compose(project) => project.remove().await,
         }
     }
 }

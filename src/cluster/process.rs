@@ -264,3 +264,43 @@ pub(super) fn spawn_server(order: &ExecOrder, log: &Path) -> std::io::Result<Chi
 pub(super) fn replace(program: &OsStr, arguments: &[OsString]) -> std::io::Error {
     Command::new(program).args(arguments).exec()
 }
+
+/// Runs a program of somebody else's, with this process's own environment, and returns what it printed. Killed with all of its
+/// process group when the deadline has come, or when the future is dropped.
+pub(super) async fn answer(
+    program: &str,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    deadline: Duration,
+) -> std::io::Result<std::process::Output> {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        // Messages in English, so that what they say is found in the documentation.
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A terminal's Ctrl-C is for replbench, which ends the program itself.
+        .process_group(0);
+    let child = tokio::process::Command::from(command).spawn()?;
+    let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let group = group.map(KilledGroup);
+    let ended = tokio::time::timeout(deadline, child.wait_with_output()).await;
+    let Ok(output) = ended else {
+        let message = format!("it did not end within {} s", deadline.as_secs_f64());
+        return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, message));
+    };
+    // It has ended by itself, and its number may be another's from now on.
+    std::mem::forget(group);
+    output
+}
+
+/// Ends a process group when dropped.
+struct KilledGroup(Pid);
+
+impl Drop for KilledGroup {
+    fn drop(&mut self) {
+        // Where all have ended there is nothing to be done.
+        let _ = rustix::process::kill_process_group(self.0, Signal::KILL);
+    }
+}

@@ -20,12 +20,11 @@ use super::ports::Ports;
 use super::process::Task;
 use super::server::{self, Launch, Server};
 use super::state;
-use super::{ClusterConfig, DATABASE, Lifetime, RunningNode, admin, query};
+use super::{ClusterConfig, DATABASE, Lifetime, PUBLICATION, RunningNode, admin, query};
 use crate::clock;
 use crate::pg::{Endpoint, Password, provisioning};
 use crate::topology::{Node, Role, Topology};
 
-const PUBLICATION: &str = "replbench";
 /// Runs of `initdb` and `pg_basebackup` at a time, so that each finishes within its deadline on a machine of two cores.
 const COMMANDS_AT_ONCE: usize = 4;
 

@@ -1,6 +1,7 @@
 //! How commits are acknowledged: synchronous levels, quorums, and the modes that are compared.
 //! Pure words; knows neither servers nor measurements.
 
+mod given;
 mod sync;
 
 use std::collections::BTreeMap;
@@ -9,15 +10,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::topology::{NodeCounts, Topology};
+pub use given::{Found, Given};
 pub use sync::{Quorum, SyncLevel, SyncSet};
-
-/// What replicates on servers that exist, and what their commits wait for unless a session says otherwise.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    pub topology: Topology,
-    pub level: SyncLevel,
-    pub sync: Option<SyncSet>,
-}
 
 /// One way to replicate that is compared with others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -172,9 +166,14 @@ pub enum ModeError {
     )]
     NothingFound(String),
     #[error(
-        "mode `{mode}` cannot be had on servers that exist: {reason}; leave it out, or run without `--primary`"
+        "mode `{mode}` cannot be had on {servers}: {reason}; leave it out, or run without `{option}`"
     )]
-    NotThere { mode: String, reason: String },
+    NotThere {
+        mode: String,
+        servers: &'static str,
+        option: &'static str,
+        reason: String,
+    },
 }
 
 impl ModeSpec {
@@ -183,42 +182,12 @@ impl ModeSpec {
         AS_IS.parse().expect("it is in the table")
     }
 
-    /// The mode on servers that exist, where only what a session waits for can be chosen.
-    pub fn resolve_on(&self, found: &Found) -> Result<Mode, ModeError> {
-        let refuse = |reason: String| ModeError::NotThere {
-            mode: self.name.clone(),
-            reason,
-        };
-        let (level, sync) = match (self.kind.replicas, self.kind.waits, &found.sync) {
-            (Replicas::Found, _, sync) => (found.level, sync.clone()),
-            (Replicas::Standbys, Waits::Never, None) => (self.kind.level, None),
-            // The names stay, so that the session alone says that it waits for nobody.
-            (Replicas::Standbys, Waits::Never, Some(_)) => {
-                (self.kind.level.min(SyncLevel::Local), None)
-            }
-            (Replicas::Standbys, _, None) => {
-                let reason =
-                    "synchronous_standby_names is empty there, so commits wait for no standby";
-                return Err(refuse(reason.into()));
-            }
-            (Replicas::Standbys, _, Some(set)) => {
-                if self.quorum.is_some_and(|quorum| quorum != set.quorum) {
-                    let is = set.setting().replace('"', "");
-                    return Err(refuse(format!("synchronous_standby_names is {is} there")));
-                }
-                (self.kind.level, Some(set.clone()))
-            }
-            (Replicas::Cascade | Replicas::Archive | Replicas::Subscribers, ..) => {
-                return Err(refuse("it needs replicas of its own kind".into()));
-            }
-        };
-        Ok(Mode {
-            name: self.name.clone(),
-            level,
-            // With `local` and `off` nobody is waited for, whatever the names.
-            sync: sync.filter(|_| level > SyncLevel::Local),
-            topology: found.topology.clone(),
-        })
+    /// For which of the replicas commits wait; `None`: for none.
+    fn awaited(&self) -> Option<Quorum> {
+        match self.kind.waits {
+            Waits::Never => None,
+            Waits::ForFirst | Waits::ForQuorum => Some(self.quorum.unwrap_or(Quorum::First(1))),
+        }
     }
 
     /// The modes that exist, without their options.
@@ -258,10 +227,7 @@ impl ModeSpec {
             }
             Replicas::Found => return Err(ModeError::NothingFound(self.name.clone())),
         };
-        let quorum = match self.kind.waits {
-            Waits::Never => None,
-            Waits::ForFirst | Waits::ForQuorum => Some(self.quorum.unwrap_or(Quorum::First(1))),
-        };
+        let quorum = self.awaited();
         if let Some(quorum) = quorum
             && quorum.count() > available
         {
@@ -437,46 +403,6 @@ mod tests {
         for bad in ["", "synch", "sync:2", "sync:any-0", "async:1", "logical:99"] {
             let error = bad.parse::<ModeSpec>().unwrap_err();
             assert!(error.to_string().contains("remote_apply"), "{bad}: {error}");
-        }
-    }
-
-    fn found(names: &str) -> Found {
-        let all = ["s1".to_owned(), "s2".to_owned()];
-        Found {
-            topology: Topology::of_standbys(all.clone()),
-            level: SyncLevel::On,
-            sync: SyncSet::parse(names, &all),
-        }
-    }
-
-    #[test]
-    fn on_servers_that_exist_a_session_chooses_what_it_waits_for_and_nothing_else() {
-        let on = |text: &str, names: &str| {
-            text.parse::<ModeSpec>()
-                .unwrap()
-                .resolve_on(&found(names))
-                .map(|mode| (mode.level, mode.sync.is_some()))
-        };
-        assert_eq!(on("as-is", ""), Ok((SyncLevel::On, false)));
-        assert_eq!(on("as-is", "s1"), Ok((SyncLevel::On, true)));
-        assert_eq!(on("async", ""), Ok((SyncLevel::On, false)));
-        assert_eq!(on("async", "s1"), Ok((SyncLevel::Local, false)));
-        assert_eq!(on("off", "s1"), Ok((SyncLevel::Off, false)));
-        assert_eq!(on("remote_apply", "s1"), Ok((SyncLevel::RemoteApply, true)));
-        assert_eq!(
-            on("sync:any-1", "any 1 (s1, s2)"),
-            Ok((SyncLevel::On, true))
-        );
-        for (mode, names) in [
-            ("sync", ""),
-            ("sync:first-2", "s1"),
-            ("logical", "s1"),
-            ("cascade", ""),
-        ] {
-            assert!(
-                matches!(on(mode, names), Err(ModeError::NotThere { .. })),
-                "{mode}"
-            );
         }
     }
 }

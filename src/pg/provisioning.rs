@@ -104,6 +104,42 @@ pub async fn subscription_level(client: &Client, name: &str) -> Answer<String> {
     row.map(|row| row.get(0)).map_err(|error| describe(&error))
 }
 
+/// A subscription, and how it reaches its publisher: with a password, where one is in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Subscription {
+    pub database: String,
+    pub name: String,
+    pub conninfo: String,
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Subscription({} in {})", self.name, self.database)
+    }
+}
+
+/// The subscriptions in all databases of a server, which a superuser may see.
+pub async fn subscriptions(client: &Client) -> Answer<Vec<Subscription>> {
+    let sql = "SELECT datname::text, subname::text, subconninfo \
+               FROM pg_subscription JOIN pg_database d ON d.oid = subdbid ORDER BY 1, 2";
+    let rows = client.query(sql, &[]).await;
+    let rows = rows.map_err(|error| describe(&error))?;
+    let rows = rows.iter().map(|row| Subscription {
+        database: row.get(0),
+        name: row.get(1),
+        conninfo: row.get(2),
+    });
+    Ok(rows.collect())
+}
+
+pub async fn disable_subscription(client: &Client, name: &str) -> Answer<()> {
+    run(
+        client,
+        &format!("ALTER SUBSCRIPTION {} DISABLE", quote_ident(name)),
+    )
+    .await
+}
+
 /// How many of a subscriber's tables are ready, and how many there are.
 pub async fn subscribed_tables(client: &Client) -> Answer<(i64, i64)> {
     let row = client

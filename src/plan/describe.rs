@@ -52,6 +52,9 @@ impl Plan {
             ServersMade::Never => format!(
                 "they exist, and are left as they are; all is done in schema {OWN_SCHEMA}, which is made and removed: about {cost} of the time below"
             ),
+            ServersMade::Compose => format!(
+                "started once by docker compose, with a discarded cell first: about {cost} of the time below"
+            ),
             ServersMade::Once => {
                 format!("made once, with a discarded cell first: about {cost} of the time below")
             }
@@ -70,6 +73,9 @@ impl Plan {
         for mode in &self.modes {
             page.row(&visible(&mode.name), &mode.explain());
             page.row("", &mode.topology.to_string());
+        }
+        for reason in &self.left_out {
+            page.row("", &visible(reason));
         }
         page.section("workload");
         for transaction in &self.transactions {

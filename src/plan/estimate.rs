@@ -24,7 +24,9 @@ impl Plan {
     /// The part of [`Plan::estimate`] in which servers are made, run a discarded cell and are taken away.
     pub fn estimate_servers(&self) -> Duration {
         match self.servers_made() {
-            ServersMade::Once | ServersMade::Never => self.estimate_provisioning(1),
+            ServersMade::Once | ServersMade::Never | ServersMade::Compose => {
+                self.estimate_provisioning(1)
+            }
             ServersMade::EveryBlock => self.estimate_provisioning(self.repeats),
         }
     }

@@ -5,6 +5,7 @@ mod arrivals;
 mod describe;
 mod discarded;
 mod estimate;
+mod modes;
 mod needs;
 mod order;
 mod own_schema;
@@ -65,9 +66,23 @@ pub struct Plan {
     /// What happens to nodes in every cell, in the order of the profile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
-    /// Whether its servers exist, and are not made for it.
     #[serde(skip)]
-    pub on_existing: bool,
+    pub cluster: ClusterKind,
+    /// Modes of the profile that the servers cannot have, each with the reason.
+    #[serde(skip)]
+    pub left_out: Vec<String>,
+}
+
+/// Where the servers of a run come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClusterKind {
+    /// replbench makes them.
+    #[default]
+    Provisioned,
+    /// They run, and are somebody else's.
+    Existing,
+    /// A compose file says what they are, and they are started for the run.
+    Compose,
 }
 
 /// How often the servers of a run are made.
@@ -78,6 +93,8 @@ pub enum ServersMade {
     EveryBlock,
     /// They exist, and somebody else made them.
     Never,
+    /// Once, by docker compose.
+    Compose,
 }
 
 /// One repetition of one mode.
@@ -155,10 +172,11 @@ impl Plan {
     /// all of them. Modes of several topologies have different servers: made once, their place would pass for a difference
     /// between the modes, and no number of repetitions could tell.
     pub fn servers_made(&self) -> ServersMade {
-        match self.topologies().len() {
-            _ if self.on_existing => ServersMade::Never,
-            0 | 1 => ServersMade::Once,
-            _ => ServersMade::EveryBlock,
+        match (self.cluster, self.topologies().len()) {
+            (ClusterKind::Existing, _) => ServersMade::Never,
+            (ClusterKind::Compose, _) => ServersMade::Compose,
+            (ClusterKind::Provisioned, 0 | 1) => ServersMade::Once,
+            (ClusterKind::Provisioned, _) => ServersMade::EveryBlock,
         }
     }
 

@@ -1,12 +1,14 @@
 //! Moves a workload into a schema of replbench's own, on servers where the others belong to somebody else.
 
 use super::{PlanError, Table, Transaction};
+use crate::mode::Given;
 
 /// The schema that replbench makes on servers that exist, and the only thing there that it writes into.
 pub const OWN_SCHEMA: &str = "replbench";
 
 /// Names tables in that schema, wherever SQL names them. SQL that names the usual schema itself is refused.
 pub(super) fn move_to(
+    given: &Given,
     tables: &mut [Table],
     transactions: &mut [Transaction],
 ) -> Result<(), PlanError> {
@@ -23,6 +25,8 @@ pub(super) fn move_to(
         if sql.to_ascii_lowercase().contains("public.") {
             return Err(PlanError::NotThere {
                 what: what(),
+                servers: given.name(),
+                option: given.option(),
                 reason: "it names schema public, which may be somebody else's; name tables without a schema, or as `{id}`",
             });
         }

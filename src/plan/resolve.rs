@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use super::{
-    Arrivals, Client, Fault, Length, LoadPlan, Offered, Pace, Phases, Plan, ProbePlan, Table,
-    Transaction, VisibilityMethod, needs, order, own_schema,
+    Arrivals, Client, ClusterKind, Fault, Length, LoadPlan, Offered, Pace, Phases, Plan, ProbePlan,
+    Table, Transaction, VisibilityMethod, modes, needs, order, own_schema,
 };
-use crate::mode::{Found, Mode, ModeError, ModeSpec};
+use crate::mode::{Given, Mode, ModeError, ModeSpec};
 use crate::profile::{self, Impossible, Load, Profile};
-use crate::topology::{Topology, WalLevel};
+use crate::topology::WalLevel;
 use crate::units::{exact_duration, thousands};
 
 /// What the command line changes about a profile; `None` leaves it alone.
@@ -39,8 +39,8 @@ pub struct Overrides {
     pub visibility: Option<VisibilityMethod>,
     /// Leaves the visibility probe out, to measure what it costs.
     pub no_visibility: bool,
-    /// Servers that exist, instead of those that a profile asks for.
-    pub found: Option<Found>,
+    /// Servers that are given, instead of those that a profile asks for.
+    pub given: Option<Given>,
 }
 
 /// A profile and overrides that do not go together.
@@ -73,10 +73,15 @@ pub enum PlanError {
     NoNode(String),
     #[error("{}; {}", .0.reason, .0.remedy)]
     Fault(Impossible),
-    #[error(
-        "{what} cannot be had on servers that exist: {reason}; leave it out, or run without `--primary`"
-    )]
-    NotThere { what: String, reason: &'static str },
+    #[error("{what} cannot be had on {servers}: {reason}; leave it out, or run without `{option}`")]
+    NotThere {
+        what: String,
+        servers: &'static str,
+        option: &'static str,
+        reason: &'static str,
+    },
+    #[error("{}; no mode is left, so name others with `--modes`", .0.join("; "))]
+    NoneThere(Vec<String>),
     #[error("{0}; {help}", help = profile::UNSEEN_HELP)]
     Unseen(String),
     #[error(
@@ -94,6 +99,25 @@ pub enum PlanError {
     NoRows { transaction: String },
 }
 
+impl PlanError {
+    /// Refuses a value outside its bounds.
+    pub(super) fn within(
+        option: &'static str,
+        value: u64,
+        bounds: std::ops::RangeInclusive<u64>,
+    ) -> Result<(), Self> {
+        if bounds.contains(&value) {
+            return Ok(());
+        }
+        Err(Self::OutOfRange {
+            option,
+            value: thousands(value),
+            least: thousands(*bounds.start()),
+            most: thousands(*bounds.end()),
+        })
+    }
+}
+
 const QUICK_REPEATS: u32 = 3;
 const QUICK_WARMUP: Duration = Duration::from_secs(1);
 const QUICK_MEASURE: Duration = Duration::from_secs(3);
@@ -101,9 +125,9 @@ const QUICK_AFTER_FAULT: Duration = Duration::from_secs(1);
 
 /// Decides everything about a run before it starts.
 pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanError> {
-    let modes = match &overrides.found {
-        Some(found) => modes_there(profile, overrides, found)?,
-        None => modes(profile, overrides)?,
+    let (modes, left_out) = match &overrides.given {
+        Some(given) => modes::on_given(profile, overrides, given)?,
+        None => (modes::on_own(profile, overrides)?, Vec::new()),
     };
     let mut tables = tables(profile, overrides)?;
     let mut transactions = profile.transactions.clone();
@@ -119,9 +143,14 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
     if let Some(found) = profile::impossible(&faults, &modes, phases.measure) {
         return Err(PlanError::Fault(found));
     }
-    if overrides.found.is_some() {
-        own_schema::move_to(&mut tables, &mut transactions)?;
-    }
+    let cluster = match &overrides.given {
+        None => ClusterKind::Provisioned,
+        Some(given @ Given::Existing(_)) => {
+            own_schema::move_to(given, &mut tables, &mut transactions)?;
+            ClusterKind::Existing
+        }
+        Some(Given::Compose(_)) => ClusterKind::Compose,
+    };
     needs::check(&profile.settings, load.connections, &modes)?;
     let repeats = repeats(profile, overrides)?;
     let seed = overrides
@@ -156,85 +185,9 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
         settings: profile.settings.clone(),
         gates: profile.gates.clone(),
         faults,
-        on_existing: overrides.found.is_some(),
+        cluster,
+        left_out,
     })
-}
-
-fn modes(profile: &Profile, overrides: &Overrides) -> Result<Vec<Mode>, PlanError> {
-    let most = u64::from(Topology::MOST);
-    let standbys = overrides.standbys.unwrap_or(profile.standbys);
-    let subscribers = overrides.subscribers.or(profile.subscribers);
-    // As many replicas in every mode, unless somebody asks for something else.
-    let subscribers = subscribers.unwrap_or(standbys);
-    within("standbys", standbys.into(), 0..=most)?;
-    within("subscribers", subscribers.into(), 0..=most)?;
-    let mut modes: Vec<Mode> = Vec::new();
-    for spec in overrides.modes.as_ref().unwrap_or(&profile.modes) {
-        let mode = spec.resolve(standbys, subscribers)?;
-        add(&mut modes, spec, mode.with_settings(&profile.node_settings))?;
-    }
-    if modes.is_empty() {
-        return Err(PlanError::NoModes);
-    }
-    let nodes = || modes.iter().flat_map(|mode| mode.topology.nodes());
-    let mut given = profile.node_settings.keys();
-    if let Some(absent) = given.find(|name| nodes().all(|node| node.name != **name)) {
-        return Err(PlanError::NoNode(absent.clone()));
-    }
-    Ok(modes)
-}
-
-/// The modes on servers that exist. What only servers made for a run can have is refused.
-fn modes_there(
-    profile: &Profile,
-    overrides: &Overrides,
-    found: &Found,
-) -> Result<Vec<Mode>, PlanError> {
-    let not_there = |what: String, reason| Err(PlanError::NotThere { what, reason });
-    if overrides.standbys.is_some() || overrides.subscribers.is_some() {
-        let what = "another number of replicas".into();
-        return not_there(what, "they have those that they have");
-    }
-    if let Some(name) = profile.settings.keys().next() {
-        let reason = "replbench changes no setting of a server that it did not make";
-        return not_there(format!("setting `{name}`"), reason);
-    }
-    if let Some(name) = profile.node_settings.keys().next() {
-        let reason = "replbench changes no setting of a server that it did not make";
-        return not_there(format!("settings of node `{name}`"), reason);
-    }
-    if let Some(fault) = profile.faults.iter().chain(&overrides.faults).next() {
-        let reason = "replbench does no harm to a server that it did not make";
-        return not_there(format!("fault `{fault}`"), reason);
-    }
-    let as_is = vec![ModeSpec::as_is()];
-    // A profile that does not speak of such servers means modes of servers made for it.
-    let means_these = profile.modes.iter().any(|spec| *spec == as_is[0]);
-    let of_profile = if means_these { &profile.modes } else { &as_is };
-    let mut modes = Vec::new();
-    for spec in overrides.modes.as_ref().unwrap_or(of_profile) {
-        add(&mut modes, spec, spec.resolve_on(found)?)?;
-    }
-    if modes.is_empty() {
-        return Err(PlanError::NoModes);
-    }
-    Ok(modes)
-}
-
-/// Refuses a mode that is there already.
-fn add(modes: &mut Vec<Mode>, spec: &ModeSpec, mode: Mode) -> Result<(), PlanError> {
-    if modes.iter().any(|mode| mode.name == spec.name()) {
-        return Err(PlanError::DuplicateMode(spec.name().into()));
-    }
-    if let Some(same) = modes.iter().find(|other| other.is_same_as(&mode)) {
-        return Err(PlanError::SameMode {
-            first: same.name.clone(),
-            second: mode.name.clone(),
-            meaning: mode.explain(),
-        });
-    }
-    modes.push(mode);
-    Ok(())
 }
 
 fn refuse_unseen(modes: &[Mode], profile: &Profile) -> Result<(), PlanError> {
@@ -265,7 +218,7 @@ fn tables(profile: &Profile, overrides: &Overrides) -> Result<Vec<Table>, PlanEr
         .iter()
         .map(|table| {
             let rows = scaled(table.rows, scale);
-            within("rows at this scale", rows, 0..=Table::MOST_ROWS)?;
+            PlanError::within("rows at this scale", rows, 0..=Table::MOST_ROWS)?;
             Ok(Table {
                 rows,
                 ..table.clone()
@@ -287,8 +240,8 @@ fn load(profile: &Profile, overrides: &Overrides) -> Result<LoadPlan, PlanError>
     let load = &profile.load;
     let connections = overrides.connections.unwrap_or(load.connections);
     let threads = overrides.threads.unwrap_or(load.threads);
-    within("connections", connections.into(), Load::CONNECTIONS)?;
-    within("threads", threads.into(), Load::THREADS)?;
+    PlanError::within("connections", connections.into(), Load::CONNECTIONS)?;
+    PlanError::within("threads", threads.into(), Load::THREADS)?;
     Ok(LoadPlan {
         offered: match overrides.rate.unwrap_or(load.pace) {
             Pace::At(rate) => Offered::Open {
@@ -321,7 +274,7 @@ fn phases(profile: &Profile, overrides: &Overrides, faults: &[Fault]) -> Result<
             });
         }
         (Some(Length::Count(count)), _) => {
-            within("count", count, 1..=Length::MOST)?;
+            PlanError::within("count", count, 1..=Length::MOST)?;
             Length::Count(count)
         }
         (Some(measure), _) => measure,
@@ -345,24 +298,8 @@ fn repeats(profile: &Profile, overrides: &Overrides) -> Result<u32, PlanError> {
         profile.repeats
     };
     let repeats = overrides.repeats.unwrap_or(own);
-    within("repeats", repeats.into(), Profile::REPEATS)?;
+    PlanError::within("repeats", repeats.into(), Profile::REPEATS)?;
     Ok(repeats)
-}
-
-fn within(
-    option: &'static str,
-    value: u64,
-    bounds: std::ops::RangeInclusive<u64>,
-) -> Result<(), PlanError> {
-    if bounds.contains(&value) {
-        return Ok(());
-    }
-    Err(PlanError::OutOfRange {
-        option,
-        value: thousands(value),
-        least: thousands(*bounds.start()),
-        most: thousands(*bounds.end()),
-    })
 }
 
 #[cfg(test)]

@@ -177,6 +177,9 @@ pub struct NodeInfo {
     pub role: String,
     /// As `server_version` says.
     pub version: String,
+    /// How load and probes reached it, where that was not directly over the loopback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<String>,
     /// Settings whose source is not the default.
     pub settings: BTreeMap<String, String>,
 }

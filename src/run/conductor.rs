@@ -7,7 +7,10 @@ use std::time::Duration;
 use super::cell::CellContext;
 use super::{Finished, Interrupt, Observer, Options, Progress, RunError, disk, environment};
 use crate::clock::{self, Stamp};
-use crate::cluster::{Binaries, Cluster, ClusterConfig, ClusterError, Servers, create_reachable};
+use crate::cluster::{
+    Binaries, Cluster, ClusterConfig, ClusterError, ComposeFile, RunningNode, Servers,
+    create_reachable,
+};
 use crate::load::check::{Mistake, check};
 use crate::pg;
 use crate::plan::{Cell, Plan, Table};
@@ -48,6 +51,7 @@ pub(super) enum Origin<'a> {
     /// They are made for the run, from these programs.
     Made(Binaries),
     Existing(&'a Servers),
+    Compose(&'a ComposeFile),
 }
 
 /// Why a run ends before its plan does, apart from a person's wish.
@@ -112,7 +116,7 @@ impl<'a> Conductor<'a> {
 
     /// Measures the disk under the servers' data, while no server uses it.
     pub(super) async fn measure_disk(&mut self) -> Result<(), RunError> {
-        if matches!(self.origin, Origin::Existing(_)) {
+        if !matches!(self.origin, Origin::Made(_)) {
             return Ok(());
         }
         let data_dir = self.data_dir.clone();
@@ -163,19 +167,32 @@ impl<'a> Conductor<'a> {
         topology: &Topology,
         interrupt: &mut Interrupt,
     ) -> Result<Option<Cluster>, ClusterError> {
-        let binaries = match &self.origin {
-            Origin::Made(binaries) => binaries,
-            Origin::Existing(servers) => {
-                let ddl: Vec<_> = self.plan.tables.iter().map(|it| it.ddl.clone()).collect();
-                // It ends within its deadlines, and leaves nothing half made.
-                let attached = Cluster::attach(servers, &ddl, self.plan.load.connections).await?;
-                return Ok(Some(attached));
-            }
-        };
         let cancelled = async {
             interrupt.raised().await;
         };
-        Cluster::start_unless(self.config(topology, binaries), cancelled).await
+        let connections = self.plan.load.connections;
+        match &self.origin {
+            Origin::Made(binaries) => {
+                Cluster::start_unless(self.config(topology, binaries), cancelled).await
+            }
+            Origin::Existing(servers) => {
+                // It ends within its deadlines, and leaves nothing half made.
+                let attached = Cluster::attach(servers, &self.schema(), connections).await?;
+                Ok(Some(attached))
+            }
+            Origin::Compose(file) => {
+                let (schema, published) = (self.schema(), self.published());
+                Cluster::compose(file, &schema, &published, connections, cancelled).await
+            }
+        }
+    }
+
+    fn schema(&self) -> Vec<String> {
+        self.plan.tables.iter().map(|it| it.ddl.clone()).collect()
+    }
+
+    fn published(&self) -> Vec<String> {
+        self.plan.tables.iter().map(Table::qualified).collect()
     }
 
     /// A refused schema as what it is: the DDL of a table.
@@ -316,8 +333,8 @@ impl<'a> Conductor<'a> {
             } else {
                 1
             },
-            schema: self.plan.tables.iter().map(|it| it.ddl.clone()).collect(),
-            publish: self.plan.tables.iter().map(Table::qualified).collect(),
+            schema: self.schema(),
+            publish: self.published(),
             ..ClusterConfig::new(topology.clone(), binaries.clone(), directory)
         }
     }
@@ -334,6 +351,7 @@ impl<'a> Conductor<'a> {
                 name: node.node.name.clone(),
                 role: node.node.role.to_string(),
                 version: found.version,
+                reached: reached(&self.origin, node),
                 settings: found.settings,
             });
         }
@@ -441,6 +459,12 @@ impl<'a> Conductor<'a> {
     }
 }
 
+/// How a node is reached, where that is not over the loopback alone.
+fn reached(origin: &Origin<'_>, node: &RunningNode) -> Option<String> {
+    let place = node.endpoint.place();
+    matches!(origin, Origin::Compose(_)).then(|| format!("a port that Docker publishes at {place}"))
+}
+
 /// What differs between the nodes of one topology and those of the same topology made before. initdb, for one, looks at the
 /// memory that is free, and settles on less when there is little.
 fn changes(known: &[NodeInfo], nodes: &[NodeInfo]) -> Vec<String> {
@@ -490,6 +514,7 @@ mod tests {
             name: name.into(),
             role: "primary".into(),
             version: "15.8".into(),
+            reached: None,
             settings: settings
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),

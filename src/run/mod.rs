@@ -20,6 +20,7 @@ mod watchdog;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -28,7 +29,7 @@ pub use figures::CellHeadline;
 pub use live::LiveSecond;
 pub use session::{SideRun, session};
 
-use crate::cluster::{Binaries, BinariesError, ClusterError, Servers};
+use crate::cluster::{Binaries, BinariesError, ClusterError, ComposeFile, Servers};
 use crate::load::LoadError;
 use crate::load::check::Mistake;
 use crate::mode::Mode;
@@ -49,12 +50,19 @@ pub struct Options {
     /// The servers' data; `None`: beside the results.
     pub data_dir: Option<PathBuf>,
     pub pg_bindir: Option<PathBuf>,
-    /// Servers that exist, to be measured instead of a cluster made for it.
-    pub servers: Option<Servers>,
+    /// Servers to be measured instead of a cluster made for it.
+    pub given: Option<GivenServers>,
     pub argv: Vec<String>,
     pub tags: BTreeMap<String, String>,
     /// The commit of what is benchmarked, where that is not the current directory's.
     pub subject: Option<String>,
+}
+
+/// Servers that replbench does not make itself.
+#[derive(Debug, Clone)]
+pub enum GivenServers {
+    Existing(Arc<Servers>),
+    Compose(Arc<ComposeFile>),
 }
 
 /// A run that could not begin, or was cut short.
@@ -173,8 +181,9 @@ pub async fn run(
     observer: &mut dyn Observer,
     mut interrupt: Interrupt,
 ) -> Result<Finished, RunError> {
-    let origin = match &options.servers {
-        Some(servers) => Origin::Existing(servers),
+    let origin = match &options.given {
+        Some(GivenServers::Existing(servers)) => Origin::Existing(servers),
+        Some(GivenServers::Compose(file)) => Origin::Compose(file),
         None => Origin::Made(Binaries::find(options.pg_bindir.as_deref())?),
     };
     let manifest = Opening::now().manifest(plan, options, None);
@@ -202,7 +211,7 @@ async fn conduct(
     interrupt: &mut Interrupt,
 ) -> Result<(), RunError> {
     conductor.measure_disk().await?;
-    if plan.servers_made() == ServersMade::Once {
+    if plan.servers_made() != ServersMade::EveryBlock {
         conductor.provision(observer, interrupt).await?;
         let cells = plan.cells.iter();
         return conductor.run_cells(cells, observer, interrupt).await;

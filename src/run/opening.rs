@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Options, environment};
+use super::{GivenServers, Options, environment};
 use crate::clock;
 use crate::plan::{Plan, ServersMade, Side};
 use crate::record::{Manifest, RunStatus, SCHEMA_VERSION};
@@ -20,16 +20,23 @@ impl Opening {
 
     pub(super) fn manifest(self, plan: &Plan, options: &Options, side: Option<Side>) -> Manifest {
         let subject = environment::subject(options);
-        let foreign = options.servers.as_ref().map(|_| {
-            "the servers were there before: others may use them meanwhile, and what is said of the host is of the machine that loads"
-                .to_owned()
+        let foreign = options.given.as_ref().map(|given| match given {
+            GivenServers::Existing(_) => {
+                "the servers were there before: others may use them meanwhile, and what is said of the host is of the machine that loads"
+            }
+            GivenServers::Compose(_) => {
+                "load and probes reached the servers through ports that Docker publishes: each way through its proxy takes time and processor that are part of every figure"
+            }
         });
         Manifest {
             schema_version: SCHEMA_VERSION,
             run_id: run_id(self.at, &plan.profile, side, subject.git.as_deref()),
             status: RunStatus::Running,
             invalid_reasons: Vec::new(),
-            warnings: plan.caution().into_iter().chain(foreign).collect(),
+            warnings: (plan.caution().into_iter())
+                .chain(plan.left_out.iter().cloned())
+                .chain(foreign.map(Into::into))
+                .collect(),
             started_at: format!("{:.3}", self.at),
             ended_at: None,
             argv: options.argv.clone(),
@@ -38,7 +45,7 @@ impl Opening {
             seed: plan.seed,
             harness: environment::harness(),
             subject,
-            host: environment::host(options.servers.is_none().then_some(&options.results)),
+            host: environment::host(options.given.is_none().then_some(&options.results)),
             nodes: Vec::new(),
             session: None,
             servers_made: Some(match side {

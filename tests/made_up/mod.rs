@@ -14,8 +14,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use replbench::histogram::{Histogram, SignedHistogram};
 use replbench::mode::{Mode, ModeSpec};
 use replbench::plan::{
-    Arrivals, Cell, Client, Expect, Length, LoadPlan, Offered, Phases, Plan, ProbePlan,
-    VisibilityMethod,
+    Arrivals, Cell, Client, ClusterKind, Expect, Length, LoadPlan, Offered, Phases, Plan,
+    ProbePlan, VisibilityMethod,
 };
 use replbench::profile::Profile;
 use replbench::record::tags::{self, Bound, Origin};
@@ -465,7 +465,8 @@ fn plan(shape: &Shape) -> Plan {
                     [[transaction]]\nkind = \"product-insert\"\n";
     let profile = Profile::parse("p.toml", workload).unwrap();
     Plan {
-        on_existing: false,
+        cluster: ClusterKind::Provisioned,
+        left_out: Vec::new(),
         wal_level: WalLevel::Logical,
         quick: false,
         profile: "sync-vs-async".into(),
@@ -519,6 +520,7 @@ fn manifest(plan: &Plan) -> Manifest {
         name: name.into(),
         role: role.into(),
         version: "17.2".into(),
+        reached: None,
         settings: settings.clone(),
     };
     Manifest {

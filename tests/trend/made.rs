@@ -178,6 +178,7 @@ pub(crate) fn node(cluster: &str, name: &str) -> NodeInfo {
         name: name.into(),
         role: "primary".into(),
         version: "17.2 (Debian 17.2-1)".into(),
+        reached: None,
         settings: [("fsync", "on"), ("max_wal_size", "4GB")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into(),

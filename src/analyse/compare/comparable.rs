@@ -300,6 +300,7 @@ pub(in crate::analyse) fn servers_made(manifest: &Manifest) -> &'static str {
         ServersMade::EveryBlock => "made anew for every block",
         ServersMade::Once => "made once",
         ServersMade::Never => "there before",
+        ServersMade::Compose => "made by docker compose",
     }
 }
 

@@ -1,0 +1,334 @@
+//! What a compose file says of its nodes, and what replbench adds to it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+
+use super::ComposeError;
+use crate::topology::{Role, Topology};
+
+/// What a service is; a service without it is not measured.
+const ROLE: &str = "replbench.role";
+/// The name under which it replicates, where that is not the service's.
+const NAME: &str = "replbench.name";
+
+/// A compose file as compose itself reads it, with variables filled in.
+#[derive(Debug, Deserialize)]
+pub(super) struct Config {
+    #[serde(skip)]
+    whole: Value,
+    services: BTreeMap<String, Service>,
+    #[serde(default)]
+    networks: Option<BTreeMap<String, Option<Resource>>>,
+    #[serde(default)]
+    volumes: Option<BTreeMap<String, Option<Resource>>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Service {
+    #[serde(default)]
+    labels: Labels,
+    #[serde(default)]
+    depends_on: Dependencies,
+    #[serde(default)]
+    networks: Option<IgnoredAny>,
+    #[serde(default)]
+    network_mode: Option<String>,
+}
+
+/// `{name: value}`, or a list of `name=value`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Labels {
+    Map(BTreeMap<String, String>),
+    List(Vec<String>),
+}
+
+impl Default for Labels {
+    fn default() -> Self {
+        Self::List(Vec::new())
+    }
+}
+
+impl Labels {
+    fn get(&self, wanted: &str) -> Option<&str> {
+        match self {
+            Self::Map(labels) => labels.get(wanted).map(String::as_str),
+            Self::List(labels) => labels.iter().find_map(|label| {
+                let (name, value) = label.split_once('=')?;
+                (name == wanted).then_some(value)
+            }),
+        }
+    }
+}
+
+/// `{service: {condition: ...}}`, or a list of services.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Dependencies {
+    Conditions(BTreeMap<String, Dependency>),
+    Services(IgnoredAny),
+}
+
+#[derive(Debug, Deserialize)]
+struct Dependency {
+    #[serde(default)]
+    condition: String,
+}
+
+impl Default for Dependencies {
+    fn default() -> Self {
+        Self::Services(IgnoredAny)
+    }
+}
+
+/// A network or a volume.
+#[derive(Debug, Deserialize)]
+struct Resource {
+    /// `true`, or a map with its name: it is not of this file.
+    #[serde(default)]
+    external: Option<Value>,
+}
+
+impl Resource {
+    fn is_own(this: Option<&Self>) -> bool {
+        let external = this.and_then(|it| it.external.as_ref());
+        external.is_none_or(|it| *it == Value::Bool(false))
+    }
+}
+
+/// The nodes of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Arrangement {
+    pub(super) topology: Topology,
+    /// By the node's name.
+    pub(super) services: BTreeMap<String, String>,
+}
+
+impl Config {
+    pub(super) fn read(file: &Path, text: &str) -> Result<Self, ComposeError> {
+        let read = || -> Result<Self, serde_saphyr::Error> {
+            Ok(Self {
+                whole: serde_saphyr::from_str(text)?,
+                ..serde_saphyr::from_str(text)?
+            })
+        };
+        read().map_err(|error| ComposeError::File {
+            file: file.to_owned(),
+            problem: format!("is not understood after compose has read it: {error}"),
+            remedy: "see `docker compose config`".into(),
+        })
+    }
+
+    /// What the labels say.
+    pub(super) fn arrangement(&self, file: &Path) -> Result<Arrangement, ComposeError> {
+        let refuse = |problem: String, remedy: &str| ComposeError::File {
+            file: file.to_owned(),
+            problem,
+            remedy: remedy.to_owned(),
+        };
+        let mut found: Vec<(Role, String, String)> = Vec::new();
+        for (service, its) in &self.services {
+            let Some(written) = its.labels.get(ROLE) else {
+                continue;
+            };
+            let Some((_, role)) = ROLES.iter().find(|(word, _)| *word == written) else {
+                let words: Vec<_> = ROLES.iter().map(|(word, _)| *word).collect();
+                return Err(refuse(
+                    format!("labels service `{service}` with {ROLE} = `{written}`"),
+                    &format!("it is one of {}", words.join(", ")),
+                ));
+            };
+            let name = match role {
+                Role::Primary => Topology::PRIMARY,
+                _ => its.labels.get(NAME).unwrap_or(service),
+            };
+            if found.iter().any(|(_, other, _)| other == name) {
+                return Err(refuse(
+                    format!("has two nodes of the name `{name}`"),
+                    "label one primary, and give each replica another name with replbench.name",
+                ));
+            }
+            found.push((*role, name.to_owned(), service.clone()));
+        }
+        if !found.iter().any(|(role, ..)| *role == Role::Primary) {
+            return Err(refuse(
+                format!("labels no service with {ROLE} = primary"),
+                "label the services that are to be measured: see README, \"Compose clusters\"",
+            ));
+        }
+        // In the order of roles, as everywhere.
+        found.sort_by_key(|(role, ..)| *role);
+        let replicas = found.iter().filter(|(role, ..)| *role != Role::Primary);
+        let replicas = replicas.map(|(role, name, _)| (name.clone(), *role));
+        Ok(Arrangement {
+            topology: Topology::of_replicas(replicas),
+            services: found
+                .iter()
+                .map(|it| (it.1.clone(), it.2.clone()))
+                .collect(),
+        })
+    }
+
+    /// The file with `labels` on all that compose makes of it, and without health checks, which would cost processor time during a
+    /// measurement, unless a service waits for them.
+    pub(super) fn labelled(&self, labels: &BTreeMap<&str, String>) -> Value {
+        let waits_for_health = self.services.values().any(|service| {
+            matches!(&service.depends_on, Dependencies::Conditions(all)
+                if all.values().any(|it| it.condition == "service_healthy"))
+        });
+        let mut whole = self.whole.clone();
+        for name in self.services.keys() {
+            let service = &mut whole["services"][name];
+            label(service, labels);
+            if !waits_for_health {
+                service["healthcheck"] = json!({ "test": ["NONE"] });
+            }
+        }
+        let mut services = self.services.values();
+        if services.any(|it| it.networks.is_none() && it.network_mode.is_none()) {
+            label(&mut whole["networks"]["default"], labels);
+        }
+        for (kind, resources) in [("networks", &self.networks), ("volumes", &self.volumes)] {
+            for (name, resource) in resources.iter().flatten() {
+                if Resource::is_own(resource.as_ref()) {
+                    label(&mut whole[kind][name], labels);
+                }
+            }
+        }
+        whole
+    }
+}
+
+/// Adds labels to a service, a network or a volume.
+fn label(resource: &mut Value, labels: &BTreeMap<&str, String>) {
+    match &mut resource["labels"] {
+        Value::Array(list) => {
+            let pairs = labels.iter().map(|(name, value)| format!("{name}={value}"));
+            list.extend(pairs.map(Value::from));
+        }
+        map => {
+            for (name, value) in labels {
+                map[*name] = value.as_str().into();
+            }
+        }
+    }
+}
+
+/// The words of the label.
+const ROLES: [(&str, Role); 4] = [
+    ("primary", Role::Primary),
+    ("standby", Role::Standby),
+    ("archive_standby", Role::ArchiveStandby),
+    ("subscriber", Role::Subscriber),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+services:
+  db:
+    image: postgres:17
+    labels: {replbench.role: primary}
+    depends_on: []
+  replica:
+    image: postgres:17
+    labels: ["replbench.role=standby", "replbench.name=s1", "other"]
+    networks: {back: null}
+  reader:
+    labels: {replbench.role: subscriber}
+  app:
+    image: app
+networks:
+  back: {internal: true}
+  front: {external: true}
+volumes:
+  data: null
+  theirs: {external: {name: x}}
+"#;
+
+    fn config(text: &str) -> Config {
+        Config::read(Path::new("f.yaml"), text).unwrap()
+    }
+
+    #[test]
+    fn labelled_services_are_nodes_and_others_are_not() {
+        let found = config(FILE).arrangement(Path::new("f.yaml")).unwrap();
+        let nodes: Vec<_> = found
+            .topology
+            .nodes()
+            .iter()
+            .map(|it| (it.name.as_str(), it.role))
+            .collect();
+        let expected = [
+            ("primary", Role::Primary),
+            ("s1", Role::Standby),
+            ("reader", Role::Subscriber),
+        ];
+        assert_eq!(nodes, expected);
+        assert_eq!(found.services["primary"], "db");
+        assert_eq!(found.services["s1"], "replica");
+    }
+
+    #[test]
+    fn labels_that_make_no_cluster_are_refused_by_what_is_wrong() {
+        for (text, problem) in [
+            ("services: {a: {image: x}}", "labels no service"),
+            (
+                "services: {a: {labels: {replbench.role: primry}}}",
+                "`primry`",
+            ),
+            (
+                "services: {a: {labels: {replbench.role: primary}}, b: {labels: {replbench.role: primary}}}",
+                "two nodes",
+            ),
+        ] {
+            let error = config(text).arrangement(Path::new("f.yaml")).unwrap_err();
+            assert!(error.to_string().contains(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn everything_of_the_file_gets_the_labels_and_nothing_else_does() {
+        let labels = BTreeMap::from([("replbench.project", "p".to_owned())]);
+        let whole = config(FILE).labelled(&labels);
+        let has = |path: &str| {
+            let labels = whole.pointer(path).map(|it| it["labels"].to_string());
+            labels.is_some_and(|it| it.contains("replbench.project"))
+        };
+        for own in [
+            "/services/app",
+            "/services/db",
+            "/services/replica",
+            "/networks/back",
+            "/networks/default",
+            "/volumes/data",
+        ] {
+            assert!(has(own), "{own}: {whole}");
+        }
+        for other in ["/networks/front", "/volumes/theirs"] {
+            assert!(!has(other), "{other}: {whole}");
+        }
+        assert_eq!(whole["services"]["db"]["image"], "postgres:17");
+        assert_eq!(
+            whole["services"]["db"]["labels"]["replbench.role"],
+            "primary"
+        );
+        assert_eq!(
+            whole["services"]["app"]["healthcheck"],
+            json!({ "test": ["NONE"] })
+        );
+    }
+
+    #[test]
+    fn health_checks_stay_where_a_service_waits_for_them() {
+        let text = "services: {a: {healthcheck: {test: x}}, b: {depends_on: {a: {condition: service_healthy}}}}";
+        let whole = config(text).labelled(&BTreeMap::new());
+        assert_eq!(whole["services"]["a"]["healthcheck"]["test"], "x");
+    }
+}

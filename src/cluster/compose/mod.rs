@@ -1,0 +1,350 @@
+//! Clusters of a compose file: docker compose starts them, replbench finds their nodes by labels, and all goes away by label.
+
+mod engine;
+mod file;
+mod setup;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::RunningNode;
+use super::error::{ClusterError, ComposeError};
+use super::tree::ProcessId;
+use crate::clock;
+use crate::pg::conninfo::{Conninfo, OwnSurroundings};
+use crate::pg::{self, Endpoint};
+use crate::topology::{Node, Topology};
+use engine::{Container, Engine, OWNER, PROJECT};
+use file::{Arrangement, Config};
+
+/// What begins every project's name.
+const PREFIX: &str = "replbench-";
+/// For images that are pulled and databases that are made.
+const UP: Duration = Duration::from_mins(10);
+/// For each wait after that: a server that answers, a replica that replicates.
+const READY: Duration = Duration::from_mins(2);
+const QUESTION: Duration = Duration::from_secs(30);
+
+/// A compose file whose labels say what its nodes are.
+#[derive(Debug)]
+pub struct ComposeFile {
+    path: PathBuf,
+    engine: Engine,
+    config: Config,
+    arrangement: Arrangement,
+}
+
+impl ComposeFile {
+    /// Asks Docker whether it is there, and compose how it reads the file. Starts nothing.
+    pub async fn read(path: &Path) -> Result<Self, ComposeError> {
+        if !path.is_file() {
+            return Err(ComposeError::File {
+                file: path.to_owned(),
+                problem: "is no file".into(),
+                remedy: "those that come with replbench are in compose/".into(),
+            });
+        }
+        let engine = Engine::find().await?;
+        let text = engine
+            .compose("replbench", path, &["config"], QUESTION)
+            .await?;
+        let config = Config::read(path, &text)?;
+        Ok(Self {
+            path: path.to_owned(),
+            engine,
+            arrangement: config.arrangement(path)?,
+            config,
+        })
+    }
+
+    pub fn topology(&self) -> &Topology {
+        &self.arrangement.topology
+    }
+}
+
+/// Containers, networks and volumes that a file was made into.
+#[derive(Debug)]
+pub(super) struct Project {
+    engine: Engine,
+    name: String,
+    /// By the node's name, the container's id.
+    containers: BTreeMap<String, String>,
+}
+
+/// What is to be there before a run.
+pub(super) struct Wanted<'a> {
+    pub(super) schema: &'a [String],
+    pub(super) publish: &'a [String],
+    pub(super) connections: u16,
+}
+
+impl Project {
+    /// A name for what a file is to be made into. Nothing is started.
+    pub(super) fn new(file: &ComposeFile) -> Self {
+        Self {
+            engine: file.engine,
+            name: format!("{PREFIX}{:08x}", rand::random::<u32>()),
+            containers: BTreeMap::new(),
+        }
+    }
+
+    /// Starts all services, waits until every node replicates, and makes database and tables. After an error or when the future is
+    /// dropped there may be something: see [`Project::remove`].
+    pub(super) async fn start(
+        &mut self,
+        file: &ComposeFile,
+        wanted: &Wanted<'_>,
+    ) -> Result<Vec<RunningNode>, ClusterError> {
+        self.up(file).await?;
+        let containers = self.engine.containers(&self.name).await?;
+        let mut nodes = Vec::new();
+        for node in file.topology().nodes() {
+            let service = &file.arrangement.services[&node.name];
+            let container = containers.iter().find(|it| it.service() == service);
+            let container = container.ok_or_else(|| ComposeError::Node {
+                node: node.name.clone(),
+                problem: format!(
+                    "has no container: compose has started none for service `{service}`"
+                ),
+                log: String::new(),
+            })?;
+            self.containers
+                .insert(node.name.clone(), container.id.clone());
+            nodes.push(RunningNode {
+                node: node.clone(),
+                endpoint: self.reach(node, container).await?,
+                process: None,
+            });
+        }
+        setup::replicating(&nodes, READY).await?;
+        setup::prepare(&nodes, wanted, READY).await
+    }
+
+    async fn up(&self, file: &ComposeFile) -> Result<(), ComposeError> {
+        let owner = ProcessId::of(std::process::id().cast_signed());
+        let owner = serde_json::to_string(&owner).unwrap_or_default();
+        let labels = BTreeMap::from([(PROJECT, self.name.clone()), (OWNER, owner)]);
+        // Closed when compose has ended.
+        let (_file, labelled) = in_memory(&file.config.labelled(&labels).to_string())?;
+        let arguments = ["up", "--detach", "--quiet-pull"];
+        let done = file
+            .engine
+            .compose(&self.name, &labelled, &arguments, UP)
+            .await;
+        done.map(drop).map_err(|error| remedied(error, &file.path))
+    }
+
+    /// Where the server in a container is reached, once it answers.
+    async fn reach(&self, node: &Node, container: &Container) -> Result<Endpoint, ClusterError> {
+        // One that has ended publishes no port either.
+        self.check(&node.name).await?;
+        let Some((host, port)) = container.published() else {
+            return Err(ComposeError::Node {
+                node: node.name.clone(),
+                problem: format!("publishes no port: container {} has none for 5432/tcp; add `ports: [\"127.0.0.1:55432:5432\"]` to its service", container.name.trim_start_matches('/')),
+                log: String::new(),
+            }
+            .into());
+        };
+        let user = container.variable("POSTGRES_USER").unwrap_or("postgres");
+        let mut pairs = vec![("host", host.as_str()), ("port", port), ("user", user)];
+        pairs.extend([("dbname", "postgres"), ("connect_timeout", "5")]);
+        if let Some(password) = container.variable("POSTGRES_PASSWORD") {
+            pairs.push(("password", password));
+        }
+        let text = super::conf::conninfo(&pairs);
+        let parsed = text.parse::<Conninfo>();
+        let parameters = parsed.and_then(|it| it.complete(&OwnSurroundings));
+        let parameters = parameters.map_err(|error| ComposeError::Node {
+            node: node.name.clone(),
+            problem: format!("cannot be reached: {error}"),
+            log: String::new(),
+        })?;
+        let due = clock::now() + READY;
+        loop {
+            let missing = match pg::locate(&node.name, &parameters, "replbench admin").await {
+                Ok((endpoint, session)) => {
+                    session.close().await;
+                    return Ok(endpoint);
+                }
+                Err(error) => error.to_string(),
+            };
+            self.check(&node.name).await?;
+            if clock::now() >= due {
+                return Err(ComposeError::Node {
+                    node: node.name.clone(),
+                    problem: format!("did not answer within {} s: {missing}", READY.as_secs()),
+                    log: self.engine.log(&container.id).await,
+                }
+                .into());
+            }
+            // Docker takes connections for a server that is not there yet.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Makes sure that a node's container has not ended.
+    async fn check(&self, node: &str) -> Result<(), ComposeError> {
+        let id = &self.containers[node];
+        let containers = self.engine.containers(&self.name).await?;
+        let state = containers
+            .iter()
+            .find(|it| it.id == *id)
+            .map(|it| &it.state);
+        let problem = match state {
+            Some(state) if state.running => return Ok(()),
+            Some(state) => format!(
+                "is not there: its container has ended with {}",
+                state.exit_code
+            ),
+            None => "is not there: its container is gone".into(),
+        };
+        Err(ComposeError::Node {
+            node: node.to_owned(),
+            problem,
+            log: self.engine.log(id).await,
+        })
+    }
+
+    /// An error of a node with the end of its log, as long as there is one.
+    pub(super) async fn explained(&self, error: ClusterError) -> ClusterError {
+        match error {
+            ClusterError::Late {
+                node,
+                awaited,
+                deadline,
+                ..
+            } if self.containers.contains_key(&node) => ComposeError::Node {
+                problem: format!("did not {awaited} within {} s", deadline.as_secs_f64()),
+                log: self.engine.log(&self.containers[&node]).await,
+                node,
+            }
+            .into(),
+            other => other,
+        }
+    }
+
+    /// SIGKILL to a node's container.
+    pub(super) async fn kill(&self, node: &str) -> Result<(), ComposeError> {
+        self.engine.kill(&self.containers[node]).await
+    }
+
+    /// Starts a node's container again; returns when its server takes connections.
+    pub(super) async fn restart(&self, node: &RunningNode) -> Result<(), ClusterError> {
+        let name = &node.node.name;
+        let id = &self.containers[name];
+        self.engine.start(id).await?;
+        let containers = self.engine.containers(&self.name).await?;
+        let container = containers.iter().find(|it| it.id == *id);
+        let container = container.ok_or_else(|| ComposeError::Node {
+            node: name.clone(),
+            problem: "is not there: its container is gone".into(),
+            log: String::new(),
+        })?;
+        let endpoint = self.reach(&node.node, container).await?;
+        if endpoint.port != node.endpoint.port {
+            return Err(ComposeError::Node {
+                node: name.clone(),
+                problem: format!(
+                    "came back at another port, {} instead of {}; publish a port of a fixed number",
+                    endpoint.port, node.endpoint.port
+                ),
+                log: String::new(),
+            }
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Removes containers, networks and volumes.
+    pub(super) async fn remove(self) -> Result<(), ClusterError> {
+        self.engine.remove(&self.name).await?;
+        Ok(())
+    }
+}
+
+/// A project of a replbench that has ended without removing it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    pub project: String,
+    pub containers: usize,
+}
+
+impl std::fmt::Display for Removed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "removed compose project {} with {} containers",
+            self.project, self.containers
+        )
+    }
+}
+
+/// Removes the projects whose replbench does not run any more; without Docker there are none.
+pub async fn clean() -> Result<Vec<Removed>, ComposeError> {
+    let engine = match Engine::find().await {
+        Err(ComposeError::NoDocker | ComposeError::NoEngine(_) | ComposeError::NoCompose) => {
+            return Ok(Vec::new());
+        }
+        found => found?,
+    };
+    let mut removed = Vec::new();
+    for (project, owner) in engine.projects().await? {
+        let owner = serde_json::from_str::<ProcessId>(&owner);
+        if owner.is_ok_and(|owner| owner.is_running()) {
+            continue;
+        }
+        let containers = engine.remove(&project).await?;
+        removed.push(Removed {
+            project,
+            containers,
+        });
+    }
+    Ok(removed)
+}
+
+/// A file without a place on a disk, which nobody has to remove; its path for programs of this user.
+fn in_memory(text: &str) -> Result<(File, PathBuf), ComposeError> {
+    let make = || -> std::io::Result<File> {
+        let file = rustix::fs::memfd_create("replbench", rustix::fs::MemfdFlags::CLOEXEC)?;
+        let mut file = File::from(file);
+        file.write_all(text.as_bytes())?;
+        Ok(file)
+    };
+    let file = make().map_err(|error| ComposeError::Command {
+        command: "memfd_create".into(),
+        outcome: error.to_string(),
+    })?;
+    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+    Ok((file, path.into()))
+}
+
+/// What to do about the usual reasons why services do not start.
+fn remedied(error: ComposeError, file: &Path) -> ComposeError {
+    let ComposeError::Command { outcome, .. } = error else {
+        return error;
+    };
+    let is_about = |words: &[&str]| words.iter().any(|it| outcome.contains(it));
+    let remedy = if is_about(&["port is already allocated", "address already in use"]) {
+        "\nanother program has a port that the file publishes: end it, or choose another port in the file or by its variable"
+    } else if is_about(&[
+        "pull access denied",
+        "manifest unknown",
+        "failed to resolve reference",
+        "dial tcp",
+        "not found: manifest",
+        "no such image",
+    ]) {
+        "\nan image is neither here nor could it be pulled: name one in the file or, for the files that come with replbench, by REPLBENCH_PG_IMAGE"
+    } else {
+        ""
+    };
+    ComposeError::Command {
+        command: format!("compose up of {}", file.display()),
+        outcome: format!("{outcome}{remedy}"),
+    }
+}

@@ -1,0 +1,212 @@
+//! What is asked of a compose cluster's servers before a run: that they replicate, and a database with the tables.
+
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+
+use super::Wanted;
+use crate::clock;
+use crate::cluster::error::{ClusterError, ComposeError, ExistingError};
+use crate::cluster::{DATABASE, PUBLICATION, RunningNode, admin, existing, primary, query};
+use crate::pg::{attach, provisioning};
+use crate::topology::Role;
+
+/// Waits until every standby streams from the primary under its own name.
+pub(super) async fn replicating(
+    nodes: &[RunningNode],
+    deadline: Duration,
+) -> Result<(), ClusterError> {
+    let primary = primary(nodes);
+    let session = admin(&primary.endpoint).await?;
+    for node in nodes.iter().filter(|node| node.node.role == Role::Standby) {
+        let ask = async || {
+            let senders = provisioning::senders(session.client()).await;
+            let senders =
+                senders.map_err(|failure| query(primary, "look for its standbys", failure))?;
+            let name = &node.node.name;
+            let mut streaming = senders.iter().filter(|it| it.state == "streaming");
+            if streaming.any(|sender| sender.application_name == *name) {
+                return Ok(Ok(()));
+            }
+            let names: Vec<_> = senders.into_iter().map(|it| it.application_name).collect();
+            let others = match names.as_slice() {
+                [] => "nobody receives".into(),
+                names => format!("those that receive are called {}", names.join(", ")),
+            };
+            Ok(Err(format!(
+                "stream from the primary as `{name}` ({others}; cluster_name or application_name of a standby has to be its replbench.name)"
+            )))
+        };
+        clock::wait_until(deadline, ask, |missing| node.late(missing, deadline)).await?;
+    }
+    session.close().await;
+    Ok(())
+}
+
+/// Makes the database on every server that takes writes, its tables, and subscriptions to them. The nodes in that database.
+pub(super) async fn prepare(
+    nodes: &[RunningNode],
+    wanted: &Wanted<'_>,
+    deadline: Duration,
+) -> Result<Vec<RunningNode>, ClusterError> {
+    let writable = nodes
+        .iter()
+        .filter(|node| !node.node.role.is_physical() || node.node.role == Role::Primary);
+    try_join_all(writable.map(|node| create(node, wanted))).await?;
+    let primary = primary(nodes);
+    let subscribers: Vec<_> = nodes
+        .iter()
+        .filter(|node| node.node.role == Role::Subscriber)
+        .collect();
+    if !subscribers.is_empty() {
+        publish(primary, wanted).await?;
+        try_join_all(
+            subscribers
+                .into_iter()
+                .map(|node| subscribe(node, deadline)),
+        )
+        .await?;
+    }
+    if nodes
+        .iter()
+        .any(|node| node.node.role == Role::ArchiveStandby)
+    {
+        let session = admin(&primary.endpoint).await?;
+        provisioning::switch_wal(session.client())
+            .await
+            .map_err(|failure| query(primary, "end its WAL segment", failure))?;
+        session.close().await;
+    }
+    let inside = nodes.iter().map(|node| RunningNode {
+        endpoint: node.endpoint.with_database(DATABASE),
+        ..node.clone()
+    });
+    let inside: Vec<_> = inside.collect();
+    try_join_all(inside.iter().map(|node| present(node, deadline))).await?;
+    Ok(inside)
+}
+
+async fn create(node: &RunningNode, wanted: &Wanted<'_>) -> Result<(), ClusterError> {
+    let session = admin(&node.endpoint).await?;
+    if node.node.role == Role::Primary {
+        let identity = attach::identity(session.client()).await;
+        let free = identity
+            .map_err(|failure| query(node, "ask what it is", failure))?
+            .free_connections;
+        let needed = i64::from(wanted.connections) + existing::OWN_CONNECTIONS;
+        if free < needed {
+            return Err(ExistingError::Connections { free, needed }.into());
+        }
+    }
+    let created = provisioning::create_database(session.client(), DATABASE).await;
+    created.map_err(|failure| query(node, "create the database", failure))?;
+    session.close().await;
+    existing::fill(&node.endpoint.with_database(DATABASE), wanted.schema).await
+}
+
+async fn publish(primary: &RunningNode, wanted: &Wanted<'_>) -> Result<(), ClusterError> {
+    let session = admin(&primary.endpoint.with_database(DATABASE)).await?;
+    let failed = |failure| query(primary, "publish the tables", failure);
+    provisioning::create_publication(session.client(), PUBLICATION, wanted.publish)
+        .await
+        .map_err(failed)?;
+    // Whoever subscribes reads them for the initial copy; nothing else is in this database.
+    let grant = format!("GRANT SELECT ON {} TO PUBLIC", wanted.publish.join(", "));
+    provisioning::execute(session.client(), &grant)
+        .await
+        .map_err(failed)?;
+    session.close().await;
+    Ok(())
+}
+
+/// Subscribes to the tables on the way that the subscriber's own subscription goes, which rests from now on: its walsender would
+/// decode all that the load writes.
+async fn subscribe(node: &RunningNode, deadline: Duration) -> Result<(), ClusterError> {
+    let session = admin(&node.endpoint).await?;
+    let own = provisioning::subscriptions(session.client()).await;
+    let own = own.map_err(|failure| query(node, "look for its subscriptions", failure))?;
+    session.close().await;
+    let Some(first) = own.first() else {
+        return Err(ComposeError::Node {
+            node: node.node.name.clone(),
+            problem: "has no subscription: let its service make one, so that it is known how it reaches the primary".into(),
+            log: String::new(),
+        }
+        .into());
+    };
+    for subscription in &own {
+        let session = admin(&node.endpoint.with_database(&subscription.database)).await?;
+        provisioning::disable_subscription(session.client(), &subscription.name)
+            .await
+            .map_err(|failure| query(node, "disable its own subscription", failure))?;
+        session.close().await;
+    }
+    let session = admin(&node.endpoint.with_database(DATABASE)).await?;
+    let conninfo = into_database(&first.conninfo, DATABASE);
+    provisioning::create_subscription(session.client(), &node.node.name, &conninfo, PUBLICATION)
+        .await
+        .map_err(|failure| query(node, "create the subscription", failure))?;
+    let ask = async || {
+        let (ready, tables) = provisioning::subscribed_tables(session.client())
+            .await
+            .map_err(|failure| query(node, "look at the initial copy", failure))?;
+        if ready == tables && tables > 0 {
+            return Ok(Ok(()));
+        }
+        Ok(Err(format!(
+            "finish its initial copy ({ready} of {tables} tables)"
+        )))
+    };
+    clock::wait_until(deadline, ask, |missing| node.late(missing, deadline)).await?;
+    session.close().await;
+    Ok(())
+}
+
+/// The same server, another database: of a keyword given twice libpq takes the last.
+fn into_database(conninfo: &str, database: &str) -> String {
+    let is_uri = ["postgresql://", "postgres://"]
+        .iter()
+        .any(|it| conninfo.starts_with(it));
+    match (is_uri, conninfo.contains('?')) {
+        (false, _) => format!("{conninfo} dbname={database}"),
+        (true, false) => format!("{conninfo}?dbname={database}"),
+        (true, true) => format!("{conninfo}&dbname={database}"),
+    }
+}
+
+/// Waits until the database is there, which on a standby was made on the primary.
+async fn present(node: &RunningNode, deadline: Duration) -> Result<(), ClusterError> {
+    let ask = async || {
+        Ok(match admin(&node.endpoint).await {
+            Ok(session) => {
+                session.close().await;
+                Ok(())
+            }
+            Err(error) => {
+                // Each refusal is a line of the server's log.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Err(format!("have the database {DATABASE} ({error})"))
+            }
+        })
+    };
+    clock::wait_until(deadline, ask, |missing| node.late(missing, deadline)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::into_database;
+
+    #[test]
+    fn another_database_is_named_in_either_form() {
+        for (conninfo, expected) in [
+            ("host=p dbname=a", "host=p dbname=a dbname=b"),
+            ("postgresql://p/a", "postgresql://p/a?dbname=b"),
+            (
+                "postgresql://p/a?sslmode=require",
+                "postgresql://p/a?sslmode=require&dbname=b",
+            ),
+        ] {
+            assert_eq!(into_database(conninfo, "b"), expected);
+        }
+    }
+}

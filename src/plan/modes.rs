@@ -1,0 +1,104 @@
+//! The modes of a plan: those of the profile or the command line, on the servers that there are.
+
+use super::{Overrides, PlanError};
+use crate::mode::{Given, Mode, ModeError, ModeSpec};
+use crate::profile::Profile;
+use crate::topology::Topology;
+
+/// The modes on servers made for the run.
+pub(super) fn on_own(profile: &Profile, overrides: &Overrides) -> Result<Vec<Mode>, PlanError> {
+    let most = u64::from(Topology::MOST);
+    let standbys = overrides.standbys.unwrap_or(profile.standbys);
+    let subscribers = overrides.subscribers.or(profile.subscribers);
+    // As many replicas in every mode, unless somebody asks for something else.
+    let subscribers = subscribers.unwrap_or(standbys);
+    PlanError::within("standbys", standbys.into(), 0..=most)?;
+    PlanError::within("subscribers", subscribers.into(), 0..=most)?;
+    let mut modes: Vec<Mode> = Vec::new();
+    for spec in overrides.modes.as_ref().unwrap_or(&profile.modes) {
+        let mode = spec.resolve(standbys, subscribers)?;
+        add(&mut modes, spec, mode.with_settings(&profile.node_settings))?;
+    }
+    if modes.is_empty() {
+        return Err(PlanError::NoModes);
+    }
+    let nodes = || modes.iter().flat_map(|mode| mode.topology.nodes());
+    let mut given = profile.node_settings.keys();
+    if let Some(absent) = given.find(|name| nodes().all(|node| node.name != **name)) {
+        return Err(PlanError::NoNode(absent.clone()));
+    }
+    Ok(modes)
+}
+
+/// The modes on servers that are given, and why others of the profile are left out. What somebody asks for on the command line and
+/// only servers made for a run can have is refused.
+pub(super) fn on_given(
+    profile: &Profile,
+    overrides: &Overrides,
+    given: &Given,
+) -> Result<(Vec<Mode>, Vec<String>), PlanError> {
+    let not_there = |what: String, reason| {
+        Err(PlanError::NotThere {
+            what,
+            servers: given.name(),
+            option: given.option(),
+            reason,
+        })
+    };
+    if overrides.standbys.is_some() || overrides.subscribers.is_some() {
+        let what = "another number of replicas".into();
+        return not_there(what, "they have those that they have");
+    }
+    if let Some(name) = profile.settings.keys().next() {
+        let reason = "replbench changes no setting of a server that it did not make";
+        return not_there(format!("setting `{name}`"), reason);
+    }
+    if let Some(name) = profile.node_settings.keys().next() {
+        let reason = "replbench changes no setting of a server that it did not make";
+        return not_there(format!("settings of node `{name}`"), reason);
+    }
+    let is_existing = matches!(given, Given::Existing(_));
+    let mut faults = profile.faults.iter().chain(&overrides.faults);
+    if let Some(fault) = faults.next().filter(|_| is_existing) {
+        let reason = "replbench does no harm to a server that it did not make";
+        return not_there(format!("fault `{fault}`"), reason);
+    }
+    let as_is = vec![ModeSpec::as_is()];
+    // A profile that does not speak of servers that exist means modes of servers made for it.
+    let means_these = !is_existing || profile.modes.contains(&as_is[0]);
+    let of_profile = if means_these { &profile.modes } else { &as_is };
+    let (mut modes, mut left_out) = (Vec::new(), Vec::new());
+    for spec in overrides.modes.as_ref().unwrap_or(of_profile) {
+        match spec.resolve_on(given) {
+            Ok(mode) => add(&mut modes, spec, mode)?,
+            Err(ModeError::NotThere { reason, .. }) if overrides.modes.is_none() => {
+                left_out.push(format!(
+                    "mode `{}` is left out, because {reason}",
+                    spec.name()
+                ));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match (modes.is_empty(), left_out.is_empty()) {
+        (false, _) => Ok((modes, left_out)),
+        (true, false) => Err(PlanError::NoneThere(left_out)),
+        (true, true) => Err(PlanError::NoModes),
+    }
+}
+
+/// Refuses a mode that is there already.
+fn add(modes: &mut Vec<Mode>, spec: &ModeSpec, mode: Mode) -> Result<(), PlanError> {
+    if modes.iter().any(|mode| mode.name == spec.name()) {
+        return Err(PlanError::DuplicateMode(spec.name().into()));
+    }
+    if let Some(same) = modes.iter().find(|other| other.is_same_as(&mode)) {
+        return Err(PlanError::SameMode {
+            first: same.name.clone(),
+            second: mode.name.clone(),
+            meaning: mode.explain(),
+        });
+    }
+    modes.push(mode);
+    Ok(())
+}
