@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use replbench::cluster::{Binaries, Cluster, ClusterConfig, process};
-use replbench::topology::{NodeCounts, Topology};
+use replbench::topology::{NodeCounts, Topology, WalLevel};
 use rustix::process::Signal;
 use support::{Ended, REPLBENCH, Server, TestDir, block_on, signal, until};
 
@@ -32,6 +32,7 @@ impl Shop {
         });
         let mut config = ClusterConfig::new(topology, binaries, dir.path().join("shop"));
         config.launcher = REPLBENCH.into();
+        config.wal_level = WalLevel::Logical;
         let cluster = block_on(Cluster::start(config)).unwrap();
         let endpoint = cluster.primary().endpoint.clone();
         let primary = Server { pid: 0, endpoint };
@@ -82,6 +83,13 @@ impl Shop {
         let endpoint = cluster.node(node).unwrap().endpoint.with_database("shop");
         let server = Server { pid: 0, endpoint };
         server.number("SELECT count(*) FROM pg_namespace WHERE nspname = 'replbench'")
+    }
+
+    fn may_set_names(&self) {
+        let function = "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO app";
+        self.in_shop().sql(&format!(
+            "GRANT ALTER SYSTEM ON PARAMETER synchronous_standby_names TO app; {function}"
+        ));
     }
 
     fn in_shop(&self) -> Server {
@@ -169,7 +177,7 @@ fn a_run_measures_what_is_there_and_leaves_nothing() {
     assert_eq!(names[0][0].as_deref(), Some("ANY 1 (s1, s2)"));
     for (modes, reason) in [
         ("sync:any-2", "ANY 1 (s1, s2)"),
-        ("logical", "replicas of its own kind"),
+        ("logical", "needs a node of role subscriber"),
         ("local,async", "the same here"),
     ] {
         let refused = run(
@@ -317,7 +325,7 @@ fn a_run_that_is_cut_short_leaves_nothing_and_a_killed_one_is_cleaned_up() {
             cleaned
                 .as_ref()
                 .unwrap()
-                .contains("removed schema replbench"),
+                .contains("removed schema replbench from"),
             "{cleaned:?}"
         );
         assert_eq!(shop.schemas("primary"), 0);
@@ -325,6 +333,155 @@ fn a_run_that_is_cut_short_leaves_nothing_and_a_killed_one_is_cleaned_up() {
         assert!(again.text.contains("nothing to clean"), "{}", again.text);
     }
     shop.close();
+}
+
+/// A server of its own, which can subscribe; with its connection string as superuser.
+fn branch(dir: &TestDir) -> (Cluster, Server, String) {
+    let binaries = Binaries::find(None).expect("this test needs PostgreSQL: see scripts/test");
+    let counts = NodeCounts::default();
+    let mut config = ClusterConfig::new(counts, binaries, dir.path().join("branch"));
+    config.launcher = REPLBENCH.into();
+    let cluster = block_on(Cluster::start(config)).unwrap();
+    let endpoint = cluster.primary().endpoint.clone();
+    let password = endpoint.password.as_ref().unwrap().reveal().to_owned();
+    let conninfo = format!(
+        "host=127.0.0.1 port={} user=replbench dbname=replbench password={password}",
+        endpoint.port
+    );
+    (cluster, Server { pid: 0, endpoint }, conninfo)
+}
+
+/// Nothing is left on primary and subscriber, neither in the schema nor outside it.
+#[track_caller]
+fn untouched(shop: &Shop, subscriber: &Server) {
+    let written = "SELECT count(*) FROM pg_file_settings WHERE name = 'synchronous_standby_names' AND sourcefile LIKE '%auto.conf'";
+    assert_eq!(shop.primary.number(written), 0);
+    let slots = "SELECT count(*) FROM pg_replication_slots WHERE slot_type = 'logical'";
+    assert_eq!(shop.primary.number(slots), 0);
+    let publications = "SELECT count(*) FROM pg_publication";
+    assert_eq!(shop.in_shop().number(publications), 0);
+    let subscriptions = "SELECT count(*) FROM pg_subscription";
+    assert_eq!(subscriber.number(subscriptions), 0);
+    let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname = 'replbench'";
+    assert_eq!(
+        (shop.schemas("primary"), subscriber.number(schemas)),
+        (0, 0)
+    );
+}
+
+#[test]
+fn subscriptions_and_standby_names_are_for_the_run_alone() {
+    let dir = TestDir::new();
+    let shop = Shop::open(&dir);
+    let (cluster, subscriber, conninfo) = branch(&dir);
+    let servers = [
+        shop.arguments(),
+        vec![format!("--subscriber=eu={conninfo}")],
+    ]
+    .concat();
+    // What the run needs besides, each missing right by itself.
+    let refused = |more: &[&str], part: &str| {
+        let ended = run(dir.path(), "sync-vs-async", &servers, more);
+        assert_eq!(ended.code, 3, "{}", ended.text);
+        assert!(ended.text.contains(part), "no `{part}` in: {}", ended.text);
+    };
+    let grant = "GRANT ALTER SYSTEM ON PARAMETER synchronous_standby_names TO \"app\"";
+    refused(&["--set-sync"], grant);
+    shop.may_set_names();
+    refused(&["--modes", "logical"], "replication");
+    shop.primary.sql("ALTER ROLE app REPLICATION");
+    // Somebody else's slot of that name stays.
+    shop.primary
+        .sql("SELECT pg_create_physical_replication_slot('eu')");
+    refused(
+        &["--modes", "logical"],
+        "has a slot or a subscription of the name `eu`",
+    );
+    let slot = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'eu'";
+    assert_eq!(shop.primary.number(slot), 1);
+    shop.primary.sql("SELECT pg_drop_replication_slot('eu')");
+    untouched(&shop, &subscriber);
+
+    let modes = [
+        "--set-sync",
+        "--modes",
+        "as-is,async,sync:any-2,logical-sync",
+    ];
+    let ended = run(dir.path(), "sync-vs-async", &servers, &modes);
+    // `as-is` is `async` there.
+    assert_eq!(ended.code, 2, "{}", ended.text);
+    let modes = ["--set-sync", "--modes", "async,sync:any-2,logical-sync"];
+    fs::remove_dir_all(dir.path().join("results")).unwrap();
+    let ended = run(dir.path(), "sync-vs-async", &servers, &modes);
+    ended.is_whole();
+    untouched(&shop, &subscriber);
+    let results = dir.path().join("results");
+    let record = support::subdirectory(&results).unwrap();
+    let summary = fs::read_to_string(record.join("summary.csv")).unwrap();
+    for (mode, node) in [
+        ("async", "eu"),
+        ("sync:any-2", "s2"),
+        ("logical-sync", "eu"),
+    ] {
+        let seen = summary.lines().any(|line| {
+            line.contains(&format!(",{mode},")) && line.contains(&format!("{node},visibility,p50"))
+        });
+        assert!(seen, "{mode} on {node}: {summary}");
+    }
+    assert_no_password(&results, &ended);
+    shop.close();
+    block_on(cluster.stop()).unwrap();
+}
+
+#[test]
+fn what_a_killed_run_changed_on_primary_and_subscriber_is_put_back_by_clean() {
+    let dir = TestDir::new();
+    let shop = Shop::open(&dir);
+    let (cluster, subscriber, conninfo) = branch(&dir);
+    shop.may_set_names();
+    shop.primary.sql("ALTER ROLE app REPLICATION");
+    let eu = format!("--subscriber=eu={conninfo}");
+    let mut child = process::command(REPLBENCH)
+        .args([
+            "run",
+            "sync-vs-async",
+            "--rate",
+            "100",
+            "--duration",
+            "60s",
+            "--warmup",
+            "0s",
+        ])
+        .args(["--set-sync", "--modes", "logical-sync", &eu])
+        .args(shop.arguments())
+        .current_dir(dir.path())
+        .env("PGPASSWORD", PASSWORD)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let waits = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'eu' AND sync_state = 'sync'";
+    until(support::PATIENCE, || match shop.primary.number(waits) {
+        0 => Err("not synchronous"),
+        _ => Ok(()),
+    })
+    .unwrap();
+    signal(child.id().cast_signed(), Signal::KILL);
+    child.wait().unwrap();
+    let primary = format!("--primary={}", shop.conninfo("primary"));
+    until(Duration::from_secs(20), || {
+        // The servers notice the end of the killed run's sessions a moment later.
+        let ended = replbench(dir.path(), &["clean", &primary, &eu]);
+        if ended.code == 0 {
+            Ok(())
+        } else {
+            Err(ended.text)
+        }
+    })
+    .unwrap();
+    untouched(&shop, &subscriber);
+    shop.close();
+    block_on(cluster.stop()).unwrap();
 }
 
 /// The password is in no file of the results and in nothing that was printed.

@@ -19,11 +19,15 @@ pub(super) struct Arguments {
     /// Instead, remove from this server the schema that a killed run on existing servers left there
     #[arg(long, value_name = "CONNINFO", conflicts_with = "dir")]
     primary: Option<String>,
+
+    /// A subscriber of it, from which its subscription is removed as well; may be given several times
+    #[arg(long, value_name = "CONNINFO", requires = "primary")]
+    subscriber: Vec<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Stop> {
     if let Some(primary) = &arguments.primary {
-        return clean_server(primary);
+        return clean_servers(primary, &arguments.subscriber);
     }
     let mut cleaned = Vec::new();
     for directory in [arguments.dir.clone()].into_iter().chain(worktrees()) {
@@ -47,15 +51,23 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Stop> {
     Ok(Exit::Fine)
 }
 
-fn clean_server(conninfo: &str) -> Result<Exit, Stop> {
-    let primary = servers::read(conninfo)?;
-    let cleaned = interruptible(async |_| existing::clean(&primary, OWN_SCHEMA).await)?;
-    let removed = cleaned.map_err(|error| Stop::new(Exit::Server, error))?;
-    say(if removed {
-        "removed schema replbench with all that was in it"
-    } else {
-        "nothing to clean there: it has no schema replbench"
-    });
+fn clean_servers(primary: &str, subscribers: &[String]) -> Result<Exit, Stop> {
+    let primary = servers::read(primary)?;
+    let subscribers = subscribers
+        .iter()
+        .map(|it| servers::read(servers::named(it).1));
+    let subscribers = subscribers.collect::<Result<Vec<_>, _>>()?;
+    let cleaned =
+        interruptible(async |_| existing::clean(&subscribers, &primary, OWN_SCHEMA).await)?;
+    let cleaned = cleaned.map_err(|error| Stop::new(Exit::Server, error))?;
+    if cleaned.is_empty() {
+        say("nothing to clean there: no schema replbench");
+    }
+    for place in cleaned {
+        say(&format!(
+            "removed schema replbench from {place}, with all that was in it"
+        ));
+    }
     Ok(Exit::Fine)
 }
 

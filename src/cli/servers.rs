@@ -26,6 +26,18 @@ pub(super) struct ServerArgs {
     #[arg(long, value_name = "[NAME=]CONNINFO", requires = "primary")]
     standby: Vec<String>,
 
+    /// A server that is to subscribe to it for the run; may be given several times. Its name is sub1, sub2... unless one is given
+    #[arg(long, value_name = "[NAME=]CONNINFO", requires = "primary")]
+    subscriber: Vec<String>,
+
+    /// How subscribers reach the primary, where they do not reach it as this machine does
+    #[arg(long, value_name = "CONNINFO", requires = "subscriber")]
+    publisher: Option<String>,
+
+    /// Let modes change `synchronous_standby_names` of the primary, for all its sessions; it is put back at the end
+    #[arg(long, requires = "primary")]
+    set_sync: bool,
+
     /// Load servers that are not on this machine: they are yours, and the load may hurt whoever uses them
     #[arg(long, requires = "primary")]
     i_own_this: bool,
@@ -72,24 +84,31 @@ impl ServerArgs {
         let Some(primary) = &self.primary else {
             return Ok(None);
         };
-        let standbys = self.standby.iter().map(|text| {
-            let (name, text) = named(text);
-            Ok(NamedServer {
-                name: name.map(Into::into),
-                parameters: read(text)?,
-            })
-        });
         Ok(Some(Servers {
             primary: read(primary)?,
-            standbys: standbys.collect::<Result<_, Stop>>()?,
+            standbys: named_servers(&self.standby)?,
+            subscribers: named_servers(&self.subscriber)?,
+            publisher: self.publisher.clone(),
             may_load: self.i_own_this,
+            may_set: self.set_sync,
             schema: OWN_SCHEMA.into(),
         }))
     }
 }
 
+fn named_servers(arguments: &[String]) -> Result<Vec<NamedServer>, Stop> {
+    let servers = arguments.iter().map(|text| {
+        let (name, text) = named(text);
+        Ok(NamedServer {
+            name: name.map(Into::into),
+            parameters: read(text)?,
+        })
+    });
+    servers.collect()
+}
+
 /// `NAME=CONNINFO`: what stands before the first `=` is a name where libpq has no such keyword.
-fn named(text: &str) -> (Option<&str>, &str) {
+pub(super) fn named(text: &str) -> (Option<&str>, &str) {
     match text.split_once('=') {
         Some((name, rest)) if !conninfo::is_keyword(name.trim()) && !name.contains("://") => {
             (Some(name), rest)
@@ -148,7 +167,7 @@ pub(super) fn without_passwords(argv: &[String]) -> Vec<String> {
         if hides {
             return hide(argument);
         }
-        for option in ["--primary", "--standby"] {
+        for option in ["--primary", "--standby", "--subscriber", "--publisher"] {
             if argument == option {
                 is_conninfo = true;
             } else if let Some(text) = argument

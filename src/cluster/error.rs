@@ -151,7 +151,7 @@ pub enum ExistingError {
     Names(String),
     #[error("synchronous_commit is `{0}`, which is not understood")]
     Level(String),
-    #[error("user `{user}` lacks a right on `{node}`; run: {grant}")]
+    #[error("user `{user}` lacks a right on `{node}`: {grant}")]
     Right {
         user: String,
         node: String,
@@ -161,8 +161,26 @@ pub enum ExistingError {
         "the primary has {free} free connections and the run needs {needed}; lower --connections or raise max_connections"
     )]
     Connections { free: i64, needed: i64 },
-    #[error("another replbench uses database `{0}`; wait until it ends")]
+    #[error("another replbench uses the database on `{0}`; wait until it ends")]
     InUse(String),
+    #[error("two servers are called `{0}`; write NAME=CONNINFO with another name for one")]
+    Twice(String),
+    #[error(
+        "`{0}` cannot be the name of a subscriber, because its slot is called so; use lower-case letters, digits and _"
+    )]
+    SlotName(String),
+    #[error(
+        "`{node}` at {place} is a standby or the primary itself, and a subscriber is a server of its own; name another"
+    )]
+    NoSubscriber { node: String, place: String },
+    #[error(
+        "wal_level is `{0}` on the primary, and subscribers need `logical`; set it and start the primary again, or leave the subscribers out"
+    )]
+    WalLevel(String),
+    #[error(
+        "`{node}` has a slot or a subscription of the name `{name}`; write NAME=CONNINFO with another name"
+    )]
+    Taken { node: String, name: String },
     #[error("schema `{0}` exists and is not replbench's; rename it, or use another database")]
     Foreign(String),
 }

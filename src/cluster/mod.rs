@@ -219,10 +219,12 @@ impl Cluster {
     pub async fn attach(
         servers: &Servers,
         ddl: &[String],
+        publish: &[String],
         load_connections: u16,
     ) -> Result<Self, ClusterError> {
         let inspected = existing::inspect(servers).await?;
-        let (existing, nodes) = Existing::take(servers, inspected, ddl, load_connections).await?;
+        let (existing, nodes) =
+            Existing::take(servers, inspected, ddl, publish, load_connections).await?;
         Ok(Self {
             nodes,
             deadline: ClusterConfig::DEADLINE,
@@ -368,7 +370,7 @@ impl Cluster {
             }
             Kind::Existing(existing) => {
                 let client = self.load_endpoint(mode);
-                modes::await_found(&self.nodes, existing, mode, &client, self.deadline).await?;
+                modes::enter_existing(&self.nodes, existing, mode, &client, self.deadline).await?;
                 Ok(Restore::nothing())
             }
         }

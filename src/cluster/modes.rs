@@ -56,25 +56,23 @@ pub(super) async fn apply<'a>(
     Ok(before)
 }
 
-/// Waits until a session of the load has the mode on servers that exist, and their standbys are what the servers' own settings
-/// make them.
-pub(super) async fn await_found(
+/// Sets what may be set on servers that exist, then waits until a session of the load has the mode, and the standbys are what the
+/// servers' settings make them.
+pub(super) async fn enter_existing(
     nodes: &[RunningNode],
     existing: &Existing,
     mode: &Mode,
     client: &Endpoint,
     deadline: Duration,
 ) -> Result<(), ClusterError> {
+    let (names, set) = existing.enter(mode).await?;
     let primary = primary(nodes);
     let session = admin(&primary.endpoint).await?;
     let entry = Entry {
         primary,
         client,
-        settings: (
-            existing.standby_names.clone(),
-            mode.level.setting().to_owned(),
-        ),
-        states: expected_states(nodes, existing.found.sync.as_ref()),
+        settings: (names, mode.level.setting().to_owned()),
+        states: expected_states(nodes, set.as_ref()),
     };
     entry.wait(&session, mode, deadline).await?;
     session.close().await;

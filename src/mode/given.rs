@@ -9,6 +9,8 @@ pub struct Found {
     pub topology: Topology,
     pub level: SyncLevel,
     pub sync: Option<SyncSet>,
+    /// Whether `synchronous_standby_names` may be changed.
+    pub may_set: bool,
 }
 
 /// Servers whose arrangement a plan takes as it is.
@@ -42,6 +44,9 @@ impl ModeSpec {
     /// The mode on servers that are given.
     pub fn resolve_on(&self, given: &Given) -> Result<Mode, ModeError> {
         let resolved = match given {
+            Given::Existing(found) if found.may_set && self.kind.replicas != Replicas::Found => {
+                self.resolve_among(&found.topology)
+            }
             Given::Existing(found) => self.resolve_found(found),
             Given::Compose(topology) => self.resolve_among(topology),
         };
@@ -53,28 +58,39 @@ impl ModeSpec {
         })
     }
 
-    /// On servers that exist, where only what a session waits for can be chosen; an error is the reason why not.
+    /// On servers that exist, as far as only what a session waits for can be chosen; an error is the reason why not.
     fn resolve_found(&self, found: &Found) -> Result<Mode, String> {
+        let names_stay = "needs other synchronous_standby_names than there are; --set-sync may set them for the run";
         let (level, sync) = match (self.kind.replicas, self.kind.waits, &found.sync) {
             (Replicas::Found, _, sync) => (found.level, sync.clone()),
-            (Replicas::Standbys, Waits::Never, None) => (self.kind.level, None),
+            (Replicas::Subscribers, ..) if !found.topology.has(Role::Subscriber) => {
+                return Err("it needs a node of role subscriber, and there is none".into());
+            }
+            (Replicas::Subscribers, Waits::ForFirst | Waits::ForQuorum, _) => {
+                return Err(format!("it {names_stay}"));
+            }
+            (Replicas::Standbys | Replicas::Subscribers, Waits::Never, None) => {
+                (self.kind.level, None)
+            }
             // The names stay, so that the session alone says that it waits for nobody.
-            (Replicas::Standbys, Waits::Never, Some(_)) => {
+            (Replicas::Standbys | Replicas::Subscribers, Waits::Never, Some(_)) => {
                 (self.kind.level.min(SyncLevel::Local), None)
             }
             (Replicas::Standbys, _, None) => {
-                let reason =
-                    "synchronous_standby_names is empty there, so commits wait for no standby";
-                return Err(reason.into());
+                return Err(format!(
+                    "synchronous_standby_names is empty there, and it {names_stay}"
+                ));
             }
             (Replicas::Standbys, _, Some(set)) => {
                 if self.quorum.is_some_and(|quorum| quorum != set.quorum) {
                     let is = set.setting().replace('"', "");
-                    return Err(format!("synchronous_standby_names is {is} there"));
+                    return Err(format!(
+                        "synchronous_standby_names is {is} there, and it {names_stay}"
+                    ));
                 }
                 (self.kind.level, Some(set.clone()))
             }
-            (Replicas::Cascade | Replicas::Archive | Replicas::Subscribers, ..) => {
+            (Replicas::Cascade | Replicas::Archive, ..) => {
                 return Err("it needs replicas of its own kind".into());
             }
         };
@@ -168,6 +184,7 @@ mod tests {
             topology: Topology::of_replicas(all.clone().map(|name| (name, Role::Standby))),
             level: SyncLevel::On,
             sync: SyncSet::parse(names, &all),
+            may_set: false,
         }
     }
 

@@ -4,7 +4,7 @@
 mod given;
 mod sync;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -25,14 +25,16 @@ pub struct Mode {
 }
 
 impl Mode {
-    /// Whether a commit waits for the same in both, on the same nodes, whatever they are called. Of all nodes it does not matter which
-    /// come first.
+    /// Whether a commit waits for the same on the same nodes in both; their own names do not count. Where it waits for all that are
+    /// named, neither does the order of those.
     pub fn is_same_as(&self, other: &Self) -> bool {
         let wait_alike = match (&self.sync, &other.sync) {
             (Some(one), Some(two)) => {
                 let waits_for_all =
                     |set: &SyncSet| usize::from(set.quorum.count()) == set.nodes.len();
-                one == two || waits_for_all(one) && waits_for_all(two)
+                let nodes = |set: &SyncSet| BTreeSet::from_iter(set.nodes.clone());
+                let wait_for_all = waits_for_all(one) && waits_for_all(two);
+                one == two || wait_for_all && nodes(one) == nodes(two)
             }
             (one, two) => one == two,
         };

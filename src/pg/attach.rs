@@ -28,6 +28,7 @@ pub struct Identity {
     /// `synchronous_standby_names` and `synchronous_commit` of a new session.
     pub standby_names: String,
     pub level: String,
+    pub wal_level: String,
 }
 
 /// What a server says of itself to this user.
@@ -40,7 +41,8 @@ pub async fn identity(client: &Client) -> Answer<Identity> {
                  current_setting('max_connections')::bigint \
                    - current_setting('superuser_reserved_connections')::bigint \
                    - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), \
-                 current_setting('synchronous_standby_names'), current_setting('synchronous_commit')";
+                 current_setting('synchronous_standby_names'), current_setting('synchronous_commit'), \
+                 current_setting('wal_level')";
     let row = client.query_one(sql, &[]).await;
     let row = row.map_err(|error| describe(&error))?;
     Ok(Identity {
@@ -55,6 +57,7 @@ pub async fn identity(client: &Client) -> Answer<Identity> {
         free_connections: row.get(8),
         standby_names: row.get(9),
         level: row.get(10),
+        wal_level: row.get(11),
     })
 }
 
@@ -97,4 +100,115 @@ pub async fn drop_schema(client: &Client, schema: &str) -> Answer<()> {
     let sql = format!("DROP SCHEMA {} CASCADE", quote_ident(schema));
     let done = client.batch_execute(&sql).await;
     done.map_err(|error| describe(&error))
+}
+
+pub async fn comment_schema(client: &Client, schema: &str, comment: &str) -> Answer<()> {
+    let (schema, comment) = (quote_ident(schema), quote_literal(comment));
+    run(client, &format!("COMMENT ON SCHEMA {schema} IS {comment}")).await
+}
+
+/// Whether this user may change `synchronous_standby_names` for the whole server.
+pub async fn may_set_standby_names(client: &Client, version_number: i32) -> Answer<bool> {
+    // Older servers have no such privilege: a superuser may.
+    let sql = if version_number >= 150_000 {
+        "SELECT has_parameter_privilege('synchronous_standby_names', 'ALTER SYSTEM') \
+                AND has_function_privilege('pg_reload_conf()', 'EXECUTE')"
+    } else {
+        "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
+    };
+    let row = client.query_one(sql, &[]).await;
+    row.map(|row| row.get(0)).map_err(|error| describe(&error))
+}
+
+/// Whether this user may make subscriptions.
+pub async fn may_subscribe(client: &Client) -> Answer<bool> {
+    // Older servers have no such role: a superuser may.
+    let sql = "SELECT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) \
+                   OR EXISTS (SELECT FROM pg_roles \
+                              WHERE rolname = 'pg_create_subscription' AND pg_has_role(oid, 'USAGE'))";
+    let row = client.query_one(sql, &[]).await;
+    row.map(|row| row.get(0)).map_err(|error| describe(&error))
+}
+
+/// The first of these names that a slot or a subscription of this server has.
+pub async fn taken(client: &Client, names: &[String]) -> Answer<Option<String>> {
+    let sql = "SELECT name::text FROM (SELECT slot_name FROM pg_replication_slots \
+                                       UNION ALL SELECT subname FROM pg_subscription) all_names (name) \
+               WHERE name = ANY ($1)";
+    let row = client.query(sql, &[&names]).await;
+    let rows = row.map_err(|error| describe(&error))?;
+    Ok(rows.first().map(|row| row.get(0)))
+}
+
+/// Makes a publication with a comment, both or neither. `tables` are quoted and qualified by the caller.
+pub async fn create_publication(
+    client: &Client,
+    name: &str,
+    comment: &str,
+    tables: &[String],
+) -> Answer<()> {
+    let (name, comment, tables) = (quote_ident(name), quote_literal(comment), tables.join(", "));
+    let sql = format!(
+        "BEGIN; CREATE PUBLICATION {name} FOR TABLE {tables}; COMMENT ON PUBLICATION {name} IS {comment}; COMMIT"
+    );
+    run(client, &sql).await
+}
+
+/// Removes a publication if it is there and bears this comment.
+pub async fn drop_publication(client: &Client, name: &str, comment: &str) -> Answer<()> {
+    let sql = "SELECT FROM pg_publication WHERE pubname = $1 AND obj_description(oid, 'pg_publication') = $2";
+    let found = client.query_opt(sql, &[&name, &comment]).await;
+    if found.map_err(|error| describe(&error))?.is_some() {
+        run(client, &format!("DROP PUBLICATION {}", quote_ident(name))).await?;
+    }
+    Ok(())
+}
+
+/// How many tables of a subscription are ready, and how many there are.
+pub async fn copied_tables(client: &Client, subscription: &str) -> Answer<(i64, i64)> {
+    let sql = "SELECT count(*) FILTER (WHERE srsubstate = 'r'), count(*) \
+               FROM pg_subscription_rel JOIN pg_subscription s ON s.oid = srsubid WHERE subname = $1";
+    let row = client.query_one(sql, &[&subscription]).await;
+    let row = row.map_err(|error| describe(&error))?;
+    Ok((row.get(0), row.get(1)))
+}
+
+/// Removes a subscription if it is there, with its slot where the publisher can be reached.
+pub async fn drop_subscription(client: &Client, name: &str) -> Answer<()> {
+    let found = client
+        .query_opt("SELECT FROM pg_subscription WHERE subname = $1", &[&name])
+        .await;
+    if found.map_err(|error| describe(&error))?.is_none() {
+        return Ok(());
+    }
+    let name = quote_ident(name);
+    if run(client, &format!("DROP SUBSCRIPTION {name}"))
+        .await
+        .is_ok()
+    {
+        return Ok(());
+    }
+    for statement in [
+        format!("ALTER SUBSCRIPTION {name} DISABLE"),
+        format!("ALTER SUBSCRIPTION {name} SET (slot_name = NONE)"),
+        format!("DROP SUBSCRIPTION {name}"),
+    ] {
+        run(client, &statement).await?;
+    }
+    Ok(())
+}
+
+/// Removes those of these logical slots of the database that are there.
+pub async fn drop_slots(client: &Client, names: &[String]) -> Answer<()> {
+    let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
+               WHERE slot_name = ANY ($1) AND slot_type = 'logical' AND database = current_database()";
+    let dropped = client.query(sql, &[&names]).await;
+    dropped.map(drop).map_err(|error| describe(&error))
+}
+
+async fn run(client: &Client, statements: &str) -> Answer<()> {
+    client
+        .batch_execute(statements)
+        .await
+        .map_err(|error| describe(&error))
 }

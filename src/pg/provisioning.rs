@@ -256,6 +256,28 @@ pub async fn set_synchronous(client: &Client, synchronous: &Synchronous) -> Answ
     run(client, "SELECT pg_reload_conf()").await
 }
 
+/// Sets `synchronous_standby_names` for the whole server; `None`: as if ALTER SYSTEM had never been used on it.
+pub async fn set_standby_names(client: &Client, names: Option<&str>) -> Answer<()> {
+    let statement = match names {
+        Some(names) => format!(
+            "ALTER SYSTEM SET synchronous_standby_names = {}",
+            quote_literal(names)
+        ),
+        None => "ALTER SYSTEM RESET synchronous_standby_names".into(),
+    };
+    run(client, &statement).await?;
+    run(client, "SELECT pg_reload_conf()").await
+}
+
+/// What [`set_standby_names`] would replace, for a user who may read all settings.
+pub async fn written_standby_names(client: &Client) -> Answer<Option<String>> {
+    let sql = "SELECT setting FROM pg_settings \
+               WHERE name = 'synchronous_standby_names' AND sourcefile LIKE '%/postgresql.auto.conf'";
+    let row = client.query_opt(sql, &[]).await;
+    let row = row.map_err(|error| describe(&error))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
 /// What [`set_synchronous`] would replace.
 pub async fn written_synchronous(client: &Client) -> Answer<Synchronous> {
     let sql = "SELECT max(setting) FILTER (WHERE name = 'synchronous_standby_names'), \

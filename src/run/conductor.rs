@@ -177,7 +177,8 @@ impl<'a> Conductor<'a> {
             }
             Origin::Existing(servers) => {
                 // It ends within its deadlines, and leaves nothing half made.
-                let attached = Cluster::attach(servers, &self.schema(), connections).await?;
+                let (schema, published) = (self.schema(), self.published());
+                let attached = Cluster::attach(servers, &schema, &published, connections).await?;
                 Ok(Some(attached))
             }
             Origin::Compose(file) => {

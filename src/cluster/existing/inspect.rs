@@ -1,10 +1,10 @@
-//! Servers that exist: found, checked, and left as they were. Of all that is theirs replbench writes into one schema of its own,
-//! which bears its mark, and changes no setting.
+//! Looks at servers that exist: whether they are what somebody says, and whether this user may do what a run needs. Writes nothing.
 
 use std::net::IpAddr;
 
-use super::RunningNode;
-use super::error::{ClusterError, ExistingError, OLDEST};
+use super::Servers;
+use crate::cluster::RunningNode;
+use crate::cluster::error::{ExistingError, OLDEST};
 use crate::escape::quote_ident;
 use crate::mode::{Found, SyncLevel, SyncSet};
 use crate::pg::attach::{self, Identity};
@@ -12,49 +12,23 @@ use crate::pg::conninfo::{self, Parameters};
 use crate::pg::{Endpoint, Failure, Session, locate, provisioning};
 use crate::topology::{Role, Topology};
 
-/// What the schema's comment says: only what bears it is ever removed.
-const MARK: &str = "made by replbench; it may be dropped with all that is in it";
-/// Connections to the primary beside the load's.
-pub(super) const OWN_CONNECTIONS: i64 = 12;
-
-/// Servers as somebody names them.
-#[derive(Debug, Clone)]
-pub struct Servers {
-    pub primary: Parameters,
-    pub standbys: Vec<NamedServer>,
-    /// Somebody says that they may be loaded, though they are not on this machine.
-    pub may_load: bool,
-    /// The schema that is made there.
-    pub schema: String,
-}
-
-/// A standby.
-#[derive(Debug, Clone)]
-pub struct NamedServer {
-    /// `None`: by the name under which it replicates.
-    pub name: Option<String>,
-    pub parameters: Parameters,
-}
-
 /// Servers that were found to be what somebody says they are.
 #[derive(Debug)]
-pub(super) struct Inspected {
-    found: Found,
+pub(in crate::cluster) struct Inspected {
+    pub(super) found: Found,
     are_local: bool,
-    nodes: Vec<RunningNode>,
-    primary: (Session, Identity),
+    pub(super) nodes: Vec<RunningNode>,
+    pub(super) primary: (Session, Identity),
 }
 
 /// Connects to each server and checks what can be checked without writing.
-pub(super) async fn inspect(servers: &Servers) -> Result<Inspected, ExistingError> {
-    let mut located = vec![reach(servers, Topology::PRIMARY, &servers.primary).await?];
+pub(in crate::cluster) async fn inspect(servers: &Servers) -> Result<Inspected, ExistingError> {
+    let primary = reach(servers, Topology::PRIMARY, &servers.primary).await?;
+    let mut standbys = Vec::new();
     for standby in &servers.standbys {
         let name = standby.name.as_deref().unwrap_or("standby");
-        located.push(reach(servers, name, &standby.parameters).await?);
+        standbys.push(reach(servers, name, &standby.parameters).await?);
     }
-    let are_local = located.iter().all(|it| is_local(&it.endpoint));
-    let mut standbys = located.split_off(1);
-    let primary = located.remove(0);
     if primary.identity.in_recovery {
         return Err(ExistingError::IsStandby(primary.endpoint.place()));
     }
@@ -73,13 +47,38 @@ pub(super) async fn inspect(servers: &Servers) -> Result<Inspected, ExistingErro
             return Err(ExistingError::Ambiguous { name, count });
         }
     }
-    let names: Vec<_> = standbys.iter().map(|it| it.endpoint.node.clone()).collect();
-    let found = found(&primary.identity, &names)?;
-    let mut endpoints = vec![primary.endpoint];
-    for standby in standbys {
-        endpoints.push(standby.endpoint);
-        standby.session.close().await;
+    let mut subscribers = Vec::new();
+    for (index, given) in servers.subscribers.iter().enumerate() {
+        let name = given.name.clone();
+        let name = name.unwrap_or_else(|| format!("sub{}", index + 1));
+        let located = reach(servers, &name, &given.parameters).await?;
+        located.may_subscribe_to(&primary).await?;
+        subscribers.push(located);
     }
+    let of_role = |all: &[Located], role: Role| -> Vec<_> {
+        let names = all.iter().map(|it| it.endpoint.node.clone());
+        names.map(|name| (name, role)).collect()
+    };
+    let replicas = [
+        of_role(&standbys, Role::Standby),
+        of_role(&subscribers, Role::Subscriber),
+    ]
+    .concat();
+    let mut names: Vec<_> = replicas.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|it| it[0] == it[1]) {
+        return Err(ExistingError::Twice(twice[0].to_owned()));
+    }
+    if servers.may_set {
+        primary.may_set().await?;
+    }
+    let found = found(&primary.identity, replicas, servers.may_set)?;
+    let mut endpoints = vec![primary.endpoint];
+    for located in standbys.into_iter().chain(subscribers) {
+        endpoints.push(located.endpoint);
+        located.session.close().await;
+    }
+    let are_local = endpoints.iter().all(is_local);
     let nodes = found.topology.nodes().iter().zip(endpoints);
     let search_path = format!("-c search_path={}", servers.schema);
     let nodes = nodes.map(|(node, endpoint)| RunningNode {
@@ -193,6 +192,57 @@ impl Located {
         })
     }
 
+    /// Makes sure that this user may say what commits wait for.
+    async fn may_set(&self) -> Result<(), ExistingError> {
+        let may =
+            attach::may_set_standby_names(self.session.client(), self.identity.version_number);
+        let may = may.await;
+        if may.map_err(|failure| self.failed("ask for the right to set names", failure))? {
+            return Ok(());
+        }
+        let user = quote_ident(&self.identity.user);
+        let grant = if self.identity.version_number >= 150_000 {
+            format!(
+                "GRANT ALTER SYSTEM ON PARAMETER synchronous_standby_names TO {user}; and in this database: GRANT EXECUTE ON FUNCTION pg_reload_conf() TO {user}"
+            )
+        } else {
+            "before PostgreSQL 15 only a superuser may, so leave --set-sync out or name one".into()
+        };
+        Err(ExistingError::Right {
+            user: self.identity.user.clone(),
+            node: self.endpoint.node.clone(),
+            grant,
+        })
+    }
+
+    /// Makes sure that it can subscribe to this primary.
+    async fn may_subscribe_to(&self, primary: &Self) -> Result<(), ExistingError> {
+        let node = self.endpoint.node.clone();
+        let is_of_slot = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_';
+        if !node.chars().all(is_of_slot) || node.is_empty() {
+            return Err(ExistingError::SlotName(node));
+        }
+        if self.identity.in_recovery || self.identity.system == primary.identity.system {
+            let place = self.endpoint.place();
+            return Err(ExistingError::NoSubscriber { node, place });
+        }
+        if primary.identity.wal_level != "logical" {
+            return Err(ExistingError::WalLevel(primary.identity.wal_level.clone()));
+        }
+        self.may_create()?;
+        let may = attach::may_subscribe(self.session.client()).await;
+        if may.map_err(|failure| self.failed("ask for the right to subscribe", failure))? {
+            return Ok(());
+        }
+        let user = self.identity.user.clone();
+        let grant = if self.identity.version_number >= 160_000 {
+            format!("GRANT pg_create_subscription TO {}", quote_ident(&user))
+        } else {
+            "before PostgreSQL 16 only a superuser makes subscriptions, so name one as user".into()
+        };
+        Err(ExistingError::Right { user, node, grant })
+    }
+
     /// Makes sure that it is a standby of this primary. The name under which it replicates.
     async fn is_of(&self, primary: &Self, given: Option<&str>) -> Result<String, ExistingError> {
         let node = self.endpoint.node.clone();
@@ -229,12 +279,17 @@ impl Located {
 }
 
 /// What commits on the primary wait for.
-fn found(primary: &Identity, names: &[String]) -> Result<Found, ExistingError> {
+fn found(
+    primary: &Identity,
+    replicas: Vec<(String, Role)>,
+    may_set: bool,
+) -> Result<Found, ExistingError> {
+    let names: Vec<_> = replicas.iter().map(|(name, _)| name.clone()).collect();
     let written = primary.standby_names.trim();
     let sync = match written {
         "" => None,
         written => {
-            let set = SyncSet::parse(written, names);
+            let set = SyncSet::parse(written, &names);
             Some(set.ok_or_else(|| ExistingError::Names(written.to_owned()))?)
         }
     };
@@ -243,105 +298,10 @@ fn found(primary: &Identity, names: &[String]) -> Result<Found, ExistingError> {
         return Err(ExistingError::Unnamed(unnamed.clone()));
     }
     let level = SyncLevel::parse(&primary.level);
-    let standbys = names.iter().map(|name| (name.clone(), Role::Standby));
     Ok(Found {
-        topology: Topology::of_replicas(standbys),
+        topology: Topology::of_replicas(replicas),
         level: level.ok_or_else(|| ExistingError::Level(primary.level.clone()))?,
         sync,
+        may_set,
     })
-}
-
-/// Servers that are measured. As long as it lives, no other replbench uses the database.
-#[derive(Debug)]
-pub(super) struct Existing {
-    owner: Session,
-    schema: String,
-    pub(super) found: Found,
-    /// `synchronous_standby_names` as written.
-    pub(super) standby_names: String,
-}
-
-impl Existing {
-    /// Makes the schema and what is to be in it.
-    pub(super) async fn take(
-        servers: &Servers,
-        inspected: Inspected,
-        ddl: &[String],
-        load_connections: u16,
-    ) -> Result<(Self, Vec<RunningNode>), ClusterError> {
-        let (owner, identity) = inspected.primary;
-        let needed = i64::from(load_connections) + OWN_CONNECTIONS;
-        if identity.free_connections < needed {
-            let free = identity.free_connections;
-            return Err(ExistingError::Connections { free, needed }.into());
-        }
-        own(&owner, &identity.database, &servers.schema).await?;
-        let created = attach::create_schema(owner.client(), &servers.schema, MARK).await;
-        created.map_err(|failure| on_primary("make a schema", failure))?;
-        let existing = Self {
-            owner,
-            schema: servers.schema.clone(),
-            found: inspected.found,
-            standby_names: identity.standby_names,
-        };
-        if let Err(error) = fill(&inspected.nodes[0].endpoint, ddl).await {
-            existing.leave().await?;
-            return Err(error);
-        }
-        Ok((existing, inspected.nodes))
-    }
-
-    /// Removes what was made.
-    pub(super) async fn leave(self) -> Result<(), ClusterError> {
-        let dropped = attach::drop_schema(self.owner.client(), &self.schema).await;
-        self.owner.close().await;
-        Ok(dropped.map_err(|failure| on_primary("remove the schema", failure))?)
-    }
-}
-
-/// Makes the tables.
-pub(super) async fn fill(endpoint: &Endpoint, ddl: &[String]) -> Result<(), ClusterError> {
-    let session = super::admin(endpoint).await?;
-    for (index, statements) in ddl.iter().enumerate() {
-        let done = provisioning::execute(session.client(), statements).await;
-        done.map_err(|failure| ClusterError::Schema { index, failure })?;
-    }
-    session.close().await;
-    Ok(())
-}
-
-fn on_primary(action: &'static str, failure: Failure) -> ExistingError {
-    ExistingError::Query {
-        node: Topology::PRIMARY.into(),
-        action,
-        failure,
-    }
-}
-
-/// Locks the database against other replbenches, and removes what a killed one left. `true`: there was something.
-async fn own(session: &Session, database: &str, schema: &str) -> Result<bool, ExistingError> {
-    let client = session.client();
-    let locked = attach::lock(client).await;
-    if !locked.map_err(|failure| on_primary("lock the database for this run", failure))? {
-        return Err(ExistingError::InUse(database.to_owned()));
-    }
-    let comment = attach::schema_comment(client, schema).await;
-    let comment = comment.map_err(|failure| on_primary("look for a schema", failure))?;
-    match comment.as_deref() {
-        None => Ok(false),
-        Some(MARK) => {
-            let dropped = attach::drop_schema(client, schema).await;
-            dropped.map_err(|failure| on_primary("remove the schema", failure))?;
-            Ok(true)
-        }
-        Some(_) => Err(ExistingError::Foreign(schema.to_owned())),
-    }
-}
-
-/// Removes what a killed run left on a primary. `false`: there was nothing.
-pub async fn clean(primary: &Parameters, schema: &str) -> Result<bool, ExistingError> {
-    let (endpoint, session) = locate(Topology::PRIMARY, primary, "replbench clean").await?;
-    let cleaned = own(&session, &endpoint.database, schema).await;
-    session.close().await;
-    cleaned
 }

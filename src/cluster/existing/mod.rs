@@ -1,0 +1,240 @@
+//! Servers that exist: found, checked, and left as they were. Of all that is theirs replbench writes into one schema of its own,
+//! which bears its mark; what else it was allowed to change is noted there first and put back.
+
+mod inspect;
+mod marked;
+
+use std::time::Duration;
+
+use super::RunningNode;
+use super::error::{ClusterError, ExistingError};
+use crate::clock;
+use crate::mode::{Found, Mode, SyncLevel, SyncSet};
+use crate::pg::attach;
+use crate::pg::conninfo::Parameters;
+use crate::pg::{Endpoint, locate, provisioning};
+use crate::topology::{Role, Topology};
+pub use inspect::survey;
+pub(super) use inspect::{Inspected, inspect};
+use marked::{Marked, StandbyNames};
+
+/// Connections to the primary beside the load's.
+pub(super) const OWN_CONNECTIONS: i64 = 12;
+/// For the initial copy of a subscriber.
+const COPY: Duration = Duration::from_mins(1);
+
+/// Servers as somebody names them.
+#[derive(Debug, Clone)]
+pub struct Servers {
+    pub primary: Parameters,
+    pub standbys: Vec<NamedServer>,
+    pub subscribers: Vec<NamedServer>,
+    /// How subscribers reach the primary, as libpq takes it; `None`: as this process does.
+    pub publisher: Option<String>,
+    /// Somebody says that they may be loaded, though they are not on this machine.
+    pub may_load: bool,
+    /// Somebody says that `synchronous_standby_names` may be changed for the time of a run.
+    pub may_set: bool,
+    /// The schema that is made there.
+    pub schema: String,
+}
+
+/// A replica.
+#[derive(Debug, Clone)]
+pub struct NamedServer {
+    /// `None`: of a standby the one under which it replicates, of a subscriber `sub1`, `sub2`...
+    pub name: Option<String>,
+    pub parameters: Parameters,
+}
+
+/// Servers that are measured. As long as it lives, no other replbench uses their databases.
+#[derive(Debug)]
+pub(super) struct Existing {
+    primary: Marked,
+    subscribers: Vec<Marked>,
+    found: Found,
+    /// `synchronous_standby_names` as it was found.
+    standby_names: String,
+}
+
+impl Existing {
+    /// Makes the schema and what is to be in it, and subscriptions to it.
+    pub(super) async fn take(
+        servers: &Servers,
+        inspected: Inspected,
+        ddl: &[String],
+        publish: &[String],
+        load_connections: u16,
+    ) -> Result<(Self, Vec<RunningNode>), ClusterError> {
+        let (session, identity) = inspected.primary;
+        let needed = i64::from(load_connections) + OWN_CONNECTIONS;
+        if identity.free_connections < needed {
+            let free = identity.free_connections;
+            return Err(ExistingError::Connections { free, needed }.into());
+        }
+        let (primary, _) = Marked::own(Topology::PRIMARY, session, &servers.schema).await?;
+        primary.create().await?;
+        let mut existing = Self {
+            primary,
+            subscribers: Vec::new(),
+            found: inspected.found,
+            standby_names: identity.standby_names,
+        };
+        let filled = existing.fill(servers, &inspected.nodes, ddl, publish).await;
+        if let Err(error) = filled {
+            existing.leave().await?;
+            return Err(error);
+        }
+        Ok((existing, inspected.nodes))
+    }
+
+    async fn fill(
+        &mut self,
+        servers: &Servers,
+        nodes: &[RunningNode],
+        ddl: &[String],
+        publish: &[String],
+    ) -> Result<(), ClusterError> {
+        let primary = &nodes[0].endpoint;
+        fill(primary, ddl).await?;
+        if servers.may_set {
+            let written = provisioning::written_standby_names(self.primary.session.client()).await;
+            let written = written.map_err(|failure| ExistingError::Query {
+                node: Topology::PRIMARY.into(),
+                action: "read what commits wait for",
+                failure,
+            })?;
+            let before = StandbyNames { written };
+            self.primary
+                .note(|it| it.standby_names = Some(before))
+                .await?;
+        }
+        let subscribers = nodes.iter().filter(|it| it.node.role == Role::Subscriber);
+        let subscribers: Vec<_> = subscribers.collect();
+        if subscribers.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<_> = subscribers.iter().map(|it| it.node.name.clone()).collect();
+        self.primary.are_free(&names).await?;
+        self.primary.note(|it| it.slots = names).await?;
+        self.primary.publish(publish).await?;
+        let conninfo = servers.publisher.clone();
+        let conninfo = conninfo.unwrap_or_else(|| as_subscribers_write_it(primary));
+        for node in subscribers {
+            self.subscribe(servers, node, ddl, &conninfo).await?;
+        }
+        Ok(())
+    }
+
+    async fn subscribe(
+        &mut self,
+        servers: &Servers,
+        node: &RunningNode,
+        ddl: &[String],
+        conninfo: &str,
+    ) -> Result<(), ClusterError> {
+        let name = &node.node.name;
+        let session = super::admin(&node.endpoint).await?;
+        let (marked, _) = Marked::own(name, session, &servers.schema).await?;
+        marked.are_free(std::slice::from_ref(name)).await?;
+        marked.create().await?;
+        // From here on it is left like the others.
+        self.subscribers.push(marked);
+        let marked = self.subscribers.last_mut().expect("it was pushed just now");
+        marked
+            .note(|it| it.subscriptions = vec![name.clone()])
+            .await?;
+        fill(&node.endpoint, ddl).await?;
+        marked.subscribe(conninfo).await?;
+        let ask = async || {
+            let tables = attach::copied_tables(marked.session.client(), name).await;
+            let (ready, tables) = tables
+                .map_err(|failure| super::query(node, "look at the initial copy", failure))?;
+            if ready == tables && tables > 0 {
+                return Ok(Ok(()));
+            }
+            Ok(Err(format!(
+                "finish its initial copy ({ready} of {tables} tables); its server's log may say why"
+            )))
+        };
+        clock::wait_until(COPY, ask, |missing| node.late(missing, COPY)).await
+    }
+
+    /// Sees to it that commits of a session with the mode's level wait for what the mode says: `synchronous_standby_names` as it is
+    /// then, and what it names.
+    pub(super) async fn enter(
+        &self,
+        mode: &Mode,
+    ) -> Result<(String, Option<SyncSet>), ExistingError> {
+        // With `local` and `off` nobody is waited for, whatever the names.
+        let is_as_found = mode.sync == self.found.sync || mode.level <= SyncLevel::Local;
+        let (names, set) = if is_as_found || !self.found.may_set {
+            (self.standby_names.clone(), self.found.sync.clone())
+        } else {
+            let names = mode.sync.as_ref().map(SyncSet::setting);
+            (names.unwrap_or_default(), mode.sync.clone())
+        };
+        if self.found.may_set {
+            self.primary.set_standby_names(Some(&names)).await?;
+        }
+        Ok((names, set))
+    }
+
+    /// Removes what was made, subscriptions with their slots first, and puts back what was changed. The first error is told, after
+    /// everything has been tried.
+    pub(super) async fn leave(self) -> Result<(), ClusterError> {
+        let mut first = Ok(());
+        for mut marked in self.subscribers.into_iter().chain([self.primary]) {
+            let removed = marked.remove().await;
+            marked.close().await;
+            first = first.and(removed);
+        }
+        Ok(first?)
+    }
+}
+
+/// As a subscriber reaches the primary that this process reaches so.
+fn as_subscribers_write_it(primary: &Endpoint) -> String {
+    let port = primary.port.to_string();
+    let mut pairs = vec![
+        ("host", primary.host.as_str()),
+        ("port", &port),
+        ("dbname", &primary.database),
+        ("user", &primary.user),
+        ("connect_timeout", "10"),
+    ];
+    if let Some(password) = &primary.password {
+        pairs.push(("password", password.reveal()));
+    }
+    super::conf::conninfo(&pairs)
+}
+
+/// Makes the tables.
+pub(super) async fn fill(endpoint: &Endpoint, ddl: &[String]) -> Result<(), ClusterError> {
+    let session = super::admin(endpoint).await?;
+    for (index, statements) in ddl.iter().enumerate() {
+        let done = provisioning::execute(session.client(), statements).await;
+        done.map_err(|failure| ClusterError::Schema { index, failure })?;
+    }
+    session.close().await;
+    Ok(())
+}
+
+/// Removes what a killed run left on servers, subscribers before the primary. Where there was something.
+pub async fn clean(
+    subscribers: &[Parameters],
+    primary: &Parameters,
+    schema: &str,
+) -> Result<Vec<String>, ExistingError> {
+    let mut cleaned = Vec::new();
+    let subscribers = subscribers.iter().map(|it| ("subscriber", it));
+    for (node, parameters) in subscribers.chain([(Topology::PRIMARY, primary)]) {
+        let (endpoint, session) = locate(node, parameters, "replbench clean").await?;
+        let (marked, found) = Marked::own(node, session, schema).await?;
+        marked.close().await;
+        if found {
+            cleaned.push(endpoint.place());
+        }
+    }
+    Ok(cleaned)
+}
