@@ -433,6 +433,111 @@ fn subscriptions_and_standby_names_are_for_the_run_alone() {
     block_on(cluster.stop()).unwrap();
 }
 
+/// What a server has logged of statements that change something, on one line each.
+fn logged(cluster: &Cluster) -> Vec<String> {
+    let log = &cluster.primary().process.as_ref().unwrap().log;
+    let text = fs::read_to_string(log).unwrap().replace("\n\t", " ");
+    let statements = text.lines().filter_map(|line| {
+        let (_, said) = line.split_once("LOG:  ")?;
+        let (how, sql) = said.split_once(": ")?;
+        let is_statement = how == "statement" || how.starts_with("execute ");
+        is_statement.then(|| one_line(sql))
+    });
+    statements.collect()
+}
+
+/// Without what stands in comments, of which a dry run does not know everything.
+fn one_line(sql: &str) -> String {
+    let words = sql.split_whitespace().collect::<Vec<_>>().join(" ");
+    let end = words.find(" IS '").unwrap_or(words.len());
+    words[..end].to_owned()
+}
+
+#[test]
+fn a_dry_run_prints_every_statement_that_changes_something() {
+    let dir = TestDir::new();
+    let shop = Shop::open(&dir);
+    let (cluster, _, conninfo) = branch(&dir);
+    shop.may_set_names();
+    shop.primary.sql("ALTER ROLE app REPLICATION");
+    for option in ["log_statement = 'mod'", "log_parameter_max_length = 0"] {
+        shop.primary.sql(&format!("ALTER SYSTEM SET {option}"));
+    }
+    shop.primary.sql("SELECT pg_reload_conf()");
+    let eu = format!("eu={conninfo}");
+    let more = ["--set-sync", "--modes", "async,sync", "--subscriber", &eu];
+    let dry = run(
+        dir.path(),
+        "ecommerce",
+        &shop.arguments(),
+        &[&more[..], &["--dry-run"]].concat(),
+    );
+    assert_eq!(dry.code, 0, "{}", dry.text);
+    let printed = dry
+        .text
+        .lines()
+        .map(one_line)
+        .collect::<Vec<_>>()
+        .join("\n");
+    let own_server = logged(shop.cluster.as_ref().unwrap()).len();
+    run(dir.path(), "ecommerce", &shop.arguments(), &more).is_whole();
+    let statements = logged(shop.cluster.as_ref().unwrap()).split_off(own_server);
+    assert!(
+        statements.iter().any(|it| it.starts_with("INSERT")),
+        "{statements:?}"
+    );
+    for statement in statements {
+        // What it was before is not known to a dry run.
+        let known = statement.starts_with("ALTER SYSTEM RESET") || printed.contains(&statement);
+        assert!(known, "not printed: {statement}\n{}", dry.text);
+    }
+    assert!(!dry.text.contains(PASSWORD), "{}", dry.text);
+    shop.close();
+    block_on(cluster.stop()).unwrap();
+}
+
+#[test]
+fn servers_in_a_file_are_those_of_the_command_line() {
+    let dir = TestDir::new();
+    let shop = Shop::open(&dir);
+    let file = dir.path().join("servers.toml");
+    let content = format!(
+        "primary = \"{} password={PASSWORD}\"\n[standby]\ns1 = \"{}\"\n",
+        shop.conninfo("primary"),
+        shop.conninfo("s1")
+    );
+    fs::write(&file, &content).unwrap();
+    let servers = [format!("--servers={}", file.display())];
+    let ended = run(dir.path(), "product-insert", &servers, &[]);
+    ended.is_whole();
+    assert!(
+        ended.text.contains("1 primary, 1 standby"),
+        "{}",
+        ended.text
+    );
+    let unnamed = "standby s2 on the primary's host streams from the primary and is not named";
+    assert!(ended.text.contains(unnamed), "{}", ended.text);
+    assert_no_password(&dir.path().join("results"), &ended);
+    for (wrong, problem) in [
+        (
+            content.replace("primary =", "primry ="),
+            "line 1: unknown field `primry`",
+        ),
+        (
+            content.replace("s1 = \"", "s1 = 3 #"),
+            "`s1` in [standby] is no connection string",
+        ),
+        (content.replace("[standby]", "[standby"), "line 2"),
+    ] {
+        fs::write(&file, wrong).unwrap();
+        let ended = run(dir.path(), "product-insert", &servers, &[]);
+        assert_eq!(ended.code, 2, "{}", ended.text);
+        assert!(ended.text.contains(problem), "{}", ended.text);
+        assert!(!ended.text.contains(PASSWORD), "{}", ended.text);
+    }
+    shop.close();
+}
+
 #[test]
 fn what_a_killed_run_changed_on_primary_and_subscriber_is_put_back_by_clean() {
     let dir = TestDir::new();

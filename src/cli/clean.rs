@@ -55,7 +55,7 @@ fn clean_servers(primary: &str, subscribers: &[String]) -> Result<Exit, Stop> {
     let primary = servers::read(primary)?;
     let subscribers = subscribers
         .iter()
-        .map(|it| servers::read(servers::named(it).1));
+        .map(|it| servers::read(&servers::named(it).1));
     let subscribers = subscribers.collect::<Result<Vec<_>, _>>()?;
     let cleaned =
         interruptible(async |_| existing::clean(&subscribers, &primary, OWN_SCHEMA).await)?;

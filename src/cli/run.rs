@@ -17,7 +17,7 @@ use crate::plan;
 use crate::profile::Profile;
 use crate::record::{self, OnMismatch, RunStatus, WriteError};
 use crate::report::escape_control;
-use crate::run::{self, Finished, Options, RunError};
+use crate::run::{self, Finished, GivenServers, Options, RunError};
 
 /// Run a profile on a cluster made for it, and write the results with a report.
 #[derive(Debug, Args)]
@@ -52,6 +52,9 @@ pub(super) fn run(arguments: &RunArgs) -> Result<Exit, Stop> {
     let plan = plan.map_err(|error| Stop::new(Exit::Usage, error))?;
     if arguments.place.dry_run {
         print(&plan.describe())?;
+        if let Some(GivenServers::Existing(servers)) = &given {
+            print(&run::statements(&plan, servers))?;
+        }
         return Ok(Exit::Fine);
     }
     let options = arguments.place.options();

@@ -1,17 +1,21 @@
 //! The arguments that name servers which exist.
 
-use std::path::PathBuf;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
+use serde::Deserialize;
 
 use super::signals::interruptible;
-use super::{Exit, Stop, say};
-use crate::cluster::existing;
+use super::{Exit, Stop, tell};
+use crate::cluster::existing::{self, Survey};
 use crate::cluster::{ClusterError, ComposeFile, NamedServer, Servers};
 use crate::mode::Given;
-use crate::pg::conninfo::{self, Conninfo, ConninfoError, OwnSurroundings, Parameters};
+use crate::pg::attach::Receiver;
+use crate::pg::conninfo::{self, Conninfo, ConninfoError, Host, OwnSurroundings, Parameters};
 use crate::plan::{OWN_SCHEMA, Overrides, VisibilityMethod};
 use crate::run::GivenServers;
 
@@ -42,8 +46,12 @@ pub(super) struct ServerArgs {
     #[arg(long, requires = "primary")]
     i_own_this: bool,
 
+    /// A TOML file that names them instead: `primary = "CONNINFO"`, tables `[standby]` and `[subscriber]` with `name = "CONNINFO"`, `publisher`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["primary", "standby", "subscriber", "publisher"])]
+    servers: Option<PathBuf>,
+
     /// A compose file whose services bear the label replbench.role: docker compose starts it for the run, and all of it is removed
-    #[arg(long, value_name = "compose:FILE", conflicts_with = "primary")]
+    #[arg(long, value_name = "compose:FILE", conflicts_with_all = ["primary", "servers"])]
     cluster: Option<ComposePath>,
 }
 
@@ -76,19 +84,34 @@ impl ServerArgs {
         let Some(servers) = self.servers()? else {
             return Ok(None);
         };
-        survey(&servers, overrides)?;
+        let servers = survey(servers, overrides)?;
         Ok(Some(GivenServers::Existing(Arc::new(servers))))
     }
 
     fn servers(&self) -> Result<Option<Servers>, Stop> {
-        let Some(primary) = &self.primary else {
-            return Ok(None);
+        let written = match (&self.servers, &self.primary) {
+            (Some(file), _) => Written::in_file(file)?,
+            (None, Some(primary)) => Written {
+                primary: primary.clone(),
+                standbys: self.standby.iter().map(|it| named(it)).collect(),
+                subscribers: self.subscriber.iter().map(|it| named(it)).collect(),
+                publisher: self.publisher.clone(),
+            },
+            (None, None) => return Ok(None),
         };
         Ok(Some(Servers {
-            primary: read(primary)?,
-            standbys: named_servers(&self.standby)?,
-            subscribers: named_servers(&self.subscriber)?,
-            publisher: self.publisher.clone(),
+            primary: read(&written.primary)?,
+            standbys: written
+                .standbys
+                .into_iter()
+                .map(server)
+                .collect::<Result<_, _>>()?,
+            subscribers: written
+                .subscribers
+                .into_iter()
+                .map(server)
+                .collect::<Result<_, _>>()?,
+            publisher: written.publisher,
             may_load: self.i_own_this,
             may_set: self.set_sync,
             schema: OWN_SCHEMA.into(),
@@ -96,24 +119,71 @@ impl ServerArgs {
     }
 }
 
-fn named_servers(arguments: &[String]) -> Result<Vec<NamedServer>, Stop> {
-    let servers = arguments.iter().map(|text| {
-        let (name, text) = named(text);
-        Ok(NamedServer {
-            name: name.map(Into::into),
-            parameters: read(text)?,
+/// Servers as they are written, each with its name if it has one.
+struct Written {
+    primary: String,
+    standbys: Vec<(Option<String>, String)>,
+    subscribers: Vec<(Option<String>, String)>,
+    publisher: Option<String>,
+}
+
+/// The file of `--servers`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServersFile {
+    primary: String,
+    #[serde(default)]
+    standby: toml::Table,
+    #[serde(default)]
+    subscriber: toml::Table,
+    publisher: Option<String>,
+}
+
+impl Written {
+    fn in_file(path: &Path) -> Result<Self, Stop> {
+        let refuse = |problem: String| {
+            let error = anyhow::anyhow!("{}: {problem}", path.display());
+            Stop::new(Exit::Usage, error)
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+        let file: ServersFile = toml::from_str(&text).map_err(|error| {
+            // Without the line itself, which may have a password.
+            let before = error.span().map_or(0, |span| span.start).min(text.len());
+            let line = text[..before].matches('\n').count() + 1;
+            refuse(format!("line {line}: {}", error.message()))
+        })?;
+        let named = |table: toml::Table, what: &str| {
+            let servers = table.into_iter().map(|(name, value)| match value {
+                toml::Value::String(conninfo) => Ok((Some(name), conninfo)),
+                _ => Err(refuse(format!(
+                    "`{name}` in [{what}] is no connection string"
+                ))),
+            });
+            servers.collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self {
+            primary: file.primary,
+            standbys: named(file.standby, "standby")?,
+            subscribers: named(file.subscriber, "subscriber")?,
+            publisher: file.publisher,
         })
-    });
-    servers.collect()
+    }
+}
+
+fn server((name, conninfo): (Option<String>, String)) -> Result<NamedServer, Stop> {
+    Ok(NamedServer {
+        name,
+        parameters: read(&conninfo)?,
+    })
 }
 
 /// `NAME=CONNINFO`: what stands before the first `=` is a name where libpq has no such keyword.
-pub(super) fn named(text: &str) -> (Option<&str>, &str) {
+pub(super) fn named(text: &str) -> (Option<String>, String) {
     match text.split_once('=') {
         Some((name, rest)) if !conninfo::is_keyword(name.trim()) && !name.contains("://") => {
-            (Some(name), rest)
+            (Some(name.to_owned()), rest.to_owned())
         }
-        _ => (None, text),
+        _ => (None, text.to_owned()),
     }
 }
 
@@ -123,19 +193,27 @@ pub(super) fn read(text: &str) -> Result<Parameters, Stop> {
     let completed = parsed.and_then(|it| it.complete(&OwnSurroundings));
     let parameters = completed.map_err(|error: ConninfoError| Stop::new(Exit::Usage, error))?;
     for warning in &parameters.warnings {
-        say(&format!("note: {warning}"));
+        tell(format!("note: {warning}"));
     }
     Ok(parameters)
 }
 
-/// Looks at the servers before there is a plan, and notes what they have.
-fn survey(servers: &Servers, overrides: &mut Overrides) -> Result<(), Stop> {
-    let surveyed = interruptible(async |_| existing::survey(servers).await)?;
-    let (found, are_local) = surveyed.map_err(|error| refused(error.into()))?;
-    overrides.given = Some(Given::Existing(found));
+/// Looks at the servers before there is a plan, and notes what they have; with the standbys that somebody adds.
+fn survey(mut servers: Servers, overrides: &mut Overrides) -> Result<Servers, Stop> {
+    let mut survey = look(&servers)?;
+    let added: Vec<_> = survey
+        .others
+        .iter()
+        .filter_map(|it| ask_for(it, &servers))
+        .collect();
+    if !added.is_empty() {
+        servers.standbys.extend(added);
+        survey = look(&servers)?;
+    }
+    overrides.given = Some(Given::Existing(survey.found));
     // What a standby pushes is dated by its own clock, which is this machine's or tells nothing here.
     match overrides.visibility {
-        _ if are_local => {}
+        _ if survey.are_local => {}
         None => overrides.visibility = Some(VisibilityMethod::Looks),
         Some(VisibilityMethod::Looks) => {}
         Some(VisibilityMethod::Push) => {
@@ -145,7 +223,46 @@ fn survey(servers: &Servers, overrides: &mut Overrides) -> Result<(), Stop> {
             return Err(Stop::new(Exit::Usage, error));
         }
     }
-    Ok(())
+    Ok(servers)
+}
+
+fn look(servers: &Servers) -> Result<Survey, Stop> {
+    let survey = interruptible(async |_| existing::survey(servers).await)?;
+    survey.map_err(|error| refused(error.into()))
+}
+
+/// A standby that was found and not named, if a person at a terminal says that it is to be measured too. It is looked for at the
+/// primary's port; where that cannot be its own, on the same host, it is told of only.
+fn ask_for(other: &Receiver, servers: &Servers) -> Option<NamedServer> {
+    let (primary, password) = servers.primary.hosts.first()?;
+    let is_elsewhere = |it: &&str| !it.parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
+    let address = other.address.as_deref().filter(is_elsewhere);
+    let place = address.map_or("on the primary's host".to_owned(), |it| {
+        format!("at {it}:{}", primary.port)
+    });
+    tell(format!(
+        "note: standby {} {place} streams from the primary and is not named",
+        other.name
+    ));
+    let address = address.filter(|_| io::stdin().is_terminal() && io::stderr().is_terminal())?;
+    io::stderr().write_all(b"measure it too? [y/N] ").ok()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).ok()?;
+    let host = Host {
+        name: address.to_owned(),
+        address: None,
+        port: primary.port,
+    };
+    answer
+        .trim()
+        .eq_ignore_ascii_case("y")
+        .then(|| NamedServer {
+            name: Some(other.name.clone()),
+            parameters: Parameters {
+                hosts: vec![(host, password.clone())],
+                ..servers.primary.clone()
+            },
+        })
 }
 
 fn refused(error: ClusterError) -> Stop {
@@ -212,16 +329,18 @@ mod tests {
 
     #[test]
     fn a_name_is_told_from_a_keyword() {
-        assert_eq!(named("s1=host=a port=5"), (Some("s1"), "host=a port=5"));
-        assert_eq!(named("host=a port=5"), (None, "host=a port=5"));
-        assert_eq!(
-            named("s1=postgresql://a/b?x=1"),
-            (Some("s1"), "postgresql://a/b?x=1")
-        );
-        assert_eq!(
-            named("postgresql://a/b?x=1"),
-            (None, "postgresql://a/b?x=1")
-        );
-        assert_eq!(named("service=x"), (None, "service=x"));
+        for (text, name, conninfo) in [
+            ("s1=host=a port=5", Some("s1"), "host=a port=5"),
+            ("host=a port=5", None, "host=a port=5"),
+            (
+                "s1=postgresql://a/b?x=1",
+                Some("s1"),
+                "postgresql://a/b?x=1",
+            ),
+            ("postgresql://a/b?x=1", None, "postgresql://a/b?x=1"),
+            ("service=x", None, "service=x"),
+        ] {
+            assert_eq!(named(text), (name.map(Into::into), conninfo.to_owned()));
+        }
     }
 }

@@ -163,6 +163,10 @@ pub enum ExistingError {
     Connections { free: i64, needed: i64 },
     #[error("another replbench uses the database on `{0}`; wait until it ends")]
     InUse(String),
+    #[error(
+        "`{node}` at {place} is a connection pooler, which takes no settings of a session; name the server behind it"
+    )]
+    Pooler { node: String, place: String },
     #[error("two servers are called `{0}`; write NAME=CONNINFO with another name for one")]
     Twice(String),
     #[error(

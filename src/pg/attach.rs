@@ -71,6 +71,29 @@ pub async fn receiver(client: &Client) -> Answer<Option<(String, String)>> {
     Ok(row.map(|row| (row.get(0), row.get(1))))
 }
 
+/// A standby that streams from this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receiver {
+    pub name: String,
+    /// From where it connects; `None`: through a Unix-domain socket.
+    pub address: Option<String>,
+}
+
+/// The standbys that stream from this server.
+pub async fn receivers(client: &Client) -> Answer<Vec<Receiver>> {
+    let sql = "SELECT application_name, host(client_addr) FROM pg_stat_replication r \
+               WHERE state = 'streaming' \
+                 AND NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = r.pid AND slot_type = 'logical') \
+               ORDER BY 1";
+    let rows = client.query(sql, &[]).await;
+    let rows = rows.map_err(|error| describe(&error))?;
+    let rows = rows.iter().map(|row| Receiver {
+        name: row.get(0),
+        address: row.get(1),
+    });
+    Ok(rows.collect())
+}
+
 /// Takes the lock that one replbench at a time holds in a database, until its session ends. `false`: another one has it.
 pub async fn lock(client: &Client) -> Answer<bool> {
     let sql = "SELECT pg_try_advisory_lock(hashtextextended('replbench', 0))";
@@ -87,24 +110,20 @@ pub async fn schema_comment(client: &Client, schema: &str) -> Answer<Option<Stri
 }
 
 /// Makes a schema with a comment, both or neither.
-pub async fn create_schema(client: &Client, schema: &str, comment: &str) -> Answer<()> {
-    let (schema, comment) = (quote_ident(schema), quote_literal(comment));
-    let sql =
-        format!("BEGIN; CREATE SCHEMA {schema}; COMMENT ON SCHEMA {schema} IS {comment}; COMMIT");
-    let done = client.batch_execute(&sql).await;
-    done.map_err(|error| describe(&error))
+pub fn create_schema(schema: &str, comment: &str) -> String {
+    let named = quote_ident(schema);
+    let comment = comment_schema(schema, comment);
+    format!("BEGIN; CREATE SCHEMA {named}; {comment}; COMMIT")
 }
 
 /// Removes a schema with all that is in it.
-pub async fn drop_schema(client: &Client, schema: &str) -> Answer<()> {
-    let sql = format!("DROP SCHEMA {} CASCADE", quote_ident(schema));
-    let done = client.batch_execute(&sql).await;
-    done.map_err(|error| describe(&error))
+pub fn drop_schema(schema: &str) -> String {
+    format!("DROP SCHEMA {} CASCADE", quote_ident(schema))
 }
 
-pub async fn comment_schema(client: &Client, schema: &str, comment: &str) -> Answer<()> {
+pub fn comment_schema(schema: &str, comment: &str) -> String {
     let (schema, comment) = (quote_ident(schema), quote_literal(comment));
-    run(client, &format!("COMMENT ON SCHEMA {schema} IS {comment}")).await
+    format!("COMMENT ON SCHEMA {schema} IS {comment}")
 }
 
 /// Whether this user may change `synchronous_standby_names` for the whole server.
@@ -141,17 +160,11 @@ pub async fn taken(client: &Client, names: &[String]) -> Answer<Option<String>> 
 }
 
 /// Makes a publication with a comment, both or neither. `tables` are quoted and qualified by the caller.
-pub async fn create_publication(
-    client: &Client,
-    name: &str,
-    comment: &str,
-    tables: &[String],
-) -> Answer<()> {
+pub fn create_publication(name: &str, comment: &str, tables: &[String]) -> String {
     let (name, comment, tables) = (quote_ident(name), quote_literal(comment), tables.join(", "));
-    let sql = format!(
+    format!(
         "BEGIN; CREATE PUBLICATION {name} FOR TABLE {tables}; COMMENT ON PUBLICATION {name} IS {comment}; COMMIT"
-    );
-    run(client, &sql).await
+    )
 }
 
 /// Removes a publication if it is there and bears this comment.
@@ -206,7 +219,8 @@ pub async fn drop_slots(client: &Client, names: &[String]) -> Answer<()> {
     dropped.map(drop).map_err(|error| describe(&error))
 }
 
-async fn run(client: &Client, statements: &str) -> Answer<()> {
+/// Runs statements that return nothing.
+pub async fn run(client: &Client, statements: &str) -> Answer<()> {
     client
         .batch_execute(statements)
         .await

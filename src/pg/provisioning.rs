@@ -72,16 +72,17 @@ pub async fn create_subscription(
     conninfo: &str,
     publication: &str,
 ) -> Answer<()> {
-    run(
-        client,
-        &format!(
-            "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {}",
-            quote_ident(name),
-            quote_literal(conninfo),
-            quote_ident(publication)
-        ),
+    run(client, &subscription(name, conninfo, publication)).await
+}
+
+/// The statement of [`create_subscription`].
+pub fn subscription(name: &str, conninfo: &str, publication: &str) -> String {
+    format!(
+        "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {}",
+        quote_ident(name),
+        quote_literal(conninfo),
+        quote_ident(publication)
     )
-    .await
 }
 
 /// What the apply worker's own commits wait for before it confirms them to the publisher.
@@ -258,15 +259,19 @@ pub async fn set_synchronous(client: &Client, synchronous: &Synchronous) -> Answ
 
 /// Sets `synchronous_standby_names` for the whole server; `None`: as if ALTER SYSTEM had never been used on it.
 pub async fn set_standby_names(client: &Client, names: Option<&str>) -> Answer<()> {
-    let statement = match names {
+    run(client, &standby_names(names)).await?;
+    run(client, "SELECT pg_reload_conf()").await
+}
+
+/// The first statement of [`set_standby_names`].
+pub fn standby_names(names: Option<&str>) -> String {
+    match names {
         Some(names) => format!(
             "ALTER SYSTEM SET synchronous_standby_names = {}",
             quote_literal(names)
         ),
         None => "ALTER SYSTEM RESET synchronous_standby_names".into(),
-    };
-    run(client, &statement).await?;
-    run(client, "SELECT pg_reload_conf()").await
+    }
 }
 
 /// What [`set_standby_names`] would replace, for a user who may read all settings.

@@ -14,6 +14,7 @@ mod live;
 mod maintenance;
 mod opening;
 mod session;
+mod statements;
 mod validity;
 mod watchdog;
 
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 pub use figures::CellHeadline;
 pub use live::LiveSecond;
 pub use session::{SideRun, session};
+pub use statements::statements;
 
 use crate::cluster::{Binaries, BinariesError, ClusterError, ComposeFile, Servers};
 use crate::load::LoadError;

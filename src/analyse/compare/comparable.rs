@@ -59,6 +59,7 @@ pub(super) fn differences(
     }
     found.field("PostgreSQL major", asked, &majors(base), &majors(head));
     found.settings(base, head, asked);
+    found.servers(base, head);
     found.noted(base, head);
     found.0
 }
@@ -144,6 +145,27 @@ impl Finder {
         self.field("host.kernel", Noted, &base.kernel, &head.kernel);
     }
 
+    /// Servers that replbench does not make itself are reached in another way, and others may use them.
+    fn servers(&mut self, base: &Manifest, head: &Manifest) {
+        let is_own = |it: &Manifest| {
+            matches!(
+                it.servers_made(),
+                ServersMade::Once | ServersMade::EveryBlock
+            )
+        };
+        let consequence = if is_own(base) && is_own(head) {
+            Consequence::Noted
+        } else {
+            Consequence::Forbids
+        };
+        self.field(
+            "servers",
+            consequence,
+            &servers_made(base),
+            &servers_made(head),
+        );
+    }
+
     /// What hardly matters, and may explain something.
     fn noted(&mut self, base: &Manifest, head: &Manifest) {
         let git = |manifest: &Manifest| {
@@ -152,11 +174,6 @@ impl Finder {
         };
         let version = |manifest: &Manifest| manifest.harness.version.clone();
         for (field, one, other) in [
-            (
-                "servers",
-                servers_made(base).to_owned(),
-                servers_made(head).to_owned(),
-            ),
             ("PostgreSQL version", versions(base), versions(head)),
             ("harness.version", version(base), version(head)),
             ("harness.git", git(base), git(head)),

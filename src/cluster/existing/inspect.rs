@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use super::Servers;
 use crate::cluster::RunningNode;
-use crate::cluster::error::{ExistingError, OLDEST};
+use crate::cluster::error::{ClusterError, ExistingError, OLDEST};
 use crate::escape::quote_ident;
 use crate::mode::{Found, SyncLevel, SyncSet};
-use crate::pg::attach::{self, Identity};
+use crate::pg::attach::{self, Identity, Receiver};
 use crate::pg::conninfo::{self, Parameters};
-use crate::pg::{Endpoint, Failure, Session, locate, provisioning};
+use crate::pg::{Endpoint, Failure, Session, locate};
 use crate::topology::{Role, Topology};
 
 /// Servers that were found to be what somebody says they are.
@@ -17,6 +17,7 @@ use crate::topology::{Role, Topology};
 pub(in crate::cluster) struct Inspected {
     pub(super) found: Found,
     are_local: bool,
+    others: Vec<Receiver>,
     pub(super) nodes: Vec<RunningNode>,
     pub(super) primary: (Session, Identity),
 }
@@ -33,15 +34,15 @@ pub(in crate::cluster) async fn inspect(servers: &Servers) -> Result<Inspected, 
         return Err(ExistingError::IsStandby(primary.endpoint.place()));
     }
     primary.may_create()?;
-    let senders = provisioning::senders(primary.session.client()).await;
-    let senders = senders.map_err(|failure| primary.failed("look for its standbys", failure))?;
+    let receivers = attach::receivers(primary.session.client()).await;
+    let mut receivers =
+        receivers.map_err(|failure| primary.failed("look for its standbys", failure))?;
     for (standby, given) in standbys.iter_mut().zip(&servers.standbys) {
         standby.endpoint.node = standby.is_of(&primary, given.name.as_deref()).await?;
         let name = &standby.endpoint.node;
-        let count = senders
-            .iter()
-            .filter(|it| &it.application_name == name)
-            .count();
+        let before = receivers.len();
+        receivers.retain(|it| it.name != *name);
+        let count = before - receivers.len();
         if count != 1 {
             let name = name.clone();
             return Err(ExistingError::Ambiguous { name, count });
@@ -49,8 +50,7 @@ pub(in crate::cluster) async fn inspect(servers: &Servers) -> Result<Inspected, 
     }
     let mut subscribers = Vec::new();
     for (index, given) in servers.subscribers.iter().enumerate() {
-        let name = given.name.clone();
-        let name = name.unwrap_or_else(|| format!("sub{}", index + 1));
+        let name = given.name_as_subscriber(index);
         let located = reach(servers, &name, &given.parameters).await?;
         located.may_subscribe_to(&primary).await?;
         subscribers.push(located);
@@ -90,15 +90,30 @@ pub(in crate::cluster) async fn inspect(servers: &Servers) -> Result<Inspected, 
         nodes: nodes.collect(),
         found,
         are_local,
+        others: receivers,
         primary: (primary.session, primary.identity),
     })
 }
 
-/// What the servers are to each other, and whether all are on this machine, and so have its clock.
-pub async fn survey(servers: &Servers) -> Result<(Found, bool), ExistingError> {
+/// What is known of servers before there is a plan.
+#[derive(Debug)]
+pub struct Survey {
+    pub found: Found,
+    /// Whether all are on this machine, and so have its clock.
+    pub are_local: bool,
+    /// Standbys that stream from the primary and were not named.
+    pub others: Vec<Receiver>,
+}
+
+/// Looks at the servers, and leaves them.
+pub async fn survey(servers: &Servers) -> Result<Survey, ExistingError> {
     let inspected = inspect(servers).await?;
     inspected.primary.0.close().await;
-    Ok((inspected.found, inspected.are_local))
+    Ok(Survey {
+        found: inspected.found,
+        are_local: inspected.are_local,
+        others: inspected.others,
+    })
 }
 
 /// A server that answers.
@@ -123,6 +138,7 @@ async fn reach(
         });
     }
     let (endpoint, session) = locate(node, parameters, "replbench admin").await?;
+    is_no_pooler(&endpoint).await?;
     let identity = attach::identity(session.client()).await;
     let identity = identity.map_err(|failure| ExistingError::Query {
         node: node.to_owned(),
@@ -142,6 +158,22 @@ async fn reach(
     };
     located.may_monitor()?;
     Ok(located)
+}
+
+/// A pooler refuses the settings of a session, with which the load says what its commits wait for.
+async fn is_no_pooler(endpoint: &Endpoint) -> Result<(), ExistingError> {
+    match crate::cluster::admin(endpoint).await {
+        Ok(session) => session.close().await,
+        Err(ClusterError::Connect(error)) if error.to_string().contains("startup parameter") => {
+            return Err(ExistingError::Pooler {
+                node: endpoint.node.clone(),
+                place: endpoint.place(),
+            });
+        }
+        // What else is wrong the next session meets as well.
+        Err(_) => {}
+    }
+    Ok(())
 }
 
 fn is_local(endpoint: &Endpoint) -> bool {

@@ -6,9 +6,9 @@ use crate::cluster::error::ExistingError;
 use crate::pg::{Failure, Session, attach, provisioning};
 
 /// The first line of the schema's comment: only what bears it is ever removed.
-const MARK: &str = "made by replbench; it may be dropped with all that is in it";
+pub(super) const MARK: &str = "made by replbench; it may be dropped with all that is in it";
 /// What the tables are published as.
-const PUBLICATION: &str = "replbench";
+pub(super) const PUBLICATION: &str = "replbench";
 
 /// What was changed on a server outside the schema: the second line of its comment, written before the change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,8 +81,8 @@ impl Marked {
     }
 
     pub(super) async fn create(&self) -> Result<(), ExistingError> {
-        let comment = self.changes.to_comment();
-        let created = attach::create_schema(self.session.client(), &self.schema, &comment).await;
+        let create = attach::create_schema(&self.schema, &self.changes.to_comment());
+        let created = attach::run(self.session.client(), &create).await;
         created.map_err(|failure| self.failed("make a schema", failure))
     }
 
@@ -92,8 +92,8 @@ impl Marked {
         change: impl FnOnce(&mut Changes),
     ) -> Result<(), ExistingError> {
         change(&mut self.changes);
-        let comment = self.changes.to_comment();
-        let written = attach::comment_schema(self.session.client(), &self.schema, &comment).await;
+        let comment = attach::comment_schema(&self.schema, &self.changes.to_comment());
+        let written = attach::run(self.session.client(), &comment).await;
         written.map_err(|failure| self.failed("note what is changed", failure))
     }
 
@@ -110,8 +110,8 @@ impl Marked {
     }
 
     pub(super) async fn publish(&self, tables: &[String]) -> Result<(), ExistingError> {
-        let client = self.session.client();
-        let published = attach::create_publication(client, PUBLICATION, MARK, tables).await;
+        let create = attach::create_publication(PUBLICATION, MARK, tables);
+        let published = attach::run(self.session.client(), &create).await;
         published.map_err(|failure| self.failed("publish the tables", failure))
     }
 
@@ -145,7 +145,7 @@ impl Marked {
         }
         let dropped = attach::drop_publication(client, PUBLICATION, MARK).await;
         dropped.map_err(failed("remove the publication"))?;
-        let dropped = attach::drop_schema(client, &self.schema).await;
+        let dropped = attach::run(client, &attach::drop_schema(&self.schema)).await;
         dropped.map_err(failed("remove the schema"))
     }
 

@@ -3,6 +3,7 @@
 
 mod inspect;
 mod marked;
+mod statements;
 
 use std::time::Duration;
 
@@ -14,9 +15,10 @@ use crate::pg::attach;
 use crate::pg::conninfo::Parameters;
 use crate::pg::{Endpoint, locate, provisioning};
 use crate::topology::{Role, Topology};
-pub use inspect::survey;
 pub(super) use inspect::{Inspected, inspect};
+pub use inspect::{Survey, survey};
 use marked::{Marked, StandbyNames};
+pub use statements::Statements;
 
 /// Connections to the primary beside the load's.
 pub(super) const OWN_CONNECTIONS: i64 = 12;

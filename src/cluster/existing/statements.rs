@@ -1,0 +1,106 @@
+//! What a run is going to send to servers that exist, for whoever wants to read it before.
+
+use super::marked::{MARK, PUBLICATION};
+use super::{NamedServer, Servers};
+use crate::cluster::conf;
+use crate::escape::quote_ident;
+use crate::mode::{Mode, SyncSet};
+use crate::pg::{attach, provisioning};
+use crate::topology::Topology;
+
+/// A statement, and the node that it is for.
+type Addressed = (String, String);
+
+/// What makes and changes something there, apart from the workload: before the first cell, for every mode, and at the end. Each is
+/// the name of a node and a statement.
+#[derive(Debug)]
+pub struct Statements {
+    pub before: Vec<Addressed>,
+    pub modes: Vec<Addressed>,
+    pub end: Vec<Addressed>,
+}
+
+impl Statements {
+    pub fn of(servers: &Servers, ddl: &[String], publish: &[String], modes: &[Mode]) -> Self {
+        let primary = || Topology::PRIMARY.to_owned();
+        let subscribers = servers.subscribers.iter().enumerate();
+        let subscribers: Vec<_> = subscribers
+            .map(|(index, given)| given.name_as_subscriber(index))
+            .collect();
+        let make = |node: &str| {
+            let create = attach::create_schema(&servers.schema, &format!("{MARK} ..."));
+            let all = [create].into_iter().chain(ddl.iter().cloned());
+            all.map(|it| (node.to_owned(), it)).collect::<Vec<_>>()
+        };
+        let mut before = make(Topology::PRIMARY);
+        let changes = servers.may_set || !subscribers.is_empty();
+        if changes {
+            let note = format!("{MARK} (what is about to be changed)");
+            before.push((primary(), attach::comment_schema(&servers.schema, &note)));
+        }
+        if !subscribers.is_empty() {
+            let publication = attach::create_publication(PUBLICATION, MARK, publish);
+            before.push((primary(), publication));
+        }
+        for name in &subscribers {
+            before.extend(make(name));
+            let conninfo = shown_conninfo(servers);
+            let subscription = provisioning::subscription(name, &conninfo, PUBLICATION);
+            before.push((name.clone(), subscription));
+        }
+        let set = modes.iter().filter(|_| servers.may_set).map(|mode| {
+            let names = mode.sync.as_ref().map(SyncSet::setting).unwrap_or_default();
+            let statement = provisioning::standby_names(Some(&names));
+            (primary(), format!("{statement}; SELECT pg_reload_conf()"))
+        });
+        let mut end = Vec::new();
+        let drop_schema = || attach::drop_schema(&servers.schema);
+        for name in &subscribers {
+            let drop = format!("DROP SUBSCRIPTION {}", quote_ident(name));
+            end.extend([drop, drop_schema()].map(|it| (name.clone(), it)));
+        }
+        if servers.may_set {
+            let back = "ALTER SYSTEM (what it was before); SELECT pg_reload_conf()";
+            end.push((primary(), back.into()));
+        }
+        if !subscribers.is_empty() {
+            end.push((
+                primary(),
+                format!("DROP PUBLICATION {}", quote_ident(PUBLICATION)),
+            ));
+        }
+        end.push((primary(), drop_schema()));
+        Self {
+            before,
+            modes: set.collect(),
+            end,
+        }
+    }
+}
+
+impl NamedServer {
+    /// The name of the subscriber at this place of the list.
+    pub(super) fn name_as_subscriber(&self, index: usize) -> String {
+        self.name
+            .clone()
+            .unwrap_or_else(|| format!("sub{}", index + 1))
+    }
+}
+
+/// How subscribers are going to reach the primary, without the password.
+fn shown_conninfo(servers: &Servers) -> String {
+    if servers.publisher.is_some() {
+        return "(as --publisher says)".into();
+    }
+    let primary = &servers.primary;
+    // There is one at least.
+    let host = &primary.hosts[0].0;
+    let port = host.port.to_string();
+    conf::conninfo(&[
+        ("host", &host.name),
+        ("port", &port),
+        ("dbname", &primary.database),
+        ("user", &primary.user),
+        ("password", "..."),
+    ])
+}

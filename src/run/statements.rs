@@ -1,0 +1,53 @@
+//! What a run is going to send to servers of somebody else's, as a page of text.
+
+use std::fmt::Write as _;
+
+use crate::cluster::Servers;
+use crate::cluster::existing::Statements;
+use crate::load::workload;
+use crate::plan::{Plan, Table};
+
+/// All statements that make or change something, node by node in their order, and where the others look.
+pub fn statements(plan: &Plan, servers: &Servers) -> String {
+    let ddl: Vec<_> = plan.tables.iter().map(|it| it.ddl.clone()).collect();
+    let publish: Vec<_> = plan.tables.iter().map(Table::qualified).collect();
+    let of_servers = Statements::of(servers, &ddl, &publish, &plan.modes);
+    let primary = |sql: String| (crate::topology::Topology::PRIMARY.to_owned(), sql);
+    let mut cell: Vec<_> = workload::reset(plan).into_iter().map(primary).collect();
+    let fence = "SELECT pg_logical_emit_message(true, 'replbench', 'fence')";
+    cell.extend([fence, "CHECKPOINT"].map(|it| primary(it.into())));
+    let load = plan
+        .transactions
+        .iter()
+        .flat_map(|it| workload::statements(plan, it));
+    let mut page = String::new();
+    for (title, all) in [
+        ("before the first cell", of_servers.before),
+        ("for each mode", of_servers.modes),
+        (
+            "before each cell; CHECKPOINT on all nodes, where this user may",
+            cell,
+        ),
+        ("load", load.map(primary).collect()),
+        ("at the end", of_servers.end),
+    ] {
+        if all.is_empty() {
+            continue;
+        }
+        // Writing to a string cannot fail.
+        let _ = writeln!(page, "\n-- {title}");
+        for (node, sql) in all {
+            let sql = sql.split_whitespace().collect::<Vec<_>>().join(" ");
+            let _ = writeln!(page, "{node}: {sql};");
+        }
+    }
+    page.push_str(LOOKS);
+    page
+}
+
+/// What is only looked at.
+const LOOKS: &str = "
+-- besides, questions that change nothing: to the primary pg_stat_replication, pg_replication_slots, pg_stat_activity, pg_stat_wal and
+-- pg_settings; to standbys pg_stat_wal_receiver, replay positions and snapshots; to subscribers pg_stat_subscription and the tables' keys;
+-- count(*) of every table at the end of each cell; one advisory lock in each database that is written
+";
