@@ -328,6 +328,98 @@ fn a_run_on_each_file_measures_its_modes_and_leaves_nothing() {
     }
 }
 
+/// A project that is taken down when the test fails.
+struct Project<'a>(&'a Path, String);
+
+impl Drop for Project<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let arguments = ["cluster", "down", "--compose", &self.1];
+            // The failure that is told already is worth more than this one.
+            let _ = command(self.0, ports(), &arguments).output();
+        }
+    }
+}
+
+#[test]
+fn servers_that_are_kept_are_as_the_file_made_them_until_they_are_taken_down() {
+    if composes().is_none() {
+        return;
+    }
+    let dir = TestDir::new();
+    let ports = ports();
+    let replbench = |arguments: &[&str]| {
+        let output = command(dir.path(), ports, arguments).output().unwrap();
+        (output.status.code(), text(&output))
+    };
+    let path = file("logical.yaml");
+    let cluster = format!("compose:{}", path.display());
+    let arguments = [
+        "run",
+        "product-insert",
+        "--keep",
+        "--cluster",
+        &cluster,
+        "--modes",
+        "logical",
+    ];
+    let (_, said) = replbench(&[&arguments, SHORT].concat());
+    let project = said
+        .split("cluster down --compose ")
+        .nth(1)
+        .unwrap_or_else(|| panic!("{said}"));
+    let project = Project(dir.path(), project[..project.find('`').unwrap()].to_owned());
+    let project = project.1.as_str();
+    // Of a replbench that has ended, and yet to stay.
+    replbench(&["clean"]);
+    // Its own subscriptions go on some seconds after they were told to.
+    let replicates = || {
+        let (code, status) = replbench(&["cluster", "status", "--compose", project]);
+        let lines = ["-> users_sub3", "sub1     subscriber"];
+        let is_whole = code == Some(0) && lines.iter().all(|line| status.contains(line));
+        if is_whole { Ok(()) } else { Err(status) }
+    };
+    until(PATIENCE, replicates).unwrap();
+    let (publisher, subscriber) = (server(ports[0]), server(ports[3]));
+    for server in [&publisher, &subscriber] {
+        let databases = "SELECT count(*) FROM pg_database WHERE datname = 'replbench'";
+        assert_eq!(try_number(server, databases), Ok(0));
+    }
+    publisher.sql("INSERT INTO users (name) VALUES ('Ada')");
+    let arrived = || match try_number(&subscriber, "SELECT count(*) FROM users")? {
+        1 => Ok(()),
+        other => Err(format!("{other} rows")),
+    };
+    until(PATIENCE, arrived).unwrap();
+    let (code, said) = replbench(&["cluster", "down", "--compose", project]);
+    assert!(
+        code == Some(0) && said.contains("removed 4 containers"),
+        "{said}"
+    );
+    nothing_is_left();
+    let (code, said) = replbench(&["cluster", "status", "--compose", project]);
+    assert!(
+        code == Some(3) && said.contains("no container is of project"),
+        "{said}"
+    );
+    let path = file("sync.yaml").display().to_string();
+    let (code, said) = replbench(&["cluster", "up", "--compose", &path]);
+    assert_eq!(code, Some(0), "{said}");
+    let project = Project(
+        dir.path(),
+        said.trim().rsplit(' ').next().unwrap().to_owned(),
+    );
+    let project = project.1.as_str();
+    let (_, status) = replbench(&["cluster", "status", "--compose", project]);
+    assert!(status.contains("-> s2       streaming, quorum"), "{status}");
+    let (code, said) = replbench(&["cluster", "down", "--compose", project]);
+    assert!(
+        code == Some(0) && said.contains("removed 3 containers"),
+        "{said}"
+    );
+    nothing_is_left();
+}
+
 #[test]
 fn a_crashed_container_is_started_again_by_the_script_of_faults() {
     if composes().is_none() {

@@ -9,9 +9,11 @@ use clap::Subcommand;
 use super::signals::EndSignals;
 use super::{Exit, Stop, say};
 use crate::cluster::state::{ClusterState, NodeState};
-use crate::cluster::{Binaries, Cluster, ClusterConfig, ClusterError, ComposeError, DATABASE};
+use crate::cluster::{
+    Binaries, Cluster, ClusterConfig, ClusterError, ComposeError, ComposeFile, DATABASE, compose,
+};
 use crate::mode::ModeSpec;
-use crate::pg::{self, provisioning};
+use crate::pg::{self, Endpoint, provisioning};
 use crate::topology::{NodeCounts, Topology};
 
 #[derive(Debug, clap::Args)]
@@ -25,7 +27,7 @@ enum Action {
     /// Start a cluster and leave it running.
     Up(Up),
     /// Show its servers and who replicates from whom.
-    Status(Place),
+    Status(Running),
     /// Stop it and remove its data.
     Down(Down),
 }
@@ -37,10 +39,23 @@ struct Place {
     data_dir: PathBuf,
 }
 
+/// Which of the clusters that run.
+#[derive(Debug, clap::Args)]
+struct Running {
+    #[command(flatten)]
+    place: Place,
+    /// Instead, the project of a compose file, as `up` has told.
+    #[arg(long, value_name = "PROJECT", conflicts_with = "data_dir")]
+    compose: Option<String>,
+}
+
 #[derive(Debug, clap::Args)]
 struct Up {
     #[command(flatten)]
     place: Place,
+    /// Instead, start a compose file whose services bear the label `replbench.role`.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data_dir", "standbys", "subscribers", "cascading", "archive", "pg_bindir", "mode", "foreground"])]
+    compose: Option<PathBuf>,
     /// Streaming standbys.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = nodes())]
     standbys: u8,
@@ -67,9 +82,9 @@ struct Up {
 #[derive(Debug, clap::Args)]
 struct Down {
     #[command(flatten)]
-    place: Place,
+    running: Running,
     /// Leave the data.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "compose")]
     keep: bool,
 }
 
@@ -97,9 +112,22 @@ const PUBLISHED: [&str; 2] = [r#"public."Product""#, "public.users"];
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Stop> {
     match &arguments.action {
-        Action::Up(up) => with_runtime(start(up)),
-        Action::Status(place) => with_runtime(status(&place.data_dir)),
-        Action::Down(down) => stop(down),
+        Action::Up(up) => with_runtime(async {
+            match &up.compose {
+                Some(file) => start_compose(file).await,
+                None => start(up).await,
+            }
+        }),
+        Action::Status(running) => with_runtime(async {
+            match &running.compose {
+                Some(project) => compose_status(project).await,
+                None => status(&running.place.data_dir).await,
+            }
+        }),
+        Action::Down(down) => match &down.running.compose {
+            Some(project) => with_runtime(stop_compose(project)),
+            None => stop(down),
+        },
     }
 }
 
@@ -204,6 +232,62 @@ fn interrupted() -> Exit {
     Exit::Incomplete
 }
 
+async fn start_compose(path: &Path) -> Result<Exit, Stop> {
+    let file = ComposeFile::read(path)
+        .await
+        .map_err(|error| refused(error.into()))?;
+    say(&format!(
+        "starting {} of {}",
+        file.topology(),
+        path.display()
+    ));
+    let begun = crate::clock::now();
+    let mut signals = EndSignals::listen().map_err(|error| Stop::new(Exit::Server, error))?;
+    let started = compose::up(&file, signals.came()).await;
+    let Some(kept) = started.map_err(refused)? else {
+        return Ok(interrupted());
+    };
+    let took = crate::clock::now().since(begun);
+    say(&format!("replicates after {:.1} s", took.as_secs_f64()));
+    for node in &kept.nodes {
+        let endpoint = &node.endpoint;
+        say(&format!(
+            "{:<8} {:<18} psql -h {} -p {} -U {} {}",
+            node.node.name,
+            node.node.role.as_str(),
+            endpoint.host,
+            endpoint.port,
+            endpoint.user,
+            endpoint.database
+        ));
+    }
+    say(&format!(
+        "stop it with: replbench cluster down --compose {}",
+        kept.project
+    ));
+    Ok(Exit::Fine)
+}
+
+async fn compose_status(project: &str) -> Result<Exit, Stop> {
+    let kept = compose::find(project).await.map_err(refused)?;
+    for node in &kept.nodes {
+        let place = node.endpoint.place();
+        let (name, role) = (&node.node.name, node.node.role.as_str());
+        say(&format!("{name:<8} {role:<18} {place}"));
+        receivers(&node.endpoint).await?;
+    }
+    Ok(Exit::Fine)
+}
+
+async fn stop_compose(project: &str) -> Result<Exit, Stop> {
+    let removed = compose::down(project).await;
+    let removed = removed.map_err(|error| refused(error.into()))?;
+    say(&format!(
+        "removed {removed} containers of {project}, with their networks and volumes"
+    ));
+    Ok(Exit::Fine)
+}
+
 fn psql(state: &ClusterState, node: &NodeState) -> String {
     format!(
         "PGPASSFILE={} psql -h 127.0.0.1 -p {} -U {DATABASE} {DATABASE}",
@@ -248,7 +332,8 @@ async fn status(place: &Path) -> Result<Exit, Stop> {
             node.port,
             node.process.pid
         ));
-        if let Err(error) = receivers(&state, node).await {
+        let endpoint = state.endpoint(node).map_err(refused)?;
+        if let Err(error) = receivers(&endpoint).await {
             all = false;
             say(&format!("         {:#}", error.error));
         }
@@ -257,9 +342,8 @@ async fn status(place: &Path) -> Result<Exit, Stop> {
 }
 
 /// Who receives WAL from this node.
-async fn receivers(state: &ClusterState, node: &NodeState) -> Result<(), Stop> {
-    let endpoint = state.endpoint(node).map_err(refused)?;
-    let session = pg::connect(&endpoint, "replbench status", None, Duration::from_secs(5))
+async fn receivers(endpoint: &Endpoint) -> Result<(), Stop> {
+    let session = pg::connect(endpoint, "replbench status", None, Duration::from_secs(5))
         .await
         .map_err(|error| Stop::new(Exit::Server, error))?;
     let mut senders = provisioning::senders(session.client())
@@ -280,7 +364,7 @@ async fn receivers(state: &ClusterState, node: &NodeState) -> Result<(), Stop> {
 }
 
 fn stop(down: &Down) -> Result<Exit, Stop> {
-    let state = ClusterState::load(&down.place.data_dir).map_err(refused)?;
+    let state = ClusterState::load(&down.running.place.data_dir).map_err(refused)?;
     let stopped = state.stop().map_err(refused)?;
     let directory = state.directory.clone();
     if down.keep {

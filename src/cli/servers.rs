@@ -53,6 +53,10 @@ pub(super) struct ServerArgs {
     /// A compose file whose services bear the label replbench.role: docker compose starts it for the run, and all of it is removed
     #[arg(long, value_name = "compose:FILE", conflicts_with_all = ["primary", "servers"])]
     cluster: Option<ComposePath>,
+
+    /// Leave the servers of the compose file running after the run
+    #[arg(long, requires = "cluster")]
+    keep: bool,
 }
 
 /// `compose:FILE`.
@@ -79,7 +83,10 @@ impl ServerArgs {
             let file = interruptible(async |_| ComposeFile::read(path).await)?;
             let file = file.map_err(|error| refused(error.into()))?;
             overrides.given = Some(Given::Compose(file.topology().clone()));
-            return Ok(Some(GivenServers::Compose(Arc::new(file))));
+            return Ok(Some(GivenServers::Compose {
+                file: Arc::new(file),
+                is_kept: self.keep,
+            }));
         }
         let Some(servers) = self.servers()? else {
             return Ok(None);

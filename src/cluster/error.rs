@@ -208,6 +208,8 @@ pub enum ComposeError {
         problem: String,
         remedy: String,
     },
+    #[error("no container is of project `{0}`; `docker ps` lists what there is")]
+    NoProject(String),
     #[error("`{command}` failed: {outcome}")]
     Command { command: String, outcome: String },
     #[error("`{node}` {problem}{tail}", tail = tail(.log))]

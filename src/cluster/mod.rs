@@ -233,15 +233,16 @@ impl Cluster {
     }
 
     /// Starts what a compose file says, and makes database and tables there; until `cancelled` resolves: then all that was started
-    /// is removed before this returns `None`. A failed start removes it as well.
+    /// is removed before this returns `None`. A failed start removes it as well. `is_kept`: its end does not.
     pub async fn compose(
         file: &ComposeFile,
         schema: &[String],
         publish: &[String],
         load_connections: u16,
+        is_kept: bool,
         cancelled: impl Future<Output = ()>,
     ) -> Result<Option<Self>, ClusterError> {
-        let mut project = Project::new(file);
+        let mut project = Project::new(file, is_kept);
         let wanted = Wanted {
             schema,
             publish,
@@ -336,6 +337,14 @@ impl Cluster {
                     .map(|node| node.node.name.clone())
                     .collect(),
             })
+    }
+
+    /// The compose project whose servers stay after this process has ended.
+    pub fn kept_project(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Compose(project) => project.kept_name(),
+            _ => None,
+        }
     }
 
     /// `None` where the servers are somebody else's.
@@ -494,7 +503,7 @@ impl Cluster {
         match self.kind {
             Kind::Provisioned(workspace) => workspace.stop().await,
             Kind::Existing(existing) => existing.leave().await,
-            Kind::Compose(project) => project.remove().await,
+            Kind::Compose(project) => project.stop(&self.nodes).await,
         }
     }
 }

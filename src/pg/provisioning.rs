@@ -133,12 +133,10 @@ pub async fn subscriptions(client: &Client) -> Answer<Vec<Subscription>> {
     Ok(rows.collect())
 }
 
-pub async fn disable_subscription(client: &Client, name: &str) -> Answer<()> {
-    run(
-        client,
-        &format!("ALTER SUBSCRIPTION {} DISABLE", quote_ident(name)),
-    )
-    .await
+pub async fn enable_subscription(client: &Client, name: &str, enable: bool) -> Answer<()> {
+    let word = if enable { "ENABLE" } else { "DISABLE" };
+    let name = quote_ident(name);
+    run(client, &format!("ALTER SUBSCRIPTION {name} {word}")).await
 }
 
 /// How many of a subscriber's tables are ready, and how many there are.

@@ -51,7 +51,10 @@ pub(super) enum Origin<'a> {
     /// They are made for the run, from these programs.
     Made(Binaries),
     Existing(&'a Servers),
-    Compose(&'a ComposeFile),
+    Compose {
+        file: &'a ComposeFile,
+        is_kept: bool,
+    },
 }
 
 /// Why a run ends before its plan does, apart from a person's wish.
@@ -151,6 +154,11 @@ impl<'a> Conductor<'a> {
             self.clusters.push(cluster);
             self.check_workload().await?;
             let took = clock::now().since(begun);
+            if let Some(project) = self.clusters.last().and_then(Cluster::kept_project) {
+                observer.on(Progress::Note(format!(
+                    "the servers stay: `replbench cluster down --compose {project}` removes them"
+                )));
+            }
             self.describe_nodes(topology).await?;
             self.event(
                 EventKind::Provisioned,
@@ -181,9 +189,9 @@ impl<'a> Conductor<'a> {
                 let attached = Cluster::attach(servers, &schema, &published, connections).await?;
                 Ok(Some(attached))
             }
-            Origin::Compose(file) => {
+            Origin::Compose { file, is_kept } => {
                 let (schema, published) = (self.schema(), self.published());
-                Cluster::compose(file, &schema, &published, connections, cancelled).await
+                Cluster::compose(file, &schema, &published, connections, *is_kept, cancelled).await
             }
         }
     }
@@ -463,7 +471,8 @@ impl<'a> Conductor<'a> {
 /// How a node is reached, where that is not over the loopback alone.
 fn reached(origin: &Origin<'_>, node: &RunningNode) -> Option<String> {
     let place = node.endpoint.place();
-    matches!(origin, Origin::Compose(_)).then(|| format!("a port that Docker publishes at {place}"))
+    matches!(origin, Origin::Compose { .. })
+        .then(|| format!("a port that Docker publishes at {place}"))
 }
 
 /// What differs between the nodes of one topology and those of the same topology made before. initdb, for one, looks at the

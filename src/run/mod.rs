@@ -64,7 +64,11 @@ pub struct Options {
 #[derive(Debug, Clone)]
 pub enum GivenServers {
     Existing(Arc<Servers>),
-    Compose(Arc<ComposeFile>),
+    Compose {
+        file: Arc<ComposeFile>,
+        /// Whether they stay after the run.
+        is_kept: bool,
+    },
 }
 
 /// A run that could not begin, or was cut short.
@@ -185,7 +189,10 @@ pub async fn run(
 ) -> Result<Finished, RunError> {
     let origin = match &options.given {
         Some(GivenServers::Existing(servers)) => Origin::Existing(servers),
-        Some(GivenServers::Compose(file)) => Origin::Compose(file),
+        Some(GivenServers::Compose { file, is_kept }) => Origin::Compose {
+            file,
+            is_kept: *is_kept,
+        },
         None => Origin::Made(Binaries::find(options.pg_bindir.as_deref())?),
     };
     let manifest = Opening::now().manifest(plan, options, None);

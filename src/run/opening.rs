@@ -24,7 +24,7 @@ impl Opening {
             GivenServers::Existing(_) => {
                 "the servers were there before: others may use them meanwhile, and what is said of the host is of the machine that loads"
             }
-            GivenServers::Compose(_) => {
+            GivenServers::Compose { .. } => {
                 "load and probes reached the servers through ports that Docker publishes: each way through its proxy takes time and processor that are part of every figure"
             }
         });

@@ -74,6 +74,10 @@ struct Binding {
 }
 
 impl Container {
+    pub(super) fn labels(&self) -> BTreeMap<String, String> {
+        self.config.labels.clone().unwrap_or_default()
+    }
+
     pub(super) fn service(&self) -> &str {
         let labels = self.config.labels.as_ref();
         let service = labels.and_then(|it| it.get("com.docker.compose.service"));

@@ -54,13 +54,17 @@ impl Default for Labels {
 }
 
 impl Labels {
-    fn get(&self, wanted: &str) -> Option<&str> {
+    fn all(&self) -> BTreeMap<String, String> {
         match self {
-            Self::Map(labels) => labels.get(wanted).map(String::as_str),
-            Self::List(labels) => labels.iter().find_map(|label| {
-                let (name, value) = label.split_once('=')?;
-                (name == wanted).then_some(value)
-            }),
+            Self::Map(labels) => labels.clone(),
+            Self::List(labels) => {
+                let pairs = labels
+                    .iter()
+                    .map(|it| it.split_once('=').unwrap_or((it, "")));
+                pairs
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect()
+            }
         }
     }
 }
@@ -108,6 +112,61 @@ pub(super) struct Arrangement {
     pub(super) services: BTreeMap<String, String>,
 }
 
+impl Arrangement {
+    /// What services are by their labels. `file`: what has them, for errors.
+    pub(super) fn of<'a>(
+        services: impl Iterator<Item = (&'a str, BTreeMap<String, String>)>,
+        file: &Path,
+    ) -> Result<Self, ComposeError> {
+        let refuse = |problem: String, remedy: &str| ComposeError::File {
+            file: file.to_owned(),
+            problem,
+            remedy: remedy.to_owned(),
+        };
+        let mut found: Vec<(Role, String, String)> = Vec::new();
+        for (service, labels) in services {
+            let Some(written) = labels.get(ROLE) else {
+                continue;
+            };
+            let Some((_, role)) = ROLES.iter().find(|(word, _)| word == written) else {
+                let words: Vec<_> = ROLES.iter().map(|(word, _)| *word).collect();
+                return Err(refuse(
+                    format!("labels service `{service}` with {ROLE} = `{written}`"),
+                    &format!("it is one of {}", words.join(", ")),
+                ));
+            };
+            let name = match role {
+                Role::Primary => Topology::PRIMARY,
+                _ => labels.get(NAME).map_or(service, String::as_str),
+            };
+            if found.iter().any(|(_, other, _)| other == name) {
+                return Err(refuse(
+                    format!("has two nodes of the name `{name}`"),
+                    "label one primary, and give each replica another name with replbench.name",
+                ));
+            }
+            found.push((*role, name.to_owned(), service.to_owned()));
+        }
+        if !found.iter().any(|(role, ..)| *role == Role::Primary) {
+            return Err(refuse(
+                format!("labels no service with {ROLE} = primary"),
+                "label the services that are to be measured: see README, \"Compose clusters\"",
+            ));
+        }
+        // In the order of roles, as everywhere, and by name.
+        found.sort();
+        let replicas = found.iter().filter(|(role, ..)| *role != Role::Primary);
+        let replicas = replicas.map(|(role, name, _)| (name.clone(), *role));
+        Ok(Self {
+            topology: Topology::of_replicas(replicas),
+            services: found
+                .iter()
+                .map(|it| (it.1.clone(), it.2.clone()))
+                .collect(),
+        })
+    }
+}
+
 impl Config {
     pub(super) fn read(file: &Path, text: &str) -> Result<Self, ComposeError> {
         let read = || -> Result<Self, serde_saphyr::Error> {
@@ -125,52 +184,11 @@ impl Config {
 
     /// What the labels say.
     pub(super) fn arrangement(&self, file: &Path) -> Result<Arrangement, ComposeError> {
-        let refuse = |problem: String, remedy: &str| ComposeError::File {
-            file: file.to_owned(),
-            problem,
-            remedy: remedy.to_owned(),
-        };
-        let mut found: Vec<(Role, String, String)> = Vec::new();
-        for (service, its) in &self.services {
-            let Some(written) = its.labels.get(ROLE) else {
-                continue;
-            };
-            let Some((_, role)) = ROLES.iter().find(|(word, _)| *word == written) else {
-                let words: Vec<_> = ROLES.iter().map(|(word, _)| *word).collect();
-                return Err(refuse(
-                    format!("labels service `{service}` with {ROLE} = `{written}`"),
-                    &format!("it is one of {}", words.join(", ")),
-                ));
-            };
-            let name = match role {
-                Role::Primary => Topology::PRIMARY,
-                _ => its.labels.get(NAME).unwrap_or(service),
-            };
-            if found.iter().any(|(_, other, _)| other == name) {
-                return Err(refuse(
-                    format!("has two nodes of the name `{name}`"),
-                    "label one primary, and give each replica another name with replbench.name",
-                ));
-            }
-            found.push((*role, name.to_owned(), service.clone()));
-        }
-        if !found.iter().any(|(role, ..)| *role == Role::Primary) {
-            return Err(refuse(
-                format!("labels no service with {ROLE} = primary"),
-                "label the services that are to be measured: see README, \"Compose clusters\"",
-            ));
-        }
-        // In the order of roles, as everywhere.
-        found.sort_by_key(|(role, ..)| *role);
-        let replicas = found.iter().filter(|(role, ..)| *role != Role::Primary);
-        let replicas = replicas.map(|(role, name, _)| (name.clone(), *role));
-        Ok(Arrangement {
-            topology: Topology::of_replicas(replicas),
-            services: found
-                .iter()
-                .map(|it| (it.1.clone(), it.2.clone()))
-                .collect(),
-        })
+        let services = self.services.iter();
+        Arrangement::of(
+            services.map(|(name, its)| (name.as_str(), its.labels.all())),
+            file,
+        )
     }
 
     /// The file with `labels` on all that compose makes of it, and without health checks, which would cost processor time during a

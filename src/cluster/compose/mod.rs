@@ -71,6 +71,8 @@ impl ComposeFile {
 pub(super) struct Project {
     engine: Engine,
     name: String,
+    /// Whether it stays after this process has ended.
+    is_kept: bool,
     /// By the node's name, the container's id.
     containers: BTreeMap<String, String>,
 }
@@ -84,10 +86,11 @@ pub(super) struct Wanted<'a> {
 
 impl Project {
     /// A name for what a file is to be made into. Nothing is started.
-    pub(super) fn new(file: &ComposeFile) -> Self {
+    pub(super) fn new(file: &ComposeFile, is_kept: bool) -> Self {
         Self {
             engine: file.engine,
             name: format!("{PREFIX}{:08x}", rand::random::<u32>()),
+            is_kept,
             containers: BTreeMap::new(),
         }
     }
@@ -99,11 +102,26 @@ impl Project {
         file: &ComposeFile,
         wanted: &Wanted<'_>,
     ) -> Result<Vec<RunningNode>, ClusterError> {
+        let nodes = self.bring_up(file).await?;
+        setup::prepare(&nodes, wanted, READY).await
+    }
+
+    /// Starts all services and waits until every node replicates.
+    async fn bring_up(&mut self, file: &ComposeFile) -> Result<Vec<RunningNode>, ClusterError> {
         self.up(file).await?;
+        let nodes = self.reach_all(&file.arrangement).await?;
+        setup::replicating(&nodes, READY).await?;
+        Ok(nodes)
+    }
+
+    async fn reach_all(
+        &mut self,
+        arrangement: &Arrangement,
+    ) -> Result<Vec<RunningNode>, ClusterError> {
         let containers = self.engine.containers(&self.name).await?;
         let mut nodes = Vec::new();
-        for node in file.topology().nodes() {
-            let service = &file.arrangement.services[&node.name];
+        for node in arrangement.topology.nodes() {
+            let service = &arrangement.services[&node.name];
             let container = containers.iter().find(|it| it.service() == service);
             let container = container.ok_or_else(|| ComposeError::Node {
                 node: node.name.clone(),
@@ -120,14 +138,15 @@ impl Project {
                 process: None,
             });
         }
-        setup::replicating(&nodes, READY).await?;
-        setup::prepare(&nodes, wanted, READY).await
+        Ok(nodes)
     }
 
     async fn up(&self, file: &ComposeFile) -> Result<(), ComposeError> {
-        let owner = ProcessId::of(std::process::id().cast_signed());
-        let owner = serde_json::to_string(&owner).unwrap_or_default();
-        let labels = BTreeMap::from([(PROJECT, self.name.clone()), (OWNER, owner)]);
+        let mut labels = BTreeMap::from([(PROJECT, self.name.clone())]);
+        if !self.is_kept {
+            let owner = ProcessId::of(std::process::id().cast_signed());
+            labels.insert(OWNER, serde_json::to_string(&owner).unwrap_or_default());
+        }
         // Closed when compose has ended.
         let (_file, labelled) = in_memory(&file.config.labelled(&labels).to_string())?;
         let arguments = ["up", "--detach", "--quiet-pull"];
@@ -152,7 +171,7 @@ impl Project {
         };
         let user = container.variable("POSTGRES_USER").unwrap_or("postgres");
         let mut pairs = vec![("host", host.as_str()), ("port", port), ("user", user)];
-        pairs.extend([("dbname", "postgres"), ("connect_timeout", "5")]);
+        pairs.extend([("dbname", setup::MAINTENANCE), ("connect_timeout", "5")]);
         if let Some(password) = container.variable("POSTGRES_PASSWORD") {
             pairs.push(("password", password));
         }
@@ -228,6 +247,10 @@ impl Project {
         }
     }
 
+    pub(super) fn kept_name(&self) -> Option<&str> {
+        self.is_kept.then_some(self.name.as_str())
+    }
+
     /// SIGKILL to a node's container.
     pub(super) async fn kill(&self, node: &str) -> Result<(), ComposeError> {
         self.engine.kill(&self.containers[node]).await
@@ -260,10 +283,81 @@ impl Project {
         Ok(())
     }
 
+    /// Removes containers, networks and volumes; of those that are to be kept, what was made for the run.
+    pub(super) async fn stop(self, nodes: &[RunningNode]) -> Result<(), ClusterError> {
+        if self.is_kept {
+            return setup::undo(nodes).await;
+        }
+        self.remove().await
+    }
+
     /// Removes containers, networks and volumes.
     pub(super) async fn remove(self) -> Result<(), ClusterError> {
         self.engine.remove(&self.name).await?;
         Ok(())
+    }
+}
+
+/// A project that stays until somebody ends it.
+#[derive(Debug)]
+pub struct Kept {
+    pub project: String,
+    pub nodes: Vec<RunningNode>,
+}
+
+/// Starts what a file says, to stay; until `cancelled` resolves: then what was started is removed before this returns `None`.
+pub async fn up(
+    file: &ComposeFile,
+    cancelled: impl Future<Output = ()>,
+) -> Result<Option<Kept>, ClusterError> {
+    let mut project = Project::new(file, true);
+    let started = tokio::select! {
+        biased;
+        () = cancelled => None,
+        started = project.bring_up(file) => Some(started),
+    };
+    match started {
+        None => project.remove().await.map(|()| None),
+        Some(Ok(nodes)) => Ok(Some(Kept {
+            project: project.name,
+            nodes,
+        })),
+        Some(Err(cause)) => {
+            let cause = project.explained(cause).await;
+            project.remove().await?;
+            Err(cause)
+        }
+    }
+}
+
+/// The nodes of a project that was started before.
+pub async fn find(project: &str) -> Result<Kept, ClusterError> {
+    let engine = Engine::find().await?;
+    let containers = engine.containers(project).await?;
+    if containers.is_empty() {
+        return Err(ComposeError::NoProject(project.to_owned()).into());
+    }
+    let services = containers.iter().map(|it| (it.service(), it.labels()));
+    let arrangement = Arrangement::of(services, Path::new(project))?;
+    let mut this = Project {
+        engine,
+        name: project.to_owned(),
+        is_kept: true,
+        containers: BTreeMap::new(),
+    };
+    let nodes = this.reach_all(&arrangement).await?;
+    Ok(Kept {
+        project: this.name,
+        nodes,
+    })
+}
+
+/// Removes a project; how many containers it had.
+pub async fn down(project: &str) -> Result<usize, ComposeError> {
+    let engine = Engine::find().await?;
+    match engine.remove(project).await? {
+        0 => Err(ComposeError::NoProject(project.to_owned())),
+        removed => Ok(removed),
     }
 }
 
@@ -294,8 +388,9 @@ pub async fn clean() -> Result<Vec<Removed>, ComposeError> {
     };
     let mut removed = Vec::new();
     for (project, owner) in engine.projects().await? {
+        // One without an owner was started to stay.
         let owner = serde_json::from_str::<ProcessId>(&owner);
-        if owner.is_ok_and(|owner| owner.is_running()) {
+        if owner.map_or(true, |owner| owner.is_running()) {
             continue;
         }
         let containers = engine.remove(&project).await?;

@@ -11,6 +11,9 @@ use crate::cluster::{DATABASE, PUBLICATION, RunningNode, admin, existing, primar
 use crate::pg::{attach, provisioning};
 use crate::topology::Role;
 
+/// The database that is always there.
+pub(super) const MAINTENANCE: &str = "postgres";
+
 /// Waits until every standby streams from the primary under its own name.
 pub(super) async fn replicating(
     nodes: &[RunningNode],
@@ -136,7 +139,7 @@ async fn subscribe(node: &RunningNode, deadline: Duration) -> Result<(), Cluster
     };
     for subscription in &own {
         let session = admin(&node.endpoint.with_database(&subscription.database)).await?;
-        provisioning::disable_subscription(session.client(), &subscription.name)
+        provisioning::enable_subscription(session.client(), &subscription.name, false)
             .await
             .map_err(|failure| query(node, "disable its own subscription", failure))?;
         session.close().await;
@@ -159,6 +162,42 @@ async fn subscribe(node: &RunningNode, deadline: Duration) -> Result<(), Cluster
     };
     clock::wait_until(deadline, ask, |missing| node.late(missing, deadline)).await?;
     session.close().await;
+    Ok(())
+}
+
+/// Removes what [`prepare`] made, and lets the file's own subscriptions go on. `nodes` are in the database that goes.
+pub(super) async fn undo(nodes: &[RunningNode]) -> Result<(), ClusterError> {
+    let (subscribers, others): (Vec<_>, Vec<_>) = nodes
+        .iter()
+        .partition(|node| node.node.role == Role::Subscriber);
+    for node in &subscribers {
+        let session = admin(&node.endpoint).await?;
+        attach::drop_subscription(session.client(), &node.node.name)
+            .await
+            .map_err(|failure| query(node, "remove the subscription", failure))?;
+        session.close().await;
+    }
+    let primary = others
+        .into_iter()
+        .filter(|node| node.node.role == Role::Primary);
+    for node in subscribers.into_iter().chain(primary) {
+        let session = admin(&node.endpoint.with_database(MAINTENANCE)).await?;
+        let drop = format!("DROP DATABASE {DATABASE} WITH (FORCE)");
+        provisioning::execute(session.client(), &drop)
+            .await
+            .map_err(|failure| query(node, "remove the database", failure))?;
+        let own = provisioning::subscriptions(session.client()).await;
+        session.close().await;
+        for subscription in
+            own.map_err(|failure| query(node, "look for its subscriptions", failure))?
+        {
+            let session = admin(&node.endpoint.with_database(&subscription.database)).await?;
+            provisioning::enable_subscription(session.client(), &subscription.name, true)
+                .await
+                .map_err(|failure| query(node, "enable its own subscription", failure))?;
+            session.close().await;
+        }
+    }
     Ok(())
 }
 
