@@ -1,131 +1,27 @@
 //! Runs on clusters of compose files: each file that comes with replbench by compose alone and under `run`, what is refused, and
-//! that nothing is left. The image is made from Debian's packages by `tests/compose_image/build`.
-//!
-//! Without a Docker engine these tests fail where `CI` is set, and say elsewhere that they did not run.
+//! that nothing is left. The image is made from Debian's packages by `tests/docker/image`.
 #![allow(
     clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a helper of a test fails as the test does, or says that it did not run"
+    reason = "a helper of a test fails as the test does"
 )]
 
+mod docker;
 mod support;
 
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::process::Output;
 use std::time::Duration;
 
-use replbench::cluster::process;
+use docker::{
+    Compose, IMAGE, command, composes, file, left, nothing_is_left, ports, text, with_ports,
+};
 use replbench::pg::{Endpoint, Password};
 use rustix::process::Signal;
-use support::{Ended, REPLBENCH, Server, TestDir, signal, until};
+use support::{Ended, Server, TestDir, signal, until};
 
-const IMAGE: &str = "replbench-test/postgres:debian";
 const PATIENCE: Duration = Duration::from_mins(2);
-
-/// A compose program, and where Docker finds it if that is a plugin.
-#[derive(Clone)]
-struct Compose {
-    words: Vec<&'static str>,
-    docker_config: Option<PathBuf>,
-}
-
-impl Compose {
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = process::command(self.words[0]);
-        command.args(&self.words[1..]).args(arguments);
-        self.be_found(&mut command);
-        command
-    }
-
-    fn be_found(&self, command: &mut Command) {
-        if let Some(directory) = &self.docker_config {
-            command.env("DOCKER_CONFIG", directory);
-        }
-    }
-}
-
-fn works(words: &[&str]) -> bool {
-    let output = process::command(words[0]).args(&words[1..]).output();
-    output.is_ok_and(|output| output.status.success())
-}
-
-fn build(script: &str, argument: impl AsRef<std::ffi::OsStr>) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/compose_image")
-        .join(script);
-    let built = process::command(script).arg(argument).output().unwrap();
-    assert!(built.status.success(), "{}", text(&built));
-}
-
-/// Compose 1, where this machine has it, and compose 2. `None`: there is no Docker, and the caller has nothing to do.
-fn composes() -> Option<&'static [Compose]> {
-    static FOUND: OnceLock<Option<Vec<Compose>>> = OnceLock::new();
-    let found = FOUND.get_or_init(|| {
-        if !works(&["docker", "info"]) {
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "this test needs a Docker engine"
-            );
-            eprintln!("not run: there is no Docker engine");
-            return None;
-        }
-        if !works(&["docker", "image", "inspect", IMAGE]) {
-            build("build", IMAGE);
-        }
-        let plugin = Compose {
-            words: vec!["docker", "compose"],
-            docker_config: (!works(&["docker", "compose", "version"])).then(|| {
-                let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("docker-config");
-                if !directory.join("cli-plugins/docker-compose").exists() {
-                    build("plugin", &directory);
-                }
-                directory
-            }),
-        };
-        let standalone = works(&["docker-compose", "version"]).then(|| Compose {
-            words: vec!["docker-compose"],
-            docker_config: None,
-        });
-        Some(standalone.into_iter().chain([plugin]).collect())
-    });
-    found.as_deref()
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
-}
-
-fn file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("compose")
-        .join(name)
-}
-
-/// Ports that nobody has.
-fn ports() -> [u16; 4] {
-    let listeners = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|it| it.local_addr().unwrap().port())
-}
-
-fn with_ports(command: &mut Command, ports: [u16; 4]) {
-    command.env("REPLBENCH_PG_IMAGE", IMAGE);
-    command.env("REPLBENCH_PRIMARY_PORT", ports[0].to_string());
-    for (index, port) in ports.iter().enumerate().skip(1) {
-        for name in ["S", "SUB", "A"] {
-            command.env(format!("REPLBENCH_{name}{index}_PORT"), port.to_string());
-        }
-    }
-}
-
-fn command(dir: &Path, ports: [u16; 4], arguments: &[&str]) -> Command {
-    let mut command = process::command(REPLBENCH);
-    command.args(arguments).current_dir(dir);
-    with_ports(&mut command, ports);
-    command
-}
 
 fn replbench(dir: &Path, arguments: &[&str]) -> Ended {
     let output = command(dir, ports(), arguments).output().unwrap();
@@ -133,30 +29,6 @@ fn replbench(dir: &Path, arguments: &[&str]) -> Ended {
         code: output.status.code().unwrap_or(-1),
         text: text(&output),
     }
-}
-
-/// What bears replbench's label, or a label of compose's with this project.
-fn left(label: &str) -> Vec<String> {
-    let kinds = [
-        &["container", "ls", "--all"][..],
-        &["network", "ls"],
-        &["volume", "ls"],
-    ];
-    let of_kind = kinds.iter().map(|kind| {
-        let filter = format!("label={label}");
-        let output = process::command("docker")
-            .args(*kind)
-            .args(["--quiet", "--filter", &filter])
-            .output();
-        text(&output.unwrap())
-    });
-    let all: String = of_kind.collect();
-    all.split_whitespace().map(Into::into).collect()
-}
-
-fn nothing_is_left() {
-    let left = left("replbench.project");
-    assert!(left.is_empty(), "left behind: {left:?}");
 }
 
 fn server(port: u16) -> Server {
@@ -232,14 +104,17 @@ impl Drop for Up<'_> {
 }
 
 #[test]
-fn each_file_alone_gives_a_cluster_that_replicates_by_every_compose() {
+fn a_file_alone_gives_a_cluster_that_replicates_by_either_compose() {
     let Some(composes) = composes() else { return };
     let _turn = TestDir::new();
     let streaming = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
-    let files = [("physical", 2), ("sync", 2), ("logical", 3), ("archive", 0)];
+    // By the other compose and all of them: tests/seeds.rs.
     for (index, compose) in composes.iter().enumerate() {
-        // All by the one, and one by the other.
-        for (name, replicas) in files.into_iter().skip(3 * index) {
+        for (name, replicas) in [
+            [("archive", 0), ("sync", 2)],
+            [("physical", 2), ("logical", 3)],
+        ][index % 2]
+        {
             let up = Up {
                 compose,
                 project: format!("replbench-test-{name}-{index}"),
@@ -277,13 +152,12 @@ fn each_file_alone_gives_a_cluster_that_replicates_by_every_compose() {
 }
 
 #[test]
-fn a_run_on_each_file_measures_its_modes_and_leaves_nothing() {
+fn a_run_measures_the_modes_that_a_file_allows_and_leaves_nothing() {
     let Some(composes) = composes() else { return };
     let dir = TestDir::new();
     for (name, modes, compose) in [
         ("physical", "async,sync:first-2", &composes[0]),
         ("logical", "logical,logical-sync", composes.last().unwrap()),
-        ("archive", "archive", &composes[0]),
     ] {
         let cluster = format!("compose:{}", file(&format!("{name}.yaml")).display());
         let arguments = [
