@@ -339,6 +339,13 @@ impl Cluster {
             })
     }
 
+    /// Whether the servers share this machine's processors.
+    pub fn is_on_this_machine(&self) -> bool {
+        self.nodes
+            .iter()
+            .all(|node| existing::is_local(&node.endpoint))
+    }
+
     /// The compose project whose servers stay after this process has ended.
     pub fn kept_project(&self) -> Option<&str> {
         match &self.kind {

@@ -347,7 +347,9 @@ impl<'a> CellContext<'a> {
                     self.recorder.lag(row)?;
                 }
             }
-            Reading::Host(second) => {
+            Reading::Host(mut second) => {
+                // Of another machine's processors nothing is known, and this one's say nothing of the servers.
+                second.shares = second.shares.filter(|_| self.cluster.is_on_this_machine());
                 progress.figures.host(second);
                 self.write_intervals(&mut progress.figures, false)?;
             }

@@ -176,7 +176,8 @@ async fn is_no_pooler(endpoint: &Endpoint) -> Result<(), ExistingError> {
     Ok(())
 }
 
-fn is_local(endpoint: &Endpoint) -> bool {
+/// Whether the way there is this machine's own.
+pub(in crate::cluster) fn is_local(endpoint: &Endpoint) -> bool {
     let address = endpoint.address.map(|it| it.to_string());
     is_loopback(&endpoint.host, address.as_deref())
 }

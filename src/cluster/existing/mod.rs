@@ -15,7 +15,7 @@ use crate::pg::attach;
 use crate::pg::conninfo::Parameters;
 use crate::pg::{Endpoint, locate, provisioning};
 use crate::topology::{Role, Topology};
-pub(super) use inspect::{Inspected, inspect};
+pub(super) use inspect::{Inspected, inspect, is_local};
 pub use inspect::{Survey, survey};
 use marked::{Marked, StandbyNames};
 pub use statements::Statements;

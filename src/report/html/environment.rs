@@ -99,6 +99,7 @@ pub(crate) fn environment(manifest: &Manifest, cells: &[CellRow]) -> Markup {
         ),
         ("Status", status_text(manifest, cells)),
     ];
+    let is_elsewhere = manifest.nodes.iter().any(|node| node.reached.is_some());
     html! {
         section id="environment" aria-labelledby="environment-h" {
             h2 id="environment-h" { "Environment" }
@@ -106,12 +107,13 @@ pub(crate) fn environment(manifest: &Manifest, cells: &[CellRow]) -> Markup {
             h3 { "Nodes" }
             div.scroll tabindex="0" role="region" aria-label="Nodes" {
                 table.text {
-                    thead { tr { @for head in ["cluster", "node", "role", "version"] { th scope="col" { (head) } } } }
+                    thead { tr { @for head in ["cluster", "node", "role", "version"] { th scope="col" { (head) } } @if is_elsewhere { th scope="col" { "reached by" } } } }
                     tbody { @for node in &manifest.nodes { tr {
                         td { (escape_control(&node.cluster)) }
                         td { (escape_control(&node.name)) }
                         td { (escape_control(&node.role)) }
                         td { (escape_control(&node.version)) }
+                        @if is_elsewhere { td { (escape_control(node.reached.as_deref().unwrap_or_default())) } }
                     } } }
                 }
             }
