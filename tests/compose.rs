@@ -17,6 +17,7 @@ use std::time::Duration;
 use docker::{
     Compose, IMAGE, command, composes, file, left, nothing_is_left, ports, text, with_ports,
 };
+use replbench::cluster::process;
 use replbench::pg::{Endpoint, Password};
 use rustix::process::Signal;
 use support::{Ended, Server, TestDir, signal, until};
@@ -217,13 +218,13 @@ impl Drop for Project<'_> {
 
 #[test]
 fn servers_that_are_kept_are_as_the_file_made_them_until_they_are_taken_down() {
-    if composes().is_none() {
-        return;
-    }
+    let Some(composes) = composes() else { return };
     let dir = TestDir::new();
     let ports = ports();
     let replbench = |arguments: &[&str]| {
-        let output = command(dir.path(), ports, arguments).output().unwrap();
+        let mut command = command(dir.path(), ports, arguments);
+        composes.last().unwrap().be_found(&mut command);
+        let output = command.output().unwrap();
         (output.status.code(), text(&output))
     };
     let path = file("logical.yaml");
@@ -244,6 +245,25 @@ fn servers_that_are_kept_are_as_the_file_made_them_until_they_are_taken_down() {
         .unwrap_or_else(|| panic!("{said}"));
     let project = Project(dir.path(), project[..project.find('`').unwrap()].to_owned());
     let project = project.1.as_str();
+    // Nothing is shared with another project of the same file.
+    for kind in ["network", "volume"] {
+        let listed = process::command("docker")
+            .args([
+                kind,
+                "ls",
+                "--format",
+                "{{.Name}}",
+                "--filter",
+                "label=replbench.project",
+            ])
+            .output()
+            .unwrap();
+        let names = text(&listed);
+        assert!(
+            names.lines().all(|name| name.starts_with(project)),
+            "{names}"
+        );
+    }
     // Of a replbench that has ended, and yet to stay.
     replbench(&["clean"]);
     // Its own subscriptions go on some seconds after they were told to.

@@ -574,6 +574,17 @@ fn what_a_killed_run_changed_on_primary_and_subscriber_is_put_back_by_clean() {
     signal(child.id().cast_signed(), Signal::KILL);
     child.wait().unwrap();
     let primary = format!("--primary={}", shop.conninfo("primary"));
+    // Not before its subscriber.
+    until(Duration::from_secs(20), || {
+        let ended = replbench(dir.path(), &["clean", &primary]);
+        let is_told = ended.text.contains("its subscriber is to be cleaned first");
+        if ended.code == 3 && is_told {
+            Ok(())
+        } else {
+            Err(ended.text)
+        }
+    })
+    .unwrap();
     until(Duration::from_secs(20), || {
         // The servers notice the end of the killed run's sessions a moment later.
         let ended = replbench(dir.path(), &["clean", &primary, &eu]);

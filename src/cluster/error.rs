@@ -185,6 +185,10 @@ pub enum ExistingError {
         "`{node}` has a slot or a subscription of the name `{name}`; write NAME=CONNINFO with another name"
     )]
     Taken { node: String, name: String },
+    #[error(
+        "a slot of a killed run is still in use on the primary ({0}): its subscriber is to be cleaned first; run `replbench clean --primary ... --subscriber ...`"
+    )]
+    SlotInUse(String),
     #[error("schema `{0}` exists and is not replbench's; rename it, or use another database")]
     Foreign(String),
 }

@@ -34,6 +34,8 @@ const QUESTION: Duration = Duration::from_secs(30);
 pub struct ComposeFile {
     path: PathBuf,
     engine: Engine,
+    /// What is made of it gets this name. Compose 2 writes it into the names of networks and volumes when it reads the file.
+    project: String,
     config: Config,
     arrangement: Arrangement,
 }
@@ -49,13 +51,15 @@ impl ComposeFile {
             });
         }
         let engine = Engine::find().await?;
+        let project = format!("{PREFIX}{:08x}", rand::random::<u32>());
         let text = engine
-            .compose("replbench", path, &["config"], QUESTION)
+            .compose(&project, path, &["config"], QUESTION)
             .await?;
         let config = Config::read(path, &text)?;
         Ok(Self {
             path: path.to_owned(),
             engine,
+            project,
             arrangement: config.arrangement(path)?,
             config,
         })
@@ -85,11 +89,11 @@ pub(super) struct Wanted<'a> {
 }
 
 impl Project {
-    /// A name for what a file is to be made into. Nothing is started.
+    /// Nothing is started yet.
     pub(super) fn new(file: &ComposeFile, is_kept: bool) -> Self {
         Self {
             engine: file.engine,
-            name: format!("{PREFIX}{:08x}", rand::random::<u32>()),
+            name: file.project.clone(),
             is_kept,
             containers: BTreeMap::new(),
         }

@@ -1,6 +1,7 @@
 //! The one schema that replbench has on a server of somebody else's: it bears a mark, and says what else was changed there.
 
 use serde::{Deserialize, Serialize};
+use tokio_postgres::error::SqlState;
 
 use crate::cluster::error::ExistingError;
 use crate::pg::{Failure, Session, attach, provisioning};
@@ -139,7 +140,12 @@ impl Marked {
         }
         // Of a subscriber that is gone, or whose subscription was never finished.
         let dropped = attach::drop_slots(client, &changes.slots).await;
-        dropped.map_err(failed("remove the slots"))?;
+        dropped.map_err(|failure| {
+            if failure.sqlstate.as_ref() == Some(&SqlState::OBJECT_IN_USE) {
+                return ExistingError::SlotInUse(changes.slots.join(", "));
+            }
+            this.failed("remove the slots", failure)
+        })?;
         if let Some(StandbyNames { written }) = &changes.standby_names {
             self.set_standby_names(written.as_deref()).await?;
         }
