@@ -261,6 +261,11 @@ async fn start_compose(path: &Path) -> Result<Exit, Stop> {
             endpoint.database
         ));
     }
+    if let Some(inside) = &kept.inside {
+        say(&format!(
+            "load it from inside, past Docker's proxy, with the image of compose/Dockerfile: {inside}"
+        ));
+    }
     say(&format!(
         "stop it with: replbench cluster down --compose {}",
         kept.project

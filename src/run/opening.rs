@@ -25,7 +25,7 @@ impl Opening {
                 "the servers were there before: others may use them meanwhile, and what is said of the host is of the machine that loads"
             }
             GivenServers::Compose { .. } => {
-                "load and probes reached the servers through ports that Docker publishes: each way through its proxy takes time and processor that are part of every figure; compose/Dockerfile has the command that runs replbench inside their network instead"
+                "load and probes reached the servers through ports that Docker publishes: each way through its proxy takes time and processor that are part of every figure; `replbench cluster up --compose` prints the command that loads from inside their network instead"
             }
         });
         Manifest {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::ComposeError;
 use crate::cluster::process;
@@ -63,6 +64,8 @@ struct ContainerConfig {
 struct Network {
     #[serde(rename = "Ports", default)]
     ports: Option<BTreeMap<String, Option<Vec<Binding>>>>,
+    #[serde(rename = "Networks", default)]
+    networks: Option<BTreeMap<String, Value>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -82,6 +85,15 @@ impl Container {
         let labels = self.config.labels.as_ref();
         let service = labels.and_then(|it| it.get("com.docker.compose.service"));
         service.map_or("", String::as_str)
+    }
+
+    /// The names of the networks that it is on.
+    pub(super) fn networks(&self) -> impl Iterator<Item = &str> {
+        self.network
+            .networks
+            .iter()
+            .flatten()
+            .map(|(name, _)| name.as_str())
     }
 
     pub(super) fn variable(&self, name: &str) -> Option<&str> {

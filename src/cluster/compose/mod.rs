@@ -2,6 +2,7 @@
 
 mod engine;
 mod file;
+mod inside;
 mod setup;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::pg::{self, Endpoint};
 use crate::topology::{Node, Topology};
 use engine::{Container, Engine, OWNER, PROJECT};
 use file::{Arrangement, Config};
+pub use inside::Inside;
 
 /// What begins every project's name.
 const PREFIX: &str = "replbench-";
@@ -79,6 +81,8 @@ pub(super) struct Project {
     is_kept: bool,
     /// By the node's name, the container's id.
     containers: BTreeMap<String, String>,
+    /// How to load the servers from inside their network.
+    inside: Option<Inside>,
 }
 
 /// What is to be there before a run.
@@ -96,6 +100,7 @@ impl Project {
             name: file.project.clone(),
             is_kept,
             containers: BTreeMap::new(),
+            inside: None,
         }
     }
 
@@ -123,6 +128,7 @@ impl Project {
         arrangement: &Arrangement,
     ) -> Result<Vec<RunningNode>, ClusterError> {
         let containers = self.engine.containers(&self.name).await?;
+        self.inside = Inside::of(arrangement, &containers);
         let mut nodes = Vec::new();
         for node in arrangement.topology.nodes() {
             let service = &arrangement.services[&node.name];
@@ -307,6 +313,8 @@ impl Project {
 pub struct Kept {
     pub project: String,
     pub nodes: Vec<RunningNode>,
+    /// `None`: there is no network that all of them are on.
+    pub inside: Option<Inside>,
 }
 
 /// Starts what a file says, to stay; until `cancelled` resolves: then what was started is removed before this returns `None`.
@@ -325,6 +333,7 @@ pub async fn up(
         Some(Ok(nodes)) => Ok(Some(Kept {
             project: project.name,
             nodes,
+            inside: project.inside,
         })),
         Some(Err(cause)) => {
             let cause = project.explained(cause).await;
@@ -348,11 +357,13 @@ pub async fn find(project: &str) -> Result<Kept, ClusterError> {
         name: project.to_owned(),
         is_kept: true,
         containers: BTreeMap::new(),
+        inside: None,
     };
     let nodes = this.reach_all(&arrangement).await?;
     Ok(Kept {
         project: this.name,
         nodes,
+        inside: this.inside,
     })
 }
 
