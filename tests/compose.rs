@@ -305,6 +305,9 @@ fn servers_that_are_kept_are_as_the_file_made_them_until_they_are_taken_down() {
     );
     let project = project.1.as_str();
     let (_, status) = replbench(&["cluster", "status", "--compose", project]);
+    // WAL goes over this network alone, and all three are on it.
+    let inside = format!("--network {project}_replication");
+    assert!(said.contains(&inside), "no `{inside}` in: {said}");
     assert!(status.contains("-> s2       streaming, quorum"), "{status}");
     let (code, said) = replbench(&["cluster", "down", "--compose", project]);
     assert!(

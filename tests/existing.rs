@@ -538,14 +538,8 @@ fn servers_in_a_file_are_those_of_the_command_line() {
     shop.close();
 }
 
-#[test]
-fn what_a_killed_run_changed_on_primary_and_subscriber_is_put_back_by_clean() {
-    let dir = TestDir::new();
-    let shop = Shop::open(&dir);
-    let (cluster, subscriber, conninfo) = branch(&dir);
-    shop.may_set_names();
-    shop.primary.sql("ALTER ROLE app REPLICATION");
-    let eu = format!("--subscriber=eu={conninfo}");
+/// A run whose commits wait for the subscriber, ended by SIGKILL.
+fn killed_while_commits_wait(dir: &TestDir, shop: &Shop, eu: &str) {
     let mut child = process::command(REPLBENCH)
         .args([
             "run",
@@ -557,7 +551,7 @@ fn what_a_killed_run_changed_on_primary_and_subscriber_is_put_back_by_clean() {
             "--warmup",
             "0s",
         ])
-        .args(["--set-sync", "--modes", "logical-sync", &eu])
+        .args(["--set-sync", "--modes", "logical-sync", eu])
         .args(shop.arguments())
         .current_dir(dir.path())
         .env("PGPASSWORD", PASSWORD)
@@ -573,6 +567,17 @@ fn what_a_killed_run_changed_on_primary_and_subscriber_is_put_back_by_clean() {
     .unwrap();
     signal(child.id().cast_signed(), Signal::KILL);
     child.wait().unwrap();
+}
+
+#[test]
+fn what_a_killed_run_changed_on_primary_and_subscriber_is_put_back_by_clean() {
+    let dir = TestDir::new();
+    let shop = Shop::open(&dir);
+    let (cluster, subscriber, conninfo) = branch(&dir);
+    shop.may_set_names();
+    shop.primary.sql("ALTER ROLE app REPLICATION");
+    let eu = format!("--subscriber=eu={conninfo}");
+    killed_while_commits_wait(&dir, &shop, &eu);
     let primary = format!("--primary={}", shop.conninfo("primary"));
     // Not before its subscriber.
     until(Duration::from_secs(20), || {
@@ -589,6 +594,24 @@ fn what_a_killed_run_changed_on_primary_and_subscriber_is_put_back_by_clean() {
         // The servers notice the end of the killed run's sessions a moment later.
         let ended = replbench(dir.path(), &["clean", &primary, &eu]);
         if ended.code == 0 {
+            Ok(())
+        } else {
+            Err(ended.text)
+        }
+    })
+    .unwrap();
+    untouched(&shop, &subscriber);
+    // Another run puts it back as well; what it had found of the primary before that no longer holds.
+    killed_while_commits_wait(&dir, &shop, &eu);
+    let servers = [shop.arguments(), vec![eu]].concat();
+    until(Duration::from_secs(20), || {
+        let ended = run(
+            dir.path(),
+            "sync-vs-async",
+            &servers,
+            &["--set-sync", "--modes", "async"],
+        );
+        if ended.text.contains("it is as before now") {
             Ok(())
         } else {
             Err(ended.text)

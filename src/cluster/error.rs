@@ -186,6 +186,10 @@ pub enum ExistingError {
     )]
     Taken { node: String, name: String },
     #[error(
+        "a killed run had changed synchronous_standby_names on the primary; it is as before now, so start this run again"
+    )]
+    PutBack,
+    #[error(
         "a slot of a killed run is still in use on the primary ({0}): its subscriber is to be cleaned first; run `replbench clean --primary ... --subscriber ...`"
     )]
     SlotInUse(String),

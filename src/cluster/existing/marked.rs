@@ -54,12 +54,12 @@ pub(super) struct Marked {
 
 impl Marked {
     /// Takes the database for this process, and removes what a killed one left there. The schema is yet to be made.
-    /// The second: whether there was something.
+    /// The second: what that one had changed, if it left something.
     pub(super) async fn own(
         node: &str,
         session: Session,
         schema: &str,
-    ) -> Result<(Self, bool), ExistingError> {
+    ) -> Result<(Self, Option<Changes>), ExistingError> {
         let mut this = Self {
             node: node.to_owned(),
             session,
@@ -73,12 +73,13 @@ impl Marked {
         let comment = attach::schema_comment(this.session.client(), schema).await;
         let comment = comment.map_err(|failure| this.failed("look for a schema", failure))?;
         let Some(comment) = comment else {
-            return Ok((this, false));
+            return Ok((this, None));
         };
         let changes = Changes::of_comment(&comment);
-        this.changes = changes.ok_or_else(|| ExistingError::Foreign(schema.to_owned()))?;
+        let changes = changes.ok_or_else(|| ExistingError::Foreign(schema.to_owned()))?;
+        this.changes = changes.clone();
         this.remove().await?;
-        Ok((this, true))
+        Ok((this, Some(changes)))
     }
 
     pub(super) async fn create(&self) -> Result<(), ExistingError> {

@@ -74,7 +74,23 @@ impl Existing {
             let free = identity.free_connections;
             return Err(ExistingError::Connections { free, needed }.into());
         }
-        let (primary, _) = Marked::own(Topology::PRIMARY, session, &servers.schema).await?;
+        // What a killed run left on them holds slots of the primary, so they come first.
+        let mut subscribers = Vec::new();
+        for node in inspected
+            .nodes
+            .iter()
+            .filter(|it| it.node.role == Role::Subscriber)
+        {
+            let session = super::admin(&node.endpoint).await?;
+            let (marked, _) = Marked::own(&node.node.name, session, &servers.schema).await?;
+            subscribers.push(marked);
+        }
+        let owned = Marked::own(Topology::PRIMARY, session, &servers.schema).await?;
+        let (primary, left) = owned;
+        if left.is_some_and(|changes| changes.standby_names.is_some()) {
+            // They were looked at before, and the plan follows from them.
+            return Err(ExistingError::PutBack.into());
+        }
         primary.create().await?;
         let mut existing = Self {
             primary,
@@ -82,7 +98,8 @@ impl Existing {
             found: inspected.found,
             standby_names: identity.standby_names,
         };
-        let filled = existing.fill(servers, &inspected.nodes, ddl, publish).await;
+        let made = existing.fill(servers, &inspected.nodes, subscribers, ddl, publish);
+        let filled = made.await;
         if let Err(error) = filled {
             existing.leave().await?;
             return Err(error);
@@ -94,6 +111,7 @@ impl Existing {
         &mut self,
         servers: &Servers,
         nodes: &[RunningNode],
+        owned: Vec<Marked>,
         ddl: &[String],
         publish: &[String],
     ) -> Result<(), ClusterError> {
@@ -122,22 +140,20 @@ impl Existing {
         self.primary.publish(publish).await?;
         let conninfo = servers.publisher.clone();
         let conninfo = conninfo.unwrap_or_else(|| as_subscribers_write_it(primary));
-        for node in subscribers {
-            self.subscribe(servers, node, ddl, &conninfo).await?;
+        for (node, marked) in subscribers.into_iter().zip(owned) {
+            self.subscribe(node, marked, ddl, &conninfo).await?;
         }
         Ok(())
     }
 
     async fn subscribe(
         &mut self,
-        servers: &Servers,
         node: &RunningNode,
+        marked: Marked,
         ddl: &[String],
         conninfo: &str,
     ) -> Result<(), ClusterError> {
         let name = &node.node.name;
-        let session = super::admin(&node.endpoint).await?;
-        let (marked, _) = Marked::own(name, session, &servers.schema).await?;
         marked.are_free(std::slice::from_ref(name)).await?;
         marked.create().await?;
         // From here on it is left like the others.
@@ -234,7 +250,7 @@ pub async fn clean(
         let (endpoint, session) = locate(node, parameters, "replbench clean").await?;
         let (marked, found) = Marked::own(node, session, schema).await?;
         marked.close().await;
-        if found {
+        if found.is_some() {
             cleaned.push(endpoint.place());
         }
     }
