@@ -507,7 +507,10 @@ fn servers_in_a_file_are_those_of_the_command_line() {
         shop.conninfo("s1")
     );
     fs::write(&file, &content).unwrap();
-    let servers = [format!("--servers={}", file.display())];
+    let servers = [
+        format!("--servers={}", file.display()),
+        "--i-own-this".into(),
+    ];
     let ended = run(dir.path(), "product-insert", &servers, &[]);
     ended.is_whole();
     assert!(

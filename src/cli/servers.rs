@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde::Deserialize;
 
 use super::signals::interruptible;
@@ -20,9 +20,10 @@ use crate::plan::{OWN_SCHEMA, Overrides, VisibilityMethod};
 use crate::run::GivenServers;
 
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Servers that exist, instead of a cluster made for the run")]
+#[command(next_help_heading = "Servers, instead of a cluster made for the run")]
+#[command(group(ArgGroup::new("existing").args(["primary", "servers"])))]
 pub(super) struct ServerArgs {
-    /// The primary, as libpq takes it: `key=value ...` or a URI; PGHOST, PGPASSWORD, PGSERVICE, ~/.pgpass and the like count
+    /// A primary that exists, as libpq takes it: `key=value ...` or a URI; PGHOST, PGPASSWORD, PGSERVICE, ~/.pgpass and the like count
     #[arg(long, value_name = "CONNINFO")]
     primary: Option<String>,
 
@@ -39,11 +40,11 @@ pub(super) struct ServerArgs {
     publisher: Option<String>,
 
     /// Let modes change `synchronous_standby_names` of the primary, for all its sessions; it is put back at the end
-    #[arg(long, requires = "primary")]
+    #[arg(long, requires = "existing")]
     set_sync: bool,
 
     /// Load servers that are not on this machine: they are yours, and the load may hurt whoever uses them
-    #[arg(long, requires = "primary")]
+    #[arg(long, requires = "existing")]
     i_own_this: bool,
 
     /// A TOML file that names them instead: `primary = "CONNINFO"`, tables `[standby]` and `[subscriber]` with `name = "CONNINFO"`, `publisher`
