@@ -196,6 +196,23 @@ fn a_minor_release_a_kernel_and_the_life_of_servers_are_noted_only() {
 }
 
 #[test]
+fn servers_that_are_reached_in_another_way_are_not_compared() {
+    for (made, words) in [
+        ("compose", "made by docker compose"),
+        ("never", "there before"),
+    ] {
+        let said = compare(|head| head.manifest["servers_made"] = json!(made), &[]);
+        assert_ne!(said.code, 0, "{}", said.out);
+        let servers = format!("servers differs (made once against {words})");
+        assert!(
+            said.err.contains(&servers),
+            "no `{servers}` in: {}",
+            said.err
+        );
+    }
+}
+
+#[test]
 fn sides_of_one_session_pair_by_block_and_their_settings_are_the_subject() {
     let session = |side: &str| json!({"id": "s", "side": side, "other": "x", "items": ["wal_compression=on"]});
     let results = tempfile::tempdir().unwrap();
