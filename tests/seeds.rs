@@ -10,6 +10,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
 
 use support::TestDir;
 
@@ -35,6 +36,18 @@ fn words(command: &str) -> Vec<String> {
     words
 }
 
+/// Runs a command; what it said.
+fn done(dir: &Path, ports: [u16; 4], arguments: &[String]) -> String {
+    let words: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let output = docker::command(dir, ports, &words).output().unwrap();
+    let said = docker::text(&output);
+    // A run on a busy host may be INVALID, which is not the matter here.
+    let is_run = arguments[0] == "run";
+    let is_fine = output.status.success() || is_run && output.status.code() == Some(5);
+    assert!(is_fine, "{arguments:?}: {said}");
+    said
+}
+
 #[test]
 fn every_command_of_the_page_does_what_it_says() {
     if docker::composes().is_none() {
@@ -44,48 +57,45 @@ fn every_command_of_the_page_does_what_it_says() {
     let page = fs::read_to_string(root.join("docs/seeds.md")).unwrap();
     let dir = TestDir::new();
     std::os::unix::fs::symlink(root.join("compose"), dir.path().join("compose")).unwrap();
-    let ports = docker::ports();
-    let mut project = None;
-    let mut done = BTreeSet::new();
     let all = commands(&page);
     assert!(all.len() > 12, "{all:?}");
-    for mut arguments in all {
-        let is_run = arguments[0] == "run";
-        if is_run {
-            // Measured once: one after another they share ports.
-            if !done.insert(arguments.clone()) {
-                continue;
-            }
-            arguments.extend(["--quick", "--repeats", "1"].map(Into::into));
-            if arguments[1] == "posts-10000" {
-                // As many, in less time.
-                arguments.extend(["--rate", "2000"].map(Into::into));
-            }
+    let (runs, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it[0] == "run");
+    // The same command once.
+    let runs = Mutex::new(BTreeSet::from_iter(runs).into_iter());
+    // A run mostly waits, so the others go on beside it.
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let next = || runs.lock().unwrap().next();
+                while let Some(mut arguments) = next() {
+                    arguments.extend(["--quick", "--repeats", "1"].map(Into::into));
+                    if arguments[1] == "posts-10000" {
+                        // As many, in less time.
+                        arguments.extend(["--rate", "2000"].map(Into::into));
+                    }
+                    let said = done(dir.path(), docker::ports(), &arguments);
+                    assert!(said.contains("report:"), "{said}");
+                }
+            });
         }
-        for argument in &mut arguments {
-            if argument == "PROJECT" {
-                argument.clone_from(project.as_ref().unwrap());
+        let mut project = String::new();
+        for mut arguments in others {
+            for argument in &mut arguments {
+                if argument == "PROJECT" {
+                    argument.clone_from(&project);
+                }
             }
+            let said = done(dir.path(), docker::ports(), &arguments);
+            let expected = match arguments[1].as_str() {
+                "up" => {
+                    project = said.trim().rsplit(' ').next().unwrap().to_owned();
+                    "replicates after"
+                }
+                "status" => "streaming",
+                _ => "removed",
+            };
+            assert!(said.contains(expected), "no `{expected}` in: {said}");
         }
-        let other = if is_run { docker::ports() } else { ports };
-        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        let output = docker::command(dir.path(), other, &arguments)
-            .output()
-            .unwrap();
-        let said = docker::text(&output);
-        // A run on a busy host may be INVALID, which is not the matter here.
-        let is_fine = output.status.success() || is_run && output.status.code() == Some(5);
-        assert!(is_fine, "{arguments:?}: {said}");
-        match arguments[..2] {
-            ["cluster", "up"] => {
-                assert!(said.contains("replicates after"), "{said}");
-                let name = said.trim().rsplit(' ').next().unwrap().to_owned();
-                project = Some(name);
-            }
-            ["cluster", "status"] => assert!(said.contains("streaming"), "{said}"),
-            ["cluster", "down"] => assert!(said.contains("removed"), "{said}"),
-            _ => assert!(said.contains("report:"), "{said}"),
-        }
-    }
+    });
     docker::nothing_is_left();
 }
