@@ -15,7 +15,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use replbench::cluster::{Binaries, Cluster, ClusterConfig, ClusterError, Lifetime, RunningNode};
+use replbench::cluster::{
+    Binaries, Cluster, ClusterConfig, ClusterError, Lifetime, RunningNode, state,
+};
 use replbench::mode::{Mode, Quorum, SyncLevel, SyncSet};
 use replbench::pg;
 use replbench::topology::NodeCounts;
@@ -40,11 +42,24 @@ fn check(test: impl AsyncFnOnce(&Path)) {
         .permissions(PermissionsExt::from_mode(0o755))
         .tempdir()
         .unwrap();
+    let _swept = Swept(root.path());
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap()
         .block_on(test(root.path()));
+}
+
+/// Ends what a failing test has left: a server that it has stopped would otherwise outlive even its directory.
+struct Swept<'a>(&'a Path);
+
+impl Drop for Swept<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The failure that is told already is worth more than this one.
+            let _ = state::clean(self.0);
+        }
+    }
 }
 
 fn config(topology: NodeCounts, directory: PathBuf) -> ClusterConfig {
