@@ -20,6 +20,7 @@ mod provision;
 mod restore;
 mod server;
 pub mod state;
+mod tables;
 mod tree;
 
 use std::collections::BTreeMap;

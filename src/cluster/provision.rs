@@ -20,6 +20,7 @@ use super::ports::Ports;
 use super::process::Task;
 use super::server::{self, Launch, Server};
 use super::state;
+use super::tables;
 use super::{ClusterConfig, DATABASE, Lifetime, PUBLICATION, RunningNode, admin, query};
 use crate::clock;
 use crate::pg::{Endpoint, Password, provisioning};
@@ -430,22 +431,19 @@ async fn init_server(workspace: &Workspace, node: &Node) -> Result<RunningNode, 
         .await
         .map_err(|failure| query(&running, "create the database", failure))?;
     session.close().await;
-    let session = admin(&running.endpoint).await?;
-    for (index, statements) in workspace.config.schema.iter().enumerate() {
-        let deadline = workspace.config.deadline;
-        let executed = provisioning::execute(session.client(), statements);
-        let Ok(executed) = tokio::time::timeout(deadline, executed).await else {
-            let awaited = format!("finish entry {} of the schema", index + 1);
-            return Err(running.late(awaited, deadline));
-        };
-        executed.map_err(|failure| ClusterError::Schema { index, failure })?;
-    }
+    tables::create(
+        &running,
+        &workspace.config.schema,
+        workspace.config.deadline,
+    )
+    .await?;
     if node.role == Role::Primary && workspace.config.topology.has(Role::Subscriber) {
+        let session = admin(&running.endpoint).await?;
         provisioning::create_publication(session.client(), PUBLICATION, &workspace.config.publish)
             .await
             .map_err(|failure| query(&running, "create the publication", failure))?;
+        session.close().await;
     }
-    session.close().await;
     Ok(running)
 }
 
@@ -548,37 +546,15 @@ async fn subscribe(
         provisioning::create_subscription(session.client(), name, &conninfo, PUBLICATION)
             .await
             .map_err(|failure| query(subscriber, "create the subscription", failure))?;
-        copied(workspace, subscriber, session.client()).await?;
+        let servers = workspace.servers();
+        let mut own = servers.iter().filter(|(own, _)| own == name);
+        let own = own.next();
+        let deadline = workspace.config.deadline;
+        let check = || own.map_or(Ok(()), |(_, server)| server.check());
+        tables::copied(subscriber, session.client(), deadline, check).await?;
         session.close().await;
         Ok::<_, ClusterError>(())
     };
     try_join_all(subscribers.iter().map(one)).await?;
     Ok(())
-}
-
-async fn copied(
-    workspace: &Workspace,
-    subscriber: &RunningNode,
-    client: &tokio_postgres::Client,
-) -> Result<(), ClusterError> {
-    let deadline = workspace.config.deadline;
-    let servers = workspace.servers();
-    let own = servers
-        .iter()
-        .find(|(name, _)| *name == subscriber.node.name);
-    let ask = async || {
-        let (ready, tables) = provisioning::subscribed_tables(client)
-            .await
-            .map_err(|failure| query(subscriber, "look at the initial copy", failure))?;
-        if ready == tables && tables > 0 {
-            return Ok(Ok(()));
-        }
-        if let Some((_, server)) = own {
-            server.check()?;
-        }
-        Ok(Err(format!(
-            "finish its initial copy ({ready} of {tables} tables)"
-        )))
-    };
-    clock::wait_until(deadline, ask, |missing| subscriber.late(missing, deadline)).await
 }

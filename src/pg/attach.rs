@@ -2,6 +2,7 @@
 
 use tokio_postgres::Client;
 
+use super::provisioning::publication;
 use super::{Failure, describe, quote_literal};
 use crate::escape::quote_ident;
 
@@ -94,8 +95,10 @@ pub async fn receivers(client: &Client) -> Answer<Vec<Receiver>> {
     Ok(rows.collect())
 }
 
-/// Takes the lock that one replbench at a time holds in a database, until its session ends. `false`: another one has it.
+/// Takes the lock that one replbench at a time holds in a database, until its session ends. `false`: another one has it. From then on
+/// no statement of the session takes longer than a minute: each may have to wait for somebody else's lock.
 pub async fn lock(client: &Client) -> Answer<bool> {
+    run(client, "SET statement_timeout = '1min'").await?;
     let sql = "SELECT pg_try_advisory_lock(hashtextextended('replbench', 0))";
     let row = client.query_one(sql, &[]).await;
     row.map(|row| row.get(0)).map_err(|error| describe(&error))
@@ -161,10 +164,9 @@ pub async fn taken(client: &Client, names: &[String]) -> Answer<Option<String>> 
 
 /// Makes a publication with a comment, both or neither. `tables` are quoted and qualified by the caller.
 pub fn create_publication(name: &str, comment: &str, tables: &[String]) -> String {
-    let (name, comment, tables) = (quote_ident(name), quote_literal(comment), tables.join(", "));
-    format!(
-        "BEGIN; CREATE PUBLICATION {name} FOR TABLE {tables}; COMMENT ON PUBLICATION {name} IS {comment}; COMMIT"
-    )
+    let create = publication(name, tables);
+    let (name, comment) = (quote_ident(name), quote_literal(comment));
+    format!("BEGIN; {create}; COMMENT ON PUBLICATION {name} IS {comment}; COMMIT")
 }
 
 /// Removes a publication if it is there and bears this comment.
@@ -175,15 +177,6 @@ pub async fn drop_publication(client: &Client, name: &str, comment: &str) -> Ans
         run(client, &format!("DROP PUBLICATION {}", quote_ident(name))).await?;
     }
     Ok(())
-}
-
-/// How many tables of a subscription are ready, and how many there are.
-pub async fn copied_tables(client: &Client, subscription: &str) -> Answer<(i64, i64)> {
-    let sql = "SELECT count(*) FILTER (WHERE srsubstate = 'r'), count(*) \
-               FROM pg_subscription_rel JOIN pg_subscription s ON s.oid = srsubid WHERE subname = $1";
-    let row = client.query_one(sql, &[&subscription]).await;
-    let row = row.map_err(|error| describe(&error))?;
-    Ok((row.get(0), row.get(1)))
 }
 
 /// Removes a subscription if it is there, with its slot where the publisher can be reached.

@@ -52,17 +52,14 @@ pub async fn create_database(client: &Client, name: &str) -> Answer<()> {
     run(client, &format!("CREATE DATABASE {}", quote_ident(name))).await
 }
 
-/// `tables` are quoted and qualified by the caller: an apply worker's `search_path` is empty.
 pub async fn create_publication(client: &Client, name: &str, tables: &[String]) -> Answer<()> {
-    run(
-        client,
-        &format!(
-            "CREATE PUBLICATION {} FOR TABLE {}",
-            quote_ident(name),
-            tables.join(", ")
-        ),
-    )
-    .await
+    run(client, &publication(name, tables)).await
+}
+
+/// The statement of [`create_publication`]. `tables` are quoted and qualified by the caller: an apply worker's `search_path` is empty.
+pub fn publication(name: &str, tables: &[String]) -> String {
+    let (name, tables) = (quote_ident(name), tables.join(", "));
+    format!("CREATE PUBLICATION {name} FOR TABLE {tables}")
 }
 
 /// Makes the slot on the publisher as well, of the subscription's name, and begins the initial copy.
@@ -139,15 +136,12 @@ pub async fn enable_subscription(client: &Client, name: &str, enable: bool) -> A
     run(client, &format!("ALTER SUBSCRIPTION {name} {word}")).await
 }
 
-/// How many of a subscriber's tables are ready, and how many there are.
-pub async fn subscribed_tables(client: &Client) -> Answer<(i64, i64)> {
-    let row = client
-        .query_one(
-            "SELECT count(*) FILTER (WHERE srsubstate = 'r'), count(*) FROM pg_subscription_rel",
-            &[],
-        )
-        .await
-        .map_err(|error| describe(&error))?;
+/// How many tables of a subscription are ready, and how many there are.
+pub async fn subscribed_tables(client: &Client, subscription: &str) -> Answer<(i64, i64)> {
+    let sql = "SELECT count(*) FILTER (WHERE srsubstate = 'r'), count(*) \
+               FROM pg_subscription_rel JOIN pg_subscription s ON s.oid = srsubid WHERE subname = $1";
+    let row = client.query_one(sql, &[&subscription]).await;
+    let row = row.map_err(|error| describe(&error))?;
     Ok((row.get(0), row.get(1)))
 }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::RunningNode;
-use super::error::{ClusterError, ComposeError};
+use super::error::{ClusterError, ComposeError, LogTail};
 use super::tree::ProcessId;
 use crate::clock;
 use crate::pg::conninfo::{Conninfo, OwnSurroundings};
@@ -193,27 +193,26 @@ impl Project {
             problem: format!("cannot be reached: {error}"),
             log: String::new(),
         })?;
-        let due = clock::now() + READY;
-        loop {
-            let missing = match pg::locate(&node.name, &parameters, "replbench admin").await {
+        let ask = async || {
+            let error = match pg::locate(&node.name, &parameters, "replbench admin").await {
                 Ok((endpoint, session)) => {
                     session.close().await;
-                    return Ok(endpoint);
+                    return Ok(Ok(endpoint));
                 }
-                Err(error) => error.to_string(),
+                Err(error) => error,
             };
             self.check(&node.name).await?;
-            if clock::now() >= due {
-                return Err(ComposeError::Node {
-                    node: node.name.clone(),
-                    problem: format!("did not answer within {} s: {missing}", READY.as_secs()),
-                    log: self.engine.log(&container.id).await,
-                }
-                .into());
-            }
             // Docker takes connections for a server that is not there yet.
             tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+            Ok(Err(format!("answer ({error})")))
+        };
+        let late = |awaited| ClusterError::Late {
+            node: node.name.clone(),
+            awaited,
+            deadline: READY,
+            log: LogTail::default(),
+        };
+        clock::wait_until(READY, ask, late).await
     }
 
     /// Makes sure that a node's container has not ended.

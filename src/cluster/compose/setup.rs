@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 use super::Wanted;
 use crate::clock;
 use crate::cluster::error::{ClusterError, ComposeError, ExistingError};
-use crate::cluster::{DATABASE, PUBLICATION, RunningNode, admin, existing, primary, query};
+use crate::cluster::{DATABASE, PUBLICATION, RunningNode, admin, existing, primary, query, tables};
 use crate::pg::{attach, provisioning};
 use crate::topology::Role;
 
@@ -55,7 +55,7 @@ pub(super) async fn prepare(
     let writable = nodes
         .iter()
         .filter(|node| !node.node.role.is_physical() || node.node.role == Role::Primary);
-    try_join_all(writable.map(|node| create(node, wanted))).await?;
+    try_join_all(writable.map(|node| create(node, wanted, deadline))).await?;
     let primary = primary(nodes);
     let subscribers: Vec<_> = nodes
         .iter()
@@ -80,16 +80,24 @@ pub(super) async fn prepare(
             .map_err(|failure| query(primary, "end its WAL segment", failure))?;
         session.close().await;
     }
-    let inside = nodes.iter().map(|node| RunningNode {
-        endpoint: node.endpoint.with_database(DATABASE),
-        ..node.clone()
-    });
-    let inside: Vec<_> = inside.collect();
+    let inside: Vec<_> = nodes.iter().map(inside).collect();
     try_join_all(inside.iter().map(|node| present(node, deadline))).await?;
     Ok(inside)
 }
 
-async fn create(node: &RunningNode, wanted: &Wanted<'_>) -> Result<(), ClusterError> {
+/// The node in the database of the run.
+fn inside(node: &RunningNode) -> RunningNode {
+    RunningNode {
+        endpoint: node.endpoint.with_database(DATABASE),
+        ..node.clone()
+    }
+}
+
+async fn create(
+    node: &RunningNode,
+    wanted: &Wanted<'_>,
+    deadline: Duration,
+) -> Result<(), ClusterError> {
     let session = admin(&node.endpoint).await?;
     if node.node.role == Role::Primary {
         let identity = attach::identity(session.client()).await;
@@ -104,7 +112,7 @@ async fn create(node: &RunningNode, wanted: &Wanted<'_>) -> Result<(), ClusterEr
     let created = provisioning::create_database(session.client(), DATABASE).await;
     created.map_err(|failure| query(node, "create the database", failure))?;
     session.close().await;
-    existing::fill(&node.endpoint.with_database(DATABASE), wanted.schema).await
+    tables::create(&inside(node), wanted.schema, deadline).await
 }
 
 async fn publish(primary: &RunningNode, wanted: &Wanted<'_>) -> Result<(), ClusterError> {
@@ -149,18 +157,7 @@ async fn subscribe(node: &RunningNode, deadline: Duration) -> Result<(), Cluster
     provisioning::create_subscription(session.client(), &node.node.name, &conninfo, PUBLICATION)
         .await
         .map_err(|failure| query(node, "create the subscription", failure))?;
-    let ask = async || {
-        let (ready, tables) = provisioning::subscribed_tables(session.client())
-            .await
-            .map_err(|failure| query(node, "look at the initial copy", failure))?;
-        if ready == tables && tables > 0 {
-            return Ok(Ok(()));
-        }
-        Ok(Err(format!(
-            "finish its initial copy ({ready} of {tables} tables)"
-        )))
-    };
-    clock::wait_until(deadline, ask, |missing| node.late(missing, deadline)).await?;
+    tables::copied(node, session.client(), deadline, || Ok(())).await?;
     session.close().await;
     Ok(())
 }

@@ -7,11 +7,9 @@ mod statements;
 
 use std::time::Duration;
 
-use super::RunningNode;
 use super::error::{ClusterError, ExistingError};
-use crate::clock;
+use super::{RunningNode, tables};
 use crate::mode::{Found, Mode, SyncLevel, SyncSet};
-use crate::pg::attach;
 use crate::pg::conninfo::Parameters;
 use crate::pg::{Endpoint, locate, provisioning};
 use crate::topology::{Role, Topology};
@@ -22,8 +20,8 @@ pub use statements::Statements;
 
 /// Connections to the primary beside the load's.
 pub(super) const OWN_CONNECTIONS: i64 = 12;
-/// For the initial copy of a subscriber.
-const COPY: Duration = Duration::from_mins(1);
+/// For each entry of the schema, and for the initial copy of a subscriber.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Servers as somebody names them.
 #[derive(Debug, Clone)]
@@ -116,7 +114,7 @@ impl Existing {
         publish: &[String],
     ) -> Result<(), ClusterError> {
         let primary = &nodes[0].endpoint;
-        fill(primary, ddl).await?;
+        tables::create(&nodes[0], ddl, PATIENCE).await?;
         if servers.may_set {
             let written = provisioning::written_standby_names(self.primary.session.client()).await;
             let written = written.map_err(|failure| ExistingError::Query {
@@ -162,20 +160,9 @@ impl Existing {
         marked
             .note(|it| it.subscriptions = vec![name.clone()])
             .await?;
-        fill(&node.endpoint, ddl).await?;
+        tables::create(node, ddl, PATIENCE).await?;
         marked.subscribe(conninfo).await?;
-        let ask = async || {
-            let tables = attach::copied_tables(marked.session.client(), name).await;
-            let (ready, tables) = tables
-                .map_err(|failure| super::query(node, "look at the initial copy", failure))?;
-            if ready == tables && tables > 0 {
-                return Ok(Ok(()));
-            }
-            Ok(Err(format!(
-                "finish its initial copy ({ready} of {tables} tables); its server's log may say why"
-            )))
-        };
-        clock::wait_until(COPY, ask, |missing| node.late(missing, COPY)).await
+        tables::copied(node, marked.session.client(), PATIENCE, || Ok(())).await
     }
 
     /// Sees to it that commits of a session with the mode's level wait for what the mode says: `synchronous_standby_names` as it is
@@ -225,17 +212,6 @@ fn as_subscribers_write_it(primary: &Endpoint) -> String {
         pairs.push(("password", password.reveal()));
     }
     super::conf::conninfo(&pairs)
-}
-
-/// Makes the tables.
-pub(super) async fn fill(endpoint: &Endpoint, ddl: &[String]) -> Result<(), ClusterError> {
-    let session = super::admin(endpoint).await?;
-    for (index, statements) in ddl.iter().enumerate() {
-        let done = provisioning::execute(session.client(), statements).await;
-        done.map_err(|failure| ClusterError::Schema { index, failure })?;
-    }
-    session.close().await;
-    Ok(())
 }
 
 /// Removes what a killed run left on servers, subscribers before the primary. Where there was something.
