@@ -66,23 +66,12 @@ pub struct Plan {
     /// What happens to nodes in every cell, in the order of the profile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
+    /// How its servers are made, where somebody gives them; else it follows from the modes.
     #[serde(skip)]
-    pub cluster: ClusterKind,
+    pub given: Option<ServersMade>,
     /// Modes of the profile that the servers cannot have, each with the reason.
     #[serde(skip)]
     pub left_out: Vec<String>,
-}
-
-/// Where the servers of a run come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ClusterKind {
-    /// replbench makes them.
-    #[default]
-    Provisioned,
-    /// They run, and are somebody else's.
-    Existing,
-    /// A compose file says what they are, and they are started for the run.
-    Compose,
 }
 
 /// How often the servers of a run are made.
@@ -172,11 +161,10 @@ impl Plan {
     /// all of them. Modes of several topologies have different servers: made once, their place would pass for a difference
     /// between the modes, and no number of repetitions could tell.
     pub fn servers_made(&self) -> ServersMade {
-        match (self.cluster, self.topologies().len()) {
-            (ClusterKind::Existing, _) => ServersMade::Never,
-            (ClusterKind::Compose, _) => ServersMade::Compose,
-            (ClusterKind::Provisioned, 0 | 1) => ServersMade::Once,
-            (ClusterKind::Provisioned, _) => ServersMade::EveryBlock,
+        match (self.given, self.topologies().len()) {
+            (Some(given), _) => given,
+            (None, 0 | 1) => ServersMade::Once,
+            (None, _) => ServersMade::EveryBlock,
         }
     }
 

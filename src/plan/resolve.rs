@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    Arrivals, Client, ClusterKind, Fault, Length, LoadPlan, Offered, Pace, Phases, Plan, ProbePlan,
+    Arrivals, Client, Fault, Length, LoadPlan, Offered, Pace, Phases, Plan, ProbePlan, ServersMade,
     Table, Transaction, VisibilityMethod, modes, needs, order, own_schema,
 };
 use crate::mode::{Given, Mode, ModeError, ModeSpec};
@@ -143,13 +143,13 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
     if let Some(found) = profile::impossible(&faults, &modes, phases.measure) {
         return Err(PlanError::Fault(found));
     }
-    let cluster = match &overrides.given {
-        None => ClusterKind::Provisioned,
+    let given = match &overrides.given {
+        None => None,
         Some(given @ Given::Existing(_)) => {
             own_schema::move_to(given, &mut tables, &mut transactions)?;
-            ClusterKind::Existing
+            Some(ServersMade::Never)
         }
-        Some(Given::Compose(_)) => ClusterKind::Compose,
+        Some(Given::Compose(_)) => Some(ServersMade::Compose),
     };
     needs::check(&profile.settings, load.connections, &modes)?;
     let repeats = repeats(profile, overrides)?;
@@ -185,7 +185,7 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
         settings: profile.settings.clone(),
         gates: profile.gates.clone(),
         faults,
-        cluster,
+        given,
         left_out,
     })
 }
@@ -307,7 +307,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::plan::ServersMade;
 
     fn built_in(name: &str, overrides: &Overrides) -> Plan {
         resolve(&Profile::load(name).unwrap(), overrides).unwrap()

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::cell::CellContext;
-use super::{Finished, Interrupt, Observer, Options, Progress, RunError, disk, environment};
+use super::{
+    Finished, GivenServers, Interrupt, Observer, Options, Progress, RunError, disk, environment,
+};
 use crate::clock::{self, Stamp};
 use crate::cluster::{
-    Binaries, Cluster, ClusterConfig, ClusterError, ComposeFile, RunningNode, Servers,
-    create_reachable,
+    Binaries, Cluster, ClusterConfig, ClusterError, RunningNode, create_reachable,
 };
 use crate::load::check::{Mistake, check};
 use crate::pg;
@@ -50,11 +51,8 @@ pub(super) struct Conductor<'a> {
 pub(super) enum Origin<'a> {
     /// They are made for the run, from these programs.
     Made(Binaries),
-    Existing(&'a Servers),
-    Compose {
-        file: &'a ComposeFile,
-        is_kept: bool,
-    },
+    /// Somebody gives them.
+    Given(&'a GivenServers),
 }
 
 /// Why a run ends before its plan does, apart from a person's wish.
@@ -183,13 +181,13 @@ impl<'a> Conductor<'a> {
             Origin::Made(binaries) => {
                 Cluster::start_unless(self.config(topology, binaries), cancelled).await
             }
-            Origin::Existing(servers) => {
+            Origin::Given(GivenServers::Existing(servers)) => {
                 // It ends within its deadlines, and leaves nothing half made.
                 let (schema, published) = (self.schema(), self.published());
                 let attached = Cluster::attach(servers, &schema, &published, connections).await?;
                 Ok(Some(attached))
             }
-            Origin::Compose { file, is_kept } => {
+            Origin::Given(GivenServers::Compose { file, is_kept }) => {
                 let (schema, published) = (self.schema(), self.published());
                 Cluster::compose(file, &schema, &published, connections, *is_kept, cancelled).await
             }
@@ -471,7 +469,7 @@ impl<'a> Conductor<'a> {
 /// How a node is reached, where that is not over the loopback alone.
 fn reached(origin: &Origin<'_>, node: &RunningNode) -> Option<String> {
     let place = node.endpoint.place();
-    matches!(origin, Origin::Compose { .. })
+    matches!(origin, Origin::Given(GivenServers::Compose { .. }))
         .then(|| format!("a port that Docker publishes at {place}"))
 }
 

@@ -188,11 +188,7 @@ pub async fn run(
     mut interrupt: Interrupt,
 ) -> Result<Finished, RunError> {
     let origin = match &options.given {
-        Some(GivenServers::Existing(servers)) => Origin::Existing(servers),
-        Some(GivenServers::Compose { file, is_kept }) => Origin::Compose {
-            file,
-            is_kept: *is_kept,
-        },
+        Some(given) => Origin::Given(given),
         None => Origin::Made(Binaries::find(options.pg_bindir.as_deref())?),
     };
     let manifest = Opening::now().manifest(plan, options, None);

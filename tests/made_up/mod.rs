@@ -14,8 +14,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use replbench::histogram::{Histogram, SignedHistogram};
 use replbench::mode::{Mode, ModeSpec};
 use replbench::plan::{
-    Arrivals, Cell, Client, ClusterKind, Expect, Length, LoadPlan, Offered, Phases, Plan,
-    ProbePlan, VisibilityMethod,
+    Arrivals, Cell, Client, Expect, Length, LoadPlan, Offered, Phases, Plan, ProbePlan,
+    VisibilityMethod,
 };
 use replbench::profile::Profile;
 use replbench::record::tags::{self, Bound, Origin};
@@ -465,7 +465,7 @@ fn plan(shape: &Shape) -> Plan {
                     [[transaction]]\nkind = \"product-insert\"\n";
     let profile = Profile::parse("p.toml", workload).unwrap();
     Plan {
-        cluster: ClusterKind::Provisioned,
+        given: None,
         left_out: Vec::new(),
         wal_level: WalLevel::Logical,
         quick: false,
