@@ -34,19 +34,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Stop> {
         let found = state::clean(&directory).map_err(|error| Stop::new(Exit::Results, error))?;
         cleaned.extend(found);
     }
+    for one in &cleaned {
+        say(&format!("{one}"));
+    }
     let projects = interruptible(async |_| compose::clean().await)?;
     let projects = projects.map_err(|error| Stop::new(Exit::Server, error))?;
+    for project in &projects {
+        say(&format!("{project}"));
+    }
     if cleaned.is_empty() && projects.is_empty() {
         say(&format!(
             "nothing to clean under {}: no directory there bears replbench's marker",
             arguments.dir.display()
         ));
-    }
-    for one in cleaned {
-        say(&format!("{one}"));
-    }
-    for project in projects {
-        say(&format!("{project}"));
     }
     Ok(Exit::Fine)
 }

@@ -263,7 +263,7 @@ async fn start_compose(path: &Path) -> Result<Exit, Stop> {
     }
     if let Some(inside) = &kept.inside {
         say(&format!(
-            "load it from inside, past Docker's proxy, with the image of compose/Dockerfile: {inside}"
+            "load it from inside its network, without Docker's proxy, with the image of compose/Dockerfile: {inside}"
         ));
     }
     say(&format!(

@@ -58,7 +58,7 @@ impl ModeSpec {
         })
     }
 
-    /// On servers that exist, as far as only what a session waits for can be chosen; an error is the reason why not.
+    /// On servers that exist, where only what a session waits for is chosen; an error is the reason why not.
     fn resolve_found(&self, found: &Found) -> Result<Mode, String> {
         let names_stay = "needs other synchronous_standby_names than there are; --set-sync may set them for the run";
         let (level, sync) = match (self.kind.replicas, self.kind.waits, &found.sync) {
@@ -103,7 +103,7 @@ impl ModeSpec {
         })
     }
 
-    /// On nodes of which there are those, where all that commits wait for can be chosen; an error is the reason why not.
+    /// On these nodes, with any choice of what commits wait for; an error is the reason why not.
     fn resolve_among(&self, topology: &Topology) -> Result<Mode, String> {
         let role = match self.kind.replicas {
             Replicas::Standbys => Role::Standby,

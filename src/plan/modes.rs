@@ -47,7 +47,7 @@ pub(super) fn on_given(
     };
     if overrides.standbys.is_some() || overrides.subscribers.is_some() {
         let what = "another number of replicas".into();
-        return not_there(what, "they have those that they have");
+        return not_there(what, "the replicas that are there are measured");
     }
     if let Some(name) = profile.settings.keys().next() {
         let reason = "replbench changes no setting of a server that it did not make";
@@ -60,7 +60,7 @@ pub(super) fn on_given(
     let is_existing = matches!(given, Given::Existing(_));
     let mut faults = profile.faults.iter().chain(&overrides.faults);
     if let Some(fault) = faults.next().filter(|_| is_existing) {
-        let reason = "replbench does no harm to a server that it did not make";
+        let reason = "faults are for servers that replbench starts";
         return not_there(format!("fault `{fault}`"), reason);
     }
     let as_is = vec![ModeSpec::as_is()];

@@ -130,8 +130,8 @@ async fn publish(primary: &RunningNode, wanted: &Wanted<'_>) -> Result<(), Clust
     Ok(())
 }
 
-/// Subscribes to the tables on the way that the subscriber's own subscription goes, which rests from now on: its walsender would
-/// decode all that the load writes.
+/// Subscribes to the tables, with the connection string of the subscriber's own subscription. That one is disabled: its walsender
+/// would decode all that the load writes.
 async fn subscribe(node: &RunningNode, deadline: Duration) -> Result<(), ClusterError> {
     let session = admin(&node.endpoint).await?;
     let own = provisioning::subscriptions(session.client()).await;
