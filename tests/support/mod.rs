@@ -23,7 +23,7 @@ use replbench::clock;
 use replbench::cluster::process;
 use replbench::pg::{Endpoint, Password};
 use replbench::record::files;
-use replbench::sample::LagRow;
+use replbench::sample::{CellRow, LagRow};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -153,6 +153,18 @@ pub fn valid(mut attempt: impl FnMut() -> Run) -> (Run, Ended) {
 }
 
 impl Run {
+    /// A run of one cell of users inserts.
+    #[track_caller]
+    pub fn of_users(mode: &str, standbys: u8, load: &str, phases: &str) -> Self {
+        let profile = format!(
+            "modes = [\"{mode}\"]\n[topology]\nstandbys = {standbys}\n\
+             [load]\narrivals = \"uniform\"\n{load}\n\
+             [phases]\nwarmup = \"500 ms\"\nrepeats = 1\n{phases}\n\
+             [[transaction]]\nkind = \"users-insert\"\n"
+        );
+        Self::start(&profile, &[])
+    }
+
     #[track_caller]
     pub fn start(profile: &str, arguments: &[&str]) -> Self {
         Self::start_at(TestDir::new(), profile, arguments)
@@ -342,4 +354,12 @@ pub fn subdirectory(parent: &Path) -> Option<PathBuf> {
         .collect();
     assert!(found.len() < 2, "one run makes one directory: {found:?}");
     found.pop()
+}
+
+/// Every arrival has exactly one end.
+#[track_caller]
+pub fn every_arrival_ends_once(cell: &CellRow) {
+    let ends =
+        cell.acked + cell.acked_with_warning + cell.failed + cell.indeterminate + cell.missed;
+    assert_eq!(cell.offered, ends, "{cell:?}");
 }
