@@ -4,6 +4,7 @@
 //! are microseconds from the start of the cell's measurement phase; negative ones belong to the warm-up.
 
 mod event;
+mod fault;
 mod feed;
 mod looks;
 
@@ -12,7 +13,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use event::{EventKind, EventRow};
-pub use feed::{FeedReceiver, FeedSender, feed};
+pub use fault::{AuditCheck, AuditResult, AuditRow, FaultRow};
+pub use feed::{FeedReceiver, FeedSender, Fork, Told, feed};
 pub use looks::{LentLooks, Looks};
 
 use crate::clock::Stamp;
@@ -82,6 +84,8 @@ pub struct Commit {
     pub acked: Stamp,
     /// Whether the arrival fell into the measurement phase.
     pub measured: bool,
+    /// Whether the server warned that the commit may not have been replicated.
+    pub warned: bool,
 }
 
 /// The row that the last statement of a transaction changed.

@@ -14,6 +14,8 @@ use std::fs;
 use made_up::{Shape, write_run};
 use replbench::record::files;
 use replbench::report;
+use replbench::sample::{AuditCheck, AuditResult, AuditRow, FaultRow};
+use serde::Serialize;
 
 const DATA: &str = include_str!("../docs/data.md");
 
@@ -23,6 +25,15 @@ fn described(heading: &str) -> Vec<&'static str> {
     let section = DATA[from..].split("\n## ").next().unwrap();
     let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
     rows.map(|row| row.split('`').next().unwrap()).collect()
+}
+
+/// The columns of a file that a made-up run does not have.
+fn columns(row: &impl Serialize) -> Vec<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.serialize(row).unwrap();
+    let text = String::from_utf8(writer.into_inner().unwrap()).unwrap();
+    let head = text.lines().next().unwrap().split(',');
+    head.map(Into::into).collect()
 }
 
 #[test]
@@ -46,6 +57,17 @@ fn every_column_and_key_is_described() {
         let columns: Vec<_> = written.lines().next().unwrap().split(',').collect();
         assert_eq!(described(file), columns, "{file}");
     }
+    assert_eq!(described(files::FAULTS), columns(&FaultRow::default()));
+    let audited = AuditRow {
+        cell_id: 1,
+        node: "s1".into(),
+        check: AuditCheck::Present,
+        result: AuditResult::Pass,
+        examined: 1,
+        violations: 0,
+        detail: String::new(),
+    };
+    assert_eq!(described(files::AUDIT), columns(&audited));
     let manifest = fs::read(dir.path().join(files::MANIFEST)).unwrap();
     let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
     let keys: BTreeSet<_> = manifest

@@ -5,10 +5,10 @@
 //! falls among the censored is empty. Leaving these arrivals out would make a stalled server look fast, and one that refuses
 //! the slow half of its transactions too.
 
-use crate::metric::{CellFigures, ReplicaFigures, Spread};
+use crate::metric::{CellFigures, OutageFigures, ReplicaFigures, Spread};
 use crate::record::tags::{self, Bound, Origin};
 use crate::record::{CellHistograms, Run};
-use crate::sample::{CellRow, LagRow, Presence, VisibilityRow};
+use crate::sample::{CellRow, FaultRow, LagRow, Presence, VisibilityRow};
 
 /// The figures of all cells, in the order of `cells.csv`.
 pub fn cell_figures(run: &Run) -> Vec<CellFigures> {
@@ -39,11 +39,32 @@ fn figures(run: &Run, cell: &CellRow, histograms: &CellHistograms) -> CellFigure
         pool_wait: spread(tags::POOL_WAIT),
         service: spread(tags::SERVICE),
         response: spread(tags::RESPONSE),
+        outage: outage(run, cell),
         replicas: replica_names(run, cell, histograms)
             .into_iter()
             .map(|node| replica(run, cell, histograms, node))
             .collect(),
     }
+}
+
+/// Of the faults that stopped the primary: only for these it is known whether commits were lost, or when one was acknowledged again.
+fn outage(run: &Run, cell: &CellRow) -> Option<OutageFigures> {
+    let own = run.faults.iter().filter(|it| it.cell_id == cell.cell_id);
+    let faults: Vec<&FaultRow> = own.filter(|it| it.stops_primary).collect();
+    let longest = |time: fn(&FaultRow) -> Option<i64>| {
+        let times = faults.iter().filter_map(|it| time(it));
+        times.max().map(|us| us as f64 / 1e6)
+    };
+    // Every fault of a cell has what was lost in the whole of it.
+    let lost = faults.iter().filter_map(|it| it.lost).max();
+    (!faults.is_empty()).then(|| OutageFigures {
+        recovery: longest(|it| it.rto_us),
+        unavailable: longest(|it| it.unavailable_us),
+        rejoin: longest(|it| it.rejoin_us),
+        lost,
+        lost_span: longest(|it| it.lost_span_us),
+        faults: faults.len() as u64,
+    })
 }
 
 /// Arrivals of a cell that belong to a distribution and are not recorded in it: their value is larger than all others. To

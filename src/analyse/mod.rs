@@ -14,6 +14,7 @@ mod gate;
 mod headline;
 mod index;
 mod modes;
+mod outages;
 mod run_summary;
 mod staleness;
 mod stats;
@@ -35,6 +36,7 @@ use gate::gates_of;
 pub use gate::{GateLine, gates};
 pub use index::{IndexFigure, IndexLine, IndexMode};
 pub use modes::{Excluded, ModeFigures, ModesTable, Ratios, modes_table};
+pub use outages::{AuditLine, ModeOutages};
 pub use run_summary::run_summary;
 pub use staleness::{ReplicaCurve, replica_curves};
 pub use stats::{
@@ -60,6 +62,9 @@ pub struct Analysis {
     pub cells: Vec<CellFigures>,
     pub modes: ModesTable,
     pub gates: Vec<GateLine>,
+    /// Only of runs with faults.
+    pub outages: Vec<ModeOutages>,
+    pub audit: Vec<AuditLine>,
     /// What to know before the headline.
     pub cautions: Vec<Caution>,
     pub headline: Vec<String>,
@@ -78,15 +83,23 @@ impl Analysis {
         let broken = gates.iter().any(|line| !line.passed);
         let broken = gate::sentence(&gates).filter(|_| broken);
         cautions.extend(broken.map(Caution::alarm));
+        let outages = outages::outages(run, &modes);
+        let audit = outages::audit_lines(run, &modes);
+        cautions.extend(outages::alarms(&audit).map(Caution::alarm));
         cautions.sort_by_key(|caution| caution.severity);
+        let told = outages::sentences(&outages);
         Self {
             cautions,
-            headline: headline::sentences(run, &modes, &replicas, &gates),
+            headline: told
+                .chain(headline::sentences(run, &modes, &replicas, &gates))
+                .collect(),
             spectra: spectra(run),
             time_series: time_series(run),
             cells,
             modes,
             gates,
+            outages,
+            audit,
             replicas,
         }
     }

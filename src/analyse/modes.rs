@@ -155,7 +155,7 @@ fn row<'a>(comparison: &'a Comparison, mode: &str, metric: &str, stat: &str) -> 
     })
 }
 
-const MICROS: f64 = 1e-6;
+pub(super) const MICROS: f64 = 1e-6;
 
 fn mode_figures(
     run: &Run,
@@ -199,7 +199,7 @@ fn mode_figures(
     }
 }
 
-fn scaled(figure: Option<&Figure>, scale: f64) -> Option<Estimate> {
+pub(super) fn scaled(figure: Option<&Figure>, scale: f64) -> Option<Estimate> {
     let estimate = figure?.estimate?;
     Some(Estimate {
         value: estimate.value * scale,

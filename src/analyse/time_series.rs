@@ -16,6 +16,8 @@ pub struct TimeSeries {
     /// By replica, in the order of the topology; `None` where the replica was gone or its upstream did not answer.
     pub lag: Vec<(String, Vec<LagPoint>)>,
     pub marks: Vec<Mark>,
+    /// From when to when there was a fault.
+    pub faults: Vec<(f64, f64)>,
 }
 
 /// One repetition on the axis.
@@ -105,6 +107,7 @@ fn time_series_of(run: &Run, mode: String) -> TimeSeries {
         heat: Vec::new(),
         lag: Vec::new(),
         marks: Vec::new(),
+        faults: Vec::new(),
     };
     let mut start_s = 0.0;
     for cell in cells {
@@ -126,6 +129,7 @@ fn time_series_of(run: &Run, mode: String) -> TimeSeries {
         }
         add_lag(&mut line.lag, run, cell, span);
         line.marks.extend(marks(run, cell, span));
+        line.faults.extend(faults(run, cell, span));
         line.spans.push(span);
         start_s = span.end_s;
     }
@@ -276,7 +280,11 @@ fn marks(run: &Run, cell: &CellRow, span: RepetitionSpan) -> Vec<Mark> {
         let at_s = row.t_us as f64 / 1e6;
         row.cell_id == Some(cell.cell_id)
             && (0.0..=length_s).contains(&at_s)
-            && row.kind != EventKind::Rows
+            && !matches!(
+                row.kind,
+                // Faults are bands.
+                EventKind::Rows | EventKind::FaultBegan | EventKind::FaultEnded
+            )
     });
     rows.map(|row| Mark {
         at_s: span.start_s + row.t_us as f64 / 1e6,
@@ -284,6 +292,27 @@ fn marks(run: &Run, cell: &CellRow, span: RepetitionSpan) -> Vec<Mark> {
         detail: row.detail.clone(),
     })
     .collect()
+}
+
+/// The stretches of a repetition with a fault; those that meet are one.
+fn faults(run: &Run, cell: &CellRow, span: RepetitionSpan) -> Vec<(f64, f64)> {
+    let own = run.faults.iter().filter(|it| it.cell_id == cell.cell_id);
+    let on_axis = |us: i64| (span.start_s + us as f64 / 1e6).clamp(span.start_s, span.end_s);
+    let mut stretches: Vec<(f64, f64)> = own
+        .map(|it| {
+            let end = it.ended_us.map_or(span.end_s, on_axis);
+            (on_axis(it.began_us), end)
+        })
+        .collect();
+    stretches.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut merged: Vec<(f64, f64)> = Vec::new();
+    for (start, end) in stretches {
+        match merged.last_mut() {
+            Some(last) if start <= last.1 => last.1 = last.1.max(end),
+            _ => merged.push((start, end)),
+        }
+    }
+    merged
 }
 
 #[cfg(test)]

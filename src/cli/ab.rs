@@ -206,7 +206,7 @@ impl Job<'_> {
             return Ok(Exit::Fine);
         }
         self.find_servers()?;
-        let finished = interruptible(async |interrupt| self.measure(interrupt).await)??;
+        let finished = interruptible(async |interrupt| Box::pin(self.measure(interrupt)).await)??;
         conclude(finished, self.terms, self.question)
     }
 

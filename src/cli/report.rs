@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Exit, Stop, print, tell};
-use crate::analyse::{Analysis, GateLine};
+use crate::analyse::{Analysis, AuditLine, GateLine};
 use crate::plan::fold;
 use crate::record::{OnMismatch, Run, RunStatus};
+use crate::report::audit::text as audit_text;
 use crate::report::gates::{Paint, text as gate_text};
 use crate::report::{escape_control, text_table, write_run};
+use crate::sample::AuditResult;
 
 /// Without a terminal that says otherwise.
 const WIDTH: usize = 80;
@@ -18,7 +20,7 @@ const WIDTH: usize = 80;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A run with gates is judged by them again, and the exit code is what the run's own would have been: 0 all passed, \
-1 a gate failed, 4 the run was cut short, 5 it is invalid. Without gates it is 0 however the run ended. \
+1 a gate failed or a fault broke a promise, 4 the run was cut short, 5 it is invalid. Without gates it is 0 however the run ended. \
 6: the directory could not be read or written, or a measured file is not as it was recorded: its SHA-256 is not the \
 manifest's. Such a file is left out of the report, and summary.csv stays as it is, also with --force.")]
 pub(super) struct ReportArguments {
@@ -61,8 +63,11 @@ pub(super) enum Gates {
 }
 
 impl Gates {
-    fn of(lines: &[GateLine]) -> Self {
-        if lines.is_empty() {
+    /// A promise that was broken is as a gate that failed.
+    fn of(lines: &[GateLine], audit: &[AuditLine]) -> Self {
+        if audit.iter().any(|line| line.result == AuditResult::Fail) {
+            Self::Failed
+        } else if lines.is_empty() {
             Self::None
         } else if lines.iter().all(|line| line.passed) {
             Self::Passed
@@ -106,7 +111,7 @@ pub(super) fn draw(directory: &Path, on_mismatch: OnMismatch) -> Result<Drawn, S
         html: outputs.html,
         text: text_of(&analysis),
         cautions: cautions_of(&analysis),
-        gates: Gates::of(&analysis.gates),
+        gates: Gates::of(&analysis.gates, &analysis.audit),
         status: run.manifest.status,
         is_altered: run.is_altered(),
         warnings: run.warnings,
@@ -132,6 +137,10 @@ pub(super) fn cautions_of(analysis: &Analysis) -> String {
 pub(super) fn findings_of(analysis: &Analysis) -> String {
     let mut text = paragraphs(analysis.headline.iter().map(String::as_str));
     text.push_str(&text_table(&analysis.modes, WIDTH));
+    if !analysis.audit.is_empty() {
+        let lines = audit_text(&analysis.audit, WIDTH, Paint::Ansi);
+        let _ = write!(text, "\n{lines}");
+    }
     if !analysis.gates.is_empty() {
         let lines = gate_text(&analysis.gates, WIDTH, Paint::Ansi);
         let _ = write!(text, "\n{lines}");

@@ -23,7 +23,7 @@ use crate::run::{self, Finished, GivenServers, Options, RunError};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Ctrl-C ends the run early and keeps what was measured; a second one does not wait for the last answers.
-Exit codes: 0 fine, 1 a gate failed, 2 usage or profile, 3 no server, 4 cut short, 5 invalid, 6 results not written.")]
+Exit codes: 0 fine, 1 a gate failed or a fault broke a promise, 2 usage or profile, 3 no server, 4 cut short, 5 invalid, 6 results not written.")]
 pub(super) struct RunArgs {
     /// A built-in profile (see `replbench list`) or the path of a TOML file
     profile: String,

@@ -79,6 +79,8 @@ pub enum ClusterError {
     Existing(#[from] ExistingError),
     #[error(transparent)]
     Compose(#[from] ComposeError),
+    #[error("no standby streams from the primary, so that none can take its place; ask for one")]
+    NoCandidate,
     #[error("no node is called `{name}`; there are {}", .known.join(", "))]
     NoSuchNode { name: String, known: Vec<String> },
     /// Any of the others, during a start: what was built so far is kept to be looked at.

@@ -11,6 +11,7 @@ mod conf;
 mod directory;
 mod error;
 pub mod existing;
+mod failover;
 pub mod keeper;
 mod modes;
 mod orders;
@@ -34,6 +35,8 @@ pub use compose::ComposeFile;
 pub use directory::{Claim, create_reachable};
 pub use error::{BinariesError, ClusterError, ComposeError, ExistingError, LogTail};
 pub use existing::{NamedServer, Servers};
+pub use failover::{Promotion, Rejoined};
+pub use process::StoppedProcess;
 pub use restore::Restore;
 
 use crate::mode::Mode;
@@ -487,6 +490,23 @@ impl Cluster {
         done.map_err(|failure| query(node, "pause or resume the replay", failure))?;
         session.close().await;
         Ok(())
+    }
+
+    /// Stops the walsender that streams to a node. What is returned lets it go on when it is dropped.
+    pub async fn pause_sending(&self, name: &str) -> Result<StoppedProcess, ClusterError> {
+        self.workspace("have a process stopped")?;
+        let node = self.node(name)?;
+        let upstream = node.node.upstream.as_deref().unwrap_or(Topology::PRIMARY);
+        let upstream = self.node(upstream)?;
+        let session = admin(&upstream.endpoint).await?;
+        let pid = provisioning::sender_pid(session.client(), name)
+            .await
+            .map_err(|failure| query(upstream, "look for its walsender", failure))?;
+        session.close().await;
+        let stopped = pid.map(StoppedProcess::stop);
+        let none = || std::io::Error::other(format!("nothing is streamed to `{name}`"));
+        let stopped = stopped.unwrap_or_else(|| Err(none()));
+        stopped.map_err(|source| ClusterError::io("stop the walsender of", Path::new(name), source))
     }
 
     /// The server's version and what differs from PostgreSQL's defaults. This cluster's own paths are replaced.

@@ -7,13 +7,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use super::account::Account;
 use super::error::{ClusterError, LogTail};
@@ -37,6 +38,27 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     // Messages in English, so that a log's tail reads the same everywhere.
     command.env("LC_ALL", "C").stdin(Stdio::null());
     command
+}
+
+/// A process that was stopped by SIGSTOP. Dropped, it goes on, if it is still there.
+#[derive(Debug)]
+pub struct StoppedProcess(OwnedFd);
+
+impl StoppedProcess {
+    pub(super) fn stop(pid: i32) -> io::Result<Self> {
+        let pid = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
+        // By a descriptor: no other process that gets the number later is meant.
+        let process = pidfd_open(pid, PidfdFlags::empty())?;
+        pidfd_send_signal(&process, Signal::STOP)?;
+        Ok(Self(process))
+    }
+}
+
+impl Drop for StoppedProcess {
+    fn drop(&mut self) {
+        // One that has ended needs nothing.
+        let _ = pidfd_send_signal(&self.0, Signal::CONT);
+    }
 }
 
 fn with_libraries(command: &mut Command, library_path: Option<&Path>) {
@@ -239,7 +261,7 @@ pub fn supervisor(program: impl Into<OsString>, arguments: &[OsString]) -> Comma
 }
 
 /// Starts a supervisor's command, which writes where the supervisor does.
-pub(super) fn spawn_supervised(order: &ExecOrder) -> std::io::Result<Child> {
+pub(super) fn spawn_supervised(order: &ExecOrder) -> io::Result<Child> {
     Command::new(OWN_EXECUTABLE)
         .arg0("replbench")
         .args(order.to_arguments())
@@ -248,7 +270,7 @@ pub(super) fn spawn_supervised(order: &ExecOrder) -> std::io::Result<Child> {
 }
 
 /// Starts a keeper's server. Its output goes to a file: a pipe would fill, or break with its reader.
-pub(super) fn spawn_server(order: &ExecOrder, log: &Path) -> std::io::Result<Child> {
+pub(super) fn spawn_server(order: &ExecOrder, log: &Path) -> io::Result<Child> {
     let log = File::options().create(true).append(true).open(log)?;
     let errors = log.try_clone()?;
     Command::new(OWN_EXECUTABLE)
@@ -261,7 +283,7 @@ pub(super) fn spawn_server(order: &ExecOrder, log: &Path) -> std::io::Result<Chi
 }
 
 /// Becomes another program; returns only if that fails.
-pub(super) fn replace(program: &OsStr, arguments: &[OsString]) -> std::io::Error {
+pub(super) fn replace(program: &OsStr, arguments: &[OsString]) -> io::Error {
     Command::new(program).args(arguments).exec()
 }
 
@@ -271,7 +293,7 @@ pub(super) async fn answer(
     program: &str,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     deadline: Duration,
-) -> std::io::Result<std::process::Output> {
+) -> io::Result<std::process::Output> {
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -288,7 +310,7 @@ pub(super) async fn answer(
     let ended = tokio::time::timeout(deadline, child.wait_with_output()).await;
     let Ok(output) = ended else {
         let message = format!("it did not end within {} s", deadline.as_secs_f64());
-        return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, message));
+        return Err(io::Error::new(io::ErrorKind::TimedOut, message));
     };
     // It has ended by itself, and its number may be another's from now on.
     std::mem::forget(group);

@@ -245,7 +245,7 @@ impl Workspace {
     }
 
     /// How libpq reaches a node from another one, without a password in it.
-    fn conninfo(&self, upstream: &str, extra: &[(&str, &str)]) -> String {
+    pub(super) fn conninfo(&self, upstream: &str, extra: &[(&str, &str)]) -> String {
         let port = self.port(upstream).to_string();
         let passfile = self.layout.passfile();
         let passfile = passfile.to_string_lossy();
@@ -505,6 +505,47 @@ async fn restore(
     directory::write(&signal, "", &workspace.account)?;
     let server = workspace.launch(node).await?;
     Ok(workspace.running(node, &server))
+}
+
+/// Makes the node, which was the primary and has died, a standby that streams from `upstream`; how.
+pub(super) async fn rejoin(
+    workspace: &Workspace,
+    upstream: &RunningNode,
+    node: &Node,
+) -> Result<(RunningNode, &'static str), ClusterError> {
+    let data = workspace.layout.data(&node.name);
+    let source = workspace.conninfo(&upstream.node.name, &[("dbname", DATABASE)]);
+    let arguments: [OsString; 6] = [
+        "-D".into(),
+        data.clone().into(),
+        "--source-server".into(),
+        source.into(),
+        "--no-sync".into(),
+        "--progress".into(),
+    ];
+    let rewound = workspace.command(&node.name, "pg_rewind", arguments.into());
+    let by = if rewound.await.is_ok() {
+        "pg_rewind"
+    } else {
+        // It wants data checksums or wal_log_hints, and all WAL since the histories parted. Its reasons are in the log.
+        std::fs::remove_dir_all(&data)
+            .map_err(|source| ClusterError::io("remove", &data, source))?;
+        back_up(workspace, upstream, node, &[]).await?;
+        "a new base backup"
+    };
+    workspace.configure(node)?;
+    // pg_rewind has copied the other node's.
+    let own = workspace.upstream(&upstream.node.name, &node.name).conf();
+    for (name, content) in [
+        ("postgresql.auto.conf", own.as_str()),
+        ("standby.signal", ""),
+    ] {
+        directory::write(&data.join(name), content, &workspace.account)?;
+    }
+    workspace.registry().retain(|(name, _)| *name != node.name);
+    let server = workspace.launch(node).await?;
+    streaming(workspace, upstream, &node.name, &server).await?;
+    Ok((workspace.running(node, &server), by))
 }
 
 /// Waits until `node` streams from `upstream`: taking connections is not yet replicating.

@@ -134,6 +134,8 @@ pub(super) struct Counters {
     pub(super) timeline: Timeline,
     /// Arrivals that this thread may have in flight.
     pub(super) max_in_flight: u32,
+    /// Whether its seconds are to have every acknowledged commit.
+    keeps_commits: bool,
     index: u16,
     seconds: mpsc::UnboundedSender<(u16, Second)>,
     second: Second,
@@ -152,16 +154,18 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// Those of thread `index`, which is the one that calls.
+    /// Those of the thread that calls.
     pub(super) fn new(
         timeline: Timeline,
         index: u16,
         max_in_flight: u32,
+        keeps_commits: bool,
         seconds: mpsc::UnboundedSender<(u16, Second)>,
     ) -> Self {
         Self {
             timeline,
             max_in_flight,
+            keeps_commits,
             index,
             seconds,
             second: Second::new(
@@ -313,6 +317,7 @@ impl Counters {
                         outcomes.acked += 1;
                     }
                 });
+                let warned = reply.warned;
                 let entry = &entries[attempt.transaction];
                 entry.count_rows(&reply.met, second);
                 if records {
@@ -320,13 +325,18 @@ impl Counters {
                     second.response.record(now.since(due));
                 }
                 let ReturnedRow { xid, key, version } = reply.row?;
-                Some(Commit {
+                let commit = Commit {
                     xid,
                     row: key.and_then(|key| entry.changed_row(key, version)),
                     sent: reply.commit_sent.unwrap_or(sent),
                     acked: now,
                     measured,
-                })
+                    warned,
+                };
+                if self.keeps_commits {
+                    second.commits.push(commit);
+                }
+                Some(commit)
             }
             // Without a send there is no acknowledgement.
             (Ending::Committed(_) | Ending::Missed, _) => {

@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::counters::{Draws, Entry};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::counters::{Counters, Draws, Entry};
+use super::stats::Second;
 use super::workload;
 use crate::plan::{Cell, Length, Mix, Offered, Plan, Schedule};
+use crate::sample::Timeline;
 
 /// The share of a cell's load that one thread offers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,6 +74,17 @@ impl ThreadOrders {
         transactions
             .map(|transaction| Entry::new(&self.plan, transaction))
             .collect()
+    }
+
+    /// What the thread counts.
+    pub(super) fn counters(
+        &self,
+        timeline: Timeline,
+        seconds: UnboundedSender<(u16, Second)>,
+    ) -> Counters {
+        let keeps_commits = self.plan.is_audited_row_by_row();
+        let in_flight = self.max_in_flight();
+        Counters::new(timeline, self.index, in_flight, keeps_commits, seconds)
     }
 
     /// Which remainder the numbers of this thread's arrivals leave, and divided by what.

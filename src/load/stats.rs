@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::histogram::Histogram;
 use crate::pg::Failure;
-use crate::sample::Phase;
+use crate::sample::{Commit, Phase};
 
 /// In which way a transaction was not acknowledged, where there is a reason to tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,6 +169,9 @@ pub struct Second {
     pub row_changes: Vec<i64>,
     /// Transactions, of all phases, of which it is unknown whether they committed.
     pub unknown: u64,
+    /// Commits that were acknowledged in it, of all phases and in no order; only of a plan whose cells are audited row by row.
+    #[serde(default)]
+    pub commits: Vec<Commit>,
     /// CPU time of the load threads.
     pub cpu: Duration,
 }
@@ -195,6 +198,7 @@ impl Second {
             failures: Failures::default(),
             row_changes: Vec::new(),
             unknown: 0,
+            commits: Vec::new(),
             cpu: Duration::ZERO,
         }
     }
@@ -293,6 +297,7 @@ impl Second {
             self.change_rows(table, *change);
         }
         self.unknown += other.unknown;
+        self.commits.extend_from_slice(&other.commits);
         self.cpu += other.cpu;
     }
 }

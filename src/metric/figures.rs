@@ -15,7 +15,26 @@ pub struct CellFigures {
     pub pool_wait: Option<Spread>,
     pub service: Option<Spread>,
     pub response: Option<Spread>,
+    /// `None`: no fault stopped the primary.
+    pub outage: Option<OutageFigures>,
     pub replicas: Vec<ReplicaFigures>,
+}
+
+/// What the faults that stopped the primary did in a cell. Times are seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OutageFigures {
+    /// The longest from such a fault to the first acknowledgement of what was sent after it; `None`: there was none.
+    pub recovery: Option<f64>,
+    /// The longest time without an acknowledgement around such a fault.
+    pub unavailable: Option<f64>,
+    /// The longest until the node that had failed replicated again; `None`: it did not become a replica.
+    pub rejoin: Option<f64>,
+    /// Acknowledged commits that were lost; `None`: that is unknown.
+    pub lost: Option<u64>,
+    /// From the acknowledgement of the first of them to the fault.
+    pub lost_span: Option<f64>,
+    /// Such faults.
+    pub faults: u64,
 }
 
 /// Quantiles of a distribution in seconds (of lag in bytes), over `n` observations; `None` falls among the censored.

@@ -22,7 +22,7 @@ use crate::units::{
 };
 use table::QUANTITIES;
 
-pub use figures::{CellFigures, ReplicaFigures, Spread};
+pub use figures::{CellFigures, OutageFigures, ReplicaFigures, Spread};
 
 /// What is measured, with one or more statistics. Quantities live in `table` and nowhere else.
 #[derive(Debug)]
@@ -491,7 +491,7 @@ mod tests {
 
     #[test]
     fn every_gateable_metric_is_read_back_from_its_name() {
-        assert_eq!(Metric::gateable().count(), 35);
+        assert_eq!(Metric::gateable().count(), 38);
         for metric in Metric::gateable() {
             let json = serde_json::to_string(&metric).unwrap();
             assert_eq!(json, format!("\"{metric}\""));

@@ -3,7 +3,8 @@
 use super::Scale::{Difference, Ratio};
 use super::Stat::{Max, P50, P90, P99, P999, Value};
 use super::{
-    Gated, Metric, Over, Population, Quantity, Reading, ReplicaFigures, Source, Stat, Unit,
+    CellFigures, Gated, Metric, OutageFigures, Over, Population, Quantity, Reading, ReplicaFigures,
+    Source, Stat, Unit,
 };
 use crate::sample::CellRow;
 use crate::sample::Direction::{HigherIsBetter, LowerIsBetter, Neutral};
@@ -73,6 +74,14 @@ const LOAD_TIME: Quantity = Quantity {
     ..CONTEXT
 };
 
+/// A time around a fault that stopped the primary.
+const OUTAGE: Quantity = Quantity {
+    unit: Unit::Micros,
+    direction: LowerIsBetter,
+    over: Over::Mean,
+    ..CONTEXT
+};
+
 /// A delay of visibility. It counts from the acknowledgement, which is no natural zero: it may be negative, and has no ratio.
 const DELAY: Quantity = Quantity {
     unit: Unit::Micros,
@@ -80,7 +89,7 @@ const DELAY: Quantity = Quantity {
     ..CONTEXT
 };
 
-pub(super) static QUANTITIES: [Quantity; 29] = [
+pub(super) static QUANTITIES: [Quantity; 34] = [
     Quantity {
         name: "achieved_tps",
         gated: OFFERED,
@@ -205,6 +214,46 @@ pub(super) static QUANTITIES: [Quantity; 29] = [
         ..LOSS
     },
     Quantity {
+        name: "lost",
+        gated: OFFERED,
+        over: Over::Sum,
+        judged: &[Value],
+        source: Source::Cell(|cell, figures| {
+            let lost = figures.outage?.lost?;
+            Some(Reading::Value(lost as f64, cell.acked))
+        }),
+        ..COUNT
+    },
+    Quantity {
+        name: "lost_span",
+        over: Over::Largest,
+        source: Source::Cell(|_, figures| of_outage(figures, |it| it.lost_span)),
+        ..OUTAGE
+    },
+    Quantity {
+        name: "rto",
+        gated: OFFERED,
+        scale: Ratio,
+        judged: &[Value],
+        source: Source::Cell(|_, figures| of_outage(figures, |it| it.recovery)),
+        ..OUTAGE
+    },
+    Quantity {
+        name: "unavailability",
+        gated: OFFERED,
+        scale: Ratio,
+        judged: &[Value],
+        source: Source::Cell(|_, figures| of_outage(figures, |it| it.unavailable)),
+        ..OUTAGE
+    },
+    Quantity {
+        name: "rejoin",
+        scale: Ratio,
+        direction: Neutral,
+        source: Source::Cell(|_, figures| of_outage(figures, |it| it.rejoin)),
+        ..OUTAGE
+    },
+    Quantity {
         name: VISIBILITY,
         gated: UNSEEN,
         direction: LowerIsBetter,
@@ -287,6 +336,14 @@ pub(super) static QUANTITIES: [Quantity; 29] = [
 )]
 fn of_arrivals(cell: &CellRow, value: f64) -> Option<Reading> {
     Some(Reading::Value(value, cell.offered))
+}
+
+fn of_outage(
+    figures: &CellFigures,
+    time: impl Fn(&OutageFigures) -> Option<f64>,
+) -> Option<Reading> {
+    let outage = figures.outage?;
+    Some(Reading::Value(time(&outage)?, outage.faults))
 }
 
 fn share_of_arrivals(cell: &CellRow, count: u64) -> Option<Reading> {

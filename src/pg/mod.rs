@@ -5,6 +5,7 @@ pub mod attach;
 pub mod catalog;
 mod connection;
 pub mod conninfo;
+pub mod failover;
 mod locate;
 pub mod provisioning;
 pub mod tls;

@@ -30,13 +30,13 @@ pub struct ServerSettings {
     pub settings: BTreeMap<String, String>,
 }
 
-type Answer<T> = Result<T, Failure>;
+pub(super) type Answer<T> = Result<T, Failure>;
 
 fn lsn(value: PgLsn) -> Lsn {
     Lsn::new(value.into())
 }
 
-async fn run(client: &Client, statement: &str) -> Answer<()> {
+pub(super) async fn run(client: &Client, statement: &str) -> Answer<()> {
     client
         .batch_execute(statement)
         .await
@@ -164,6 +164,14 @@ pub async fn senders(client: &Client) -> Answer<Vec<Sender>> {
             replay_lsn: row.get::<_, Option<PgLsn>>(3).map(lsn),
         })
         .collect())
+}
+
+/// The process that streams to a replica of this name.
+pub async fn sender_pid(client: &Client, name: &str) -> Answer<Option<i32>> {
+    let sql =
+        "SELECT pid FROM pg_stat_replication WHERE application_name = $1 AND state = 'streaming'";
+    let row = client.query_opt(sql, &[&name]).await;
+    Ok(row.map_err(|error| describe(&error))?.map(|row| row.get(0)))
 }
 
 /// How far a standby has replayed.

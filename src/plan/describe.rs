@@ -58,6 +58,9 @@ impl Plan {
             ServersMade::Once => {
                 format!("made once, with a discarded cell first: about {cost} of the time below")
             }
+            ServersMade::EveryCell => format!(
+                "made anew for every cell, because each ends with another primary: about {cost} of the time below"
+            ),
             ServersMade::EveryBlock => {
                 format!(
                     "made anew for every block, because topologies are compared, each with a discarded cell first: about {cost} of the time below"

@@ -28,6 +28,12 @@ impl Plan {
                 self.estimate_provisioning(1)
             }
             ServersMade::EveryBlock => self.estimate_provisioning(self.repeats),
+            ServersMade::EveryCell => {
+                let cells = self.cells.iter();
+                cells
+                    .map(|cell| Self::estimate_making(&self.modes[cell.mode].topology))
+                    .sum()
+            }
         }
     }
 
@@ -67,14 +73,18 @@ impl Plan {
     fn estimate_provisioning(&self, times: u32) -> Duration {
         let topologies = self.topologies();
         let cluster = |topology: &&Topology| {
-            let replicas = u32::try_from(topology.replicas().count()).unwrap_or(u32::MAX);
-            PRIMARY + REPLICA * replicas + AROUND_CELL + self.discarded_length(2)
+            Self::estimate_making(topology) + AROUND_CELL + self.discarded_length(2)
         };
         let all: Duration = topologies.iter().map(cluster).sum();
         let first = self
             .discarded_length(1)
             .saturating_sub(self.discarded_length(2));
         all.saturating_mul(times).saturating_add(first)
+    }
+
+    fn estimate_making(topology: &Topology) -> Duration {
+        let replicas = u32::try_from(topology.replicas().count()).unwrap_or(u32::MAX);
+        PRIMARY + REPLICA * replicas
     }
 }
 

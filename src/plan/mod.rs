@@ -84,6 +84,8 @@ pub enum ServersMade {
     Never,
     /// Once, by docker compose.
     Compose,
+    /// Anew for every cell, because each ends with another primary.
+    EveryCell,
 }
 
 /// One repetition of one mode.
@@ -161,6 +163,9 @@ impl Plan {
     /// all of them. Modes of several topologies have different servers: made once, their place would pass for a difference
     /// between the modes, and no number of repetitions could tell.
     pub fn servers_made(&self) -> ServersMade {
+        if self.changes_primary() {
+            return ServersMade::EveryCell;
+        }
         match (self.given, self.topologies().len()) {
             (Some(given), _) => given,
             (None, 0 | 1) => ServersMade::Once,
@@ -171,6 +176,16 @@ impl Plan {
     /// The cells of one block, in their order.
     pub fn block(&self, block: u32) -> impl Iterator<Item = &Cell> {
         self.cells.iter().filter(move |cell| cell.block == block)
+    }
+
+    /// Whether every acknowledged commit is looked for on every node after a cell.
+    pub fn is_audited_row_by_row(&self) -> bool {
+        !self.faults.is_empty()
+    }
+
+    /// Whether each cell ends with another primary.
+    pub fn changes_primary(&self) -> bool {
+        self.faults.iter().any(|it| it.kind == FaultKind::Failover)
     }
 
     /// Names what was asked of every server alike: tables, transactions, load, phases and faults, in hexadecimal.

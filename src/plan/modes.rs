@@ -2,7 +2,7 @@
 
 use super::{Overrides, PlanError};
 use crate::mode::{Given, Mode, ModeError, ModeSpec};
-use crate::profile::Profile;
+use crate::profile::{FaultKind, Profile};
 use crate::topology::Topology;
 
 /// The modes on servers made for the run.
@@ -58,9 +58,14 @@ pub(super) fn on_given(
         return not_there(format!("settings of node `{name}`"), reason);
     }
     let is_existing = matches!(given, Given::Existing(_));
-    let mut faults = profile.faults.iter().chain(&overrides.faults);
-    if let Some(fault) = faults.next().filter(|_| is_existing) {
-        let reason = "faults are for servers that replbench starts";
+    for fault in profile.faults.iter().chain(&overrides.faults) {
+        let reason = match fault.kind {
+            _ if is_existing => "faults are for servers that replbench starts",
+            FaultKind::Failover | FaultKind::PauseSending => {
+                "it needs processes that replbench itself started, and in a container they are Docker's"
+            }
+            _ => continue,
+        };
         return not_there(format!("fault `{fault}`"), reason);
     }
     let as_is = vec![ModeSpec::as_is()];

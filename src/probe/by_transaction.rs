@@ -25,6 +25,8 @@ pub(super) struct ByTransaction {
     asked_to: u64,
     /// A question has been taken and its poll has not come back.
     asking: bool,
+    /// When another server became the primary, and its first transaction id.
+    fork: Option<(Stamp, u64)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,8 +69,19 @@ impl ByTransaction {
         asked
     }
 
+    /// Another server is the primary: from an id on, what the old one had committed will be seen nowhere, and the new one gives the same
+    /// ids to others.
+    pub(super) fn fork(&mut self, at: Stamp, next_xid: u64) {
+        self.fork = Some((at, next_xid));
+        self.outstanding.split_off(&next_xid);
+    }
+
     /// Takes an acknowledged commit; returns it when an earlier poll has seen it already.
     pub(super) fn commit(&mut self, commit: Commit) -> Option<CommitVisibility> {
+        let is_lost = |(at, next)| commit.acked < at && commit.xid >= next;
+        if self.fork.is_some_and(is_lost) {
+            return None;
+        }
         let awaited = Awaited {
             commit,
             known_from: self.next_number() + u64::from(self.asking),
@@ -191,6 +204,7 @@ mod tests {
             sent: at(sent),
             acked: at(acked),
             measured: true,
+            warned: false,
         }
     }
 
@@ -222,6 +236,26 @@ mod tests {
         let seen = poll(&mut tracker, 160, visible_transactions(6, 6, &[]));
         assert_eq!((seen[0].lo, seen[0].hi), (at(130), at(170)));
         assert_eq!(tracker.outstanding(), 0);
+    }
+
+    #[test]
+    fn a_commit_that_was_lost_is_not_taken_for_another_with_its_id() {
+        let mut tracker = ByTransaction::default();
+        poll(&mut tracker, 100, visible_transactions(5, 5, &[]));
+        for xid in [5, 6] {
+            assert_eq!(tracker.commit(commit(xid, 110, 120)), None);
+        }
+        tracker.fork(at(200), 6);
+        assert_eq!(tracker.outstanding(), 1);
+        assert_eq!(tracker.commit(commit(7, 110, 190)), None);
+        assert_eq!(tracker.outstanding(), 1);
+        assert_eq!(tracker.commit(commit(6, 210, 220)), None);
+        let seen = poll(&mut tracker, 230, visible_transactions(8, 8, &[]));
+        let seen: Vec<_> = seen
+            .iter()
+            .map(|it| (it.commit.xid, it.commit.sent))
+            .collect();
+        assert_eq!(seen, [(5, at(110)), (6, at(210))]);
     }
 
     #[test]

@@ -8,11 +8,11 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_postgres::Statement;
 
-use super::{Assignment, CONNECT_DEADLINE, LagSample, ProbeError, Reading, Target};
+use super::{Assignment, CONNECT_DEADLINE, LagSample, Moved, ProbeError, Reading, Target};
 use crate::clock::{self, Stamp, Timer};
 use crate::mode::SyncLevel;
 use crate::pg::catalog::{self, ReplicaSample, ReplicaState, UpstreamSample};
@@ -66,14 +66,22 @@ struct Source {
 }
 
 impl Source {
-    async fn open(target: Target, view: View) -> Result<Self, ProbeError> {
-        let ready = Rc::new(connect(&target, view).await?);
-        Ok(Self {
+    /// Not connected yet.
+    fn of(target: Target, view: View) -> Self {
+        Self {
             target,
             view,
-            ready: Some(ready),
+            ready: None,
             pending: None,
             lost: false,
+        }
+    }
+
+    async fn open(target: Target, view: View) -> Result<Self, ProbeError> {
+        let ready = Some(Rc::new(connect(&target, view).await?));
+        Ok(Self {
+            ready,
+            ..Self::of(target, view)
         })
     }
 
@@ -173,6 +181,7 @@ async fn connect(target: &Target, view: View) -> Result<Ready, ProbeError> {
 pub(super) struct Sampler {
     cell_id: u32,
     sources: Vec<Source>,
+    level: SyncLevel,
     primary: String,
     replicas: Vec<Node>,
     interval: Duration,
@@ -186,23 +195,14 @@ impl Sampler {
             level,
             ..
         } = assignment;
-        let upstream = View::Upstream { level: *level };
-        let mut sources = vec![Source::open(primary.clone(), upstream).await?];
-        for target in replicas {
-            let is_upstream = replicas
-                .iter()
-                .any(|other| other.node.upstream.as_ref() == Some(&target.node.name));
-            if is_upstream {
-                sources.push(Source::open(target.clone(), upstream).await?);
-            }
-            let view = View::Replica {
-                physical: target.node.role.is_physical(),
-            };
-            sources.push(Source::open(target.clone(), view).await?);
+        let mut opened = Vec::new();
+        for (target, view) in sources(primary, replicas, *level) {
+            opened.push(Source::open(target, view).await?);
         }
         Ok(Self {
             cell_id: assignment.cell_id,
-            sources,
+            sources: opened,
+            level: *level,
             primary: primary.node.name.clone(),
             replicas: replicas.iter().map(|target| target.node.clone()).collect(),
             interval: assignment.plan.lag_interval,
@@ -213,6 +213,7 @@ impl Sampler {
         mut self,
         timeline: Timeline,
         readings: mpsc::UnboundedSender<Reading>,
+        mut following: watch::Receiver<Option<Moved>>,
     ) -> io::Result<()> {
         let mut timer = Timer::new()?;
         let mut due = timeline.start;
@@ -228,6 +229,18 @@ impl Sampler {
         loop {
             timer.sleep_until(due).await?;
             let at = clock::now();
+            if following.has_changed().unwrap_or(false)
+                && let Some(Moved { primary, replicas }) = following.borrow_and_update().clone()
+            {
+                if samples.hand_over(|_| true).is_err() {
+                    return Ok(());
+                }
+                samples.primary.clone_from(&primary.node.name);
+                samples.replicas = replicas.iter().map(|it| it.node.clone()).collect();
+                self.sources = sources(&primary, &replicas, self.level)
+                    .map(|(target, view)| Source::of(target, view))
+                    .collect();
+            }
             // What has been answered since the last sample's deadline, so that its server can be asked again.
             collect(&mut self.sources, at, &mut samples).await;
             samples.open.push_back(Sample::new(at));
@@ -246,6 +259,25 @@ impl Sampler {
             }
         }
     }
+}
+
+/// Which servers are asked, and for what.
+fn sources(
+    primary: &Target,
+    replicas: &[Target],
+    level: SyncLevel,
+) -> impl Iterator<Item = (Target, View)> {
+    let upstream = View::Upstream { level };
+    let of_replica = move |target: &Target| {
+        let is_upstream = replicas
+            .iter()
+            .any(|other| other.node.upstream.as_ref() == Some(&target.node.name));
+        let as_upstream = is_upstream.then(|| (target.clone(), upstream));
+        let physical = target.node.role.is_physical();
+        let own = (target.clone(), View::Replica { physical });
+        as_upstream.into_iter().chain([own])
+    };
+    std::iter::once((primary.clone(), upstream)).chain(replicas.iter().flat_map(of_replica))
 }
 
 /// Takes in the answers that come by `deadline`.

@@ -19,7 +19,7 @@ use crate::clock::{self, Stamp};
 use crate::pg;
 use crate::plan::VisibilityMethod;
 use crate::poll::{Event, Interest, Poll};
-use crate::sample::{FeedReceiver, Looks, Timeline};
+use crate::sample::{FeedReceiver, Looks, Timeline, Told};
 
 /// How often finished seconds of visibility are handed over.
 const FLUSH: Duration = Duration::from_millis(200);
@@ -106,9 +106,12 @@ impl ReplicaLooks {
 
     /// Brings all commits that have been told of to every node's watch.
     fn distribute(&mut self) {
-        while let Some(commit) = self.feed.take() {
-            for observer in &mut self.observers {
-                observer.watch.commit(commit);
+        while let Some(told) = self.feed.take() {
+            for Observer { watch, .. } in &mut self.observers {
+                match &told {
+                    Told::Commit(commit) => watch.commit(*commit),
+                    Told::Fork(fork) => watch.fork(fork),
+                }
             }
         }
     }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{LocalSet, spawn_local};
 
 pub use host::HostShares;
@@ -34,7 +34,7 @@ use crate::escape::quote_ident;
 use crate::mode::SyncLevel;
 use crate::pg::{self, ConnectError, Endpoint};
 use crate::plan::{Change, Client, Plan, ProbePlan, Table, Transaction, VisibilityMethod};
-use crate::sample::{self, FeedReceiver, FeedSender, LagRow, LentLooks, Looks, Timeline};
+use crate::sample::{self, FeedReceiver, FeedSender, Fork, LagRow, LentLooks, Looks, Timeline};
 use crate::topology::Node;
 use crate::units::Lsn;
 use lag::Sampler;
@@ -180,9 +180,46 @@ pub struct Probes {
     readings: mpsc::UnboundedReceiver<Reading>,
     starts: Vec<oneshot::Sender<Timeline>>,
     finish: Arc<Finish>,
+    moved: watch::Sender<Option<Moved>>,
+}
+
+/// Tells the probes that another server is the primary.
+#[derive(Debug)]
+pub struct Follower {
+    feed: FeedSender,
+    moved: watch::Sender<Option<Moved>>,
+}
+
+/// Where lag is sampled after a failover.
+#[derive(Debug, Clone)]
+struct Moved {
+    primary: Target,
+    replicas: Vec<Target>,
+}
+
+impl Follower {
+    /// To be called before anything is sent to the new primary. The looks go on at the nodes where they are made; `replicas` are those
+    /// of which lag is sampled from here on.
+    pub fn follow(&self, fork: Fork, primary: Target, replicas: Vec<Target>) {
+        self.feed.fork(fork);
+        self.sample(primary, replicas);
+    }
+
+    /// Has lag sampled at other servers.
+    pub fn sample(&self, primary: Target, replicas: Vec<Target>) {
+        self.moved.send_replace(Some(Moved { primary, replicas }));
+    }
 }
 
 impl Probes {
+    /// For whoever changes the primary. As a clone of the feed it is to be dropped when there are no more commits.
+    pub fn follower(&self, feed: &FeedSender) -> Follower {
+        Follower {
+            feed: feed.clone(),
+            moved: self.moved.clone(),
+        }
+    }
+
     /// Connects everywhere. The feed takes what is in flight and every acknowledged commit; dropping all its clones tells that
     /// there are no more. Looks are lent if the assignment says so: whoever takes them makes them until it gives them back.
     pub async fn open(
@@ -193,6 +230,7 @@ impl Probes {
         let (end, looks_ended) = oneshot::channel::<()>();
         let (start, starting) = oneshot::channel();
         let (ready, is_ready) = oneshot::channel();
+        let (moved, following) = watch::channel(None);
         let finish = Arc::<Finish>::default();
         let lends = assignment.lends_looks;
         let control = Control {
@@ -200,6 +238,7 @@ impl Probes {
             starting,
             finish: finish.clone(),
             looks_ended,
+            following,
         };
         let samplers = std::thread::Builder::new()
             .name("samplers".into())
@@ -248,6 +287,7 @@ impl Probes {
             readings,
             starts,
             finish,
+            moved,
         };
         Ok((probes, feed, lent))
     }
@@ -294,6 +334,7 @@ struct Control {
     finish: Arc<Finish>,
     /// Its sender is dropped when no look is made any more.
     looks_ended: oneshot::Receiver<()>,
+    following: watch::Receiver<Option<Moved>>,
 }
 
 /// Opens all probes, hands the looks over, and samples lag and host as long as looks are made.
@@ -317,7 +358,7 @@ fn sample_all(
             return Ok(());
         };
         let mut tasks = [
-            spawn_local(sampler.run(timeline, readings.clone())),
+            spawn_local(sampler.run(timeline, readings.clone(), control.following)),
             spawn_local(watch_host(
                 timeline,
                 readings.clone(),

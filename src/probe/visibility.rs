@@ -6,7 +6,7 @@ use super::by_transaction::ByTransaction;
 use super::cadence::Pending;
 use super::subscriber::SubscriberTracker;
 use super::tracker::CommitVisibility;
-use crate::sample::{Commit, Timeline};
+use crate::sample::{Commit, Fork, Timeline};
 
 /// How one commit became visible on a node, in nanoseconds from its acknowledgement; negative: before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub(super) struct Watch {
     node: String,
     pub(super) tracker: Tracker,
     pub(super) timeline: Timeline,
+    /// It is the primary now.
+    is_promoted: bool,
     buckets: BTreeMap<i64, Bucket>,
 }
 
@@ -57,6 +59,7 @@ impl Watch {
             node,
             tracker,
             timeline: Timeline::default(),
+            is_promoted: false,
             buckets: BTreeMap::new(),
         }
     }
@@ -70,8 +73,20 @@ impl Watch {
         }
     }
 
+    /// Another node is the primary. What is lost is not awaited any more, and counts as never seen.
+    pub(super) fn fork(&mut self, fork: &Fork) {
+        self.is_promoted |= self.node == fork.promoted;
+        match &mut self.tracker {
+            Tracker::Physical(tracker) => tracker.fork(fork.at, fork.next_xid),
+            Tracker::Logical(_) => {}
+        }
+    }
+
     /// Takes an acknowledged commit.
     pub(super) fn commit(&mut self, commit: Commit) {
+        if self.is_promoted {
+            return;
+        }
         if commit.measured {
             let second = self.timeline.second_at(commit.acked);
             self.buckets.entry(second).or_default().commits += 1;

@@ -1,7 +1,7 @@
 //! The profiles inside the binary: one table of names and texts.
 
 /// Name and text of every built-in profile, in the order in which `replbench list` shows them.
-pub(super) const BUILT_IN: [(&str, &str); 11] = [
+pub(super) const BUILT_IN: [(&str, &str); 12] = [
     (
         "sync-vs-async",
         include_str!("../../workloads/sync-vs-async.toml"),
@@ -17,6 +17,7 @@ pub(super) const BUILT_IN: [(&str, &str); 11] = [
     ),
     ("cascade", include_str!("../../workloads/cascade.toml")),
     ("archive", include_str!("../../workloads/archive.toml")),
+    ("failover", include_str!("../../workloads/failover.toml")),
     (
         "product-insert",
         include_str!("../../workloads/product-insert.toml"),

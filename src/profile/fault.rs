@@ -39,17 +39,33 @@ pub struct Fault {
 pub enum FaultKind {
     /// `pg_wal_replay_pause()`, then `pg_wal_replay_resume()`. The standby receives WAL meanwhile.
     PauseReplay,
+    /// SIGSTOP to the walsender that streams to the standby, then SIGCONT: what commits meanwhile is not sent to it.
+    PauseSending,
     /// SIGKILL to all processes of the server, then its start.
     StandbyCrash,
+    /// As that, of the primary: nothing takes its place meanwhile.
+    PrimaryCrash,
+    /// SIGKILL to all processes of the primary; the standby that has most of its WAL is promoted, and load and other standbys follow it. In
+    /// the end the node that was killed becomes a standby of the new primary.
+    Failover,
 }
 
 impl FaultKind {
-    pub const ALL: [Self; 2] = [Self::PauseReplay, Self::StandbyCrash];
+    pub const ALL: [Self; 5] = [
+        Self::PauseReplay,
+        Self::PauseSending,
+        Self::StandbyCrash,
+        Self::PrimaryCrash,
+        Self::Failover,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PauseReplay => "pause-replay",
+            Self::PauseSending => "pause-sending",
             Self::StandbyCrash => "standby-crash",
+            Self::PrimaryCrash => "primary-crash",
+            Self::Failover => "failover",
         }
     }
 
@@ -57,15 +73,19 @@ impl FaultKind {
     fn befalls(self, role: Role) -> bool {
         match self {
             Self::PauseReplay | Self::StandbyCrash => role.is_physical() && role != Role::Primary,
+            Self::PauseSending => role.streams_physically(),
+            Self::PrimaryCrash | Self::Failover => role == Role::Primary,
         }
     }
 
     /// Whether its node cannot stream meanwhile.
     pub fn stops_streaming(self) -> bool {
-        match self {
-            Self::PauseReplay => false,
-            Self::StandbyCrash => true,
-        }
+        self == Self::StandbyCrash
+    }
+
+    /// Whether the primary is gone meanwhile, and with it every connection of the load.
+    pub fn stops_primary(self) -> bool {
+        matches!(self, Self::PrimaryCrash | Self::Failover)
     }
 }
 
@@ -134,7 +154,8 @@ pub fn impossible(faults: &[Fault], modes: &[Mode], measure: Length) -> Option<I
     faults.iter().enumerate().find_map(|(index, fault)| {
         let (reason, remedy) = modes
             .iter()
-            .find_map(|mode| without_target(fault, mode))
+            .find_map(|mode| without_target(fault, mode).or_else(|| without_successor(fault, mode)))
+            .or_else(|| second_failover(fault, &faults[..index]))
             .or_else(|| outlasts(fault, measure))
             .or_else(|| overlaps(fault, &faults[..index]))?;
         Some(Impossible {
@@ -168,6 +189,53 @@ fn without_target(fault: &Fault, mode: &Mode) -> Option<(String, String)> {
         fit => format!("its target can be {}", fit.join(", ")),
     };
     Some((reason, remedy))
+}
+
+/// A failover needs a standby that can become the primary, and replicas that can follow it.
+fn without_successor(fault: &Fault, mode: &Mode) -> Option<(String, String)> {
+    if fault.kind != FaultKind::Failover {
+        return None;
+    }
+    let nodes = mode.topology.nodes();
+    let left_behind = nodes
+        .iter()
+        .find(|node| matches!(node.role, Role::Subscriber | Role::ArchiveStandby));
+    if let Some(node) = left_behind {
+        return Some((
+            format!(
+                "after a failover `{}`, which is a {} in mode `{}`, would have nothing to replicate from: neither its slot nor \
+                 the archive moves to the new primary",
+                node.name, node.role, mode.name
+            ),
+            "leave out the mode or the fault".into(),
+        ));
+    }
+    let has_standby = nodes.iter().any(|node| node.role == Role::Standby);
+    (!has_standby).then(|| {
+        (
+            format!(
+                "mode `{}` has no standby that could become the primary",
+                mode.name
+            ),
+            "give it one".into(),
+        )
+    })
+}
+
+fn second_failover(fault: &Fault, earlier: &[Fault]) -> Option<(String, String)> {
+    let is_primarys = |it: &Fault| it.kind.stops_primary();
+    let both = |it: &&Fault| {
+        is_primarys(it)
+            && is_primarys(fault)
+            && (it.kind == FaultKind::Failover || fault.kind == FaultKind::Failover)
+    };
+    let other = earlier.iter().find(both)?;
+    Some((
+        format!(
+            "faults `{other}` and `{fault}` both stop the primary, which is another node after a failover"
+        ),
+        "keep one of them".into(),
+    ))
 }
 
 fn outlasts(fault: &Fault, measure: Length) -> Option<(String, String)> {

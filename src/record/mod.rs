@@ -32,6 +32,9 @@ pub mod files {
     pub const LAG: &str = "lag.csv";
     pub const VISIBILITY: &str = "visibility.csv";
     pub const EVENTS: &str = "events.csv";
+    /// Only in runs with faults, as the next.
+    pub const FAULTS: &str = "faults.csv";
+    pub const AUDIT: &str = "audit.csv";
     pub const SUMMARY: &str = "summary.csv";
     pub const HISTOGRAMS: &str = "hist";
     pub const REPORT: &str = "report.html";

@@ -18,7 +18,7 @@ use super::rows::{open_file, read_file, read_rows, warning};
 use super::tags::{self, Bound, Origin};
 use crate::histogram::{Histogram, SignedHistogram};
 use crate::mode::Mode;
-use crate::sample::{CellRow, EventRow, IntervalRow, LagRow, VisibilityRow};
+use crate::sample::{AuditRow, CellRow, EventRow, FaultRow, IntervalRow, LagRow, VisibilityRow};
 
 /// A manifest is a few kilobytes, with settings and checksums of 20,000 cells some megabytes.
 pub(super) const MOST_MANIFEST: u64 = 8 << 20;
@@ -42,6 +42,8 @@ pub struct Run {
     pub lag: Vec<LagRow>,
     pub visibility: Vec<VisibilityRow>,
     pub events: Vec<EventRow>,
+    pub faults: Vec<FaultRow>,
+    pub audit: Vec<AuditRow>,
     pub histograms: BTreeMap<u32, CellHistograms>,
     /// Files that are not as they were recorded. The measured ones among them are left out unless it was said to use them.
     pub altered: Vec<Altered>,
@@ -145,6 +147,8 @@ impl Run {
         let mut lag: Vec<LagRow> = source.rows(files::LAG);
         let mut visibility: Vec<VisibilityRow> = source.rows(files::VISIBILITY);
         let mut events: Vec<EventRow> = source.rows(files::EVENTS);
+        let mut faults: Vec<FaultRow> = source.rows_if_any(files::FAULTS);
+        let mut audit: Vec<AuditRow> = source.rows_if_any(files::AUDIT);
         intervals.sort_by_key(|row| row.cell_id);
         lag.sort_by_key(|row| row.cell_id);
         visibility.sort_by_key(|row| row.cell_id);
@@ -157,6 +161,8 @@ impl Run {
         lag.retain(|row| counts(row.cell_id));
         visibility.retain(|row| counts(row.cell_id));
         events.retain(|row| row.cell_id.is_none_or(counts));
+        faults.retain(|row| counts(row.cell_id));
+        audit.retain(|row| counts(row.cell_id));
         let mut warnings = source.warnings;
         let mut histograms = BTreeMap::new();
         for (cell_id, found, problem) in read_all_histograms(dir, &cells, is_left_out) {
@@ -171,6 +177,8 @@ impl Run {
             lag,
             visibility,
             events,
+            faults,
+            audit,
             histograms,
             altered,
             warnings,
@@ -235,6 +243,15 @@ impl<F: Fn(&str) -> bool> Source<'_, F> {
             return Vec::new();
         }
         read_rows(self.dir, name, &mut self.warnings)
+    }
+
+    /// Of a file that is made only when there is something to write.
+    fn rows_if_any<T: DeserializeOwned>(&mut self, name: &str) -> Vec<T> {
+        if self.dir.join(name).exists() {
+            self.rows(name)
+        } else {
+            Vec::new()
+        }
     }
 }
 

@@ -17,7 +17,9 @@ use super::rows::read_file;
 use super::{Manifest, files};
 use crate::escape::escape_cell;
 use crate::histogram::Histogram;
-use crate::sample::{CellRow, EventKind, EventRow, IntervalRow, LagRow, VisibilityRow};
+use crate::sample::{
+    AuditRow, CellRow, EventKind, EventRow, FaultRow, IntervalRow, LagRow, VisibilityRow,
+};
 
 /// Space for the last manifest and the last rows.
 const RESERVE: &str = ".reserve";
@@ -72,6 +74,20 @@ impl Table {
             .map_err(|error| WriteError::at(&self.path)(csv_to_io(error)))
     }
 
+    /// Appends to a file that is made if there is none yet.
+    fn append_to(
+        table: &mut Option<Self>,
+        directory: &Path,
+        name: &str,
+        row: &impl Serialize,
+    ) -> Result<(), WriteError> {
+        let table = match table {
+            Some(table) => table,
+            None => table.insert(Self::create(directory, name)?),
+        };
+        table.append(row)
+    }
+
     fn flush(&mut self) -> Result<(), WriteError> {
         self.rows.flush().map_err(WriteError::at(&self.path))
     }
@@ -94,6 +110,9 @@ pub struct Recorder {
     lag: Table,
     visibility: Table,
     events: Table,
+    /// Made with their first row: most runs have none.
+    faults: Option<Table>,
+    audit: Option<Table>,
     log: Option<(u32, PathBuf, File)>,
 }
 
@@ -125,6 +144,8 @@ impl Recorder {
             lag: Table::create(&directory, files::LAG)?,
             visibility: Table::create(&directory, files::VISIBILITY)?,
             events: Table::create(&directory, files::EVENTS)?,
+            faults: None,
+            audit: None,
             log: None,
             directory,
             manifest,
@@ -181,6 +202,14 @@ impl Recorder {
         })
     }
 
+    pub fn fault(&mut self, row: &FaultRow) -> Result<(), WriteError> {
+        Table::append_to(&mut self.faults, &self.directory, files::FAULTS, row)
+    }
+
+    pub fn audit(&mut self, row: &AuditRow) -> Result<(), WriteError> {
+        Table::append_to(&mut self.audit, &self.directory, files::AUDIT, row)
+    }
+
     /// Appends one interval of several tagged histograms to a cell's interval log; empty ones are left out.
     /// `start` counts from the beginning of the cell's measurement.
     pub fn histograms(
@@ -213,13 +242,15 @@ impl Recorder {
 
     /// Brings all rows to the files.
     pub fn flush(&mut self) -> Result<(), WriteError> {
-        for table in [
+        let tables = [
             &mut self.cells,
             &mut self.intervals,
             &mut self.lag,
             &mut self.visibility,
             &mut self.events,
-        ] {
+        ];
+        let own = [&mut self.faults, &mut self.audit];
+        for table in tables.into_iter().chain(own.into_iter().flatten()) {
             table.flush()?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 
 pub(crate) mod environment;
 pub(crate) mod gates;
+mod outages;
 mod shell;
 
 pub(crate) use shell::Shell;
@@ -29,6 +30,7 @@ pub(super) fn page(run: &Run, analysis: &Analysis, charts: &[Chart]) -> String {
         main {
             (answer(analysis))
             (gates::gates(&analysis.gates))
+            (outages::faults(analysis))
             @if let Some(chart) = first { (figure_of(chart, Some(""))) }
             (modes_section(&analysis.modes))
             @for chart in others { (chart_section(chart)) }

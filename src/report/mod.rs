@@ -1,6 +1,7 @@
 //! Draws what `analyse` decided: a page, its charts, a table for the terminal. Writes them into the run directory and
 //! nowhere else. Decides nothing and sees no server; everything comes from the files, so that an old run can be drawn again.
 
+pub mod audit;
 pub(crate) mod chart;
 pub(crate) mod comparison;
 pub mod gates;

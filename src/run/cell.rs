@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
-use super::audit;
 use super::cell_row::{CellProgress, cell_row};
-use super::faults::Script;
+use super::faults::{Happened, Script};
 use super::figures::{CellHeadline, Figures};
 use super::lag_evidence::Expected;
 use super::maintenance::Watch;
+use super::outages::Outages;
 use super::validity::{self, Validity};
 use super::watchdog::{Standstill, Watchdog};
 use super::{Interrupt, LiveSecond, Observer, Progress, RunError};
@@ -21,7 +21,7 @@ use crate::histogram::Histogram;
 use crate::load::check::Mistake;
 use crate::load::{Load, Second, Uncommitted, Watched, workload};
 use crate::mode::Mode;
-use crate::pg::{self, catalog};
+use crate::pg;
 use crate::plan::{Cell, Length, Plan};
 use crate::probe::{Assignment, Probes, Reading, Target, TrackedTable};
 use crate::record::Recorder;
@@ -68,7 +68,9 @@ impl<'a> CellContext<'a> {
         };
         let (mut probes, feed, looks) = Probes::open(self.assignment()).await?;
         let primary = self.cluster.load_endpoint(self.mode);
-        let (_primary, following) = watch::channel(Arc::new(primary));
+        let (primary, following) = watch::channel(Arc::new(primary));
+        let moves = self.plan.changes_primary();
+        let follower = moves.then(|| probes.follower(&feed));
         let watches = self.plan.probes.visibility;
         let watched = watches.then_some(Watched { feed, looks });
         let opened = Load::open(self.plan, self.cell, &following, watched).await;
@@ -91,8 +93,11 @@ impl<'a> CellContext<'a> {
             started,
             live: LiveSecond::new(self.plan),
             timer_early: load.timer_early(),
+            outages: Outages::default(),
+            ledger: self.ledger()?,
         };
-        let script = Script::new(self.cluster, &self.plan.faults, timeline);
+        let faults = &self.plan.faults;
+        let script = Script::new(self.cluster, faults, timeline, primary, follower);
         let outcome = self
             .measure(&mut load, &mut probes, &mut progress, &script)
             .await;
@@ -111,8 +116,11 @@ impl<'a> CellContext<'a> {
         progress.figures.maintenance = watch.end().await;
         joined?;
         probed?;
-        let ended = self.conclude(progress, &standstill).await?;
-        if let Err(error) = mode.undo().await {
+        let ended = self.conclude(progress, &standstill, &script).await?;
+        if moves {
+            // These servers are not used again.
+            mode.keep();
+        } else if let Err(error) = mode.undo().await {
             self.observer
                 .on(Progress::Note(format!("the mode is not undone: {error}")));
         }
@@ -141,6 +149,9 @@ impl<'a> CellContext<'a> {
             .await
             .map_err(|_| RunError::ResetTooSlow(RESET))??;
         let before = self.cluster.apply_mode(self.mode).await?;
+        if self.plan.changes_primary() {
+            self.cluster.prepare_failover(self.mode).await?;
+        }
         self.cluster.await_caught_up(CATCH_UP).await?;
         self.vacuum_subscribers().await?;
         tokio::time::timeout(SETTLE, self.cluster.checkpoint())
@@ -234,6 +245,7 @@ impl<'a> CellContext<'a> {
                         self.take_second(&second, progress)?;
                     } else {
                         script.end();
+                        script.let_go();
                         probes.finish(clock::now() + self.plan.phases.drain);
                     }
                 }
@@ -271,15 +283,19 @@ impl<'a> CellContext<'a> {
     ) -> Result<(), RunError> {
         for event in script.take_events() {
             progress.figures.lag.fault(&event);
+            progress.outages.event(&event);
+            let (node, kind) = match event.what {
+                Happened::Began => (event.fault.target.clone(), EventKind::FaultBegan),
+                // It follows at once.
+                Happened::Killed => continue,
+                Happened::Promoted(ref node) => (node.clone(), EventKind::Promoted),
+                Happened::Ended => (event.fault.target.clone(), EventKind::FaultEnded),
+            };
             self.recorder.event(&EventRow {
                 cell_id: Some(self.cell.id),
                 t_us: progress.figures.timeline.t_us(event.at),
-                node: Some(event.fault.target.clone()),
-                kind: if event.is_over {
-                    EventKind::FaultEnded
-                } else {
-                    EventKind::FaultBegan
-                },
+                node: Some(node),
+                kind,
                 sqlstate: None,
                 count: None,
                 detail: event.fault.to_string(),
@@ -294,6 +310,10 @@ impl<'a> CellContext<'a> {
         progress: &mut CellProgress,
     ) -> Result<(), RunError> {
         progress.figures.second(second);
+        progress.outages.commits(&second.commits);
+        if let Some(ledger) = &mut progress.ledger {
+            ledger.add(&second.commits).map_err(RunError::Ledger)?;
+        }
         for failure in second.failures.iter() {
             let kind = match failure.how {
                 Uncommitted::Failed => EventKind::Error,
@@ -429,8 +449,9 @@ impl<'a> CellContext<'a> {
     /// Counts rows, judges, and writes the cell's row.
     async fn conclude(
         &mut self,
-        progress: CellProgress,
+        mut progress: CellProgress,
         standstill: &Standstill,
+        script: &Script<'_>,
     ) -> Result<Ended, RunError> {
         let figures = &progress.figures;
         let interrupted = self.interrupt.level() > 0;
@@ -452,7 +473,7 @@ impl<'a> CellContext<'a> {
                 .invalid
                 .push(format!("the server of `{node}` ended during the cell"));
         }
-        self.audit(&progress, &mut validity).await?;
+        self.audit(&mut progress, script, &mut validity).await?;
         let row = cell_row(self.plan, self.cell, self.mode, &progress, &validity);
         self.recorder.cell(&row)?;
         self.recorder.flush()?;
@@ -462,84 +483,4 @@ impl<'a> CellContext<'a> {
             headline: progress.figures.headline(),
         })
     }
-
-    async fn audit(
-        &mut self,
-        progress: &CellProgress,
-        validity: &mut Validity,
-    ) -> Result<(), RunError> {
-        let mut counts = Vec::new();
-        let after = progress.figures.timeline.t_us(clock::now());
-        for node in self.cluster.nodes() {
-            let name = &node.node.name;
-            if progress.live.exited.contains(name) {
-                continue;
-            }
-            match audit::count(self.plan, node).await {
-                Ok(rows) => counts.extend(rows),
-                Err(problem) => validity.invalid.push(format!(
-                    "rows were not counted, so none may be missing: {problem}"
-                )),
-            }
-            if let Some(errors) = apply_errors(node).await
-                && errors > 0
-            {
-                let log = node.process.as_ref().map_or_else(String::new, |process| {
-                    format!(" (its log: {})", process.log.display())
-                });
-                validity.invalid.push(format!(
-                    "`{name}` met {errors} errors while applying changes{log}"
-                ));
-            }
-        }
-        let event = |node: &str, kind, count, detail: &str| EventRow {
-            cell_id: Some(self.cell.id),
-            t_us: after,
-            node: Some(node.into()),
-            kind,
-            sqlstate: None,
-            count,
-            detail: detail.into(),
-        };
-        for count in &counts {
-            let counted = event(&count.node, EventKind::Rows, Some(count.rows), &count.table);
-            self.recorder.event(&counted)?;
-        }
-        let behind: Vec<_> = progress
-            .figures
-            .unseen
-            .iter()
-            .filter(|(_, unseen)| **unseen > 0)
-            .map(|(node, _)| node.as_str())
-            .collect();
-        let expected = audit::expected(
-            self.plan,
-            &progress.figures.row_changes,
-            progress.figures.unknown,
-        );
-        let primary = &self.cluster.primary().node.name;
-        for finding in audit::findings(&expected, &counts, primary, &behind) {
-            let wrong = event(&finding.node, EventKind::RowsWrong, None, &finding.detail);
-            self.recorder.event(&wrong)?;
-            validity.invalid.push(finding.detail);
-        }
-        Ok(())
-    }
-}
-
-/// Errors a subscriber has met while applying, since it was made; `None` for other nodes and before PostgreSQL 15.
-async fn apply_errors(node: &RunningNode) -> Option<i64> {
-    if node.node.role.is_physical() {
-        return None;
-    }
-    let deadline = Duration::from_secs(5);
-    let session = pg::connect(&node.endpoint, "replbench audit", None, deadline)
-        .await
-        .ok()?;
-    let errors = tokio::time::timeout(deadline, catalog::apply_errors(session.client()))
-        .await
-        .ok()?
-        .ok()?;
-    session.close().await;
-    errors
 }

@@ -3,7 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use super::LiveSecond;
+use super::audit::Ledger;
 use super::figures::Figures;
+use super::outages::Outages;
 use super::validity::Validity;
 use crate::mode::Mode;
 use crate::plan::{Cell, Length, Offered, Plan};
@@ -16,6 +18,9 @@ pub(super) struct CellProgress {
     pub(super) started: SystemTime,
     pub(super) live: LiveSecond,
     pub(super) timer_early: Option<Duration>,
+    pub(super) outages: Outages,
+    /// `None`: the plan has no faults.
+    pub(super) ledger: Option<Ledger>,
 }
 
 pub(super) fn cell_row(

@@ -140,7 +140,18 @@ impl<'a> Conductor<'a> {
         observer: &mut dyn Observer,
         interrupt: &mut Interrupt,
     ) -> Result<(), RunError> {
-        for topology in self.plan.topologies() {
+        self.make(&self.plan.topologies(), observer, interrupt)
+            .await?;
+        self.run_discarded(observer, interrupt).await
+    }
+
+    async fn make(
+        &mut self,
+        topologies: &[&Topology],
+        observer: &mut dyn Observer,
+        interrupt: &mut Interrupt,
+    ) -> Result<(), RunError> {
+        for topology in topologies {
             observer.on(Progress::Provisioning(topology));
             let begun = clock::now();
             self.made += 1;
@@ -164,7 +175,7 @@ impl<'a> Conductor<'a> {
             )?;
             observer.on(Progress::Provisioned { topology, took });
         }
-        self.run_discarded(observer, interrupt).await
+        Ok(())
     }
 
     /// `None`: a person asked for the end.
@@ -256,7 +267,9 @@ impl<'a> Conductor<'a> {
         observer: &mut dyn Observer,
         interrupt: &mut Interrupt,
     ) -> Result<(), RunError> {
-        self.provision(observer, interrupt).await?;
+        if !self.plan.changes_primary() {
+            self.provision(observer, interrupt).await?;
+        }
         self.run_cells(self.plan.block(block), observer, interrupt)
             .await?;
         observer.on(Progress::Stopping);
@@ -274,10 +287,29 @@ impl<'a> Conductor<'a> {
             if interrupt.level() > 0 {
                 break;
             }
-            self.run_cell(self.plan, cell, observer, interrupt).await?;
+            if self.plan.changes_primary() {
+                Box::pin(self.run_alone(cell, observer, interrupt)).await?;
+            } else {
+                self.run_cell(self.plan, cell, observer, interrupt).await?;
+            }
             self.whole += usize::from(interrupt.level() == 0);
         }
         Ok(())
+    }
+
+    /// A cell on servers of its own.
+    async fn run_alone(
+        &mut self,
+        cell: &Cell,
+        observer: &mut dyn Observer,
+        interrupt: &mut Interrupt,
+    ) -> Result<(), RunError> {
+        let topology = &self.plan.modes[cell.mode].topology;
+        self.make(&[topology], observer, interrupt).await?;
+        if interrupt.level() == 0 {
+            self.run_cell(self.plan, cell, observer, interrupt).await?;
+        }
+        self.stop().await
     }
 
     async fn run_cell(
@@ -290,10 +322,14 @@ impl<'a> Conductor<'a> {
         self.has_begun = true;
         let mode = &self.plan.modes[cell.mode];
         let topologies = self.plan.topologies();
-        let cluster = topologies
+        let index = topologies
             .iter()
-            .position(|topology| **topology == mode.topology)
-            .and_then(|index| self.clusters.get(index))
+            .position(|topology| **topology == mode.topology);
+        // Servers of a single cell are the only ones.
+        let index = index.filter(|_| !self.plan.changes_primary());
+        let cluster = self
+            .clusters
+            .get(index.unwrap_or(0))
             .expect("every mode's topology was provisioned");
         observer.on(Progress::CellBegins {
             cell,

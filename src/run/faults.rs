@@ -1,23 +1,34 @@
 //! Makes the faults of a cell happen when they are due, and undoes each of them, whatever ends the cell.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::clock::{self, Stamp};
-use crate::cluster::{Cluster, ClusterError};
+use crate::cluster::{Cluster, ClusterError, Promotion, Rejoined, RunningNode, StoppedProcess};
+use crate::pg::Endpoint;
 use crate::plan::{Fault, FaultKind};
-use crate::sample::Timeline;
+use crate::probe::{Follower, Target};
+use crate::sample::{Fork, Timeline};
 
 /// The faults of a cell.
 pub(super) struct Script<'a> {
     cluster: &'a Cluster,
     faults: &'a [Fault],
     timeline: Timeline,
+    /// To where the load connects.
+    primary: watch::Sender<Arc<Endpoint>>,
+    /// Who is told of a new primary, as long as the load runs.
+    follower: RefCell<Option<Follower>>,
+    promotion: RefCell<Option<Promotion>>,
+    rejoined: RefCell<Option<Rejoined>>,
     /// Indices of those that have begun and are not undone.
     active: RefCell<BTreeSet<usize>>,
+    /// Walsenders that are stopped, by the index of the fault.
+    paused: RefCell<BTreeMap<usize, StoppedProcess>>,
     events: RefCell<Vec<FaultEvent>>,
     ended_early: Notify,
 }
@@ -26,17 +37,40 @@ pub(super) struct Script<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct FaultEvent {
     pub(super) fault: Fault,
-    pub(super) is_over: bool,
+    pub(super) what: Happened,
     pub(super) at: Stamp,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Happened {
+    /// It is about to.
+    Began,
+    /// The node's server has ended.
+    Killed,
+    /// Another node is the primary.
+    Promoted(String),
+    /// It has been undone.
+    Ended,
+}
+
 impl<'a> Script<'a> {
-    pub(super) fn new(cluster: &'a Cluster, faults: &'a [Fault], timeline: Timeline) -> Self {
+    pub(super) fn new(
+        cluster: &'a Cluster,
+        faults: &'a [Fault],
+        timeline: Timeline,
+        primary: watch::Sender<Arc<Endpoint>>,
+        follower: Option<Follower>,
+    ) -> Self {
         Self {
             cluster,
             faults,
             timeline,
+            primary,
+            follower: RefCell::new(follower),
+            promotion: RefCell::default(),
+            rejoined: RefCell::default(),
             active: RefCell::default(),
+            paused: RefCell::default(),
             events: RefCell::default(),
             ended_early: Notify::new(),
         }
@@ -70,6 +104,26 @@ impl<'a> Script<'a> {
         self.ended_early.notify_one();
     }
 
+    /// The load has ended: no commit comes any more.
+    pub(super) fn let_go(&self) {
+        self.follower.take();
+    }
+
+    /// The nodes as they are now: the primary first.
+    pub(super) fn nodes(&self) -> Vec<RunningNode> {
+        let Some(promotion) = &*self.promotion.borrow() else {
+            return self.cluster.nodes().to_vec();
+        };
+        let rejoined = self.rejoined.borrow();
+        let rejoined = rejoined.iter().map(|it| it.node.clone());
+        promotion.nodes.iter().cloned().chain(rejoined).collect()
+    }
+
+    /// How the node that had failed became a replica again.
+    pub(super) fn rejoined(&self) -> Option<Rejoined> {
+        self.rejoined.borrow().clone()
+    }
+
     /// Undoes what [`Script::play`] has left undone, because it failed or was dropped.
     pub(super) async fn undo_all(&self) -> Result<(), ClusterError> {
         let active = self.active.borrow().clone();
@@ -83,23 +137,72 @@ impl<'a> Script<'a> {
 
     async fn begin(&self, index: usize) -> Result<(), ClusterError> {
         let fault = &self.faults[index];
-        self.tell(fault, false);
+        self.tell(fault, Happened::Began);
         // Whatever becomes of the attempt, it is undone.
         self.active.borrow_mut().insert(index);
         match fault.kind {
-            FaultKind::PauseReplay => self.cluster.pause_replay(&fault.target, true).await,
-            FaultKind::StandbyCrash => self.cluster.kill(&fault.target).await,
+            FaultKind::PauseReplay => self.cluster.pause_replay(&fault.target, true).await?,
+            FaultKind::PauseSending => {
+                let paused = self.cluster.pause_sending(&fault.target).await?;
+                self.paused.borrow_mut().insert(index, paused);
+            }
+            FaultKind::StandbyCrash | FaultKind::PrimaryCrash => {
+                self.cluster.kill(&fault.target).await?;
+                self.tell(fault, Happened::Killed);
+            }
+            FaultKind::Failover => self.fail_over(fault).await?,
         }
+        Ok(())
+    }
+
+    async fn fail_over(&self, fault: &Fault) -> Result<(), ClusterError> {
+        self.cluster.kill(&fault.target).await?;
+        self.tell(fault, Happened::Killed);
+        let promotion = self.cluster.fail_over().await?;
+        let (primary, replicas) = promotion.nodes.split_first().expect("the new primary");
+        if let Some(follower) = &*self.follower.borrow() {
+            let fork = Fork {
+                at: clock::now(),
+                next_xid: promotion.next_xid,
+                promoted: primary.node.name.clone(),
+            };
+            follower.follow(fork, target(primary), replicas.iter().map(target).collect());
+        }
+        self.primary
+            .send_replace(Arc::new(primary.endpoint.clone()));
+        self.tell(fault, Happened::Promoted(primary.node.name.clone()));
+        self.promotion.replace(Some(promotion.clone()));
+        self.cluster.follow(&promotion).await
+    }
+
+    /// Takes the node that was killed back as a standby.
+    async fn rejoin(&self) -> Result<(), ClusterError> {
+        let Some(promotion) = self.promotion.borrow().clone() else {
+            // The failover failed, and the servers are not used any more.
+            return Ok(());
+        };
+        let rejoined = self.cluster.rejoin(&promotion).await?;
+        self.rejoined.replace(Some(rejoined));
+        let nodes = self.nodes();
+        let (primary, replicas) = nodes.split_first().expect("the new primary");
+        if let Some(follower) = &*self.follower.borrow() {
+            follower.sample(target(primary), replicas.iter().map(target).collect());
+        }
+        Ok(())
     }
 
     async fn undo(&self, index: usize) -> Result<(), ClusterError> {
         let fault = &self.faults[index];
         match fault.kind {
             FaultKind::PauseReplay => self.cluster.pause_replay(&fault.target, false).await?,
-            FaultKind::StandbyCrash => self.cluster.restart(&fault.target).await?,
+            FaultKind::PauseSending => drop(self.paused.borrow_mut().remove(&index)),
+            FaultKind::StandbyCrash | FaultKind::PrimaryCrash => {
+                self.cluster.restart(&fault.target).await?;
+            }
+            FaultKind::Failover => self.rejoin().await?,
         }
         self.active.borrow_mut().remove(&index);
-        self.tell(fault, true);
+        self.tell(fault, Happened::Ended);
         Ok(())
     }
 
@@ -108,11 +211,18 @@ impl<'a> Script<'a> {
         self.events.take()
     }
 
-    fn tell(&self, fault: &Fault, is_over: bool) {
+    fn tell(&self, fault: &Fault, what: Happened) {
         self.events.borrow_mut().push(FaultEvent {
             fault: fault.clone(),
-            is_over,
+            what,
             at: clock::now(),
         });
+    }
+}
+
+fn target(node: &RunningNode) -> Target {
+    Target {
+        node: node.node.clone(),
+        endpoint: node.endpoint.clone(),
     }
 }

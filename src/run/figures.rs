@@ -35,6 +35,9 @@ pub(super) struct Figures {
     pub(super) acks: u64,
     /// Why transactions were not committed since the warm-up, by SQLSTATE.
     pub(super) failures: Failures,
+    /// Arrivals of the measurement phase that came to nothing, by the end of the second in which they did, from the start of the
+    /// measurement: those that failed or found no connection, and those that were never answered.
+    pub(super) uncommitted: Vec<(i64, u64, u64)>,
     pub(super) measured: Duration,
     pub(super) peak_backlog: u64,
     pub(super) peak_in_flight: u64,
@@ -71,6 +74,7 @@ impl Figures {
             arrival_counts: ArrivalCounts::default(),
             acks: 0,
             failures: Failures::default(),
+            uncommitted: Vec::new(),
             measured: Duration::ZERO,
             peak_backlog: 0,
             peak_in_flight: 0,
@@ -105,6 +109,17 @@ impl Figures {
         self.unknown += second.unknown;
         self.arrival_counts.add(second);
         self.arrivals.add(&second.measured);
+        let Outcomes {
+            failed,
+            no_connection,
+            indeterminate,
+            ..
+        } = second.measured;
+        if failed + no_connection + indeterminate > 0 {
+            let refused = failed + no_connection;
+            self.uncommitted
+                .push((second.end_ns, refused, indeterminate));
+        }
         if second.phase != Phase::Warmup {
             self.failures.merge(&second.failures);
             self.peak_backlog = self.peak_backlog.max(second.peak_backlog);
@@ -372,6 +387,11 @@ pub(super) struct ArrivalCounts {
 }
 
 impl ArrivalCounts {
+    /// Of all phases.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.all.acknowledged()
+    }
+
     fn add(&mut self, second: &Second) {
         self.all.add(&second.all);
         let all = &self.all;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::faults::FaultEvent;
+use super::faults::{FaultEvent, Happened};
 use crate::clock::Stamp;
 use crate::plan::Fault;
 use crate::probe::LagSample;
@@ -49,6 +49,8 @@ pub(super) struct FaultWindow {
     pub(super) from: Stamp,
     /// `None`: not undone yet.
     pub(super) until: Option<Stamp>,
+    /// The node that is the primary since.
+    pub(super) promoted: Option<String>,
 }
 
 impl LagEvidence {
@@ -80,30 +82,60 @@ impl LagEvidence {
 
     /// A fault began or was undone.
     pub(super) fn fault(&mut self, event: &FaultEvent) {
-        if !event.is_over {
+        if event.what == Happened::Began {
             self.faults.push(FaultWindow {
                 fault: event.fault.clone(),
                 from: event.at,
                 until: None,
+                promoted: None,
             });
-            return;
         }
         let mut begun = self.faults.iter_mut();
         if let Some(window) = begun.find(|it| it.fault == event.fault) {
-            window.until = Some(event.at);
+            match &event.what {
+                Happened::Began | Happened::Killed => {}
+                Happened::Promoted(node) => window.promoted = Some(node.clone()),
+                Happened::Ended => window.until = Some(event.at),
+            }
         }
     }
 
     /// Whether a fault kept the node from streaming at this time: from its beginning until, after its end, the node streams again.
+    ///
+    /// Without a primary none does.
     pub(super) fn excuses(&self, node: &str, at: Stamp) -> bool {
-        let own = |it: &&FaultWindow| it.fault.target == node && it.fault.kind.stops_streaming();
+        let own = |it: &&FaultWindow| {
+            let kind = it.fault.kind;
+            kind.stops_primary() || (it.fault.target == node && kind.stops_streaming())
+        };
         self.faults.iter().filter(own).any(|window| {
-            let again = window.until.and_then(|until| {
+            if window.promoted.as_deref() == Some(node) {
+                return at >= window.from;
+            }
+            let since = match &window.promoted {
+                // Others stream from the new primary while the old one is still down.
+                Some(_) => Some(window.from),
+                None => window.until,
+            };
+            let again = since.and_then(|until| {
                 let samples = self.streaming.get(node)?;
                 samples.iter().find(|it| it.streamed && it.at >= until)
             });
             at >= window.from && again.is_none_or(|again| at < again.at)
         })
+    }
+
+    /// When a fault first stopped the primary.
+    pub(super) fn primary_stopped_at(&self) -> Option<Stamp> {
+        let stops = self
+            .faults
+            .iter()
+            .filter(|it| it.fault.kind.stops_primary());
+        stops.map(|it| it.from).min()
+    }
+
+    pub(super) fn primary_was_stopped(&self) -> bool {
+        self.primary_stopped_at().is_some()
     }
 
     /// Whether a fault kept any node from streaming at this time.
@@ -188,15 +220,15 @@ mod tests {
         let gone = [row("s1", true, None)];
         let samples: [&[LagRow]; 7] = [&there, &gone, &gone, &gone, &gone, &there, &gone];
         let mut found = evidence(&samples, true);
-        let mut tell = |is_over, at| {
+        let mut tell = |what, at| {
             found.fault(&FaultEvent {
                 fault: "standby-crash s1 at 1s for 2s".parse().unwrap(),
-                is_over,
+                what,
                 at: second(at),
             });
         };
-        tell(false, 1);
-        tell(true, 3);
+        tell(Happened::Began, 1);
+        tell(Happened::Ended, 3);
         let excused: Vec<bool> = (0..7).map(|at| found.excuses("s1", second(at))).collect();
         assert_eq!(excused, [false, true, true, true, true, false, false]);
         assert!(!found.excuses("c1", second(2)) && found.excuses_any(second(2)));

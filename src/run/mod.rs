@@ -3,6 +3,7 @@
 
 mod audit;
 mod cell;
+mod cell_audit;
 mod cell_row;
 mod conductor;
 mod disk;
@@ -13,6 +14,7 @@ mod lag_evidence;
 mod live;
 mod maintenance;
 mod opening;
+mod outages;
 mod session;
 mod statements;
 mod validity;
@@ -99,6 +101,8 @@ pub enum RunError {
     Watchdog(#[source] io::Error),
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    #[error("cannot write down the acknowledged commits: {0}; is the disk full?")]
+    Ledger(#[source] io::Error),
     #[error(transparent)]
     Write(#[from] WriteError),
     #[error("stopped by a signal")]
@@ -216,10 +220,17 @@ async fn conduct(
     interrupt: &mut Interrupt,
 ) -> Result<(), RunError> {
     conductor.measure_disk().await?;
-    if plan.servers_made() != ServersMade::EveryBlock {
-        conductor.provision(observer, interrupt).await?;
-        let cells = plan.cells.iter();
-        return conductor.run_cells(cells, observer, interrupt).await;
+    match plan.servers_made() {
+        ServersMade::EveryBlock => {}
+        ServersMade::EveryCell => {
+            let cells = plan.cells.iter();
+            return conductor.run_cells(cells, observer, interrupt).await;
+        }
+        ServersMade::Once | ServersMade::Never | ServersMade::Compose => {
+            conductor.provision(observer, interrupt).await?;
+            let cells = plan.cells.iter();
+            return conductor.run_cells(cells, observer, interrupt).await;
+        }
     }
     for block in 1..=plan.repeats {
         if interrupt.level() > 0 {

@@ -155,12 +155,29 @@ fn judge_failures(
     validity: &mut Validity,
 ) {
     let arrivals = &figures.arrivals;
-    let failed = if standstill.stood_still() {
+    // What came to nothing after the primary was stopped on purpose did so for that reason.
+    let stopped = figures.lag.primary_stopped_at();
+    let stopped_ns = stopped.map_or(i64::MAX, |at| figures.timeline.offset_ns(at));
+    let (mut failed, mut by_fault) = (0, 0);
+    for (end_ns, refused, unanswered) in &figures.uncommitted {
         // Answers may have come in time and not have been heard.
-        arrivals.failed + arrivals.no_connection
-    } else {
-        arrivals.uncommitted()
-    };
+        let heard = if standstill.stood_still() {
+            0
+        } else {
+            *unanswered
+        };
+        if *end_ns >= stopped_ns {
+            by_fault += refused + heard;
+        } else {
+            failed += refused + heard;
+        }
+    }
+    if by_fault > 0 {
+        validity.notes.push(format!(
+            "{} transactions came to nothing after the primary had been stopped",
+            thousands(by_fault)
+        ));
+    }
     let offered = arrivals.offered;
     if failed == 0 {
         return;

@@ -36,6 +36,8 @@ pub enum EventKind {
     Stall,
     /// A fault is about to befall a node; `detail` is as the plan has it.
     FaultBegan,
+    /// A node has become the primary.
+    Promoted,
     /// A fault has been undone.
     FaultEnded,
     /// Rows of a table (in `detail`) on a node, counted after the cell.
@@ -47,7 +49,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    const KNOWN: [Self; 11] = [
+    const KNOWN: [Self; 12] = [
         Self::Provisioned,
         Self::Error,
         Self::Indeterminate,
@@ -56,6 +58,7 @@ impl EventKind {
         Self::Exit,
         Self::Stall,
         Self::FaultBegan,
+        Self::Promoted,
         Self::FaultEnded,
         Self::Rows,
         Self::RowsWrong,
@@ -71,6 +74,7 @@ impl EventKind {
             Self::Exit => "exit",
             Self::Stall => "stall",
             Self::FaultBegan => "fault_began",
+            Self::Promoted => "promoted",
             Self::FaultEnded => "fault_ended",
             Self::Rows => "rows",
             Self::RowsWrong => "rows_wrong",

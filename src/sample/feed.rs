@@ -13,6 +13,25 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender, error::TryRecvError};
 
 use super::Commit;
+use crate::clock::Stamp;
+
+/// The history of transactions has parted: what a primary that died had not sent to the one that took its place is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fork {
+    /// When. Commits that were acknowledged before are of the old primary.
+    pub at: Stamp,
+    /// The first transaction id that the new primary gives out, whether or not the old one had given it out as well.
+    pub next_xid: u64,
+    /// The node that became the primary, and is a replica no more.
+    pub promoted: String,
+}
+
+/// What the sending side tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    Commit(Commit),
+    Fork(Fork),
+}
 
 /// The two ends of a feed.
 pub fn feed() -> io::Result<(FeedSender, FeedReceiver)> {
@@ -41,18 +60,25 @@ struct Shared {
 /// The load's end. When all of its clones are dropped, there are no more commits.
 #[derive(Debug, Clone)]
 pub struct FeedSender {
-    commits: UnboundedSender<Commit>,
+    commits: UnboundedSender<Told>,
     shared: Arc<Shared>,
 }
 
 impl FeedSender {
+    /// Tells that another server is the primary, before anything is sent there.
+    pub fn fork(&self, fork: Fork) {
+        // As of a commit.
+        let _ = self.commits.send(Told::Fork(fork));
+        self.send([], 0);
+    }
+
     /// Tells of acknowledged commits, and by how much the number of transactions in flight has changed.
     pub fn send(&self, commits: impl IntoIterator<Item = Commit>, in_flight: i64) {
         let mut wakes = in_flight > 0;
         // Commits first: what is no longer in flight is known by then.
         for commit in commits {
             // The probes may have ended already; the commit is counted all the same.
-            wakes |= self.commits.send(commit).is_ok();
+            wakes |= self.commits.send(Told::Commit(commit)).is_ok();
         }
         if in_flight != 0 {
             self.shared.in_flight.fetch_add(in_flight, Ordering::SeqCst);
@@ -69,13 +95,13 @@ impl FeedSender {
 /// The probes' end. Its descriptor becomes readable when it was asleep and is told of something.
 #[derive(Debug)]
 pub struct FeedReceiver {
-    commits: RefCell<UnboundedReceiver<Commit>>,
+    commits: RefCell<UnboundedReceiver<Told>>,
     shared: Arc<Shared>,
 }
 
 impl FeedReceiver {
-    /// The next commit that was told of; `None` when all have been taken.
-    pub fn take(&self) -> Option<Commit> {
+    /// The next that was told; `None` when all has been taken.
+    pub fn take(&self) -> Option<Told> {
         self.commits.borrow_mut().try_recv().ok()
     }
 
@@ -170,7 +196,7 @@ mod tests {
         sender.send([commit(2)], -1);
         assert!(!receiver.is_in_flight());
         let taken: Vec<_> = std::iter::from_fn(|| receiver.take()).collect();
-        assert_eq!(taken, [commit(1), commit(2)]);
+        assert_eq!(taken, [commit(1), commit(2)].map(Told::Commit));
         assert!(receiver.falls_asleep());
         sender.send([], 0);
         sender.send([], -1);
@@ -186,7 +212,7 @@ mod tests {
         assert!(!receiver.is_over());
         drop(other);
         assert!(!receiver.is_over(), "a commit waits");
-        assert_eq!(receiver.take(), Some(commit(1)));
+        assert_eq!(receiver.take(), Some(Told::Commit(commit(1))));
         assert!(receiver.is_over());
     }
 }

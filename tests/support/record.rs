@@ -9,7 +9,9 @@ use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use replbench::histogram::{Histogram, SignedHistogram};
 use replbench::record::{Manifest, files};
-use replbench::sample::{CellRow, EventRow, IntervalRow, LagRow, VisibilityRow};
+use replbench::sample::{
+    AuditRow, CellRow, EventRow, FaultRow, IntervalRow, LagRow, VisibilityRow,
+};
 use serde::de::DeserializeOwned;
 
 /// A run directory.
@@ -103,6 +105,16 @@ impl Record {
         let counts = self.counts();
         rows.retain(|row| row.kind.as_str() == kind && row.cell_id.is_none_or(&counts));
         rows
+    }
+
+    #[track_caller]
+    pub fn faults(&self) -> Vec<FaultRow> {
+        self.rows(files::FAULTS)
+    }
+
+    #[track_caller]
+    pub fn audit(&self) -> Vec<AuditRow> {
+        self.rows(files::AUDIT)
     }
 
     /// A cell's interval log, merged over time, by tag.

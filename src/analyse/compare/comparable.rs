@@ -150,7 +150,7 @@ impl Finder {
         let is_own = |it: &Manifest| {
             matches!(
                 it.servers_made(),
-                ServersMade::Once | ServersMade::EveryBlock
+                ServersMade::Once | ServersMade::EveryBlock | ServersMade::EveryCell
             )
         };
         let consequence = if is_own(base) && is_own(head) {
@@ -315,6 +315,7 @@ pub(in crate::analyse) fn lasting_settings(node: &NodeInfo) -> BTreeMap<&str, &s
 pub(in crate::analyse) fn servers_made(manifest: &Manifest) -> &'static str {
     match manifest.servers_made() {
         ServersMade::EveryBlock => "made anew for every block",
+        ServersMade::EveryCell => "made anew for every cell",
         ServersMade::Once => "made once",
         ServersMade::Never => "there before",
         ServersMade::Compose => "made by docker compose",

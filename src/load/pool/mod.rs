@@ -21,7 +21,7 @@ use connection::{Connector, open_failure};
 use transact::{SharedFeed, ThreadState};
 
 use super::channels::{NAP, ThreadChannels};
-use super::counters::{Counters, Draws};
+use super::counters::Draws;
 use super::feed_buffer::FeedBuffer;
 use super::orders::ThreadOrders;
 use super::share::{Arrival, Backlog, Share};
@@ -75,12 +75,7 @@ async fn offer(
         return Ok(());
     };
     let plan = &orders.plan;
-    let counters = Counters::new(
-        timeline,
-        orders.index,
-        orders.max_in_flight(),
-        channels.seconds,
-    );
+    let counters = orders.counters(timeline, channels.seconds);
     let thread = Rc::new(ThreadState {
         pool,
         draws: Draws::of(orders),

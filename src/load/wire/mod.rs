@@ -72,12 +72,7 @@ pub(super) fn run(orders: &ThreadOrders, mut channels: ThreadChannels) -> io::Re
         draws: Draws::of(orders),
         values: entries.iter().map(|_| Vec::new()).collect(),
         entries,
-        counters: Counters::new(
-            timeline,
-            orders.index,
-            orders.max_in_flight(),
-            channels.seconds,
-        ),
+        counters: orders.counters(timeline, channels.seconds),
         feed: FeedBuffer::new(channels.feed.take()),
         looks: channels.looks.take(),
         waiting: VecDeque::new(),

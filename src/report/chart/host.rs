@@ -4,7 +4,7 @@ use super::axis::Axis;
 use super::canvas::{Canvas, Dash, Drawing, Paint, Stroke};
 use super::frame::{Area, Layout, panels};
 use super::legend::{Key, Mark, legend, legend_height};
-use super::load::time_frame;
+use super::load::{fault_key, time_frame};
 use super::{Chart, MOST_MODES, Table, both, left_out};
 use crate::analyse::{Analysis, HostPoint, TimeSeries};
 
@@ -104,7 +104,8 @@ fn draw(lines: &[&TimeSeries], layout: Layout) -> Drawing {
         Key::new("80 % busy", Paint::Ink, Mark::ThinLine),
         Key::new("between repetitions", Paint::Muted, Mark::Part),
     ];
-    let keys = [&shares[..], &lines_of[..]].concat();
+    let mut keys = [&shares[..], &lines_of[..]].concat();
+    keys.extend(fault_key(lines));
     let top = legend_height(4.0, layout.width(), &keys) + 8.0;
     let columns = if lines.len() == 1 {
         1

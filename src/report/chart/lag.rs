@@ -4,7 +4,7 @@ use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type};
 use super::frame::{Area, Frame, Layout, panels};
 use super::legend::{Key, Mark, legend, legend_height};
-use super::load::time_frame;
+use super::load::{fault_key, time_frame};
 use super::{Chart, MOST_MODES, Table, both, left_out};
 use crate::analyse::{Analysis, LagPoint, TimeSeries};
 use crate::units::{format_bytes, thousands};
@@ -110,6 +110,7 @@ fn draw(lines: &[&TimeSeries], layout: Layout) -> Drawing {
         .enumerate()
         .map(|(index, node)| Key::new(*node, Paint::Series(index), Mark::Line(Dash::Solid)))
         .chain([Key::new("between repetitions", Paint::Muted, Mark::Part)])
+        .chain(fault_key(lines))
         .chain(has_marks.then(|| Key::new("event", Paint::Ink, Mark::Event)))
         .collect();
     let top = legend_height(4.0, layout.width(), &keys) + 8.0;

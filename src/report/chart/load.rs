@@ -77,7 +77,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
 }
 
 fn draw(analysis: &Analysis, lines: &[&TimeSeries], layout: Layout) -> Drawing {
-    let keys = [
+    let mut keys = vec![
         Key::new("offered", Paint::Ink, Mark::Line(Dash::Dotted)),
         Key::new(
             "achieved (in the mode's colour)",
@@ -87,6 +87,7 @@ fn draw(analysis: &Analysis, lines: &[&TimeSeries], layout: Layout) -> Drawing {
         Key::new("backlog", Paint::Series(1), Mark::Area(0.3)),
         Key::new("between repetitions", Paint::Muted, Mark::Part),
     ];
+    keys.extend(fault_key(lines));
     let top = legend_height(0.0, layout.width(), &keys) + 8.0;
     let columns = if lines.len() == 1 {
         1
@@ -172,6 +173,23 @@ fn merged(points: &[&LoadPoint], most: usize) -> Vec<LoadPoint> {
     points.chunks(group).filter_map(merge).collect()
 }
 
+/// The band behind a chart where there was a fault.
+const FAULT: Band = Band {
+    paint: Paint::Muted,
+    opacity: 0.2,
+};
+
+struct Band {
+    paint: Paint,
+    opacity: f64,
+}
+
+/// What the bands of [`time_frame`] mean, if there are any.
+pub(super) fn fault_key(lines: &[&TimeSeries]) -> Option<Key> {
+    let has_faults = lines.iter().any(|line| !line.faults.is_empty());
+    has_faults.then(|| Key::new("fault", FAULT.paint, Mark::Area(FAULT.opacity)))
+}
+
 /// A panel over the measured seconds of a mode, its name above and lines between repetitions.
 pub(super) fn time_frame(
     canvas: &mut Canvas,
@@ -189,6 +207,17 @@ pub(super) fn time_frame(
         x: Axis::seconds("measured time, repetitions side by side (s)", end_s),
         y,
     };
+    for (start, end) in &line.faults {
+        let (left, right) = (frame.at_x(*start), frame.at_x(*end));
+        // A short one is to be seen too.
+        let right = right.max(left + 1.5);
+        canvas.rect(
+            (left, frame.top),
+            (right, frame.bottom),
+            FAULT.paint,
+            FAULT.opacity,
+        );
+    }
     frame.draw(canvas);
     canvas.text(
         (area.left + 4.0, area.top + 12.0),

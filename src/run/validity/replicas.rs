@@ -24,7 +24,11 @@ pub(super) fn judge(mode: &Mode, lag: &LagEvidence, validity: &mut Validity) {
                 "`{node}` was not streaming in {not_streaming} of {answered} samples"
             ));
         }
-        if answered > 0 && answered < lag.samples {
+        let is_promoted = lag
+            .faults
+            .iter()
+            .any(|it| it.promoted.as_ref() == Some(node));
+        if answered > 0 && answered < lag.samples && !is_promoted {
             validity.notes.push(format!(
                 "the lag of `{node}` is unknown in {} of {} samples, which its upstream did not answer",
                 lag.samples - answered,
@@ -43,7 +47,7 @@ pub(super) fn judge(mode: &Mode, lag: &LagEvidence, validity: &mut Validity) {
             lag.answered
         ));
     }
-    if lag.primary_starts.len() > 1 {
+    if lag.primary_starts.len() > 1 && !lag.primary_was_stopped() {
         validity
             .invalid
             .push("the primary restarted during the cell".into());
@@ -134,6 +138,7 @@ mod tests {
             fault: "standby-crash c1 at 0s for 1s".parse().unwrap(),
             from: Stamp::from_nanos(0),
             until: Some(Stamp::from_nanos(1)),
+            promoted: None,
         });
         let (invalid, notes) = check(&lag);
         assert_eq!(invalid, "");

@@ -11,22 +11,25 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Rows of one table on one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RowCount {
-    pub(super) node: String,
-    pub(super) table: String,
-    pub(super) rows: u64,
+pub(in crate::run) struct RowCount {
+    pub(in crate::run) node: String,
+    pub(in crate::run) table: String,
+    pub(in crate::run) rows: u64,
 }
 
 /// A node whose rows are not those that were acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Finding {
-    pub(super) node: String,
+pub(in crate::run) struct Finding {
+    pub(in crate::run) node: String,
     /// A sentence that names node, table and both counts.
-    pub(super) detail: String,
+    pub(in crate::run) detail: String,
 }
 
 /// The rows of all tables on a node; a sentence when it does not answer.
-pub(super) async fn count(plan: &Plan, node: &RunningNode) -> Result<Vec<RowCount>, String> {
+pub(in crate::run) async fn count(
+    plan: &Plan,
+    node: &RunningNode,
+) -> Result<Vec<RowCount>, String> {
     let name = &node.node.name;
     let counting = async {
         let session = pg::connect(&node.endpoint, "replbench audit", None, DEADLINE)
@@ -58,7 +61,7 @@ pub(super) async fn count(plan: &Plan, node: &RunningNode) -> Result<Vec<RowCoun
 
 /// How many rows a table may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bounds {
+pub(in crate::run) struct Bounds {
     least: u64,
     most: u64,
     /// By so much the number may differ between a replica and the primary: a commit that still waits for a standby is
@@ -68,7 +71,11 @@ pub(super) struct Bounds {
 
 /// Rows that the primary must have by table: those from before the cell and what acknowledged transactions made of them, give or
 /// take those of which it is unknown whether they committed.
-pub(super) fn expected(plan: &Plan, changes: &[i64], unknown: u64) -> BTreeMap<String, Bounds> {
+pub(in crate::run) fn expected(
+    plan: &Plan,
+    changes: &[i64],
+    unknown: u64,
+) -> BTreeMap<String, Bounds> {
     let touches = |table: usize, change: Change| {
         let mut statements = plan.transactions.iter().flat_map(|it| &it.statements);
         statements.any(|it| it.change == Some((change, table)))
@@ -103,7 +110,7 @@ pub(super) fn expected(plan: &Plan, changes: &[i64], unknown: u64) -> BTreeMap<S
 }
 
 /// What is wrong with the counts. Nodes on which commits were unseen at the end of the drain are behind, not wrong.
-pub(super) fn findings(
+pub(in crate::run) fn findings(
     expected: &BTreeMap<String, Bounds>,
     counts: &[RowCount],
     primary: &str,

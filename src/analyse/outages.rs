@@ -1,0 +1,187 @@
+//! What faults did to each mode: how long nothing was acknowledged, what was lost, and which promises the audit found kept.
+
+use std::collections::BTreeMap;
+
+use super::cautions::plural;
+use super::modes::{MICROS, ModeFigures, ModesTable, scaled};
+use super::stats::Estimate;
+use crate::record::Run;
+use crate::sample::{AuditCheck, AuditResult, AuditRow};
+use crate::units::{format_seconds, thousands};
+
+/// A mode whose primary was stopped by faults. Times are seconds.
+#[derive(Debug, Clone)]
+pub struct ModeOutages {
+    pub mode: String,
+    /// Acknowledged commits of the valid repetitions, and those of them that were lost in each.
+    pub acknowledged: u64,
+    pub lost: Vec<u64>,
+    /// From the acknowledgement of the first lost commit to the fault, the longest of all repetitions.
+    pub lost_span: Option<f64>,
+    pub rto: Option<Estimate>,
+    pub unavailability: Option<Estimate>,
+    pub rejoin: Option<Estimate>,
+}
+
+/// A promise over all cells and nodes of a mode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditLine {
+    pub mode: String,
+    pub check: AuditCheck,
+    /// The worst of all cells and nodes.
+    pub result: AuditResult,
+    /// How many times it was checked, once a cell and node, and how many times it was violated.
+    pub checks: usize,
+    pub violated: usize,
+    /// Commits or rows that were looked at, and those that violate it, on all nodes together.
+    pub examined: u64,
+    pub violations: u64,
+    /// The worst cell and node, and what was found there; empty if there is nothing to tell.
+    pub evidence: String,
+}
+
+/// The modes whose primary was stopped, in the order of the plan.
+pub(super) fn outages(run: &Run, table: &ModesTable) -> Vec<ModeOutages> {
+    let of_mode = |mode: &ModeFigures| {
+        let cells = || {
+            let own = run
+                .cells
+                .iter()
+                .filter(|it| it.mode == mode.mode && it.valid);
+            own.map(|it| (it.cell_id, it.acked))
+        };
+        let lost = cells().filter_map(|(id, _)| {
+            let own = run.faults.iter().filter(|it| it.cell_id == id);
+            own.filter_map(|it| it.lost).max()
+        });
+        let lost: Vec<u64> = lost.collect();
+        let spans = run
+            .faults
+            .iter()
+            .filter(|fault| cells().any(|(id, _)| id == fault.cell_id));
+        let span = spans.filter_map(|it| it.lost_span_us).max();
+        let figure = |name: &str| scaled(mode.summary.worst(name, "value"), MICROS);
+        (!lost.is_empty() || figure("rto").is_some()).then(|| ModeOutages {
+            mode: mode.mode.clone(),
+            acknowledged: cells().map(|(_, acked)| acked).sum(),
+            lost,
+            lost_span: span.map(|us| us as f64 / 1e6),
+            rto: figure("rto"),
+            unavailability: figure("unavailability"),
+            rejoin: figure("rejoin"),
+        })
+    };
+    table.modes.iter().filter_map(of_mode).collect()
+}
+
+/// The promises of every mode, in the order of the plan.
+pub(super) fn audit_lines(run: &Run, table: &ModesTable) -> Vec<AuditLine> {
+    let mode_of: BTreeMap<u32, &str> = run
+        .cells
+        .iter()
+        .map(|cell| (cell.cell_id, cell.mode.as_str()))
+        .collect();
+    let mut lines = Vec::new();
+    for mode in table.modes.iter().map(|it| it.mode.as_str()) {
+        let mut by_check: BTreeMap<AuditCheck, Vec<&AuditRow>> = BTreeMap::new();
+        let own = |row: &&AuditRow| mode_of.get(&row.cell_id) == Some(&mode);
+        for row in run.audit.iter().filter(own) {
+            by_check.entry(row.check).or_default().push(row);
+        }
+        lines.extend(by_check.into_values().filter_map(|rows| line(mode, &rows)));
+    }
+    lines
+}
+
+fn line(mode: &str, rows: &[&AuditRow]) -> Option<AuditLine> {
+    let worst = rows.iter().max_by_key(|row| (row.result, row.violations))?;
+    let evidence = if worst.violations == 0 {
+        String::new()
+    } else {
+        let detail = match worst.detail.as_str() {
+            "" => String::new(),
+            detail => format!(": {detail}"),
+        };
+        format!(
+            "{} of {} in cell {} on `{}`{detail}",
+            thousands(worst.violations),
+            thousands(worst.examined),
+            worst.cell_id,
+            worst.node
+        )
+    };
+    Some(AuditLine {
+        mode: mode.into(),
+        check: worst.check,
+        result: worst.result,
+        checks: rows.len(),
+        violated: rows.iter().filter(|row| row.violations > 0).count(),
+        examined: rows.iter().map(|row| row.examined).sum(),
+        violations: rows.iter().map(|row| row.violations).sum(),
+        evidence,
+    })
+}
+
+/// What a promise that was broken is told by, before everything else.
+pub(super) fn alarms(lines: &[AuditLine]) -> impl Iterator<Item = String> {
+    let broken = lines.iter().filter(|it| it.result == AuditResult::Fail);
+    broken.map(|it| {
+        format!(
+            "Broken promise under {}: {}. It is not so for {}.",
+            it.mode,
+            it.check.promise(),
+            it.evidence
+        )
+    })
+}
+
+/// What stopping the primary cost in each mode.
+pub(super) fn sentences(outages: &[ModeOutages]) -> impl Iterator<Item = String> {
+    outages.iter().map(sentence)
+}
+
+fn sentence(it: &ModeOutages) -> String {
+    let repetitions = plural(it.lost.len(), "repetition");
+    let acknowledged = thousands(it.acknowledged);
+    let sum: u64 = it.lost.iter().sum();
+    let lost = match (it.lost.iter().min(), it.lost.iter().max()) {
+        (Some(_), Some(0)) => {
+            format!("none of {acknowledged} acknowledged commits was lost in {repetitions}")
+        }
+        (Some(least), Some(most)) => {
+            let span = it.lost_span.map_or_else(String::new, |span| {
+                format!(
+                    ", the first of them acknowledged up to {} before the fault",
+                    format_seconds(span)
+                )
+            });
+            format!(
+                "{} of {acknowledged} acknowledged commits were lost in {repetitions} ({} to {} in each{span})",
+                thousands(sum),
+                thousands(*least),
+                thousands(*most)
+            )
+        }
+        _ => "it is unknown what was lost".into(),
+    };
+    let again = match &it.rto {
+        Some(rto) if rto.value.is_finite() => {
+            let interval = rto.interval.map_or_else(String::new, |interval| {
+                format!(
+                    " (95 % interval {} to {})",
+                    format_seconds(interval.lo),
+                    format_seconds(interval.hi)
+                )
+            });
+            format!(
+                "the first commit after it was acknowledged {} from the fault{interval}",
+                format_seconds(rto.value)
+            )
+        }
+        _ => "no commit was acknowledged after it".into(),
+    };
+    format!(
+        "When the primary was stopped under {}, {lost}; {again}.",
+        it.mode
+    )
+}

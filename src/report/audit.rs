@@ -1,0 +1,73 @@
+//! What the audit of a run found, as text for a terminal: a line for each mode, and one more for each promise that was violated.
+
+use std::fmt::Write as _;
+
+use super::escape_control;
+use super::gates::Paint;
+use crate::analyse::AuditLine;
+use crate::plan::fold;
+use crate::sample::AuditResult;
+use crate::units::thousands;
+
+/// None wider than `width`.
+pub fn text(lines: &[AuditLine], width: usize, paint: Paint) -> String {
+    const MARGIN: usize = 6;
+    let mut out = String::new();
+    for of_mode in lines.chunk_by(|a, b| a.mode == b.mode) {
+        for (result, sentence) in sentences(of_mode) {
+            let folded = fold(
+                &escape_control(&sentence),
+                width.saturating_sub(MARGIN).max(MARGIN),
+            );
+            for (index, part) in folded.iter().enumerate() {
+                let head = match (index, result, paint) {
+                    (0, AuditResult::Pass, Paint::Ansi) => "\u{1b}[32mPASS\u{1b}[0m",
+                    (0, AuditResult::Permitted, Paint::Ansi) => "\u{1b}[33mLOST\u{1b}[0m",
+                    (0, AuditResult::Fail, Paint::Ansi) => "\u{1b}[1;31mFAIL\u{1b}[0m",
+                    (0, result, Paint::Plain) => word(result),
+                    _ => "    ",
+                };
+                // Written to a string, which does not fail.
+                let _ = writeln!(out, "{head}  {part}");
+            }
+        }
+    }
+    out
+}
+
+/// One word a result, four letters long.
+pub(super) fn word(result: AuditResult) -> &'static str {
+    match result {
+        AuditResult::Pass => "PASS",
+        AuditResult::Permitted => "LOST",
+        AuditResult::Fail => "FAIL",
+    }
+}
+
+fn sentences(of_mode: &[AuditLine]) -> Vec<(AuditResult, String)> {
+    let Some(first) = of_mode.first() else {
+        return Vec::new();
+    };
+    let kept: Vec<_> = of_mode
+        .iter()
+        .filter(|it| it.result == AuditResult::Pass)
+        .map(|it| it.check.promise())
+        .collect();
+    let mut told = Vec::new();
+    for line in of_mode.iter().filter(|it| it.result != AuditResult::Pass) {
+        told.push((
+            line.result,
+            format!("{}: {}? {}", line.mode, line.check.promise(), line.evidence),
+        ));
+    }
+    if !kept.is_empty() {
+        let sentence = format!(
+            "{}: {} ({} commits and nodes checked)",
+            first.mode,
+            kept.join(", "),
+            thousands(first.examined)
+        );
+        told.push((AuditResult::Pass, sentence));
+    }
+    told
+}

@@ -1,0 +1,91 @@
+//! The section of the page with what faults did: outages and losses of each mode, and the audit.
+
+use maud::{Markup, html};
+
+use super::super::audit::word;
+use super::super::escape_control;
+use crate::analyse::{Analysis, AuditLine, Estimate, ModeOutages};
+use crate::sample::AuditResult;
+use crate::units::{format_seconds, thousands};
+
+/// Nothing for a run without faults.
+pub(crate) fn faults(analysis: &Analysis) -> Markup {
+    html! {
+        @if !analysis.audit.is_empty() {
+            section id="faults" aria-labelledby="faults-h" {
+                h2 id="faults-h" { "Faults: what was lost, and for how long nothing was acknowledged" }
+                @if !analysis.outages.is_empty() { (outages(&analysis.outages)) }
+                (audit(&analysis.audit))
+            }
+        }
+    }
+}
+
+fn outages(lines: &[ModeOutages]) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Table of outages" {
+            table.dense {
+                thead { tr {
+                    @for head in ["mode", "reps", "lost", "in each", "of commits", "before fault", "RTO", "silent for", "rejoin"] {
+                        th scope="col" { (head) }
+                    }
+                } }
+                tbody { @for line in lines { tr {
+                    th scope="row" { (escape_control(&line.mode)) }
+                    td { (line.lost.len()) }
+                    td { (thousands(line.lost.iter().sum())) }
+                    td { (line.lost.iter().map(|it| thousands(*it)).collect::<Vec<_>>().join(", ")) }
+                    td { (thousands(line.acknowledged)) }
+                    td { @if let Some(span) = line.lost_span { "up to " (format_seconds(span)) } }
+                    td { (time(line.rto.as_ref())) }
+                    td { (time(line.unavailability.as_ref())) }
+                    td { (time(line.rejoin.as_ref())) }
+                } } }
+            }
+        }
+        p.caption {
+            "Lost: acknowledged commits that are not there any more; the first of them was acknowledged so long before the fault. "
+            "RTO: from the fault to the first acknowledgement of a transaction that was sent after the primary had died. "
+            "Silent: from the last acknowledgement before that one. Rejoin: until the node that had died streamed from the new primary. "
+            "Means over repetitions, 95 % intervals below them. The fault itself is known at once here; a failover manager needs time to notice it."
+        }
+    }
+}
+
+fn time(estimate: Option<&Estimate>) -> Markup {
+    html! {
+        @if let Some(found) = estimate.filter(|it| it.value.is_finite()) {
+            (format_seconds(found.value))
+            @if let Some(interval) = found.interval {
+                span.ci { (format_seconds(interval.lo)) " to " (format_seconds(interval.hi)) }
+            }
+        }
+    }
+}
+
+fn audit(lines: &[AuditLine]) -> Markup {
+    html! {
+        h3 { "Audit" }
+        div.scroll tabindex="0" role="region" aria-label="Table of the audit" {
+            table.dense.gates {
+                thead { tr {
+                    @for head in ["promise", "verdict", "mode", "looked at", "violations", "worst"] {
+                        th scope="col" { (head) }
+                    }
+                } }
+                tbody { @for line in lines { tr.failed[line.result == AuditResult::Fail] {
+                    th scope="row" { (line.check.promise()) }
+                    td.verdict { (word(line.result)) }
+                    td { (escape_control(&line.mode)) }
+                    td { (thousands(line.examined)) }
+                    td { (thousands(line.violations)) }
+                    td { (escape_control(&line.evidence)) }
+                } } }
+            }
+        }
+        p.caption {
+            "Every acknowledged commit was looked for on every node, after all of them had what the primary then had. "
+            "LOST: commits are gone that the mode does not promise to keep."
+        }
+    }
+}

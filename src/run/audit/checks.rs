@@ -1,0 +1,303 @@
+//! From what the nodes have to the promises that were kept or broken. Pure.
+
+use super::rows::Account;
+use crate::clock::Stamp;
+use crate::mode::{Mode, SyncLevel};
+use crate::plan::{Change, Fault, FaultKind, Plan};
+use crate::sample::{AuditCheck, AuditResult, AuditRow};
+use crate::topology::Role;
+use crate::units::{format_duration, thousands};
+
+/// What one node has of every table that is audited.
+#[derive(Debug, Default)]
+pub(super) struct NodeAccount {
+    pub(super) node: String,
+    pub(super) tables: Vec<TableAccount>,
+}
+
+#[derive(Debug)]
+pub(super) struct TableAccount {
+    /// An index into the plan's tables.
+    pub(super) table: usize,
+    pub(super) account: Account,
+    /// The same for the same rows, whatever their order.
+    pub(super) contents: String,
+}
+
+/// What the load knows of a cell.
+#[derive(Debug)]
+pub(in crate::run) struct Known<'a> {
+    /// By table of the plan: rows inserted by acknowledged transactions, less those they deleted.
+    pub(in crate::run) row_changes: &'a [i64],
+    /// Transactions of which it is unknown whether they committed.
+    pub(in crate::run) unknown: u64,
+    /// Acknowledged commits that no row shows: of a key that cannot be looked for, or an update of a table without a version.
+    pub(in crate::run) rowless: u64,
+    /// When the first fault of the primary began.
+    pub(in crate::run) primary_failed: Option<Stamp>,
+}
+
+/// Why acknowledged commits may be lost in a mode by these faults; `None`: they may not.
+pub(super) fn excuse(mode: &Mode, faults: &[Fault]) -> Option<&'static str> {
+    let has = |kind| faults.iter().any(|fault| fault.kind == kind);
+    let waits_for_standby = matches!(
+        mode.level,
+        SyncLevel::RemoteWrite | SyncLevel::On | SyncLevel::RemoteApply
+    ) && mode.sync.as_ref().is_some_and(|set| {
+        let nodes = mode.topology.nodes();
+        let can_be_promoted = |name: &String| {
+            nodes
+                .iter()
+                .any(|node| node.name == *name && node.role == Role::Standby)
+        };
+        set.nodes.iter().all(can_be_promoted)
+    });
+    if has(FaultKind::Failover) && !waits_for_standby {
+        return Some("its commits do not wait for a standby that can be promoted");
+    }
+    if has(FaultKind::PrimaryCrash) && mode.level == SyncLevel::Off {
+        return Some("its commits do not wait until their WAL is on disk");
+    }
+    None
+}
+
+/// The rows of `audit.csv` of one node; `primary` is what the node has that is the primary now.
+pub(super) fn check(
+    cell_id: u32,
+    plan: &Plan,
+    node: &NodeAccount,
+    primary: &NodeAccount,
+    known: &Known<'_>,
+    excuse: Option<&str>,
+) -> Vec<AuditRow> {
+    let mut all = Account::default();
+    for table in &node.tables {
+        all.add(&table.account);
+    }
+    let rows = if node.node == primary.node {
+        Rows::of(plan, node, &all, known)
+    } else {
+        Rows::beside(node, primary)
+    };
+    let mut found = vec![
+        present(&all, known, excuse),
+        (
+            AuditCheck::NoPhantom,
+            result(rows.phantom),
+            all.rows,
+            rows.phantom,
+            rows.detail(known),
+        ),
+        (
+            AuditCheck::NoneMissing,
+            result(rows.missing),
+            all.rows,
+            rows.missing,
+            String::new(),
+        ),
+        (
+            AuditCheck::NoDuplicate,
+            result(all.duplicates),
+            all.rows,
+            all.duplicates,
+            String::new(),
+        ),
+    ];
+    if !all.lost.is_empty() {
+        let holes = all.last_kept_sent.map_or(0, |sent| {
+            all.lost.iter().filter(|acked| **acked < sent).count() as u64
+        });
+        found.insert(
+            1,
+            (
+                AuditCheck::Suffix,
+                result(holes),
+                all.lost.len() as u64,
+                holes,
+                String::new(),
+            ),
+        );
+    }
+    if node.node != primary.node {
+        let pairs = node.tables.iter().zip(&primary.tables);
+        let differing = pairs.filter(|(own, other)| own.contents != other.contents);
+        let names: Vec<_> = differing
+            .map(|(own, _)| format!("`{}`", plan.tables[own.table].name))
+            .collect();
+        let count = names.len() as u64;
+        let detail = if names.is_empty() {
+            String::new()
+        } else {
+            format!("differing: {}", names.join(", "))
+        };
+        let tables = node.tables.len() as u64;
+        found.push((
+            AuditCheck::SameContents,
+            result(count),
+            tables,
+            count,
+            detail,
+        ));
+    }
+    found
+        .into_iter()
+        .map(|(check, result, examined, violations, detail)| AuditRow {
+            cell_id,
+            node: node.node.clone(),
+            check,
+            result,
+            examined,
+            violations,
+            detail,
+        })
+        .collect()
+}
+
+type Checked = (AuditCheck, AuditResult, u64, u64, String);
+
+fn result(violations: u64) -> AuditResult {
+    if violations == 0 {
+        AuditResult::Pass
+    } else {
+        AuditResult::Fail
+    }
+}
+
+fn present(all: &Account, known: &Known<'_>, excuse: Option<&str>) -> Checked {
+    let lost = all.lost.len() as u64;
+    let mut details = Vec::new();
+    if let Some((first, last)) = span(&all.lost) {
+        if let Some(failed) = known.primary_failed {
+            let ago = |at: Stamp| {
+                let nanos = failed.signed_since(at);
+                let length = format_duration(std::time::Duration::from_nanos(nanos.unsigned_abs()));
+                if nanos < 0 {
+                    format!("{length} after")
+                } else {
+                    format!("{length} before")
+                }
+            };
+            details.push(format!(
+                "acknowledged {} to {} the fault",
+                ago(first),
+                ago(last)
+            ));
+        }
+        if all.lost_warned > 0 {
+            details.push(format!(
+                "{} of them with a warning that they may not have been replicated",
+                thousands(all.lost_warned)
+            ));
+        }
+        if let Some(excuse) = excuse {
+            details.push(format!("the mode allows it, {excuse}"));
+        }
+    }
+    if known.rowless > 0 {
+        details.push(format!(
+            "{} more commits changed no row that can be looked for",
+            thousands(known.rowless)
+        ));
+    }
+    let result = if lost == 0 {
+        AuditResult::Pass
+    } else if excuse.is_some() || lost == all.lost_warned {
+        AuditResult::Permitted
+    } else {
+        AuditResult::Fail
+    };
+    (
+        AuditCheck::Present,
+        result,
+        all.commits,
+        lost,
+        details.join("; "),
+    )
+}
+
+/// The first and the last of the acknowledgements.
+pub(super) fn span(acked: &[Stamp]) -> Option<(Stamp, Stamp)> {
+    Some((*acked.iter().min()?, *acked.iter().max()?))
+}
+
+/// Rows of a node against those that acknowledged transactions have left.
+#[derive(Debug, Default)]
+struct Rows {
+    /// More than can be accounted for.
+    phantom: u64,
+    /// Fewer.
+    missing: u64,
+    /// More than were acknowledged, from transactions of unknown outcome.
+    of_unknown: u64,
+}
+
+impl Rows {
+    fn of(plan: &Plan, node: &NodeAccount, all: &Account, known: &Known<'_>) -> Self {
+        let mut rows = Self::default();
+        for TableAccount { table, account, .. } in &node.tables {
+            let change = known.row_changes.get(*table).copied().unwrap_or(0);
+            let acknowledged = plan.tables[*table].rows.saturating_add_signed(change);
+            let wanted = acknowledged.saturating_add_signed(-account.fewer_rows);
+            let more = account.rows.saturating_sub(wanted);
+            let fewer = wanted.saturating_sub(account.rows);
+            let (inserts, deletes) = (
+                statements(plan, *table, Change::Insert),
+                statements(plan, *table, Change::Delete),
+            );
+            // The ledger has the row of the last statement; rows that earlier ones of a lost transaction made are lost with it.
+            let lost = all.lost.len() as u64;
+            let unseen = |all: Statements| lost * all.earlier;
+            let may_be_more = known.unknown * inserts.most + unseen(deletes);
+            let may_be_fewer = known.unknown * deletes.most + unseen(inserts);
+            rows.phantom += more.saturating_sub(may_be_more);
+            rows.missing += fewer.saturating_sub(may_be_fewer);
+            rows.of_unknown += more.min(may_be_more);
+        }
+        rows
+    }
+
+    /// Of a replica that has all that the primary has: exactly as many.
+    fn beside(node: &NodeAccount, primary: &NodeAccount) -> Self {
+        let mut rows = Self::default();
+        for (own, other) in node.tables.iter().zip(&primary.tables) {
+            let (own, other) = (own.account.rows, other.account.rows);
+            rows.phantom += own.saturating_sub(other);
+            rows.missing += other.saturating_sub(own);
+        }
+        rows
+    }
+
+    fn detail(&self, known: &Known<'_>) -> String {
+        if known.unknown == 0 || self.of_unknown == 0 {
+            return String::new();
+        }
+        format!(
+            "{} rows of {} transactions whose outcome is unknown",
+            thousands(self.of_unknown),
+            thousands(known.unknown)
+        )
+    }
+}
+
+/// How many statements of one transaction change a table in one way, at most.
+#[derive(Debug, Clone, Copy)]
+struct Statements {
+    most: u64,
+    /// Without the last statement of the transaction.
+    earlier: u64,
+}
+
+fn statements(plan: &Plan, table: usize, change: Change) -> Statements {
+    let count = |earlier: bool| {
+        let of_one = plan.transactions.iter().map(|it| {
+            let counted = it.statements.len() - usize::from(earlier);
+            let all = it.statements.iter().take(counted);
+            all.filter(|it| it.change == Some((change, table))).count() as u64
+        });
+        of_one.max().unwrap_or(0)
+    };
+    Statements {
+        most: count(false),
+        earlier: count(true),
+    }
+}

@@ -1,0 +1,233 @@
+//! The rows of a node next to the ledger: what became of each acknowledged commit. Pure but for the two sources it walks along.
+
+use std::io;
+
+use futures_util::{Stream, TryStreamExt as _};
+
+use super::ledger::{Did, Entry, OrderedKey};
+use crate::clock::Stamp;
+
+/// A row as a node has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) key: OrderedKey,
+    /// `None` where the table has no such column.
+    pub(super) version: Option<i64>,
+}
+
+/// What a node has of one table, or of several together.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Account {
+    /// Rows on the node.
+    pub(super) rows: u64,
+    /// Commits of the ledger.
+    pub(super) commits: u64,
+    /// When each of those that the node does not have was acknowledged.
+    pub(super) lost: Vec<Stamp>,
+    /// Those of them that the server had warned of.
+    pub(super) lost_warned: u64,
+    /// Inserted rows that are not there, less deleted ones that are: by so much the node has fewer rows than were acknowledged.
+    pub(super) fewer_rows: i64,
+    /// The latest time at which a commit was sent that the node has.
+    pub(super) last_kept_sent: Option<Stamp>,
+    /// Rows whose key another row has too.
+    pub(super) duplicates: u64,
+}
+
+impl Account {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.commits += other.commits;
+        self.lost.extend(&other.lost);
+        self.lost_warned += other.lost_warned;
+        self.fewer_rows += other.fewer_rows;
+        self.last_kept_sent = self.last_kept_sent.max(other.last_kept_sent);
+        self.duplicates += other.duplicates;
+    }
+
+    fn take(&mut self, entry: &Entry, is_kept: bool, until: Stamp) {
+        self.commits += 1;
+        if !is_kept {
+            self.lost.push(entry.acked());
+            self.lost_warned += u64::from(entry.warned());
+        } else if entry.acked() <= until {
+            self.last_kept_sent = self.last_kept_sent.max(Some(entry.sent()));
+        }
+    }
+
+    /// Settles the commits on one row, the earliest acknowledged first.
+    fn settle(&mut self, commits: &[Entry], row: Option<Row>, until: Stamp) {
+        let is_deleted = commits.iter().any(|it| it.did() == Did::Delete);
+        for (index, entry) in commits.iter().enumerate() {
+            let later = &commits[index + 1..];
+            let is_kept = match entry.did() {
+                Did::Insert => {
+                    let is_removed = later.iter().any(|it| it.did() == Did::Delete);
+                    // A key that is given out twice and was not freed in between: a new primary gives out again what was lost.
+                    let is_replaced = !is_removed && later.iter().any(|it| it.did() == Did::Insert);
+                    let is_kept = !is_replaced && (row.is_some() || is_removed);
+                    self.fewer_rows += i64::from(!is_kept);
+                    is_kept
+                }
+                Did::Update { version } => match row {
+                    Some(row) => row.version.is_none_or(|it| it >= version),
+                    None => is_deleted,
+                },
+                Did::Delete => {
+                    let is_back = later.iter().any(|it| it.did() == Did::Insert);
+                    let is_kept = row.is_none() || is_back;
+                    self.fewer_rows -= i64::from(!is_kept);
+                    is_kept
+                }
+            };
+            self.take(entry, is_kept, until);
+        }
+    }
+}
+
+/// Walks along the rows of a table and the ledger's entries of it, both in the order of keys. Commits acknowledged after `until` say
+/// nothing of the order of what was lost.
+pub(super) async fn compare<E: From<io::Error>>(
+    rows: impl Stream<Item = Result<Row, E>>,
+    entries: impl Iterator<Item = io::Result<Entry>>,
+    until: Stamp,
+) -> Result<Account, E> {
+    let mut account = Account::default();
+    let mut entries = entries.peekable();
+    let mut commits = Vec::new();
+    let mut rows = std::pin::pin!(rows);
+    let mut row = rows.try_next().await?;
+    loop {
+        let first = match entries.peek() {
+            Some(Ok(entry)) => Some(entry.key()),
+            Some(Err(_)) => {
+                let error = entries.next().and_then(Result::err);
+                return Err(error.unwrap_or_else(|| io::Error::other("no error")).into());
+            }
+            None => None,
+        };
+        // Rows that no acknowledged commit has touched.
+        if let Some(Row { key, .. }) = row
+            && first.is_none_or(|first| key < first)
+        {
+            row = advance(&mut rows, key, &mut account).await?;
+            continue;
+        }
+        let Some(key) = first else {
+            return Ok(account);
+        };
+        commits.clear();
+        while let Some(entry) = entries.next_if(|it| it.as_ref().is_ok_and(|it| it.key() == key)) {
+            commits.push(entry?);
+        }
+        let found = row.filter(|it| it.key == key);
+        account.settle(&commits, found, until);
+        if found.is_some() {
+            row = advance(&mut rows, key, &mut account).await?;
+        }
+    }
+}
+
+/// Counts the row that was looked at and its copies; the next one.
+async fn advance<E>(
+    rows: &mut (impl Stream<Item = Result<Row, E>> + Unpin),
+    key: OrderedKey,
+    account: &mut Account,
+) -> Result<Option<Row>, E> {
+    account.rows += 1;
+    loop {
+        let next = rows.try_next().await?;
+        match next {
+            Some(row) if row.key == key => {
+                account.rows += 1;
+                account.duplicates += 1;
+            }
+            next => return Ok(next),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ledger::tests::{commit, entries};
+    use super::*;
+    use crate::sample::{RowChange, RowKey};
+    use futures_util::stream;
+
+    fn at(nanos: u64) -> Stamp {
+        Stamp::from_nanos(nanos)
+    }
+
+    fn row(key: i64, version: i64) -> Row {
+        Row {
+            key: RowKey::Number(key).into(),
+            version: Some(version),
+        }
+    }
+
+    fn account(rows: &[Row], commits: &[(i64, RowChange, u64)]) -> Account {
+        let commits = commits.iter();
+        let commits: Vec<_> = commits
+            .map(|(key, change, acked)| commit(*key, *change, *acked))
+            .collect();
+        let rows = stream::iter(rows.iter().copied().map(Ok::<_, io::Error>));
+        let compared = compare(rows, entries(&commits).into_iter().map(Ok), at(1_000));
+        futures_util::FutureExt::now_or_never(compared)
+            .expect("nothing has to be waited for")
+            .unwrap()
+    }
+
+    const INSERT: RowChange = RowChange::Inserted;
+
+    fn update(version: i64) -> RowChange {
+        RowChange::Updated {
+            version,
+            was_there: true,
+        }
+    }
+
+    const DELETE: RowChange = RowChange::Deleted { was_there: true };
+
+    #[test]
+    fn every_commit_is_there_or_lost() {
+        let rows = [row(1, 0), row(3, 7), row(5, 0)];
+        let found = account(
+            &rows,
+            &[
+                (1, INSERT, 10),
+                (2, INSERT, 20),
+                (3, update(7), 30),
+                (3, update(8), 40),
+                (4, DELETE, 50),
+                (5, DELETE, 60),
+                (6, INSERT, 70),
+                (6, DELETE, 80),
+            ],
+        );
+        assert_eq!(found.rows, 3);
+        assert_eq!(found.commits, 8);
+        assert_eq!(found.lost, [at(20), at(40), at(60)]);
+        assert_eq!(
+            found.fewer_rows, 0,
+            "one row is missing, one should be gone"
+        );
+        assert_eq!(found.last_kept_sent, Some(at(79)));
+    }
+
+    #[test]
+    fn a_key_that_a_new_primary_gave_out_again_was_lost_before() {
+        let found = account(&[row(1, 0)], &[(1, INSERT, 10), (1, INSERT, 90)]);
+        assert_eq!(found.lost, [at(10)]);
+        // Freed in between it was not.
+        let freed = [(1, INSERT, 10), (1, DELETE, 20), (1, INSERT, 90)];
+        assert_eq!(account(&[row(1, 0)], &freed).lost, []);
+        assert_eq!(account(&[], &freed[..2]).lost, []);
+    }
+
+    #[test]
+    fn copies_and_rows_of_nobody_are_counted() {
+        let rows = [row(-1, 0), row(1, 0), row(1, 0), row(9, 0)];
+        let found = account(&rows, &[(1, INSERT, 10)]);
+        assert_eq!((found.rows, found.duplicates, found.lost), (4, 1, vec![]));
+    }
+}

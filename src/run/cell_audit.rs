@@ -1,0 +1,197 @@
+//! What is looked for on the nodes when a cell has ended, and what of it goes into the record.
+
+use std::time::Duration;
+
+use super::RunError;
+use super::audit::{self, Findings, Known, Ledger};
+use super::cell::CellContext;
+use super::cell_row::CellProgress;
+use super::faults::Script;
+use super::validity::Validity;
+use crate::clock;
+use crate::cluster::RunningNode;
+use crate::pg;
+use crate::pg::catalog;
+use crate::sample::{AuditResult, EventKind, EventRow};
+
+/// Replicas may take so long to have what the primary has, after the last fault.
+const CATCH_UP: Duration = Duration::from_mins(1);
+
+impl CellContext<'_> {
+    /// Where every acknowledged commit is written down, if the plan has faults.
+    pub(super) fn ledger(&self) -> Result<Option<Ledger>, RunError> {
+        let is_kept = self.plan.is_audited_row_by_row();
+        let ledger = is_kept.then(|| Ledger::create(self.recorder.directory()));
+        ledger.transpose().map_err(RunError::Ledger)
+    }
+
+    /// Counts the rows of every node; after faults looks for every acknowledged commit too.
+    pub(super) async fn audit(
+        &mut self,
+        progress: &mut CellProgress,
+        script: &Script<'_>,
+        validity: &mut Validity,
+    ) -> Result<(), RunError> {
+        let nodes = script.nodes();
+        let found = match progress.ledger.take() {
+            Some(ledger) => {
+                self.look_for_commits(ledger, progress, &nodes, validity)
+                    .await?
+            }
+            None => None,
+        };
+        let is_audited = found.is_some();
+        let rejoined = script.rejoined();
+        let timeline = progress.figures.timeline;
+        let rows = progress
+            .outages
+            .rows(self.cell.id, timeline, found.as_ref(), rejoined.as_ref());
+        for row in rows {
+            self.recorder.fault(&row)?;
+        }
+        if let Some(rejoined) = rejoined {
+            let name = &rejoined.node.node.name;
+            let took = crate::units::format_duration(rejoined.took);
+            validity.notes.push(format!(
+                "`{name}` became a standby by {} in {took}",
+                rejoined.by
+            ));
+        }
+        self.count_rows(progress, &nodes, is_audited, validity)
+            .await
+    }
+
+    /// `None`: the nodes could not be compared, and the cell is invalid.
+    async fn look_for_commits(
+        &mut self,
+        ledger: Ledger,
+        progress: &CellProgress,
+        nodes: &[RunningNode],
+        validity: &mut Validity,
+    ) -> Result<Option<Findings>, RunError> {
+        let figures = &progress.figures;
+        let known = Known {
+            row_changes: &figures.row_changes,
+            unknown: figures.unknown,
+            rowless: figures.arrival_counts.acknowledged() - ledger.entries(),
+            primary_failed: progress.outages.primary_failed(),
+        };
+        let equal = self.cluster.await_equal(nodes, CATCH_UP).await;
+        let found = match equal {
+            Ok(()) => {
+                audit::audit(self.cell.id, (self.plan, self.mode), nodes, ledger, &known).await
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(problem) => {
+                validity.invalid.push(format!(
+                    "whether every commit is there is unknown: {problem}"
+                ));
+                return Ok(None);
+            }
+        };
+        for row in &found.rows {
+            self.recorder.audit(row)?;
+            if row.result == AuditResult::Fail {
+                let promise = row.check.promise();
+                validity.notes.push(format!(
+                    "broken promise on `{}`: {promise}, and {} of {} are not so",
+                    row.node, row.violations, row.examined
+                ));
+            }
+        }
+        Ok(Some(found))
+    }
+
+    async fn count_rows(
+        &mut self,
+        progress: &CellProgress,
+        nodes: &[RunningNode],
+        is_audited: bool,
+        validity: &mut Validity,
+    ) -> Result<(), RunError> {
+        let mut counts = Vec::new();
+        let after = progress.figures.timeline.t_us(clock::now());
+        for node in nodes {
+            let name = &node.node.name;
+            if progress.live.exited.contains(name) {
+                continue;
+            }
+            match audit::count(self.plan, node).await {
+                Ok(rows) => counts.extend(rows),
+                Err(problem) => validity.invalid.push(format!(
+                    "rows were not counted, so none may be missing: {problem}"
+                )),
+            }
+            if let Some(errors) = apply_errors(node).await
+                && errors > 0
+            {
+                let log = node.process.as_ref().map_or_else(String::new, |process| {
+                    format!(" (its log: {})", process.log.display())
+                });
+                let sentence = format!("`{name}` met {errors} errors while applying changes{log}");
+                if is_audited {
+                    // A primary that was stopped is one, and every commit has been looked for.
+                    validity.notes.push(sentence);
+                } else {
+                    validity.invalid.push(sentence);
+                }
+            }
+        }
+        let event = |node: &str, kind, count, detail: &str| EventRow {
+            cell_id: Some(self.cell.id),
+            t_us: after,
+            node: Some(node.into()),
+            kind,
+            sqlstate: None,
+            count,
+            detail: detail.into(),
+        };
+        for count in &counts {
+            let counted = event(&count.node, EventKind::Rows, Some(count.rows), &count.table);
+            self.recorder.event(&counted)?;
+        }
+        if is_audited {
+            // Which rows may be there and which must be is known one by one.
+            return Ok(());
+        }
+        let behind: Vec<_> = progress
+            .figures
+            .unseen
+            .iter()
+            .filter(|(_, unseen)| **unseen > 0)
+            .map(|(node, _)| node.as_str())
+            .collect();
+        let expected = audit::expected(
+            self.plan,
+            &progress.figures.row_changes,
+            progress.figures.unknown,
+        );
+        let primary = &self.cluster.primary().node.name;
+        for finding in audit::findings(&expected, &counts, primary, &behind) {
+            let wrong = event(&finding.node, EventKind::RowsWrong, None, &finding.detail);
+            self.recorder.event(&wrong)?;
+            validity.invalid.push(finding.detail);
+        }
+        Ok(())
+    }
+}
+
+/// Errors a subscriber has met while applying, since it was made; `None` for other nodes and before PostgreSQL 15.
+async fn apply_errors(node: &RunningNode) -> Option<i64> {
+    if node.node.role.is_physical() {
+        return None;
+    }
+    let deadline = Duration::from_secs(5);
+    let session = pg::connect(&node.endpoint, "replbench audit", None, deadline)
+        .await
+        .ok()?;
+    let errors = tokio::time::timeout(deadline, catalog::apply_errors(session.client()))
+        .await
+        .ok()?
+        .ok()?;
+    session.close().await;
+    errors
+}

@@ -1,0 +1,171 @@
+//! What the faults of a cell did to its commits: the rows of `faults.csv`.
+
+use std::time::Duration;
+
+use super::audit::Findings;
+use super::faults::{FaultEvent, Happened};
+use crate::clock::Stamp;
+use crate::cluster::Rejoined;
+use crate::plan::Fault;
+use crate::sample::{Commit, FaultRow, Timeline};
+
+/// The faults that have begun.
+#[derive(Debug, Default)]
+pub(super) struct Outages {
+    all: Vec<Outage>,
+    /// The latest acknowledgement so far.
+    last_ack: Option<Stamp>,
+}
+
+#[derive(Debug)]
+struct Outage {
+    fault: Fault,
+    began: Stamp,
+    /// When the primary's processes had ended; only of faults that stop it.
+    killed: Option<Stamp>,
+    promoted: Option<String>,
+    ended: Option<Stamp>,
+    /// The latest acknowledgement of what was sent before the primary had ended.
+    last_before: Option<Stamp>,
+    /// The earliest of what was sent after that.
+    first_after: Option<Stamp>,
+}
+
+impl Outages {
+    pub(super) fn event(&mut self, event: &FaultEvent) {
+        if event.what == Happened::Began {
+            self.all.push(Outage {
+                fault: event.fault.clone(),
+                began: event.at,
+                killed: None,
+                promoted: None,
+                ended: None,
+                last_before: self.last_ack,
+                first_after: None,
+            });
+        }
+        let mut begun = self.all.iter_mut();
+        let Some(outage) = begun.find(|it| it.fault == event.fault) else {
+            return;
+        };
+        match &event.what {
+            Happened::Began => {}
+            Happened::Killed => {
+                outage.killed = Some(event.at).filter(|_| outage.fault.kind.stops_primary());
+            }
+            Happened::Promoted(node) => outage.promoted = Some(node.clone()),
+            Happened::Ended => outage.ended = Some(event.at),
+        }
+    }
+
+    /// Takes the commits of a second of the load, which comes after the events of that second.
+    pub(super) fn commits(&mut self, commits: &[Commit]) {
+        for Commit { sent, acked, .. } in commits {
+            self.last_ack = self.last_ack.max(Some(*acked));
+            for outage in &mut self.all {
+                match outage.killed {
+                    Some(killed) if *sent >= killed => {
+                        let first = outage.first_after.get_or_insert(*acked);
+                        *first = (*first).min(*acked);
+                    }
+                    _ => outage.last_before = outage.last_before.max(Some(*acked)),
+                }
+            }
+        }
+    }
+
+    /// When the primary was first about to be stopped.
+    pub(super) fn primary_failed(&self) -> Option<Stamp> {
+        let stops = self.all.iter().filter(|it| it.fault.kind.stops_primary());
+        stops.map(|it| it.began).min()
+    }
+
+    pub(super) fn rows(
+        &self,
+        cell_id: u32,
+        timeline: Timeline,
+        found: Option<&Findings>,
+        rejoined: Option<&Rejoined>,
+    ) -> Vec<FaultRow> {
+        let row = |it: &Outage| {
+            let stops_primary = it.fault.kind.stops_primary();
+            let found = found.filter(|_| stops_primary);
+            let span = found.map(|found| {
+                let first = found.span().map(|(first, _)| it.began.signed_since(first));
+                first.map_or(0, |nanos| nanos / 1_000)
+            });
+            let since = |from: Stamp, to: Stamp| to.signed_since(from) / 1_000;
+            FaultRow {
+                cell_id,
+                fault: it.fault.to_string(),
+                node: it.fault.target.clone(),
+                stops_primary,
+                began_us: timeline.t_us(it.began),
+                ended_us: it.ended.map(|at| timeline.t_us(at)),
+                promoted: it.promoted.clone(),
+                rto_us: it.first_after.map(|first| since(it.began, first)),
+                unavailable_us: it
+                    .first_after
+                    .zip(it.last_before)
+                    .map(|(first, last)| since(last, first)),
+                lost: found.map(|found| found.lost.len() as u64),
+                lost_span_us: span,
+                rejoin_us: rejoined.filter(|_| stops_primary).map(|it| micros(it.took)),
+            }
+        };
+        self.all.iter().map(row).collect()
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Stamp {
+        Stamp::from_nanos(millis * 1_000_000)
+    }
+
+    fn commit(sent: u64, acked: u64) -> Commit {
+        Commit {
+            sent: at(sent),
+            acked: at(acked),
+            ..Commit::default()
+        }
+    }
+
+    #[test]
+    fn an_outage_ends_with_the_first_answer_to_what_was_sent_after_the_death() {
+        let mut outages = Outages::default();
+        outages.commits(&[commit(900, 910)]);
+        let fault: Fault = "failover primary at 1s for 2s".parse().unwrap();
+        for (what, millis) in [
+            (Happened::Began, 1_000),
+            (Happened::Killed, 1_005),
+            (Happened::Promoted("s1".into()), 1_200),
+        ] {
+            outages.event(&FaultEvent {
+                fault: fault.clone(),
+                what,
+                at: at(millis),
+            });
+        }
+        // Sent before the primary had ended, and heard of after: the old primary's.
+        outages.commits(&[
+            commit(1_210, 1_220),
+            commit(990, 1_006),
+            commit(1_150, 1_215),
+        ]);
+        let rows = outages.rows(7, Timeline::new(at(0), Duration::ZERO), None, None);
+        let [row] = rows.as_slice() else {
+            panic!("{rows:?}")
+        };
+        assert_eq!(row.rto_us, Some(215_000));
+        assert_eq!(row.unavailable_us, Some(209_000));
+        assert_eq!(row.promoted.as_deref(), Some("s1"));
+        assert_eq!((row.ended_us, row.lost, row.rejoin_us), (None, None, None));
+    }
+}

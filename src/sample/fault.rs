@@ -1,0 +1,106 @@
+//! The rows of `faults.csv` and `audit.csv`: what a fault did to a cell, and what became of every acknowledged commit.
+
+use serde::{Deserialize, Serialize};
+
+/// A row of `faults.csv`: one fault of one cell. Times of day count from the start of the cell's measurement phase.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct FaultRow {
+    pub cell_id: u32,
+    /// As the plan has it: `failover primary at 4 s for 5 s`.
+    pub fault: String,
+    pub node: String,
+    /// Whether it stops the primary.
+    pub stops_primary: bool,
+    pub began_us: i64,
+    /// When it had been undone; empty if it never was.
+    pub ended_us: Option<i64>,
+    /// The node that became the primary.
+    pub promoted: Option<String>,
+    /// From the beginning of the fault to the first acknowledgement of a transaction that was sent after the primary had died.
+    /// Empty for faults of other nodes, and if there was none.
+    pub rto_us: Option<i64>,
+    /// From the last acknowledgement before that one to that one.
+    pub unavailable_us: Option<i64>,
+    /// Acknowledged commits that the primary does not have after the cell, whichever node that is then.
+    pub lost: Option<u64>,
+    /// From the acknowledgement of the first lost commit to the beginning of the fault; 0 if none was lost.
+    pub lost_span_us: Option<i64>,
+    /// How long the node that had failed took to replicate again, from the moment at which that was begun.
+    pub rejoin_us: Option<i64>,
+}
+
+/// A row of `audit.csv`: one promise, checked on one node after a cell in which a fault had happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRow {
+    pub cell_id: u32,
+    pub node: String,
+    pub check: AuditCheck,
+    pub result: AuditResult,
+    /// How many commits or rows were looked at.
+    pub examined: u64,
+    pub violations: u64,
+    pub detail: String,
+}
+
+/// What is promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditCheck {
+    /// Every acknowledged commit is there.
+    Present,
+    /// Those that are not are the latest ones: none of them was acknowledged before one was sent that is there.
+    Suffix,
+    /// Every row was acknowledged, or its transaction's outcome is unknown.
+    NoPhantom,
+    /// No row is gone that no transaction deleted.
+    NoneMissing,
+    /// No key is there twice.
+    NoDuplicate,
+    /// All columns of all rows are as on the primary.
+    SameContents,
+}
+
+impl AuditCheck {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Present => "present",
+            Self::Suffix => "suffix",
+            Self::NoPhantom => "no_phantom",
+            Self::NoneMissing => "none_missing",
+            Self::NoDuplicate => "no_duplicate",
+            Self::SameContents => "same_contents",
+        }
+    }
+
+    /// The promise as a person reads it.
+    pub fn promise(self) -> &'static str {
+        match self {
+            Self::Present => "every acknowledged commit is there",
+            Self::Suffix => "what was lost are the latest commits",
+            Self::NoPhantom => "no row comes from nowhere",
+            Self::NoneMissing => "no row is gone that nobody deleted",
+            Self::NoDuplicate => "no key is there twice",
+            Self::SameContents => "the contents are those of the primary",
+        }
+    }
+}
+
+/// How a promise was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditResult {
+    Pass,
+    /// Violated in a way that the mode's documentation allows.
+    Permitted,
+    Fail,
+}
+
+impl AuditResult {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Permitted => "permitted",
+            Self::Fail => "fail",
+        }
+    }
+}
