@@ -30,10 +30,8 @@ pub struct AuditLine {
     pub check: AuditCheck,
     /// The worst of all cells and nodes.
     pub result: AuditResult,
-    /// How many times it was checked, once a cell and node, and how many times it was violated.
-    pub checks: usize,
-    pub violated: usize,
-    /// Commits or rows that were looked at, and those that violate it, on all nodes together.
+    pub nodes: usize,
+    /// Commits or rows that were looked at in all cells, and those that violate it, on the node with most of these.
     pub examined: u64,
     pub violations: u64,
     /// The worst cell and node, and what was found there; empty if there is nothing to tell.
@@ -110,14 +108,20 @@ fn line(mode: &str, rows: &[&AuditRow]) -> Option<AuditLine> {
             worst.node
         )
     };
+    let mut by_node: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for row in rows {
+        let (violations, examined) = by_node.entry(&row.node).or_default();
+        *violations += row.violations;
+        *examined += row.examined;
+    }
+    let (violations, examined) = by_node.values().copied().max()?;
     Some(AuditLine {
         mode: mode.into(),
         check: worst.check,
         result: worst.result,
-        checks: rows.len(),
-        violated: rows.iter().filter(|row| row.violations > 0).count(),
-        examined: rows.iter().map(|row| row.examined).sum(),
-        violations: rows.iter().map(|row| row.violations).sum(),
+        nodes: by_node.len(),
+        examined,
+        violations,
         evidence,
     })
 }
@@ -149,17 +153,17 @@ fn sentence(it: &ModeOutages) -> String {
             format!("none of {acknowledged} acknowledged commits was lost in {repetitions}")
         }
         (Some(least), Some(most)) => {
-            let span = it.lost_span.map_or_else(String::new, |span| {
-                format!(
-                    ", the first of them acknowledged up to {} before the fault",
-                    format_seconds(span)
-                )
+            let each = format!("{} to {} in each", thousands(*least), thousands(*most));
+            let span = it.lost_span.map(|span| {
+                let span = format_seconds(span);
+                format!("the first of them acknowledged up to {span} before the fault")
             });
+            let each = Some(each).filter(|_| it.lost.len() > 1);
+            let details: Vec<_> = each.into_iter().chain(span).collect();
             format!(
-                "{} of {acknowledged} acknowledged commits were lost in {repetitions} ({} to {} in each{span})",
+                "{} of {acknowledged} acknowledged commits were lost in {repetitions} ({})",
                 thousands(sum),
-                thousands(*least),
-                thousands(*most)
+                details.join(", ")
             )
         }
         _ => "it is unknown what was lost".into(),

@@ -62,10 +62,11 @@ fn sentences(of_mode: &[AuditLine]) -> Vec<(AuditResult, String)> {
     }
     if !kept.is_empty() {
         let sentence = format!(
-            "{}: {} ({} commits and nodes checked)",
+            "{}: {} ({} commits on each of {} nodes)",
             first.mode,
             kept.join(", "),
-            thousands(first.examined)
+            thousands(first.examined),
+            first.nodes
         );
         told.push((AuditResult::Pass, sentence));
     }

@@ -26,7 +26,7 @@ pub(super) fn page(run: &Run, analysis: &Analysis, charts: &[Chart]) -> String {
         _ => (None, charts),
     };
     let body = html! {
-        (head(run, name, !analysis.gates.is_empty()))
+        (head(run, name, analysis))
         main {
             (answer(analysis))
             (gates::gates(&analysis.gates))
@@ -64,10 +64,11 @@ pub(crate) fn first_screen(run: &Run, beside: Option<&str>) -> Markup {
     }
 }
 
-fn head(run: &Run, name: &str, has_gates: bool) -> Markup {
+fn head(run: &Run, name: &str, analysis: &Analysis) -> Markup {
     let manifest = &run.manifest;
     let description = manifest.plan.description.as_deref();
-    let gates = has_gates.then_some(("gates", "Gates"));
+    let gates = (!analysis.gates.is_empty()).then_some(("gates", "Gates"));
+    let faults = (!analysis.audit.is_empty()).then_some(("faults", "Faults"));
     let links = [
         ("modes", "Modes"),
         ("effects", "Effects"),
@@ -88,7 +89,7 @@ fn head(run: &Run, name: &str, has_gates: bool) -> Markup {
                 (escape_control(&manifest.host.cpu)) ", " (manifest.host.cores) " cores"
             }
         }
-        nav aria-label="Sections" { ul { @for (id, label) in gates.into_iter().chain(links) { li { a href={ "#" (id) } { (label) } } } } }
+        nav aria-label="Sections" { ul { @for (id, label) in gates.into_iter().chain(faults).chain(links) { li { a href={ "#" (id) } { (label) } } } } }
     }
 }
 

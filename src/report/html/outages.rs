@@ -36,7 +36,7 @@ fn outages(lines: &[ModeOutages]) -> Markup {
                     td { (thousands(line.lost.iter().sum())) }
                     td { (line.lost.iter().map(|it| thousands(*it)).collect::<Vec<_>>().join(", ")) }
                     td { (thousands(line.acknowledged)) }
-                    td { @if let Some(span) = line.lost_span { "up to " (format_seconds(span)) } }
+                    td { @if let Some(span) = line.lost_span.filter(|it| *it > 0.0) { "up to " (format_seconds(span)) } @else { "–" } }
                     td { (time(line.rto.as_ref())) }
                     td { (time(line.unavailability.as_ref())) }
                     td { (time(line.rejoin.as_ref())) }
@@ -79,12 +79,13 @@ fn audit(lines: &[AuditLine]) -> Markup {
                     td { (escape_control(&line.mode)) }
                     td { (thousands(line.examined)) }
                     td { (thousands(line.violations)) }
-                    td { (escape_control(&line.evidence)) }
+                    td.found { span.ci { (escape_control(&line.evidence)) } }
                 } } }
             }
         }
         p.caption {
             "Every acknowledged commit was looked for on every node, after all of them had what the primary then had. "
+            "Numbers are sums over repetitions on the node with most violations, and the last column is the worst repetition. "
             "LOST: commits are gone that the mode does not promise to keep."
         }
     }
