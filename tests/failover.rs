@@ -128,6 +128,37 @@ fn async_loses_what_no_standby_had_and_sync_loses_nothing() {
     assert_eq!(manifest.nodes.len(), 3, "all clusters are alike");
 }
 
+#[test]
+fn a_switchover_loses_nothing_even_under_async() {
+    let profile = FAILOVER.split("[[fault]]").next().unwrap();
+    let profile = format!(
+        "modes = [\"async\"]\n{profile}[[transaction]]\nkind = \"users-insert\"\n\
+         [[fault]]\nkind = \"frozen-standby\"\ntarget = \"s2\"\nat = \"500 ms\"\nfor = \"600 ms\"\n\
+         [[fault]]\nkind = \"switchover\"\ntarget = \"primary\"\nat = \"2 s\"\nfor = \"1 s\"\n"
+    );
+    let (run, ended) = support::valid(|| Run::start(&profile, &[]));
+    assert_eq!(ended.code, 0, "{}", ended.text);
+    let record = run.record().unwrap();
+    let audit = record.audit();
+    assert!(
+        audit.len() >= 14 && audit.iter().all(|row| row.result == AuditResult::Pass),
+        "{audit:?}"
+    );
+    let faults = record.faults();
+    let [frozen, switchover] = faults.as_slice() else {
+        panic!("{faults:?}")
+    };
+    assert_eq!((frozen.lost, frozen.rto_us), (None, None));
+    assert_eq!(switchover.lost, Some(0));
+    assert!(switchover.promoted.is_some() && switchover.rejoin_us.is_some());
+    // What committed while it was frozen was seen there when it went on.
+    let slowest = record
+        .visibility(1, "s2")
+        .into_iter()
+        .filter_map(|row| row.max_hi_us);
+    assert!(slowest.fold(0.0, f64::max) > 400_000.0);
+}
+
 /// A run in which the primary crashes and comes back, and the server to do something to.
 fn crashing(mode: &str, node: &str) -> (Run, Server) {
     let profile = format!(

@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::process::Pid;
 use tokio_postgres::error::SqlState;
 
 pub use binaries::Binaries;
@@ -503,10 +504,34 @@ impl Cluster {
             .await
             .map_err(|failure| query(upstream, "look for its walsender", failure))?;
         session.close().await;
-        let stopped = pid.map(StoppedProcess::stop);
+        let stopped = pid.and_then(Pid::from_raw).map(StoppedProcess::stop);
         let none = || std::io::Error::other(format!("nothing is streamed to `{name}`"));
         let stopped = stopped.unwrap_or_else(|| Err(none()));
         stopped.map_err(|source| ClusterError::io("stop the walsender of", Path::new(name), source))
+    }
+
+    /// Stops all processes of a node's server. What is returned lets them go on when it is dropped.
+    pub fn freeze(&self, name: &str) -> Result<Vec<StoppedProcess>, ClusterError> {
+        self.workspace("have its processes stopped")?;
+        let process = self.node(name)?.process.as_ref();
+        let pid = process.and_then(|it| Pid::from_raw(it.pid));
+        let none = || std::io::Error::other("it has none");
+        let stopped = pid.ok_or_else(none).and_then(StoppedProcess::stop_family);
+        stopped.map_err(|source| ClusterError::io("stop the processes of", Path::new(name), source))
+    }
+
+    /// Ends a node's server as an administrator does who wants it to be quick: transactions are cut off, standbys get all WAL.
+    pub async fn shut_down(&self, name: &str) -> Result<(), ClusterError> {
+        self.node(name)?;
+        let deadline = Duration::from_secs(20);
+        let servers = self.workspace("be shut down")?.servers();
+        for (_, server) in servers.iter().filter(|(node, _)| node == name) {
+            server.ask(Ask::Fast);
+            if !server.ended_within(deadline).await {
+                return Err(server.late("end after it was asked to", deadline));
+            }
+        }
+        Ok(())
     }
 
     /// The server's version and what differs from PostgreSQL's defaults. This cluster's own paths are replaced.

@@ -45,12 +45,23 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 pub struct StoppedProcess(OwnedFd);
 
 impl StoppedProcess {
-    pub(super) fn stop(pid: i32) -> io::Result<Self> {
-        let pid = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
+    pub(super) fn stop(pid: Pid) -> io::Result<Self> {
         // By a descriptor: no other process that gets the number later is meant.
         let process = pidfd_open(pid, PidfdFlags::empty())?;
         pidfd_send_signal(&process, Signal::STOP)?;
         Ok(Self(process))
+    }
+}
+
+impl StoppedProcess {
+    /// A process and its descendants, itself first so that it makes no more of them.
+    pub(super) fn stop_family(pid: Pid) -> io::Result<Vec<Self>> {
+        let mut stopped = vec![Self::stop(pid)?];
+        for child in tree::descendants(pid) {
+            // One that has ended meanwhile is none.
+            stopped.extend(Self::stop(child));
+        }
+        Ok(stopped)
     }
 }
 

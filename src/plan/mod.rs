@@ -185,7 +185,7 @@ impl Plan {
 
     /// Whether each cell ends with another primary.
     pub fn changes_primary(&self) -> bool {
-        self.faults.iter().any(|it| it.kind == FaultKind::Failover)
+        self.faults.iter().any(|it| it.kind.changes_primary())
     }
 
     /// Names what was asked of every server alike: tables, transactions, load, phases and faults, in hexadecimal.

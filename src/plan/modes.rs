@@ -61,7 +61,10 @@ pub(super) fn on_given(
     for fault in profile.faults.iter().chain(&overrides.faults) {
         let reason = match fault.kind {
             _ if is_existing => "faults are for servers that replbench starts",
-            FaultKind::Failover | FaultKind::PauseSending => {
+            FaultKind::Failover
+            | FaultKind::Switchover
+            | FaultKind::PauseSending
+            | FaultKind::FrozenStandby => {
                 "it needs processes that replbench itself started, and in a container they are Docker's"
             }
             _ => continue,

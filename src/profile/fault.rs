@@ -41,6 +41,8 @@ pub enum FaultKind {
     PauseReplay,
     /// SIGSTOP to the walsender that streams to the standby, then SIGCONT: what commits meanwhile is not sent to it.
     PauseSending,
+    /// SIGSTOP to all processes of the server, then SIGCONT: it keeps its connections and does nothing.
+    FrozenStandby,
     /// SIGKILL to all processes of the server, then its start.
     StandbyCrash,
     /// As that, of the primary: nothing takes its place meanwhile.
@@ -48,33 +50,41 @@ pub enum FaultKind {
     /// SIGKILL to all processes of the primary; the standby that has most of its WAL is promoted, and load and other standbys follow it. In
     /// the end the node that was killed becomes a standby of the new primary.
     Failover,
+    /// As that, but the primary is shut down (fast) instead of killed: it ends when its standbys have all of its WAL.
+    Switchover,
 }
 
 impl FaultKind {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::PauseReplay,
         Self::PauseSending,
+        Self::FrozenStandby,
         Self::StandbyCrash,
         Self::PrimaryCrash,
         Self::Failover,
+        Self::Switchover,
     ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PauseReplay => "pause-replay",
             Self::PauseSending => "pause-sending",
+            Self::FrozenStandby => "frozen-standby",
             Self::StandbyCrash => "standby-crash",
             Self::PrimaryCrash => "primary-crash",
             Self::Failover => "failover",
+            Self::Switchover => "switchover",
         }
     }
 
     /// Whether it can befall a node of this role.
     fn befalls(self, role: Role) -> bool {
         match self {
-            Self::PauseReplay | Self::StandbyCrash => role.is_physical() && role != Role::Primary,
+            Self::PauseReplay | Self::FrozenStandby | Self::StandbyCrash => {
+                role.is_physical() && role != Role::Primary
+            }
             Self::PauseSending => role.streams_physically(),
-            Self::PrimaryCrash | Self::Failover => role == Role::Primary,
+            Self::PrimaryCrash | Self::Failover | Self::Switchover => role == Role::Primary,
         }
     }
 
@@ -85,7 +95,12 @@ impl FaultKind {
 
     /// Whether the primary is gone meanwhile, and with it every connection of the load.
     pub fn stops_primary(self) -> bool {
-        matches!(self, Self::PrimaryCrash | Self::Failover)
+        self == Self::PrimaryCrash || self.changes_primary()
+    }
+
+    /// Whether another node is the primary afterwards.
+    pub fn changes_primary(self) -> bool {
+        matches!(self, Self::Failover | Self::Switchover)
     }
 }
 
@@ -193,7 +208,7 @@ fn without_target(fault: &Fault, mode: &Mode) -> Option<(String, String)> {
 
 /// A failover needs a standby that can become the primary, and replicas that can follow it.
 fn without_successor(fault: &Fault, mode: &Mode) -> Option<(String, String)> {
-    if fault.kind != FaultKind::Failover {
+    if !fault.kind.changes_primary() {
         return None;
     }
     let nodes = mode.topology.nodes();
@@ -227,7 +242,7 @@ fn second_failover(fault: &Fault, earlier: &[Fault]) -> Option<(String, String)>
     let both = |it: &&Fault| {
         is_primarys(it)
             && is_primarys(fault)
-            && (it.kind == FaultKind::Failover || fault.kind == FaultKind::Failover)
+            && (it.kind.changes_primary() || fault.kind.changes_primary())
     };
     let other = earlier.iter().find(both)?;
     Some((

@@ -27,8 +27,8 @@ pub(super) struct Script<'a> {
     rejoined: RefCell<Option<Rejoined>>,
     /// Indices of those that have begun and are not undone.
     active: RefCell<BTreeSet<usize>>,
-    /// Walsenders that are stopped, by the index of the fault.
-    paused: RefCell<BTreeMap<usize, StoppedProcess>>,
+    /// Processes that are stopped, by the index of the fault.
+    stopped: RefCell<BTreeMap<usize, Vec<StoppedProcess>>>,
     events: RefCell<Vec<FaultEvent>>,
     ended_early: Notify,
 }
@@ -70,7 +70,7 @@ impl<'a> Script<'a> {
             promotion: RefCell::default(),
             rejoined: RefCell::default(),
             active: RefCell::default(),
-            paused: RefCell::default(),
+            stopped: RefCell::default(),
             events: RefCell::default(),
             ended_early: Notify::new(),
         }
@@ -143,20 +143,28 @@ impl<'a> Script<'a> {
         match fault.kind {
             FaultKind::PauseReplay => self.cluster.pause_replay(&fault.target, true).await?,
             FaultKind::PauseSending => {
-                let paused = self.cluster.pause_sending(&fault.target).await?;
-                self.paused.borrow_mut().insert(index, paused);
+                let stopped = self.cluster.pause_sending(&fault.target).await?;
+                self.stopped.borrow_mut().insert(index, vec![stopped]);
+            }
+            FaultKind::FrozenStandby => {
+                let stopped = self.cluster.freeze(&fault.target)?;
+                self.stopped.borrow_mut().insert(index, stopped);
             }
             FaultKind::StandbyCrash | FaultKind::PrimaryCrash => {
                 self.cluster.kill(&fault.target).await?;
                 self.tell(fault, Happened::Killed);
             }
-            FaultKind::Failover => self.fail_over(fault).await?,
+            FaultKind::Failover | FaultKind::Switchover => self.fail_over(fault).await?,
         }
         Ok(())
     }
 
     async fn fail_over(&self, fault: &Fault) -> Result<(), ClusterError> {
-        self.cluster.kill(&fault.target).await?;
+        if fault.kind == FaultKind::Switchover {
+            self.cluster.shut_down(&fault.target).await?;
+        } else {
+            self.cluster.kill(&fault.target).await?;
+        }
         self.tell(fault, Happened::Killed);
         let promotion = self.cluster.fail_over().await?;
         let (primary, replicas) = promotion.nodes.split_first().expect("the new primary");
@@ -195,11 +203,13 @@ impl<'a> Script<'a> {
         let fault = &self.faults[index];
         match fault.kind {
             FaultKind::PauseReplay => self.cluster.pause_replay(&fault.target, false).await?,
-            FaultKind::PauseSending => drop(self.paused.borrow_mut().remove(&index)),
+            FaultKind::PauseSending | FaultKind::FrozenStandby => {
+                self.stopped.borrow_mut().remove(&index);
+            }
             FaultKind::StandbyCrash | FaultKind::PrimaryCrash => {
                 self.cluster.restart(&fault.target).await?;
             }
-            FaultKind::Failover => self.rejoin().await?,
+            FaultKind::Failover | FaultKind::Switchover => self.rejoin().await?,
         }
         self.active.borrow_mut().remove(&index);
         self.tell(fault, Happened::Ended);
