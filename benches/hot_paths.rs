@@ -179,6 +179,7 @@ fn recorder() -> (Recorder, TempDir) {
         subject: Subject::default(),
         session: None,
         servers_made: None,
+        load_priority: None,
         host: Host::default(),
         nodes: Vec::new(),
         files: BTreeMap::new(),

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use replbench::cluster::{Binaries, Cluster, ClusterConfig};
-use replbench::plan::{Client, Plan, VisibilityMethod};
+use replbench::plan::{Client, Plan, Priority, VisibilityMethod};
 use scenario::{Phases, Scenario};
 use table::Comparison;
 use turn::Turn;
@@ -58,6 +58,10 @@ struct Options {
     /// What sends replbench's transactions: wire or pool
     #[arg(long, default_value = "wire")]
     client: Client,
+
+    /// Of replbench's load thread, as far as it is permitted: normal, raised or realtime
+    #[arg(long, default_value = "raised")]
+    priority: Priority,
 
     /// How it is known when a commit is visible: looks or push
     #[arg(long, default_value = "push")]
@@ -175,13 +179,16 @@ async fn compare_all(options: &Options, cluster: &Cluster, scratch: &Path) -> an
         let mut comparison = Comparison::new(scenario);
         for round in 0..options.rounds() {
             let seed = u64::from(round) + 1;
-            let plan = scenario::plan(
-                scenario,
-                options.phases(),
-                options.client,
-                options.method(),
-                seed,
-            )?;
+            let plan = Plan {
+                priority: options.priority,
+                ..scenario::plan(
+                    scenario,
+                    options.phases(),
+                    options.client,
+                    options.method(),
+                    seed,
+                )?
+            };
             let turn = Turn {
                 cluster,
                 plan: &plan,

@@ -7,6 +7,7 @@ mod feed_buffer;
 mod merge;
 mod orders;
 mod pool;
+mod priority;
 mod share;
 mod stats;
 mod texts;
@@ -29,7 +30,7 @@ pub use orders::ThreadOrders;
 pub use stats::{FailureCount, Failures, Outcomes, Second, Uncommitted};
 
 use crate::pg::Endpoint;
-use crate::plan::{Cell, Client, Plan};
+use crate::plan::{Cell, Client, Plan, Priority};
 use crate::sample::{FeedSender, LentLooks, Timeline};
 
 /// Connecting all pools may take so long.
@@ -65,6 +66,7 @@ pub struct Load {
     merger: ThreadMerger,
     tails: TailMerger,
     timer_early: Option<Duration>,
+    priority: Priority,
     stop: Arc<AtomicU8>,
 }
 
@@ -116,15 +118,16 @@ impl Load {
             opened.push(is_ready);
         }
         let all_open = async {
-            let mut timer_early = None;
+            let (mut timer_early, mut priority) = (None, plan.priority);
             for is_ready in opened {
-                let early = is_ready.await;
-                let early = early.map_err(|_| LoadError::Ended("while connecting".into()))??;
-                timer_early = timer_early.max(early);
+                let opened = is_ready.await;
+                let opened = opened.map_err(|_| LoadError::Ended("while connecting".into()))??;
+                timer_early = timer_early.max(opened.early);
+                priority = priority.min(opened.priority);
             }
-            Ok(timer_early)
+            Ok((timer_early, priority))
         };
-        let timer_early = tokio::time::timeout(OPEN_DEADLINE, all_open)
+        let (timer_early, priority) = tokio::time::timeout(OPEN_DEADLINE, all_open)
             .await
             .map_err(|_| LoadError::OpenTooSlow)??;
         Ok(Self {
@@ -134,6 +137,7 @@ impl Load {
             merger: ThreadMerger::new(count),
             tails: TailMerger::default(),
             timer_early,
+            priority,
             stop,
         })
     }
@@ -142,6 +146,11 @@ impl Load {
     /// client that does not make up for it.
     pub fn timer_early(&self) -> Option<Duration> {
         self.timer_early
+    }
+
+    /// The priority of the threads: that of the plan, as far as it was permitted.
+    pub fn priority(&self) -> Priority {
+        self.priority
     }
 
     /// Lets the threads begin at `timeline.start`.

@@ -24,7 +24,7 @@ use crate::units::Rate;
 
 pub use crate::profile::{
     Arrivals, Change, Client, Constant, Expect, Fault, FaultKind, Gate, Generator, KeyChoice,
-    Length, Limit, Origin, Pace, Parameter, Phases, Statement, Table, Transaction,
+    Length, Limit, Origin, Pace, Parameter, Phases, Priority, Statement, Table, Transaction,
     VisibilityMethod,
 };
 pub use arrivals::{KeyChooser, Mix, Schedule, rng};
@@ -47,6 +47,9 @@ pub struct Plan {
     /// It sends the same arrivals whichever it is, and is no part of what servers were asked.
     #[serde(default = "Client::of_older_runs")]
     pub client: Client,
+    /// As it is wanted. It sends the same arrivals, and is no part of what servers were asked either.
+    #[serde(default = "Priority::of_older_runs")]
+    pub priority: Priority,
     pub phases: Phases,
     pub probes: ProbePlan,
     pub expect: Expect,

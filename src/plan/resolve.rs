@@ -165,6 +165,7 @@ pub fn resolve(profile: &Profile, overrides: &Overrides) -> Result<Plan, PlanErr
         transactions,
         load,
         client: overrides.client.unwrap_or(profile.load.client),
+        priority: profile.load.priority,
         phases,
         probes: ProbePlan {
             visibility: !overrides.no_visibility,

@@ -38,7 +38,7 @@ pub use gate::{Gate, Limit};
 pub use settings::{SettingError, setting};
 pub use workload::{
     Arrivals, Change, Client, Constant, Generator, KeyChoice, Length, Origin, Pace, Parameter,
-    Phases, Statement, Table, Transaction, VisibilityMethod,
+    Phases, Priority, Statement, Table, Transaction, VisibilityMethod,
 };
 
 /// A validated profile. Made by [`Profile::load`] and [`Profile::parse`] alone.
@@ -80,6 +80,7 @@ pub struct Load {
     pub pace: Pace,
     pub arrivals: Arrivals,
     pub client: Client,
+    pub priority: Priority,
     pub connections: u16,
     pub threads: u16,
     pub max_in_flight: u32,

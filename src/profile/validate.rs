@@ -11,7 +11,7 @@ use super::mix;
 use super::settings;
 use super::transactions::NamedTransaction;
 use super::wire::{self, Field, Value};
-use super::workload::{Arrivals, Client, Length, Pace, Phases, Table, VisibilityMethod};
+use super::workload::{Arrivals, Client, Length, Pace, Phases, Priority, Table, VisibilityMethod};
 use super::{Expect, Load, Probes, Profile, UNSEEN_HELP, unseen_commit};
 use crate::mode::{Mode, ModeError, ModeSpec};
 use crate::topology::Topology;
@@ -203,6 +203,7 @@ fn subscribers_see_every_commit(
 fn load(diagnostics: &mut Diagnostics, wire: &wire::Load) -> Load {
     let arrivals = diagnostics::word(&Arrivals::ALL, Arrivals::as_str);
     let client = diagnostics::word(&Client::ALL, Client::as_str);
+    let priority = diagnostics::word(&Priority::ALL, Priority::as_str);
     let deadline = diagnostics::duration(Phases::SHORTEST..=Duration::from_mins(10));
     Load {
         pace: diagnostics
@@ -214,6 +215,9 @@ fn load(diagnostics: &mut Diagnostics, wire: &wire::Load) -> Load {
         client: diagnostics
             .read("client", &wire.client, client)
             .unwrap_or(Client::Wire),
+        priority: diagnostics
+            .read("priority", &wire.priority, priority)
+            .unwrap_or(Priority::Raised),
         connections: diagnostics
             .read(
                 "connections",

@@ -53,6 +53,7 @@ pub(super) struct Load {
     pub(super) rate: Field,
     pub(super) arrivals: Field,
     pub(super) client: Field,
+    pub(super) priority: Field,
     pub(super) connections: Field,
     pub(super) threads: Field,
     pub(super) max_in_flight: Field,

@@ -302,6 +302,50 @@ impl std::str::FromStr for Client {
     }
 }
 
+/// How much sooner than others the kernel lets the load's threads go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// As every process.
+    Normal,
+    /// nice -10, where that is permitted.
+    Raised,
+    /// `SCHED_FIFO` at its lowest priority, where that is permitted; else raised.
+    Realtime,
+}
+
+impl Priority {
+    pub const ALL: [Self; 3] = [Self::Normal, Self::Raised, Self::Realtime];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Raised => "raised",
+            Self::Realtime => "realtime",
+        }
+    }
+
+    /// The one of runs that were recorded before there was a choice.
+    pub fn of_older_runs() -> Self {
+        Self::Normal
+    }
+}
+
+impl std::str::FromStr for Priority {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let found = Self::ALL.into_iter().find(|it| it.as_str() == text);
+        found.ok_or_else(|| UnitError::new(text, "`normal`, `raised` or `realtime`"))
+    }
+}
+
+impl std::fmt::Display for Priority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// How it is known when a commit is visible on a physical standby.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

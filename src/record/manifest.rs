@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RecordedPlan;
 use crate::mode::Mode;
-use crate::plan::{ServersMade, Side};
+use crate::plan::{Priority, ServersMade, Side};
 use crate::sample::CellRow;
 use crate::units::{format_seconds, thousands};
 
@@ -67,6 +67,9 @@ pub struct Manifest {
     /// `None` in runs older than this field: see [`Manifest::servers_made`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub servers_made: Option<ServersMade>,
+    /// What the load's threads were permitted of the plan's `priority`; `None` before the first cell, and in older runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_priority: Option<Priority>,
     pub host: Host,
     pub nodes: Vec<NodeInfo>,
     /// SHA-256 by file name, of a finished run's files. Those that are drawn from the measured ones may be drawn anew, and get a new one.

@@ -82,6 +82,10 @@ impl<'a> CellContext<'a> {
                 return Err(error.into());
             }
         };
+        let priority = Some(load.priority());
+        if self.recorder.manifest().load_priority != priority {
+            self.recorder.amend(|it| it.load_priority = priority)?;
+        }
         let watchdog = Watchdog::start().map_err(RunError::Watchdog)?;
         let timeline = Timeline::new(clock::now() + LEAD, self.plan.phases.warmup);
         let started = SystemTime::from(clock::wall()) + LEAD + self.plan.phases.warmup;

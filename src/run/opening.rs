@@ -53,6 +53,7 @@ impl Opening {
                 Some(_) => ServersMade::EveryBlock,
                 None => plan.servers_made(),
             }),
+            load_priority: None,
             files: BTreeMap::new(),
         }
     }

@@ -476,6 +476,7 @@ fn plan(shape: &Shape) -> Plan {
         tables: profile.tables,
         transactions: profile.transactions,
         client: Client::Pool,
+        priority: replbench::plan::Priority::Normal,
         load: LoadPlan {
             offered: Offered::Open {
                 rate: Rate::per_second(shape.rate).unwrap(),
@@ -547,6 +548,7 @@ fn manifest(plan: &Plan) -> Manifest {
         },
         session: None,
         servers_made: None,
+        load_priority: None,
         host: Host {
             host_id: "5d41402abc4b".into(),
             cpu: "AMD EPYC 7763".into(),

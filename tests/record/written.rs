@@ -27,6 +27,7 @@ fn manifest() -> Manifest {
         subject: Subject::default(),
         session: None,
         servers_made: None,
+        load_priority: None,
         host: Host::default(),
         nodes: Vec::new(),
         files: std::collections::BTreeMap::new(),

@@ -132,6 +132,7 @@ impl Made {
             },
             session: None,
             servers_made: None,
+            load_priority: None,
             host: Host {
                 host_id: "5d41402abc4b".into(),
                 cores: 2,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::plan::ServersMade;
+use crate::plan::{Priority, ServersMade};
 use crate::record::{Host, Manifest, NodeInfo, RunStatus};
 use crate::topology::{Topology, WalLevel};
 use crate::units::format_bytes;
@@ -54,6 +54,16 @@ pub(super) fn differences(
     found.workload(base, head);
     found.part("probes", base, head);
     found.field("client", asked, &client(base), &client(head));
+    let priority = |it: &Manifest| {
+        let taken = it.load_priority.unwrap_or(Priority::of_older_runs());
+        taken.to_string()
+    };
+    found.field(
+        "load_priority",
+        Consequence::Noted,
+        &priority(base),
+        &priority(head),
+    );
     for (one, other) in modes {
         found.mode(base, head, one, other, asked);
     }

@@ -20,10 +20,12 @@ use tokio::task::LocalSet;
 use connection::{Connector, open_failure};
 use transact::{SharedFeed, ThreadState};
 
+use super::channels::Opened;
 use super::channels::{NAP, ThreadChannels};
 use super::counters::Draws;
 use super::feed_buffer::FeedBuffer;
 use super::orders::ThreadOrders;
+use super::priority;
 use super::share::{Arrival, Backlog, Share};
 use super::{LoadError, Stopper};
 use crate::clock::{self, Stamp, Timer};
@@ -68,7 +70,11 @@ async fn offer(
     let opened = open_all(&pool, connections).await;
     let failed = opened.is_err();
     // The receiver is gone if the caller gave up: then no load is offered.
-    if ready.send(opened.map(|()| None)).is_err() || failed {
+    let opened = opened.map(|()| Opened {
+        early: None,
+        priority: priority::take(orders.plan.priority),
+    });
+    if ready.send(opened).is_err() || failed {
         return Ok(());
     }
     let Ok(timeline) = start.await else {

@@ -17,10 +17,11 @@ use std::time::Duration;
 use connections::{Connections, Ended, FOREIGN_KEYS, Next};
 use request::{Request, Requests};
 
-use super::channels::{NAP, ThreadChannels};
+use super::channels::{NAP, Opened, ThreadChannels};
 use super::counters::{Attempt, Counters, Draws, Ending, Entry};
 use super::feed_buffer::FeedBuffer;
 use super::orders::ThreadOrders;
+use super::priority;
 use super::share::{Arrival, Backlog, Share};
 use super::stats::Uncommitted;
 use super::values::Value;
@@ -39,8 +40,11 @@ pub(super) fn run(orders: &ThreadOrders, mut channels: ThreadChannels) -> io::Re
     });
     let (connections, answer) = match opened {
         Ok(mut connections) => {
-            let early = connections.poll().early();
-            (Some(connections), Ok(Some(early)))
+            let opened = Opened {
+                early: Some(connections.poll().early()),
+                priority: priority::take(orders.plan.priority),
+            };
+            (Some(connections), Ok(opened))
         }
         Err(error) => (None, Err(error)),
     };

@@ -47,6 +47,7 @@ pub(super) fn method(run: &Run) -> Markup {
             @if let Some(load) = plan.load { p {
                 "Load offered: " (load.offered)
                 @if let Some(client) = plan.client { ", by the client " (client) }
+                @if let Some(priority) = run.manifest.load_priority { " at " (priority) " priority" }
                 "."
             } }
             @if let Some(probes) = plan.probes && probes.visibility {

@@ -1,0 +1,58 @@
+//! With what priority a load thread runs: how soon the kernel lets it go on when an arrival is due or an answer has come.
+
+use rustix::process::setpriority_process;
+use thread_priority::{
+    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
+
+use crate::plan::Priority;
+
+/// Of `raised`: half the way to the most.
+const NICE: i32 = -10;
+
+/// Gives the thread that calls a priority, as far as that is permitted: the one that it has then.
+pub(super) fn take(wanted: Priority) -> Priority {
+    match wanted {
+        Priority::Normal => Priority::Normal,
+        Priority::Raised => raised(),
+        Priority::Realtime => {
+            let fifo = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
+            let set = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, fifo);
+            set.map_or_else(|_| raised(), |()| Priority::Realtime)
+        }
+    }
+}
+
+/// On Linux the calling thread is meant, not its process.
+fn raised() -> Priority {
+    let set = setpriority_process(None, NICE);
+    set.map_or(Priority::Normal, |()| Priority::Raised)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_taken_is_what_the_kernel_says() {
+        for wanted in Priority::ALL {
+            let thread = std::thread::spawn(move || {
+                let taken = take(wanted);
+                let me = rustix::thread::gettid().as_raw_nonzero();
+                let stat = std::fs::read_to_string(format!("/proc/self/task/{me}/stat")).unwrap();
+                // Behind the name, which may hold anything: state is field 3, nice 19, policy 41.
+                let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+                (taken, fields[16].to_owned(), fields[38].to_owned())
+            });
+            let (taken, nice, policy) = thread.join().unwrap();
+            let own_nice = rustix::process::getpriority_process(None).unwrap();
+            match taken {
+                Priority::Normal => assert_eq!((nice, policy), (own_nice.to_string(), "0".into())),
+                Priority::Raised => assert_eq!((nice.as_str(), policy.as_str()), ("-10", "0")),
+                Priority::Realtime => assert_eq!(policy, "1"),
+            }
+            assert!(taken <= wanted, "{taken} instead of {wanted}");
+        }
+    }
+}
