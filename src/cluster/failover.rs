@@ -215,7 +215,7 @@ impl Workspace {
     /// How the standby `name` streams from another node.
     pub(super) fn upstream(&self, upstream: &str, name: &str) -> sql::Upstream {
         sql::Upstream {
-            conninfo: self.conninfo(upstream, &[("application_name", name)]),
+            conninfo: self.conninfo(name, upstream, &[("application_name", name)]),
             slot: name.to_owned(),
         }
     }

@@ -13,6 +13,7 @@ mod error;
 pub mod existing;
 mod failover;
 pub mod keeper;
+mod link;
 mod modes;
 mod orders;
 mod ports;
@@ -37,6 +38,7 @@ pub use directory::{Claim, create_reachable};
 pub use error::{BinariesError, ClusterError, ComposeError, ExistingError, LogTail};
 pub use existing::{NamedServer, Servers};
 pub use failover::{Promotion, Rejoined};
+pub use link::Condition;
 pub use process::StoppedProcess;
 pub use restore::Restore;
 
@@ -84,6 +86,8 @@ pub struct ClusterConfig {
     pub schema: Vec<String>,
     /// Tables to publish, quoted and qualified. Needed for subscribers.
     pub publish: Vec<String>,
+    /// Whether replicas replicate over a network that can be cut and slowed, at the cost of a proxy.
+    pub has_links: bool,
     pub lifetime: Lifetime,
     /// For each single wait of a start: a server's readiness, a base backup, an initial copy.
     pub deadline: Duration,
@@ -110,6 +114,7 @@ impl ClusterConfig {
             launcher: process::OWN_EXECUTABLE.into(),
             schema: Vec::new(),
             publish: Vec::new(),
+            has_links: false,
             lifetime: Lifetime::Scratch,
             deadline: Self::DEADLINE,
         }
@@ -508,6 +513,15 @@ impl Cluster {
         let none = || std::io::Error::other(format!("nothing is streamed to `{name}`"));
         let stopped = stopped.unwrap_or_else(|| Err(none()));
         stopped.map_err(|source| ClusterError::io("stop the walsender of", Path::new(name), source))
+    }
+
+    /// Makes the network between a node and the one that it replicates from worse or better.
+    pub fn set_network(&self, name: &str, condition: Condition) -> Result<(), ClusterError> {
+        self.node(name)?;
+        let action = "have their network changed";
+        let link = self.workspace(action)?.link(name);
+        link.ok_or(ClusterError::NotOwn { action })?.set(condition);
+        Ok(())
     }
 
     /// Stops all processes of a node's server. What is returned lets them go on when it is dropped.

@@ -1,6 +1,8 @@
 //! Builds the nodes: initdb and base backups, servers, schema, publication and subscriptions.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +17,7 @@ use super::conf::{self, Conf, HBA};
 use super::directory::{self, Layout, Lease};
 use super::error::ClusterError;
 use super::keeper::Ask;
+use super::link::Link;
 use super::orders::KeeperOrder;
 use super::ports::Ports;
 use super::process::Task;
@@ -37,6 +40,8 @@ pub(super) struct Workspace {
     account: Account,
     password: Password,
     ports: Ports,
+    /// By the node that replicates over it.
+    links: BTreeMap<String, Link>,
     nodes: Vec<Node>,
     servers: Mutex<Vec<(String, Arc<Server>)>>,
     commands: Semaphore,
@@ -52,6 +57,15 @@ impl Workspace {
         let account = Account::for_servers();
         let nodes = config.topology.nodes().to_vec();
         let ports = Ports::reserve(nodes.len())?;
+        let links = if config.has_links {
+            let replicas = nodes.iter().filter(|node| node.upstream.is_some());
+            let links = replicas.map(|node| Ok((node.name.clone(), Link::open()?)));
+            links
+                .collect::<io::Result<_>>()
+                .map_err(|source| ClusterError::io("open a link in", &config.directory, source))?
+        } else {
+            BTreeMap::new()
+        };
         let root = directory::create(&config.directory, config.own_parents, &account)?;
         let lease = Lease::share(&root)
             .map_err(|source| ClusterError::io("lock the marker in", &root, source))?;
@@ -79,6 +93,7 @@ impl Workspace {
             account,
             password: Password::new(password),
             ports,
+            links,
             nodes,
             servers: Mutex::new(Vec::new()),
             commands: Semaphore::new(COMMANDS_AT_ONCE),
@@ -244,9 +259,19 @@ impl Workspace {
         .await
     }
 
-    /// How libpq reaches a node from another one, without a password in it.
-    pub(super) fn conninfo(&self, upstream: &str, extra: &[(&str, &str)]) -> String {
-        let port = self.port(upstream).to_string();
+    /// The network between a node and the one that it replicates from.
+    pub(super) fn link(&self, node: &str) -> Option<&Link> {
+        self.links.get(node)
+    }
+
+    /// How libpq of `node` reaches another one, without a password in it.
+    pub(super) fn conninfo(&self, node: &str, upstream: &str, extra: &[(&str, &str)]) -> String {
+        let mut port = self.port(upstream);
+        if let Some(link) = self.link(node) {
+            link.lead_to(port);
+            port = link.port();
+        }
+        let port = port.to_string();
         let passfile = self.layout.passfile();
         let passfile = passfile.to_string_lossy();
         let mut pairs = vec![
@@ -459,7 +484,11 @@ async fn back_up(
         workspace.layout.data(&node.name).into(),
         "-d".into(),
         workspace
-            .conninfo(&upstream.node.name, &[("application_name", &node.name)])
+            .conninfo(
+                &node.name,
+                &upstream.node.name,
+                &[("application_name", &node.name)],
+            )
             .into(),
     ];
     arguments.extend(
@@ -514,7 +543,7 @@ pub(super) async fn rejoin(
     node: &Node,
 ) -> Result<(RunningNode, &'static str), ClusterError> {
     let data = workspace.layout.data(&node.name);
-    let source = workspace.conninfo(&upstream.node.name, &[("dbname", DATABASE)]);
+    let source = workspace.conninfo(&node.name, &upstream.node.name, &[("dbname", DATABASE)]);
     let arguments: [OsString; 6] = [
         "-D".into(),
         data.clone().into(),
@@ -580,10 +609,10 @@ async fn subscribe(
     primary: &RunningNode,
     subscribers: &[RunningNode],
 ) -> Result<(), ClusterError> {
-    let conninfo = workspace.conninfo(&primary.node.name, &[("dbname", DATABASE)]);
     let one = async |subscriber: &RunningNode| {
         let session = admin(&subscriber.endpoint).await?;
         let name = &subscriber.node.name;
+        let conninfo = workspace.conninfo(name, &primary.node.name, &[("dbname", DATABASE)]);
         provisioning::create_subscription(session.client(), name, &conninfo, PUBLICATION)
             .await
             .map_err(|failure| query(subscriber, "create the subscription", failure))?;

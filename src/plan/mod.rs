@@ -24,8 +24,8 @@ use crate::units::Rate;
 
 pub use crate::profile::{
     Arrivals, Change, Client, Constant, Expect, Fault, FaultKind, Gate, Generator, KeyChoice,
-    Length, Limit, Origin, Pace, Parameter, Phases, Priority, Statement, Table, Transaction,
-    VisibilityMethod,
+    Length, Limit, Origin, Pace, Parameter, Phases, Priority, Slowness, Statement, Table,
+    Transaction, VisibilityMethod,
 };
 pub use arrivals::{KeyChooser, Mix, Schedule, rng};
 pub use describe::about;
@@ -184,6 +184,11 @@ impl Plan {
     /// Whether every acknowledged commit is looked for on every node after a cell.
     pub fn is_audited_row_by_row(&self) -> bool {
         !self.faults.is_empty()
+    }
+
+    /// Whether replicas are to replicate over a network that can be made worse.
+    pub fn has_network_faults(&self) -> bool {
+        self.faults.iter().any(|it| it.kind.is_of_the_network())
     }
 
     /// Whether each cell ends with another primary.

@@ -63,6 +63,8 @@ pub(super) fn on_given(
             _ if is_existing => "faults are for servers that replbench starts",
             FaultKind::Failover
             | FaultKind::Switchover
+            | FaultKind::Partition
+            | FaultKind::SlowNetwork
             | FaultKind::PauseSending
             | FaultKind::FrozenStandby => {
                 "it needs processes that replbench itself started, and in a container they are Docker's"

@@ -33,7 +33,7 @@ use builtin::BUILT_IN;
 use error::{Mistake, nearest};
 
 pub use error::{Mistakes, ProfileError, visible};
-pub use fault::{Fault, FaultKind, Impossible, UnknownFault, impossible};
+pub use fault::{Fault, FaultKind, Impossible, Slowness, UnknownFault, impossible};
 pub use gate::{Gate, Limit};
 pub use settings::{SettingError, setting};
 pub use workload::{

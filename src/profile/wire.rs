@@ -137,6 +137,9 @@ pub(super) struct Fault {
     pub(super) at: Field,
     #[serde(rename = "for")]
     pub(super) length: Field,
+    pub(super) delay: Field,
+    pub(super) jitter: Field,
+    pub(super) bandwidth: Field,
 }
 
 /// A TOML value as it was written. Dates are none: toml gives them no place, and no key wants one.

@@ -378,6 +378,7 @@ impl<'a> Conductor<'a> {
             },
             schema: self.schema(),
             publish: self.published(),
+            has_links: self.plan.has_network_faults(),
             ..ClusterConfig::new(topology.clone(), binaries.clone(), directory)
         }
     }

@@ -8,9 +8,11 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::clock::{self, Stamp};
-use crate::cluster::{Cluster, ClusterError, Promotion, Rejoined, RunningNode, StoppedProcess};
+use crate::cluster::{
+    Cluster, ClusterError, Condition, Promotion, Rejoined, RunningNode, StoppedProcess,
+};
 use crate::pg::Endpoint;
-use crate::plan::{Fault, FaultKind};
+use crate::plan::{Fault, FaultKind, Slowness};
 use crate::probe::{Follower, Target};
 use crate::sample::{Fork, Timeline};
 
@@ -146,6 +148,27 @@ impl<'a> Script<'a> {
                 let stopped = self.cluster.pause_sending(&fault.target).await?;
                 self.stopped.borrow_mut().insert(index, vec![stopped]);
             }
+            FaultKind::Partition => {
+                let cut = Condition {
+                    is_cut: true,
+                    ..Condition::default()
+                };
+                self.cluster.set_network(&fault.target, cut)?;
+            }
+            FaultKind::SlowNetwork => {
+                let Slowness {
+                    delay,
+                    jitter,
+                    bandwidth,
+                } = fault.slowness;
+                let slow = Condition {
+                    is_cut: false,
+                    delay,
+                    jitter,
+                    bandwidth,
+                };
+                self.cluster.set_network(&fault.target, slow)?;
+            }
             FaultKind::FrozenStandby => {
                 let stopped = self.cluster.freeze(&fault.target)?;
                 self.stopped.borrow_mut().insert(index, stopped);
@@ -203,6 +226,10 @@ impl<'a> Script<'a> {
         let fault = &self.faults[index];
         match fault.kind {
             FaultKind::PauseReplay => self.cluster.pause_replay(&fault.target, false).await?,
+            FaultKind::Partition | FaultKind::SlowNetwork => {
+                self.cluster
+                    .set_network(&fault.target, Condition::default())?;
+            }
             FaultKind::PauseSending | FaultKind::FrozenStandby => {
                 self.stopped.borrow_mut().remove(&index);
             }

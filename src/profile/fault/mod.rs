@@ -1,24 +1,20 @@
 //! Faults: what is done to a node at a time of the measurement, and undone.
 //! Knows how a fault is written and which nodes it can befall; not how it is done.
 
+mod written;
+
 use std::fmt;
-use std::ops::Range;
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use toml::Spanned;
 
-use super::diagnostics::{self, Diagnostics};
-use super::error::nearest;
-use super::wire;
+pub use written::UnknownFault;
+pub(super) use written::faults;
+
 use super::workload::Length;
 use crate::mode::Mode;
 use crate::topology::Role;
-use crate::units::{exact_duration, parse_duration};
-
-/// The longest time until a fault, and that it lasts.
-const LONGEST: Duration = Duration::from_hours(24);
+use crate::units::{exact_bytes, exact_duration};
 
 /// One fault of every cell. Written `pause-replay s1 at 2s for 3s`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +27,22 @@ pub struct Fault {
     /// How long it lasts before it is undone.
     #[serde(rename = "for")]
     pub length: Duration,
+    /// Of a slow network.
+    #[serde(flatten)]
+    pub slowness: Slowness,
+}
+
+/// What a slow network is like, in each direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Slowness {
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub delay: Duration,
+    /// At most this is added to the delay.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub jitter: Duration,
+    /// Bytes a second; `None`: as many as go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<u64>,
 }
 
 /// What is done to the node.
@@ -39,6 +51,10 @@ pub struct Fault {
 pub enum FaultKind {
     /// `pg_wal_replay_pause()`, then `pg_wal_replay_resume()`. The standby receives WAL meanwhile.
     PauseReplay,
+    /// Nothing passes between the node and the one that it replicates from, and neither is told.
+    Partition,
+    /// What passes between them is delayed and throttled.
+    SlowNetwork,
     /// SIGSTOP to the walsender that streams to the standby, then SIGCONT: what commits meanwhile is not sent to it.
     PauseSending,
     /// SIGSTOP to all processes of the server, then SIGCONT: it keeps its connections and does nothing.
@@ -55,8 +71,10 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::PauseReplay,
+        Self::Partition,
+        Self::SlowNetwork,
         Self::PauseSending,
         Self::FrozenStandby,
         Self::StandbyCrash,
@@ -68,6 +86,8 @@ impl FaultKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PauseReplay => "pause-replay",
+            Self::Partition => "partition",
+            Self::SlowNetwork => "slow-network",
             Self::PauseSending => "pause-sending",
             Self::FrozenStandby => "frozen-standby",
             Self::StandbyCrash => "standby-crash",
@@ -84,13 +104,22 @@ impl FaultKind {
                 role.is_physical() && role != Role::Primary
             }
             Self::PauseSending => role.streams_physically(),
+            Self::Partition | Self::SlowNetwork => {
+                role.streams_physically() || role == Role::Subscriber
+            }
             Self::PrimaryCrash | Self::Failover | Self::Switchover => role == Role::Primary,
         }
     }
 
     /// Whether its node cannot stream meanwhile.
     pub fn stops_streaming(self) -> bool {
-        self == Self::StandbyCrash
+        // A walsender that hears nothing for wal_sender_timeout gives up.
+        matches!(self, Self::StandbyCrash | Self::Partition)
+    }
+
+    /// Whether it needs a network between the nodes that can be made worse.
+    pub fn is_of_the_network(self) -> bool {
+        matches!(self, Self::Partition | Self::SlowNetwork)
     }
 
     /// Whether the primary is gone meanwhile, and with it every connection of the load.
@@ -120,39 +149,21 @@ impl fmt::Display for Fault {
             self.target,
             exact_duration(self.at),
             exact_duration(self.length)
-        )
-    }
-}
-
-/// A fault that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{written}` is no fault; write KIND NODE at TIME for TIME, such as `pause-replay s1 at 2s for 3s`; kinds are {kinds}",
-    kinds = FaultKind::ALL.map(FaultKind::as_str).join(", ")
-)]
-pub struct UnknownFault {
-    written: String,
-}
-
-impl FromStr for Fault {
-    type Err = UnknownFault;
-
-    fn from_str(text: &str) -> Result<Self, UnknownFault> {
-        let read = || {
-            let (kind, rest) = text.trim().split_once(char::is_whitespace)?;
-            let (target, rest) = rest.trim_start().split_once(char::is_whitespace)?;
-            let (at, length) = rest.trim_start().strip_prefix("at ")?.split_once(" for ")?;
-            let time = |text: &str| parse_duration(text.trim()).ok();
-            Some(Self {
-                kind: FaultKind::ALL.into_iter().find(|it| it.as_str() == kind)?,
-                target: target.into(),
-                at: time(at)?,
-                length: time(length).filter(|length| !length.is_zero())?,
-            })
-        };
-        read().ok_or_else(|| UnknownFault {
-            written: text.into(),
-        })
+        )?;
+        let Slowness {
+            delay,
+            jitter,
+            bandwidth,
+        } = self.slowness;
+        for (word, time) in [("delay", delay), ("jitter", jitter)] {
+            if !time.is_zero() {
+                write!(f, " {word} {}", exact_duration(time))?;
+            }
+        }
+        if let Some(bytes) = bandwidth {
+            write!(f, " bandwidth {}", exact_bytes(bytes))?;
+        }
+        Ok(())
     }
 }
 
@@ -277,59 +288,6 @@ fn overlaps(fault: &Fault, earlier: &[Fault]) -> Option<(String, String)> {
     ))
 }
 
-/// The faults as they are written. `modes` is `None` where the modes themselves are in doubt.
-pub(super) fn faults(
-    diagnostics: &mut Diagnostics,
-    written: &[Spanned<wire::Fault>],
-    modes: Option<&[Mode]>,
-    measure: Length,
-) -> Vec<Fault> {
-    let (mut found, mut spans) = (Vec::new(), Vec::new());
-    for entry in written {
-        if let Some(fault) = fault(diagnostics, entry) {
-            found.push(fault);
-            spans.push(entry.span());
-        }
-    }
-    if let Some(it) = modes.and_then(|modes| impossible(&found, modes, measure)) {
-        diagnostics.refuse(spans[it.index].clone(), it.reason, &it.remedy);
-    }
-    found
-}
-
-fn fault(diagnostics: &mut Diagnostics, entry: &Spanned<wire::Fault>) -> Option<Fault> {
-    let fields = entry.get_ref();
-    let kind = diagnostics.required("kind", &fields.kind, entry.span(), diagnostics::text);
-    let kind = kind.and_then(|text| {
-        let span = fields.kind.as_ref().map_or(entry.span(), Spanned::span);
-        let known = FaultKind::ALL.into_iter().find(|it| it.as_str() == text);
-        if known.is_none() {
-            refuse_kind(diagnostics, span, &text);
-        }
-        known
-    });
-    let target = diagnostics.required("target", &fields.target, entry.span(), diagnostics::text);
-    let at = diagnostics::duration(Duration::ZERO..=LONGEST);
-    let at = diagnostics.required("at", &fields.at, entry.span(), at);
-    let length = diagnostics::duration(Duration::from_millis(1)..=LONGEST);
-    let length = diagnostics.required("for", &fields.length, entry.span(), length);
-    Some(Fault {
-        kind: kind?,
-        target: target?,
-        at: at?,
-        length: length?,
-    })
-}
-
-fn refuse_kind(diagnostics: &mut Diagnostics, span: Range<usize>, kind: &str) {
-    let kinds = FaultKind::ALL.map(FaultKind::as_str);
-    let help = match nearest(kind, kinds) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("kinds are {}", kinds.join(", ")),
-    };
-    diagnostics.refuse(span, format!("unknown fault `{kind}`"), &help);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,28 +300,6 @@ mod tests {
     fn mode(name: &str) -> Mode {
         let spec: ModeSpec = name.parse().unwrap();
         spec.resolve(2, 1).unwrap()
-    }
-
-    #[test]
-    fn a_fault_is_read_as_it_is_written() {
-        let text = "pause-replay s1 at 2 s for 500 ms";
-        let read = fault(text);
-        assert_eq!(read.to_string(), text);
-        assert_eq!(fault(" pause-replay  s1  at 2s for 500ms "), read);
-        let json = serde_json::to_string(&read).unwrap();
-        assert!(json.contains(r#""kind":"pause-replay""#) && json.contains(r#""for""#));
-        assert_eq!(serde_json::from_str::<Fault>(&json).unwrap(), read);
-        for wrong in [
-            "",
-            "pause-replay",
-            "pause s1 at 2s for 3s",
-            "pause-replay s1 at 2s",
-            "pause-replay s1 at 2s for 0s",
-            "pause-replay s1 for 2s at 3s",
-            "pause-replay s1 at soon for 3s",
-        ] {
-            assert!(wrong.parse::<Fault>().is_err(), "{wrong}");
-        }
     }
 
     #[test]
