@@ -269,7 +269,10 @@ fn servers_that_are_kept_are_as_the_file_made_them_until_they_are_taken_down() {
     // Its own subscriptions go on some seconds after they were told to.
     let replicates = || {
         let (code, status) = replbench(&["cluster", "status", "--compose", project]);
-        let lines = ["-> users_sub3", "sub1     subscriber"];
+        let lines = [
+            "sub1     subscriber  streaming",
+            "sub3     subscriber  streaming",
+        ];
         let is_whole = code == Some(0) && lines.iter().all(|line| status.contains(line));
         if is_whole { Ok(()) } else { Err(status) }
     };
@@ -308,7 +311,10 @@ fn servers_that_are_kept_are_as_the_file_made_them_until_they_are_taken_down() {
     // WAL goes over this network alone, and all three are on it.
     let inside = format!("--network {project}_replication");
     assert!(said.contains(&inside), "no `{inside}` in: {said}");
-    assert!(status.contains("-> s2       streaming, quorum"), "{status}");
+    assert!(
+        status.contains("s2       standby     streaming, quorum"),
+        "{status}"
+    );
     let (code, said) = replbench(&["cluster", "down", "--compose", project]);
     assert!(
         code == Some(0) && said.contains("removed 3 containers"),

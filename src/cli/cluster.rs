@@ -2,18 +2,18 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Subcommand;
 
+use super::health::{exit, members_of, text};
 use super::signals::EndSignals;
-use super::{Exit, Stop, say};
+use super::{Exit, Stop, print, say};
+use crate::cluster::health::{self, Limits, Member};
 use crate::cluster::state::{ClusterState, NodeState};
 use crate::cluster::{
     Binaries, Cluster, ClusterConfig, ClusterError, ComposeError, ComposeFile, DATABASE, compose,
 };
 use crate::mode::ModeSpec;
-use crate::pg::{self, Endpoint, provisioning};
 use crate::topology::{NodeCounts, Topology};
 
 #[derive(Debug, clap::Args)]
@@ -131,7 +131,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Stop> {
     }
 }
 
-fn with_runtime(work: impl Future<Output = Result<Exit, Stop>>) -> Result<Exit, Stop> {
+pub(super) fn with_runtime(work: impl Future<Output = Result<Exit, Stop>>) -> Result<Exit, Stop> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -275,13 +275,14 @@ async fn start_compose(path: &Path) -> Result<Exit, Stop> {
 
 async fn compose_status(project: &str) -> Result<Exit, Stop> {
     let kept = compose::find(project).await.map_err(refused)?;
-    for node in &kept.nodes {
-        let place = node.endpoint.place();
-        let (name, role) = (&node.node.name, node.node.role.as_str());
-        say(&format!("{name:<8} {role:<18} {place}"));
-        receivers(&node.endpoint).await?;
-    }
-    Ok(Exit::Fine)
+    let members: Vec<_> = kept.nodes.into_iter().map(Member::from).collect();
+    show_health(&members).await
+}
+
+async fn show_health(members: &[Member]) -> Result<Exit, Stop> {
+    let health = health::check(members, Limits::default()).await;
+    print(&text(&health))?;
+    Ok(exit(health.verdict))
 }
 
 async fn stop_compose(project: &str) -> Result<Exit, Stop> {
@@ -314,58 +315,8 @@ fn shell(path: &Path) -> String {
 
 async fn status(place: &Path) -> Result<Exit, Stop> {
     let state = ClusterState::load(place).map_err(refused)?;
-    say(&format!(
-        "{}: PostgreSQL {}",
-        state.directory.display(),
-        state.postgresql
-    ));
-    let mut all = true;
-    for node in &state.nodes {
-        if !node.process.is_running() {
-            all = false;
-            say(&format!(
-                "{:<8} {:<18} not running",
-                node.node.name,
-                node.node.role.as_str()
-            ));
-            continue;
-        }
-        say(&format!(
-            "{:<8} {:<18} port {}, pid {}",
-            node.node.name,
-            node.node.role.as_str(),
-            node.port,
-            node.process.pid
-        ));
-        let endpoint = state.endpoint(node).map_err(refused)?;
-        if let Err(error) = receivers(&endpoint).await {
-            all = false;
-            say(&format!("         {:#}", error.error));
-        }
-    }
-    Ok(if all { Exit::Fine } else { Exit::Server })
-}
-
-/// Who receives WAL from this node.
-async fn receivers(endpoint: &Endpoint) -> Result<(), Stop> {
-    let session = pg::connect(endpoint, "replbench status", None, Duration::from_secs(5))
-        .await
-        .map_err(|error| Stop::new(Exit::Server, error))?;
-    let mut senders = provisioning::senders(session.client())
-        .await
-        .map_err(|error| Stop::new(Exit::Server, error))?;
-    session.close().await;
-    senders.sort_by(|a, b| a.application_name.cmp(&b.application_name));
-    for sender in senders {
-        let replayed = sender
-            .replay_lsn
-            .map_or_else(|| "unknown".to_owned(), |lsn| lsn.to_string());
-        say(&format!(
-            "         -> {:<8} {}, {}, replayed {replayed}",
-            sender.application_name, sender.state, sender.sync_state
-        ));
-    }
-    Ok(())
+    let members = members_of(&state).map_err(refused)?;
+    show_health(&members).await
 }
 
 fn stop(down: &Down) -> Result<Exit, Stop> {

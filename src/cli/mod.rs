@@ -6,6 +6,7 @@ mod clean;
 mod cluster;
 mod compare;
 mod git;
+mod health;
 mod keeper;
 mod library;
 mod list;
@@ -18,6 +19,7 @@ mod run;
 mod servers;
 mod show;
 mod signals;
+mod status;
 mod trend;
 
 use std::fmt::Display;
@@ -35,7 +37,7 @@ use crate::report::escape_control;
 #[repr(u8)]
 pub enum Exit {
     Fine = 0,
-    /// A regression, or a gate failed.
+    /// A regression, a gate that failed, a broken promise, or servers to be warned of.
     Regression = 1,
     /// Wrong arguments or a wrong profile.
     Usage = 2,
@@ -98,6 +100,7 @@ enum Command {
     Check(check::CheckArgs),
     /// Keep a replicating cluster for playing with.
     Cluster(cluster::Arguments),
+    Status(status::StatusArgs),
     /// Remove servers and directories that a killed replbench has left.
     Clean(clean::Arguments),
     #[command(name = "__keeper", hide = true)]
@@ -142,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::List(arguments) => list::list(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Cluster(arguments) => cluster::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
         Command::Clean(arguments) => clean::run(&arguments),
         Command::Keeper(arguments) => return keeper::keeper(arguments),
         Command::Supervise(arguments) => return keeper::supervisor(arguments),

@@ -12,6 +12,7 @@ mod directory;
 mod error;
 pub mod existing;
 mod failover;
+pub mod health;
 pub mod keeper;
 mod link;
 mod modes;

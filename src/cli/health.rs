@@ -1,0 +1,102 @@
+//! Whether servers replicate, as a person reads it and as the exit code says it.
+
+use std::fmt::Write as _;
+
+use super::Exit;
+use crate::cluster::ClusterError;
+use crate::cluster::health::{Health, Member, NodeHealth, Verdict};
+use crate::cluster::state::{ClusterState, NodeState};
+use crate::plan::fold;
+use crate::report::escape_control;
+use crate::topology::Role;
+use crate::units::format_bytes;
+
+const WIDTH: usize = 80;
+
+pub(super) fn exit(verdict: Verdict) -> Exit {
+    match verdict {
+        Verdict::Good => Exit::Fine,
+        Verdict::Warn => Exit::Regression,
+        Verdict::Bad => Exit::Server,
+    }
+}
+
+/// The servers of a cluster in a directory.
+pub(super) fn members_of(state: &ClusterState) -> Result<Vec<Member>, ClusterError> {
+    let member = |node: &NodeState| {
+        Ok(Member {
+            node: node.node.clone(),
+            endpoint: state.endpoint(node)?,
+        })
+    };
+    state.nodes.iter().map(member).collect()
+}
+
+/// A line for each node, one more for a replica's figures, and one for each reason.
+pub(super) fn text(health: &Health) -> String {
+    const MARGIN: usize = 6;
+    let mut out = String::new();
+    for node in &health.nodes {
+        let (name, role) = (escape_control(&node.node), node.role.as_str());
+        let said = escape_control(&in_words(node)).into_owned();
+        // Written to a string, which does not fail.
+        let _ = writeln!(out, "{}{name:<8} {role:<11} {said}", coloured(node.verdict));
+        let figures = Some(figures(node)).filter(|it| !it.is_empty());
+        for line in figures.iter().chain(&node.reasons) {
+            for folded in fold(&escape_control(line), WIDTH - MARGIN) {
+                let _ = writeln!(out, "      {folded}");
+            }
+        }
+    }
+    out
+}
+
+fn coloured(verdict: Verdict) -> String {
+    let colour = match verdict {
+        Verdict::Good => 32,
+        Verdict::Warn => 33,
+        Verdict::Bad => 31,
+    };
+    format!("\u{1b}[{colour}m{:<4}\u{1b}[0m  ", verdict.as_str())
+}
+
+/// What a node is at the moment.
+fn in_words(node: &NodeHealth) -> String {
+    if node.role == Role::Primary {
+        let version = node.version.as_deref().and_then(|it| it.split(' ').next());
+        let version = version.map(|it| format!("PostgreSQL {it}"));
+        let parts: Vec<_> = version.into_iter().chain([node.place.clone()]).collect();
+        return parts.join(", ");
+    }
+    let parts: Vec<_> = [&node.state, &node.sync_state]
+        .into_iter()
+        .flatten()
+        .collect();
+    match parts.as_slice() {
+        [] => node.place.clone(),
+        [state] => (*state).clone(),
+        [state, sync_state, ..] => format!("{state}, {sync_state}"),
+    }
+}
+
+/// How fast a replica is, and how far behind.
+fn figures(node: &NodeHealth) -> String {
+    let mut parts = Vec::new();
+    let arrivals = [
+        ("received", node.received_ms),
+        ("replayed", node.replayed_ms),
+    ];
+    for (what, millis) in arrivals {
+        parts.extend(millis.map(|it| format!("{what} in {it:.1} ms")));
+    }
+    let bytes = |bytes: i64| format_bytes(bytes as f64);
+    parts.extend(
+        node.unreplayed_bytes
+            .map(|it| format!("{} behind", bytes(it))),
+    );
+    parts.extend(
+        node.retained_bytes
+            .map(|it| format!("slot holds {}", bytes(it))),
+    );
+    parts.join(", ")
+}

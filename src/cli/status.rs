@@ -1,0 +1,180 @@
+//! `replbench status`: whether servers replicate, at a glance.
+
+use std::io::{IsTerminal as _, stdout};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, ValueEnum};
+
+use super::cluster::exit_of;
+use super::health::{exit, members_of, text};
+use super::servers::{named, read};
+use super::signals::EndSignals;
+use super::{Exit, Stop, print};
+use crate::cluster::health::{self, Health, Limits, Member};
+use crate::cluster::state::ClusterState;
+use crate::cluster::{ClusterError, compose};
+use crate::pg::locate;
+use crate::topology::{Role, Topology};
+use crate::units::{parse_bytes, parse_duration};
+
+/// Between two looks of `--watch`.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Whether servers replicate: something is written, and each replica must have it.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("which").args(["data_dir", "compose", "primary"])))]
+#[command(after_help = "\
+GOOD: what was just written has arrived everywhere and been replayed. WARN: it works, and something is over a limit. BAD: it does not \
+replicate, or a server cannot be reached.
+Exit codes: 0 all are GOOD, 1 at least one is to be warned of, 3 at least one is BAD, 2 usage.")]
+pub(super) struct StatusArgs {
+    /// The directory of a cluster that `cluster up` has started
+    #[arg(long, value_name = "DIR", default_value = "replbench-cluster")]
+    data_dir: PathBuf,
+
+    /// Instead, the project of a compose file, as `cluster up --compose` has told
+    #[arg(long, value_name = "PROJECT")]
+    compose: Option<String>,
+
+    /// Instead, a primary that exists, as libpq takes it
+    #[arg(long, value_name = "CONNINFO")]
+    primary: Option<String>,
+
+    /// A standby of it, by the name under which it replicates; may be given several times
+    #[arg(long, value_name = "[NAME=]CONNINFO", requires = "primary")]
+    standby: Vec<String>,
+
+    /// A subscriber of it, by the name of its subscription; may be given several times
+    #[arg(long, value_name = "[NAME=]CONNINFO", requires = "primary")]
+    subscriber: Vec<String>,
+
+    /// A replica that has this much to replay is to be warned of
+    #[arg(long, value_name = "BYTES", default_value = "16 MiB", value_parser = parse_bytes)]
+    max_lag: u64,
+
+    /// What was written must be everywhere within this
+    #[arg(long, value_name = "TIME", default_value = "3 s", value_parser = parse_duration)]
+    within: Duration,
+
+    /// A slot that holds this much WAL back is to be warned of
+    #[arg(long, value_name = "BYTES", default_value = "1 GiB", value_parser = parse_bytes)]
+    max_retained: u64,
+
+    /// Look again every two seconds, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+
+    /// For people, or for programs: one JSON object a look
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+pub(super) fn run(arguments: &StatusArgs) -> Result<Exit, Stop> {
+    let limits = Limits {
+        patience: arguments.within,
+        lag_bytes: arguments.max_lag,
+        retained_bytes: arguments.max_retained,
+    };
+    super::cluster::with_runtime(async {
+        let mut signals = EndSignals::listen().map_err(|error| Stop::new(Exit::Server, error))?;
+        let mut members = members(arguments).await?;
+        loop {
+            let health = tokio::select! {
+                health = health::check(&members, limits) => health,
+                () = signals.came() => return Ok(Exit::Incomplete),
+            };
+            show(&health, arguments)?;
+            if !arguments.watch {
+                return Ok(exit(health.verdict));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                () = signals.came() => return Ok(exit(health.verdict)),
+            }
+            // A server may have been started again, at another place.
+            if let Ok(again) = self::members(arguments).await {
+                members = again;
+            }
+        }
+    })
+}
+
+fn refused(error: ClusterError) -> Stop {
+    Stop::new(exit_of(&error), error)
+}
+
+async fn members(arguments: &StatusArgs) -> Result<Vec<Member>, Stop> {
+    if let Some(primary) = &arguments.primary {
+        return given(primary, arguments).await;
+    }
+    if let Some(project) = &arguments.compose {
+        let kept = compose::find(project).await.map_err(refused)?;
+        return Ok(kept.nodes.into_iter().map(Member::from).collect());
+    }
+    let state = ClusterState::load(&arguments.data_dir).map_err(refused)?;
+    members_of(&state).map_err(refused)
+}
+
+/// Servers by their connection strings.
+async fn given(primary: &str, arguments: &StatusArgs) -> Result<Vec<Member>, Stop> {
+    let number = |prefix: &str, given: &[String]| {
+        let numbered = given.iter().zip(1..);
+        let numbered = numbered.map(|(text, index): (_, u32)| {
+            let (name, conninfo) = named(text);
+            (name.unwrap_or_else(|| format!("{prefix}{index}")), conninfo)
+        });
+        numbered.collect::<Vec<_>>()
+    };
+    let standbys = number("s", &arguments.standby);
+    let subscribers = number("sub", &arguments.subscriber);
+    let of_role = |given: &[(String, String)], role| {
+        let names = given.iter().map(|(name, _)| (name.clone(), role));
+        names.collect::<Vec<_>>()
+    };
+    let replicas = [
+        of_role(&standbys, Role::Standby),
+        of_role(&subscribers, Role::Subscriber),
+    ];
+    let topology = Topology::of_replicas(replicas.concat());
+    let texts = std::iter::once(primary).chain(
+        standbys
+            .iter()
+            .chain(&subscribers)
+            .map(|(_, conninfo)| conninfo.as_str()),
+    );
+    let mut members = Vec::new();
+    for (node, text) in topology.nodes().iter().zip(texts) {
+        let parameters = read(text)?;
+        let located = locate(&node.name, &parameters, "replbench status").await;
+        let (endpoint, session) = located.map_err(|error| Stop::new(Exit::Server, error))?;
+        session.close().await;
+        members.push(Member {
+            node: node.clone(),
+            endpoint,
+        });
+    }
+    Ok(members)
+}
+
+fn show(health: &Health, arguments: &StatusArgs) -> Result<(), Stop> {
+    match arguments.format {
+        Format::Json => {
+            let json = serde_json::to_string(health);
+            let json = json.map_err(|error| Stop::new(Exit::Results, error))?;
+            print(&format!("{json}\n"))
+        }
+        Format::Text if arguments.watch && stdout().is_terminal() => {
+            // From the top of an empty screen.
+            print(&format!("\u{1b}[H\u{1b}[2J{}", text(health)))
+        }
+        Format::Text if arguments.watch => print(&format!("{}\n", text(health))),
+        Format::Text => print(&text(health)),
+    }
+}

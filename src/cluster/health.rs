@@ -1,0 +1,424 @@
+//! Whether servers replicate, now: something is written on the primary, and each replica has to have it within a deadline. What the
+//! servers' views say is told beside it and not believed: a standby behind a cut network calls itself `streaming` for a minute.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde::Serialize;
+
+use super::RunningNode;
+use crate::clock;
+use crate::pg::health::{self, Facts, Reached};
+use crate::pg::{self, Endpoint, Session, provisioning};
+use crate::topology::{Node, Role};
+use crate::units::{Lsn, format_bytes, format_duration};
+
+/// Reaching a server, and one question to it, may take so long each.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Between two looks at how far a replica is.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// From where on something is to be warned of.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// What was just written must be on a replica's disk within this, and replayed.
+    pub patience: Duration,
+    /// WAL that a replica has not replayed.
+    pub lag_bytes: u64,
+    /// WAL that a slot holds back.
+    pub retained_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            patience: Duration::from_secs(3),
+            lag_bytes: 16 << 20,
+            retained_bytes: 1 << 30,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Verdict {
+    Good,
+    Warn,
+    Bad,
+}
+
+impl Verdict {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "GOOD",
+            Self::Warn => "WARN",
+            Self::Bad => "BAD",
+        }
+    }
+}
+
+/// Servers at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct Health {
+    /// The worst of all nodes.
+    pub verdict: Verdict,
+    pub nodes: Vec<NodeHealth>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct NodeHealth {
+    pub node: String,
+    pub role: Role,
+    pub place: String,
+    pub verdict: Verdict,
+    /// Why it is not good.
+    pub reasons: Vec<String>,
+    pub version: Option<String>,
+    /// As its upstream has it.
+    pub state: Option<String>,
+    pub sync_state: Option<String>,
+    /// Bytes of WAL that the node had not been sent, not on disk and not replayed.
+    pub unsent_bytes: Option<i64>,
+    pub unflushed_bytes: Option<i64>,
+    pub unreplayed_bytes: Option<i64>,
+    /// From when something was written on the primary until it was on the replica's disk, and until it was replayed or applied there, at most.
+    pub received_ms: Option<f64>,
+    pub replayed_ms: Option<f64>,
+    /// Since the last message from its upstream.
+    pub silent_s: Option<f64>,
+    pub is_replay_paused: bool,
+    /// The most that a slot for it holds back.
+    pub retained_bytes: Option<i64>,
+    pub conflicts: Option<i64>,
+}
+
+/// A server, and what it is to be.
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub node: Node,
+    pub endpoint: Endpoint,
+}
+
+impl From<RunningNode> for Member {
+    fn from(node: RunningNode) -> Self {
+        Self {
+            node: node.node,
+            endpoint: node.endpoint,
+        }
+    }
+}
+
+/// Looks at all servers; the first is the primary.
+pub async fn check(members: &[Member], limits: Limits) -> Health {
+    let sessions = join_all(members.iter().map(|it| reach(&it.endpoint))).await;
+    let primary = sessions.first().and_then(|it| it.as_ref().ok());
+    let names = join_all(
+        members
+            .iter()
+            .zip(&sessions)
+            .map(|(member, session)| replicates_as(member, session.as_ref().ok())),
+    );
+    let names = names.await;
+    let mark = match primary {
+        Some(session) => timely(provisioning::fence(session.client())).await,
+        None => None,
+    };
+    let marked = clock::now();
+    let replicas = members.iter().zip(&sessions).zip(&names).skip(1);
+    let arrivals = replicas.map(async |((member, session), name)| {
+        let (Ok(session), Some(mark)) = (session, mark) else {
+            return Arrival::default();
+        };
+        let asked = if member.node.role == Role::Subscriber {
+            // It is the publisher that knows what it has confirmed.
+            (primary, Some(name.as_str()))
+        } else {
+            (Some(session), None)
+        };
+        arrival(asked, mark, marked, limits.patience).await
+    });
+    let arrivals = join_all(arrivals).await;
+    let mut facts = Vec::new();
+    for session in &sessions {
+        facts.push(match session {
+            Ok(session) => {
+                let asked = tokio::time::timeout(ANSWER, health::facts(session.client())).await;
+                match asked {
+                    Ok(Ok(facts)) => Ok(facts),
+                    Ok(Err(error)) => Err(pg::describe(&error).to_string()),
+                    Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs())),
+                }
+            }
+            Err(error) => Err(error.clone()),
+        });
+    }
+    for session in sessions.into_iter().flatten() {
+        session.close().await;
+    }
+    let arrivals = std::iter::once(Arrival::default()).chain(arrivals);
+    let nodes = members.iter().zip(names).zip(arrivals).zip(&facts);
+    let nodes: Vec<_> = nodes
+        .map(|(((member, name), arrival), own)| {
+            let upstream = member.node.upstream.as_ref().and_then(|name| {
+                let index = members.iter().position(|it| it.node.name == *name)?;
+                facts[index].as_ref().ok()
+            });
+            let asked = (mark.is_some(), limits);
+            judge((member, &name), own, upstream, arrival, asked)
+        })
+        .collect();
+    Health {
+        verdict: nodes
+            .iter()
+            .map(|it| it.verdict)
+            .max()
+            .unwrap_or(Verdict::Bad),
+        nodes,
+    }
+}
+
+async fn reach(endpoint: &Endpoint) -> Result<Session, String> {
+    // What is written here must not wait for a standby that may be gone.
+    let options = Some("-c synchronous_commit=local");
+    let connected = pg::connect(endpoint, "replbench status", options, ANSWER).await;
+    connected.map_err(|error| error.to_string())
+}
+
+/// The name under which a node replicates: a standby's own, a subscriber's subscription's.
+async fn replicates_as(member: &Member, session: Option<&Session>) -> String {
+    let own = member.node.name.clone();
+    let Some(session) = session.filter(|_| member.node.role == Role::Subscriber) else {
+        return own;
+    };
+    let names = timely(health::subscription_names(session.client())).await;
+    let names = names.unwrap_or_default();
+    let first = names.first().cloned();
+    let has_own = names.contains(&own);
+    first.filter(|_| !has_own).unwrap_or(own)
+}
+
+async fn timely<T, E>(question: impl Future<Output = Result<T, E>>) -> Option<T> {
+    tokio::time::timeout(ANSWER, question).await.ok()?.ok()
+}
+
+/// After how long a replica had what was written; `None`: not within the deadline.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Arrival {
+    received: Option<Duration>,
+    replayed: Option<Duration>,
+}
+
+/// Asks a standby itself, or the publisher about the subscriber of a name.
+async fn arrival(
+    (session, subscriber): (Option<&Session>, Option<&str>),
+    mark: Lsn,
+    marked: clock::Stamp,
+    patience: Duration,
+) -> Arrival {
+    let mut found = Arrival::default();
+    let Some(session) = session else {
+        return found;
+    };
+    let due = marked + patience;
+    while clock::now() < due {
+        let asked = async {
+            match subscriber {
+                Some(name) => health::confirmed(session.client(), name).await,
+                None => health::reached(session.client()).await,
+            }
+        };
+        let Some(Reached { received, replayed }) = timely(asked).await else {
+            break;
+        };
+        let took = clock::now().since(marked);
+        let has = |position: Option<Lsn>| position.is_some_and(|it| it >= mark);
+        // What it has replayed it has received, from an archive if not from its upstream.
+        if has(received) || has(replayed) {
+            found.received.get_or_insert(took);
+        }
+        if has(replayed) {
+            found.replayed = Some(took);
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    found
+}
+
+/// Pure: from what servers say to what is to be said of one.
+fn judge(
+    (member, replicates_as): (&Member, &str),
+    own: &Result<Facts, String>,
+    upstream: Option<&Facts>,
+    arrival: Arrival,
+    (was_written, limits): (bool, Limits),
+) -> NodeHealth {
+    let Node { name, role, .. } = &member.node;
+    let sender = upstream.and_then(|it| it.senders.iter().find(|it| it.name == replicates_as));
+    let slot = upstream.and_then(|it| it.slots.iter().find(|it| it.name == replicates_as));
+    let facts = own.as_ref().ok();
+    let receiver = facts.and_then(|it| it.receiver.as_ref());
+    let subscription =
+        facts.and_then(|it| it.subscriptions.iter().find(|it| it.name == replicates_as));
+    let millis = |took: Duration| took.as_secs_f64() * 1e3;
+    let silent_s = receiver.and_then(|it| it.silent_s);
+    let mut found = NodeHealth {
+        node: name.clone(),
+        role: *role,
+        place: member.endpoint.place(),
+        verdict: Verdict::Good,
+        reasons: Vec::new(),
+        version: facts.map(|it| it.version.clone()),
+        state: sender.map(|it| it.state.clone()),
+        sync_state: sender.map(|it| it.sync_state.clone()),
+        unsent_bytes: sender.and_then(|it| it.unsent),
+        unflushed_bytes: sender.and_then(|it| it.unflushed),
+        unreplayed_bytes: sender.and_then(|it| it.unreplayed),
+        received_ms: arrival.received.map(millis),
+        replayed_ms: arrival.replayed.map(millis),
+        silent_s: silent_s.or_else(|| subscription.and_then(|it| it.silent_s)),
+        is_replay_paused: facts.is_some_and(|it| it.is_replay_paused),
+        retained_bytes: slot.and_then(|it| it.retained),
+        conflicts: facts.map(|it| it.conflicts),
+    };
+    let facts = match own {
+        Ok(facts) => facts,
+        Err(problem) => {
+            found.say(Verdict::Bad, format!("cannot be asked: {problem}"));
+            return found;
+        }
+    };
+    let is_standby = role.is_physical() && *role != Role::Primary;
+    if facts.in_recovery != is_standby {
+        let what = if is_standby {
+            "is not in recovery: it is a primary of its own"
+        } else {
+            "is in recovery: it takes no writes"
+        };
+        found.say(Verdict::Bad, what.into());
+    }
+    if *role == Role::Primary {
+        found.judge_primary(facts, limits);
+        return found;
+    }
+    let Some(upstream) = &member.node.upstream else {
+        // It has no upstream that could say anything, and gets a segment when one is full.
+        found.judge_replay(facts, limits);
+        return found;
+    };
+    match sender {
+        None => found.say(
+            Verdict::Bad,
+            format!("does not replicate from `{upstream}`"),
+        ),
+        Some(sender) if sender.state != "streaming" => {
+            found.say(
+                Verdict::Bad,
+                format!("`{upstream}` has it as `{}`", sender.state),
+            );
+        }
+        Some(_) => {}
+    }
+    if let Some(subscription) = subscription {
+        if !subscription.is_enabled {
+            found.say(Verdict::Bad, "its subscription is disabled".into());
+        } else if !subscription.has_worker {
+            found.say(
+                Verdict::Bad,
+                "no worker applies its subscription: its log says why".into(),
+            );
+        }
+    }
+    if was_written && arrival.received.is_none() {
+        let patience = format_duration(limits.patience);
+        let says = receiver.map_or_else(String::new, |it| {
+            let silent = it.silent_s.map_or_else(String::new, |it| {
+                format!(", the last message came {it:.1} s ago")
+            });
+            format!(" (its walreceiver says `{}`{silent})", it.status)
+        });
+        found.say(
+            Verdict::Bad,
+            format!("has not received in {patience} what was written{says}"),
+        );
+    }
+    found.judge_replay(facts, limits);
+    if let Some(slot) = slot {
+        found.judge_slot(slot, limits);
+    }
+    found
+}
+
+impl NodeHealth {
+    fn say(&mut self, verdict: Verdict, reason: String) {
+        self.verdict = self.verdict.max(verdict);
+        self.reasons.push(reason);
+    }
+
+    fn judge_primary(&mut self, facts: &Facts, limits: Limits) {
+        let is_sync = |it: &health::Sender| matches!(it.sync_state.as_str(), "sync" | "quorum");
+        if !facts.standby_names.is_empty() && !facts.senders.iter().any(is_sync) {
+            let names = &facts.standby_names;
+            self.say(
+                Verdict::Bad,
+                format!(
+                    "no standby of synchronous_standby_names = `{names}` is there: commits wait"
+                ),
+            );
+        }
+        for slot in facts.slots.iter().filter(|it| !it.is_active) {
+            let retained = format_bytes(slot.retained.unwrap_or(0) as f64);
+            self.say(
+                Verdict::Warn,
+                format!(
+                    "nobody uses slot `{}`, which holds {retained} of WAL back",
+                    slot.name
+                ),
+            );
+            self.judge_slot(slot, limits);
+        }
+    }
+
+    fn judge_replay(&mut self, facts: &Facts, limits: Limits) {
+        if facts.is_replay_paused {
+            self.say(Verdict::Bad, "its replay is paused".into());
+        } else if self.received_ms.is_some() && self.replayed_ms.is_none() {
+            let patience = format_duration(limits.patience);
+            self.say(
+                Verdict::Warn,
+                format!("has not replayed in {patience} what was written"),
+            );
+        }
+        if let Some(bytes) = self.unreplayed_bytes
+            && bytes.unsigned_abs() > limits.lag_bytes
+        {
+            let bytes = format_bytes(bytes as f64);
+            self.say(Verdict::Warn, format!("has {bytes} of WAL to replay"));
+        }
+        if facts.conflicts > 0 {
+            let count = facts.conflicts;
+            self.say(
+                Verdict::Warn,
+                format!("replay has cancelled {count} queries since the statistics were reset"),
+            );
+        }
+    }
+
+    fn judge_slot(&mut self, slot: &health::Slot, limits: Limits) {
+        if let Some(status @ ("unreserved" | "lost")) = slot.wal_status.as_deref() {
+            self.say(
+                Verdict::Bad,
+                format!("the WAL of slot `{}` is {status}", slot.name),
+            );
+        }
+        if let Some(bytes) = slot.retained
+            && bytes.unsigned_abs() > limits.retained_bytes
+        {
+            let bytes = format_bytes(bytes as f64);
+            self.say(
+                Verdict::Warn,
+                format!("slot `{}` holds {bytes} of WAL back", slot.name),
+            );
+        }
+    }
+}
