@@ -165,7 +165,7 @@ impl StoredRun {
 /// The code for a run that could not begin.
 pub(super) fn exit_of(error: &RunError) -> Exit {
     match error {
-        RunError::Write(_) => Exit::Results,
+        RunError::Write(_) | RunError::Ledger(_) => Exit::Results,
         RunError::Stopped => Exit::Incomplete,
         RunError::Workload(_) => Exit::Usage,
         RunError::Cluster(error) => super::cluster::exit_of(error),

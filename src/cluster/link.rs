@@ -127,7 +127,7 @@ async fn connect(
     mut conditions: watch::Receiver<Condition>,
     targets: watch::Receiver<u16>,
 ) -> io::Result<()> {
-    whole(&mut conditions).await;
+    uncut(&mut conditions).await;
     let port = *targets.borrow();
     let far = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     for stream in [&near, &far] {
@@ -142,7 +142,7 @@ async fn connect(
 }
 
 /// Waits until the network is not cut.
-async fn whole(conditions: &mut watch::Receiver<Condition>) {
+async fn uncut(conditions: &mut watch::Receiver<Condition>) {
     // An error means that the link is gone, and this task with it.
     let _ = conditions.wait_for(|it| !it.is_cut).await;
 }
@@ -174,7 +174,7 @@ async fn send(
         // A connection that breaks ends as one that is closed does.
         let count = from.read(&mut part).await.unwrap_or(0);
         part.truncate(count);
-        whole(&mut conditions).await;
+        uncut(&mut conditions).await;
         let Condition { delay, jitter, .. } = *conditions.borrow();
         let jitter = jitter.mul_f64(rand::rng().random_range(0.0..=1.0));
         // What was sent earlier arrives earlier.
@@ -198,7 +198,7 @@ async fn deliver(
         if due > clock::now() {
             timer.sleep_until(due).await?;
         }
-        whole(&mut conditions).await;
+        uncut(&mut conditions).await;
         if part.is_empty() {
             return to.shutdown().await;
         }

@@ -364,6 +364,15 @@ fn check(config: &ClusterConfig) -> Result<(), ClusterError> {
     if topology.has(Role::CascadingStandby) && !topology.has(Role::Standby) {
         return refuse("a cascading standby needs a standby to stream from; ask for one");
     }
+    let nodes = topology.nodes();
+    for node in nodes {
+        let Some(upstream) = &node.upstream else {
+            continue;
+        };
+        if !nodes.iter().any(|it| it.name == *upstream) {
+            return refuse("a node replicates from one that is none of the cluster's; name another upstream");
+        }
+    }
     if topology.has(Role::Subscriber) && config.publish.is_empty() {
         return refuse("subscribers need a table that is published");
     }

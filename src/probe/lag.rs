@@ -47,12 +47,18 @@ enum View {
 /// A server's answer, and when it had come.
 type Asked = Result<(Rc<Ready>, Answer, Stamp), String>;
 
-/// A question that has not been answered yet.
+/// A question that has not been answered yet. Dropped, it is not waited for any more.
 #[derive(Debug)]
 struct Question {
     /// The instant of the sample that it was put for.
     sampled: Stamp,
     handle: JoinHandle<Asked>,
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
 }
 
 /// One server, asked the same question at every sample.

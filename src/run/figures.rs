@@ -222,8 +222,11 @@ impl Figures {
         (to > from).then(|| last.distance_from(*first).bytes())
     }
 
-    /// Checkpoints between the first and the last lag sample.
+    /// Checkpoints between the first and the last lag sample; `None` also where these are of two servers, or of one that started anew.
     pub(super) fn checkpoints(&self) -> Option<u64> {
+        if self.lag.primary_was_stopped() {
+            return None;
+        }
         let (first, last) = self.lag.checkpoints?;
         u64::try_from(last - first).ok()
     }
