@@ -21,6 +21,7 @@ mod show;
 mod signals;
 mod status;
 mod trend;
+mod what_replicates;
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write as _};

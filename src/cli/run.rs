@@ -12,8 +12,8 @@ use super::progress::Terminal;
 use super::report::{Drawn, Gates, draw, verdict};
 use super::servers::{ServerArgs, without_passwords};
 use super::signals::interruptible;
-use super::{Exit, Stop, print};
-use crate::plan;
+use super::{Exit, Stop, print, what_replicates};
+use crate::plan::{self, Overrides};
 use crate::profile::Profile;
 use crate::record::{self, OnMismatch, RunStatus, WriteError};
 use crate::report::escape_control;
@@ -25,7 +25,8 @@ use crate::run::{self, Finished, GivenServers, Options, RunError};
 Ctrl-C ends the run early and keeps what was measured; a second one does not wait for the last answers.
 Exit codes: 0 fine, 1 a gate failed or a fault broke a promise, 2 usage or profile, 3 no server, 4 cut short, 5 invalid, 6 results not written.")]
 pub(super) struct RunArgs {
-    /// A built-in profile (see `replbench list`) or the path of a TOML file
+    /// A built-in profile (see `replbench list`) or the path of a TOML file; `what-replicates` makes changes of all kinds instead, and tells
+    /// which arrive on a standby and on a subscriber
     profile: String,
 
     #[command(flatten)]
@@ -43,6 +44,9 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn run(arguments: &RunArgs) -> Result<Exit, Stop> {
+    if arguments.profile == what_replicates::NAME {
+        return make_all_changes(arguments);
+    }
     let profile =
         Profile::load(&arguments.profile).map_err(|error| Stop::new(Exit::Usage, error))?;
     let mut overrides = arguments.overrides.to_overrides();
@@ -69,6 +73,22 @@ pub(super) fn run(arguments: &RunArgs) -> Result<Exit, Stop> {
         interruptible(async |interrupt| run::run(&plan, &options, &mut terminal, interrupt).await)?;
     terminal.clear();
     conclude(finished.map_err(|error| Stop::new(exit_of(&error), error))?)
+}
+
+/// It measures nothing, so that nothing of a measurement can be asked for.
+fn make_all_changes(arguments: &RunArgs) -> Result<Exit, Stop> {
+    let asked = arguments.overrides.to_overrides();
+    if asked != Overrides::default() || arguments.no_visibility || arguments.place.dry_run {
+        let error = anyhow::anyhow!(
+            "`{}` measures nothing: of the options it takes --results, --data-dir and --pg-bindir",
+            what_replicates::NAME
+        );
+        return Err(Stop::new(Exit::Usage, error));
+    }
+    let options = arguments.place.options();
+    let seen = interruptible(async |_| run::what_replicates(&options).await)?;
+    let (version, seen) = seen.map_err(|error| Stop::new(exit_of(&error), error))?;
+    what_replicates::show(&version, &seen)
 }
 
 /// Draws the report, gives the directory its name, and says what was found.

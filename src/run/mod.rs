@@ -19,6 +19,7 @@ mod session;
 mod statements;
 mod validity;
 mod watchdog;
+mod what_replicates;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,6 +33,7 @@ pub use figures::CellHeadline;
 pub use live::LiveSecond;
 pub use session::{SideRun, session};
 pub use statements::statements;
+pub use what_replicates::{Seen, Side, what_replicates};
 
 use crate::cluster::{Binaries, BinariesError, ClusterError, ComposeFile, Servers};
 use crate::load::LoadError;
