@@ -286,6 +286,60 @@ async fn every_sslmode_accepts_and_refuses_what_psql_does() {
 }
 
 #[tokio::test]
+async fn a_server_that_wants_a_certificate_of_the_client_takes_those_that_psql_may_use() {
+    let server = Server::start().await;
+    let (root, own) = authority("own");
+    let (_, stranger) = authority("stranger");
+    let root = server.write("root.crt", &root);
+    let hba = server.dir.path().join("c/primary/data/pg_hba.conf");
+    let lines = fs::read_to_string(&hba).unwrap();
+    let wants = "hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-ca\n";
+    // In place, so that it stays the server's file.
+    fs::write(&hba, format!("{wants}{lines}")).unwrap();
+    let session = pg::connect(server.endpoint(), "test", None, TEN_SECONDS)
+        .await
+        .unwrap();
+    let trusts = format!(
+        "ALTER SYSTEM SET ssl_ca_file = {}",
+        pg::quote_literal(root.to_str().unwrap())
+    );
+    session.client().batch_execute(&trusts).await.unwrap();
+    session.close().await;
+    server
+        .use_certificate(Some(&issue(&server, "server", &own, "127.0.0.1", 2100)))
+        .await;
+    let good = issue(&server, "client", &own, "somebody", 2100);
+    let unknown = issue(&server, "unknown", &stranger, "somebody", 2100);
+    let expired = issue(&server, "expired", &own, "somebody", 2021);
+    let readable = issue(&server, "readable", &own, "somebody", 2100);
+    fs::set_permissions(&readable.1, fs::Permissions::from_mode(0o644)).unwrap();
+    let mut accepted = Vec::new();
+    for (what, files) in [
+        ("none", None),
+        ("good", Some(&good)),
+        ("of an unknown CA", Some(&unknown)),
+        ("expired", Some(&expired)),
+        ("a key that all may read", Some(&readable)),
+        ("another's key", Some(&(good.0.clone(), unknown.1.clone()))),
+    ] {
+        let given = files.map_or_else(String::new, |(certificate, key)| {
+            format!(
+                " sslcert={} sslkey={}",
+                certificate.display(),
+                key.display()
+            )
+        });
+        let conninfo = server.conninfo(&format!("sslmode=require{given}"));
+        let (psql, ours) = (server.psql(&conninfo), server.ours(&conninfo).await);
+        let both = format!("{what}: psql {psql:?}, replbench {ours:?}");
+        assert_eq!(psql.as_ref().ok(), ours.as_ref().ok(), "{both}");
+        accepted.extend(ours.is_ok().then_some(what));
+    }
+    assert_eq!(accepted, ["good"]);
+    server.cluster.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn the_load_is_the_same_over_tls_by_either_client() {
     let server = Server::start().await;
     let (root, own) = authority("own");

@@ -5,6 +5,7 @@
 //! falls among the censored is empty. Leaving these arrivals out would make a stalled server look fast, and one that refuses
 //! the slow half of its transactions too.
 
+use super::setback::setback;
 use crate::metric::{CellFigures, OutageFigures, ReplicaFigures, Spread};
 use crate::record::tags::{self, Bound, Origin};
 use crate::record::{CellHistograms, Run};
@@ -108,6 +109,7 @@ fn replica(run: &Run, cell: &CellRow, histograms: &CellHistograms, node: String)
             column(row).map(|value| value as f64 / unit)
         })
     };
+    let setback = setback(run, cell, &node).unwrap_or_default();
     let replay_bytes = samples(|row| row.replay_lag_bytes, 1.0);
     let replay_time = samples(|row| row.replay_lag_us, 1e6);
     ReplicaFigures {
@@ -123,6 +125,8 @@ fn replica(run: &Run, cell: &CellRow, histograms: &CellHistograms, node: String)
         replay_bytes: replay_bytes.spread(),
         replay_time: replay_time.spread(),
         retained_bytes: samples(|row| row.slot_retained_bytes, 1.0).largest(),
+        fault_lag: setback.peak_bytes,
+        catch_up: setback.catch_up,
         node,
     }
 }

@@ -16,6 +16,7 @@ mod index;
 mod modes;
 mod outages;
 mod run_summary;
+mod setback;
 mod staleness;
 mod stats;
 mod summary;

@@ -73,6 +73,9 @@ pub struct ReplicaFigures {
     pub replay_time: Option<Spread>,
     /// Most WAL that the replica's slot held back.
     pub retained_bytes: Option<f64>,
+    /// Bytes that the replica had to replay at most because of a fault, and the time that it took from the fault's end to catch up.
+    pub fault_lag: Option<Spread>,
+    pub catch_up: Option<Spread>,
     /// Samples of the measurement phase.
     pub samples: u64,
     /// Those of them in which the replica was gone: its upstream answered and did not know it.
@@ -94,6 +97,11 @@ impl Spread {
             censored,
             largest,
         }
+    }
+
+    /// Of observations of which none is known.
+    pub fn unknown(censored: u64) -> Self {
+        Self::read(|_| None, censored, censored, None)
     }
 
     /// Of the histogram and as many unknown, larger observations.

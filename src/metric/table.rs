@@ -89,7 +89,7 @@ const DELAY: Quantity = Quantity {
     ..CONTEXT
 };
 
-pub(super) static QUANTITIES: [Quantity; 34] = [
+pub(super) static QUANTITIES: [Quantity; 36] = [
     Quantity {
         name: "achieved_tps",
         gated: OFFERED,
@@ -326,6 +326,25 @@ pub(super) static QUANTITIES: [Quantity; 34] = [
         unit: Unit::Bytes,
         over: Over::Largest,
         source: Source::Replica(|replica| of_samples(replica, replica.retained_bytes?)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "fault_lag",
+        unit: Unit::Bytes,
+        direction: LowerIsBetter,
+        over: Over::Largest,
+        floor: WAL_PAGE,
+        stats: &[Max],
+        source: Source::Replica(|replica| replica.fault_lag.map(Reading::Spread)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "catch_up",
+        unit: Unit::Micros,
+        direction: LowerIsBetter,
+        over: Over::Largest,
+        stats: &[Max],
+        source: Source::Replica(|replica| replica.catch_up.map(Reading::Spread)),
         ..CONTEXT
     },
 ];

@@ -301,3 +301,117 @@ fn statements(plan: &Plan, table: usize, change: Change) -> Statements {
         earlier: count(true),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mode::ModeSpec;
+    use crate::plan::{Overrides, resolve};
+    use crate::profile::Profile;
+
+    fn mode(name: &str) -> Mode {
+        let spec: ModeSpec = name.parse().unwrap();
+        spec.resolve(2, 0).unwrap()
+    }
+
+    #[test]
+    fn only_a_standby_that_can_be_promoted_keeps_what_was_acknowledged() {
+        let why =
+            |name: &str, fault: &str| excuse(&mode(name), &[fault.parse().unwrap()]).is_some();
+        let failover = "failover primary at 1s for 1s";
+        for (name, may_lose) in [
+            ("async", true),
+            ("local", true),
+            ("sync", false),
+            ("remote_write", false),
+            ("remote_apply:any-2", false),
+            ("off", true),
+        ] {
+            assert_eq!(why(name, failover), may_lose, "{name}");
+            assert!(!why(name, "switchover primary at 1s for 1s"), "{name}");
+            let crash = "primary-crash primary at 1s for 1s";
+            assert_eq!(why(name, crash), name == "off", "{name}");
+        }
+        // Commits of this mode wait for a standby of the standby.
+        let mut cascade = mode("sync");
+        cascade.sync.as_mut().unwrap().nodes = vec!["c1".into()];
+        assert!(excuse(&cascade, &[failover.parse().unwrap()]).is_some());
+    }
+
+    fn node(name: &str, rows: u64, lost: &[u64]) -> NodeAccount {
+        let at = |nanos: &u64| Stamp::from_nanos(*nanos);
+        NodeAccount {
+            node: name.into(),
+            tables: vec![TableAccount {
+                table: 0,
+                account: Account {
+                    rows,
+                    commits: 100,
+                    lost: lost.iter().map(at).collect(),
+                    fewer_rows: i64::try_from(lost.len()).unwrap(),
+                    last_kept_sent: Some(Stamp::from_nanos(50)),
+                    ..Account::default()
+                },
+                contents: rows.to_string(),
+            }],
+        }
+    }
+
+    /// The checks that fail, for 100 acknowledged inserts and so many of unknown outcome.
+    fn failing(
+        own: &NodeAccount,
+        primary: &NodeAccount,
+        unknown: u64,
+        excuse: Option<&str>,
+    ) -> Vec<AuditCheck> {
+        let profile = Profile::load("users-insert").unwrap();
+        let plan = resolve(&profile, &Overrides::default()).unwrap();
+        let known = Known {
+            row_changes: &[100],
+            unknown,
+            rowless: 0,
+            primary_failed: None,
+        };
+        let found = check(1, &plan, own, primary, &known, excuse);
+        let failed = found.iter().filter(|it| it.result == AuditResult::Fail);
+        failed.map(|it| it.check).collect()
+    }
+
+    #[test]
+    fn rows_are_accounted_for_one_by_one() {
+        let primary = |rows, lost: &[u64]| node("primary", rows, lost);
+        let check = |rows, lost: &[u64], unknown, excuse| {
+            let own = primary(rows, lost);
+            failing(&own, &own, unknown, excuse)
+        };
+        assert_eq!(check(100, &[], 0, None), []);
+        // Of two transactions of unknown outcome none, one or both may have left a row.
+        for rows in 100..=102 {
+            assert_eq!(check(rows, &[], 2, None), []);
+        }
+        assert_eq!(check(103, &[], 2, None), [AuditCheck::NoPhantom]);
+        assert_eq!(check(99, &[], 2, None), [AuditCheck::NoneMissing]);
+        assert_eq!(check(98, &[60, 70], 0, None), [AuditCheck::Present]);
+        assert_eq!(check(98, &[60, 70], 0, Some("it may")), []);
+        // One was acknowledged before another was sent that is there.
+        assert_eq!(
+            check(98, &[40, 70], 0, Some("it may")),
+            [AuditCheck::Suffix]
+        );
+    }
+
+    #[test]
+    fn a_replica_has_exactly_what_the_primary_has() {
+        let primary = node("primary", 101, &[]);
+        let check = |rows| failing(&node("s1", rows, &[]), &primary, 2, None);
+        assert_eq!(check(101), []);
+        assert_eq!(
+            check(102),
+            [AuditCheck::NoPhantom, AuditCheck::SameContents]
+        );
+        assert_eq!(
+            check(100),
+            [AuditCheck::NoneMissing, AuditCheck::SameContents]
+        );
+    }
+}
