@@ -60,7 +60,7 @@ struct Options {
     client: Client,
 
     /// Of replbench's load thread, as far as it is permitted: normal, raised or realtime
-    #[arg(long, default_value = "raised")]
+    #[arg(long, default_value = "normal")]
     priority: Priority,
 
     /// How it is known when a commit is visible: looks or push

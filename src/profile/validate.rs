@@ -217,7 +217,7 @@ fn load(diagnostics: &mut Diagnostics, wire: &wire::Load) -> Load {
             .unwrap_or(Client::Wire),
         priority: diagnostics
             .read("priority", &wire.priority, priority)
-            .unwrap_or(Priority::Raised),
+            .unwrap_or(Priority::Normal),
         connections: diagnostics
             .read(
                 "connections",
