@@ -23,7 +23,11 @@ fn everything_arrives_where_the_documentation_says() {
     assert_eq!(row("rows of an unlogged table"), arrives("no", "no"));
     assert_eq!(row("a write on the replica itself"), arrives("no", "yes"));
     let data = run.dir.path().join("data");
-    assert_eq!(std::fs::read_dir(data).unwrap().count(), 0, "nothing is left");
+    assert_eq!(
+        std::fs::read_dir(data).unwrap().count(),
+        0,
+        "nothing is left"
+    );
 }
 
 #[test]

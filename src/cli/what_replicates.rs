@@ -21,7 +21,8 @@ pub(super) fn show(version: &str, seen: &[Seen]) -> Result<Exit, Stop> {
 }
 
 fn table(version: &str, seen: &[Seen]) -> String {
-    let mut out = format!("PostgreSQL {version}: what is made on the primary, and where it arrives\n\n");
+    let mut out =
+        format!("PostgreSQL {version}: what is made on the primary, and where it arrives\n\n");
     // Written to a string, which does not fail.
     let _ = writeln!(out, "{:<39} {:<17} subscriber", "", "standby");
     let word = |side: Side| {

@@ -370,7 +370,9 @@ fn check(config: &ClusterConfig) -> Result<(), ClusterError> {
             continue;
         };
         if !nodes.iter().any(|it| it.name == *upstream) {
-            return refuse("a node replicates from one that is none of the cluster's; name another upstream");
+            return refuse(
+                "a node replicates from one that is none of the cluster's; name another upstream",
+            );
         }
     }
     if topology.has(Role::Subscriber) && config.publish.is_empty() {

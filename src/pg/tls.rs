@@ -1,6 +1,7 @@
 //! TLS as libpq's `sslmode` means it: what of a server's certificate is checked, and by which roots.
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -65,6 +66,25 @@ impl PartialEq for Tls {
 
 impl Eq for Tls {}
 
+/// A key that others may read is none, as libpq has it: of root's the group may.
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let refuse = |why: String| TlsError::File {
+        what: "private key",
+        path: path.to_owned(),
+        why,
+    };
+    let file = std::fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
+    let (others, fitting) = if file.uid() == 0 {
+        (0o037, "0640")
+    } else {
+        (0o077, "0600")
+    };
+    if file.mode() & others != 0 {
+        return Err(refuse(format!("others have access to it; chmod {fitting}")));
+    }
+    PrivateKeyDer::from_pem_file(path).map_err(|error| refuse(error.to_string()))
+}
+
 impl Tls {
     /// For a host that is known by this name, which a certificate must have for `verify-full`.
     pub fn new(ssl: &Ssl, host: &str) -> Result<Self, TlsError> {
@@ -81,11 +101,7 @@ impl Tls {
             (None, _) => builder.with_no_client_auth(),
             (Some(certificate), Some(key)) => {
                 let chain = certificates(certificate)?;
-                let key = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::File {
-                    what: "private key",
-                    path: key.clone(),
-                    why: error.to_string(),
-                })?;
+                let key = private_key(key)?;
                 let built = builder.with_client_auth_cert(chain, key);
                 built.map_err(TlsError::Client)?
             }

@@ -85,7 +85,11 @@ static CHANGES: [Change; 21] = [
     ),
     of_rows(
         "TRUNCATE",
-        &["INSERT INTO emptied VALUES (1)", "TRUNCATE emptied", "INSERT INTO emptied VALUES (2)"],
+        &[
+            "INSERT INTO emptied VALUES (1)",
+            "TRUNCATE emptied",
+            "INSERT INTO emptied VALUES (2)",
+        ],
         "SELECT array_agg(id) = '{2}' FROM emptied",
     ),
     physical(
@@ -163,12 +167,18 @@ static CHANGES: [Change; 21] = [
     ),
     nowhere(
         "rows of an unlogged table",
-        &["CREATE UNLOGGED TABLE light (id int)", "INSERT INTO light VALUES (1)"],
+        &[
+            "CREATE UNLOGGED TABLE light (id int)",
+            "INSERT INTO light VALUES (1)",
+        ],
         "SELECT EXISTS (SELECT FROM light)",
     ),
     nowhere(
         "rows of a temporary table",
-        &["CREATE TEMPORARY TABLE passing (id int)", "INSERT INTO passing VALUES (1)"],
+        &[
+            "CREATE TEMPORARY TABLE passing (id int)",
+            "INSERT INTO passing VALUES (1)",
+        ],
         "SELECT EXISTS (SELECT FROM passing)",
     ),
     nowhere(
@@ -228,7 +238,9 @@ pub async fn what_replicates(options: &Options) -> Result<(String, Vec<Seen>), R
 async fn look_at_all(cluster: &Cluster) -> Result<Vec<Seen>, RunError> {
     let of_role = |role| {
         let mut nodes = cluster.nodes().iter();
-        nodes.find(|it: &&RunningNode| it.node.role == role).expect("it was asked for")
+        nodes
+            .find(|it: &&RunningNode| it.node.role == role)
+            .expect("it was asked for")
     };
     let (primary, standby, subscriber) = (
         session(cluster.primary()).await?,
@@ -248,7 +260,9 @@ async fn look_at_all(cluster: &Cluster) -> Result<Vec<Seen>, RunError> {
             let found = session.client().query_one(change.look, &[]).await;
             Side {
                 // What cannot be read there is not there.
-                arrived: found.is_ok_and(|row| row.try_get::<_, Option<bool>>(0).ok().flatten() == Some(true)),
+                arrived: found.is_ok_and(|row| {
+                    row.try_get::<_, Option<bool>>(0).ok().flatten() == Some(true)
+                }),
                 documented,
             }
         };
@@ -271,7 +285,9 @@ async fn look_at_all(cluster: &Cluster) -> Result<Vec<Seen>, RunError> {
 
 /// Whether a node takes a write; a standby refuses it with a SQLSTATE of its own.
 async fn write(session: &Session, documented: bool) -> Result<Side, RunError> {
-    let written = session.client().batch_execute("INSERT INTO untouched (id, name) VALUES (9, 'x')");
+    let written = session
+        .client()
+        .batch_execute("INSERT INTO untouched (id, name) VALUES (9, 'x')");
     let arrived = match written.await {
         Ok(()) => true,
         Err(error) if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => false,
