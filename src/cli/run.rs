@@ -77,7 +77,10 @@ pub(super) fn run(arguments: &RunArgs) -> Result<Exit, Stop> {
 
 /// It measures nothing, so that nothing of a measurement can be asked for.
 fn make_all_changes(arguments: &RunArgs) -> Result<Exit, Stop> {
-    let asked = arguments.overrides.to_overrides();
+    let asked = Overrides {
+        drawn_seed: Overrides::default().drawn_seed,
+        ..arguments.overrides.to_overrides()
+    };
     if asked != Overrides::default() || arguments.no_visibility || arguments.place.dry_run {
         let error = anyhow::anyhow!(
             "`{}` measures nothing: of the options it takes --results, --data-dir and --pg-bindir",

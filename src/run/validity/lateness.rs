@@ -13,7 +13,7 @@ const INVALID: f64 = 0.5;
 pub(super) const LEAST: Duration = Duration::from_millis(5);
 /// Arrivals that exceed a percentile by which a cell is called INVALID.
 const FEWEST: f64 = 10.0;
-/// From so large a share on it is worth telling: in the published run it was 12 to 33 % at the 99th percentile.
+/// From so large a share on it is worth telling: in a run on two cores it was 12 to 33 % at the 99th percentile.
 const NOTED: f64 = 1.0 / 3.0;
 
 /// Compares dispatch lag with response time at the median, the 90th and the 99th percentile; the worst of them is told.
