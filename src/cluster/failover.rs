@@ -5,7 +5,8 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 
 use super::error::ClusterError;
-use super::provision::{self, Workspace};
+use super::provision;
+use super::workspace::Workspace;
 use super::{Cluster, RunningNode, admin, query};
 use crate::clock;
 use crate::mode::{Mode, Quorum, SyncSet};

@@ -25,6 +25,7 @@ mod server;
 pub mod state;
 mod tables;
 mod tree;
+mod workspace;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -50,7 +51,7 @@ use crate::topology::{Node, Role, Topology, WalLevel};
 use compose::{Project, Wanted};
 use existing::Existing;
 use keeper::Ask;
-use provision::Workspace;
+use workspace::Workspace;
 
 /// The database that is made on every node, and the superuser's name.
 pub const DATABASE: &str = "replbench";

@@ -1,0 +1,383 @@
+//! What a cluster of this process stands on: directory, ports, password, the servers that run, and the commands that make them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::RngExt as _;
+use rand::distr::Alphanumeric;
+use tokio::sync::Semaphore;
+
+use super::account::Account;
+use super::conf::{self, Conf, HBA};
+use super::directory::{self, Layout, Lease};
+use super::error::ClusterError;
+use super::keeper::Ask;
+use super::link::Link;
+use super::orders::KeeperOrder;
+use super::ports::Ports;
+use super::process::Task;
+use super::server::{self, Launch, Server};
+use super::state;
+use super::{ClusterConfig, DATABASE, Lifetime, RunningNode};
+use crate::clock;
+use crate::pg::{Endpoint, Password};
+use crate::topology::{Node, Role, Topology};
+
+/// Runs of `initdb` and `pg_basebackup` at a time, so that each finishes within its deadline on a machine of two cores.
+const COMMANDS_AT_ONCE: usize = 4;
+
+/// What a cluster stands on. Dropped, it takes everything with it.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    pub(super) config: ClusterConfig,
+    pub(super) layout: Layout,
+    pub(super) account: Account,
+    pub(super) password: Password,
+    ports: Ports,
+    /// By the node that replicates over it.
+    links: BTreeMap<String, Link>,
+    pub(super) nodes: Vec<Node>,
+    servers: Mutex<Vec<(String, Arc<Server>)>>,
+    commands: Semaphore,
+    lease: Option<Lease>,
+    /// Whether a drop removes the directory.
+    discard: bool,
+}
+
+impl Workspace {
+    /// Checks the order, then takes directory, ports and a password.
+    pub(super) fn prepare(config: ClusterConfig) -> Result<Self, ClusterError> {
+        check(&config)?;
+        let account = Account::for_servers();
+        let nodes = config.topology.nodes().to_vec();
+        let ports = Ports::reserve(nodes.len())?;
+        let links = if config.has_links {
+            let replicas = nodes.iter().filter(|node| node.upstream.is_some());
+            let links = replicas.map(|node| Ok((node.name.clone(), Link::open()?)));
+            links
+                .collect::<io::Result<_>>()
+                .map_err(|source| ClusterError::io("open a link in", &config.directory, source))?
+        } else {
+            BTreeMap::new()
+        };
+        let root = directory::create(&config.directory, config.own_parents, &account)?;
+        let lease = Lease::share(&root)
+            .map_err(|source| ClusterError::io("lock the marker in", &root, source))?;
+        let discard = config.lifetime == Lifetime::Scratch;
+        if discard {
+            // The keepers see it when this process is no longer there to tell them.
+            directory::mark_for_discarding(&root)
+                .map_err(|source| ClusterError::io("mark", &root, source))?;
+        }
+        let layout = Layout::new(root);
+        let password: String = rand::rng()
+            .sample_iter(Alphanumeric)
+            .take(32)
+            .map(char::from)
+            .collect();
+        let line = format!("127.0.0.1:*:*:{DATABASE}:{password}\n");
+        directory::write(&layout.passfile(), &line, &account)?;
+        if config.topology.has(Role::ArchiveStandby) {
+            directory::create_inner(&layout.archive(), &account)?;
+        }
+        Ok(Self {
+            discard,
+            config,
+            layout,
+            account,
+            password: Password::new(password),
+            ports,
+            links,
+            nodes,
+            servers: Mutex::new(Vec::new()),
+            commands: Semaphore::new(COMMANDS_AT_ONCE),
+            lease: Some(lease),
+        })
+    }
+
+    pub(super) fn servers(&self) -> Vec<(String, Arc<Server>)> {
+        // Nothing is left half done under this lock.
+        self.registry().clone()
+    }
+
+    pub(super) fn registry(&self) -> MutexGuard<'_, Vec<(String, Arc<Server>)>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The cluster is ready: writes down what runs.
+    pub(super) fn complete(&self, nodes: &[RunningNode]) -> Result<(), ClusterError> {
+        state::write(&self.layout, &self.config, nodes, &self.account, false)
+    }
+
+    /// Lets the servers outlive this process. Only now is the cluster one that `clean` leaves alone.
+    pub(super) async fn detach(mut self, nodes: &[RunningNode]) -> Result<(), ClusterError> {
+        for (_, server) in self.servers() {
+            server.check()?;
+        }
+        for (_, server) in self.servers() {
+            server.ask(Ask::Detach);
+        }
+        let root = self.layout.root();
+        let written = state::write(&self.layout, &self.config, nodes, &self.account, true)
+            .and_then(|()| {
+                directory::unmark_for_discarding(root)
+                    .map_err(|source| ClusterError::io("mark", root, source))
+            });
+        if written.is_ok() {
+            self.discard = false;
+        } else {
+            // The first error is the one to tell.
+            let _ = self.stop().await;
+        }
+        written
+    }
+
+    /// Ends all servers at once and leaves the directory to be looked at.
+    pub(super) async fn abandon(mut self) -> PathBuf {
+        self.discard = false;
+        // A directory that is gone cannot be kept either.
+        let _ = directory::unmark_for_discarding(self.layout.root());
+        self.end(Ask::Immediate, Duration::from_secs(5)).await;
+        self.layout.root().to_owned()
+    }
+
+    /// Ends and removes what there is of a cluster that is not wanted any more.
+    pub(super) async fn cancel(self) -> Result<(), ClusterError> {
+        self.end(Ask::Immediate, Duration::from_secs(5)).await;
+        self.stop().await
+    }
+
+    /// Stops all servers, replicas before what they replicate from, so that none of them has to be waited for.
+    pub(super) async fn stop(mut self) -> Result<(), ClusterError> {
+        if !self.end(Ask::Fast, Duration::from_secs(20)).await {
+            self.end(Ask::Immediate, Duration::from_secs(5)).await;
+        }
+        let mut late = None;
+        for (_, server) in self.servers() {
+            server.ask(Ask::Kill);
+            let deadline = Duration::from_secs(5);
+            if !server.ended_within(deadline).await {
+                late = Some(server.late("end after SIGKILL", deadline));
+            }
+        }
+        if let Some(late) = late {
+            return Err(late);
+        }
+        if std::mem::take(&mut self.discard)
+            && let Some(lease) = self.lease.take()
+        {
+            // A server whose start was cancelled is known to its keeper alone, which shares the directory until it has ended.
+            let root = self.layout.root().to_owned();
+            let deadline = Duration::from_secs(10);
+            let discard = move || lease.discard_within(&root, deadline);
+            // A removal that the end of the runtime cuts short is finished by `replbench clean`.
+            let discarded = tokio::task::spawn_blocking(discard).await;
+            let root = self.layout.root();
+            match discarded {
+                Ok(Ok(false)) => {
+                    return Err(ClusterError::Directory {
+                        path: root.to_owned(),
+                        problem: format!("is still used after {} s", deadline.as_secs()),
+                        remedy: "`replbench clean` removes it".into(),
+                    });
+                }
+                Ok(Err(source)) => return Err(ClusterError::io("remove", root, source)),
+                Ok(Ok(true)) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks in the order of replication from its far end, then waits for all; whether all ended in time.
+    async fn end(&self, ask: Ask, deadline: Duration) -> bool {
+        let servers = self.servers();
+        let due = clock::now() + deadline;
+        let mut all = true;
+        // Names are in the order in which servers came up, hence each after its upstream.
+        let (primary, replicas): (Vec<_>, Vec<_>) = servers
+            .iter()
+            .rev()
+            .partition(|(name, _)| name == Topology::PRIMARY);
+        for group in [replicas, primary] {
+            for (_, server) in &group {
+                server.ask(ask);
+            }
+            for (_, server) in &group {
+                all &= server.ended_within(due.since(clock::now())).await;
+            }
+        }
+        all
+    }
+
+    pub(super) fn port(&self, node: &str) -> u16 {
+        let ports = self.ports.numbers();
+        self.nodes
+            .iter()
+            .position(|other| other.name == node)
+            .map_or(0, |index| ports[index])
+    }
+
+    pub(super) fn running(&self, node: &Node, server: &Server) -> RunningNode {
+        RunningNode {
+            endpoint: Endpoint::on_loopback(
+                &node.name,
+                self.port(&node.name),
+                DATABASE,
+                Some(self.password.clone()),
+            ),
+            process: Some(server.process()),
+            node: node.clone(),
+        }
+    }
+
+    pub(super) async fn command(
+        &self,
+        node: &str,
+        program: &str,
+        arguments: Vec<OsString>,
+    ) -> Result<(), ClusterError> {
+        // The semaphore is never closed.
+        let _turn = self.commands.acquire().await;
+        Task {
+            node,
+            program: self.config.binaries.program(program),
+            arguments,
+            library_path: self.config.binaries.library_path(),
+            account: &self.account,
+            launcher: &self.config.launcher,
+            directory: self.layout.root(),
+            log: &self.layout.log(node),
+            deadline: self.config.deadline,
+        }
+        .run()
+        .await
+    }
+
+    /// The network between a node and the one that it replicates from.
+    pub(super) fn link(&self, node: &str) -> Option<&Link> {
+        self.links.get(node)
+    }
+
+    /// How libpq of `node` reaches another one, without a password in it.
+    pub(super) fn conninfo(&self, node: &str, upstream: &str, extra: &[(&str, &str)]) -> String {
+        let mut port = self.port(upstream);
+        if let Some(link) = self.link(node) {
+            link.lead_to(port);
+            port = link.port();
+        }
+        let port = port.to_string();
+        let passfile = self.layout.passfile();
+        let passfile = passfile.to_string_lossy();
+        let mut pairs = vec![
+            ("host", "127.0.0.1"),
+            ("port", &port),
+            ("user", DATABASE),
+            ("passfile", &passfile),
+            // The servers offer neither, so do not negotiate.
+            ("sslmode", "disable"),
+            ("gssencmode", "disable"),
+        ];
+        pairs.extend(extra);
+        conf::conninfo(&pairs)
+    }
+
+    pub(super) fn configure(&self, node: &Node) -> Result<(), ClusterError> {
+        let text = Conf {
+            node: &node.name,
+            role: node.role,
+            port: self.port(&node.name),
+            topology: &self.config.topology,
+            wal_level: self.config.wal_level.max(self.config.topology.wal_level()),
+            client_connections: self.config.max_connections,
+            archive: &self.layout.archive(),
+            settings: [&self.config.settings, &node.settings],
+        }
+        .render();
+        let data = self.layout.data(&node.name);
+        for (name, content) in [("postgresql.conf", text.as_str()), ("pg_hba.conf", HBA)] {
+            directory::write(&data.join(name), content, &self.account)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Workspace::launch`], for a node whose server has ended: the new one takes its place.
+    pub(super) async fn relaunch(&self, node: &Node) -> Result<(), ClusterError> {
+        self.registry().retain(|(name, _)| *name != node.name);
+        self.launch(node).await?;
+        Ok(())
+    }
+
+    /// Starts the node's server and waits until it takes connections.
+    pub(super) async fn launch(&self, node: &Node) -> Result<Arc<Server>, ClusterError> {
+        let data = self.layout.data(&node.name);
+        let server = Server::launch(Launch {
+            node: &node.name,
+            launcher: &self.config.launcher,
+            library_path: self.config.binaries.library_path(),
+            order: KeeperOrder {
+                directory: self.layout.root().to_owned(),
+                log: self.layout.log(&node.name),
+                account: self
+                    .account
+                    .drops
+                    .then_some((self.account.uid, self.account.gid)),
+                program: self.config.binaries.program("postgres").into(),
+                arguments: server::arguments(&data),
+            },
+        })
+        .await?;
+        let server = Arc::new(server);
+        self.registry()
+            .push((node.name.clone(), Arc::clone(&server)));
+        server.accepting(&data, self.config.deadline).await?;
+        Ok(server)
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        // The ends of the pipes: each keeper ends its server.
+        self.registry().clear();
+        if let Some(lease) = self.lease.take()
+            && self.discard
+        {
+            // With servers running this is not the last share, and their keepers remove the directory.
+            let _ = lease.discard(self.layout.root());
+        }
+    }
+}
+
+fn check(config: &ClusterConfig) -> Result<(), ClusterError> {
+    let topology = &config.topology;
+    let refuse = |problem| {
+        Err(ClusterError::Topology {
+            topology: topology.to_string(),
+            problem,
+        })
+    };
+    if topology.has(Role::CascadingStandby) && !topology.has(Role::Standby) {
+        return refuse("a cascading standby needs a standby to stream from; ask for one");
+    }
+    let nodes = topology.nodes();
+    for node in nodes {
+        let Some(upstream) = &node.upstream else {
+            continue;
+        };
+        if !nodes.iter().any(|it| it.name == *upstream) {
+            return refuse(
+                "a node replicates from one that is none of the cluster's; name another upstream",
+            );
+        }
+    }
+    if topology.has(Role::Subscriber) && config.publish.is_empty() {
+        return refuse("subscribers need a table that is published");
+    }
+    let own = topology.nodes().iter().map(|node| &node.settings);
+    std::iter::once(&config.settings)
+        .chain(own)
+        .try_for_each(conf::check)
+}
