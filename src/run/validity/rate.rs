@@ -35,15 +35,19 @@ pub(super) fn judge(plan: &Plan, figures: &Figures, validity: &mut Validity) {
     let late = figures.dispatch_lag.quantile(0.5).unwrap_or_default();
     let start_lag = figures.start_lag.quantile(0.5).unwrap_or_default();
     let by_generator = busy > GENERATOR_BUSY || (late >= lateness::LEAST && late >= start_lag / 2);
+    // What waits because the primary was stopped on purpose is the outage that was to be measured.
+    let is_outage = figures.lag.primary_was_stopped() && !by_generator;
     let who = if by_generator {
         format!(
             "the generator did not keep up (a load thread used {:.0} % of a core), raise --threads",
             busy * 100.0
         )
+    } else if is_outage {
+        "the primary was stopped, and what had waited for it was not answered by the end".into()
     } else {
         "the servers did not keep up".into()
     };
-    let remedy = match with_headroom(achieved) {
+    let remedy = match with_headroom(achieved).filter(|_| !is_outage) {
         Some(most) => format!(", try at most {}/s", thousands(most)),
         None => String::new(),
     };
@@ -52,7 +56,7 @@ pub(super) fn judge(plan: &Plan, figures: &Figures, validity: &mut Validity) {
         format_rate(offered),
         format_rate(achieved)
     );
-    if plan.expect.overload && !by_generator {
+    if is_outage || (plan.expect.overload && !by_generator) {
         validity.notes.push(sentence);
     } else {
         validity.invalid.push(sentence);
