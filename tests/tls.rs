@@ -286,6 +286,31 @@ async fn every_sslmode_accepts_and_refuses_what_psql_does() {
 }
 
 #[tokio::test]
+async fn channel_binding_asks_for_what_psql_asks_for() {
+    let server = Server::start().await;
+    let (_, own) = authority("own");
+    server
+        .use_certificate(Some(&issue(&server, "good", &own, "127.0.0.1", 2100)))
+        .await;
+    let mut accepted = Vec::new();
+    for mode in ["disable", "require"] {
+        for binding in ["disable", "prefer", "require"] {
+            let conninfo = server.conninfo(&format!("sslmode={mode} channel_binding={binding}"));
+            let (psql, ours) = (server.psql(&conninfo), server.ours(&conninfo).await);
+            let both = format!("{mode}, {binding}: psql {psql:?}, replbench {ours:?}");
+            assert_eq!(psql.as_ref().ok(), ours.as_ref().ok(), "{both}");
+            accepted.extend(ours.is_ok().then_some((mode, binding)));
+        }
+    }
+    let refused = ("disable", "require");
+    assert!(
+        accepted.len() == 5 && !accepted.contains(&refused),
+        "{accepted:?}"
+    );
+    server.cluster.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_server_that_wants_a_certificate_of_the_client_takes_those_that_psql_may_use() {
     let server = Server::start().await;
     let (root, own) = authority("own");
@@ -346,7 +371,10 @@ async fn the_load_is_the_same_over_tls_by_either_client() {
     let root = server.write("root.crt", &root);
     let files = issue(&server, "good", &own, "127.0.0.1", 2100);
     server.use_certificate(Some(&files)).await;
-    let rest = format!("sslmode=verify-full sslrootcert={}", root.display());
+    let rest = format!(
+        "sslmode=verify-full channel_binding=require sslrootcert={}",
+        root.display()
+    );
     let (encrypted, session) = server.locate(&server.conninfo(&rest)).await.unwrap();
     for client in Client::ALL {
         let overrides = Overrides {

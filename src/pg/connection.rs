@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{self, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::conninfo::ChannelBinding;
 use super::tls::Tls;
 
 /// A password that no formatter prints.
@@ -53,6 +54,7 @@ pub struct Endpoint {
     pub password: Option<Password>,
     /// `None`: not encrypted.
     pub tls: Option<Tls>,
+    pub binding: ChannelBinding,
     /// Settings of every session, such as `-c statement_timeout=0`.
     pub options: Option<String>,
 }
@@ -69,6 +71,7 @@ impl Endpoint {
             user: name.to_owned(),
             password,
             tls: None,
+            binding: ChannelBinding::default(),
             options: None,
         }
     }
@@ -277,6 +280,11 @@ pub async fn connect(
         .dbname(&endpoint.database)
         .user(&endpoint.user)
         .application_name(application_name)
+        .channel_binding(match endpoint.binding {
+            ChannelBinding::Disable => config::ChannelBinding::Disable,
+            ChannelBinding::Prefer => config::ChannelBinding::Prefer,
+            ChannelBinding::Require => config::ChannelBinding::Require,
+        })
         .connect_timeout(deadline);
     if let Some(password) = &endpoint.password {
         config.password(password.reveal());

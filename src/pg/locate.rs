@@ -120,6 +120,7 @@ async fn reach(
             user: parameters.user.clone(),
             password: password.cloned(),
             tls: tls.transpose()?,
+            binding: parameters.ssl.binding,
             options: parameters.options.clone(),
         };
         match connect(&endpoint, application_name, None, deadline).await {

@@ -1,6 +1,7 @@
 //! Connection strings as libpq reads them: both forms, completed by a service, the environment, a file of passwords and defaults.
 //! Source: PostgreSQL's manual, "Database Connection Control Functions". Connects to nothing.
 
+mod binding;
 mod files;
 mod surroundings;
 mod text;
@@ -14,6 +15,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::Password;
+pub use binding::ChannelBinding;
 pub use surroundings::{OwnSurroundings, Surroundings};
 use text::Pairs;
 
@@ -156,6 +158,7 @@ pub struct Ssl {
     pub root: Option<String>,
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
+    pub binding: ChannelBinding,
 }
 
 /// All that a connection needs to know.
@@ -176,7 +179,7 @@ pub struct Parameters {
 }
 
 /// Keywords with the variable that stands in for each.
-const VARIABLES: [(&str, &str); 14] = [
+const VARIABLES: [(&str, &str); 15] = [
     ("host", "PGHOST"),
     ("hostaddr", "PGHOSTADDR"),
     ("port", "PGPORT"),
@@ -191,6 +194,7 @@ const VARIABLES: [(&str, &str); 14] = [
     ("sslrootcert", "PGSSLROOTCERT"),
     ("sslcert", "PGSSLCERT"),
     ("sslkey", "PGSSLKEY"),
+    ("channel_binding", "PGCHANNELBINDING"),
 ];
 
 /// Where a socket is looked for when no host is named: Debian's directory and PostgreSQL's own.
@@ -438,6 +442,7 @@ fn ssl(pairs: &Pairs, here: &impl Surroundings) -> Result<Ssl, ConninfoError> {
         root: root.or_else(|| existing("root.crt").map(|it| it.to_string_lossy().into_owned())),
         certificate: named("sslcert").or_else(|| existing("postgresql.crt")),
         key: named("sslkey").or_else(|| existing("postgresql.key")),
+        binding: binding::channel_binding(pairs)?,
     })
 }
 

@@ -6,12 +6,13 @@ use std::io;
 use bytes::BytesMut;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{
-    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+    self, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
 };
 use postgres_protocol::message::{backend, frontend};
 
 use super::answer::ServerSaid;
 use super::input::{Broken, Message};
+use crate::pg::conninfo::ChannelBinding;
 use crate::pg::{Endpoint, Failure, Password};
 
 /// Kinds of authentication, as the protocol numbers them.
@@ -62,6 +63,8 @@ pub struct StartUp {
     scram: Option<ScramSha256>,
     /// Of an encrypted connection.
     channel_binding: Option<Vec<u8>>,
+    wanted: ChannelBinding,
+    is_bound: bool,
     cancel_key: Option<CancelKey>,
 }
 
@@ -93,6 +96,8 @@ impl StartUp {
             password: endpoint.password.clone(),
             scram: None,
             channel_binding: None,
+            wanted: endpoint.binding,
+            is_bound: false,
             cancel_key: None,
         })
     }
@@ -144,6 +149,11 @@ impl StartUp {
             .split_first_chunk::<4>()
             .ok_or_else(|| Broken("authentication of no kind".into()))?;
         match u32::from_be_bytes(*kind) {
+            kind::OK if self.wanted == ChannelBinding::Require && !self.is_bound => {
+                Err(StartUpError::Authentication(
+                    "channel_binding=require, and the server did not bind the authentication to the connection".into(),
+                ))
+            }
             kind::OK => Ok(()),
             kind::CLEARTEXT_PASSWORD => {
                 frontend::password_message(self.password()?, out).map_err(failed)
@@ -159,13 +169,21 @@ impl StartUp {
                     let mut offered = data.split(|byte| *byte == 0);
                     offered.any(|it| it == wanted.as_bytes())
                 };
-                let (mechanism, binding) = match self.channel_binding.take() {
+                let own = self.channel_binding.take();
+                let own = own.filter(|_| self.wanted != ChannelBinding::Disable);
+                let (mechanism, binding) = match own {
                     Some(binding) if offers(SCRAM_SHA_256_PLUS) => {
-                        let binding = ChannelBinding::tls_server_end_point(binding);
+                        self.is_bound = true;
+                        let binding = sasl::ChannelBinding::tls_server_end_point(binding);
                         (SCRAM_SHA_256_PLUS, binding)
                     }
-                    Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
-                    None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
+                    _ if self.wanted == ChannelBinding::Require => {
+                        return Err(StartUpError::Authentication(
+                            "channel_binding=require needs an encrypted connection and a server that offers SCRAM-SHA-256-PLUS".into(),
+                        ));
+                    }
+                    Some(_) => (SCRAM_SHA_256, sasl::ChannelBinding::unrequested()),
+                    None => (SCRAM_SHA_256, sasl::ChannelBinding::unsupported()),
                 };
                 if !offers(mechanism) {
                     return Err(StartUpError::Authentication(
