@@ -52,15 +52,23 @@ fn figures(run: &Run, cell: &CellRow, histograms: &CellHistograms) -> CellFigure
 fn outage(run: &Run, cell: &CellRow) -> Option<OutageFigures> {
     let own = run.faults.iter().filter(|it| it.cell_id == cell.cell_id);
     let faults: Vec<&FaultRow> = own.filter(|it| it.stops_primary).collect();
+    let seconds = |us: i64| us as f64 / 1e6;
     let longest = |time: fn(&FaultRow) -> Option<i64>| {
         let times = faults.iter().filter_map(|it| time(it));
-        times.max().map(|us| us as f64 / 1e6)
+        times.max().map(seconds)
+    };
+    // One fault after which nothing was acknowledged lasts longer than all others.
+    let longest_if_ended = |time: fn(&FaultRow) -> Option<i64>| {
+        let times = faults
+            .iter()
+            .map(|it| time(it).map_or(f64::INFINITY, seconds));
+        times.fold(0.0, f64::max)
     };
     // Every fault of a cell has what was lost in the whole of it.
     let lost = faults.iter().filter_map(|it| it.lost).max();
     (!faults.is_empty()).then(|| OutageFigures {
-        recovery: longest(|it| it.rto_us),
-        unavailable: longest(|it| it.unavailable_us),
+        recovery: longest_if_ended(|it| it.rto_us),
+        unavailable: longest_if_ended(|it| it.unavailable_us),
         rejoin: longest(|it| it.rejoin_us),
         lost,
         lost_span: longest(|it| it.lost_span_us),

@@ -6,16 +6,18 @@ use super::cautions::plural;
 use super::modes::{MICROS, ModeFigures, ModesTable, scaled};
 use super::stats::Estimate;
 use crate::record::Run;
-use crate::sample::{AuditCheck, AuditResult, AuditRow};
+use crate::sample::{AuditCheck, AuditResult, AuditRow, FaultRow};
 use crate::units::{format_seconds, thousands};
 
 /// A mode whose primary was stopped by faults. Times are seconds.
 #[derive(Debug, Clone)]
 pub struct ModeOutages {
     pub mode: String,
-    /// Acknowledged commits of the valid repetitions, and those of them that were lost in each.
-    pub acknowledged: u64,
+    /// Acknowledged commits that were looked for in the valid repetitions, and those of them that were lost in each.
+    pub looked_for: u64,
     pub lost: Vec<u64>,
+    /// Valid repetitions in which nothing was acknowledged after a fault.
+    pub without_end: usize,
     /// From the acknowledgement of the first lost commit to the fault, the longest of all repetitions.
     pub lost_span: Option<f64>,
     pub rto: Option<Estimate>,
@@ -41,28 +43,26 @@ pub struct AuditLine {
 /// The modes whose primary was stopped, in the order of the plan.
 pub(super) fn outages(run: &Run, table: &ModesTable) -> Vec<ModeOutages> {
     let of_mode = |mode: &ModeFigures| {
-        let cells = || {
-            let own = run
-                .cells
-                .iter()
-                .filter(|it| it.mode == mode.mode && it.valid);
-            own.map(|it| (it.cell_id, it.acked))
-        };
-        let lost = cells().filter_map(|(id, _)| {
-            let own = run.faults.iter().filter(|it| it.cell_id == id);
-            own.filter_map(|it| it.lost).max()
-        });
-        let lost: Vec<u64> = lost.collect();
-        let spans = run
-            .faults
-            .iter()
-            .filter(|fault| cells().any(|(id, _)| id == fault.cell_id));
-        let span = spans.filter_map(|it| it.lost_span_us).max();
+        let cells = run.cells.iter();
+        let cells = cells.filter(|it| it.mode == mode.mode && it.valid);
+        let (mut looked_for, mut lost, mut without_end, mut span) = (0, Vec::new(), 0, None);
+        for cell in cells {
+            let own = |it: &&FaultRow| it.cell_id == cell.cell_id && it.stops_primary;
+            let faults: Vec<_> = run.faults.iter().filter(own).collect();
+            // Each fault of a cell has what was lost in the whole of it, and each node the same commits to have.
+            lost.extend(faults.iter().find_map(|it| it.lost));
+            let present =
+                |it: &&AuditRow| it.cell_id == cell.cell_id && it.check == AuditCheck::Present;
+            looked_for += run.audit.iter().find(present).map_or(0, |it| it.examined);
+            without_end += usize::from(faults.iter().any(|it| it.rto_us.is_none()));
+            span = span.max(faults.iter().filter_map(|it| it.lost_span_us).max());
+        }
         let figure = |name: &str| scaled(mode.summary.worst(name, "value"), MICROS);
         (!lost.is_empty() || figure("rto").is_some()).then(|| ModeOutages {
             mode: mode.mode.clone(),
-            acknowledged: cells().map(|(_, acked)| acked).sum(),
+            looked_for,
             lost,
+            without_end,
             lost_span: span.map(|us| us as f64 / 1e6),
             rto: figure("rto"),
             unavailability: figure("unavailability"),
@@ -146,11 +146,11 @@ pub(super) fn sentences(outages: &[ModeOutages]) -> impl Iterator<Item = String>
 
 fn sentence(it: &ModeOutages) -> String {
     let repetitions = plural(it.lost.len(), "repetition");
-    let acknowledged = thousands(it.acknowledged);
+    let looked_for = thousands(it.looked_for);
     let sum: u64 = it.lost.iter().sum();
     let lost = match (it.lost.iter().min(), it.lost.iter().max()) {
         (Some(_), Some(0)) => {
-            format!("none of {acknowledged} acknowledged commits was lost in {repetitions}")
+            format!("none of {looked_for} acknowledged commits was lost in {repetitions}")
         }
         (Some(least), Some(most)) => {
             let each = format!("{} to {} in each", thousands(*least), thousands(*most));
@@ -161,31 +161,81 @@ fn sentence(it: &ModeOutages) -> String {
             let each = Some(each).filter(|_| it.lost.len() > 1);
             let details: Vec<_> = each.into_iter().chain(span).collect();
             format!(
-                "{} of {acknowledged} acknowledged commits were lost in {repetitions} ({})",
+                "{} of {looked_for} acknowledged commits were lost in {repetitions} ({})",
                 thousands(sum),
                 details.join(", ")
             )
         }
         _ => "it is unknown what was lost".into(),
     };
-    let again = match &it.rto {
-        Some(rto) if rto.value.is_finite() => {
-            let interval = rto.interval.map_or_else(String::new, |interval| {
-                format!(
-                    " (95 % interval {} to {})",
-                    format_seconds(interval.lo),
-                    format_seconds(interval.hi)
-                )
-            });
-            format!(
-                "the first commit after it was acknowledged {} from the fault{interval}",
-                format_seconds(rto.value)
-            )
-        }
-        _ => "no commit was acknowledged after it".into(),
-    };
     format!(
-        "When the primary was stopped under {}, {lost}; {again}.",
-        it.mode
+        "When the primary was stopped under {}, {lost}; {}.",
+        it.mode,
+        again(it)
     )
+}
+
+/// When commits were acknowledged again. Over repetitions of which some did not end, only the median is known.
+fn again(it: &ModeOutages) -> String {
+    let found = it.rto.filter(|rto| rto.value.is_finite());
+    let Some(rto) = found else {
+        return "in half of the repetitions or more no commit was acknowledged after it".into();
+    };
+    let value = format_seconds(rto.value);
+    if it.without_end > 0 {
+        let ended = plural(it.without_end, "repetition");
+        return format!(
+            "commits were acknowledged again {value} after the fault (median), and not at all in {ended}"
+        );
+    }
+    let interval = rto.interval.map_or_else(String::new, |interval| {
+        let (lo, hi) = (format_seconds(interval.lo), format_seconds(interval.hi));
+        format!(", 95 % interval {lo} to {hi}")
+    });
+    let mean = if rto.n > 1 { "mean" } else { "one repetition" };
+    format!("commits were acknowledged again {value} after the fault ({mean}{interval})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyse::stats::Interval;
+
+    #[test]
+    fn a_repetition_without_end_is_not_left_out() {
+        let estimate = |value, interval| Estimate {
+            value,
+            interval,
+            n: 3,
+        };
+        let mut outages = ModeOutages {
+            mode: "async".into(),
+            looked_for: 1_000,
+            lost: vec![3, 0, 5],
+            without_end: 0,
+            lost_span: Some(0.2),
+            rto: Some(estimate(0.1, Some(Interval { lo: 0.08, hi: 0.12 }))),
+            unavailability: None,
+            rejoin: None,
+        };
+        assert_eq!(
+            sentence(&outages),
+            "When the primary was stopped under async, 8 of 1,000 acknowledged commits were lost in 3 repetitions (0 to 5 in each, \
+             the first of them acknowledged up to 200 ms before the fault); commits were acknowledged again 100 ms after the fault \
+             (mean, 95 % interval 80.0 ms to 120 ms)."
+        );
+        outages.without_end = 1;
+        outages.rto = Some(estimate(0.3, None));
+        let text = sentence(&outages);
+        assert!(
+            text.ends_with("300 ms after the fault (median), and not at all in 1 repetition."),
+            "{text}"
+        );
+        outages.rto = Some(estimate(f64::INFINITY, None));
+        let text = sentence(&outages);
+        assert!(
+            text.ends_with("no commit was acknowledged after it."),
+            "{text}"
+        );
+    }
 }

@@ -23,10 +23,10 @@ pub struct CellFigures {
 /// What the faults that stopped the primary did in a cell. Times are seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OutageFigures {
-    /// The longest from such a fault to the first acknowledgement of what was sent after it; `None`: there was none.
-    pub recovery: Option<f64>,
-    /// The longest time without an acknowledgement around such a fault.
-    pub unavailable: Option<f64>,
+    /// The longest from such a fault to the first acknowledgement of what was sent after it; infinite if there was none.
+    pub recovery: f64,
+    /// The longest time without an acknowledgement around such a fault; infinite in the same case.
+    pub unavailable: f64,
     /// The longest until the node that had failed replicated again; `None`: it did not become a replica.
     pub rejoin: Option<f64>,
     /// Acknowledged commits that were lost; `None`: that is unknown.

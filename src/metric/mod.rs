@@ -383,10 +383,11 @@ impl Metric {
     fn measured(self, reading: Reading) -> Option<Measured> {
         let unit = |value: f64| Some(value * self.unit().per_base()).filter(|it| it.is_finite());
         let measured = match (reading, self.stat) {
+            // Infinite: larger than everything that was recorded.
             (Reading::Value(value, n), _) => Measured {
                 value: unit(value),
                 n,
-                censored: 0,
+                censored: u64::from(value.is_infinite()),
                 largest: None,
             },
             (Reading::Spread(spread), stat) => {

@@ -220,7 +220,8 @@ pub(super) static QUANTITIES: [Quantity; 36] = [
         judged: &[Value],
         source: Source::Cell(|cell, figures| {
             let lost = figures.outage?.lost?;
-            Some(Reading::Value(lost as f64, cell.acked))
+            let acknowledged = cell.acked + cell.acked_with_warning;
+            Some(Reading::Value(lost as f64, acknowledged))
         }),
         ..COUNT
     },
@@ -235,7 +236,7 @@ pub(super) static QUANTITIES: [Quantity; 36] = [
         gated: OFFERED,
         scale: Ratio,
         judged: &[Value],
-        source: Source::Cell(|_, figures| of_outage(figures, |it| it.recovery)),
+        source: Source::Cell(|_, figures| of_outage(figures, |it| Some(it.recovery))),
         ..OUTAGE
     },
     Quantity {
@@ -243,7 +244,7 @@ pub(super) static QUANTITIES: [Quantity; 36] = [
         gated: OFFERED,
         scale: Ratio,
         judged: &[Value],
-        source: Source::Cell(|_, figures| of_outage(figures, |it| it.unavailable)),
+        source: Source::Cell(|_, figures| of_outage(figures, |it| Some(it.unavailable))),
         ..OUTAGE
     },
     Quantity {

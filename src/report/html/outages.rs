@@ -35,7 +35,7 @@ fn outages(lines: &[ModeOutages]) -> Markup {
                     td { (line.lost.len()) }
                     td { (thousands(line.lost.iter().sum())) }
                     td { (line.lost.iter().map(|it| thousands(*it)).collect::<Vec<_>>().join(", ")) }
-                    td { (thousands(line.acknowledged)) }
+                    td { (thousands(line.looked_for)) }
                     td { @if let Some(span) = line.lost_span.filter(|it| *it > 0.0) { "up to " (format_seconds(span)) } @else { "–" } }
                     td { (time(line.rto.as_ref())) }
                     td { (time(line.unavailability.as_ref())) }
@@ -47,15 +47,15 @@ fn outages(lines: &[ModeOutages]) -> Markup {
             "Lost: acknowledged commits that are not there any more; the first of them was acknowledged so long before the fault. "
             "RTO: from the fault to the first acknowledgement of a transaction that was sent after the primary had died. "
             "Silent: from the last acknowledgement before that one. Rejoin: until the node that had died streamed from the new primary. "
-            "Means over repetitions, 95 % intervals below them. The fault itself is known at once here; a failover manager needs time to notice it."
+            "Means over repetitions, 95 % intervals below them; where nothing was acknowledged after the fault of a repetition, the median. The fault itself is known at once here; a failover manager needs time to notice it."
         }
     }
 }
 
 fn time(estimate: Option<&Estimate>) -> Markup {
     html! {
-        @if let Some(found) = estimate.filter(|it| it.value.is_finite()) {
-            (format_seconds(found.value))
+        @if let Some(found) = estimate {
+            @if found.value.is_finite() { (format_seconds(found.value)) } @else { "no end" }
             @if let Some(interval) = found.interval {
                 span.ci { (format_seconds(interval.lo)) " to " (format_seconds(interval.hi)) }
             }
