@@ -101,11 +101,12 @@ fn line(mode: &str, rows: &[&AuditRow]) -> Option<AuditLine> {
             detail => format!(": {detail}"),
         };
         format!(
-            "{} of {} in cell {} on `{}`{detail}",
+            "{} of {} {} on `{}` in cell {}{detail}",
             thousands(worst.violations),
             thousands(worst.examined),
-            worst.cell_id,
-            worst.node
+            worst.check.violation(),
+            worst.node,
+            worst.cell_id
         )
     };
     let mut by_node: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
@@ -131,7 +132,7 @@ pub(super) fn alarms(lines: &[AuditLine]) -> impl Iterator<Item = String> {
     let broken = lines.iter().filter(|it| it.result == AuditResult::Fail);
     broken.map(|it| {
         format!(
-            "Broken promise under {}: {}. It is not so for {}.",
+            "Broken promise under {}: {}. But {}.",
             it.mode,
             it.check.promise(),
             it.evidence

@@ -55,10 +55,7 @@ fn sentences(of_mode: &[AuditLine]) -> Vec<(AuditResult, String)> {
         .collect();
     let mut told = Vec::new();
     for line in of_mode.iter().filter(|it| it.result != AuditResult::Pass) {
-        told.push((
-            line.result,
-            format!("{}: {}? {}", line.mode, line.check.promise(), line.evidence),
-        ));
+        told.push((line.result, format!("{}: {}", line.mode, line.evidence)));
     }
     if !kept.is_empty() {
         let sentence = format!(

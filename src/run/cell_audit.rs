@@ -75,6 +75,7 @@ impl CellContext<'_> {
             unknown: figures.unknown,
             rowless: figures.arrival_counts.acknowledged() - ledger.entries(),
             primary_failed: progress.outages.primary_failed(),
+            primary_died: progress.outages.primary_died(),
         };
         let equal = self.cluster.await_equal(nodes, CATCH_UP).await;
         let found = match equal {
@@ -95,10 +96,10 @@ impl CellContext<'_> {
         for row in &found.rows {
             self.recorder.audit(row)?;
             if row.result == AuditResult::Fail {
-                let promise = row.check.promise();
+                let violation = row.check.violation();
                 validity.notes.push(format!(
-                    "broken promise on `{}`: {promise}, and {} of {} are not so",
-                    row.node, row.violations, row.examined
+                    "broken promise: {} of {} {violation} on `{}`",
+                    row.violations, row.examined, row.node
                 ));
             }
         }

@@ -80,6 +80,11 @@ impl Outages {
         stops.map(|it| it.began).min()
     }
 
+    /// When all processes of the primary had first ended because of a fault.
+    pub(super) fn primary_died(&self) -> Option<Stamp> {
+        self.all.iter().filter_map(|it| it.killed).min()
+    }
+
     pub(super) fn rows(
         &self,
         cell_id: u32,

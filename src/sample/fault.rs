@@ -76,11 +76,23 @@ impl AuditCheck {
     pub fn promise(self) -> &'static str {
         match self {
             Self::Present => "every acknowledged commit is there",
-            Self::Suffix => "what was lost are the latest commits",
-            Self::NoPhantom => "no row comes from nowhere",
-            Self::NoneMissing => "no row is gone that nobody deleted",
-            Self::NoDuplicate => "no key is there twice",
-            Self::SameContents => "the contents are those of the primary",
+            Self::Suffix => "commits that were lost are later than those that are there",
+            Self::NoPhantom => "every row is of a transaction that was sent",
+            Self::NoneMissing => "no row is missing",
+            Self::NoDuplicate => "no two rows have one key",
+            Self::SameContents => "rows have the primary's contents",
+        }
+    }
+
+    /// What violates it, after a number.
+    pub fn violation(self) -> &'static str {
+        match self {
+            Self::Present => "acknowledged commits are not there",
+            Self::Suffix => "lost commits were acknowledged before one was sent that is there",
+            Self::NoPhantom => "rows are of no transaction that was sent",
+            Self::NoneMissing => "rows are missing that no transaction deleted",
+            Self::NoDuplicate => "rows have the key of another row",
+            Self::SameContents => "tables have other contents than on the primary",
         }
     }
 }

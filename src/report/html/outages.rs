@@ -86,7 +86,7 @@ fn audit(lines: &[AuditLine]) -> Markup {
         p.caption {
             "Every acknowledged commit was looked for on every node, after all of them had what the primary then had. "
             "Numbers are sums over repetitions on the node with most violations, and the last column is the worst repetition. "
-            "LOST: commits are gone that the mode does not promise to keep."
+            "LOST (`permitted` in audit.csv): commits are gone that the mode does not promise to keep."
         }
     }
 }

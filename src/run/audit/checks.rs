@@ -33,8 +33,9 @@ pub(in crate::run) struct Known<'a> {
     pub(in crate::run) unknown: u64,
     /// Acknowledged commits that no row shows: of a key that cannot be looked for, or an update of a table without a version.
     pub(in crate::run) rowless: u64,
-    /// When the first fault of the primary began.
+    /// When the first fault of the primary began, and when the primary's processes had ended.
     pub(in crate::run) primary_failed: Option<Stamp>,
+    pub(in crate::run) primary_died: Option<Stamp>,
 }
 
 /// Why acknowledged commits may be lost in a mode by these faults; `None`: they may not.
@@ -371,6 +372,7 @@ mod tests {
             unknown,
             rowless: 0,
             primary_failed: None,
+            primary_died: None,
         };
         let found = check(1, &plan, own, primary, &known, excuse);
         let failed = found.iter().filter(|it| it.result == AuditResult::Fail);

@@ -60,7 +60,7 @@ pub(super) async fn audit(
     let sorted = tokio::task::spawn_blocking(move || ledger.sort()).await;
     let sorted = sorted.map_err(io::Error::other).and_then(|sorted| sorted);
     let mut ledger = sorted.map_err(|error| format!("the ledger cannot be sorted: {error}"))?;
-    let until = known.primary_failed.unwrap_or(Stamp::from_nanos(u64::MAX));
+    let until = known.primary_died.unwrap_or(Stamp::from_nanos(u64::MAX));
     let mut accounts = Vec::new();
     for node in nodes {
         let reading = account(plan, node, &mut ledger, until);
@@ -161,7 +161,8 @@ async fn table_account(
     let rows = found.map_err(Unread::from).and_then(async |row| {
         let key = if is_uuid {
             let bytes: &[u8] = row.try_get(0)?;
-            RowKey::Uuid(bytes.try_into().map_or(0, u128::from_be_bytes))
+            let bytes = bytes.try_into().map_err(io::Error::other)?;
+            RowKey::Uuid(u128::from_be_bytes(bytes))
         } else {
             RowKey::Number(row.try_get(0)?)
         };
