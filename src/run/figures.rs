@@ -35,9 +35,10 @@ pub(super) struct Figures {
     pub(super) acks: u64,
     /// Why transactions were not committed since the warm-up, by SQLSTATE.
     pub(super) failures: Failures,
-    /// Arrivals of the measurement phase that came to nothing, by the end of the second in which they did, from the start of the
-    /// measurement: those that failed or found no connection, and those that were never answered.
-    pub(super) uncommitted: Vec<(i64, u64, u64)>,
+    /// What became of arrivals of the measurement phase in the second in which a fault stopped the primary, and later.
+    pub(super) after_stop: Outcomes,
+    /// Arrivals of all phases that were due and had not ended at the end of the last second before that one.
+    pub(super) open_before_stop: Option<u64>,
     pub(super) measured: Duration,
     pub(super) peak_backlog: u64,
     pub(super) peak_in_flight: u64,
@@ -74,7 +75,8 @@ impl Figures {
             arrival_counts: ArrivalCounts::default(),
             acks: 0,
             failures: Failures::default(),
-            uncommitted: Vec::new(),
+            after_stop: Outcomes::default(),
+            open_before_stop: None,
             measured: Duration::ZERO,
             peak_backlog: 0,
             peak_in_flight: 0,
@@ -109,16 +111,12 @@ impl Figures {
         self.unknown += second.unknown;
         self.arrival_counts.add(second);
         self.arrivals.add(&second.measured);
-        let Outcomes {
-            failed,
-            no_connection,
-            indeterminate,
-            ..
-        } = second.measured;
-        if failed + no_connection + indeterminate > 0 {
-            let refused = failed + no_connection;
-            self.uncommitted
-                .push((second.end_ns, refused, indeterminate));
+        let stopped = self.lag.primary_stopped_at();
+        let stopped_ns = stopped.map(|at| self.timeline.offset_ns(at));
+        if stopped_ns.is_some_and(|at| second.end_ns >= at) {
+            self.after_stop.add(&second.measured);
+        } else {
+            self.open_before_stop = Some(self.arrival_counts.open);
         }
         if second.phase != Phase::Warmup {
             self.failures.merge(&second.failures);
@@ -382,6 +380,8 @@ impl Figures {
 #[derive(Debug, Default, Clone)]
 pub(super) struct ArrivalCounts {
     all: Outcomes,
+    /// Due and not ended at the end of the last second.
+    open: u64,
     /// Due and not ended when the measurement phase began, and when it ended.
     pub(super) open_at_start: u64,
     pub(super) open_at_end: u64,
@@ -408,6 +408,7 @@ impl ArrivalCounts {
             });
         }
         let open = all.offered.saturating_sub(ended);
+        self.open = open;
         match second.phase {
             Phase::Warmup => self.open_at_start = open,
             Phase::Measure => self.open_at_end = open,

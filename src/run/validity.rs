@@ -6,6 +6,7 @@ mod replicas;
 
 use super::figures::Figures;
 use super::watchdog::Standstill;
+use crate::load::{FailureCount, Uncommitted};
 use crate::mode::Mode;
 use crate::plan::{Offered, Plan};
 use crate::units::{exact_share, format_duration, thousands};
@@ -155,27 +156,20 @@ fn judge_failures(
     validity: &mut Validity,
 ) {
     let arrivals = &figures.arrivals;
-    // What came to nothing after the primary was stopped on purpose did so for that reason.
-    let stopped = figures.lag.primary_stopped_at();
-    let stopped_ns = stopped.map_or(i64::MAX, |at| figures.timeline.offset_ns(at));
-    let (mut failed, mut by_fault) = (0, 0);
-    for (end_ns, refused, unanswered) in &figures.uncommitted {
-        // Answers may have come in time and not have been heard.
-        let heard = if standstill.stood_still() {
-            0
-        } else {
-            *unanswered
-        };
-        if *end_ns >= stopped_ns {
-            by_fault += refused + heard;
-        } else {
-            failed += refused + heard;
-        }
+    // Of what a primary that was stopped on purpose leaves without an answer or a connection that is the reason. A transaction that the
+    // server refused is another matter.
+    let mut by_stop = figures.after_stop.no_connection;
+    let mut failed = arrivals.failed + arrivals.no_connection;
+    if !standstill.stood_still() {
+        // Answers may have come in time and not have been heard otherwise.
+        by_stop += figures.after_stop.indeterminate;
+        failed += arrivals.indeterminate;
     }
-    if by_fault > 0 {
+    failed -= by_stop;
+    if by_stop > 0 {
         validity.notes.push(format!(
-            "{} transactions came to nothing after the primary had been stopped",
-            thousands(by_fault)
+            "{} transactions had no answer or no connection after the primary had been stopped",
+            thousands(by_stop)
         ));
     }
     let offered = arrivals.offered;
@@ -189,7 +183,9 @@ fn judge_failures(
         thousands(offered),
         share * 100.0
     );
-    let commonest = figures.failures.iter().max_by_key(|found| found.count);
+    let is_told = |it: &&FailureCount| by_stop == 0 || it.how == Uncommitted::Failed;
+    let failures = figures.failures.iter().filter(is_told);
+    let commonest = failures.max_by_key(|found| found.count);
     if let Some(found) = commonest {
         let state = match found.sqlstate.as_str() {
             "" => "without SQLSTATE",
@@ -252,10 +248,11 @@ mod tests {
     use super::*;
     use crate::clock::Stamp;
     use crate::histogram::Histogram;
-    use crate::load::{FailureCount, Outcomes, Second, Uncommitted};
+    use crate::load::{Outcomes, Second};
     use crate::plan::{Length, Overrides, Pace, resolve};
     use crate::probe::{HostSecond, HostShares};
     use crate::profile::Profile;
+    use crate::run::faults::{FaultEvent, Happened};
     use crate::run::lag_evidence::{Expected, Streamed};
     use crate::run::watchdog::Stall;
     use crate::sample::{Phase, Timeline};
@@ -405,6 +402,74 @@ mod tests {
         );
         plan.expect.failures = 0.02;
         assert!(of(&plan, &seconds(100, 98, 2)).is_valid());
+    }
+
+    /// A cell whose primary is stopped in its fifth second, with what became of each second's 6,000 arrivals before that and from then on.
+    fn stopped(before: Outcomes, after: Outcomes) -> Validity {
+        let mut figures = empty();
+        let mut backlog = 0;
+        for index in 0..SECONDS.cast_signed() {
+            if index == 4 {
+                figures.lag.fault(&FaultEvent {
+                    fault: "primary-crash primary at 4s for 1s".parse().unwrap(),
+                    what: Happened::Began,
+                    at: figures.timeline.measure_from + Duration::from_millis(4_500),
+                });
+            }
+            let mut second = second(index);
+            second.all = if index < 4 { before } else { after };
+            let ended = second.all.acked + second.all.failed + second.all.indeterminate;
+            (second.all.offered, second.all.sent) = (6_000, ended);
+            backlog += 6_000 - ended;
+            second.backlog = backlog;
+            second.measured = second.all;
+            record(&mut second.service, second.all.acked);
+            record(&mut second.response, second.all.acked);
+            figures.second(&second);
+        }
+        of(&plan(6_000.0), &figures)
+    }
+
+    #[test]
+    fn a_stopped_primary_is_the_reason_for_what_it_leaves_unanswered_and_for_nothing_else() {
+        let acked = |acked| Outcomes {
+            acked,
+            ..Outcomes::default()
+        };
+        let unanswered = Outcomes {
+            indeterminate: 200,
+            ..acked(5_800)
+        };
+        let refused = Outcomes {
+            failed: 200,
+            ..acked(5_800)
+        };
+        let whole = acked(6_000);
+        let fine = stopped(whole, unanswered);
+        assert!(fine.is_valid(), "{fine:?}");
+        assert!(
+            fine.notes
+                .iter()
+                .any(|it| it.starts_with("800 transactions had no answer")),
+            "{fine:?}"
+        );
+        assert!(
+            !stopped(unanswered, whole).is_valid(),
+            "before it was stopped"
+        );
+        assert!(
+            !stopped(whole, refused).is_valid(),
+            "a refusal is another matter"
+        );
+        let waiting = stopped(whole, acked(4_000));
+        assert!(
+            waiting.is_valid() && waiting.overloaded == Some(true),
+            "{waiting:?}"
+        );
+        assert!(
+            !stopped(acked(4_000), acked(4_000)).is_valid(),
+            "there was a queue before"
+        );
     }
 
     #[test]

@@ -35,8 +35,11 @@ pub(super) fn judge(plan: &Plan, figures: &Figures, validity: &mut Validity) {
     let late = figures.dispatch_lag.quantile(0.5).unwrap_or_default();
     let start_lag = figures.start_lag.quantile(0.5).unwrap_or_default();
     let by_generator = busy > GENERATOR_BUSY || (late >= lateness::LEAST && late >= start_lag / 2);
-    // What waits because the primary was stopped on purpose is the outage that was to be measured.
-    let is_outage = figures.lag.primary_was_stopped() && !by_generator;
+    // What has been waiting since the primary was stopped on purpose is the outage that was to be measured, unless there was a queue before.
+    let waited_before = figures
+        .open_before_stop
+        .map_or(0.0, |open| open as f64 - under_way);
+    let is_outage = figures.lag.primary_was_stopped() && waited_before <= least && !by_generator;
     let who = if by_generator {
         format!(
             "the generator did not keep up (a load thread used {:.0} % of a core), raise --threads",
