@@ -312,7 +312,7 @@ fn servers_that_are_kept_are_as_the_file_made_them_until_they_are_taken_down() {
     let inside = format!("--network {project}_replication");
     assert!(said.contains(&inside), "no `{inside}` in: {said}");
     assert!(
-        status.contains("s2       standby     streaming, quorum"),
+        status.contains("s2       standby         streaming, quorum"),
         "{status}"
     );
     let (code, said) = replbench(&["cluster", "down", "--compose", project]);

@@ -134,3 +134,15 @@ fn what_has_happened_to_a_replica_is_told_with_the_reason() {
     let (code, ..) = cluster.status("s1");
     assert_eq!(code, 3, "one that is bad is enough");
 }
+
+#[test]
+fn of_replicas_whose_primary_is_gone_nothing_is_known() {
+    let cluster = Cluster::up();
+    let primary = cluster.server("primary");
+    for pid in primary.family() {
+        signal(pid, Signal::KILL);
+    }
+    cluster.is_bad("primary", "cannot be asked");
+    cluster.is_bad("s1", "whether it replicates is unknown");
+    cluster.is_bad("sub1", "whether it replicates is unknown");
+}

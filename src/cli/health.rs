@@ -40,7 +40,7 @@ pub(super) fn text(health: &Health) -> String {
         let (name, role) = (escape_control(&node.node), node.role.as_str());
         let said = escape_control(&in_words(node)).into_owned();
         // Written to a string, which does not fail.
-        let _ = writeln!(out, "{}{name:<8} {role:<11} {said}", coloured(node.verdict));
+        let _ = writeln!(out, "{}{name:<8} {role:<15} {said}", coloured(node.verdict));
         let figures = Some(figures(node)).filter(|it| !it.is_empty());
         for line in figures.iter().chain(&node.reasons) {
             for folded in fold(&escape_control(line), WIDTH - MARGIN) {

@@ -81,7 +81,7 @@ pub struct NodeHealth {
     pub unsent_bytes: Option<i64>,
     pub unflushed_bytes: Option<i64>,
     pub unreplayed_bytes: Option<i64>,
-    /// From when something was written on the primary until it was on the replica's disk, and until it was replayed or applied there, at most.
+    /// From before something was written on the primary until it was known to be on the replica's disk, and to be replayed or applied there.
     pub received_ms: Option<f64>,
     pub replayed_ms: Option<f64>,
     /// Since the last message from its upstream.
@@ -119,14 +119,15 @@ pub async fn check(members: &[Member], limits: Limits) -> Health {
             .map(|(member, session)| replicates_as(member, session.as_ref().ok())),
     );
     let names = names.await;
-    let mark = match primary {
-        Some(session) => timely(provisioning::fence(session.client())).await,
-        None => None,
-    };
+    // Before it is written, so that no time is told that is too short.
     let marked = clock::now();
+    let mark = match primary {
+        Some(session) => write(session).await,
+        None => Err("it cannot be reached".into()),
+    };
     let replicas = members.iter().zip(&sessions).zip(&names).skip(1);
     let arrivals = replicas.map(async |((member, session), name)| {
-        let (Ok(session), Some(mark)) = (session, mark) else {
+        let (Ok(session), Ok(mark)) = (session, &mark) else {
             return Arrival::default();
         };
         let asked = if member.node.role == Role::Subscriber {
@@ -135,7 +136,12 @@ pub async fn check(members: &[Member], limits: Limits) -> Health {
         } else {
             (Some(session), None)
         };
-        arrival(asked, mark, marked, limits.patience).await
+        // An archive standby gets WAL when a segment is full, and not before.
+        let patience = match member.node.role {
+            Role::ArchiveStandby => Duration::ZERO,
+            _ => limits.patience,
+        };
+        arrival(asked, *mark, marked, patience).await
     });
     let arrivals = join_all(arrivals).await;
     let mut facts = Vec::new();
@@ -161,10 +167,9 @@ pub async fn check(members: &[Member], limits: Limits) -> Health {
         .map(|(((member, name), arrival), own)| {
             let upstream = member.node.upstream.as_ref().and_then(|name| {
                 let index = members.iter().position(|it| it.node.name == *name)?;
-                facts[index].as_ref().ok()
+                Some(facts[index].as_ref())
             });
-            let asked = (mark.is_some(), limits);
-            judge((member, &name), own, upstream, arrival, asked)
+            judge((member, &name), own, upstream, (&mark, arrival), limits)
         })
         .collect();
     Health {
@@ -197,6 +202,14 @@ async fn replicates_as(member: &Member, session: Option<&Session>) -> String {
     first.filter(|_| !has_own).unwrap_or(own)
 }
 
+/// Writes into the primary's WAL; the end of what was written.
+async fn write(primary: &Session) -> Result<Lsn, String> {
+    match tokio::time::timeout(ANSWER, provisioning::fence(primary.client())).await {
+        Ok(written) => written.map_err(|failure| failure.to_string()),
+        Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs())),
+    }
+}
+
 async fn timely<T, E>(question: impl Future<Output = Result<T, E>>) -> Option<T> {
     tokio::time::timeout(ANSWER, question).await.ok()?.ok()
 }
@@ -206,6 +219,8 @@ async fn timely<T, E>(question: impl Future<Output = Result<T, E>>) -> Option<T>
 struct Arrival {
     received: Option<Duration>,
     replayed: Option<Duration>,
+    /// Up to where the replica had replayed or applied in the last look.
+    reached: Option<Lsn>,
 }
 
 /// Asks a standby itself, or the publisher about the subscriber of a name.
@@ -220,7 +235,8 @@ async fn arrival(
         return found;
     };
     let due = marked + patience;
-    while clock::now() < due {
+    // Once at least.
+    loop {
         let asked = async {
             match subscriber {
                 Some(name) => health::confirmed(session.client(), name).await,
@@ -232,12 +248,15 @@ async fn arrival(
         };
         let took = clock::now().since(marked);
         let has = |position: Option<Lsn>| position.is_some_and(|it| it >= mark);
+        found.reached = replayed;
         // What it has replayed it has received, from an archive if not from its upstream.
         if has(received) || has(replayed) {
             found.received.get_or_insert(took);
         }
         if has(replayed) {
             found.replayed = Some(took);
+        }
+        if has(replayed) || clock::now() >= due {
             break;
         }
         tokio::time::sleep(LOOK).await;
@@ -249,11 +268,12 @@ async fn arrival(
 fn judge(
     (member, replicates_as): (&Member, &str),
     own: &Result<Facts, String>,
-    upstream: Option<&Facts>,
-    arrival: Arrival,
-    (was_written, limits): (bool, Limits),
+    upstream_says: Option<Result<&Facts, &String>>,
+    (mark, arrival): (&Result<Lsn, String>, Arrival),
+    limits: Limits,
 ) -> NodeHealth {
     let Node { name, role, .. } = &member.node;
+    let upstream = upstream_says.and_then(Result::ok);
     let sender = upstream.and_then(|it| it.senders.iter().find(|it| it.name == replicates_as));
     let slot = upstream.and_then(|it| it.slots.iter().find(|it| it.name == replicates_as));
     let facts = own.as_ref().ok();
@@ -298,15 +318,27 @@ fn judge(
         found.say(Verdict::Bad, what.into());
     }
     if *role == Role::Primary {
+        if let Err(problem) = mark {
+            found.say(
+                Verdict::Bad,
+                format!("nothing can be written into its WAL: {problem}"),
+            );
+        }
         found.judge_primary(facts, limits);
         return found;
     }
     let Some(upstream) = &member.node.upstream else {
-        // It has no upstream that could say anything, and gets a segment when one is full.
+        // It has no upstream that could say how far behind it is.
+        let written = mark.as_ref().ok().zip(arrival.reached);
+        found.unreplayed_bytes = written.map(|(mark, at)| mark.distance_from(at).bytes());
         found.judge_replay(facts, limits);
         return found;
     };
     match sender {
+        None if matches!(upstream_says, Some(Err(_)) | None) => found.say(
+            Verdict::Bad,
+            format!("whether it replicates is unknown: `{upstream}` cannot be asked"),
+        ),
         None => found.say(
             Verdict::Bad,
             format!("does not replicate from `{upstream}`"),
@@ -320,16 +352,9 @@ fn judge(
         Some(_) => {}
     }
     if let Some(subscription) = subscription {
-        if !subscription.is_enabled {
-            found.say(Verdict::Bad, "its subscription is disabled".into());
-        } else if !subscription.has_worker {
-            found.say(
-                Verdict::Bad,
-                "no worker applies its subscription: its log says why".into(),
-            );
-        }
+        found.judge_subscription(subscription);
     }
-    if was_written && arrival.received.is_none() {
+    if mark.is_ok() && arrival.received.is_none() {
         let patience = format_duration(limits.patience);
         let says = receiver.map_or_else(String::new, |it| {
             let silent = it.silent_s.map_or_else(String::new, |it| {
@@ -376,6 +401,15 @@ impl NodeHealth {
                 ),
             );
             self.judge_slot(slot, limits);
+        }
+    }
+
+    fn judge_subscription(&mut self, subscription: &health::Subscription) {
+        if !subscription.is_enabled {
+            self.say(Verdict::Bad, "its subscription is disabled".into());
+        } else if !subscription.has_worker {
+            let reason = "no worker applies its subscription: its log says why";
+            self.say(Verdict::Bad, reason.into());
         }
     }
 
