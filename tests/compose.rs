@@ -270,8 +270,8 @@ fn servers_that_are_kept_are_as_the_file_made_them_until_they_are_taken_down() {
     let replicates = || {
         let (code, status) = replbench(&["cluster", "status", "--compose", project]);
         let lines = [
-            "sub1     subscriber  streaming",
-            "sub3     subscriber  streaming",
+            "sub1     subscriber      streaming",
+            "sub3     subscriber      streaming",
         ];
         let is_whole = code == Some(0) && lines.iter().all(|line| status.contains(line));
         if is_whole { Ok(()) } else { Err(status) }

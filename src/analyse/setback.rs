@@ -10,7 +10,8 @@ const BEHIND: i64 = 8_192;
 /// The faults of one node in one cell.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub(super) struct Setback {
-    /// The most that it had to replay, from the beginning of a fault until it had caught up.
+    /// The most that it had to replay, from the beginning of a fault until it had caught up. Censored where it was gone meanwhile, or its
+    /// upstream did not answer: by how much it was behind then is unknown.
     pub(super) peak_bytes: Option<Spread>,
     /// From the end of a fault to the first sample in which it had no more to replay than before the fault, seconds. Censored where there
     /// is none.
@@ -32,34 +33,38 @@ pub(super) fn setback(run: &Run, cell: &CellRow, node: &str) -> Option<Setback> 
     if found.is_empty() {
         return None;
     }
-    let peaks = found.iter().map(|(peak, _)| *peak as f64).collect();
-    let times: Vec<_> = found.iter().filter_map(|(_, took)| *took).collect();
-    let censored = (found.len() - times.len()) as u64;
     Some(Setback {
-        peak_bytes: Spread::of_samples(peaks, 0),
-        catch_up: Some(Spread::of_samples(times, censored).unwrap_or(Spread::unknown(censored))),
+        peak_bytes: Some(spread(found.iter().map(|(peak, _)| *peak))),
+        catch_up: Some(spread(found.iter().map(|(_, took)| *took))),
     })
 }
 
-/// The peak, and the time to catch up.
-fn of_fault(fault: &FaultRow, lag: &[&LagRow]) -> Option<(i64, Option<f64>)> {
-    let bytes = |row: &&&LagRow| row.replay_lag_bytes;
+/// `None` is larger than all that is known.
+fn spread(values: impl Iterator<Item = Option<f64>>) -> Spread {
+    let (known, unknown): (Vec<_>, Vec<_>) = values.partition(Option::is_some);
+    let known = known.into_iter().flatten().collect();
+    let censored = unknown.len() as u64;
+    Spread::of_samples(known, censored).unwrap_or(Spread::unknown(censored))
+}
+
+/// The peak, and the time to catch up; `None`: the fault was not undone, or there is no sample of it.
+fn of_fault(fault: &FaultRow, lag: &[&LagRow]) -> Option<(Option<f64>, Option<f64>)> {
     let before = lag.iter().filter(|row| row.t_us < fault.began_us);
-    let usual = before
-        .filter_map(|row| row.replay_lag_bytes)
-        .max()
-        .unwrap_or(0)
-        .max(BEHIND);
+    let usual = before.filter_map(|row| row.replay_lag_bytes).max();
+    let usual = usual.unwrap_or(0).max(BEHIND);
     let ended = fault.ended_us?;
     let has_caught_up =
-        |row: &&&LagRow| row.t_us >= ended && bytes(row).is_some_and(|it| it <= usual);
+        |row: &&&LagRow| row.t_us >= ended && row.replay_lag_bytes.is_some_and(|it| it <= usual);
     let caught = lag.iter().find(has_caught_up).map(|row| row.t_us);
     let until = caught.unwrap_or(i64::MAX);
-    let during = lag
+    let mut during = lag
         .iter()
-        .filter(|row| (fault.began_us..=until).contains(&row.t_us));
-    let peak = during.filter_map(|row| row.replay_lag_bytes).max()?;
-    Some((peak, caught.map(|at| (at - ended) as f64 / 1e6)))
+        .filter(|row| (fault.began_us..=until).contains(&row.t_us))
+        .peekable();
+    during.peek()?;
+    let peak = during.try_fold(0, |most, row| Some(row.replay_lag_bytes?.max(most)));
+    let took = caught.map(|at| (at - ended) as f64 / 1e6);
+    Some((peak.map(|bytes| bytes as f64), took))
 }
 
 #[cfg(test)]
@@ -86,14 +91,29 @@ mod tests {
             let rows = samples(bytes);
             of_fault(&fault, &rows.iter().collect::<Vec<_>>())
         };
-        let usual = [Some(0), Some(9_000), Some(50_000), None, Some(90_000)];
+        let usual = [
+            Some(0),
+            Some(9_000),
+            Some(50_000),
+            Some(60_000),
+            Some(90_000),
+        ];
         let then = |rest: &[Option<i64>]| [&usual[..], rest].concat();
         // The fifth sample is 50 ms after the end, the seventh 250 ms.
         assert_eq!(
             of(&then(&[Some(10_000), Some(8_900)])),
-            Some((90_000, Some(0.25)))
+            Some((Some(90_000.0), Some(0.25)))
         );
-        assert_eq!(of(&then(&[Some(10_000), None])), Some((90_000, None)));
+        assert_eq!(
+            of(&then(&[Some(10_000)])),
+            Some((Some(90_000.0), None)),
+            "it never had"
+        );
+        assert_eq!(
+            of(&then(&[None, Some(0)])),
+            Some((None, Some(0.25))),
+            "it was gone meanwhile"
+        );
         assert_eq!(of(&usual[..1]), None, "no sample of the fault");
     }
 }

@@ -49,9 +49,9 @@ impl Opening {
             nodes: Vec::new(),
             session: None,
             servers_made: Some(match side {
-                // Every turn of a session has servers of its own.
-                Some(_) => ServersMade::EveryBlock,
-                None => plan.servers_made(),
+                // Every turn of a session has servers of its own, at least.
+                Some(_) if !plan.changes_primary() => ServersMade::EveryBlock,
+                _ => plan.servers_made(),
             }),
             load_priority: None,
             files: BTreeMap::new(),

@@ -256,20 +256,10 @@ async fn look_at_all(cluster: &Cluster) -> Result<Vec<Seen>, RunError> {
     }
     cluster.await_caught_up(CATCH_UP).await?;
     for change in &CHANGES {
-        let side = async |session: &Session, documented| {
-            let found = session.client().query_one(change.look, &[]).await;
-            Side {
-                // What cannot be read there is not there.
-                arrived: found.is_ok_and(|row| {
-                    row.try_get::<_, Option<bool>>(0).ok().flatten() == Some(true)
-                }),
-                documented,
-            }
-        };
         seen.push(Seen {
             name: change.name,
-            standby: side(&standby, change.standby).await,
-            subscriber: side(&subscriber, change.subscriber).await,
+            standby: look(&standby, change.look, change.standby).await?,
+            subscriber: look(&subscriber, change.look, change.subscriber).await?,
         });
     }
     seen.push(Seen {
@@ -281,6 +271,21 @@ async fn look_at_all(cluster: &Cluster) -> Result<Vec<Seen>, RunError> {
         session.close().await;
     }
     Ok(seen)
+}
+
+/// Whether a change is there. A relation that is not there, or that a standby cannot read because it is unlogged, has no rows.
+async fn look(session: &Session, sql: &str, documented: bool) -> Result<Side, RunError> {
+    let arrived = match session.client().query_one(sql, &[]).await {
+        Ok(row) => row.get::<_, Option<bool>>(0) == Some(true),
+        Err(error) => match error.code() {
+            Some(&SqlState::UNDEFINED_TABLE | &SqlState::FEATURE_NOT_SUPPORTED) => false,
+            _ => return Err(RunError::Check(pg::describe(&error))),
+        },
+    };
+    Ok(Side {
+        arrived,
+        documented,
+    })
 }
 
 /// Whether a node takes a write; a standby refuses it with a SQLSTATE of its own.

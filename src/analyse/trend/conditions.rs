@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::analyse::compare::{lasting_settings, majors, servers_made};
+use crate::plan::Priority;
 use crate::record::{Manifest, NodeInfo};
 
 /// The conditions that all modes of a run share.
@@ -40,7 +41,8 @@ impl Conditions {
 const DIGITS: usize = 12;
 
 /// What the servers of a mode were told: those of the cluster that the mode used, since a run that leaves out another mode
-/// with other servers measured this one the same. An A/B session's other binaries count as a setting, and so do the client and how long servers lived.
+/// with other servers measured this one the same. An A/B session's other binaries count as a setting, and so do the client, the priority of
+/// its threads and how long servers lived.
 pub(super) fn settings_digest(manifest: &Manifest, mode: &str) -> String {
     let resolved = manifest.mode(mode);
     let cluster = resolved.map(|mode| mode.topology.to_string());
@@ -73,6 +75,9 @@ pub(super) fn settings_digest(manifest: &Manifest, mode: &str) -> String {
     if !client.is_null() {
         conditions.push(client.clone());
     }
+    // A priority that was asked for and not permitted is normal.
+    let priority = manifest.load_priority.filter(|it| *it != Priority::Normal);
+    conditions.extend(priority.map(|it| json!(it)));
     digest(&Value::Array(conditions))
 }
 
