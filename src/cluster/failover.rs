@@ -180,15 +180,6 @@ impl Cluster {
             took: clock::now().since(begun),
         })
     }
-
-    /// Waits until all of these nodes have what their primary has.
-    pub async fn await_equal(
-        &self,
-        nodes: &[RunningNode],
-        deadline: Duration,
-    ) -> Result<(), ClusterError> {
-        super::modes::await_caught_up(nodes, deadline).await
-    }
 }
 
 fn name(node: &RunningNode) -> String {

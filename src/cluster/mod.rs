@@ -41,6 +41,7 @@ pub use error::{BinariesError, ClusterError, ComposeError, ExistingError, LogTai
 pub use existing::{NamedServer, Servers};
 pub use failover::{Promotion, Rejoined};
 pub use link::Condition;
+pub use modes::await_caught_up;
 pub use process::StoppedProcess;
 pub use restore::Restore;
 
@@ -406,7 +407,7 @@ impl Cluster {
 
     /// Waits until every replica has replayed or applied what the primary has committed so far.
     pub async fn await_caught_up(&self, deadline: Duration) -> Result<(), ClusterError> {
-        modes::await_caught_up(&self.nodes, deadline).await
+        await_caught_up(&self.nodes, deadline).await
     }
 
     /// A checkpoint or restartpoint on all nodes at once, after which nothing from before waits to be written back.

@@ -195,7 +195,8 @@ fn expected_state(name: &str, set: Option<&SyncSet>) -> &'static str {
     }
 }
 
-pub(super) async fn await_caught_up(
+/// Waits until every replica among these nodes has replayed or applied what their primary has committed so far.
+pub async fn await_caught_up(
     nodes: &[RunningNode],
     deadline: Duration,
 ) -> Result<(), ClusterError> {

@@ -9,7 +9,7 @@ use super::cell_row::CellProgress;
 use super::faults::Script;
 use super::validity::Validity;
 use crate::clock;
-use crate::cluster::RunningNode;
+use crate::cluster::{RunningNode, await_caught_up};
 use crate::pg;
 use crate::pg::catalog;
 use crate::sample::{AuditResult, EventKind, EventRow};
@@ -77,7 +77,7 @@ impl CellContext<'_> {
             primary_failed: progress.outages.primary_failed(),
             primary_died: progress.outages.primary_died(),
         };
-        let equal = self.cluster.await_equal(nodes, CATCH_UP).await;
+        let equal = await_caught_up(nodes, CATCH_UP).await;
         let found = match equal {
             Ok(()) => {
                 audit::audit(self.cell.id, (self.plan, self.mode), nodes, ledger, &known).await

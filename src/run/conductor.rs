@@ -35,7 +35,7 @@ pub(super) struct Conductor<'a> {
     data_dir: PathBuf,
     started: Stamp,
     /// Those that run, in the order of the plan's topologies.
-    clusters: Vec<Cluster>,
+    clusters: Vec<(Topology, Cluster)>,
     /// How many were begun. No directory is used twice: the keepers of its last cluster may not have left it yet.
     made: usize,
     /// Discarded cells that were begun.
@@ -160,10 +160,10 @@ impl<'a> Conductor<'a> {
             let Some(cluster) = started else {
                 return Ok(());
             };
-            self.clusters.push(cluster);
+            self.clusters.push(((*topology).clone(), cluster));
             self.check_workload().await?;
             let took = clock::now().since(begun);
-            if let Some(project) = self.clusters.last().and_then(Cluster::kept_project) {
+            if let Some(project) = self.last().kept_project() {
                 observer.on(Progress::Note(format!(
                     "the servers stay: `replbench cluster down --compose {project}` removes them"
                 )));
@@ -176,6 +176,11 @@ impl<'a> Conductor<'a> {
             observer.on(Progress::Provisioned { topology, took });
         }
         Ok(())
+    }
+
+    /// The one that was started just now.
+    fn last(&self) -> &Cluster {
+        &self.clusters.last().expect("one was started").1
     }
 
     /// `None`: a person asked for the end.
@@ -226,7 +231,7 @@ impl<'a> Conductor<'a> {
 
     /// Asks the primary that was made last whether it takes the workload.
     async fn check_workload(&self) -> Result<(), RunError> {
-        let cluster = self.clusters.last().expect("one was started just now");
+        let cluster = self.last();
         let endpoint = &cluster.primary().endpoint;
         let asked = async {
             let session = pg::connect(endpoint, "replbench check", None, CHECK).await?;
@@ -321,16 +326,8 @@ impl<'a> Conductor<'a> {
     ) -> Result<(), RunError> {
         self.has_begun = true;
         let mode = &self.plan.modes[cell.mode];
-        let topologies = self.plan.topologies();
-        let index = topologies
-            .iter()
-            .position(|topology| **topology == mode.topology);
-        // Servers of a single cell are the only ones.
-        let index = index.filter(|_| !self.plan.changes_primary());
-        let cluster = self
-            .clusters
-            .get(index.unwrap_or(0))
-            .expect("every mode's topology was provisioned");
+        let fitting = self.clusters.iter().find(|it| it.0 == mode.topology);
+        let (_, cluster) = fitting.expect("every mode's topology was provisioned");
         observer.on(Progress::CellBegins {
             cell,
             mode,
@@ -386,7 +383,7 @@ impl<'a> Conductor<'a> {
     /// Writes who serves into the manifest, with what it could only learn now; of a topology that was there before, only
     /// what has changed about it.
     async fn describe_nodes(&mut self, topology: &Topology) -> Result<(), RunError> {
-        let cluster = self.clusters.last().expect("one was started just now");
+        let cluster = self.last();
         let mut nodes = Vec::new();
         for node in cluster.nodes() {
             let found = cluster.settings(&node.node.name).await?;
@@ -449,7 +446,7 @@ impl<'a> Conductor<'a> {
     /// Stops all clusters, also when one of them resists.
     pub(super) async fn stop(&mut self) -> Result<(), RunError> {
         let mut first = Ok(());
-        for cluster in std::mem::take(&mut self.clusters) {
+        for (_, cluster) in std::mem::take(&mut self.clusters) {
             let stopped = cluster.stop().await;
             if first.is_ok() {
                 first = stopped;
