@@ -18,17 +18,21 @@ pub(super) struct Setback {
     pub(super) catch_up: Option<Spread>,
 }
 
-/// `None`: no fault befell it.
+/// `None`: no fault befell it, or it became the primary, which is behind nobody.
 pub(super) fn setback(run: &Run, cell: &CellRow, node: &str) -> Option<Setback> {
-    let own = |fault: &&FaultRow| fault.cell_id == cell.cell_id && fault.node == node;
-    let faults: Vec<_> = run.faults.iter().filter(own).collect();
+    let of_cell = |fault: &&FaultRow| fault.cell_id == cell.cell_id;
+    let faults: Vec<_> = run.faults.iter().filter(of_cell).collect();
+    if faults.iter().any(|it| it.promoted.as_deref() == Some(node)) {
+        return None;
+    }
     let lag: Vec<_> = run
         .lag_of(cell.cell_id)
         .iter()
         .filter(|row| row.node == node)
         .collect();
     // Where the primary is another one afterwards, there is nothing to make up for.
-    let faults = faults.into_iter().filter(|it| !it.stops_primary);
+    let own = |it: &&FaultRow| it.node == node && !it.stops_primary;
+    let faults = faults.into_iter().filter(own);
     let found: Vec<_> = faults.filter_map(|fault| of_fault(fault, &lag)).collect();
     if found.is_empty() {
         return None;
