@@ -21,7 +21,7 @@ use crate::units::{parse_bytes, parse_duration};
 /// Between two looks of `--watch`.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Whether servers replicate: something is written, and each replica must have it.
+/// Whether servers replicate: a record is written into the primary's WAL, into no table, and each replica must have it.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").args(["data_dir", "compose", "primary"])))]
 #[command(after_help = "\
