@@ -309,6 +309,10 @@ pub struct VisibilityRow {
     pub max_hi_us: Option<f64>,
     /// Median width of the intervals.
     pub resolution_us: Option<f64>,
+    /// Commits of the measurement phase that were acknowledged by the end of the second and not visible by then. Empty in runs before
+    /// this column.
+    #[serde(default)]
+    pub commits_behind: Option<u64>,
 }
 
 /// Which way a metric is better.

@@ -99,7 +99,7 @@ fn async_loses_what_no_standby_had_and_sync_loses_nothing() {
             "{fault:?}"
         );
         assert!(
-            cell.notes.contains("became a standby by pg_rewind"),
+            cell.notes.contains("replicates again, by pg_rewind"),
             "{}",
             cell.notes
         );

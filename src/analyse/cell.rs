@@ -41,6 +41,7 @@ fn figures(run: &Run, cell: &CellRow, histograms: &CellHistograms) -> CellFigure
         service: spread(tags::SERVICE),
         response: spread(tags::RESPONSE),
         outage: outage(run, cell),
+        syncrep_waiters: held_up(run, cell),
         replicas: replica_names(run, cell, histograms)
             .into_iter()
             .map(|node| replica(run, cell, histograms, node))
@@ -74,6 +75,13 @@ fn outage(run: &Run, cell: &CellRow) -> Option<OutageFigures> {
         lost_span: longest(|it| it.lost_span_us),
         faults: faults.len() as u64,
     })
+}
+
+/// Most backends that waited for synchronous replication at a time while a fault lasted, and the number of faults.
+fn held_up(run: &Run, cell: &CellRow) -> Option<(i64, u64)> {
+    let own = run.faults.iter().filter(|it| it.cell_id == cell.cell_id);
+    let waiters: Vec<_> = own.filter_map(|it| it.syncrep_waiters).collect();
+    Some((*waiters.iter().max()?, waiters.len() as u64))
 }
 
 /// Arrivals of a cell that belong to a distribution and are not recorded in it: their value is larger than all others. To
@@ -135,6 +143,10 @@ fn replica(run: &Run, cell: &CellRow, histograms: &CellHistograms, node: String)
         retained_bytes: samples(|row| row.slot_retained_bytes, 1.0).largest(),
         fault_lag: setback.peak_bytes,
         catch_up: setback.catch_up,
+        catch_up_rate: setback.catch_up_rate,
+        fault_behind: setback.behind,
+        fault_visibility: setback.slowest,
+        fault_stale: setback.stale,
         node,
     }
 }

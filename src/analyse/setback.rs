@@ -2,7 +2,7 @@
 
 use crate::metric::Spread;
 use crate::record::Run;
-use crate::sample::{CellRow, FaultRow, LagRow};
+use crate::sample::{CellRow, FaultRow, LagRow, VisibilityRow};
 
 /// Below a page of WAL a node is not behind: which record was in flight when the sample was taken is chance.
 const BEHIND: i64 = 8_192;
@@ -16,6 +16,25 @@ pub(super) struct Setback {
     /// From the end of a fault to the first sample in which it had no more to replay than before the fault, seconds. Censored where there
     /// is none.
     pub(super) catch_up: Option<Spread>,
+    /// What it had to replay when a fault ended, by the time that it took from there to catch up: bytes a second, the slowest.
+    pub(super) catch_up_rate: Option<f64>,
+    /// Most commits that it did not show at the end of a second, over the same time as `peak_bytes`.
+    pub(super) behind: Option<u64>,
+    /// From the acknowledgement until the slowest commit was seen that was acknowledged during a fault, seconds. Censored where one
+    /// never was.
+    pub(super) slowest: Option<Spread>,
+    /// Of the commits acknowledged during the faults, and those of them that a read 100 ms later may miss.
+    pub(super) stale: Option<(u64, u64)>,
+}
+
+/// What the lag samples say of one fault.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct OfFault {
+    peak: Option<f64>,
+    took: Option<f64>,
+    rate: Option<f64>,
+    /// When it had caught up, in microseconds; `None`: never.
+    caught_us: Option<i64>,
 }
 
 /// `None`: no fault befell it, or it became the primary, which is behind nobody.
@@ -33,26 +52,55 @@ pub(super) fn setback(run: &Run, cell: &CellRow, node: &str) -> Option<Setback> 
     // Where the primary is another one afterwards, there is nothing to make up for.
     let own = |it: &&FaultRow| it.node == node && !it.stops_primary;
     let faults = faults.into_iter().filter(own);
-    let found: Vec<_> = faults.filter_map(|fault| of_fault(fault, &lag)).collect();
+    let found = faults.filter_map(|fault| Some((fault, of_fault(fault, &lag)?)));
+    let found: Vec<(&FaultRow, OfFault)> = found.collect();
     if found.is_empty() {
         return None;
     }
+    let rows: Vec<_> = run
+        .visibility_of(cell.cell_id)
+        .iter()
+        .filter(|row| row.node == node)
+        .collect();
+    let behind = |(fault, of): &(&FaultRow, OfFault)| most_behind(fault, of.caught_us, &rows);
+    let rates = found.iter().filter_map(|(_, of)| of.rate);
+    let seen = found.iter().filter(|(fault, _)| fault.commits > Some(0));
+    let slowest = seen.map(|(fault, _)| Some(fault.slowest_us? as f64 / 1e6));
+    let sum = |count: fn(&FaultRow) -> Option<u64>| {
+        let counts = found.iter().map(|(fault, _)| count(fault));
+        counts.sum::<Option<u64>>()
+    };
     Some(Setback {
-        peak_bytes: Some(spread(found.iter().map(|(peak, _)| *peak))),
-        catch_up: Some(spread(found.iter().map(|(_, took)| *took))),
+        peak_bytes: spread(found.iter().map(|(_, of)| of.peak)),
+        catch_up: spread(found.iter().map(|(_, of)| of.took)),
+        catch_up_rate: rates.reduce(f64::min),
+        behind: found.iter().filter_map(behind).max(),
+        slowest: spread(slowest),
+        stale: sum(|it| it.commits).zip(sum(|it| it.stale_hi)),
     })
 }
 
-/// `None` is larger than all that is known.
-fn spread(values: impl Iterator<Item = Option<f64>>) -> Spread {
+/// The most commits that the node did not show at the end of a second in which the fault lasted, or the node had not caught up.
+fn most_behind(fault: &FaultRow, caught_us: Option<i64>, rows: &[&VisibilityRow]) -> Option<u64> {
+    let until = caught_us.unwrap_or(i64::MAX);
+    let ends = |row: &&&VisibilityRow| (fault.began_us..=until).contains(&(row.t_us + 1_000_000));
+    rows.iter()
+        .filter(ends)
+        .filter_map(|row| row.commits_behind)
+        .max()
+}
+
+/// A value that is `None` is larger than all that are known; without values there is no spread.
+fn spread(values: impl Iterator<Item = Option<f64>>) -> Option<Spread> {
     let (known, unknown): (Vec<_>, Vec<_>) = values.partition(Option::is_some);
     let known = known.into_iter().flatten().collect();
     let censored = unknown.len() as u64;
-    Spread::of_samples(known, censored).unwrap_or(Spread::unknown(censored))
+    let unknown = (censored > 0).then(|| Spread::unknown(censored));
+    Spread::of_samples(known, censored).or(unknown)
 }
 
-/// The peak, and the time to catch up; `None`: the fault was not undone, or there is no sample of it.
-fn of_fault(fault: &FaultRow, lag: &[&LagRow]) -> Option<(Option<f64>, Option<f64>)> {
+/// `None`: the fault was not undone, or there is no sample of it.
+fn of_fault(fault: &FaultRow, lag: &[&LagRow]) -> Option<OfFault> {
     let before = lag.iter().filter(|row| row.t_us < fault.began_us);
     let usual = before.filter_map(|row| row.replay_lag_bytes).max();
     let usual = usual.unwrap_or(0).max(BEHIND);
@@ -68,7 +116,19 @@ fn of_fault(fault: &FaultRow, lag: &[&LagRow]) -> Option<(Option<f64>, Option<f6
     during.peek()?;
     let peak = during.try_fold(0, |most, row| Some(row.replay_lag_bytes?.max(most)));
     let took = caught.map(|at| (at - ended) as f64 / 1e6);
-    Some((peak.map(|bytes| bytes as f64), took))
+    let at_end = lag.iter().rfind(|row| row.t_us <= ended);
+    let at_end = at_end.and_then(|row| row.replay_lag_bytes);
+    // The sample of the end may be as late as one is after the other: what is caught up within that has no rate.
+    let rate = at_end
+        .filter(|bytes| *bytes > usual)
+        .zip(took.filter(|took| *took > 0.0))
+        .map(|(bytes, took)| (bytes - usual) as f64 / took);
+    Some(OfFault {
+        peak: peak.map(|bytes| bytes as f64),
+        took,
+        rate,
+        caught_us: caught,
+    })
 }
 
 #[cfg(test)]
@@ -93,7 +153,8 @@ mod tests {
         };
         let of = |bytes: &[Option<i64>]| {
             let rows = samples(bytes);
-            of_fault(&fault, &rows.iter().collect::<Vec<_>>())
+            let found = of_fault(&fault, &rows.iter().collect::<Vec<_>>());
+            found.map(|it| (it.peak, it.took, it.rate))
         };
         let usual = [
             Some(0),
@@ -106,16 +167,17 @@ mod tests {
         // The fifth sample is 50 ms after the end, the seventh 250 ms.
         assert_eq!(
             of(&then(&[Some(10_000), Some(8_900)])),
-            Some((Some(90_000.0), Some(0.25)))
+            // 60,000 bytes at the end of the fault, 9,000 as usual.
+            Some((Some(90_000.0), Some(0.25), Some(51_000.0 / 0.25)))
         );
         assert_eq!(
             of(&then(&[Some(10_000)])),
-            Some((Some(90_000.0), None)),
+            Some((Some(90_000.0), None, None)),
             "it never had"
         );
         assert_eq!(
             of(&then(&[None, Some(0)])),
-            Some((None, Some(0.25))),
+            Some((None, Some(0.25), Some(51_000.0 / 0.25))),
             "it was gone meanwhile"
         );
         assert_eq!(of(&usual[..1]), None, "no sample of the fault");

@@ -12,9 +12,12 @@ mod directory;
 mod error;
 pub mod existing;
 mod failover;
+mod faults;
 pub mod health;
 pub mod keeper;
 mod link;
+mod long_query;
+mod lost_slot;
 mod modes;
 mod orders;
 mod ports;
@@ -31,7 +34,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::Pid;
 use tokio_postgres::error::SqlState;
 
 pub use binaries::Binaries;
@@ -41,6 +43,7 @@ pub use error::{BinariesError, ClusterError, ComposeError, ExistingError, LogTai
 pub use existing::{NamedServer, Servers};
 pub use failover::{Promotion, Rejoined};
 pub use link::Condition;
+pub use long_query::{Conflict, LongQuery};
 pub use modes::await_caught_up;
 pub use process::StoppedProcess;
 pub use restore::Restore;
@@ -51,7 +54,6 @@ use crate::pg::{self, Endpoint, Failure, Session};
 use crate::topology::{Node, Role, Topology, WalLevel};
 use compose::{Project, Wanted};
 use existing::Existing;
-use keeper::Ask;
 use workspace::Workspace;
 
 /// The database that is made on every node, and the superuser's name.
@@ -451,104 +453,6 @@ impl Cluster {
                 Some((node.clone(), format!("{outcome}{log}")))
             })
             .collect()
-    }
-
-    /// SIGKILL to the postmaster of a node and to all its processes, stopped ones too.
-    pub async fn kill(&self, name: &str) -> Result<(), ClusterError> {
-        self.node(name)?;
-        if let Kind::Compose(project) = &self.kind {
-            return Ok(project.kill(name).await?);
-        }
-        for (_, server) in self
-            .workspace("be killed")?
-            .servers()
-            .iter()
-            .filter(|(node, _)| node == name)
-        {
-            server.ask(Ask::Kill);
-            let deadline = Duration::from_secs(10);
-            if !server.ended_within(deadline).await {
-                return Err(server.late("end after SIGKILL", deadline));
-            }
-        }
-        Ok(())
-    }
-
-    /// Starts a node's server again after it has ended; returns when it takes connections.
-    pub async fn restart(&self, name: &str) -> Result<(), ClusterError> {
-        let node = self.node(name)?;
-        if let Kind::Compose(project) = &self.kind {
-            return project.restart(node).await;
-        }
-        let workspace = self.workspace("be started again")?;
-        workspace.relaunch(&node.node).await?;
-        let mut nodes = self.nodes.clone();
-        for (name, server) in workspace.servers() {
-            for running in nodes.iter_mut().filter(|it| it.node.name == name) {
-                running.process = Some(server.process());
-            }
-        }
-        workspace.complete(&nodes)
-    }
-
-    /// Stops or resumes the replay of a physical replica, which receives WAL meanwhile.
-    pub async fn pause_replay(&self, name: &str, pause: bool) -> Result<(), ClusterError> {
-        let node = self.node(name)?;
-        let session = admin(&node.endpoint).await?;
-        let done = provisioning::pause_replay(session.client(), pause).await;
-        done.map_err(|failure| query(node, "pause or resume the replay", failure))?;
-        session.close().await;
-        Ok(())
-    }
-
-    /// Stops the walsender that streams to a node. What is returned lets it go on when it is dropped.
-    pub async fn pause_sending(&self, name: &str) -> Result<StoppedProcess, ClusterError> {
-        self.workspace("have a process stopped")?;
-        let node = self.node(name)?;
-        let upstream = node.node.upstream.as_deref().unwrap_or(Topology::PRIMARY);
-        let upstream = self.node(upstream)?;
-        let session = admin(&upstream.endpoint).await?;
-        let pid = provisioning::sender_pid(session.client(), name)
-            .await
-            .map_err(|failure| query(upstream, "look for its walsender", failure))?;
-        session.close().await;
-        let stopped = pid.and_then(Pid::from_raw).map(StoppedProcess::stop);
-        let none = || std::io::Error::other(format!("nothing is streamed to `{name}`"));
-        let stopped = stopped.unwrap_or_else(|| Err(none()));
-        stopped.map_err(|source| ClusterError::io("stop the walsender of", Path::new(name), source))
-    }
-
-    /// Makes the network between a node and the one that it replicates from worse or better.
-    pub fn set_network(&self, name: &str, condition: Condition) -> Result<(), ClusterError> {
-        self.node(name)?;
-        let action = "have their network changed";
-        let link = self.workspace(action)?.link(name);
-        link.ok_or(ClusterError::NotOwn { action })?.set(condition);
-        Ok(())
-    }
-
-    /// Stops all processes of a node's server. What is returned lets them go on when it is dropped.
-    pub fn freeze(&self, name: &str) -> Result<Vec<StoppedProcess>, ClusterError> {
-        self.workspace("have its processes stopped")?;
-        let process = self.node(name)?.process.as_ref();
-        let pid = process.and_then(|it| Pid::from_raw(it.pid));
-        let none = || std::io::Error::other("it has none");
-        let stopped = pid.ok_or_else(none).and_then(StoppedProcess::stop_family);
-        stopped.map_err(|source| ClusterError::io("stop the processes of", Path::new(name), source))
-    }
-
-    /// Ends a node's server as an administrator does who wants it to be quick: transactions are cut off, standbys get all WAL.
-    pub async fn shut_down(&self, name: &str) -> Result<(), ClusterError> {
-        self.node(name)?;
-        let deadline = Duration::from_secs(20);
-        let servers = self.workspace("be shut down")?.servers();
-        for (_, server) in servers.iter().filter(|(node, _)| node == name) {
-            server.ask(Ask::Fast);
-            if !server.ended_within(deadline).await {
-                return Err(server.late("end after it was asked to", deadline));
-            }
-        }
-        Ok(())
     }
 
     /// The server's version and what differs from PostgreSQL's defaults. This cluster's own paths are replaced.

@@ -164,6 +164,18 @@ async fn copy(
     Ok(workspace.running(node, &server))
 }
 
+/// A standby, which has ended, copied again from `upstream`.
+pub(super) async fn replace(
+    workspace: &Workspace,
+    upstream: &RunningNode,
+    node: &Node,
+) -> Result<RunningNode, ClusterError> {
+    let data = workspace.layout.data(&node.name);
+    std::fs::remove_dir_all(&data).map_err(|source| ClusterError::io("remove", &data, source))?;
+    workspace.registry().retain(|(name, _)| *name != node.name);
+    copy(workspace, upstream, node).await
+}
+
 /// A standby that replays what the primary archives, and connects to nobody.
 async fn restore(
     workspace: &Workspace,
@@ -245,7 +257,7 @@ async fn streaming(
 }
 
 /// Subscribes each subscriber and waits for its initial copy.
-async fn subscribe(
+pub(super) async fn subscribe(
     workspace: &Workspace,
     primary: &RunningNode,
     subscribers: &[RunningNode],

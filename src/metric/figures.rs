@@ -17,6 +17,8 @@ pub struct CellFigures {
     pub response: Option<Spread>,
     /// `None`: no fault stopped the primary.
     pub outage: Option<OutageFigures>,
+    /// Most backends that waited for synchronous replication at a time during a fault, and the number of faults.
+    pub syncrep_waiters: Option<(i64, u64)>,
     pub replicas: Vec<ReplicaFigures>,
 }
 
@@ -76,6 +78,14 @@ pub struct ReplicaFigures {
     /// Bytes that the replica had to replay at most because of a fault, and the time that it took from the fault's end to catch up.
     pub fault_lag: Option<Spread>,
     pub catch_up: Option<Spread>,
+    /// Bytes a second, after the fault from which the replica caught up most slowly.
+    pub catch_up_rate: Option<f64>,
+    /// Commits that the replica did not show at the end of a second, the most because of a fault.
+    pub fault_behind: Option<u64>,
+    /// Until the slowest commit was seen that was acknowledged during a fault.
+    pub fault_visibility: Option<Spread>,
+    /// Commits acknowledged during faults, and those of them that a read 100 ms later may miss.
+    pub fault_stale: Option<(u64, u64)>,
     /// Samples of the measurement phase.
     pub samples: u64,
     /// Those of them in which the replica was gone: its upstream answered and did not know it.

@@ -51,6 +51,16 @@ const GONE: Option<Gated> = Some(Gated {
     censored: "taken while the replica was gone or its upstream did not answer",
 });
 
+const NOT_CAUGHT_UP: Option<Gated> = Some(Gated {
+    population: Population::Samples,
+    censored: "after which the replica did not catch up",
+});
+
+const UNSEEN_IN_FAULT: Option<Gated> = Some(Gated {
+    population: Population::Samples,
+    censored: "whose slowest commit was not seen before the drain ended",
+});
+
 /// How often something happened.
 const COUNT: Quantity = Quantity {
     direction: LowerIsBetter,
@@ -89,7 +99,7 @@ const DELAY: Quantity = Quantity {
     ..CONTEXT
 };
 
-pub(super) static QUANTITIES: [Quantity; 36] = [
+pub(super) static QUANTITIES: [Quantity; 41] = [
     Quantity {
         name: "achieved_tps",
         gated: OFFERED,
@@ -255,6 +265,15 @@ pub(super) static QUANTITIES: [Quantity; 36] = [
         ..OUTAGE
     },
     Quantity {
+        name: "fault_waiters",
+        over: Over::Largest,
+        source: Source::Cell(|_, figures| {
+            let (waiters, faults) = figures.syncrep_waiters?;
+            Some(Reading::Value(waiters as f64, faults))
+        }),
+        ..CONTEXT
+    },
+    Quantity {
         name: VISIBILITY,
         gated: UNSEEN,
         direction: LowerIsBetter,
@@ -331,6 +350,8 @@ pub(super) static QUANTITIES: [Quantity; 36] = [
     },
     Quantity {
         name: "fault_lag",
+        gated: GONE,
+        judged: &[Max],
         unit: Unit::Bytes,
         direction: LowerIsBetter,
         over: Over::Largest,
@@ -341,11 +362,49 @@ pub(super) static QUANTITIES: [Quantity; 36] = [
     },
     Quantity {
         name: "catch_up",
+        gated: NOT_CAUGHT_UP,
+        judged: &[Max],
         unit: Unit::Micros,
         direction: LowerIsBetter,
         over: Over::Largest,
         stats: &[Max],
         source: Source::Replica(|replica| replica.catch_up.map(Reading::Spread)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "catch_up_rate",
+        unit: Unit::BytesPerSecond,
+        direction: HigherIsBetter,
+        source: Source::Replica(|replica| of_samples(replica, replica.catch_up_rate?)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "fault_behind",
+        direction: LowerIsBetter,
+        over: Over::Largest,
+        source: Source::Replica(|replica| of_commits(replica, replica.fault_behind? as f64)),
+        ..CONTEXT
+    },
+    Quantity {
+        name: "fault_visibility",
+        gated: UNSEEN_IN_FAULT,
+        direction: LowerIsBetter,
+        over: Over::Largest,
+        judged: &[Max],
+        stats: &[Max],
+        source: Source::Replica(|replica| replica.fault_visibility.map(Reading::Spread)),
+        ..DELAY
+    },
+    Quantity {
+        name: "fault_stale",
+        unit: Unit::Share,
+        gated: UNSEEN_IN_FAULT,
+        direction: LowerIsBetter,
+        judged: &[Value],
+        source: Source::Replica(|replica| {
+            let (commits, stale) = replica.fault_stale?;
+            (commits > 0).then(|| Reading::Value(stale as f64 / commits as f64, commits))
+        }),
         ..CONTEXT
     },
 ];

@@ -6,6 +6,7 @@ pub mod catalog;
 mod connection;
 pub mod conninfo;
 pub mod failover;
+pub mod fault;
 pub mod health;
 mod locate;
 pub mod provisioning;

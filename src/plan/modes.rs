@@ -66,7 +66,8 @@ pub(super) fn on_given(
             | FaultKind::Partition
             | FaultKind::SlowNetwork
             | FaultKind::PauseSending
-            | FaultKind::FrozenStandby => {
+            | FaultKind::FrozenStandby
+            | FaultKind::SlotLoss => {
                 "it needs processes that replbench itself started, and in a container they are Docker's"
             }
             _ => continue,

@@ -6,11 +6,14 @@ use super::by_transaction::ByTransaction;
 use super::cadence::Pending;
 use super::subscriber::SubscriberTracker;
 use super::tracker::CommitVisibility;
+use crate::clock::Stamp;
 use crate::sample::{Commit, Fork, Timeline};
 
 /// How one commit became visible on a node, in nanoseconds from its acknowledgement; negative: before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delay {
+    /// When the commit was acknowledged.
+    pub acked: Stamp,
     /// Not visible yet.
     pub lo: i64,
     /// Visible by then.
@@ -28,6 +31,8 @@ pub struct VisibilitySecond {
     pub commits: u64,
     /// One a commit that was seen; `commits - delays.len()` are censored.
     pub delays: Vec<Delay>,
+    /// Measured commits that were acknowledged by the end of the second and not visible by then.
+    pub behind: u64,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +56,8 @@ pub(super) struct Watch {
     /// It is the primary now.
     is_promoted: bool,
     buckets: BTreeMap<i64, Bucket>,
+    /// By second, those that have been seen since, and were not visible at its end.
+    seen_later: BTreeMap<i64, u64>,
 }
 
 impl Watch {
@@ -61,6 +68,7 @@ impl Watch {
             timeline: Timeline::default(),
             is_promoted: false,
             buckets: BTreeMap::new(),
+            seen_later: BTreeMap::new(),
         }
     }
 
@@ -118,8 +126,12 @@ impl Watch {
                 continue;
             }
             let second = self.timeline.second_at(commit.acked);
+            for late in second..self.timeline.second_at(hi) {
+                *self.seen_later.entry(late).or_default() += 1;
+            }
             let from_send = hi.since(commit.sent).as_nanos();
             self.buckets.entry(second).or_default().delays.push(Delay {
+                acked: commit.acked,
                 lo: lo.signed_since(commit.acked),
                 hi: hi.signed_since(commit.acked),
                 hi_from_send: u64::try_from(from_send).unwrap_or(u64::MAX),
@@ -139,17 +151,29 @@ impl Watch {
             })
             .map(|(index, _)| *index)
             .collect();
+        // Before any of them is taken out.
+        let behind: Vec<u64> = ready.iter().map(|index| self.behind(*index)).collect();
         ready
             .into_iter()
-            .filter_map(|index| {
+            .zip(behind)
+            .filter_map(|(index, behind)| {
                 let bucket = self.buckets.remove(&index)?;
                 Some(VisibilitySecond {
                     node: self.node.clone(),
                     index,
                     commits: bucket.commits,
                     delays: bucket.delays,
+                    behind,
                 })
             })
             .collect()
+    }
+
+    /// Commits that were not visible at the end of a second: those acknowledged by then that have not been seen, or were seen later.
+    fn behind(&self, index: i64) -> u64 {
+        let earlier = self.buckets.range(..=index).map(|(_, bucket)| bucket);
+        let unseen = earlier.map(|it| it.commits.saturating_sub(it.delays.len() as u64));
+        let seen_later = self.seen_later.get(&index).copied().unwrap_or(0);
+        unseen.sum::<u64>() + seen_later
     }
 }

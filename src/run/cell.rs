@@ -257,6 +257,8 @@ impl<'a> CellContext<'a> {
                     // Probes that end before the load have failed: joining them says why.
                     probing = reading.is_some();
                     if let Some(reading) = reading {
+                        // What happened before it comes first.
+                        self.take_faults(script, progress)?;
                         self.take_reading(reading, progress)?;
                     }
                 }
@@ -288,21 +290,32 @@ impl<'a> CellContext<'a> {
         for event in script.take_events() {
             progress.figures.lag.fault(&event);
             progress.outages.event(&event);
-            let (node, kind) = match event.what {
-                Happened::Began => (event.fault.target.clone(), EventKind::FaultBegan),
+            let mut node = event.fault.target.clone();
+            let mut detail = event.fault.to_string();
+            let mut sqlstate = None;
+            let kind = match event.what {
+                Happened::Began => EventKind::FaultBegan,
                 // It follows at once.
                 Happened::Killed => continue,
-                Happened::Promoted(ref node) => (node.clone(), EventKind::Promoted),
-                Happened::Ended => (event.fault.target.clone(), EventKind::FaultEnded),
+                Happened::Promoted(promoted) => {
+                    node = promoted;
+                    EventKind::Promoted
+                }
+                Happened::QueryCancelled(failure) => {
+                    sqlstate = failure.sqlstate.map(|it| it.code().to_owned());
+                    detail = failure.message;
+                    EventKind::QueryCancelled
+                }
+                Happened::Ended => EventKind::FaultEnded,
             };
             self.recorder.event(&EventRow {
                 cell_id: Some(self.cell.id),
                 t_us: progress.figures.timeline.t_us(event.at),
                 node: Some(node),
                 kind,
-                sqlstate: None,
+                sqlstate,
                 count: None,
-                detail: event.fault.to_string(),
+                detail,
             })?;
         }
         Ok(())
@@ -366,6 +379,7 @@ impl<'a> CellContext<'a> {
         match reading {
             Reading::Lag(sample) => {
                 progress.figures.lag(&sample);
+                progress.outages.lag(&sample);
                 progress.live.take_lag(&sample);
                 for row in &sample.rows {
                     self.recorder.lag(row)?;
@@ -378,6 +392,7 @@ impl<'a> CellContext<'a> {
                 self.write_intervals(&mut progress.figures, false)?;
             }
             Reading::Visibility(second) => {
+                progress.outages.visibility(&second);
                 let (row, distributions) = progress.figures.visibility(&second);
                 progress.live.take_visibility(&row);
                 self.recorder.visibility(&row)?;

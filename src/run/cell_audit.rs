@@ -43,17 +43,21 @@ impl CellContext<'_> {
         let is_audited = found.is_some();
         let rejoined = script.rejoined();
         let timeline = progress.figures.timeline;
-        let rows = progress
-            .outages
-            .rows(self.cell.id, timeline, found.as_ref(), rejoined.as_ref());
+        let rows = progress.outages.rows(
+            self.cell.id,
+            timeline,
+            self.plan.probes.visibility,
+            found.as_ref(),
+            &rejoined,
+        );
         for row in rows {
             self.recorder.fault(&row)?;
         }
-        if let Some(rejoined) = rejoined {
+        for (_, rejoined) in rejoined {
             let name = &rejoined.node.node.name;
             let took = crate::units::format_duration(rejoined.took);
             validity.notes.push(format!(
-                "`{name}` became a standby by {} in {took}",
+                "`{name}` replicates again, by {} in {took}",
                 rejoined.by
             ));
         }

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use futures_util::future::try_join_all;
+use tokio::sync::watch;
 
 use crate::clock::{self, Stamp};
 use crate::cluster::{
-    Cluster, ClusterError, Condition, Promotion, Rejoined, RunningNode, StoppedProcess,
+    Cluster, ClusterError, Condition, Conflict, LongQuery, Promotion, Rejoined, RunningNode,
+    StoppedProcess,
 };
-use crate::pg::Endpoint;
+use crate::pg::{Endpoint, Failure};
 use crate::plan::{Fault, FaultKind, Slowness};
 use crate::probe::{Follower, Target};
 use crate::sample::{Fork, Timeline};
@@ -26,13 +28,15 @@ pub(super) struct Script<'a> {
     /// Who is told of a new primary, as long as the load runs.
     follower: RefCell<Option<Follower>>,
     promotion: RefCell<Option<Promotion>>,
-    rejoined: RefCell<Option<Rejoined>>,
+    /// Nodes that were made replicas again, by the index of the fault.
+    rejoined: RefCell<BTreeMap<usize, Rejoined>>,
+    long_queries: RefCell<BTreeMap<usize, LongQuery>>,
     /// Indices of those that have begun and are not undone.
     active: RefCell<BTreeSet<usize>>,
     /// Processes that are stopped, by the index of the fault.
     stopped: RefCell<BTreeMap<usize, Vec<StoppedProcess>>>,
     events: RefCell<Vec<FaultEvent>>,
-    ended_early: Notify,
+    ended: watch::Sender<bool>,
 }
 
 /// A fault is about to begin, or has been undone.
@@ -51,6 +55,8 @@ pub(super) enum Happened {
     Killed,
     /// Another node is the primary.
     Promoted(String),
+    /// The standby has ended the long query itself: why.
+    QueryCancelled(Failure),
     /// It has been undone.
     Ended,
 }
@@ -71,39 +77,44 @@ impl<'a> Script<'a> {
             follower: RefCell::new(follower),
             promotion: RefCell::default(),
             rejoined: RefCell::default(),
+            long_queries: RefCell::default(),
             active: RefCell::default(),
             stopped: RefCell::default(),
             events: RefCell::default(),
-            ended_early: Notify::new(),
+            ended: watch::Sender::new(false),
         }
     }
 
-    /// Begins and undoes every fault at its time; returns when all are undone.
+    /// Begins and undoes every fault at its time, whatever the others take; returns when all are undone.
     pub(super) async fn play(&self) -> Result<(), ClusterError> {
-        let begins = self.faults.iter().enumerate();
-        let begins = begins.map(|(index, fault)| (fault.at, false, index));
-        let ends = self.faults.iter().enumerate();
-        let ends = ends.map(|(index, fault)| (fault.end(), true, index));
-        let mut steps: Vec<(Duration, bool, usize)> = begins.chain(ends).collect();
-        steps.sort_unstable();
-        for (after, is_end, index) in steps {
-            let due = self.timeline.measure_from + after;
-            tokio::select! {
-                () = tokio::time::sleep(due.since(clock::now())) => {}
-                () = self.ended_early.notified() => break,
-            }
-            if is_end {
-                self.undo(index).await?;
-            } else {
-                self.begin(index).await?;
-            }
+        try_join_all((0..self.faults.len()).map(|index| self.act(index))).await?;
+        Ok(())
+    }
+
+    async fn act(&self, index: usize) -> Result<(), ClusterError> {
+        let fault = &self.faults[index];
+        if !self.ends_before(fault.at).await {
+            self.begin(index).await?;
+            self.ends_before(fault.end()).await;
+            self.undo(index).await?;
         }
-        self.undo_all().await
+        Ok(())
+    }
+
+    /// Waits until then; whether [`Script::end`] came first.
+    async fn ends_before(&self, after: Duration) -> bool {
+        let due = self.timeline.measure_from + after;
+        let mut ended = self.ended.subscribe();
+        tokio::select! {
+            biased;
+            _ = ended.wait_for(|ended| *ended) => true,
+            () = tokio::time::sleep(due.since(clock::now())) => false,
+        }
     }
 
     /// No further fault is to begin, and those that have begun are to be undone now.
     pub(super) fn end(&self) {
-        self.ended_early.notify_one();
+        self.ended.send_replace(true);
     }
 
     /// The load has ended: no commit comes any more.
@@ -116,14 +127,19 @@ impl<'a> Script<'a> {
         let Some(promotion) = &*self.promotion.borrow() else {
             return self.cluster.nodes().to_vec();
         };
+        let old = &self.cluster.primary().node.name;
         let rejoined = self.rejoined.borrow();
-        let rejoined = rejoined.iter().map(|it| it.node.clone());
+        let rejoined = rejoined.values().filter(|it| it.node.node.name == *old);
+        let rejoined = rejoined.map(|it| it.node.clone());
         promotion.nodes.iter().cloned().chain(rejoined).collect()
     }
 
-    /// How the node that had failed became a replica again.
-    pub(super) fn rejoined(&self) -> Option<Rejoined> {
-        self.rejoined.borrow().clone()
+    /// How nodes became replicas again, each with its fault.
+    pub(super) fn rejoined(&self) -> Vec<(&'a Fault, Rejoined)> {
+        let rejoined = self.rejoined.borrow();
+        let with_fault =
+            |(index, rejoined): (&usize, &Rejoined)| (&self.faults[*index], rejoined.clone());
+        rejoined.iter().map(with_fault).collect()
     }
 
     /// Undoes what [`Script::play`] has left undone, because it failed or was dropped.
@@ -177,6 +193,15 @@ impl<'a> Script<'a> {
                 self.cluster.kill(&fault.target).await?;
                 self.tell(fault, Happened::Killed);
             }
+            FaultKind::LongQuery => {
+                let query = self
+                    .cluster
+                    .begin_long_query(&fault.target, fault.length)
+                    .await?;
+                self.long_queries.borrow_mut().insert(index, query);
+            }
+            FaultKind::SlotLoss => self.cluster.lose_slot(&fault.target).await?,
+            FaultKind::ApplyError => self.cluster.refuse_rows(&fault.target, true).await?,
             FaultKind::Failover | FaultKind::Switchover => self.fail_over(fault).await?,
         }
         Ok(())
@@ -207,13 +232,13 @@ impl<'a> Script<'a> {
     }
 
     /// Takes the node that was killed back as a standby.
-    async fn rejoin(&self) -> Result<(), ClusterError> {
+    async fn rejoin(&self, index: usize) -> Result<(), ClusterError> {
         let Some(promotion) = self.promotion.borrow().clone() else {
             // The failover failed, and the servers are not used any more.
             return Ok(());
         };
         let rejoined = self.cluster.rejoin(&promotion).await?;
-        self.rejoined.replace(Some(rejoined));
+        self.rejoined.borrow_mut().insert(index, rejoined);
         let nodes = self.nodes();
         let (primary, replicas) = nodes.split_first().expect("the new primary");
         if let Some(follower) = &*self.follower.borrow() {
@@ -236,7 +261,20 @@ impl<'a> Script<'a> {
             FaultKind::StandbyCrash | FaultKind::PrimaryCrash => {
                 self.cluster.restart(&fault.target).await?;
             }
-            FaultKind::Failover | FaultKind::Switchover => self.rejoin().await?,
+            FaultKind::LongQuery => {
+                let query = self.long_queries.borrow_mut().remove(&index);
+                if let Some(query) = query
+                    && let Some(Conflict { at, failure }) = query.end().await?
+                {
+                    self.tell_at(at, fault, Happened::QueryCancelled(failure));
+                }
+            }
+            FaultKind::SlotLoss => {
+                let anew = self.cluster.make_anew(&fault.target).await?;
+                self.rejoined.borrow_mut().insert(index, anew);
+            }
+            FaultKind::ApplyError => self.cluster.refuse_rows(&fault.target, false).await?,
+            FaultKind::Failover | FaultKind::Switchover => self.rejoin(index).await?,
         }
         self.active.borrow_mut().remove(&index);
         self.tell(fault, Happened::Ended);
@@ -249,10 +287,14 @@ impl<'a> Script<'a> {
     }
 
     fn tell(&self, fault: &Fault, what: Happened) {
+        self.tell_at(clock::now(), fault, what);
+    }
+
+    fn tell_at(&self, at: Stamp, fault: &Fault, what: Happened) {
         self.events.borrow_mut().push(FaultEvent {
             fault: fault.clone(),
             what,
-            at: clock::now(),
+            at,
         });
     }
 }

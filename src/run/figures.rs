@@ -305,6 +305,7 @@ impl Figures {
             resolution_us: widths
                 .get(widths.len() / 2)
                 .map(|nanos| *nanos as f64 / 1e3),
+            commits_behind: Some(second.behind),
         };
         (row, distributions)
     }

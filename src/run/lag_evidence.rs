@@ -93,7 +93,7 @@ impl LagEvidence {
         let mut begun = self.faults.iter_mut();
         if let Some(window) = begun.find(|it| it.fault == event.fault) {
             match &event.what {
-                Happened::Began | Happened::Killed => {}
+                Happened::Began | Happened::Killed | Happened::QueryCancelled(_) => {}
                 Happened::Promoted(node) => window.promoted = Some(node.clone()),
                 Happened::Ended => window.until = Some(event.at),
             }

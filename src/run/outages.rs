@@ -7,7 +7,11 @@ use super::faults::{FaultEvent, Happened};
 use crate::clock::Stamp;
 use crate::cluster::Rejoined;
 use crate::plan::Fault;
+use crate::probe::{Delay, LagSample, VisibilitySecond};
 use crate::sample::{Commit, FaultRow, Timeline};
+
+/// A read so long after the acknowledgement of a commit is stale if it misses it.
+const STALE: Duration = Duration::from_millis(100);
 
 /// The faults that have begun.
 #[derive(Debug, Default)]
@@ -29,6 +33,38 @@ struct Outage {
     last_before: Option<Stamp>,
     /// The earliest of what was sent after that.
     first_after: Option<Stamp>,
+    syncrep_waiters: Option<i64>,
+    /// Measured commits acknowledged while it lasted.
+    commits: u64,
+    seen: Seen,
+}
+
+/// Commits that were acknowledged while a fault lasted, as its node showed them.
+#[derive(Debug, Default)]
+struct Seen {
+    commits: u64,
+    stale_lo: u64,
+    stale_hi: u64,
+    /// Nanoseconds.
+    slowest: i64,
+}
+
+impl Outage {
+    fn lasts(&self, at: Stamp) -> bool {
+        at >= self.began && self.ended.is_none_or(|ended| at < ended)
+    }
+}
+
+impl Seen {
+    fn add(&mut self, delay: &Delay) {
+        let is_stale = |nanos: i64| {
+            u64::from(u128::from(nanos.unsigned_abs()) > STALE.as_nanos() && nanos > 0)
+        };
+        self.commits += 1;
+        self.stale_lo += is_stale(delay.lo);
+        self.stale_hi += is_stale(delay.hi);
+        self.slowest = self.slowest.max(delay.hi);
+    }
 }
 
 impl Outages {
@@ -42,6 +78,9 @@ impl Outages {
                 ended: None,
                 last_before: self.last_ack,
                 first_after: None,
+                syncrep_waiters: None,
+                commits: 0,
+                seen: Seen::default(),
             });
         }
         let mut begun = self.all.iter_mut();
@@ -49,7 +88,7 @@ impl Outages {
             return;
         };
         match &event.what {
-            Happened::Began => {}
+            Happened::Began | Happened::QueryCancelled(_) => {}
             Happened::Killed => {
                 outage.killed = Some(event.at).filter(|_| outage.fault.kind.stops_primary());
             }
@@ -60,9 +99,16 @@ impl Outages {
 
     /// Takes the commits of a second of the load, which comes after the events of that second.
     pub(super) fn commits(&mut self, commits: &[Commit]) {
-        for Commit { sent, acked, .. } in commits {
+        for Commit {
+            sent,
+            acked,
+            measured,
+            ..
+        } in commits
+        {
             self.last_ack = self.last_ack.max(Some(*acked));
             for outage in &mut self.all {
+                outage.commits += u64::from(*measured && outage.lasts(*acked));
                 match outage.killed {
                     Some(killed) if *sent >= killed => {
                         let first = outage.first_after.get_or_insert(*acked);
@@ -70,6 +116,29 @@ impl Outages {
                     }
                     _ => outage.last_before = outage.last_before.max(Some(*acked)),
                 }
+            }
+        }
+    }
+
+    /// Takes what a node showed of the commits of a second, which comes after the events of that second.
+    pub(super) fn visibility(&mut self, second: &VisibilitySecond) {
+        let own = |it: &&mut Outage| it.fault.target == second.node;
+        for outage in self.all.iter_mut().filter(own) {
+            for delay in &second.delays {
+                if outage.lasts(delay.acked) {
+                    outage.seen.add(delay);
+                }
+            }
+        }
+    }
+
+    pub(super) fn lag(&mut self, sample: &LagSample) {
+        let Some(waiters) = sample.syncrep_waiters else {
+            return;
+        };
+        for outage in &mut self.all {
+            if outage.lasts(sample.at) {
+                outage.syncrep_waiters = outage.syncrep_waiters.max(Some(waiters));
             }
         }
     }
@@ -85,12 +154,14 @@ impl Outages {
         self.all.iter().filter_map(|it| it.killed).min()
     }
 
+    /// `watches`: whether it is known when commits were visible.
     pub(super) fn rows(
         &self,
         cell_id: u32,
         timeline: Timeline,
+        watches: bool,
         found: Option<&Findings>,
-        rejoined: Option<&Rejoined>,
+        rejoined: &[(&Fault, Rejoined)],
     ) -> Vec<FaultRow> {
         let row = |it: &Outage| {
             let stops_primary = it.fault.kind.stops_primary();
@@ -99,6 +170,8 @@ impl Outages {
                 let first = found.span().map(|(first, _)| it.began.signed_since(first));
                 first.map_or(0, |nanos| nanos / 1_000)
             });
+            let watched = (watches && !stops_primary).then_some(&it.seen);
+            let unseen = it.commits.saturating_sub(it.seen.commits);
             let since = |from: Stamp, to: Stamp| to.signed_since(from) / 1_000;
             FaultRow {
                 cell_id,
@@ -115,7 +188,17 @@ impl Outages {
                     .map(|(first, last)| since(last, first)),
                 lost: found.map(|found| found.lost.len() as u64),
                 lost_span_us: span,
-                rejoin_us: rejoined.filter(|_| stops_primary).map(|it| micros(it.took)),
+                rejoin_us: rejoined
+                    .iter()
+                    .find(|(fault, _)| **fault == it.fault)
+                    .map(|(_, it)| micros(it.took)),
+                syncrep_waiters: it.syncrep_waiters,
+                commits: watched.map(|_| it.commits),
+                stale_lo: watched.map(|seen| seen.stale_lo + unseen),
+                stale_hi: watched.map(|seen| seen.stale_hi + unseen),
+                slowest_us: watched
+                    .filter(|seen| unseen == 0 && seen.commits > 0)
+                    .map(|seen| seen.slowest / 1_000),
             }
         };
         self.all.iter().map(row).collect()
@@ -164,7 +247,7 @@ mod tests {
             commit(990, 1_006),
             commit(1_150, 1_215),
         ]);
-        let rows = outages.rows(7, Timeline::new(at(0), Duration::ZERO), None, None);
+        let rows = outages.rows(7, Timeline::new(at(0), Duration::ZERO), true, None, &[]);
         let [row] = rows.as_slice() else {
             panic!("{rows:?}")
         };

@@ -38,6 +38,8 @@ pub enum EventKind {
     FaultBegan,
     /// A node has become the primary.
     Promoted,
+    /// A standby has ended a long query, because replay had waited for it long enough.
+    QueryCancelled,
     /// A fault has been undone.
     FaultEnded,
     /// Rows of a table (in `detail`) on a node, counted after the cell.
@@ -49,7 +51,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    const KNOWN: [Self; 12] = [
+    const KNOWN: [Self; 13] = [
         Self::Provisioned,
         Self::Error,
         Self::Indeterminate,
@@ -59,6 +61,7 @@ impl EventKind {
         Self::Stall,
         Self::FaultBegan,
         Self::Promoted,
+        Self::QueryCancelled,
         Self::FaultEnded,
         Self::Rows,
         Self::RowsWrong,
@@ -75,6 +78,7 @@ impl EventKind {
             Self::Stall => "stall",
             Self::FaultBegan => "fault_began",
             Self::Promoted => "promoted",
+            Self::QueryCancelled => "query_cancelled",
             Self::FaultEnded => "fault_ended",
             Self::Rows => "rows",
             Self::RowsWrong => "rows_wrong",

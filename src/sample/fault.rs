@@ -27,6 +27,21 @@ pub struct FaultRow {
     pub lost_span_us: Option<i64>,
     /// How long the node that had failed took to replicate again, from the moment at which that was begun.
     pub rejoin_us: Option<i64>,
+    /// Most backends seen waiting for synchronous replication during the fault.
+    #[serde(default)]
+    pub syncrep_waiters: Option<i64>,
+    /// Commits acknowledged during the fault. This and the next columns are of the fault's node, and empty for faults of the primary and
+    /// without `[probes] visibility`.
+    #[serde(default)]
+    pub commits: Option<u64>,
+    /// Those of them that a read on the node 100 ms after the acknowledgement misses: at least, and at most.
+    #[serde(default)]
+    pub stale_lo: Option<u64>,
+    #[serde(default)]
+    pub stale_hi: Option<u64>,
+    /// From the acknowledgement until the slowest of them was seen; empty if one of them never was.
+    #[serde(default)]
+    pub slowest_us: Option<i64>,
 }
 
 /// A row of `audit.csv`: one promise, checked on one node after a cell in which a fault had happened.

@@ -356,6 +356,7 @@ impl World<'_> {
             p99_hi_us: quantile("hi", 0.99),
             max_hi_us: quantile("hi", 1.0),
             resolution_us: Some(self.shape.resolution_us),
+            commits_behind: None,
         });
     }
 

@@ -61,6 +61,14 @@ pub enum FaultKind {
     FrozenStandby,
     /// SIGKILL to all processes of the server, then its start.
     StandbyCrash,
+    /// A query runs on the standby, and the primary removes rows that it may still see: replay waits for it, up to
+    /// `max_standby_streaming_delay`, unless the standby has `hot_standby_feedback`.
+    LongQuery,
+    /// SIGKILL to all processes of the server; meanwhile the primary removes WAL that the slot needs (`max_slot_wal_keep_size`). In the end
+    /// the node is made anew by a base backup or, of a subscriber, an initial copy.
+    SlotLoss,
+    /// The subscriber's tables refuse every row that is applied, by a constraint; then they take them again.
+    ApplyError,
     /// As that, of the primary: nothing takes its place meanwhile.
     PrimaryCrash,
     /// SIGKILL to all processes of the primary; the standby that has most of its WAL is promoted, and load and other standbys follow it. In
@@ -71,13 +79,16 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::PauseReplay,
         Self::Partition,
         Self::SlowNetwork,
         Self::PauseSending,
         Self::FrozenStandby,
         Self::StandbyCrash,
+        Self::LongQuery,
+        Self::SlotLoss,
+        Self::ApplyError,
         Self::PrimaryCrash,
         Self::Failover,
         Self::Switchover,
@@ -91,6 +102,9 @@ impl FaultKind {
             Self::PauseSending => "pause-sending",
             Self::FrozenStandby => "frozen-standby",
             Self::StandbyCrash => "standby-crash",
+            Self::LongQuery => "long-query",
+            Self::SlotLoss => "slot-loss",
+            Self::ApplyError => "apply-error",
             Self::PrimaryCrash => "primary-crash",
             Self::Failover => "failover",
             Self::Switchover => "switchover",
@@ -100,9 +114,11 @@ impl FaultKind {
     /// Whether it can befall a node of this role.
     fn befalls(self, role: Role) -> bool {
         match self {
-            Self::PauseReplay | Self::FrozenStandby | Self::StandbyCrash => {
+            Self::PauseReplay | Self::FrozenStandby | Self::StandbyCrash | Self::LongQuery => {
                 role.is_physical() && role != Role::Primary
             }
+            Self::SlotLoss => matches!(role, Role::Standby | Role::Subscriber),
+            Self::ApplyError => role == Role::Subscriber,
             Self::PauseSending => role.streams_physically(),
             Self::Partition | Self::SlowNetwork => {
                 role.streams_physically() || role == Role::Subscriber
@@ -113,8 +129,11 @@ impl FaultKind {
 
     /// Whether its node cannot stream meanwhile.
     pub fn stops_streaming(self) -> bool {
-        // A walsender that hears nothing for wal_sender_timeout gives up.
-        matches!(self, Self::StandbyCrash | Self::Partition)
+        // A walsender that hears nothing for wal_sender_timeout gives up, and an apply worker that fails ends.
+        matches!(
+            self,
+            Self::StandbyCrash | Self::Partition | Self::SlotLoss | Self::ApplyError
+        )
     }
 
     /// Whether it needs a network between the nodes that can be made worse.

@@ -98,11 +98,11 @@ fn bound(unit: Unit, value: &Value) -> Result<f64, Refusal> {
         Unit::Micros => {
             diagnostics::duration(Duration::ZERO..=DAY)(value).map(|it| it.as_secs_f64())
         }
-        Unit::Bytes => diagnostics::bytes(value).map(|it| it as f64),
+        // Of bytes a second nothing is gated.
+        Unit::Bytes | Unit::BytesPerSecond => diagnostics::bytes(value).map(|it| it as f64),
         Unit::PerSecond => diagnostics::amount(value),
-        Unit::Count | Unit::Share => {
-            diagnostics::integer::<u64>(0..=MOST)(value).map(|it| it as f64)
-        }
+        Unit::Share => diagnostics::share(value),
+        Unit::Count => diagnostics::integer::<u64>(0..=MOST)(value).map(|it| it as f64),
     }
 }
 

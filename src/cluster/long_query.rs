@@ -1,0 +1,137 @@
+//! A query on a standby that holds up replay: it may still see rows that the primary removes.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::error::ClusterError;
+use super::{Cluster, RunningNode, admin, query};
+use crate::clock::{self, Stamp};
+use crate::pg::fault as sql;
+use crate::pg::{Failure, Session};
+
+/// Between two runs of VACUUM on the primary.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The query would end by itself so long after the fault; as long is waited for its end.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A query that runs. Dropped, it ends too.
+#[derive(Debug)]
+pub struct LongQuery {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<Option<Conflict>, ClusterError>>,
+}
+
+/// The standby has ended the query itself, because replay had waited for it as long as `max_standby_streaming_delay` allows.
+#[derive(Debug, Clone)]
+pub struct Conflict {
+    pub at: Stamp,
+    pub failure: Failure,
+}
+
+impl Cluster {
+    /// Begins a query on a physical replica that takes longer than `length`, and removes rows on the primary that it may still see.
+    pub async fn begin_long_query(
+        &self,
+        name: &str,
+        length: Duration,
+    ) -> Result<LongQuery, ClusterError> {
+        let (standby, primary) = (self.node(name)?.clone(), self.primary().clone());
+        let session = admin(&standby.endpoint).await?;
+        let backend = sql::hold_snapshot(session.client())
+            .await
+            .map_err(|failure| query(&standby, "begin a long query", failure))?;
+        let vacuum = admin(&primary.endpoint).await?;
+        sql::create_dead_rows(vacuum.client())
+            .await
+            .map_err(|failure| query(&primary, "make a table to vacuum", failure))?;
+        let (stop, stopped) = oneshot::channel();
+        let running = Running {
+            standby,
+            session,
+            backend,
+            primary,
+            vacuum,
+        };
+        let task = tokio::spawn(running.go_on(length, stopped));
+        Ok(LongQuery { stop, task })
+    }
+}
+
+impl LongQuery {
+    /// Ends the query; whether the standby had done so before.
+    pub async fn end(self) -> Result<Option<Conflict>, ClusterError> {
+        // It may have ended.
+        let _ = self.stop.send(());
+        // The task does not panic, and nothing aborts it.
+        self.task.await.unwrap_or(Ok(None))
+    }
+}
+
+#[derive(Debug)]
+struct Running {
+    standby: RunningNode,
+    session: Session,
+    /// The process that runs the query.
+    backend: i32,
+    primary: RunningNode,
+    vacuum: Session,
+}
+
+impl Running {
+    async fn go_on(
+        self,
+        length: Duration,
+        mut stopped: oneshot::Receiver<()>,
+    ) -> Result<Option<Conflict>, ClusterError> {
+        let conflict = self.until(length, &mut stopped).await?;
+        if conflict.is_some() {
+            // The table stays as long as the fault: whoever ends that wants to hear of it.
+            let _ = stopped.await;
+        }
+        self.session.close().await;
+        sql::drop_dead_rows(self.vacuum.client())
+            .await
+            .map_err(|failure| query(&self.primary, "drop the table that was vacuumed", failure))?;
+        self.vacuum.close().await;
+        Ok(conflict)
+    }
+
+    async fn until(
+        &self,
+        length: Duration,
+        stopped: &mut oneshot::Receiver<()>,
+    ) -> Result<Option<Conflict>, ClusterError> {
+        let mut slept = pin!(sql::sleep(self.session.client(), length + DEADLINE));
+        loop {
+            tokio::select! {
+                ended = &mut slept => {
+                    let at = clock::now();
+                    return Ok(ended.err().map(|failure| Conflict { at, failure }));
+                }
+                _ = &mut *stopped => {
+                    self.terminate().await?;
+                    // Its answer is that it was terminated.
+                    let _ = tokio::time::timeout(DEADLINE, &mut slept).await;
+                    return Ok(None);
+                }
+                () = tokio::time::sleep(PAUSE) => {
+                    sql::vacuum_dead_row(self.vacuum.client())
+                        .await
+                        .map_err(|failure| query(&self.primary, "remove a row", failure))?;
+                }
+            }
+        }
+    }
+
+    async fn terminate(&self) -> Result<(), ClusterError> {
+        let session = admin(&self.standby.endpoint).await?;
+        sql::terminate(session.client(), self.backend)
+            .await
+            .map_err(|failure| query(&self.standby, "end the long query", failure))?;
+        session.close().await;
+        Ok(())
+    }
+}

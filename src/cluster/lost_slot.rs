@@ -1,0 +1,143 @@
+//! A replica whose slot is lost: WAL that it still needs is removed, and only a new copy brings it back.
+
+use std::time::Duration;
+
+use super::error::ClusterError;
+use super::failover::Rejoined;
+use super::{Cluster, RunningNode, admin, provision, query};
+use crate::clock;
+use crate::pg::Session;
+use crate::pg::fault as sql;
+use crate::pg::provisioning::{self, checkpoint, fence, switch_wal};
+use crate::topology::Role;
+
+/// For the other replicas to need nothing of the WAL that is removed, and for its removal.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+impl Cluster {
+    /// Kills a replica and has the primary remove WAL that its slot still needs. The slots of others are spared.
+    pub async fn lose_slot(&self, name: &str) -> Result<(), ClusterError> {
+        self.workspace("lose a slot")?;
+        self.kill(name).await?;
+        let primary = self.primary();
+        let session = admin(&primary.endpoint).await?;
+        let failed = |failure| query(primary, "remove WAL that a slot needs", failure);
+        fence(session.client()).await.map_err(failed)?;
+        switch_wal(session.client()).await.map_err(failed)?;
+        let switched = fence(session.client()).await.map_err(failed)?;
+        // A logical slot moves on when its replica has confirmed the running transactions, which a checkpoint writes down.
+        checkpoint(session.client()).await.map_err(failed)?;
+        let others = async || {
+            let slots = sql::slots(session.client()).await.map_err(failed)?;
+            let behind = slots.iter().find(|slot| {
+                slot.name != name && slot.restart.is_some_and(|restart| restart < switched)
+            });
+            Ok(match behind {
+                Some(slot) => Err(format!(
+                    "advance slot `{}`, which is not to be lost",
+                    slot.name
+                )),
+                None => Ok(()),
+            })
+        };
+        clock::wait_until(DEADLINE, others, |missing| primary.late(missing, DEADLINE)).await?;
+        sql::keep_no_wal(session.client(), true)
+            .await
+            .map_err(failed)?;
+        let lost = self.until_lost(&session, name).await;
+        sql::keep_no_wal(session.client(), false)
+            .await
+            .map_err(failed)?;
+        session.close().await;
+        lost
+    }
+
+    async fn until_lost(&self, session: &Session, name: &str) -> Result<(), ClusterError> {
+        let primary = self.primary();
+        let failed = |failure| query(primary, "remove WAL that a slot needs", failure);
+        let ask = async || {
+            checkpoint(session.client()).await.map_err(failed)?;
+            let slots = sql::slots(session.client()).await.map_err(failed)?;
+            let is_lost = slots.iter().any(|slot| slot.name == name && slot.is_lost);
+            Ok(is_lost
+                .then_some(())
+                .ok_or_else(|| format!("lose slot `{name}`")))
+        };
+        clock::wait_until(DEADLINE, ask, |missing| primary.late(missing, DEADLINE)).await
+    }
+
+    /// Makes a replica anew that has lost its slot; returns when it replicates.
+    pub async fn make_anew(&self, name: &str) -> Result<Rejoined, ClusterError> {
+        let begun = clock::now();
+        let workspace = self.workspace("make a replica anew")?;
+        let (primary, node) = (self.primary(), self.node(name)?);
+        let (node, by) = if node.node.role == Role::Subscriber {
+            workspace.relaunch(&node.node).await?;
+            let level = unsubscribe(node).await?;
+            drop_slot(primary, name, self.deadline).await?;
+            provision::subscribe(workspace, primary, std::slice::from_ref(node)).await?;
+            set_level(node, &level).await?;
+            (node.clone(), "a new initial copy")
+        } else {
+            drop_slot(primary, name, self.deadline).await?;
+            let node = provision::replace(workspace, primary, &node.node).await?;
+            (node, "a new base backup")
+        };
+        self.note_processes()?;
+        Ok(Rejoined {
+            node,
+            by,
+            took: clock::now().since(begun),
+        })
+    }
+}
+
+/// Ends a subscription and empties its tables; what its apply worker waited for.
+async fn unsubscribe(node: &RunningNode) -> Result<String, ClusterError> {
+    let name = &node.node.name;
+    let session = admin(&node.endpoint).await?;
+    let failed = |failure| query(node, "drop the subscription that lost its slot", failure);
+    let level = provisioning::subscription_level(session.client(), name)
+        .await
+        .map_err(failed)?;
+    let tables = sql::subscribed(session.client(), name)
+        .await
+        .map_err(failed)?;
+    sql::drop_subscription(session.client(), name)
+        .await
+        .map_err(failed)?;
+    let truncate = format!("TRUNCATE {}", tables.join(", "));
+    provisioning::execute(session.client(), &truncate)
+        .await
+        .map_err(failed)?;
+    session.close().await;
+    Ok(level)
+}
+
+async fn set_level(node: &RunningNode, level: &str) -> Result<(), ClusterError> {
+    let session = admin(&node.endpoint).await?;
+    provisioning::set_subscription_level(session.client(), &node.node.name, level)
+        .await
+        .map_err(|failure| query(node, "set what its apply worker waits for", failure))?;
+    session.close().await;
+    Ok(())
+}
+
+async fn drop_slot(
+    primary: &RunningNode,
+    name: &str,
+    deadline: Duration,
+) -> Result<(), ClusterError> {
+    let session = admin(&primary.endpoint).await?;
+    let ask = async || {
+        let gone = sql::drop_slot(session.client(), name)
+            .await
+            .map_err(|failure| query(primary, "drop a slot that was lost", failure))?;
+        Ok(gone
+            .then_some(())
+            .ok_or_else(|| format!("let go of slot `{name}`")))
+    };
+    clock::wait_until(deadline, ask, |missing| primary.late(missing, deadline)).await?;
+    session.close().await;
+    Ok(())
+}

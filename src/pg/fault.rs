@@ -1,0 +1,144 @@
+//! Statements by which faults come about, and are undone.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use super::describe;
+use super::provisioning::{Answer, run};
+use super::quote_literal;
+use crate::escape::quote_ident;
+use crate::units::Lsn;
+
+/// Has rows that nobody needs, so that VACUUM removes them.
+const DEAD_ROWS: &str = "replbench_dead_rows";
+/// A constraint that no row fulfils.
+const REFUSES_ALL: &str = "replbench_apply_error";
+
+/// Begins a transaction whose snapshot stays: what is removed from now on it may still see. Its process.
+pub async fn hold_snapshot(client: &Client) -> Answer<i32> {
+    // The server notices when replbench is gone, though it is not asked for anything.
+    let begin = "SET client_connection_check_interval = '1s'; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+    run(client, begin).await?;
+    let row = client.query_one("SELECT pg_backend_pid()", &[]).await;
+    Ok(row.map_err(|error| describe(&error))?.get(0))
+}
+
+/// Ends the connection that a process serves.
+pub async fn terminate(client: &Client, process: i32) -> Answer<()> {
+    run(client, &format!("SELECT pg_terminate_backend({process})")).await
+}
+
+/// A query that takes so long.
+pub async fn sleep(client: &Client, time: Duration) -> Answer<()> {
+    run(client, &format!("SELECT pg_sleep({})", time.as_secs_f64())).await
+}
+
+/// Where [`vacuum_dead_row`] has its rows.
+pub async fn create_dead_rows(client: &Client) -> Answer<()> {
+    let sql = format!("CREATE TABLE IF NOT EXISTS {DEAD_ROWS} (n int)");
+    run(client, &sql).await
+}
+
+/// Deletes a row and removes it, if no transaction of this server still sees it.
+pub async fn vacuum_dead_row(client: &Client) -> Answer<()> {
+    for sql in [
+        format!("INSERT INTO {DEAD_ROWS} VALUES (1)"),
+        format!("DELETE FROM {DEAD_ROWS}"),
+        // To cut the table's end off takes a lock that a standby's query would be in the way of as well.
+        format!("VACUUM (TRUNCATE false) {DEAD_ROWS}"),
+    ] {
+        run(client, &sql).await?;
+    }
+    Ok(())
+}
+
+pub async fn drop_dead_rows(client: &Client) -> Answer<()> {
+    run(client, &format!("DROP TABLE IF EXISTS {DEAD_ROWS}")).await
+}
+
+/// The tables of a subscription, quoted and qualified.
+pub async fn subscribed(client: &Client, subscription: &str) -> Answer<Vec<String>> {
+    let sql = "SELECT format('%I.%I', nspname, relname) \
+               FROM pg_subscription_rel JOIN pg_subscription s ON s.oid = srsubid \
+               JOIN pg_class c ON c.oid = srrelid JOIN pg_namespace n ON n.oid = relnamespace \
+               WHERE subname = $1 ORDER BY 1";
+    let rows = client.query(sql, &[&subscription]).await;
+    let rows = rows.map_err(|error| describe(&error))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// From now on a table takes no new row; those that it has stay. Or it takes them again.
+pub async fn refuse_rows(client: &Client, table: &str, refuse: bool) -> Answer<()> {
+    let sql = if refuse {
+        format!("ALTER TABLE {table} ADD CONSTRAINT {REFUSES_ALL} CHECK (false) NOT VALID")
+    } else {
+        format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {REFUSES_ALL}")
+    };
+    run(client, &sql).await
+}
+
+/// Whether slots keep no WAL older than the current segment, or as much as the server's configuration file says.
+pub async fn keep_no_wal(client: &Client, none: bool) -> Answer<()> {
+    let settings = [("max_slot_wal_keep_size", "1MB"), ("wal_keep_size", "0")];
+    for (name, value) in settings {
+        let sql = if none {
+            format!("ALTER SYSTEM SET {name} = '{value}'")
+        } else {
+            format!("ALTER SYSTEM RESET {name}")
+        };
+        run(client, &sql).await?;
+    }
+    run(client, "SELECT pg_reload_conf()").await
+}
+
+/// The WAL that a slot keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotWal {
+    pub name: String,
+    /// `None`: none any more, or none yet.
+    pub restart: Option<Lsn>,
+    /// Whether some of it has been removed, so that nothing can be streamed from the slot.
+    pub is_lost: bool,
+}
+
+pub async fn slots(client: &Client) -> Answer<Vec<SlotWal>> {
+    let sql = "SELECT slot_name::text, restart_lsn::text, coalesce(wal_status = 'lost', false) \
+               FROM pg_replication_slots WHERE NOT temporary";
+    let rows = client.query(sql, &[]).await;
+    let rows = rows.map_err(|error| describe(&error))?;
+    let slot = |row: &tokio_postgres::Row| {
+        let restart: Option<String> = row.get(1);
+        SlotWal {
+            name: row.get(0),
+            restart: restart.and_then(|text| text.parse().ok()),
+            is_lost: row.get(2),
+        }
+    };
+    Ok(rows.iter().map(slot).collect())
+}
+
+/// Drops a slot unless somebody streams from it; whether it is gone.
+pub async fn drop_slot(client: &Client, name: &str) -> Answer<bool> {
+    let name = quote_literal(name);
+    let drop = format!(
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {name} AND NOT active"
+    );
+    run(client, &drop).await?;
+    let left = format!("SELECT FROM pg_replication_slots WHERE slot_name = {name}");
+    let left = client.query(&left, &[]).await;
+    Ok(left.map_err(|error| describe(&error))?.is_empty())
+}
+
+/// Drops a subscription and leaves its slot where it is.
+pub async fn drop_subscription(client: &Client, name: &str) -> Answer<()> {
+    let name = quote_ident(name);
+    for sql in [
+        format!("ALTER SUBSCRIPTION {name} DISABLE"),
+        format!("ALTER SUBSCRIPTION {name} SET (slot_name = NONE)"),
+        format!("DROP SUBSCRIPTION {name}"),
+    ] {
+        run(client, &sql).await?;
+    }
+    Ok(())
+}
