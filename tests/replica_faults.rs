@@ -79,8 +79,8 @@ fn a_long_query_holds_up_replay_until_it_is_cancelled_and_a_lost_slot_costs_a_ba
     let (commits, stale) = (query.commits.expect("some"), query.stale_hi.expect("some"));
     assert!(stale > 50 && stale < commits, "{query:?}");
     assert!(query.stale_lo <= query.stale_hi, "{query:?}");
-    let ended = query.ended_us.expect("it was undone");
-    assert!(ended < 4_500_000, "it waited for another fault: {query:?}");
+    let undone = query.ended_us.expect("it was undone");
+    assert!(undone < 4_500_000, "it waited for another fault: {query:?}");
     let slot = fault(&record, "s2");
     assert!(slot.rejoin_us.is_some_and(|took| took > 0), "{slot:?}");
     // It was down for a second at least, and then was copied.
@@ -97,6 +97,13 @@ fn a_long_query_holds_up_replay_until_it_is_cancelled_and_a_lost_slot_costs_a_ba
         rows.iter().filter_map(|row| row.commits_behind).max()
     };
     assert!(behind("s2") > Some(50), "{:?}", behind("s2"));
+    let told = ended.text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        told.contains(
+            "During the fault of s2 a read on it 100 ms after the acknowledgement missed"
+        ),
+        "{told}"
+    );
     has_everything(&record);
 }
 

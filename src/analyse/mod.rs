@@ -39,6 +39,7 @@ pub use index::{IndexFigure, IndexLine, IndexMode};
 pub use modes::{Excluded, ModeFigures, ModesTable, Ratios, modes_table};
 pub use outages::{AuditLine, ModeOutages};
 pub use run_summary::run_summary;
+pub use setback::ModeSetback;
 pub use staleness::{ReplicaCurve, replica_curves};
 pub use stats::{
     Estimate, Interval, Method, Shift, arithmetic_mean, benjamini_hochberg, geometric_mean, median,
@@ -65,6 +66,7 @@ pub struct Analysis {
     pub gates: Vec<GateLine>,
     /// Only of runs with faults.
     pub outages: Vec<ModeOutages>,
+    pub setbacks: Vec<ModeSetback>,
     pub audit: Vec<AuditLine>,
     /// What to know before the headline.
     pub cautions: Vec<Caution>,
@@ -88,7 +90,8 @@ impl Analysis {
         let audit = outages::audit_lines(run, &modes);
         cautions.extend(outages::alarms(&audit).map(Caution::alarm));
         cautions.sort_by_key(|caution| caution.severity);
-        let told = outages::sentences(&outages);
+        let setbacks = setback::setbacks(run, &modes);
+        let told = outages::sentences(&outages).chain(setback::sentences(&setbacks));
         Self {
             cautions,
             headline: told
@@ -100,6 +103,7 @@ impl Analysis {
             modes,
             gates,
             outages,
+            setbacks,
             audit,
             replicas,
         }

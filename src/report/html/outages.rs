@@ -4,18 +4,20 @@ use maud::{Markup, html};
 
 use super::super::audit::word;
 use super::super::escape_control;
-use crate::analyse::{Analysis, AuditLine, Estimate, ModeOutages};
+use crate::analyse::{Analysis, AuditLine, Estimate, ModeOutages, ModeSetback};
+use crate::metric::Unit;
 use crate::sample::AuditResult;
-use crate::units::{format_seconds, thousands};
+use crate::units::{format_seconds, format_share_band, thousands};
 
 /// Nothing for a run without faults.
 pub(crate) fn faults(analysis: &Analysis) -> Markup {
     html! {
-        @if !analysis.audit.is_empty() {
+        @if !analysis.audit.is_empty() || !analysis.setbacks.is_empty() {
             section id="faults" aria-labelledby="faults-h" {
-                h2 id="faults-h" { "Faults: what was lost, and for how long nothing was acknowledged" }
+                h2 id="faults-h" { "Faults: what they cost, and what was lost" }
                 @if !analysis.outages.is_empty() { (outages(&analysis.outages)) }
-                (audit(&analysis.audit))
+                @if !analysis.setbacks.is_empty() { (setbacks(&analysis.setbacks)) }
+                @if !analysis.audit.is_empty() { (audit(&analysis.audit)) }
             }
         }
     }
@@ -49,6 +51,46 @@ fn outages(lines: &[ModeOutages]) -> Markup {
             "Silent: from the last acknowledgement before that one. Rejoin: until the node that had died streamed from the new primary. "
             "Means over repetitions, 95 % intervals below them; where nothing was acknowledged after the fault of a repetition, the median. The fault itself is known at once here; a failover manager needs time to notice it."
         }
+    }
+}
+
+fn setbacks(lines: &[ModeSetback]) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Table of replicas that faults befell" {
+            table.dense {
+                thead { tr {
+                    @for head in ["mode", "replica", "fault", "stale reads", "slowest commit", "commits behind", "WAL behind", "caught up after", "at", "waiting"] {
+                        th scope="col" { (head) }
+                    }
+                } }
+                tbody { @for line in lines { tr {
+                    th scope="row" { (escape_control(&line.mode)) }
+                    td { (escape_control(&line.node)) }
+                    td.found { (escape_control(&line.faults.join(", "))) }
+                    td { (line.stale.map_or_else(|| "–".into(), format_share_band)) }
+                    td { (largest(line.slowest, Unit::Micros)) }
+                    td { (largest(line.behind, Unit::Count)) }
+                    td { (largest(line.lag, Unit::Bytes)) }
+                    td { (largest(line.catch_up, Unit::Micros)) }
+                    td { (largest(line.rate, Unit::BytesPerSecond)) }
+                    td { (largest(line.waiters, Unit::Count)) }
+                } } }
+            }
+        }
+        p.caption {
+            "Stale reads: of the commits acknowledged during the fault, those that a read on the replica 100 ms later missed, between what is certain and what is possible. "
+            "Slowest commit: the longest until one of them was visible there. Commits behind: acknowledged and not visible at the end of a second, at most. "
+            "WAL behind: to be replayed, at most; unknown where the replica was gone. Caught up after: from the end of the fault until it was as far behind as before; at: the rate of that. "
+            "Waiting: sessions that waited for synchronous replication at a time, at most. The largest of all repetitions; the rate is their mean."
+        }
+    }
+}
+
+fn largest(figure: Option<Estimate>, unit: Unit) -> String {
+    match figure {
+        Some(found) if found.value.is_finite() => unit.rounded(found.value),
+        Some(_) => "unknown".into(),
+        None => "–".into(),
     }
 }
 
