@@ -20,6 +20,7 @@ mod long_query;
 mod lost_slot;
 mod modes;
 mod orders;
+mod point_in_time;
 mod ports;
 pub mod process;
 mod provision;
@@ -45,6 +46,7 @@ pub use failover::{Promotion, Rejoined};
 pub use link::Condition;
 pub use long_query::{Conflict, LongQuery};
 pub use modes::await_caught_up;
+pub use point_in_time::{RecoveryPoint, RecoveryTarget, Restored};
 pub use process::StoppedProcess;
 pub use restore::Restore;
 

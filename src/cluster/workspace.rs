@@ -54,7 +54,9 @@ impl Workspace {
         check(&config)?;
         let account = Account::for_servers();
         let nodes = config.topology.nodes().to_vec();
-        let ports = Ports::reserve(nodes.len())?;
+        // One more for what is restored from the archive.
+        let restored = usize::from(config.topology.has(Role::ArchiveStandby));
+        let ports = Ports::reserve(nodes.len() + restored)?;
         let links = if config.has_links {
             let replicas = nodes.iter().filter(|node| node.upstream.is_some());
             let links = replicas.map(|node| Ok((node.name.clone(), Link::open()?)));
@@ -213,12 +215,12 @@ impl Workspace {
         all
     }
 
+    /// Of a node; what is none of them is a restored server, of which there is one at a time.
     pub(super) fn port(&self, node: &str) -> u16 {
-        let ports = self.ports.numbers();
-        self.nodes
-            .iter()
-            .position(|other| other.name == node)
-            .map_or(0, |index| ports[index])
+        let mut nodes = self.nodes.iter();
+        let index = nodes.position(|other| other.name == node);
+        let index = index.unwrap_or(self.nodes.len());
+        self.ports.numbers().get(index).copied().unwrap_or(0)
     }
 
     pub(super) fn running(&self, node: &Node, server: &Server) -> RunningNode {
@@ -234,17 +236,29 @@ impl Workspace {
         }
     }
 
+    /// Runs a program of PostgreSQL's for a node.
     pub(super) async fn command(
         &self,
         node: &str,
         program: &str,
         arguments: Vec<OsString>,
     ) -> Result<(), ClusterError> {
+        let program = self.config.binaries.program(program);
+        self.run(node, program, arguments).await
+    }
+
+    /// Runs any program for a node.
+    pub(super) async fn run(
+        &self,
+        node: &str,
+        program: PathBuf,
+        arguments: Vec<OsString>,
+    ) -> Result<(), ClusterError> {
         // The semaphore is never closed.
         let _turn = self.commands.acquire().await;
         Task {
             node,
-            program: self.config.binaries.program(program),
+            program,
             arguments,
             library_path: self.config.binaries.library_path(),
             account: &self.account,

@@ -10,6 +10,7 @@ pub mod fault;
 pub mod health;
 mod locate;
 pub mod provisioning;
+pub mod recovery;
 pub mod tls;
 mod types;
 pub mod wire;

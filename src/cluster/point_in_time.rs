@@ -1,0 +1,322 @@
+//! Restores the primary to a point in time, from a base backup and the archive, into a server of its own.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::directory;
+use super::error::ClusterError;
+use super::keeper::Ask;
+use super::server::Server;
+use super::workspace::Workspace;
+use super::{Cluster, RunningNode, admin, query};
+use crate::clock::{self, Stamp};
+use crate::pg::failover::is_in_recovery;
+use crate::pg::provisioning::{fence, replay_lsn, switch_wal};
+use crate::pg::recovery as sql;
+use crate::topology::{Node, Role};
+use crate::units::Lsn;
+
+/// What the base backup is called among the cluster's directories.
+const BASE: &str = "base-backup";
+
+/// A point in time of the primary, by all the names that a restore can be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveryPoint {
+    pub name: String,
+    /// Where the restore point ends in the WAL.
+    pub lsn: Lsn,
+    /// The server's clock just after it.
+    pub time: String,
+    /// Rows that were committed before the point and after it.
+    pub markers: [i64; 2],
+    /// Commits acknowledged by then are before the point.
+    pub asked: Stamp,
+    /// Commits sent from then on are after it.
+    pub taken: Stamp,
+}
+
+impl RecoveryPoint {
+    pub fn targets(&self) -> [RecoveryTarget; 3] {
+        [
+            RecoveryTarget::Name(self.name.clone()),
+            RecoveryTarget::Lsn(self.lsn),
+            RecoveryTarget::Time(self.time.clone()),
+        ]
+    }
+}
+
+/// Up to where a restore replays the WAL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecoveryTarget {
+    Name(String),
+    Lsn(Lsn),
+    Time(String),
+}
+
+impl RecoveryTarget {
+    /// One word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Name(_) => "name",
+            Self::Lsn(_) => "lsn",
+            Self::Time(_) => "time",
+        }
+    }
+
+    fn settings(&self) -> BTreeMap<String, String> {
+        let mut settings = match self {
+            Self::Name(name) => vec![("recovery_target_name", name.clone())],
+            Self::Lsn(lsn) => vec![
+                ("recovery_target_lsn", lsn.to_string()),
+                // It is where the restore point ends and the next record begins. Inclusive, which is the default, means with that
+                // record, and it may be a commit.
+                ("recovery_target_inclusive", "off".into()),
+            ],
+            Self::Time(time) => vec![("recovery_target_time", time.clone())],
+        };
+        settings.push(("recovery_target_action", "promote".into()));
+        let settings = settings.into_iter();
+        settings.map(|(name, it)| (name.to_owned(), it)).collect()
+    }
+}
+
+impl fmt::Display for RecoveryTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "name {name}"),
+            Self::Lsn(lsn) => write!(f, "LSN {lsn}"),
+            Self::Time(time) => write!(f, "time {time}"),
+        }
+    }
+}
+
+/// A server that has what the primary had at a target, and takes connections as a primary of its own.
+#[derive(Debug, Clone)]
+pub struct Restored {
+    pub node: RunningNode,
+    /// The copying of the base backup, the start and the replay, until it had left recovery.
+    pub took: Duration,
+}
+
+impl Cluster {
+    /// Makes the table of known commits, then a base backup of the primary for restores, in place of an earlier one.
+    pub async fn back_up_for_restores(&self) -> Result<(), ClusterError> {
+        let workspace = self.workspace("be restored")?;
+        let primary = self.primary();
+        let session = admin(&primary.endpoint).await?;
+        sql::create_markers(session.client())
+            .await
+            .map_err(|failure| query(primary, "create the table of known commits", failure))?;
+        session.close().await;
+        remove(&workspace.layout.node(BASE))?;
+        directory::create_inner(&workspace.layout.node(BASE), &workspace.account)?;
+        let from = workspace.conninfo(BASE, &primary.node.name, &[("application_name", BASE)]);
+        let mut arguments: Vec<OsString> = vec![
+            "-D".into(),
+            workspace.layout.data(BASE).into(),
+            "-d".into(),
+            from.into(),
+        ];
+        arguments.extend(
+            [
+                "--checkpoint=fast",
+                "--no-sync",
+                "--no-password",
+                "--no-manifest",
+                // A restore has no other WAL than the archive's.
+                "--wal-method=none",
+            ]
+            .map(Into::into),
+        );
+        workspace.command(BASE, "pg_basebackup", arguments).await
+    }
+
+    /// Commits a row, takes a point in time, and commits another row.
+    pub async fn take_recovery_point(&self) -> Result<RecoveryPoint, ClusterError> {
+        let primary = self.primary();
+        let failed = |failure| query(primary, "take a recovery target", failure);
+        let taking = async {
+            let session = admin(&primary.endpoint).await?;
+            let client = session.client();
+            let before = sql::add_marker(client).await.map_err(failed)?;
+            let name = format!("replbench_{before}");
+            let asked = clock::now();
+            let (lsn, time) = sql::restore_point(client, &name).await.map_err(failed)?;
+            let taken = clock::now();
+            let after = sql::add_marker(client).await.map_err(failed)?;
+            session.close().await;
+            Ok(RecoveryPoint {
+                name,
+                lsn,
+                time,
+                markers: [before, after],
+                asked,
+                taken,
+            })
+        };
+        let late = || Err(primary.late("take a recovery target".into(), self.deadline));
+        let taken = tokio::time::timeout(self.deadline, taking).await;
+        taken.unwrap_or_else(|_| late())
+    }
+
+    /// Waits until the archive has all that the primary has committed so far.
+    pub async fn await_archived(&self, deadline: Duration) -> Result<(), ClusterError> {
+        let workspace = self.workspace("be restored")?;
+        let primary = self.primary();
+        let failed = |failure| query(primary, "end its WAL segment", failure);
+        let session = admin(&primary.endpoint).await?;
+        let client = session.client();
+        let end = fence(client).await.map_err(failed)?;
+        let file = sql::wal_file(client, end).await.map_err(failed)?;
+        switch_wal(client).await.map_err(failed)?;
+        session.close().await;
+        // It gets its name when it is whole.
+        let archived = workspace.layout.archive().join(&file);
+        let missing = || format!("archive its WAL segment {file} (see archive_command)");
+        let ask = async || Ok(archived.exists().then_some(()).ok_or_else(missing));
+        clock::wait_until(deadline, ask, |missing| primary.late(missing, deadline)).await
+    }
+
+    /// Makes a server of the base backup and the archive, called `name`, and returns when it has replayed up to the target and takes
+    /// connections. There is room for one at a time; [`Cluster::remove_restored`] ends it, and what is left of one that failed.
+    pub async fn restore_to(
+        &self,
+        target: &RecoveryTarget,
+        name: &str,
+        deadline: Duration,
+    ) -> Result<Restored, ClusterError> {
+        let begun = clock::now();
+        let workspace = self.workspace("be restored")?;
+        let mut settings = self.primary().node.settings.clone();
+        settings.extend(target.settings());
+        let node = Node {
+            name: name.to_owned(),
+            // What it replays comes from the archive, and it archives nothing.
+            role: Role::ArchiveStandby,
+            upstream: None,
+            settings,
+        };
+        let data = workspace.layout.data(name);
+        directory::create_inner(&workspace.layout.node(name), &workspace.account)?;
+        let arguments = vec![
+            "-a".into(),
+            workspace.layout.data(BASE).into(),
+            data.clone().into(),
+        ];
+        workspace.run(name, "cp".into(), arguments).await?;
+        workspace.configure(&node)?;
+        for name in ["postgresql.auto.conf", "recovery.signal"] {
+            directory::write(&data.join(name), "", &workspace.account)?;
+        }
+        let server = workspace.launch(&node).await?;
+        let node = workspace.running(&node, &server);
+        recovered(&node, &server, target, deadline).await?;
+        Ok(Restored {
+            node,
+            took: clock::now().since(begun),
+        })
+    }
+
+    /// Ends a restored server and removes its directory, if there are any.
+    pub async fn remove_restored(&self, name: &str) -> Result<(), ClusterError> {
+        let workspace = self.workspace("be restored")?;
+        if let Some(server) = registered(workspace, name) {
+            let deadline = Duration::from_secs(5);
+            server.ask(Ask::Immediate);
+            if !server.ended_within(deadline).await {
+                server.ask(Ask::Kill);
+                if !server.ended_within(deadline).await {
+                    return Err(server.late("end after SIGKILL", deadline));
+                }
+            }
+            workspace.registry().retain(|(node, _)| node != name);
+        }
+        remove(&workspace.layout.node(name))
+    }
+}
+
+fn registered(workspace: &Workspace, name: &str) -> Option<Arc<Server>> {
+    let servers = workspace.servers().into_iter();
+    let mut own = servers.filter(|(node, _)| node == name);
+    own.next().map(|(_, server)| server)
+}
+
+fn remove(directory: &Path) -> Result<(), ClusterError> {
+    match std::fs::remove_dir_all(directory) {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            Err(ClusterError::io("remove", directory, source))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Waits until the server has left recovery, which it does at its target. If it does not reach that, it ends.
+async fn recovered(
+    node: &RunningNode,
+    server: &Server,
+    target: &RecoveryTarget,
+    deadline: Duration,
+) -> Result<(), ClusterError> {
+    let session = match admin(&node.endpoint).await {
+        Ok(session) => session,
+        Err(error) => return Err(gone(server).await.unwrap_or(error)),
+    };
+    let client = session.client();
+    let position = async || {
+        if is_in_recovery(client).await? {
+            return replay_lsn(client).await.map(Some);
+        }
+        Ok(None)
+    };
+    let ask = async || match position().await {
+        Ok(None) => Ok(Ok(())),
+        Ok(Some(at)) => {
+            let at = at.map_or_else(|| "an unknown position".to_owned(), |at| at.to_string());
+            Ok(Err(format!("reach {target}, and is at {at},")))
+        }
+        Err(failure) => {
+            let error = query(node, "ask whether it has left recovery", failure);
+            Err(gone(server).await.unwrap_or(error))
+        }
+    };
+    clock::wait_until(deadline, ask, |missing| server.late(&missing, deadline)).await?;
+    session.close().await;
+    Ok(())
+}
+
+/// That the server has ended, where it does so just now.
+async fn gone(server: &Server) -> Option<ClusterError> {
+    server.ended_within(Duration::from_secs(5)).await;
+    server.check().err()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_target_is_a_setting_of_its_own() {
+        let point = RecoveryPoint {
+            name: "replbench_1".into(),
+            lsn: Lsn::new(0x300_0148),
+            time: "2026-07-14 09:15:03.000001+00".into(),
+            markers: [1, 2],
+            asked: Stamp::from_nanos(1),
+            taken: Stamp::from_nanos(2),
+        };
+        let told = point.targets().map(|it| (it.to_string(), it.settings()));
+        for ((name, settings), wanted) in told.into_iter().zip(["name", "LSN", "time"]) {
+            assert!(name.starts_with(wanted), "{name}");
+            let setting = format!("recovery_target_{}", wanted.to_lowercase());
+            assert!(name.ends_with(&settings[&setting]), "{settings:?}");
+            assert_eq!(settings["recovery_target_action"], "promote");
+            let is_exclusive = settings.contains_key("recovery_target_inclusive");
+            assert_eq!(is_exclusive, wanted == "LSN");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Statements of a restore to a point in time: known commits on both sides of a target, the target, and which of the commits a
+//! restored server has.
+
+use tokio_postgres::types::PgLsn;
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use super::provisioning::{Answer, run};
+use super::{Failure, describe, quote_literal};
+use crate::units::Lsn;
+
+/// A table of known commits, in a schema of its own.
+const MARKERS: &str = "replbench_pitr.marker";
+
+/// Makes the table of known commits, unless it is there.
+pub async fn create_markers(client: &Client) -> Answer<()> {
+    let sql = format!(
+        "CREATE SCHEMA IF NOT EXISTS replbench_pitr; \
+         CREATE TABLE IF NOT EXISTS {MARKERS} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY)"
+    );
+    run(client, &sql).await
+}
+
+/// Commits a row; its id.
+pub async fn add_marker(client: &Client) -> Answer<i64> {
+    let sql = format!("INSERT INTO {MARKERS} DEFAULT VALUES RETURNING id");
+    let row = client.query_one(&sql, &[]).await;
+    Ok(row.map_err(|error| describe(&error))?.get(0))
+}
+
+/// Those of the rows that are there.
+pub async fn markers(client: &Client, ids: &[i64]) -> Answer<Vec<i64>> {
+    let sql = format!("SELECT id FROM {MARKERS} WHERE id = ANY ($1) ORDER BY id");
+    let rows = client.query(&sql, &[&ids]).await;
+    let rows = rows.map_err(|error| describe(&error))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Writes a restore point of this name into the WAL: where it ends, and the server's time then, for `recovery_target_time`.
+pub async fn restore_point(client: &Client, name: &str) -> Answer<(Lsn, String)> {
+    // The list is evaluated from left to right. One message, so that little happens between its sending and its answer.
+    let sql = format!(
+        "SELECT pg_create_restore_point({}), \
+                to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'",
+        quote_literal(name)
+    );
+    let messages = client.simple_query(&sql).await;
+    let messages = messages.map_err(|error| describe(&error))?;
+    let told = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some((row.get(0)?.parse().ok()?, row.get(1)?.to_owned())),
+        _ => None,
+    });
+    told.ok_or_else(|| Failure {
+        sqlstate: None,
+        message: "pg_create_restore_point() returned no position".into(),
+        connection_lost: false,
+    })
+}
+
+/// The WAL file that holds what lies before a position.
+pub async fn wal_file(client: &Client, position: Lsn) -> Answer<String> {
+    let position = PgLsn::from(position.as_u64());
+    let row = client
+        .query_one("SELECT pg_walfile_name($1)", &[&position])
+        .await;
+    Ok(row.map_err(|error| describe(&error))?.get(0))
+}
