@@ -100,15 +100,13 @@ impl Plan {
         }
         for fault in &self.faults {
             let name = format!("at {}", exact_duration(fault.at));
-            page.row(
-                &name,
-                &format!(
-                    "{} of {} for {}",
-                    fault.kind.as_str(),
-                    visible(&fault.target),
-                    exact_duration(fault.length)
-                ),
-            );
+            let (kind, target) = (fault.kind.as_str(), visible(&fault.target));
+            let what = if fault.kind.is_instant() {
+                format!("{kind} of {target}")
+            } else {
+                format!("{kind} of {target} for {}", exact_duration(fault.length))
+            };
+            page.row(&name, &what);
         }
         if !self.gates.is_empty() {
             page.section("gates");

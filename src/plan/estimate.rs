@@ -11,6 +11,8 @@ const AROUND_CELL: Duration = Duration::from_millis(500);
 const PRIMARY: Duration = Duration::from_millis(1_500);
 /// A base backup or an initial copy.
 const REPLICA: Duration = Duration::from_millis(500);
+/// A base backup before a cell, which waits until its WAL is archived, and three restores after it.
+const RESTORES: Duration = Duration::from_secs(6);
 /// The rate of a closed loop is that of the server, which is unknown beforehand.
 const GUESSED_RATE: f64 = 2_000.0;
 
@@ -49,7 +51,9 @@ impl Plan {
         } else {
             Duration::ZERO
         };
-        [self.offered_length(), drain, AROUND_CELL]
+        let points = self.faults.iter().filter(|it| it.kind.is_instant()).count();
+        let restores = RESTORES.saturating_mul(u32::try_from(points).unwrap_or(u32::MAX));
+        [self.offered_length(), drain, AROUND_CELL, restores]
             .into_iter()
             .fold(Duration::ZERO, Duration::saturating_add)
     }

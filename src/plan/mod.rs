@@ -191,6 +191,11 @@ impl Plan {
         self.faults.iter().any(|it| it.kind.is_of_the_network())
     }
 
+    /// Whether the primary of a cell is restored to a point in time after it.
+    pub fn is_restored(&self) -> bool {
+        self.faults.iter().any(|it| it.kind == FaultKind::Pitr)
+    }
+
     /// Whether each cell ends with another primary.
     pub fn changes_primary(&self) -> bool {
         self.faults.iter().any(|it| it.kind.changes_primary())

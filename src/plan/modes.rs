@@ -67,7 +67,8 @@ pub(super) fn on_given(
             | FaultKind::SlowNetwork
             | FaultKind::PauseSending
             | FaultKind::FrozenStandby
-            | FaultKind::SlotLoss => {
+            | FaultKind::SlotLoss
+            | FaultKind::Pitr => {
                 "it needs processes that replbench itself started, and in a container they are Docker's"
             }
             _ => continue,

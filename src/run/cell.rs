@@ -158,6 +158,9 @@ impl<'a> CellContext<'a> {
         }
         self.cluster.await_caught_up(CATCH_UP).await?;
         self.vacuum_subscribers().await?;
+        if self.plan.is_restored() {
+            self.cluster.back_up_for_restores().await?;
+        }
         tokio::time::timeout(SETTLE, self.cluster.checkpoint())
             .await
             .map_err(|_| RunError::CheckpointTooSlow(SETTLE))??;

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::cluster::{RunningNode, await_caught_up};
 use crate::pg;
 use crate::pg::catalog;
-use crate::sample::{AuditResult, EventKind, EventRow};
+use crate::sample::{AuditResult, AuditRow, EventKind, EventRow};
 
 /// Replicas may take so long to have what the primary has, after the last fault.
 const CATCH_UP: Duration = Duration::from_mins(1);
@@ -35,7 +35,7 @@ impl CellContext<'_> {
         let nodes = script.nodes();
         let found = match progress.ledger.take() {
             Some(ledger) => {
-                self.look_for_commits(ledger, progress, &nodes, validity)
+                self.look_for_commits(ledger, progress, script, validity)
                     .await?
             }
             None => None,
@@ -70,9 +70,10 @@ impl CellContext<'_> {
         &mut self,
         ledger: Ledger,
         progress: &CellProgress,
-        nodes: &[RunningNode],
+        script: &Script<'_>,
         validity: &mut Validity,
     ) -> Result<Option<Findings>, RunError> {
+        let nodes = script.nodes();
         let figures = &progress.figures;
         let known = Known {
             row_changes: &figures.row_changes,
@@ -81,23 +82,42 @@ impl CellContext<'_> {
             primary_failed: progress.outages.primary_failed(),
             primary_died: progress.outages.primary_died(),
         };
-        let equal = await_caught_up(nodes, CATCH_UP).await;
-        let found = match equal {
-            Ok(()) => {
-                audit::audit(self.cell.id, (self.plan, self.mode), nodes, ledger, &known).await
-            }
-            Err(error) => Err(error.to_string()),
+        let looked = async {
+            let mut ledger = audit::sort(ledger).await?;
+            let equal = await_caught_up(&nodes, CATCH_UP).await;
+            equal.map_err(|error| error.to_string())?;
+            let found = audit::audit(
+                self.cell.id,
+                (self.plan, self.mode),
+                &nodes,
+                &mut ledger,
+                &known,
+            );
+            Ok((found.await?, ledger))
         };
-        let found = match found {
+        let (found, mut ledger) = match looked.await {
             Ok(found) => found,
             Err(problem) => {
+                let problem: String = problem;
                 validity.invalid.push(format!(
                     "whether every commit is there is unknown: {problem}"
                 ));
                 return Ok(None);
             }
         };
-        for row in &found.rows {
+        self.take_audit(&found.rows, validity)?;
+        let points = script.recovery_points();
+        self.restore(&points, &mut ledger, &known, validity).await?;
+        Ok(Some(found))
+    }
+
+    /// Writes promises down, and notes those that are broken.
+    pub(super) fn take_audit(
+        &mut self,
+        rows: &[AuditRow],
+        validity: &mut Validity,
+    ) -> Result<(), RunError> {
+        for row in rows {
             self.recorder.audit(row)?;
             if row.result == AuditResult::Fail {
                 let violation = row.check.violation();
@@ -107,7 +127,7 @@ impl CellContext<'_> {
                 ));
             }
         }
-        Ok(Some(found))
+        Ok(())
     }
 
     async fn count_rows(

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 
 use crate::clock::{self, Stamp};
 use crate::cluster::{
-    Cluster, ClusterError, Condition, Conflict, LongQuery, Promotion, Rejoined, RunningNode,
-    StoppedProcess,
+    Cluster, ClusterError, Condition, Conflict, LongQuery, Promotion, RecoveryPoint, Rejoined,
+    RunningNode, StoppedProcess,
 };
 use crate::pg::{Endpoint, Failure};
 use crate::plan::{Fault, FaultKind, Slowness};
@@ -31,6 +31,8 @@ pub(super) struct Script<'a> {
     /// Nodes that were made replicas again, by the index of the fault.
     rejoined: RefCell<BTreeMap<usize, Rejoined>>,
     long_queries: RefCell<BTreeMap<usize, LongQuery>>,
+    /// To which the primary is to be restored.
+    points: RefCell<Vec<RecoveryPoint>>,
     /// Indices of those that have begun and are not undone.
     active: RefCell<BTreeSet<usize>>,
     /// Processes that are stopped, by the index of the fault.
@@ -78,6 +80,7 @@ impl<'a> Script<'a> {
             promotion: RefCell::default(),
             rejoined: RefCell::default(),
             long_queries: RefCell::default(),
+            points: RefCell::default(),
             active: RefCell::default(),
             stopped: RefCell::default(),
             events: RefCell::default(),
@@ -142,6 +145,11 @@ impl<'a> Script<'a> {
         rejoined.iter().map(with_fault).collect()
     }
 
+    /// The points in time to which the primary is to be restored.
+    pub(super) fn recovery_points(&self) -> Vec<RecoveryPoint> {
+        self.points.borrow().clone()
+    }
+
     /// Undoes what [`Script::play`] has left undone, because it failed or was dropped.
     pub(super) async fn undo_all(&self) -> Result<(), ClusterError> {
         let active = self.active.borrow().clone();
@@ -203,6 +211,10 @@ impl<'a> Script<'a> {
             FaultKind::SlotLoss => self.cluster.lose_slot(&fault.target).await?,
             FaultKind::ApplyError => self.cluster.refuse_rows(&fault.target, true).await?,
             FaultKind::Failover | FaultKind::Switchover => self.fail_over(fault).await?,
+            FaultKind::Pitr => {
+                let point = self.cluster.take_recovery_point().await?;
+                self.points.borrow_mut().push(point);
+            }
         }
         Ok(())
     }
@@ -275,6 +287,7 @@ impl<'a> Script<'a> {
             }
             FaultKind::ApplyError => self.cluster.refuse_rows(&fault.target, false).await?,
             FaultKind::Failover | FaultKind::Switchover => self.rejoin(index).await?,
+            FaultKind::Pitr => {}
         }
         self.active.borrow_mut().remove(&index);
         self.tell(fault, Happened::Ended);

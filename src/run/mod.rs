@@ -15,6 +15,7 @@ mod live;
 mod maintenance;
 mod opening;
 mod outages;
+mod restores;
 mod session;
 mod statements;
 mod validity;

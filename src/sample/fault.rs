@@ -73,6 +73,20 @@ pub enum AuditCheck {
     NoDuplicate,
     /// All columns of all rows are as on the primary.
     SameContents,
+    /// A restore of the primary ends at its target.
+    TargetReached,
+    /// Every commit that was acknowledged before the target was taken is restored.
+    BeforeTarget,
+    /// None that was sent after the target had been taken is.
+    AfterTarget,
+    /// Of the two known commits the one before the target is restored and the other is not.
+    KnownCommits,
+    /// As many rows are restored as the restored commits left.
+    RestoredRows,
+    /// Restored rows that no commit changed afterwards are as on the primary.
+    RestoredContents,
+    /// A restore by LSN has the rows of the one by name.
+    SameByLsn,
 }
 
 impl AuditCheck {
@@ -84,6 +98,13 @@ impl AuditCheck {
             Self::NoneMissing => "none_missing",
             Self::NoDuplicate => "no_duplicate",
             Self::SameContents => "same_contents",
+            Self::TargetReached => "target_reached",
+            Self::BeforeTarget => "before_target",
+            Self::AfterTarget => "after_target",
+            Self::KnownCommits => "known_commits",
+            Self::RestoredRows => "restored_rows",
+            Self::RestoredContents => "restored_contents",
+            Self::SameByLsn => "same_by_lsn",
         }
     }
 
@@ -96,7 +117,19 @@ impl AuditCheck {
             Self::NoneMissing => "no row is missing",
             Self::NoDuplicate => "no two rows have one key",
             Self::SameContents => "rows have the primary's contents",
+            Self::TargetReached => "every restore ends at its target",
+            Self::BeforeTarget => "every commit acknowledged before the target is restored",
+            Self::AfterTarget => "no commit sent after the target is restored",
+            Self::KnownCommits => "of two known commits around the target the first is restored",
+            Self::RestoredRows => "as many rows are restored as the restored commits left",
+            Self::RestoredContents => "restored rows have the primary's contents",
+            Self::SameByLsn => "a restore by LSN has the rows of the one by name",
         }
+    }
+
+    /// Whether it is about a server that was restored to a point in time, and not about a node.
+    pub fn is_of_a_restore(self) -> bool {
+        self >= Self::TargetReached
     }
 
     /// What violates it, after a number.
@@ -108,6 +141,15 @@ impl AuditCheck {
             Self::NoneMissing => "rows are missing that no transaction deleted",
             Self::NoDuplicate => "rows have the key of another row",
             Self::SameContents => "tables have other contents than on the primary",
+            Self::TargetReached => "restores did not end at their target",
+            Self::BeforeTarget => "commits acknowledged before the target are not restored",
+            Self::AfterTarget => "commits sent after the target are restored",
+            Self::KnownCommits => "known commits around the target are on its wrong side",
+            Self::RestoredRows => "rows are too many, missing or doubled",
+            Self::RestoredContents => {
+                "restored rows are not on the primary or have other contents there"
+            }
+            Self::SameByLsn => "tables have other rows than the restore by name",
         }
     }
 }

@@ -24,7 +24,7 @@ pub struct Fault {
     pub target: String,
     /// From the start of the measurement.
     pub at: Duration,
-    /// How long it lasts before it is undone.
+    /// How long it lasts before it is undone; zero of one that is an instant.
     #[serde(rename = "for")]
     pub length: Duration,
     /// Of a slow network.
@@ -76,10 +76,12 @@ pub enum FaultKind {
     Failover,
     /// As that, but the primary is shut down (fast) instead of killed: it ends when its standbys have all of its WAL.
     Switchover,
+    /// Nothing that the load notices: a point in time to which the primary is restored from its archive after the cell.
+    Pitr,
 }
 
 impl FaultKind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::PauseReplay,
         Self::Partition,
         Self::SlowNetwork,
@@ -92,6 +94,7 @@ impl FaultKind {
         Self::PrimaryCrash,
         Self::Failover,
         Self::Switchover,
+        Self::Pitr,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -108,6 +111,7 @@ impl FaultKind {
             Self::PrimaryCrash => "primary-crash",
             Self::Failover => "failover",
             Self::Switchover => "switchover",
+            Self::Pitr => "pitr",
         }
     }
 
@@ -123,7 +127,9 @@ impl FaultKind {
             Self::Partition | Self::SlowNetwork => {
                 role.streams_physically() || role == Role::Subscriber
             }
-            Self::PrimaryCrash | Self::Failover | Self::Switchover => role == Role::Primary,
+            Self::PrimaryCrash | Self::Failover | Self::Switchover | Self::Pitr => {
+                role == Role::Primary
+            }
         }
     }
 
@@ -146,6 +152,11 @@ impl FaultKind {
         self == Self::PrimaryCrash || self.changes_primary()
     }
 
+    /// Whether it is over as soon as it has begun, and is written without a length.
+    pub fn is_instant(self) -> bool {
+        self == Self::Pitr
+    }
+
     /// Whether another node is the primary afterwards.
     pub fn changes_primary(self) -> bool {
         matches!(self, Self::Failover | Self::Switchover)
@@ -163,12 +174,14 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} {} at {} for {}",
+            "{} {} at {}",
             self.kind.as_str(),
             self.target,
-            exact_duration(self.at),
-            exact_duration(self.length)
+            exact_duration(self.at)
         )?;
+        if !self.kind.is_instant() {
+            write!(f, " for {}", exact_duration(self.length))?;
+        }
         let Slowness {
             delay,
             jitter,
@@ -199,7 +212,11 @@ pub fn impossible(faults: &[Fault], modes: &[Mode], measure: Length) -> Option<I
     faults.iter().enumerate().find_map(|(index, fault)| {
         let (reason, remedy) = modes
             .iter()
-            .find_map(|mode| without_target(fault, mode).or_else(|| without_successor(fault, mode)))
+            .find_map(|mode| {
+                without_target(fault, mode)
+                    .or_else(|| without_successor(fault, mode))
+                    .or_else(|| without_archive(fault, mode))
+            })
             .or_else(|| second_failover(fault, &faults[..index]))
             .or_else(|| outlasts(fault, measure))
             .or_else(|| overlaps(fault, &faults[..index]))?;
@@ -267,6 +284,20 @@ fn without_successor(fault: &Fault, mode: &Mode) -> Option<(String, String)> {
     })
 }
 
+/// A restore needs an archive.
+fn without_archive(fault: &Fault, mode: &Mode) -> Option<(String, String)> {
+    let is_there = mode.topology.has(Role::ArchiveStandby);
+    (fault.kind == FaultKind::Pitr && !is_there).then(|| {
+        (
+            format!(
+                "mode `{}` archives no WAL from which its primary could be restored",
+                mode.name
+            ),
+            "leave out the mode or the fault; mode `archive` has an archive".into(),
+        )
+    })
+}
+
 fn second_failover(fault: &Fault, earlier: &[Fault]) -> Option<(String, String)> {
     let is_primarys = |it: &Fault| it.kind.stops_primary();
     let both = |it: &&Fault| {
@@ -285,6 +316,14 @@ fn second_failover(fault: &Fault, earlier: &[Fault]) -> Option<(String, String)>
 
 fn outlasts(fault: &Fault, measure: Length) -> Option<(String, String)> {
     match measure {
+        // The load has ended by then, and all commits are before it.
+        Length::For(duration) if fault.kind.is_instant() && fault.at >= duration => Some((
+            format!(
+                "fault `{fault}` comes after the measurement, which lasts {}",
+                exact_duration(duration)
+            ),
+            "make the measurement longer, or let the fault come earlier".into(),
+        )),
         Length::For(duration) if fault.end() > duration => Some((
             format!(
                 "fault `{fault}` ends after the measurement, which lasts {}",
@@ -351,9 +390,18 @@ mod tests {
                 1,
                 "meet on one node",
             ),
+            (vec!["pitr s1 at 2s"], "sync", 0, "which is a standby"),
+            (vec!["pitr primary at 2s"], "archive", 0, "archives no WAL"),
         ] {
             let (found, reason) = why(&faults, mode).unwrap();
             assert!(found == index && reason.contains(word), "{reason}");
         }
+        let archive = |text: &str| {
+            let measure = Length::For(Duration::from_secs(10));
+            impossible(&[fault(text)], &[mode("archive")], measure).map(|it| it.reason)
+        };
+        assert_eq!(archive("pitr primary at 9s"), None);
+        let late = archive("pitr primary at 10s").unwrap();
+        assert!(late.contains("comes after the measurement"), "{late}");
     }
 }

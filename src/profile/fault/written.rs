@@ -22,7 +22,7 @@ const SLOWEST: Duration = Duration::from_mins(1);
 /// A fault that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{written}` is no fault; write KIND NODE at TIME for TIME, such as `pause-replay s1 at 2s for 3s`; a slow-network has at least one of `delay TIME`, `jitter TIME` and `bandwidth BYTES` behind it (a second); kinds are {kinds}",
+    "`{written}` is no fault; write KIND NODE at TIME for TIME, such as `pause-replay s1 at 2s for 3s`; a slow-network has at least one of `delay TIME`, `jitter TIME` and `bandwidth BYTES` behind it (a second); a pitr is an instant and has no `for`; kinds are {kinds}",
     kinds = FaultKind::ALL.map(FaultKind::as_str).join(", ")
 )]
 pub struct UnknownFault {
@@ -36,8 +36,19 @@ impl FromStr for Fault {
         let read = || {
             let (kind, rest) = text.trim().split_once(char::is_whitespace)?;
             let (target, rest) = rest.trim_start().split_once(char::is_whitespace)?;
-            let (at, rest) = rest.trim_start().strip_prefix("at ")?.split_once(" for ")?;
+            let kind = FaultKind::ALL.into_iter().find(|it| it.as_str() == kind)?;
+            let rest = rest.trim_start().strip_prefix("at ")?;
             let time = |text: &str| parse_duration(text.trim()).ok();
+            if kind.is_instant() {
+                return Some(Self {
+                    kind,
+                    target: target.into(),
+                    at: time(rest)?,
+                    length: Duration::ZERO,
+                    slowness: Slowness::default(),
+                });
+            }
+            let (at, rest) = rest.split_once(" for ")?;
             // From the last to the first, in the order in which they are written.
             let (rest, bandwidth) = without(rest, " bandwidth ");
             let (rest, jitter) = without(rest, " jitter ");
@@ -50,7 +61,6 @@ impl FromStr for Fault {
                     None => None,
                 },
             };
-            let kind = FaultKind::ALL.into_iter().find(|it| it.as_str() == kind)?;
             let is_slow = slowness != Slowness::default();
             (is_slow == (kind == FaultKind::SlowNetwork)).then_some(())?;
             Some(Self {
@@ -109,8 +119,7 @@ fn fault(diagnostics: &mut Diagnostics, entry: &Spanned<wire::Fault>) -> Option<
     let target = diagnostics.required("target", &fields.target, entry.span(), diagnostics::text);
     let at = diagnostics::duration(Duration::ZERO..=LONGEST);
     let at = diagnostics.required("at", &fields.at, entry.span(), at);
-    let length = diagnostics::duration(Duration::from_millis(1)..=LONGEST);
-    let length = diagnostics.required("for", &fields.length, entry.span(), length);
+    let length = length(diagnostics, entry, kind);
     let slowness = slowness(diagnostics, fields);
     let (kind, is_slow) = (kind?, slowness != Slowness::default());
     if is_slow != (kind == FaultKind::SlowNetwork) {
@@ -136,6 +145,28 @@ fn fault(diagnostics: &mut Diagnostics, entry: &Spanned<wire::Fault>) -> Option<
         length: length?,
         slowness,
     })
+}
+
+/// Zero of an instant, which has none.
+fn length(
+    diagnostics: &mut Diagnostics,
+    entry: &Spanned<wire::Fault>,
+    kind: Option<FaultKind>,
+) -> Option<Duration> {
+    let written = &entry.get_ref().length;
+    let Some(kind) = kind.filter(|kind| kind.is_instant()) else {
+        let length = diagnostics::duration(Duration::from_millis(1)..=LONGEST);
+        return diagnostics.required("for", written, entry.span(), length);
+    };
+    if let Some(written) = written {
+        diagnostics.refuse(
+            written.span(),
+            format!("a `{}` is an instant and lasts for no time", kind.as_str()),
+            "leave out `for`",
+        );
+        return None;
+    }
+    Some(Duration::ZERO)
 }
 
 fn slowness(diagnostics: &mut Diagnostics, fields: &wire::Fault) -> Slowness {
@@ -208,6 +239,27 @@ mod tests {
             "slow-network s1 at 2s for 3s delay much",
             "slow-network s1 at 2s for 3s bandwidth 0 B",
         ] {
+            assert!(wrong.parse::<Fault>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_pitr_is_an_instant() {
+        let text = "pitr primary at 2 s";
+        let read = fault(text);
+        assert_eq!(
+            (read.to_string().as_str(), read.length),
+            (text, Duration::ZERO)
+        );
+        let json = serde_json::to_string(&read).unwrap();
+        assert_eq!(serde_json::from_str::<Fault>(&json).unwrap(), read);
+        let error = "pitr primary at 2s for 3s".parse::<Fault>().unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("a pitr is an instant and has no `for`")
+        );
+        for wrong in ["pitr primary", "pitr primary at soon", "pitr at 2s"] {
             assert!(wrong.parse::<Fault>().is_err(), "{wrong}");
         }
     }

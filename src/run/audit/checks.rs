@@ -76,7 +76,7 @@ pub(super) fn check(
         all.add(&table.account);
     }
     let rows = if node.node == primary.node {
-        Rows::of(plan, node, &all, known)
+        Rows::of(plan, node, &all, known, 0)
     } else {
         Rows::beside(node, primary)
     };
@@ -223,17 +223,24 @@ pub(super) fn span(acked: &[Stamp]) -> Option<(Stamp, Stamp)> {
 
 /// Rows of a node against those that acknowledged transactions have left.
 #[derive(Debug, Default)]
-struct Rows {
+pub(super) struct Rows {
     /// More than can be accounted for.
-    phantom: u64,
+    pub(super) phantom: u64,
     /// Fewer.
-    missing: u64,
+    pub(super) missing: u64,
     /// More than were acknowledged, from transactions of unknown outcome.
     of_unknown: u64,
 }
 
 impl Rows {
-    fn of(plan: &Plan, node: &NodeAccount, all: &Account, known: &Known<'_>) -> Self {
+    /// `hidden`: acknowledged commits of which it is unknown whether the node has them.
+    pub(super) fn of(
+        plan: &Plan,
+        node: &NodeAccount,
+        all: &Account,
+        known: &Known<'_>,
+        hidden: u64,
+    ) -> Self {
         let mut rows = Self::default();
         for TableAccount { table, account, .. } in &node.tables {
             let change = known.row_changes.get(*table).copied().unwrap_or(0);
@@ -246,10 +253,13 @@ impl Rows {
                 statements(plan, *table, Change::Delete),
             );
             // The ledger has the row of the last statement; rows that earlier ones of a lost transaction made are lost with it.
-            let lost = all.lost.len() as u64;
+            let lost = all.not_kept();
             let unseen = |all: Statements| lost * all.earlier;
-            let may_be_more = known.unknown * inserts.most + unseen(deletes);
-            let may_be_fewer = known.unknown * deletes.most + unseen(inserts);
+            let may_be = |done: Statements, undone: Statements| {
+                known.unknown * done.most + hidden * undone.most + unseen(undone)
+            };
+            let may_be_more = may_be(inserts, deletes);
+            let may_be_fewer = may_be(deletes, inserts);
             rows.phantom += more.saturating_sub(may_be_more);
             rows.missing += fewer.saturating_sub(may_be_fewer);
             rows.of_unknown += more.min(may_be_more);

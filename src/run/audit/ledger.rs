@@ -169,7 +169,7 @@ impl Ledger {
 
 /// The account of a cell, which can be read as often as there are nodes.
 #[derive(Debug)]
-pub(super) struct SortedLedger(Vec<Part>);
+pub(in crate::run) struct SortedLedger(Vec<Part>);
 
 #[derive(Debug)]
 enum Part {

@@ -32,6 +32,63 @@ pub(super) struct Account {
     pub(super) last_kept_sent: Option<Stamp>,
     /// Rows whose key another row has too.
     pub(super) duplicates: u64,
+    /// What a restored server has of the commits; of others nothing is counted here.
+    pub(super) restored: RestoredCommits,
+}
+
+/// Commits by when they were made, seen from a recovery target.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RestoredCommits {
+    /// Acknowledged before the target was asked for.
+    pub(super) before: Part,
+    /// In flight while it was taken.
+    pub(super) during: Part,
+    /// Sent after it had been taken.
+    pub(super) after: Part,
+}
+
+/// Commits, and those of them that are there.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) commits: u64,
+    pub(super) kept: u64,
+}
+
+impl RestoredCommits {
+    pub(super) fn all(&self) -> Part {
+        let parts = [self.before, self.during, self.after];
+        Part {
+            commits: parts.iter().map(|it| it.commits).sum(),
+            kept: parts.iter().map(|it| it.kept).sum(),
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (own, other) in [
+            (&mut self.before, other.before),
+            (&mut self.during, other.during),
+            (&mut self.after, other.after),
+        ] {
+            own.commits += other.commits;
+            own.kept += other.kept;
+        }
+    }
+}
+
+/// While a recovery target was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Window {
+    pub(super) asked: Stamp,
+    pub(super) taken: Stamp,
+}
+
+/// As of when a server has its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AsOf {
+    /// It has all commits. Those acknowledged after `until` say nothing of the order of what was lost.
+    TheEnd { until: Stamp },
+    /// It was restored to a target.
+    Target(Window),
 }
 
 impl Account {
@@ -43,10 +100,33 @@ impl Account {
         self.fewer_rows += other.fewer_rows;
         self.last_kept_sent = self.last_kept_sent.max(other.last_kept_sent);
         self.duplicates += other.duplicates;
+        self.restored.add(&other.restored);
     }
 
-    fn take(&mut self, entry: &Entry, is_kept: bool, until: Stamp) {
+    /// Commits of the ledger that are not there.
+    pub(super) fn not_kept(&self) -> u64 {
+        let restored = self.restored.all();
+        self.lost.len() as u64 + restored.commits - restored.kept
+    }
+
+    fn take(&mut self, entry: &Entry, is_kept: bool, as_of: AsOf) {
         self.commits += 1;
+        let until = match as_of {
+            AsOf::TheEnd { until } => until,
+            AsOf::Target(window) => {
+                let restored = &mut self.restored;
+                let part = if entry.acked() < window.asked {
+                    &mut restored.before
+                } else if entry.sent() > window.taken {
+                    &mut restored.after
+                } else {
+                    &mut restored.during
+                };
+                part.commits += 1;
+                part.kept += u64::from(is_kept);
+                return;
+            }
+        };
         if !is_kept {
             self.lost.push(entry.acked());
             self.lost_warned += u64::from(entry.warned());
@@ -55,8 +135,46 @@ impl Account {
         }
     }
 
+    /// Settles the commits on one row of a restored server.
+    fn settle_restored(&mut self, commits: &mut [Entry], row: Option<Row>, window: Window) {
+        let as_of = AsOf::Target(window);
+        // Those after the target are not to be there: the others explain the row without them. The order among them stays.
+        commits.sort_by_key(|entry| entry.sent() > window.taken);
+        let first = commits.partition_point(|entry| entry.sent() <= window.taken);
+        let (earlier, later) = commits.split_at(first);
+        self.settle(earlier, row, as_of);
+        let inserts = |entry: &&Entry| entry.did() == Did::Insert;
+        let is_explained = earlier.iter().any(|entry| inserts(&entry));
+        let was_deleted = earlier.iter().any(|entry| entry.did() == Did::Delete);
+        let was_there = match commits.iter().find(inserts) {
+            Some(_) => {
+                let mut before = earlier.iter().filter(inserts);
+                before.any(|entry| entry.acked() < window.asked)
+            }
+            None => true,
+        };
+        for entry in later {
+            let is_kept = match entry.did() {
+                Did::Insert => {
+                    let is_kept = row.is_some() && !is_explained;
+                    self.fewer_rows += i64::from(!is_kept);
+                    is_kept
+                }
+                Did::Update { version } => row
+                    .and_then(|row| row.version)
+                    .is_some_and(|it| it >= version),
+                Did::Delete => {
+                    let is_kept = row.is_none() && was_there && !was_deleted;
+                    self.fewer_rows -= i64::from(!is_kept);
+                    is_kept
+                }
+            };
+            self.take(entry, is_kept, as_of);
+        }
+    }
+
     /// Settles the commits on one row, the earliest acknowledged first.
-    fn settle(&mut self, commits: &[Entry], row: Option<Row>, until: Stamp) {
+    fn settle(&mut self, commits: &[Entry], row: Option<Row>, as_of: AsOf) {
         let is_deleted = commits.iter().any(|it| it.did() == Did::Delete);
         for (index, entry) in commits.iter().enumerate() {
             let later = &commits[index + 1..];
@@ -80,17 +198,16 @@ impl Account {
                     is_kept
                 }
             };
-            self.take(entry, is_kept, until);
+            self.take(entry, is_kept, as_of);
         }
     }
 }
 
-/// Walks along the rows of a table and the ledger's entries of it, both in the order of keys. Commits acknowledged after `until` say
-/// nothing of the order of what was lost.
+/// Walks along the rows of a table and the ledger's entries of it, both in the order of keys.
 pub(super) async fn compare<E: From<io::Error>>(
     rows: impl Stream<Item = Result<Row, E>>,
     entries: impl Iterator<Item = io::Result<Entry>>,
-    until: Stamp,
+    as_of: AsOf,
 ) -> Result<Account, E> {
     let mut account = Account::default();
     let mut entries = entries.peekable();
@@ -121,7 +238,10 @@ pub(super) async fn compare<E: From<io::Error>>(
             commits.push(entry?);
         }
         let found = row.filter(|it| it.key == key);
-        account.settle(&commits, found, until);
+        match as_of {
+            AsOf::TheEnd { .. } => account.settle(&commits, found, as_of),
+            AsOf::Target(window) => account.settle_restored(&mut commits, found, window),
+        }
         if found.is_some() {
             row = advance(&mut rows, key, &mut account).await?;
         }
@@ -171,7 +291,8 @@ mod tests {
             .map(|(key, change, acked)| commit(*key, *change, *acked))
             .collect();
         let rows = stream::iter(rows.iter().copied().map(Ok::<_, io::Error>));
-        let compared = compare(rows, entries(&commits).into_iter().map(Ok), at(1_000));
+        let as_of = AsOf::TheEnd { until: at(1_000) };
+        let compared = compare(rows, entries(&commits).into_iter().map(Ok), as_of);
         futures_util::FutureExt::now_or_never(compared)
             .expect("nothing has to be waited for")
             .unwrap()
@@ -229,5 +350,74 @@ mod tests {
         let rows = [row(-1, 0), row(1, 0), row(1, 0), row(9, 0)];
         let found = account(&rows, &[(1, INSERT, 10)]);
         assert_eq!((found.rows, found.duplicates, found.lost), (4, 1, vec![]));
+    }
+
+    /// What a server has that was restored to a target taken between 100 and 200.
+    fn restored(rows: &[Row], commits: &[(i64, RowChange, u64)]) -> Account {
+        let commits = commits.iter();
+        let commits: Vec<_> = commits
+            .map(|(key, change, acked)| commit(*key, *change, *acked))
+            .collect();
+        let rows = stream::iter(rows.iter().copied().map(Ok::<_, io::Error>));
+        let as_of = AsOf::Target(Window {
+            asked: at(100),
+            taken: at(200),
+        });
+        let compared = compare(rows, entries(&commits).into_iter().map(Ok), as_of);
+        futures_util::FutureExt::now_or_never(compared)
+            .expect("nothing has to be waited for")
+            .unwrap()
+    }
+
+    #[test]
+    fn commits_are_told_apart_by_the_target() {
+        let inserts = [
+            (1, INSERT, 50),
+            (2, INSERT, 60),
+            (3, INSERT, 150),
+            (4, INSERT, 300),
+        ];
+        let found = restored(&[row(1, 0), row(3, 0)], &inserts);
+        let RestoredCommits {
+            before,
+            during,
+            after,
+        } = found.restored;
+        assert_eq!((before.kept, before.commits), (1, 2));
+        assert_eq!((during.kept, during.commits), (1, 1));
+        assert_eq!((after.kept, after.commits), (0, 1));
+        assert_eq!((found.fewer_rows, found.not_kept()), (2, 2));
+        let found = restored(&[row(4, 0)], &inserts[3..]);
+        assert_eq!((found.restored.after.kept, found.fewer_rows), (1, 0));
+    }
+
+    #[test]
+    fn what_happened_to_a_row_after_the_target_does_not_hide_it() {
+        // Inserted, changed and deleted; restored to between the last two.
+        let all = [
+            (1, INSERT, 50),
+            (1, update(1), 60),
+            (1, update(2), 300),
+            (1, DELETE, 310),
+        ];
+        let kept = |rows: &[Row], commits: &[(i64, RowChange, u64)]| {
+            let found = restored(rows, commits);
+            let RestoredCommits { before, after, .. } = found.restored;
+            (before.kept, after.kept, found.fewer_rows)
+        };
+        assert_eq!(kept(&[row(1, 1)], &all), (2, 0, -1));
+        // The later update is there too.
+        assert_eq!(kept(&[row(1, 2)], &all), (2, 1, -1));
+        // Nothing explains that the row is gone but the deletion.
+        assert_eq!(kept(&[], &all), (0, 1, 1));
+        // A row that was there before the cell.
+        assert_eq!(kept(&[], &all[3..]), (0, 1, 0));
+        assert_eq!(kept(&[row(1, 0)], &all[3..]), (0, 0, -1));
+        // Inserted and deleted after the target: not there, as it should be.
+        let later = [(1, INSERT, 300), (1, DELETE, 310)];
+        assert_eq!(kept(&[], &later), (0, 0, 0));
+        // Deleted before and inserted again after.
+        let again = [(1, DELETE, 50), (1, INSERT, 300)];
+        assert_eq!(kept(&[], &again), (1, 0, 1));
     }
 }
