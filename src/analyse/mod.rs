@@ -15,6 +15,7 @@ mod headline;
 mod index;
 mod modes;
 mod outages;
+mod restores;
 mod run_summary;
 mod setback;
 mod staleness;
@@ -38,6 +39,7 @@ pub use gate::{GateLine, gates};
 pub use index::{IndexFigure, IndexLine, IndexMode};
 pub use modes::{Excluded, ModeFigures, ModesTable, Ratios, modes_table};
 pub use outages::{AuditLine, ModeOutages};
+pub use restores::RestoreLine;
 pub use run_summary::run_summary;
 pub use setback::ModeSetback;
 pub use staleness::{ReplicaCurve, replica_curves};
@@ -68,6 +70,7 @@ pub struct Analysis {
     pub outages: Vec<ModeOutages>,
     pub setbacks: Vec<ModeSetback>,
     pub audit: Vec<AuditLine>,
+    pub restores: Vec<RestoreLine>,
     /// What to know before the headline.
     pub cautions: Vec<Caution>,
     pub headline: Vec<String>,
@@ -91,7 +94,10 @@ impl Analysis {
         cautions.extend(outages::alarms(&audit).map(Caution::alarm));
         cautions.sort_by_key(|caution| caution.severity);
         let setbacks = setback::setbacks(run, &modes);
-        let told = outages::sentences(&outages).chain(setback::sentences(&setbacks));
+        let restores = restores::restore_lines(run, &modes);
+        let told = outages::sentences(&outages)
+            .chain(setback::sentences(&setbacks))
+            .chain(restores::sentences(&restores));
         Self {
             cautions,
             headline: told
@@ -105,6 +111,7 @@ impl Analysis {
             outages,
             setbacks,
             audit,
+            restores,
             replicas,
         }
     }

@@ -138,7 +138,7 @@ pub(super) fn findings_of(analysis: &Analysis) -> String {
     let mut text = paragraphs(analysis.headline.iter().map(String::as_str));
     text.push_str(&text_table(&analysis.modes, WIDTH));
     if !analysis.audit.is_empty() {
-        let lines = audit_text(&analysis.audit, WIDTH, Paint::Ansi);
+        let lines = audit_text(analysis, WIDTH, Paint::Ansi);
         let _ = write!(text, "\n{lines}");
     }
     if !analysis.gates.is_empty() {

@@ -1,20 +1,24 @@
-//! What the audit of a run found, as text for a terminal: a line for each mode, and one more for each promise that was violated.
+//! What the audit of a run found, as text for a terminal: a line for each mode, one more for each promise that was violated, and one
+//! for each restore.
 
 use std::fmt::Write as _;
 
 use super::escape_control;
 use super::gates::Paint;
-use crate::analyse::AuditLine;
+use crate::analyse::{Analysis, AuditLine, RestoreLine};
 use crate::plan::fold;
 use crate::sample::AuditResult;
 use crate::units::thousands;
 
 /// None wider than `width`.
-pub fn text(lines: &[AuditLine], width: usize, paint: Paint) -> String {
+pub fn text(analysis: &Analysis, width: usize, paint: Paint) -> String {
     const MARGIN: usize = 6;
     let mut out = String::new();
-    for of_mode in lines.chunk_by(|a, b| a.mode == b.mode) {
-        for (result, sentence) in sentences(of_mode) {
+    for of_mode in analysis.audit.chunk_by(|a, b| a.mode == b.mode) {
+        let restores = analysis.restores.iter();
+        let restores = restores.filter(|it| of_mode.iter().any(|line| line.mode == it.mode));
+        let told = sentences(of_mode).into_iter();
+        for (result, sentence) in told.chain(restores.map(restored)) {
             let folded = fold(
                 &escape_control(&sentence),
                 width.saturating_sub(MARGIN).max(MARGIN),
@@ -50,7 +54,7 @@ fn sentences(of_mode: &[AuditLine]) -> Vec<(AuditResult, String)> {
     };
     let kept: Vec<_> = of_mode
         .iter()
-        .filter(|it| it.result == AuditResult::Pass)
+        .filter(|it| it.result == AuditResult::Pass && !it.check.is_of_a_restore())
         .map(|it| it.check.promise())
         .collect();
     let mut told = Vec::new();
@@ -68,4 +72,15 @@ fn sentences(of_mode: &[AuditLine]) -> Vec<(AuditResult, String)> {
         told.push((AuditResult::Pass, sentence));
     }
     told
+}
+
+/// What a restored server has, and in which cell it was made.
+pub(super) fn restored(line: &RestoreLine) -> (AuditResult, String) {
+    let RestoreLine {
+        mode,
+        cell_id,
+        sentence,
+        ..
+    } = line;
+    (line.result, format!("{mode}, cell {cell_id}: {sentence}"))
 }

@@ -2,9 +2,9 @@
 
 use maud::{Markup, html};
 
-use super::super::audit::word;
+use super::super::audit::{restored, word};
 use super::super::escape_control;
-use crate::analyse::{Analysis, AuditLine, Estimate, ModeOutages, ModeSetback};
+use crate::analyse::{Analysis, AuditLine, Estimate, ModeOutages, ModeSetback, RestoreLine};
 use crate::metric::Unit;
 use crate::sample::AuditResult;
 use crate::units::{format_seconds, format_share_band, thousands};
@@ -18,6 +18,7 @@ pub(crate) fn faults(analysis: &Analysis) -> Markup {
                 @if !analysis.outages.is_empty() { (outages(&analysis.outages)) }
                 @if !analysis.setbacks.is_empty() { (setbacks(&analysis.setbacks)) }
                 @if !analysis.audit.is_empty() { (audit(&analysis.audit)) }
+                @if !analysis.restores.is_empty() { (restores(&analysis.restores)) }
             }
         }
     }
@@ -129,6 +130,20 @@ fn audit(lines: &[AuditLine]) -> Markup {
             "Every acknowledged commit was looked for on every node, after all of them had what the primary then had. "
             "Numbers are sums over repetitions on the node with most violations, and the last column is the worst repetition. "
             "LOST (`permitted` in audit.csv): commits are gone that the mode does not promise to keep."
+        }
+    }
+}
+
+fn restores(lines: &[RestoreLine]) -> Markup {
+    html! {
+        h3 { "Restores to a point in time" }
+        ul { @for (result, sentence) in lines.iter().map(restored) {
+            li { (word(result)) ": " (escape_control(&sentence)) "." }
+        } }
+        p.caption {
+            "Each was restored from the base backup of before the load and the archived WAL into a server of its own, which was removed "
+            "afterwards. The time is that of the copying, the start and the replay, until the server had left recovery. In flight: sent before "
+            "the target had been taken and not acknowledged before it was asked for; such commits may be there or not."
         }
     }
 }

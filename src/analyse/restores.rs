@@ -1,0 +1,68 @@
+//! What restores to a point in time had: a sentence for each of them.
+
+use std::collections::BTreeMap;
+
+use super::cautions::plural;
+use super::modes::ModesTable;
+use crate::record::Run;
+use crate::sample::{AuditCheck, AuditResult, AuditRow};
+
+/// One restore that ended at its target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreLine {
+    pub mode: String,
+    pub cell_id: u32,
+    pub node: String,
+    /// The worst of its promises.
+    pub result: AuditResult,
+    /// Which commits are there.
+    pub sentence: String,
+}
+
+/// The restores of every mode, in the order of the plan, then of their cells.
+pub(super) fn restore_lines(run: &Run, table: &ModesTable) -> Vec<RestoreLine> {
+    let mut worst: BTreeMap<(u32, &str), AuditResult> = BTreeMap::new();
+    let own = || run.audit.iter().filter(|row| row.check.is_of_a_restore());
+    for row in own() {
+        let so_far = worst.entry(place(row)).or_insert(AuditResult::Pass);
+        *so_far = (*so_far).max(row.result);
+    }
+    let mut lines = Vec::new();
+    for mode in table.modes.iter().map(|it| it.mode.as_str()) {
+        let cells = run.cells.iter().filter(|cell| cell.mode == mode);
+        for cell in cells {
+            let ended = |row: &&AuditRow| {
+                row.cell_id == cell.cell_id
+                    && row.check == AuditCheck::TargetReached
+                    && row.violations == 0
+            };
+            lines.extend(own().filter(ended).map(|row| RestoreLine {
+                mode: mode.into(),
+                cell_id: row.cell_id,
+                node: row.node.clone(),
+                result: worst.get(&place(row)).copied().unwrap_or(row.result),
+                sentence: row.detail.clone(),
+            }));
+        }
+    }
+    lines
+}
+
+fn place(row: &AuditRow) -> (u32, &str) {
+    (row.cell_id, &row.node)
+}
+
+/// That all restores of a mode had what they should. Of one that had not an alarm tells.
+pub(super) fn sentences(lines: &[RestoreLine]) -> impl Iterator<Item = String> {
+    lines.chunk_by(|a, b| a.mode == b.mode).filter_map(|lines| {
+        let first = lines.first()?;
+        let is_kept = lines.iter().all(|it| it.result == AuditResult::Pass);
+        is_kept.then(|| {
+            format!(
+                "Under {} {} (to a name, an LSN or a time) had every commit acknowledged before the target and none sent after it.",
+                first.mode,
+                plural(lines.len(), "restore")
+            )
+        })
+    })
+}
