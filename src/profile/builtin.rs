@@ -1,7 +1,7 @@
 //! The profiles inside the binary: one table of names and texts.
 
 /// Name and text of every built-in profile, in the order in which `replbench list` shows them.
-pub(super) const BUILT_IN: [(&str, &str); 23] = [
+pub(super) const BUILT_IN: [(&str, &str); 24] = [
     (
         "sync-vs-async",
         include_str!("../../workloads/sync-vs-async.toml"),
@@ -52,6 +52,7 @@ pub(super) const BUILT_IN: [(&str, &str); 23] = [
         include_str!("../../workloads/primary-crash.toml"),
     ),
     ("failover", include_str!("../../workloads/failover.toml")),
+    ("pitr", include_str!("../../workloads/pitr.toml")),
     (
         "switchover",
         include_str!("../../workloads/switchover.toml"),
