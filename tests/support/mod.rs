@@ -215,6 +215,10 @@ impl Run {
         fs::read_to_string(self.dir.path().join("output")).unwrap()
     }
 
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Panics if the run has ended, which nobody is told of before the end otherwise.
     #[track_caller]
     pub fn goes_on(&mut self) {
@@ -257,9 +261,15 @@ impl Run {
         self.awaits(name, |run| run.find(name))
     }
 
-    fn find(&self, name: &str) -> Option<Server> {
+    /// Where the run's first cluster lies.
+    pub fn cluster(&self) -> Option<PathBuf> {
         let run = subdirectory(&self.dir.path().join("data"))?;
-        let cluster = run.join("cluster-1");
+        Some(run.join("cluster-1"))
+    }
+
+    /// A server of the run's first cluster, if it takes connections.
+    pub fn find(&self, name: &str) -> Option<Server> {
+        let cluster = self.cluster()?;
         let pidfile = fs::read_to_string(cluster.join(name).join("data/postmaster.pid")).ok()?;
         let lines: Vec<_> = pidfile.lines().map(str::trim).collect();
         let passfile = fs::read_to_string(cluster.join("pgpass")).ok()?;
