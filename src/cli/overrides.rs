@@ -40,7 +40,8 @@ pub(super) struct OverrideArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     drain: Option<Duration>,
 
-    /// What befalls a node in every measurement, such as `pause-replay s1 at 2s for 3s`; may be given several times
+    /// What befalls a node in every measurement, such as `pause-replay s1 at 2s for 3s` or `pitr primary at 2s`; may be given
+    /// several times
     #[arg(long, value_name = "FAULT")]
     fault: Vec<Fault>,
 
