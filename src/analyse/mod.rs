@@ -13,6 +13,7 @@ mod curves;
 mod gate;
 mod headline;
 mod index;
+mod mode_setbacks;
 mod modes;
 mod outages;
 mod restores;
@@ -37,11 +38,11 @@ pub use curves::{Spectrum, SpectrumLine, spectra};
 use gate::gates_of;
 pub use gate::{GateLine, gates};
 pub use index::{IndexFigure, IndexLine, IndexMode};
+pub use mode_setbacks::ModeSetback;
 pub use modes::{Excluded, ModeFigures, ModesTable, Ratios, modes_table};
 pub use outages::{AuditLine, ModeOutages};
 pub use restores::RestoreLine;
 pub use run_summary::run_summary;
-pub use setback::ModeSetback;
 pub use staleness::{ReplicaCurve, replica_curves};
 pub use stats::{
     Estimate, Interval, Method, Shift, arithmetic_mean, benjamini_hochberg, geometric_mean, median,
@@ -93,10 +94,10 @@ impl Analysis {
         let audit = outages::audit_lines(run, &modes);
         cautions.extend(outages::alarms(&audit).map(Caution::alarm));
         cautions.sort_by_key(|caution| caution.severity);
-        let setbacks = setback::setbacks(run, &modes);
+        let setbacks = mode_setbacks::setbacks(run, &modes);
         let restores = restores::restore_lines(run, &modes);
         let told = outages::sentences(&outages)
-            .chain(setback::sentences(&setbacks))
+            .chain(mode_setbacks::sentences(&setbacks))
             .chain(restores::sentences(&restores));
         Self {
             cautions,

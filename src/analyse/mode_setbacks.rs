@@ -1,0 +1,91 @@
+//! What faults of replicas did in each mode: to reads there, and until the replica had caught up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::modes::{MICROS, ModeFigures, ModesTable, scaled};
+use super::stats::Estimate;
+use crate::record::Run;
+use crate::sample::FaultRow;
+use crate::units::{format_seconds, format_share_band};
+
+/// A replica that faults befell, over the valid repetitions of a mode. Times are seconds; infinite where a repetition knows no end.
+#[derive(Debug, Clone)]
+pub struct ModeSetback {
+    pub mode: String,
+    pub node: String,
+    /// As the plan has them.
+    pub faults: Vec<String>,
+    /// The share of the commits acknowledged during the faults that a read 100 ms later missed: at least, and at most.
+    pub stale: Option<(f64, f64)>,
+    /// The largest of all repetitions; the rate is a mean.
+    pub slowest: Option<Estimate>,
+    pub behind: Option<Estimate>,
+    pub lag: Option<Estimate>,
+    pub catch_up: Option<Estimate>,
+    pub rate: Option<Estimate>,
+    pub waiters: Option<Estimate>,
+}
+
+/// The replicas that faults befell, in the order of the plan's modes.
+pub(super) fn setbacks(run: &Run, table: &ModesTable) -> Vec<ModeSetback> {
+    let of_mode = |mode: &ModeFigures| {
+        let valid = |id: u32| {
+            let mut cells = run.cells.iter();
+            cells.any(|cell| cell.cell_id == id && cell.valid && cell.mode == mode.mode)
+        };
+        let faults = run
+            .faults
+            .iter()
+            .filter(|it| !it.stops_primary && valid(it.cell_id));
+        let mut by_node: BTreeMap<&str, Vec<&FaultRow>> = BTreeMap::new();
+        for fault in faults {
+            by_node.entry(&fault.node).or_default().push(fault);
+        }
+        let all = by_node.into_iter();
+        all.map(|(node, faults)| of_replica(mode, node, &faults))
+            .collect::<Vec<_>>()
+    };
+    table.modes.iter().flat_map(of_mode).collect()
+}
+
+fn of_replica(mode: &ModeFigures, node: &str, faults: &[&FaultRow]) -> ModeSetback {
+    let names: BTreeSet<&str> = faults.iter().map(|it| it.fault.as_str()).collect();
+    let sum = |count: fn(&FaultRow) -> Option<u64>| {
+        let counts = faults.iter().map(|it| count(it));
+        counts.sum::<Option<u64>>().map(|sum| sum as f64)
+    };
+    let commits = sum(|it| it.commits).filter(|commits| *commits > 0.0);
+    let (lo, hi) = (sum(|it| it.stale_lo), sum(|it| it.stale_hi));
+    let figure =
+        |metric, stat, scale| scaled(mode.summary.of_node(metric, stat, Some(node)), scale);
+    ModeSetback {
+        mode: mode.mode.clone(),
+        node: node.to_owned(),
+        faults: names.into_iter().map(str::to_owned).collect(),
+        stale: commits.and_then(|commits| Some((lo? / commits, hi? / commits))),
+        slowest: figure("fault_visibility", "max", MICROS),
+        behind: figure("fault_behind", "value", 1.0),
+        lag: figure("fault_lag", "max", 1.0),
+        catch_up: figure("catch_up", "max", MICROS),
+        rate: figure("catch_up_rate", "value", 1.0),
+        waiters: scaled(mode.summary.of_node("fault_waiters", "value", None), 1.0),
+    }
+}
+
+/// What faults of replicas did to reads there.
+pub(super) fn sentences(setbacks: &[ModeSetback]) -> impl Iterator<Item = String> {
+    setbacks.iter().filter_map(|it| {
+        let stale = format_share_band(it.stale?);
+        let slowest = it.slowest.map_or_else(String::new, |slowest| {
+            if slowest.value.is_finite() {
+                format!("; the slowest of these commits was visible after {}", format_seconds(slowest.value))
+            } else {
+                "; some of these commits were not visible before the drain ended".into()
+            }
+        });
+        Some(format!(
+            "During the fault of {} a read on it 100 ms after the acknowledgement missed the row in {stale} of cases under {}{slowest}.",
+            it.node, it.mode
+        ))
+    })
+}
