@@ -83,7 +83,7 @@ impl ServerArgs {
         if let Some(ComposePath(path)) = &self.cluster {
             let file = interruptible(async |_| ComposeFile::read(path).await)?;
             let file = file.map_err(|error| refused(error.into()))?;
-            overrides.given = Some(Given::Compose(file.topology().clone()));
+            overrides.given = Some(Given::Compose(file.nodes()));
             return Ok(Some(GivenServers::Compose {
                 file: Arc::new(file),
                 is_kept: self.keep,

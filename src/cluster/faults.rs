@@ -104,17 +104,30 @@ impl Cluster {
     }
 
     /// Makes the network between a node and the one that it replicates from worse or better.
-    pub fn set_network(&self, name: &str, condition: Condition) -> Result<(), ClusterError> {
-        self.node(name)?;
+    pub async fn set_network(&self, name: &str, condition: Condition) -> Result<(), ClusterError> {
+        let node = self.node(name)?;
         let action = "have their network changed";
+        if let Kind::Compose(project) = &self.kind {
+            let upstream = node.node.upstream.as_deref().unwrap_or(Topology::PRIMARY);
+            return match condition {
+                Condition { is_cut: true, .. } => Ok(project.cut_off(name, upstream).await?),
+                whole if whole == Condition::default() => Ok(project.reconnect(name).await?),
+                _ => Err(ClusterError::NotOwn { action }),
+            };
+        }
         let link = self.workspace(action)?.link(name);
         link.ok_or(ClusterError::NotOwn { action })?.set(condition);
         Ok(())
     }
 
-    /// Stops all processes of a node's server. What is returned lets them go on when it is dropped.
-    pub fn freeze(&self, name: &str) -> Result<Vec<StoppedProcess>, ClusterError> {
+    /// Stops all processes of a node's server. What is returned lets those of this process go on when it is dropped;
+    /// [`Cluster::unfreeze`] is for the others.
+    pub async fn freeze(&self, name: &str) -> Result<Vec<StoppedProcess>, ClusterError> {
         self.node(name)?;
+        if let Kind::Compose(project) = &self.kind {
+            project.pause(name).await?;
+            return Ok(Vec::new());
+        }
         // It may have been started anew.
         let servers = self.workspace("have its processes stopped")?.servers();
         let server = servers.iter().find(|(node, _)| node == name);
@@ -122,6 +135,15 @@ impl Cluster {
         let none = || std::io::Error::other("it has none");
         let stopped = pid.ok_or_else(none).and_then(StoppedProcess::stop_family);
         stopped.map_err(|source| ClusterError::io("stop the processes of", Path::new(name), source))
+    }
+
+    /// Lets a node's server go on that Docker has stopped, unless it does.
+    pub async fn unfreeze(&self, name: &str) -> Result<(), ClusterError> {
+        if let Kind::Compose(project) = &self.kind {
+            self.node(name)?;
+            project.unpause(name).await?;
+        }
+        Ok(())
     }
 
     /// Ends a node's server as an administrator does who wants it to be quick: transactions are cut off, standbys get all WAL.

@@ -1,5 +1,7 @@
 //! Modes on servers whose arrangement is given: those that exist, and those of a compose file.
 
+use std::collections::BTreeMap;
+
 use super::{Mode, ModeError, ModeSpec, Replicas, SyncLevel, SyncSet, Waits};
 use crate::topology::{Role, Topology};
 
@@ -13,13 +15,23 @@ pub struct Found {
     pub may_set: bool,
 }
 
+/// What a compose file's services are, and which faults cannot befall them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComposeNodes {
+    pub topology: Topology,
+    /// By the node's name, why it cannot be cut off from the primary. Those that are not here can be.
+    pub never_cut: BTreeMap<String, String>,
+    /// Why no standby can take the primary's place; `None`: one can.
+    pub never_failed_over: Option<String>,
+}
+
 /// Servers whose arrangement a plan takes as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Given {
     /// Somebody else's, which run.
     Existing(Found),
     /// Those of a compose file, which are started for the run.
-    Compose(Topology),
+    Compose(ComposeNodes),
 }
 
 impl Given {
@@ -48,7 +60,7 @@ impl ModeSpec {
                 self.resolve_among(&found.topology)
             }
             Given::Existing(found) => self.resolve_found(found),
-            Given::Compose(topology) => self.resolve_among(topology),
+            Given::Compose(nodes) => self.resolve_among(&nodes.topology),
         };
         resolved.map_err(|reason| ModeError::NotThere {
             mode: self.name.clone(),
@@ -149,7 +161,11 @@ mod tests {
             ("reader", Role::Subscriber),
         ];
         let nodes = nodes.map(|(name, role)| (name.to_owned(), role));
-        let given = Given::Compose(Topology::of_replicas(nodes));
+        let given = Given::Compose(ComposeNodes {
+            topology: Topology::of_replicas(nodes),
+            never_cut: BTreeMap::new(),
+            never_failed_over: None,
+        });
         let on = |text: &str| text.parse::<ModeSpec>().unwrap().resolve_on(&given);
         let awaited = |text: &str| on(text).unwrap().sync.map(|set| set.setting());
         assert_eq!(awaited("async"), None);

@@ -2,7 +2,7 @@
 
 use super::{Overrides, PlanError};
 use crate::mode::{Given, Mode, ModeError, ModeSpec};
-use crate::profile::{FaultKind, Profile};
+use crate::profile::{Fault, FaultKind, Profile};
 use crate::topology::Topology;
 
 /// The modes on servers made for the run.
@@ -37,12 +37,12 @@ pub(super) fn on_given(
     overrides: &Overrides,
     given: &Given,
 ) -> Result<(Vec<Mode>, Vec<String>), PlanError> {
-    let not_there = |what: String, reason| {
+    let not_there = |what: String, reason: &str| {
         Err(PlanError::NotThere {
             what,
             servers: given.name(),
             option: given.option(),
-            reason,
+            reason: reason.into(),
         })
     };
     if overrides.standbys.is_some() || overrides.subscribers.is_some() {
@@ -59,21 +59,9 @@ pub(super) fn on_given(
     }
     let is_existing = matches!(given, Given::Existing(_));
     for fault in profile.faults.iter().chain(&overrides.faults) {
-        let reason = match fault.kind {
-            _ if is_existing => "faults are for servers that replbench starts",
-            FaultKind::Failover
-            | FaultKind::Switchover
-            | FaultKind::Partition
-            | FaultKind::SlowNetwork
-            | FaultKind::PauseSending
-            | FaultKind::FrozenStandby
-            | FaultKind::SlotLoss
-            | FaultKind::Pitr => {
-                "it needs processes that replbench itself started, and in a container they are Docker's"
-            }
-            _ => continue,
-        };
-        return not_there(format!("fault `{fault}`"), reason);
+        if let Some(reason) = never_befalls(fault, given) {
+            return not_there(format!("fault `{fault}`"), reason);
+        }
     }
     let as_is = vec![ModeSpec::as_is()];
     // A profile that does not speak of servers that exist means modes of servers made for it.
@@ -96,6 +84,27 @@ pub(super) fn on_given(
         (false, _) => Ok((modes, left_out)),
         (true, false) => Err(PlanError::NoneThere(left_out)),
         (true, true) => Err(PlanError::NoModes),
+    }
+}
+
+/// Why a fault cannot befall servers that are given; `None`: it can.
+fn never_befalls<'a>(fault: &Fault, given: &'a Given) -> Option<&'a str> {
+    let Given::Compose(nodes) = given else {
+        return Some("faults are for servers that replbench starts");
+    };
+    match fault.kind {
+        FaultKind::Partition => nodes.never_cut.get(&fault.target).map(String::as_str),
+        FaultKind::SlowNetwork => Some(
+            "Docker cuts a network and does not slow it, for which a container needs the right NET_ADMIN; a `partition` cuts it",
+        ),
+        FaultKind::PauseSending => Some(
+            "it stops one process of the primary, and of a container Docker stops all or none; a `partition` keeps WAL from a standby too",
+        ),
+        FaultKind::SlotLoss | FaultKind::Pitr => Some(
+            "it needs a copy of the primary's files, which replbench makes of its own servers only",
+        ),
+        FaultKind::Failover | FaultKind::Switchover => nodes.never_failed_over.as_deref(),
+        _ => None,
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn move_to(
                 what: what(),
                 servers: given.name(),
                 option: given.option(),
-                reason: "it names schema public, which may be somebody else's; name tables without a schema, or as `{id}`",
+                reason: "it names schema public, which may be somebody else's; name tables without a schema, or as `{id}`".into(),
             });
         }
         Ok(())

@@ -78,7 +78,7 @@ pub enum PlanError {
         what: String,
         servers: &'static str,
         option: &'static str,
-        reason: &'static str,
+        reason: String,
     },
     #[error("{}; no mode is left, so name others with `--modes`", .0.join("; "))]
     NoneThere(Vec<String>),

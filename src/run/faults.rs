@@ -177,7 +177,7 @@ impl<'a> Script<'a> {
                     is_cut: true,
                     ..Condition::default()
                 };
-                self.cluster.set_network(&fault.target, cut)?;
+                self.cluster.set_network(&fault.target, cut).await?;
             }
             FaultKind::SlowNetwork => {
                 let Slowness {
@@ -191,10 +191,10 @@ impl<'a> Script<'a> {
                     jitter,
                     bandwidth,
                 };
-                self.cluster.set_network(&fault.target, slow)?;
+                self.cluster.set_network(&fault.target, slow).await?;
             }
             FaultKind::FrozenStandby => {
-                let stopped = self.cluster.freeze(&fault.target)?;
+                let stopped = self.cluster.freeze(&fault.target).await?;
                 self.stopped.borrow_mut().insert(index, stopped);
             }
             FaultKind::StandbyCrash | FaultKind::PrimaryCrash => {
@@ -265,10 +265,15 @@ impl<'a> Script<'a> {
             FaultKind::PauseReplay => self.cluster.pause_replay(&fault.target, false).await?,
             FaultKind::Partition | FaultKind::SlowNetwork => {
                 self.cluster
-                    .set_network(&fault.target, Condition::default())?;
+                    .set_network(&fault.target, Condition::default())
+                    .await?;
             }
-            FaultKind::PauseSending | FaultKind::FrozenStandby => {
+            FaultKind::PauseSending => {
                 self.stopped.borrow_mut().remove(&index);
+            }
+            FaultKind::FrozenStandby => {
+                self.stopped.borrow_mut().remove(&index);
+                self.cluster.unfreeze(&fault.target).await?;
             }
             FaultKind::StandbyCrash | FaultKind::PrimaryCrash => {
                 self.cluster.restart(&fault.target).await?;

@@ -5,11 +5,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::Value;
-
 use super::ComposeError;
 use crate::cluster::process;
+use serde::Deserialize;
 
 /// For calls that start or end nothing.
 const QUESTION: Duration = Duration::from_secs(30);
@@ -44,10 +42,12 @@ pub(super) struct Container {
     network: Network,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 pub(super) struct State {
     #[serde(rename = "Running")]
     pub(super) running: bool,
+    #[serde(rename = "Paused", default)]
+    pub(super) paused: bool,
     #[serde(rename = "ExitCode")]
     pub(super) exit_code: i64,
 }
@@ -65,7 +65,40 @@ struct Network {
     #[serde(rename = "Ports", default)]
     ports: Option<BTreeMap<String, Option<Vec<Binding>>>>,
     #[serde(rename = "Networks", default)]
-    networks: Option<BTreeMap<String, Value>>,
+    networks: Option<BTreeMap<String, Attachment>>,
+}
+
+/// How a container is on a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Attachment {
+    /// By these names others on the network find it.
+    #[serde(rename = "Aliases", default)]
+    aliases: Option<Vec<String>>,
+    /// What the file asks for; none: the engine chooses.
+    #[serde(rename = "IPAMConfig", default)]
+    addresses: Option<Addresses>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+struct Addresses {
+    #[serde(rename = "IPv4Address", default)]
+    v4: String,
+    #[serde(rename = "IPv6Address", default)]
+    v6: String,
+}
+
+impl Attachment {
+    /// The options of `docker network connect` that make it again.
+    fn options(&self) -> Vec<&str> {
+        let aliases = self.aliases.iter().flatten();
+        let aliases = aliases.map(|name| ("--alias", name.as_str()));
+        let own = self.addresses.iter();
+        let addresses = own.flat_map(|it| [("--ip", it.v4.as_str()), ("--ip6", it.v6.as_str())]);
+        let given = aliases
+            .chain(addresses)
+            .filter(|(_, value)| !value.is_empty());
+        given.flat_map(|(option, value)| [option, value]).collect()
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -87,13 +120,9 @@ impl Container {
         service.map_or("", String::as_str)
     }
 
-    /// The names of the networks that it is on.
-    pub(super) fn networks(&self) -> impl Iterator<Item = &str> {
-        self.network
-            .networks
-            .iter()
-            .flatten()
-            .map(|(name, _)| name.as_str())
+    /// The networks that it is on, by their names.
+    pub(super) fn networks(&self) -> BTreeMap<String, Attachment> {
+        self.network.networks.clone().unwrap_or_default()
     }
 
     pub(super) fn variable(&self, name: &str) -> Option<&str> {
@@ -193,9 +222,41 @@ impl Engine {
         docker(["start", id], QUESTION).await.map(drop)
     }
 
+    /// Stops all processes of a container, until [`Engine::unpause`].
+    pub(super) async fn pause(self, id: &str) -> Result<(), ComposeError> {
+        docker(["pause", id], QUESTION).await.map(drop)
+    }
+
+    pub(super) async fn unpause(self, id: &str) -> Result<(), ComposeError> {
+        docker(["unpause", id], QUESTION).await.map(drop)
+    }
+
+    /// Takes a container off a network; its connections there are not told.
+    pub(super) async fn disconnect(self, network: &str, id: &str) -> Result<(), ComposeError> {
+        let arguments = ["network", "disconnect", network, id];
+        docker(arguments, QUESTION).await.map(drop)
+    }
+
+    /// Puts a container back on a network, as it was on it.
+    pub(super) async fn connect(
+        self,
+        network: &str,
+        attachment: &Attachment,
+        id: &str,
+    ) -> Result<(), ComposeError> {
+        let own = attachment.options();
+        let arguments = ["network", "connect"].into_iter().chain(own);
+        let arguments = arguments.chain([network, id]);
+        docker(arguments, QUESTION).await.map(drop)
+    }
+
     /// Removes all that bears the project's label: containers with their volumes, networks, volumes. How many containers.
     pub(super) async fn remove(self, project: &str) -> Result<usize, ComposeError> {
         let label = format!("{PROJECT}={project}");
+        // Not every engine ends a container that is paused.
+        for id in paused(&label).await? {
+            self.unpause(&id).await?;
+        }
         let mut containers = 0;
         for (kind, remove) in [
             ("container", &["rm", "--force", "--volumes"][..]),
@@ -244,6 +305,15 @@ async fn labelled(kind: &str, label: &str) -> Result<Vec<String>, ComposeError> 
     let arguments = listing(kind).iter().copied();
     let arguments = arguments.chain(["--quiet", "--filter", &filter]);
     let text = docker(arguments, QUESTION).await?;
+    Ok(text.split_whitespace().map(Into::into).collect())
+}
+
+/// The ids of the containers with a label that are paused.
+async fn paused(label: &str) -> Result<Vec<String>, ComposeError> {
+    let label = format!("label={label}");
+    let arguments = listing("container").iter().copied();
+    let filters = ["--quiet", "--filter", &label, "--filter", "status=paused"];
+    let text = docker(arguments.chain(filters), QUESTION).await?;
     Ok(text.split_whitespace().map(Into::into).collect())
 }
 

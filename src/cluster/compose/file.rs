@@ -1,6 +1,6 @@
 //! What a compose file says of its nodes, and what replbench adds to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -34,9 +34,17 @@ struct Service {
     #[serde(default)]
     depends_on: Dependencies,
     #[serde(default)]
-    networks: Option<IgnoredAny>,
+    networks: Option<Networks>,
     #[serde(default)]
     network_mode: Option<String>,
+}
+
+/// `{network: how}`, or a list of networks.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Networks {
+    Map(BTreeMap<String, IgnoredAny>),
+    List(Vec<String>),
 }
 
 /// `{name: value}`, or a list of `name=value`.
@@ -95,6 +103,9 @@ struct Resource {
     /// `true`, or a map with its name: it is not of this file.
     #[serde(default)]
     external: Option<Value>,
+    /// Of a network: nothing outside Docker reaches it, so that no published port goes through it.
+    #[serde(default)]
+    internal: bool,
 }
 
 impl Resource {
@@ -189,6 +200,26 @@ impl Config {
             services.map(|(name, its)| (name.as_str(), its.labels.all())),
             file,
         )
+    }
+
+    /// The networks that a service is on, by their names in the file.
+    pub(super) fn networks(&self, service: &str) -> BTreeSet<&str> {
+        let Some(service) = self.services.get(service) else {
+            return BTreeSet::new();
+        };
+        match (&service.networks, &service.network_mode) {
+            (Some(Networks::Map(names)), _) => names.keys().map(String::as_str).collect(),
+            (Some(Networks::List(names)), _) => names.iter().map(String::as_str).collect(),
+            (None, Some(_)) => BTreeSet::new(),
+            (None, None) => BTreeSet::from(["default"]),
+        }
+    }
+
+    /// Whether the file says that nothing outside Docker reaches a network.
+    pub(super) fn is_internal(&self, network: &str) -> bool {
+        let all = self.networks.as_ref();
+        let found = all.and_then(|it| it.get(network)?.as_ref());
+        found.is_some_and(|it| it.internal)
     }
 
     /// The file with `labels` on all that compose makes of it, and without health checks, which would cost processor time during a

@@ -20,12 +20,12 @@ impl Inside {
         let nodes: Vec<_> = nodes.collect();
         let of = |service: &str| containers.iter().find(|it| it.service() == service);
         let primary = of(&nodes.first()?.1)?;
-        let is_common = |network: &&str| {
+        let is_common = |network: &String| {
             let mut all = nodes.iter().filter_map(|(_, service)| of(service));
-            all.all(|container| container.networks().any(|it| it == *network))
+            all.all(|container| container.networks().contains_key(network))
         };
         Some(Self {
-            network: primary.networks().find(is_common)?.to_owned(),
+            network: primary.networks().into_keys().find(is_common)?,
             user: primary
                 .variable("POSTGRES_USER")
                 .unwrap_or("postgres")

@@ -3,6 +3,7 @@
 mod engine;
 mod file;
 mod inside;
+mod network;
 mod setup;
 
 use std::collections::BTreeMap;
@@ -16,10 +17,11 @@ use super::RunningNode;
 use super::error::{ClusterError, ComposeError, LogTail};
 use super::tree::ProcessId;
 use crate::clock;
+use crate::mode::ComposeNodes;
 use crate::pg::conninfo::{Conninfo, OwnSurroundings};
 use crate::pg::{self, Endpoint};
 use crate::topology::{Node, Topology};
-use engine::{Container, Engine, OWNER, PROJECT};
+use engine::{Attachment, Container, Engine, OWNER, PROJECT};
 use file::{Arrangement, Config};
 pub use inside::Inside;
 
@@ -70,6 +72,18 @@ impl ComposeFile {
     pub fn topology(&self) -> &Topology {
         &self.arrangement.topology
     }
+
+    /// Its nodes, and which faults cannot befall them.
+    pub fn nodes(&self) -> ComposeNodes {
+        ComposeNodes {
+            topology: self.arrangement.topology.clone(),
+            never_cut: network::never_cut(&self.config, &self.arrangement),
+            never_failed_over: Some(
+                "it needs processes that replbench itself started, and in a container they are Docker's"
+                    .into(),
+            ),
+        }
+    }
 }
 
 /// Containers, networks and volumes that a file was made into.
@@ -79,10 +93,18 @@ pub(super) struct Project {
     name: String,
     /// Whether it stays after this process has ended.
     is_kept: bool,
-    /// By the node's name, the container's id.
-    containers: BTreeMap<String, String>,
+    /// By the node's name.
+    containers: BTreeMap<String, NodeContainer>,
     /// How to load the servers from inside their network.
     inside: Option<Inside>,
+}
+
+/// What is known of a node's container since it was started.
+#[derive(Debug)]
+struct NodeContainer {
+    id: String,
+    /// By the name of the network.
+    attachments: BTreeMap<String, Attachment>,
 }
 
 /// What is to be there before a run.
@@ -140,8 +162,11 @@ impl Project {
                 ),
                 log: String::new(),
             })?;
-            self.containers
-                .insert(node.name.clone(), container.id.clone());
+            let own = NodeContainer {
+                id: container.id.clone(),
+                attachments: container.networks(),
+            };
+            self.containers.insert(node.name.clone(), own);
             nodes.push(RunningNode {
                 node: node.clone(),
                 endpoint: self.reach(node, container).await?,
@@ -217,24 +242,34 @@ impl Project {
 
     /// Makes sure that a node's container has not ended.
     async fn check(&self, node: &str) -> Result<(), ComposeError> {
-        let id = &self.containers[node];
-        let containers = self.engine.containers(&self.name).await?;
-        let state = containers
-            .iter()
-            .find(|it| it.id == *id)
-            .map(|it| &it.state);
-        let problem = match state {
-            Some(state) if state.running => return Ok(()),
-            Some(state) => format!(
-                "is not there: its container has ended with {}",
-                state.exit_code
-            ),
-            None => "is not there: its container is gone".into(),
-        };
+        let state = self.inspect(node).await?.state;
+        if state.running {
+            return Ok(());
+        }
+        let problem = format!(
+            "is not there: its container has ended with {}",
+            state.exit_code
+        );
         Err(ComposeError::Node {
             node: node.to_owned(),
             problem,
-            log: self.engine.log(id).await,
+            log: self.engine.log(self.id(node)).await,
+        })
+    }
+
+    fn id(&self, node: &str) -> &str {
+        &self.containers[node].id
+    }
+
+    /// A node's container as it is now.
+    async fn inspect(&self, node: &str) -> Result<Container, ComposeError> {
+        let id = self.id(node);
+        let containers = self.engine.containers(&self.name).await?;
+        let mut own = containers.into_iter().filter(|it| it.id == id);
+        own.next().ok_or_else(|| ComposeError::Node {
+            node: node.to_owned(),
+            problem: "is not there: its container is gone".into(),
+            log: String::new(),
         })
     }
 
@@ -248,7 +283,7 @@ impl Project {
                 ..
             } if self.containers.contains_key(&node) => ComposeError::Node {
                 problem: format!("did not {awaited} within {} s", deadline.as_secs_f64()),
-                log: self.engine.log(&self.containers[&node]).await,
+                log: self.engine.log(self.id(&node)).await,
                 node,
             }
             .into(),
@@ -262,22 +297,28 @@ impl Project {
 
     /// SIGKILL to a node's container.
     pub(super) async fn kill(&self, node: &str) -> Result<(), ComposeError> {
-        self.engine.kill(&self.containers[node]).await
+        self.engine.kill(self.id(node)).await
+    }
+
+    /// Stops all processes of a node's container, which keeps its connections.
+    pub(super) async fn pause(&self, node: &str) -> Result<(), ComposeError> {
+        self.engine.pause(self.id(node)).await
+    }
+
+    /// Lets them go on, unless they do.
+    pub(super) async fn unpause(&self, node: &str) -> Result<(), ComposeError> {
+        if self.inspect(node).await?.state.paused {
+            self.engine.unpause(self.id(node)).await?;
+        }
+        Ok(())
     }
 
     /// Starts a node's container again; returns when its server takes connections.
     pub(super) async fn restart(&self, node: &RunningNode) -> Result<(), ClusterError> {
         let name = &node.node.name;
-        let id = &self.containers[name];
-        self.engine.start(id).await?;
-        let containers = self.engine.containers(&self.name).await?;
-        let container = containers.iter().find(|it| it.id == *id);
-        let container = container.ok_or_else(|| ComposeError::Node {
-            node: name.clone(),
-            problem: "is not there: its container is gone".into(),
-            log: String::new(),
-        })?;
-        let endpoint = self.reach(&node.node, container).await?;
+        self.engine.start(self.id(name)).await?;
+        let container = self.inspect(name).await?;
+        let endpoint = self.reach(&node.node, &container).await?;
         if endpoint.port != node.endpoint.port {
             return Err(ComposeError::Node {
                 node: name.clone(),
