@@ -49,6 +49,8 @@ pub(super) struct FaultWindow {
     pub(super) from: Stamp,
     /// `None`: not undone yet.
     pub(super) until: Option<Stamp>,
+    /// When its node's server had ended, which in a container takes a while.
+    pub(super) killed: Option<Stamp>,
     /// The node that is the primary since.
     pub(super) promoted: Option<String>,
 }
@@ -87,13 +89,15 @@ impl LagEvidence {
                 fault: event.fault.clone(),
                 from: event.at,
                 until: None,
+                killed: None,
                 promoted: None,
             });
         }
         let mut begun = self.faults.iter_mut();
         if let Some(window) = begun.find(|it| it.fault == event.fault) {
             match &event.what {
-                Happened::Began | Happened::Killed | Happened::QueryCancelled(_) => {}
+                Happened::Began | Happened::QueryCancelled(_) => {}
+                Happened::Killed => window.killed = Some(event.at),
                 Happened::Promoted(node) => window.promoted = Some(node.clone()),
                 Happened::Ended => window.until = Some(event.at),
             }
@@ -114,7 +118,7 @@ impl LagEvidence {
             }
             let since = match &window.promoted {
                 // Others stream from the new primary while the old one is still down.
-                Some(_) => Some(window.from),
+                Some(_) => Some(window.killed.unwrap_or(window.from)),
                 None => window.until,
             };
             let again = since.and_then(|until| {
@@ -232,6 +236,13 @@ mod tests {
         let excused: Vec<bool> = (0..7).map(|at| found.excuses("s1", second(at))).collect();
         assert_eq!(excused, [false, true, true, true, true, false, false]);
         assert!(!found.excuses("c1", second(2)) && found.excuses_any(second(2)));
+
+        // A failover at 0 s, whose primary is gone at 1 s: the node is no longer seen to stream, and streams from the new one at 5 s.
+        let window = &mut found.faults[0];
+        window.fault = "failover primary at 0s for 2s".parse().unwrap();
+        (window.from, window.killed) = (second(0), Some(second(1)));
+        window.promoted = Some("s2".into());
+        assert!(found.excuses("s1", second(4)) && !found.excuses("s1", second(5)));
 
         found.faults[0].fault = "pause-replay s1 at 1s for 2s".parse().unwrap();
         assert!(!found.excuses("s1", second(2)), "it streams meanwhile");

@@ -138,6 +138,7 @@ mod tests {
             fault: "standby-crash c1 at 0s for 1s".parse().unwrap(),
             from: Stamp::from_nanos(0),
             until: Some(Stamp::from_nanos(1)),
+            killed: None,
             promoted: None,
         });
         let (invalid, notes) = check(&lag);
