@@ -83,7 +83,12 @@ impl ServerArgs {
         if let Some(ComposePath(path)) = &self.cluster {
             let file = interruptible(async |_| ComposeFile::read(path).await)?;
             let file = file.map_err(|error| refused(error.into()))?;
-            overrides.given = Some(Given::Compose(file.nodes()));
+            let mut nodes = file.nodes();
+            if self.keep {
+                let reason = "--keep leaves the servers as the file made them, and the old primary would not be one of them";
+                nodes.never_failed_over = Some(reason.into());
+            }
+            overrides.given = Some(Given::Compose(nodes));
             return Ok(Some(GivenServers::Compose {
                 file: Arc::new(file),
                 is_kept: self.keep,

@@ -7,9 +7,10 @@ use futures_util::future::try_join_all;
 use super::error::ClusterError;
 use super::provision;
 use super::workspace::Workspace;
-use super::{Cluster, RunningNode, admin, query};
+use super::{Cluster, Kind, RunningNode, admin, query};
 use crate::clock;
 use crate::mode::{Mode, Quorum, SyncSet};
+use crate::pg::Session;
 use crate::pg::failover as sql;
 use crate::pg::provisioning::{Synchronous, checkpoint, set_synchronous};
 use crate::topology::{Node, Role};
@@ -59,8 +60,8 @@ impl Cluster {
                 .map_err(|failure| query(node, "set what its commits will wait for", failure))?;
             let others = names.iter().filter(|other| **other != node.node.name);
             let old = self.primary().node.name.as_str();
-            for slot in others.map(String::as_str).chain([old]) {
-                sql::create_slot(session.client(), slot)
+            for standby in others.map(String::as_str).chain([old]) {
+                sql::create_slot(session.client(), &slot(standby))
                     .await
                     .map_err(|failure| query(node, "create a replication slot", failure))?;
             }
@@ -73,7 +74,10 @@ impl Cluster {
 
     /// After the primary has been killed: makes the standby the primary that has most of its WAL.
     pub async fn fail_over(&self) -> Result<Promotion, ClusterError> {
-        self.workspace("be failed over")?;
+        if let Kind::Existing(_) = self.kind {
+            let action = "be failed over";
+            return Err(ClusterError::NotOwn { action });
+        }
         let old = self.primary();
         let received = candidates(&self.nodes).map(|node| self.received(node));
         let mut received = try_join_all(received).await?;
@@ -100,13 +104,12 @@ impl Cluster {
 
     /// Has the other standbys stream from the new primary; does not wait until they do.
     pub async fn follow(&self, promotion: &Promotion) -> Result<(), ClusterError> {
-        let workspace = self.workspace("be failed over")?;
         let primary = promotion.primary().node.name.as_str();
         let others = promotion.nodes.iter();
         let others = others.filter(|it| it.node.upstream.as_deref() == Some(primary));
         try_join_all(others.map(async |node| {
             let session = admin(&node.endpoint).await?;
-            let upstream = workspace.upstream(primary, &node.node.name);
+            let upstream = self.upstream(primary, node, &session).await?;
             sql::follow(session.client(), &upstream)
                 .await
                 .map_err(|failure| query(node, "have it follow the new primary", failure))?;
@@ -115,6 +118,31 @@ impl Cluster {
         }))
         .await?;
         Ok(())
+    }
+
+    /// How a standby is to stream from another node.
+    async fn upstream(
+        &self,
+        upstream: &str,
+        node: &RunningNode,
+        session: &Session,
+    ) -> Result<sql::Upstream, ClusterError> {
+        let name = &node.node.name;
+        match &self.kind {
+            Kind::Provisioned(workspace) => Ok(workspace.upstream(upstream, name)),
+            Kind::Compose(project) => {
+                let own = sql::conninfo(session.client()).await;
+                let own =
+                    own.map_err(|failure| query(node, "ask how it reaches its upstream", failure))?;
+                Ok(sql::Upstream {
+                    conninfo: project.leading_to(upstream, &own),
+                    slot: slot(name),
+                })
+            }
+            Kind::Existing(_) => Err(ClusterError::NotOwn {
+                action: "be failed over",
+            }),
+        }
     }
 
     /// Up to where a standby has the WAL of a primary that has died, once nothing more can come.
@@ -156,8 +184,12 @@ impl Cluster {
     }
 
     /// Takes the primary that has died back as a standby of the new one: by `pg_rewind` where its settings allow that, else by a new base
-    /// backup. Returns when it streams.
-    pub async fn rejoin(&self, promotion: &Promotion) -> Result<Rejoined, ClusterError> {
+    /// backup. Returns when it streams. `None`: it stays stopped. The data of a container can be rewound by nobody but another container
+    /// with its volumes, and the way and password by which it would stream are known to its standbys alone.
+    pub async fn rejoin(&self, promotion: &Promotion) -> Result<Option<Rejoined>, ClusterError> {
+        if let Kind::Compose(_) = self.kind {
+            return Ok(None);
+        }
         let begun = clock::now();
         let workspace = self.workspace("rejoin")?;
         let primary = promotion.primary();
@@ -174,16 +206,23 @@ impl Cluster {
             .map_err(|failure| query(primary, "checkpoint", failure))?;
         session.close().await;
         let (node, by) = provision::rejoin(workspace, primary, &node).await?;
-        Ok(Rejoined {
+        Ok(Some(Rejoined {
             node,
             by,
             took: clock::now().since(begun),
-        })
+        }))
     }
 }
 
 fn name(node: &RunningNode) -> String {
     node.node.name.clone()
+}
+
+/// The name of a standby's slot, which has lower-case letters, digits and underscores alone.
+fn slot(standby: &str) -> String {
+    let fits = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit();
+    let lower = standby.to_ascii_lowercase();
+    lower.replace(|it| !fits(it), "_")
 }
 
 /// Standbys that can become the primary.
@@ -216,6 +255,12 @@ impl Workspace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slot_has_a_name_that_postgresql_takes() {
+        assert_eq!(slot("s1"), "s1");
+        assert_eq!(slot("Replica-2.eu"), "replica_2_eu");
+    }
 
     #[test]
     fn a_new_primary_waits_for_those_that_are_left() {

@@ -150,6 +150,9 @@ impl Cluster {
     pub async fn shut_down(&self, name: &str) -> Result<(), ClusterError> {
         self.node(name)?;
         let deadline = Duration::from_secs(20);
+        if let Kind::Compose(project) = &self.kind {
+            return Ok(project.shut_down(name, deadline).await?);
+        }
         let servers = self.workspace("be shut down")?.servers();
         for (_, server) in servers.iter().filter(|(node, _)| node == name) {
             server.ask(Ask::Fast);

@@ -36,6 +36,13 @@ pub async fn create_slot(client: &Client, name: &str) -> Answer<()> {
     run(client, &sql).await
 }
 
+/// How a standby reaches the server that it streams from, in libpq's form.
+pub async fn conninfo(client: &Client) -> Answer<String> {
+    let sql = "SELECT current_setting('primary_conninfo')";
+    let row = client.query_one(sql, &[]).await;
+    Ok(row.map_err(|error| describe(&error))?.get(0))
+}
+
 /// Has a standby stream from another server.
 pub async fn follow(client: &Client, upstream: &Upstream) -> Answer<()> {
     for (name, value) in [

@@ -55,6 +55,9 @@ impl Plan {
             ServersMade::Compose => format!(
                 "started once by docker compose, with a discarded cell first: about {cost} of the time below"
             ),
+            ServersMade::ComposeEveryCell => format!(
+                "started anew by docker compose for every cell, because each ends with another primary: about {cost} of the time below"
+            ),
             ServersMade::Once => {
                 format!("made once, with a discarded cell first: about {cost} of the time below")
             }

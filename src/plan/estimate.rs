@@ -30,7 +30,7 @@ impl Plan {
                 self.estimate_provisioning(1)
             }
             ServersMade::EveryBlock => self.estimate_provisioning(self.repeats),
-            ServersMade::EveryCell => {
+            ServersMade::EveryCell | ServersMade::ComposeEveryCell => {
                 let cells = self.cells.iter();
                 cells
                     .map(|cell| Self::estimate_making(&self.modes[cell.mode].topology))

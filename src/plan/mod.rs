@@ -87,6 +87,8 @@ pub enum ServersMade {
     Never,
     /// Once, by docker compose.
     Compose,
+    /// By docker compose, anew for every cell, because each ends with another primary.
+    ComposeEveryCell,
     /// Anew for every cell, because each ends with another primary.
     EveryCell,
 }
@@ -167,7 +169,10 @@ impl Plan {
     /// between the modes, and no number of repetitions could tell.
     pub fn servers_made(&self) -> ServersMade {
         if self.changes_primary() {
-            return ServersMade::EveryCell;
+            return match self.given {
+                Some(ServersMade::Compose) => ServersMade::ComposeEveryCell,
+                _ => ServersMade::EveryCell,
+            };
         }
         match (self.given, self.topologies().len()) {
             (Some(given), _) => given,

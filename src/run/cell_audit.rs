@@ -61,6 +61,11 @@ impl CellContext<'_> {
                 rejoined.by
             ));
         }
+        if let Some(name) = script.stays_stopped() {
+            validity.notes.push(format!(
+                "`{name}` stayed stopped after the failover, since a container does not come back as a standby, and nothing was looked for on it"
+            ));
+        }
         self.count_rows(progress, &nodes, is_audited, validity)
             .await
     }

@@ -150,6 +150,17 @@ impl<'a> Script<'a> {
         self.points.borrow().clone()
     }
 
+    /// The node that had been the primary, where it does not become a replica again.
+    pub(super) fn stays_stopped(&self) -> Option<&str> {
+        let old = self.cluster.primary().node.name.as_str();
+        let is_back = self
+            .rejoined
+            .borrow()
+            .values()
+            .any(|it| it.node.node.name == old);
+        (self.promotion.borrow().is_some() && !is_back).then_some(old)
+    }
+
     /// Undoes what [`Script::play`] has left undone, because it failed or was dropped.
     pub(super) async fn undo_all(&self) -> Result<(), ClusterError> {
         let active = self.active.borrow().clone();
@@ -243,24 +254,27 @@ impl<'a> Script<'a> {
         self.cluster.follow(&promotion).await
     }
 
-    /// Takes the node that was killed back as a standby.
-    async fn rejoin(&self, index: usize) -> Result<(), ClusterError> {
+    /// Takes the node that was killed back as a standby; whether it is one then.
+    async fn rejoin(&self, index: usize) -> Result<bool, ClusterError> {
         let Some(promotion) = self.promotion.borrow().clone() else {
             // The failover failed, and the servers are not used any more.
-            return Ok(());
+            return Ok(true);
         };
-        let rejoined = self.cluster.rejoin(&promotion).await?;
+        let Some(rejoined) = self.cluster.rejoin(&promotion).await? else {
+            return Ok(false);
+        };
         self.rejoined.borrow_mut().insert(index, rejoined);
         let nodes = self.nodes();
         let (primary, replicas) = nodes.split_first().expect("the new primary");
         if let Some(follower) = &*self.follower.borrow() {
             follower.sample(target(primary), replicas.iter().map(target).collect());
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn undo(&self, index: usize) -> Result<(), ClusterError> {
         let fault = &self.faults[index];
+        let mut is_undone = true;
         match fault.kind {
             FaultKind::PauseReplay => self.cluster.pause_replay(&fault.target, false).await?,
             FaultKind::Partition | FaultKind::SlowNetwork => {
@@ -291,11 +305,13 @@ impl<'a> Script<'a> {
                 self.rejoined.borrow_mut().insert(index, anew);
             }
             FaultKind::ApplyError => self.cluster.refuse_rows(&fault.target, false).await?,
-            FaultKind::Failover | FaultKind::Switchover => self.rejoin(index).await?,
+            FaultKind::Failover | FaultKind::Switchover => is_undone = self.rejoin(index).await?,
             FaultKind::Pitr => {}
         }
         self.active.borrow_mut().remove(&index);
-        self.tell(fault, Happened::Ended);
+        if is_undone {
+            self.tell(fault, Happened::Ended);
+        }
         Ok(())
     }
 

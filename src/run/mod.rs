@@ -225,7 +225,7 @@ async fn conduct(
     conductor.measure_disk().await?;
     match plan.servers_made() {
         ServersMade::EveryBlock => {}
-        ServersMade::EveryCell => {
+        ServersMade::EveryCell | ServersMade::ComposeEveryCell => {
             let cells = plan.cells.iter();
             return conductor.run_cells(cells, observer, interrupt).await;
         }

@@ -329,6 +329,7 @@ pub(in crate::analyse) fn servers_made(manifest: &Manifest) -> &'static str {
         ServersMade::Once => "made once",
         ServersMade::Never => "there before",
         ServersMade::Compose => "made by docker compose",
+        ServersMade::ComposeEveryCell => "made by docker compose anew for every cell",
     }
 }
 

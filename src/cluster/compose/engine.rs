@@ -218,6 +218,13 @@ impl Engine {
         docker(["kill", id], QUESTION).await.map(drop)
     }
 
+    /// Asks a container to end by its stop signal; one that has not within `grace` is killed.
+    pub(super) async fn stop(self, id: &str, grace: Duration) -> Result<(), ComposeError> {
+        let seconds = grace.as_secs().to_string();
+        let arguments = ["stop", "--time", &seconds, id];
+        docker(arguments, grace + QUESTION).await.map(drop)
+    }
+
     pub(super) async fn start(self, id: &str) -> Result<(), ComposeError> {
         docker(["start", id], QUESTION).await.map(drop)
     }

@@ -78,10 +78,7 @@ impl ComposeFile {
         ComposeNodes {
             topology: self.arrangement.topology.clone(),
             never_cut: network::never_cut(&self.config, &self.arrangement),
-            never_failed_over: Some(
-                "it needs processes that replbench itself started, and in a container they are Docker's"
-                    .into(),
-            ),
+            never_failed_over: network::never_failed_over(&self.config, &self.arrangement),
         }
     }
 }
@@ -103,6 +100,8 @@ pub(super) struct Project {
 #[derive(Debug)]
 struct NodeContainer {
     id: String,
+    /// By this name others on its networks find it.
+    service: String,
     /// By the name of the network.
     attachments: BTreeMap<String, Attachment>,
 }
@@ -164,6 +163,7 @@ impl Project {
             })?;
             let own = NodeContainer {
                 id: container.id.clone(),
+                service: service.clone(),
                 attachments: container.networks(),
             };
             self.containers.insert(node.name.clone(), own);
@@ -298,6 +298,28 @@ impl Project {
     /// SIGKILL to a node's container.
     pub(super) async fn kill(&self, node: &str) -> Result<(), ComposeError> {
         self.engine.kill(self.id(node)).await
+    }
+
+    /// Ends a node's server as its container's stop signal has it do, which is to be without loss.
+    pub(super) async fn shut_down(&self, node: &str, grace: Duration) -> Result<(), ComposeError> {
+        self.engine.stop(self.id(node), grace).await?;
+        match self.inspect(node).await?.state.exit_code {
+            0 => Ok(()),
+            code => Err(ComposeError::Node {
+                node: node.to_owned(),
+                problem: format!(
+                    "did not shut down within {} s: its container ended with {code}; give its service `stop_signal: SIGINT`, at which PostgreSQL does not wait for sessions",
+                    grace.as_secs()
+                ),
+                log: self.engine.log(self.id(node)).await,
+            }),
+        }
+    }
+
+    /// A connection string of a standby's, made to lead to another node.
+    pub(super) fn leading_to(&self, node: &str, conninfo: &str) -> String {
+        let conninfo = setup::with(conninfo, "host", &self.containers[node].service);
+        setup::with(&conninfo, "port", "5432")
     }
 
     /// Stops all processes of a node's container, which keeps its connections.

@@ -1,10 +1,11 @@
-//! The networks of a compose cluster: which nodes can be cut off from the primary and stay readable, and how that is done.
+//! The networks of a compose cluster: which nodes can be cut off from the primary and stay readable, how that is done, and whether
+//! standbys reach each other.
 
 use std::collections::BTreeMap;
 
 use super::file::{Arrangement, Config};
 use super::{ComposeError, Project};
-use crate::topology::Topology;
+use crate::topology::{Role, Topology};
 
 /// By the node's name, why it cannot be cut off from the primary.
 pub(super) fn never_cut(config: &Config, arrangement: &Arrangement) -> BTreeMap<String, String> {
@@ -36,6 +37,21 @@ fn why_not_cut(config: &Config, service: &str, primary: &str) -> Option<String> 
     };
     Some(format!(
         "{problem}; put both on a network with `internal: true` for the replication and each on another for its port, as compose/physical.yaml does"
+    ))
+}
+
+/// Why no standby can take the primary's place; `None`: one can.
+pub(super) fn never_failed_over(config: &Config, arrangement: &Arrangement) -> Option<String> {
+    let nodes = arrangement.topology.replicas();
+    let standbys = nodes.filter(|node| node.role == Role::Standby);
+    let standbys: Vec<_> = standbys.map(|node| &node.name).collect();
+    let networks = |node: &String| config.networks(&arrangement.services[node]);
+    let pairs = standbys.iter().enumerate();
+    let mut pairs =
+        pairs.flat_map(|(index, one)| standbys[..index].iter().map(move |it| (it, one)));
+    let (one, other) = pairs.find(|(one, other)| networks(one).is_disjoint(&networks(other)))?;
+    Some(format!(
+        "standbys `{one}` and `{other}` are on no network together, so that neither can follow the other; put them on one"
     ))
 }
 
@@ -114,5 +130,18 @@ networks:
         ] {
             assert!(why(node).unwrap().contains(reason), "{found:?}");
         }
+    }
+
+    #[test]
+    fn a_standby_takes_the_primary_s_place_only_where_the_others_reach_it() {
+        let file = Path::new("f.yaml");
+        let why = |text: &str| {
+            let config = Config::read(file, text).unwrap();
+            never_failed_over(&config, &config.arrangement(file).unwrap())
+        };
+        let reason = why(FILE).unwrap();
+        assert!(reason.contains("`elsewhere` are on no network"), "{reason}");
+        let together = FILE.split("  elsewhere:").next().unwrap();
+        assert_eq!(why(together), None);
     }
 }

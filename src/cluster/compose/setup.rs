@@ -153,7 +153,7 @@ async fn subscribe(node: &RunningNode, deadline: Duration) -> Result<(), Cluster
         session.close().await;
     }
     let session = admin(&node.endpoint.with_database(DATABASE)).await?;
-    let conninfo = into_database(&first.conninfo, DATABASE);
+    let conninfo = with(&first.conninfo, "dbname", DATABASE);
     provisioning::create_subscription(session.client(), &node.node.name, &conninfo, PUBLICATION)
         .await
         .map_err(|failure| query(node, "create the subscription", failure))?;
@@ -198,15 +198,15 @@ pub(super) async fn undo(nodes: &[RunningNode]) -> Result<(), ClusterError> {
     Ok(())
 }
 
-/// The same server, another database: of a keyword given twice libpq takes the last.
-fn into_database(conninfo: &str, database: &str) -> String {
+/// With another value of a keyword: of one given twice libpq takes the last.
+pub(super) fn with(conninfo: &str, keyword: &str, value: &str) -> String {
     let is_uri = ["postgresql://", "postgres://"]
         .iter()
         .any(|it| conninfo.starts_with(it));
     match (is_uri, conninfo.contains('?')) {
-        (false, _) => format!("{conninfo} dbname={database}"),
-        (true, false) => format!("{conninfo}?dbname={database}"),
-        (true, true) => format!("{conninfo}&dbname={database}"),
+        (false, _) => format!("{conninfo} {keyword}={value}"),
+        (true, false) => format!("{conninfo}?{keyword}={value}"),
+        (true, true) => format!("{conninfo}&{keyword}={value}"),
     }
 }
 
@@ -230,7 +230,7 @@ async fn present(node: &RunningNode, deadline: Duration) -> Result<(), ClusterEr
 
 #[cfg(test)]
 mod tests {
-    use super::into_database;
+    use super::with;
 
     #[test]
     fn another_database_is_named_in_either_form() {
@@ -242,7 +242,7 @@ mod tests {
                 "postgresql://p/a?sslmode=require&dbname=b",
             ),
         ] {
-            assert_eq!(into_database(conninfo, "b"), expected);
+            assert_eq!(with(conninfo, "dbname", "b"), expected);
         }
     }
 }
