@@ -290,7 +290,7 @@ fn what_docker_cannot_do_is_refused_before_anything_starts() {
             &physical,
             "pause-sending s1 at 1s for 1s",
             &[],
-            "all or none",
+            "`docker pause`",
         ),
         (
             &physical,

@@ -98,7 +98,7 @@ fn never_befalls<'a>(fault: &Fault, given: &'a Given) -> Option<&'a str> {
             "Docker cuts a network and does not slow it, for which a container needs the right NET_ADMIN; a `partition` cuts it",
         ),
         FaultKind::PauseSending => Some(
-            "it stops one process of the primary, and of a container Docker stops all or none; a `partition` keeps WAL from a standby too",
+            "it stops one process of the primary, and `docker pause` stops all of a container; a `partition` keeps WAL from a standby too",
         ),
         FaultKind::SlotLoss | FaultKind::Pitr => Some(
             "it needs a copy of the primary's files, which replbench makes of its own servers only",
@@ -122,4 +122,59 @@ fn add(modes: &mut Vec<Mode>, spec: &ModeSpec, mode: Mode) -> Result<(), PlanErr
     }
     modes.push(mode);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::mode::ComposeNodes;
+    use crate::topology::Role;
+
+    #[test]
+    fn on_containers_a_fault_happens_or_is_refused_with_the_reason() {
+        let standbys = ["s1", "s2"].map(|name| (name.to_owned(), Role::Standby));
+        let nodes = ComposeNodes {
+            topology: Topology::of_replicas(standbys),
+            never_cut: BTreeMap::from([("s2".to_owned(), "it is on one network".to_owned())]),
+            never_failed_over: None,
+        };
+        let apart = ComposeNodes {
+            never_failed_over: Some("they are apart".into()),
+            ..nodes.clone()
+        };
+        let profile = Profile::load("product-insert").unwrap();
+        let why = |fault: &str, nodes: &ComposeNodes| {
+            let overrides = Overrides {
+                faults: vec![fault.parse().unwrap()],
+                ..Overrides::default()
+            };
+            let found = on_given(&profile, &overrides, &Given::Compose(nodes.clone()));
+            found.err().map(|error| error.to_string())
+        };
+        for fault in [
+            "pause-replay s1 at 1s for 1s",
+            "standby-crash s1 at 1s for 1s",
+            "primary-crash primary at 1s for 1s",
+            "frozen-standby s1 at 1s for 1s",
+            "partition s1 at 1s for 1s",
+            "failover primary at 1s for 1s",
+            "switchover primary at 1s for 1s",
+        ] {
+            assert_eq!(why(fault, &nodes), None);
+        }
+        for (fault, reason) in [
+            ("partition s2 at 1s for 1s", "it is on one network"),
+            ("slow-network s1 at 1s for 1s delay 1ms", "NET_ADMIN"),
+            ("pause-sending s1 at 1s for 1s", "`docker pause`"),
+            ("failover primary at 1s for 1s", "they are apart"),
+        ] {
+            let said = why(fault, &apart).unwrap();
+            assert!(
+                said.contains(reason) && said.contains("--cluster"),
+                "{said}"
+            );
+        }
+    }
 }

@@ -372,3 +372,26 @@ fn last_lines(bytes: &[u8]) -> String {
         .collect::<Vec<_>>()
         .join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Attachment;
+
+    #[test]
+    fn a_container_comes_back_on_a_network_under_its_names_and_at_the_address_that_was_asked_for() {
+        for (said, options) in [
+            (
+                r#"{"IPAMConfig": null, "Aliases": ["s1", "e8279eff208f"], "IPAddress": "172.20.0.2"}"#,
+                vec!["--alias", "s1", "--alias", "e8279eff208f"],
+            ),
+            (
+                r#"{"IPAMConfig": {"IPv4Address": "10.1.0.7"}, "Aliases": null}"#,
+                vec!["--ip", "10.1.0.7"],
+            ),
+            (r#"{"IPAMConfig": {}, "Links": null}"#, vec![]),
+        ] {
+            let attachment: Attachment = serde_json::from_str(said).unwrap();
+            assert_eq!(attachment.options(), options);
+        }
+    }
+}

@@ -43,7 +43,7 @@ struct Service {
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Networks {
-    Map(BTreeMap<String, IgnoredAny>),
+    Map(BTreeMap<String, Value>),
     List(Vec<String>),
 }
 

@@ -88,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    const FILE: &str = r#"
+    const FILE: &str = r"
 services:
   db:
     image: x
@@ -114,7 +114,7 @@ networks:
   open: null
   front: {}
   readers: {}
-"#;
+";
 
     #[test]
     fn a_node_is_cut_off_only_where_its_port_stays_published() {
