@@ -20,6 +20,10 @@ use crate::plan::{OWN_SCHEMA, Overrides, VisibilityMethod};
 use crate::run::GivenServers;
 
 #[derive(Debug, Clone, Args)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 #[command(next_help_heading = "Servers, instead of a cluster made for the run")]
 #[command(group(ArgGroup::new("existing").args(["primary", "servers"])))]
 pub(super) struct ServerArgs {
@@ -42,6 +46,10 @@ pub(super) struct ServerArgs {
     /// Let modes change `synchronous_standby_names` of the primary, for all its sessions; it is put back at the end
     #[arg(long, requires = "existing")]
     set_sync: bool,
+
+    /// Let faults befall servers that exist: pause-replay, long-query and apply-error, which everybody notices who uses them
+    #[arg(long, requires = "existing")]
+    allow_faults: bool,
 
     /// Load servers that are not on this machine: they are yours, and the load may hurt whoever uses them
     #[arg(long, requires = "existing")]
@@ -127,6 +135,7 @@ impl ServerArgs {
             publisher: written.publisher,
             may_load: self.i_own_this,
             may_set: self.set_sync,
+            may_disturb: self.allow_faults,
             schema: OWN_SCHEMA.into(),
         }))
     }

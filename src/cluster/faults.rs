@@ -59,16 +59,6 @@ impl Cluster {
         workspace.complete(&nodes)
     }
 
-    /// Stops or resumes the replay of a physical replica, which receives WAL meanwhile.
-    pub async fn pause_replay(&self, name: &str, pause: bool) -> Result<(), ClusterError> {
-        let node = self.node(name)?;
-        let session = admin(&node.endpoint).await?;
-        let done = provisioning::pause_replay(session.client(), pause).await;
-        done.map_err(|failure| query(node, "pause or resume the replay", failure))?;
-        session.close().await;
-        Ok(())
-    }
-
     /// Has a subscriber refuse every new row, so that its apply worker fails and tries again; or take them again.
     pub async fn refuse_rows(&self, name: &str, refuse: bool) -> Result<(), ClusterError> {
         let node = self.node(name)?;
@@ -78,7 +68,7 @@ impl Cluster {
             .await
             .map_err(failed)?;
         for table in tables {
-            fault::refuse_rows(session.client(), &table, refuse)
+            provisioning::execute(session.client(), &fault::refuse_rows(&table, refuse))
                 .await
                 .map_err(failed)?;
         }

@@ -9,7 +9,8 @@ use tokio::task::JoinHandle;
 use super::error::ClusterError;
 use super::{Cluster, RunningNode, admin, query};
 use crate::clock::{self, Stamp};
-use crate::pg::fault as sql;
+use crate::pg::fault::{self as sql, DeadRows};
+use crate::pg::provisioning::execute;
 use crate::pg::{Failure, Session};
 
 /// Between two runs of VACUUM on the primary.
@@ -44,11 +45,13 @@ impl Cluster {
             .await
             .map_err(|failure| query(&standby, "begin a long query", failure))?;
         let vacuum = admin(&primary.endpoint).await?;
-        sql::create_dead_rows(vacuum.client())
+        let rows = DeadRows::statements();
+        execute(vacuum.client(), &rows.create)
             .await
             .map_err(|failure| query(&primary, "make a table to vacuum", failure))?;
         let (stop, stopped) = oneshot::channel();
         let running = Running {
+            rows,
             standby,
             session,
             backend,
@@ -72,6 +75,7 @@ impl LongQuery {
 
 #[derive(Debug)]
 struct Running {
+    rows: DeadRows,
     standby: RunningNode,
     session: Session,
     /// The process that runs the query.
@@ -92,7 +96,7 @@ impl Running {
             let _ = stopped.await;
         }
         self.session.close().await;
-        sql::drop_dead_rows(self.vacuum.client())
+        execute(self.vacuum.client(), &self.rows.drop)
             .await
             .map_err(|failure| query(&self.primary, "drop the table that was vacuumed", failure))?;
         self.vacuum.close().await;
@@ -118,9 +122,11 @@ impl Running {
                     return Ok(None);
                 }
                 () = tokio::time::sleep(PAUSE) => {
-                    sql::vacuum_dead_row(self.vacuum.client())
-                        .await
-                        .map_err(|failure| query(&self.primary, "remove a row", failure))?;
+                    for statement in &self.rows.remove {
+                        execute(self.vacuum.client(), statement)
+                            .await
+                            .map_err(|failure| query(&self.primary, "remove a row", failure))?;
+                    }
                 }
             }
         }

@@ -13,6 +13,15 @@ pub struct Found {
     pub sync: Option<SyncSet>,
     /// Whether `synchronous_standby_names` may be changed.
     pub may_set: bool,
+    /// Whether faults may befall them; then of which standbys this user may pause the replay.
+    pub faults: Option<MayPause>,
+}
+
+/// The standbys whose replay a user may pause, and why not that of the others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MayPause {
+    pub nodes: Vec<String>,
+    pub lacks: String,
 }
 
 /// What a compose file's services are, and which faults cannot befall them.
@@ -201,6 +210,7 @@ mod tests {
             level: SyncLevel::On,
             sync: SyncSet::parse(names, &all),
             may_set: false,
+            faults: None,
         }
     }
 

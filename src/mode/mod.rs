@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::topology::{NodeCounts, Topology};
-pub use given::{ComposeNodes, Found, Given};
+pub use given::{ComposeNodes, Found, Given, MayPause};
 pub use sync::{Quorum, SyncLevel, SyncSet};
 
 /// One way to replicate that is compared with others.

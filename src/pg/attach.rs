@@ -142,6 +142,14 @@ pub async fn may_set_standby_names(client: &Client, version_number: i32) -> Answ
     row.map(|row| row.get(0)).map_err(|error| describe(&error))
 }
 
+/// Whether this user may pause and resume the replay of a standby.
+pub async fn may_pause_replay(client: &Client) -> Answer<bool> {
+    let sql = "SELECT has_function_privilege('pg_wal_replay_pause()', 'EXECUTE') \
+                  AND has_function_privilege('pg_wal_replay_resume()', 'EXECUTE')";
+    let row = client.query_one(sql, &[]).await;
+    row.map(|row| row.get(0)).map_err(|error| describe(&error))
+}
+
 /// Whether this user may make subscriptions.
 pub async fn may_subscribe(client: &Client) -> Answer<bool> {
     // Older servers have no such role: a superuser may.

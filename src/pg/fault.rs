@@ -20,8 +20,7 @@ pub async fn hold_snapshot(client: &Client) -> Answer<i32> {
     // The server notices when replbench is gone, though it is not asked for anything.
     let begin = "SET client_connection_check_interval = '1s'; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     run(client, begin).await?;
-    let row = client.query_one("SELECT pg_backend_pid()", &[]).await;
-    Ok(row.map_err(|error| describe(&error))?.get(0))
+    backend(client).await
 }
 
 /// Ends the connection that a process serves.
@@ -34,27 +33,41 @@ pub async fn sleep(client: &Client, time: Duration) -> Answer<()> {
     run(client, &format!("SELECT pg_sleep({})", time.as_secs_f64())).await
 }
 
-/// Where [`vacuum_dead_row`] has its rows.
-pub async fn create_dead_rows(client: &Client) -> Answer<()> {
-    let sql = format!("CREATE TABLE IF NOT EXISTS {DEAD_ROWS} (n int)");
-    run(client, &sql).await
+/// What a long query on a standby needs on the primary.
+#[derive(Debug)]
+pub struct DeadRows {
+    /// Makes a table.
+    pub create: String,
+    /// Deletes a row of it and removes it, if no transaction of this server still sees it.
+    pub remove: [String; 3],
+    pub drop: String,
 }
 
-/// Deletes a row and removes it, if no transaction of this server still sees it.
-pub async fn vacuum_dead_row(client: &Client) -> Answer<()> {
-    for sql in [
-        format!("INSERT INTO {DEAD_ROWS} VALUES (1)"),
-        format!("DELETE FROM {DEAD_ROWS}"),
-        // To cut the table's end off takes a lock that a standby's query would be in the way of as well.
-        format!("VACUUM (TRUNCATE false) {DEAD_ROWS}"),
-    ] {
-        run(client, &sql).await?;
+impl DeadRows {
+    pub fn statements() -> Self {
+        Self {
+            create: format!("CREATE TABLE IF NOT EXISTS {DEAD_ROWS} (n int)"),
+            remove: [
+                format!("INSERT INTO {DEAD_ROWS} VALUES (1)"),
+                format!("DELETE FROM {DEAD_ROWS}"),
+                // To cut the table's end off takes a lock that a standby's query would be in the way of as well.
+                format!("VACUUM (TRUNCATE false) {DEAD_ROWS}"),
+            ],
+            drop: format!("DROP TABLE IF EXISTS {DEAD_ROWS}"),
+        }
     }
-    Ok(())
 }
 
-pub async fn drop_dead_rows(client: &Client) -> Answer<()> {
-    run(client, &format!("DROP TABLE IF EXISTS {DEAD_ROWS}")).await
+/// Has the server itself resume replay, 5 s after a pause of this length, whatever becomes of this client.
+pub fn resume_after(pause: Duration) -> String {
+    let seconds = (pause + Duration::from_secs(5)).as_secs_f64();
+    format!("DO $$ BEGIN PERFORM pg_sleep({seconds}); PERFORM pg_wal_replay_resume(); END $$")
+}
+
+/// The process that serves this connection.
+pub async fn backend(client: &Client) -> Answer<i32> {
+    let row = client.query_one("SELECT pg_backend_pid()", &[]).await;
+    Ok(row.map_err(|error| describe(&error))?.get(0))
 }
 
 /// The tables of a subscription, quoted and qualified.
@@ -69,13 +82,12 @@ pub async fn subscribed(client: &Client, subscription: &str) -> Answer<Vec<Strin
 }
 
 /// From now on a table takes no new row; those that it has stay. Or it takes them again.
-pub async fn refuse_rows(client: &Client, table: &str, refuse: bool) -> Answer<()> {
-    let sql = if refuse {
+pub fn refuse_rows(table: &str, refuse: bool) -> String {
+    if refuse {
         format!("ALTER TABLE {table} ADD CONSTRAINT {REFUSES_ALL} CHECK (false) NOT VALID")
     } else {
         format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {REFUSES_ALL}")
-    };
-    run(client, &sql).await
+    }
 }
 
 /// Whether slots keep no WAL older than the current segment, or as much as the server's configuration file says.

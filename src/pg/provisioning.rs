@@ -203,12 +203,13 @@ pub async fn switch_wal(client: &Client) -> Answer<()> {
     run(client, "SELECT pg_switch_wal()").await
 }
 
-/// Stops or resumes the replay of a standby; returns when it has.
-pub async fn pause_replay(client: &Client, pause: bool) -> Answer<()> {
+pub async fn resume_replay(client: &Client) -> Answer<()> {
+    run(client, "SELECT pg_wal_replay_resume()").await
+}
+
+/// Stops the replay of a standby; returns when it has.
+pub async fn pause_replay(client: &Client) -> Answer<()> {
     const DEADLINE: Duration = Duration::from_secs(10);
-    if !pause {
-        return run(client, "SELECT pg_wal_replay_resume()").await;
-    }
     run(client, "SELECT pg_wal_replay_pause()").await?;
     let state = async || {
         let row = client

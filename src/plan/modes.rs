@@ -1,7 +1,7 @@
 //! The modes of a plan: those of the profile or the command line, on the servers that there are.
 
 use super::{Overrides, PlanError};
-use crate::mode::{Given, Mode, ModeError, ModeSpec};
+use crate::mode::{Found, Given, Mode, ModeError, ModeSpec};
 use crate::profile::{Fault, FaultKind, Profile};
 use crate::topology::Topology;
 
@@ -89,8 +89,9 @@ pub(super) fn on_given(
 
 /// Why a fault cannot befall servers that are given; `None`: it can.
 fn never_befalls<'a>(fault: &Fault, given: &'a Given) -> Option<&'a str> {
-    let Given::Compose(nodes) = given else {
-        return Some("faults are for servers that replbench starts");
+    let nodes = match given {
+        Given::Existing(found) => return never_befalls_existing(fault, found),
+        Given::Compose(nodes) => nodes,
     };
     match fault.kind {
         FaultKind::Partition => nodes.never_cut.get(&fault.target).map(String::as_str),
@@ -105,6 +106,22 @@ fn never_befalls<'a>(fault: &Fault, given: &'a Given) -> Option<&'a str> {
         ),
         FaultKind::Failover | FaultKind::Switchover => nodes.never_failed_over.as_deref(),
         _ => None,
+    }
+}
+
+fn never_befalls_existing<'a>(fault: &Fault, found: &'a Found) -> Option<&'a str> {
+    let Some(may_pause) = &found.faults else {
+        return Some(
+            "everybody who uses them would notice it; --allow-faults says that it may happen",
+        );
+    };
+    match fault.kind {
+        FaultKind::PauseReplay if may_pause.nodes.contains(&fault.target) => None,
+        FaultKind::PauseReplay => Some(&may_pause.lacks),
+        FaultKind::LongQuery | FaultKind::ApplyError => None,
+        _ => Some(
+            "only pause-replay, long-query and apply-error go over SQL; the others need servers that replbench starts",
+        ),
     }
 }
 

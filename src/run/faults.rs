@@ -10,8 +10,8 @@ use tokio::sync::watch;
 
 use crate::clock::{self, Stamp};
 use crate::cluster::{
-    Cluster, ClusterError, Condition, Conflict, LongQuery, Promotion, RecoveryPoint, Rejoined,
-    RunningNode, StoppedProcess,
+    Cluster, ClusterError, Condition, Conflict, LongQuery, PausedReplay, Promotion, RecoveryPoint,
+    Rejoined, RunningNode, StoppedProcess,
 };
 use crate::pg::{Endpoint, Failure};
 use crate::plan::{Fault, FaultKind, Slowness};
@@ -30,6 +30,7 @@ pub(super) struct Script<'a> {
     promotion: RefCell<Option<Promotion>>,
     /// Nodes that were made replicas again, by the index of the fault.
     rejoined: RefCell<BTreeMap<usize, Rejoined>>,
+    paused: RefCell<BTreeMap<usize, PausedReplay>>,
     long_queries: RefCell<BTreeMap<usize, LongQuery>>,
     /// To which the primary is to be restored.
     points: RefCell<Vec<RecoveryPoint>>,
@@ -79,6 +80,7 @@ impl<'a> Script<'a> {
             follower: RefCell::new(follower),
             promotion: RefCell::default(),
             rejoined: RefCell::default(),
+            paused: RefCell::default(),
             long_queries: RefCell::default(),
             points: RefCell::default(),
             active: RefCell::default(),
@@ -178,7 +180,11 @@ impl<'a> Script<'a> {
         // Whatever becomes of the attempt, it is undone.
         self.active.borrow_mut().insert(index);
         match fault.kind {
-            FaultKind::PauseReplay => self.cluster.pause_replay(&fault.target, true).await?,
+            FaultKind::PauseReplay => {
+                let pause = self.cluster.pause_replay(&fault.target, fault.length);
+                let paused = pause.await?;
+                self.paused.borrow_mut().insert(index, paused);
+            }
             FaultKind::PauseSending => {
                 let stopped = self.cluster.pause_sending(&fault.target).await?;
                 self.stopped.borrow_mut().insert(index, vec![stopped]);
@@ -276,7 +282,12 @@ impl<'a> Script<'a> {
         let fault = &self.faults[index];
         let mut is_undone = true;
         match fault.kind {
-            FaultKind::PauseReplay => self.cluster.pause_replay(&fault.target, false).await?,
+            FaultKind::PauseReplay => {
+                let paused = self.paused.borrow_mut().remove(&index);
+                if let Some(paused) = paused {
+                    paused.end().await?;
+                }
+            }
             FaultKind::Partition | FaultKind::SlowNetwork => {
                 self.cluster
                     .set_network(&fault.target, Condition::default())

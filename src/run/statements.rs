@@ -5,14 +5,16 @@ use std::fmt::Write as _;
 use crate::cluster::Servers;
 use crate::cluster::existing::Statements;
 use crate::load::workload;
-use crate::plan::{Plan, Table};
+use crate::pg::fault::{DeadRows, refuse_rows, resume_after};
+use crate::plan::{Fault, FaultKind, Plan, Table};
+use crate::topology::Topology;
 
 /// All statements that make or change something, node by node in their order, and where the others look.
 pub fn statements(plan: &Plan, servers: &Servers) -> String {
     let ddl: Vec<_> = plan.tables.iter().map(|it| it.ddl.clone()).collect();
     let publish: Vec<_> = plan.tables.iter().map(Table::qualified).collect();
     let of_servers = Statements::of(servers, &ddl, &publish, &plan.modes);
-    let primary = |sql: String| (crate::topology::Topology::PRIMARY.to_owned(), sql);
+    let primary = |sql: String| (Topology::PRIMARY.to_owned(), sql);
     let mut cell: Vec<_> = workload::reset(plan).into_iter().map(primary).collect();
     let fence = "SELECT pg_logical_emit_message(true, 'replbench', 'fence')";
     cell.extend([fence, "CHECKPOINT"].map(|it| primary(it.into())));
@@ -20,6 +22,7 @@ pub fn statements(plan: &Plan, servers: &Servers) -> String {
         .transactions
         .iter()
         .flat_map(|it| workload::statements(plan, it));
+    let faults = plan.faults.iter().flat_map(|it| of_fault(it, &publish));
     let mut page = String::new();
     for (title, all) in [
         ("before the first cell", of_servers.before),
@@ -29,6 +32,7 @@ pub fn statements(plan: &Plan, servers: &Servers) -> String {
             cell,
         ),
         ("load", load.map(primary).collect()),
+        ("at each fault", faults.collect()),
         ("at the end", of_servers.end),
     ] {
         if all.is_empty() {
@@ -43,6 +47,35 @@ pub fn statements(plan: &Plan, servers: &Servers) -> String {
     }
     page.push_str(LOOKS);
     page
+}
+
+/// What a fault sends; of one that does not go over SQL nothing.
+fn of_fault(fault: &Fault, tables: &[String]) -> Vec<(String, String)> {
+    let to = |node: &str, sql: String| (node.to_owned(), sql);
+    let to_target = |sql: &str| to(&fault.target, sql.into());
+    match fault.kind {
+        FaultKind::PauseReplay => vec![
+            to_target(&resume_after(fault.length)),
+            to_target("SELECT pg_wal_replay_pause()"),
+            to_target("SELECT pg_wal_replay_resume()"),
+        ],
+        FaultKind::LongQuery => {
+            let DeadRows {
+                create,
+                remove,
+                drop,
+            } = DeadRows::statements();
+            let on_primary = [create].into_iter().chain(remove).chain([drop]);
+            on_primary.map(|sql| to(Topology::PRIMARY, sql)).collect()
+        }
+        FaultKind::ApplyError => {
+            let all = tables
+                .iter()
+                .flat_map(|it| [true, false].map(|refuse| refuse_rows(it, refuse)));
+            all.map(|sql| to(&fault.target, sql)).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// What is only looked at.

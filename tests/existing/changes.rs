@@ -123,7 +123,17 @@ fn a_dry_run_prints_every_statement_that_changes_something() {
     }
     shop.primary.sql("SELECT pg_reload_conf()");
     let eu = format!("eu={conninfo}");
-    let more = ["--set-sync", "--modes", "async,sync", "--subscriber", &eu];
+    let fault = "long-query s1 at 500ms for 1s";
+    let more = [
+        "--set-sync",
+        "--modes",
+        "async,sync",
+        "--subscriber",
+        &eu,
+        "--allow-faults",
+        "--fault",
+        fault,
+    ];
     let dry = run(
         dir.path(),
         "ecommerce",

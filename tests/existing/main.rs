@@ -5,6 +5,7 @@
 )]
 
 mod changes;
+mod faults;
 mod shop;
 #[path = "../support/mod.rs"]
 mod support;

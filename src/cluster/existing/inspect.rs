@@ -6,7 +6,7 @@ use super::Servers;
 use crate::cluster::RunningNode;
 use crate::cluster::error::{ClusterError, ExistingError, OLDEST};
 use crate::escape::quote_ident;
-use crate::mode::{Found, SyncLevel, SyncSet};
+use crate::mode::{Found, MayPause, SyncLevel, SyncSet};
 use crate::pg::attach::{self, Identity, Receiver};
 use crate::pg::conninfo::{self, Parameters};
 use crate::pg::{Endpoint, Failure, Session, locate};
@@ -72,7 +72,12 @@ pub(in crate::cluster) async fn inspect(servers: &Servers) -> Result<Inspected, 
     if servers.may_set {
         primary.may_set().await?;
     }
-    let found = found(&primary.identity, replicas, servers.may_set)?;
+    let faults = if servers.may_disturb {
+        Some(may_pause(&primary.identity.user, &standbys).await?)
+    } else {
+        None
+    };
+    let found = found(&primary.identity, replicas, servers.may_set, faults)?;
     let mut endpoints = vec![primary.endpoint];
     for located in standbys.into_iter().chain(subscribers) {
         endpoints.push(located.endpoint);
@@ -316,6 +321,7 @@ fn found(
     primary: &Identity,
     replicas: Vec<(String, Role)>,
     may_set: bool,
+    faults: Option<MayPause>,
 ) -> Result<Found, ExistingError> {
     let names: Vec<_> = replicas.iter().map(|(name, _)| name.clone()).collect();
     let written = primary.standby_names.trim();
@@ -336,5 +342,24 @@ fn found(
         level: level.ok_or_else(|| ExistingError::Level(primary.level.clone()))?,
         sync,
         may_set,
+        faults,
+    })
+}
+
+async fn may_pause(user: &str, standbys: &[Located]) -> Result<MayPause, ExistingError> {
+    let mut nodes = Vec::new();
+    for standby in standbys {
+        let may = attach::may_pause_replay(standby.session.client()).await;
+        if may.map_err(|failure| standby.failed("ask for the right to pause replay", failure))? {
+            nodes.push(standby.endpoint.node.clone());
+        }
+    }
+    let name = quote_ident(user);
+    Ok(MayPause {
+        nodes,
+        lacks: format!(
+            "user `{user}` may not pause the replay of that standby; run in this database of the primary: \
+             GRANT EXECUTE ON FUNCTION pg_wal_replay_pause(), pg_wal_replay_resume() TO {name}"
+        ),
     })
 }

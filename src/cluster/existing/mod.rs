@@ -35,6 +35,8 @@ pub struct Servers {
     pub may_load: bool,
     /// Somebody says that `synchronous_standby_names` may be changed for the time of a run.
     pub may_set: bool,
+    /// Somebody says that faults may befall them.
+    pub may_disturb: bool,
     /// The schema that is made there.
     pub schema: String,
 }
