@@ -6,7 +6,7 @@ use std::fs;
 
 use assert_cmd::Command;
 use replbench::record::RunStatus;
-use replbench::sample::EventRow;
+use replbench::sample::{AuditCheck, AuditResult, EventRow};
 use support::{Run, TestDir};
 use tempfile::TempDir;
 
@@ -84,6 +84,53 @@ fn faults_begin_and_end_in_every_cell_and_a_standby_that_is_down_does_not_invali
         assert_eq!(is_held_up, cell.mode == "sync:first-2", "{slowest:?}");
     }
     assert!(!record.discarded()[0].notes.contains("fault"));
+    let monotonic = |node: &str| {
+        let audit = record.audit().into_iter();
+        let own = audit.filter(|it| it.check == AuditCheck::MonotonicReads && it.node == node);
+        own.map(|it| it.result).collect::<Vec<_>>()
+    };
+    assert_eq!(monotonic("s1"), [AuditResult::Pass; 2]);
+    // After a crash it may take reads before it has replayed what it had.
+    let s2 = monotonic("s2");
+    assert!(s2.len() == 2 && !s2.contains(&AuditResult::Fail), "{s2:?}");
+}
+
+#[test]
+fn what_waits_for_a_standby_that_is_paused_is_visible_there_when_it_is_acknowledged() {
+    let profile = r#"
+        modes = ["remote_apply"]
+        [topology]
+        standbys = 1
+        [load]
+        rate = 100
+        arrivals = "uniform"
+        [phases]
+        warmup = "0 s"
+        duration = "3 s"
+        repeats = 1
+        [[transaction]]
+        kind = "users-insert"
+        [[fault]]
+        kind = "pause-replay"
+        target = "s1"
+        at = "1 s"
+        for = "1 s"
+    "#;
+    let (run, ended) = support::valid(|| Run::start(profile, &[]));
+    assert_eq!(ended.code, 0, "{}", ended.text);
+    let record = run.record().expect("a record");
+    let audit = record.audit();
+    let row = audit
+        .iter()
+        .find(|it| it.check == AuditCheck::VisibleWhenAcked);
+    let row = row.unwrap_or_else(|| panic!("{audit:?}"));
+    let found = (row.node.as_str(), row.result, row.examined, row.violations);
+    assert_eq!(found, ("s1", AuditResult::Pass, 300, 0));
+    let waiters = record.faults()[0].syncrep_waiters;
+    assert!(
+        waiters > Some(0),
+        "commits wait while it is paused: {waiters:?}"
+    );
 }
 
 #[test]

@@ -129,6 +129,7 @@ async fn finish(mut probes: Probes, limit: Duration) -> [(u64, Vec<Delay>); 2] {
                 delays.extend(second.delays);
             }
             Reading::Trouble { node, detail, .. } => panic!("{node}: {detail}"),
+            Reading::Backwards { node, .. } => panic!("{node} saw less than before"),
             Reading::Lag(_) | Reading::Host(_) => {}
         }
     }

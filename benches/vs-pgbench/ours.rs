@@ -143,7 +143,7 @@ impl Notes {
             }
             Reading::Visibility(second) => self.visibility(&second),
             Reading::Trouble { node, detail, .. } => anyhow::bail!("`{node}`: {detail}"),
-            Reading::Host(_) | Reading::Lag(_) => {}
+            Reading::Host(_) | Reading::Lag(_) | Reading::Backwards { .. } => {}
         }
         Ok(())
     }

@@ -7,7 +7,6 @@ use super::compare::{Bounds, Comparison, Row, Terms, compare_modes};
 use super::stats::{Estimate, Interval};
 use super::summary::summary_of;
 use crate::metric::{CellFigures, Scale};
-use crate::mode::{Quorum, SyncLevel};
 use crate::plan::VisibilityMethod;
 use crate::record::{Run, RunSummary};
 
@@ -209,19 +208,6 @@ pub(super) fn scaled(figure: Option<&Figure>, scale: f64) -> Option<Estimate> {
         }),
         n: estimate.n,
     })
-}
-
-/// The replicas that a commit always waits for until they have replayed it. A quorum of any awaits none in particular,
-/// unless it is of all.
-pub(super) fn awaited_replay(mode: &crate::mode::Mode) -> Vec<String> {
-    match (&mode.sync, mode.level) {
-        (Some(set), SyncLevel::RemoteApply) => match set.quorum {
-            Quorum::First(count) => set.nodes.iter().take(count.into()).cloned().collect(),
-            Quorum::Any(count) if usize::from(count) >= set.nodes.len() => set.nodes.clone(),
-            Quorum::Any(_) => Vec::new(),
-        },
-        _ => Vec::new(),
-    }
 }
 
 fn ratios(comparison: &Comparison, mode: &str) -> Option<Ratios> {

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 
 use super::cell::{commits_and_unseen, resolution};
-use super::modes::awaited_replay;
 use super::stats::median;
 use crate::histogram::{SignedHistogram, rank};
 use crate::record::tags::{Bound, Origin};
@@ -178,7 +177,9 @@ fn mode_curves(run: &Run, mode: &str) -> Vec<ReplicaCurve> {
     let mode_as_planned = run
         .mode(mode)
         .filter(|_| !faults.iter().any(|fault| fault.kind.stops_streaming()));
-    let awaited = mode_as_planned.map(awaited_replay).unwrap_or_default();
+    let awaited = mode_as_planned
+        .map(crate::mode::Mode::awaits_replay_of)
+        .unwrap_or_default();
     let cancelled = valid().map(|cell| cell.acked_with_warning).sum();
     let curves = order.into_iter().filter_map(|node| {
         let (lo, hi, unseen) = sums.remove(&node)?;

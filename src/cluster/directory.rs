@@ -174,6 +174,16 @@ pub(super) fn unmark_for_discarding(directory: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes a directory with all that is in it. A command that was killed may write a little longer, while its disk is busy.
+fn remove_all(directory: &Path) -> io::Result<()> {
+    let removed = clock::block_until(Duration::from_secs(5), || {
+        let removed = std::fs::remove_dir_all(directory);
+        let is_written = |error: &io::Error| error.kind() == io::ErrorKind::DirectoryNotEmpty;
+        (!removed.as_ref().is_err_and(is_written)).then_some(removed)
+    });
+    removed.unwrap_or_else(|| std::fs::remove_dir_all(directory))
+}
+
 /// Removes a marked directory and those above that were made for it. The marker goes last, so that what an interrupted
 /// removal leaves is still known as replbench's.
 pub(super) fn remove(directory: &Path) -> io::Result<()> {
@@ -184,7 +194,7 @@ pub(super) fn remove(directory: &Path) -> io::Result<()> {
             continue;
         }
         let gone = if entry.file_type()?.is_dir() {
-            std::fs::remove_dir_all(entry.path())
+            remove_all(&entry.path())
         } else {
             std::fs::remove_file(entry.path())
         };

@@ -25,6 +25,19 @@ pub struct Mode {
 }
 
 impl Mode {
+    /// The replicas that a commit always waits for until they have replayed it. A quorum of any awaits none in particular, unless it is
+    /// of all.
+    pub fn awaits_replay_of(&self) -> Vec<String> {
+        match (&self.sync, self.level) {
+            (Some(set), SyncLevel::RemoteApply) => match set.quorum {
+                Quorum::First(count) => set.nodes.iter().take(count.into()).cloned().collect(),
+                Quorum::Any(count) if usize::from(count) >= set.nodes.len() => set.nodes.clone(),
+                Quorum::Any(_) => Vec::new(),
+            },
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether a commit waits for the same on the same nodes in both; their own names do not count. Where it waits for all that are
     /// named, neither does the order of those.
     pub fn is_same_as(&self, other: &Self) -> bool {

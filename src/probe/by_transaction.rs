@@ -27,6 +27,10 @@ pub(super) struct ByTransaction {
     asking: bool,
     /// When another server became the primary, and its first transaction id.
     fork: Option<(Stamp, u64)>,
+    /// All transactions below it had ended for some poll.
+    ended_below: u64,
+    /// Polls for which one of these had not.
+    backwards: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +77,7 @@ impl ByTransaction {
     /// ids to others.
     pub(super) fn fork(&mut self, at: Stamp, next_xid: u64) {
         self.fork = Some((at, next_xid));
+        self.ended_below = self.ended_below.min(next_xid);
         self.outstanding.split_off(&next_xid);
     }
 
@@ -109,6 +114,8 @@ impl ByTransaction {
         out: &mut Vec<CommitVisibility>,
     ) {
         self.asking = false;
+        self.backwards += u64::from(visible.xmin < self.ended_below);
+        self.ended_below = self.ended_below.max(visible.xmin);
         let last = self.polls.len();
         let above = self.outstanding.split_off(&visible.xmin);
         let mut seen: Vec<_> = std::mem::replace(&mut self.outstanding, above)
@@ -153,6 +160,11 @@ impl ByTransaction {
         self.newest = newest..visible.xmax;
         self.asked_to = 0;
         self.poll(start, end, visible, out);
+    }
+
+    /// How many polls saw less than an earlier one, since this was last asked.
+    pub(super) fn take_backwards(&mut self) -> u64 {
+        std::mem::take(&mut self.backwards)
     }
 
     pub(super) fn outstanding(&self) -> usize {
@@ -236,6 +248,22 @@ mod tests {
         let seen = poll(&mut tracker, 160, visible_transactions(6, 6, &[]));
         assert_eq!((seen[0].lo, seen[0].hi), (at(130), at(170)));
         assert_eq!(tracker.outstanding(), 0);
+    }
+
+    #[test]
+    fn a_poll_that_sees_less_than_an_earlier_one_is_counted() {
+        let mut tracker = ByTransaction::default();
+        for (xmin, backwards) in [(5, 0), (9, 0), (9, 0), (7, 1), (8, 1), (9, 0)] {
+            poll(&mut tracker, 100, visible_transactions(xmin, 9, &[]));
+            assert_eq!(tracker.take_backwards(), backwards, "{xmin}");
+        }
+        tracker.fork(at(200), 7);
+        poll(&mut tracker, 300, visible_transactions(7, 7, &[]));
+        assert_eq!(
+            tracker.take_backwards(),
+            0,
+            "another primary gives out ids again"
+        );
     }
 
     #[test]

@@ -116,6 +116,12 @@ impl Assignment {
 pub enum Reading {
     Lag(LagSample),
     Visibility(VisibilitySecond),
+    /// Looks at a standby saw less than an earlier one.
+    Backwards {
+        node: String,
+        at: Stamp,
+        looks: u64,
+    },
     Host(HostSecond),
     /// A probe lost its server; it goes on trying.
     Trouble {

@@ -210,6 +210,15 @@ impl Observer {
                 self.told.clear();
             }
         }
+        let looks = self.watch.take_backwards();
+        if looks > 0 {
+            // The channel is closed only when the cell is over.
+            let _ = self.readings.send(Reading::Backwards {
+                node: self.endpoint.node.clone(),
+                at: clock::now(),
+                looks,
+            });
+        }
         Ok(())
     }
 

@@ -113,6 +113,14 @@ impl Watch {
         }
     }
 
+    /// How many looks saw less than an earlier one, since this was last asked. Of a subscriber that is not known.
+    pub(super) fn take_backwards(&mut self) -> u64 {
+        match &mut self.tracker {
+            Tracker::Physical(tracker) => tracker.take_backwards(),
+            Tracker::Logical(_) => 0,
+        }
+    }
+
     fn oldest(&self) -> Option<Commit> {
         match &self.tracker {
             Tracker::Physical(tracker) => tracker.oldest(),

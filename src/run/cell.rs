@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
+use super::audit::Reads;
 use super::cell_row::{CellProgress, cell_row};
 use super::faults::{Happened, Script};
 use super::figures::{CellHeadline, Figures};
@@ -99,6 +100,7 @@ impl<'a> CellContext<'a> {
             timer_early: load.timer_early(),
             outages: Outages::default(),
             ledger: self.ledger()?,
+            reads: Reads::default(),
         };
         let faults = &self.plan.faults;
         let script = Script::new(self.cluster, faults, timeline, primary, follower);
@@ -396,6 +398,7 @@ impl<'a> CellContext<'a> {
             }
             Reading::Visibility(second) => {
                 progress.outages.visibility(&second);
+                progress.reads.visibility(&second);
                 let (row, distributions) = progress.figures.visibility(&second);
                 progress.live.take_visibility(&row);
                 self.recorder.visibility(&row)?;
@@ -428,6 +431,18 @@ impl<'a> CellContext<'a> {
                 let length = Duration::from_secs(1);
                 self.recorder
                     .histograms(self.cell.id, progress.started, start, length, &tagged)?;
+            }
+            Reading::Backwards { node, at, looks } => {
+                progress.reads.backwards(&node, looks);
+                self.recorder.event(&EventRow {
+                    cell_id: Some(self.cell.id),
+                    t_us: progress.figures.timeline.t_us(at),
+                    node: Some(node),
+                    kind: EventKind::Backwards,
+                    sqlstate: None,
+                    count: Some(looks),
+                    detail: "looks saw less than an earlier one".into(),
+                })?;
             }
             Reading::Trouble { node, detail, .. } => {
                 self.trouble(progress, &node, EventKind::Reconnect, &detail)?;

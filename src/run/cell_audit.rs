@@ -111,6 +111,11 @@ impl CellContext<'_> {
             }
         };
         self.take_audit(&found.rows, validity)?;
+        let warned = figures.arrivals.acked_with_warning > 0;
+        let reads = progress
+            .reads
+            .rows(self.cell.id, (self.plan, self.mode), &nodes, warned);
+        self.take_audit(&reads, validity)?;
         let points = script.recovery_points();
         self.restore(&points, &mut ledger, &known, validity).await?;
         Ok(Some(found))

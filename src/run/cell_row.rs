@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::LiveSecond;
-use super::audit::Ledger;
+use super::audit::{Ledger, Reads};
 use super::figures::Figures;
 use super::outages::Outages;
 use super::validity::Validity;
@@ -21,6 +21,7 @@ pub(super) struct CellProgress {
     pub(super) outages: Outages,
     /// `None`: the plan has no faults.
     pub(super) ledger: Option<Ledger>,
+    pub(super) reads: Reads,
 }
 
 pub(super) fn cell_row(

@@ -30,6 +30,8 @@ pub enum EventKind {
     NoConnection,
     /// A probe lost its server.
     Reconnect,
+    /// Looks at a standby that saw less than an earlier one.
+    Backwards,
     /// A server ended.
     Exit,
     /// replbench itself stood still.
@@ -51,12 +53,13 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    const KNOWN: [Self; 13] = [
+    const KNOWN: [Self; 14] = [
         Self::Provisioned,
         Self::Error,
         Self::Indeterminate,
         Self::NoConnection,
         Self::Reconnect,
+        Self::Backwards,
         Self::Exit,
         Self::Stall,
         Self::FaultBegan,
@@ -74,6 +77,7 @@ impl EventKind {
             Self::Indeterminate => "indeterminate",
             Self::NoConnection => "no_connection",
             Self::Reconnect => "reconnect",
+            Self::Backwards => "backwards",
             Self::Exit => "exit",
             Self::Stall => "stall",
             Self::FaultBegan => "fault_began",

@@ -73,6 +73,10 @@ pub enum AuditCheck {
     NoDuplicate,
     /// All columns of all rows are as on the primary.
     SameContents,
+    /// No read on a replica sees less than an earlier one.
+    MonotonicReads,
+    /// What commits wait for the replay of has them when they are acknowledged.
+    VisibleWhenAcked,
     /// A restore of the primary ends at its target.
     TargetReached,
     /// Every commit that was acknowledged before the target was taken is restored.
@@ -98,6 +102,8 @@ impl AuditCheck {
             Self::NoneMissing => "none_missing",
             Self::NoDuplicate => "no_duplicate",
             Self::SameContents => "same_contents",
+            Self::MonotonicReads => "monotonic_reads",
+            Self::VisibleWhenAcked => "visible_when_acked",
             Self::TargetReached => "target_reached",
             Self::BeforeTarget => "before_target",
             Self::AfterTarget => "after_target",
@@ -117,6 +123,8 @@ impl AuditCheck {
             Self::NoneMissing => "no row is missing",
             Self::NoDuplicate => "no two rows have one key",
             Self::SameContents => "rows have the primary's contents",
+            Self::MonotonicReads => "no read saw less than an earlier one",
+            Self::VisibleWhenAcked => "what waits for replay was visible when it was acknowledged",
             Self::TargetReached => "every restore ends at its target",
             Self::BeforeTarget => "every commit acknowledged before the target is restored",
             Self::AfterTarget => "no commit sent after the target is restored",
@@ -141,6 +149,8 @@ impl AuditCheck {
             Self::NoneMissing => "rows are missing that no transaction deleted",
             Self::NoDuplicate => "rows have the key of another row",
             Self::SameContents => "tables have other contents than on the primary",
+            Self::MonotonicReads => "reads saw less than an earlier one",
+            Self::VisibleWhenAcked => "commits were not visible when they were acknowledged",
             Self::TargetReached => "restores did not end at their target",
             Self::BeforeTarget => "commits acknowledged before the target are not restored",
             Self::AfterTarget => "commits sent after the target are restored",

@@ -5,6 +5,7 @@ mod checks;
 mod counts;
 mod ledger;
 mod read;
+mod reads;
 pub(super) mod restored;
 mod rows;
 
@@ -15,6 +16,7 @@ pub(super) use checks::Known;
 use checks::NodeAccount;
 pub(super) use counts::{count, expected, findings};
 pub(super) use ledger::{Ledger, SortedLedger};
+pub(super) use reads::Reads;
 use rows::AsOf;
 
 use crate::clock::Stamp;
