@@ -103,6 +103,11 @@ fn async_loses_what_no_standby_had_and_sync_loses_nothing() {
             "{}",
             cell.notes
         );
+        // What was lost had been written by the last sample, 100 ms before the death at most.
+        let wal = fault.lost_wal_bytes.unwrap();
+        assert!(wal > 0 || lost == 0, "{wal} bytes under {}", cell.mode);
+        let fenced = of(&audit, &cell, "primary", AuditCheck::Fenced);
+        assert_eq!(fenced.unwrap().result, AuditResult::Pass);
         let promoted = fault.promoted.as_deref().unwrap();
         for node in ["primary", "s1", "s2"] {
             let row = |check| of(&audit, &cell, node, check);

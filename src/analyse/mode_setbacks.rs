@@ -42,7 +42,9 @@ pub(super) fn setbacks(run: &Run, table: &ModesTable) -> Vec<ModeSetback> {
             by_node.entry(&fault.node).or_default().push(fault);
         }
         let all = by_node.into_iter();
-        all.map(|(node, faults)| of_replica(mode, node, &faults))
+        let all = all.map(|(node, faults)| of_replica(mode, node, &faults));
+        // Of the primary nothing of this is known.
+        all.filter(|it| it.lag.is_some() || it.stale.is_some())
             .collect::<Vec<_>>()
     };
     table.modes.iter().flat_map(of_mode).collect()

@@ -7,7 +7,7 @@ use super::modes::{MICROS, ModeFigures, ModesTable, scaled};
 use super::stats::Estimate;
 use crate::record::Run;
 use crate::sample::{AuditCheck, AuditResult, AuditRow, FaultRow};
-use crate::units::{format_seconds, thousands};
+use crate::units::{format_bytes, format_seconds, thousands};
 
 /// A mode whose primary was stopped by faults. Times are seconds.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub struct ModeOutages {
     pub without_end: usize,
     /// From the acknowledgement of the first lost commit to the fault, the longest of all repetitions.
     pub lost_span: Option<f64>,
+    /// WAL of the old primary that the new one did not have, the most of all repetitions: at least so many bytes.
+    pub lost_wal: Option<i64>,
     pub rto: Option<Estimate>,
     pub unavailability: Option<Estimate>,
     pub rejoin: Option<Estimate>,
@@ -45,7 +47,8 @@ pub(super) fn outages(run: &Run, table: &ModesTable) -> Vec<ModeOutages> {
     let of_mode = |mode: &ModeFigures| {
         let cells = run.cells.iter();
         let cells = cells.filter(|it| it.mode == mode.mode && it.valid);
-        let (mut looked_for, mut lost, mut without_end, mut span) = (0, Vec::new(), 0, None);
+        let (mut looked_for, mut lost, mut without_end) = (0, Vec::new(), 0);
+        let (mut span, mut wal) = (None, None);
         for cell in cells {
             let own = |it: &&FaultRow| it.cell_id == cell.cell_id && it.stops_primary;
             let faults: Vec<_> = run.faults.iter().filter(own).collect();
@@ -56,6 +59,7 @@ pub(super) fn outages(run: &Run, table: &ModesTable) -> Vec<ModeOutages> {
             looked_for += run.audit.iter().find(present).map_or(0, |it| it.examined);
             without_end += usize::from(faults.iter().any(|it| it.rto_us.is_none()));
             span = span.max(faults.iter().filter_map(|it| it.lost_span_us).max());
+            wal = wal.max(faults.iter().filter_map(|it| it.lost_wal_bytes).max());
         }
         let figure = |name: &str| scaled(mode.summary.worst(name, "value"), MICROS);
         (!lost.is_empty() || figure("rto").is_some()).then(|| ModeOutages {
@@ -64,6 +68,7 @@ pub(super) fn outages(run: &Run, table: &ModesTable) -> Vec<ModeOutages> {
             lost,
             without_end,
             lost_span: span.map(|us| us as f64 / 1e6),
+            lost_wal: wal,
             rto: figure("rto"),
             unavailability: figure("unavailability"),
             rejoin: figure("rejoin"),
@@ -160,7 +165,11 @@ fn sentence(it: &ModeOutages) -> String {
                 format!("the first of them acknowledged up to {span} before the fault")
             });
             let each = Some(each).filter(|_| it.lost.len() > 1);
-            let details: Vec<_> = each.into_iter().chain(span).collect();
+            let wal = it
+                .lost_wal
+                .filter(|bytes| *bytes > 0)
+                .map(|bytes| format!("with at least {} of WAL", format_bytes(bytes as f64)));
+            let details: Vec<_> = each.into_iter().chain(span).chain(wal).collect();
             format!(
                 "{} of {looked_for} acknowledged commits were lost in {repetitions} ({})",
                 thousands(sum),
@@ -215,6 +224,7 @@ mod tests {
             lost: vec![3, 0, 5],
             without_end: 0,
             lost_span: Some(0.2),
+            lost_wal: Some(2_048),
             rto: Some(estimate(0.1, Some(Interval { lo: 0.08, hi: 0.12 }))),
             unavailability: None,
             rejoin: None,
@@ -222,8 +232,8 @@ mod tests {
         assert_eq!(
             sentence(&outages),
             "When the primary was stopped under async, 8 of 1,000 acknowledged commits were lost in 3 repetitions (0 to 5 in each, \
-             the first of them acknowledged up to 200 ms before the fault); commits were acknowledged again 100 ms after the fault \
-             (mean, 95 % interval 80.0 ms to 120 ms)."
+             the first of them acknowledged up to 200 ms before the fault, with at least 2.00 kiB of WAL); commits were acknowledged again \
+             100 ms after the fault (mean, 95 % interval 80.0 ms to 120 ms)."
         );
         outages.without_end = 1;
         outages.rto = Some(estimate(0.3, None));

@@ -26,6 +26,8 @@ pub struct Promotion {
     pub nodes: Vec<RunningNode>,
     /// The first transaction id that the new primary gives out. The old one had perhaps given it out as well: such a transaction is lost.
     pub next_xid: u64,
+    /// Up to where the new primary had the WAL of the old one: what that had written beyond is lost.
+    pub parted: Option<Lsn>,
 }
 
 /// The node that had been the primary is a standby.
@@ -83,7 +85,7 @@ impl Cluster {
         let mut received = try_join_all(received).await?;
         // The first of those that have the same.
         received.sort_by_key(|(_, position)| std::cmp::Reverse(*position));
-        let Some((chosen, _)) = received.first() else {
+        let Some((chosen, parted)) = received.first() else {
             return Err(ClusterError::NoCandidate);
         };
         let next_xid = self.promote(chosen).await?;
@@ -99,7 +101,11 @@ impl Cluster {
         });
         let mut nodes: Vec<_> = nodes.collect();
         nodes.sort_by_key(|it| it.node.role != Role::Primary);
-        Ok(Promotion { nodes, next_xid })
+        Ok(Promotion {
+            nodes,
+            next_xid,
+            parted: *parted,
+        })
     }
 
     /// Has the other standbys stream from the new primary; does not wait until they do.

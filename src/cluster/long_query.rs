@@ -95,10 +95,8 @@ impl Running {
             // The table stays as long as the fault: whoever ends that wants to hear of it.
             let _ = stopped.await;
         }
+        self.on_primary(&self.rows.drop).await?;
         self.session.close().await;
-        execute(self.vacuum.client(), &self.rows.drop)
-            .await
-            .map_err(|failure| query(&self.primary, "drop the table that was vacuumed", failure))?;
         self.vacuum.close().await;
         Ok(conflict)
     }
@@ -123,12 +121,18 @@ impl Running {
                 }
                 () = tokio::time::sleep(PAUSE) => {
                     for statement in &self.rows.remove {
-                        execute(self.vacuum.client(), statement)
-                            .await
-                            .map_err(|failure| query(&self.primary, "remove a row", failure))?;
+                        self.on_primary(statement).await?;
                     }
                 }
             }
+        }
+    }
+
+    /// Removes rows, as long as the primary is there: another fault may have ended it.
+    async fn on_primary(&self, statement: &str) -> Result<(), ClusterError> {
+        match execute(self.vacuum.client(), statement).await {
+            Err(failure) if failure.connection_lost => Ok(()),
+            done => done.map_err(|failure| query(&self.primary, "remove rows", failure)),
         }
     }
 

@@ -266,6 +266,7 @@ pub(super) static QUANTITIES: [Quantity; 41] = [
     },
     Quantity {
         name: "fault_waiters",
+        gated: GONE,
         over: Over::Largest,
         source: Source::Cell(|_, figures| {
             let (waiters, faults) = figures.syncrep_waiters?;
@@ -373,6 +374,8 @@ pub(super) static QUANTITIES: [Quantity; 41] = [
     },
     Quantity {
         name: "catch_up_rate",
+        gated: NOT_CAUGHT_UP,
+        judged: &[Value],
         unit: Unit::BytesPerSecond,
         direction: HigherIsBetter,
         source: Source::Replica(|replica| of_samples(replica, replica.catch_up_rate?)),
@@ -380,6 +383,8 @@ pub(super) static QUANTITIES: [Quantity; 41] = [
     },
     Quantity {
         name: "fault_behind",
+        gated: GONE,
+        judged: &[Value],
         direction: LowerIsBetter,
         over: Over::Largest,
         source: Source::Replica(|replica| of_commits(replica, replica.fault_behind? as f64)),

@@ -61,7 +61,9 @@ impl DeadRows {
 /// Has the server itself resume replay, 5 s after a pause of this length, whatever becomes of this client.
 pub fn resume_after(pause: Duration) -> String {
     let seconds = (pause + Duration::from_secs(5)).as_secs_f64();
-    format!("DO $$ BEGIN PERFORM pg_sleep({seconds}); PERFORM pg_wal_replay_resume(); END $$")
+    format!(
+        "DO $$ BEGIN PERFORM pg_sleep({seconds}); PERFORM pg_wal_replay_resume() WHERE pg_is_in_recovery(); END $$"
+    )
 }
 
 /// The process that serves this connection.

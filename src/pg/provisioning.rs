@@ -203,9 +203,13 @@ pub async fn switch_wal(client: &Client) -> Answer<()> {
     run(client, "SELECT pg_switch_wal()").await
 }
 
+/// Resumes the replay of a standby. One that has become the primary meanwhile replays nothing.
 pub async fn resume_replay(client: &Client) -> Answer<()> {
-    run(client, "SELECT pg_wal_replay_resume()").await
+    run(client, RESUME_REPLAY).await
 }
+
+/// The statement of [`resume_replay`].
+pub const RESUME_REPLAY: &str = "SELECT pg_wal_replay_resume() WHERE pg_is_in_recovery()";
 
 /// Stops the replay of a standby; returns when it has.
 pub async fn pause_replay(client: &Client) -> Answer<()> {

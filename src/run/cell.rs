@@ -302,7 +302,7 @@ impl<'a> CellContext<'a> {
                 Happened::Began => EventKind::FaultBegan,
                 // It follows at once.
                 Happened::Killed => continue,
-                Happened::Promoted(promoted) => {
+                Happened::Promoted(promoted, _) => {
                     node = promoted;
                     EventKind::Promoted
                 }

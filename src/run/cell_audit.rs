@@ -9,11 +9,14 @@ use super::cell_row::CellProgress;
 use super::faults::Script;
 use super::validity::Validity;
 use crate::clock;
-use crate::cluster::{RunningNode, await_caught_up};
+use crate::cluster::{Rejoined, RunningNode, await_caught_up};
 use crate::pg;
 use crate::pg::catalog;
-use crate::sample::{AuditResult, AuditRow, EventKind, EventRow};
+use crate::pg::failover::is_in_recovery;
+use crate::sample::{AuditCheck, AuditResult, AuditRow, EventKind, EventRow};
 
+/// For a connection to a node.
+const DEADLINE: Duration = Duration::from_secs(10);
 /// Replicas may take so long to have what the primary has, after the last fault.
 const CATCH_UP: Duration = Duration::from_mins(1);
 
@@ -116,9 +119,42 @@ impl CellContext<'_> {
             .reads
             .rows(self.cell.id, (self.plan, self.mode), &nodes, warned);
         self.take_audit(&reads, validity)?;
+        match self.fenced(script).await {
+            Ok(rows) => self.take_audit(&rows, validity)?,
+            Err(problem) => validity.invalid.push(format!(
+                "whether the old primary takes writes is unknown: {problem}"
+            )),
+        }
         let points = script.recovery_points();
         self.restore(&points, &mut ledger, &known, validity).await?;
         Ok(Some(found))
+    }
+
+    /// Whether the nodes that had been the primary and are back take writes.
+    async fn fenced(&self, script: &Script<'_>) -> Result<Vec<AuditRow>, String> {
+        let mut rows = Vec::new();
+        let rejoined = script.rejoined().into_iter();
+        for (_, Rejoined { node, .. }) in rejoined.filter(|it| it.0.kind.changes_primary()) {
+            let session = pg::connect(&node.endpoint, "replbench audit", None, DEADLINE).await;
+            let session = session.map_err(|error| error.to_string())?;
+            let is_standby = is_in_recovery(session.client()).await;
+            session.close().await;
+            let is_standby = is_standby.map_err(|failure| failure.to_string())?;
+            rows.push(AuditRow {
+                cell_id: self.cell.id,
+                node: node.node.name,
+                check: AuditCheck::Fenced,
+                result: if is_standby {
+                    AuditResult::Pass
+                } else {
+                    AuditResult::Fail
+                },
+                examined: 1,
+                violations: u64::from(!is_standby),
+                detail: String::new(),
+            });
+        }
+        Ok(rows)
     }
 
     /// Writes promises down, and notes those that are broken.

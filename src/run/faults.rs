@@ -17,6 +17,7 @@ use crate::pg::{Endpoint, Failure};
 use crate::plan::{Fault, FaultKind, Slowness};
 use crate::probe::{Follower, Target};
 use crate::sample::{Fork, Timeline};
+use crate::units::Lsn;
 
 /// The faults of a cell.
 pub(super) struct Script<'a> {
@@ -56,8 +57,8 @@ pub(super) enum Happened {
     Began,
     /// The node's server has ended.
     Killed,
-    /// Another node is the primary.
-    Promoted(String),
+    /// Another node is the primary, and had the old one's WAL up to there.
+    Promoted(String, Option<Lsn>),
     /// The standby has ended the long query itself: why.
     QueryCancelled(Failure),
     /// It has been undone.
@@ -255,7 +256,8 @@ impl<'a> Script<'a> {
         }
         self.primary
             .send_replace(Arc::new(primary.endpoint.clone()));
-        self.tell(fault, Happened::Promoted(primary.node.name.clone()));
+        let promoted = Happened::Promoted(primary.node.name.clone(), promotion.parted);
+        self.tell(fault, promoted);
         self.promotion.replace(Some(promotion.clone()));
         self.cluster.follow(&promotion).await
     }

@@ -98,7 +98,7 @@ impl LagEvidence {
             match &event.what {
                 Happened::Began | Happened::QueryCancelled(_) => {}
                 Happened::Killed => window.killed = Some(event.at),
-                Happened::Promoted(node) => window.promoted = Some(node.clone()),
+                Happened::Promoted(node, _) => window.promoted = Some(node.clone()),
                 Happened::Ended => window.until = Some(event.at),
             }
         }

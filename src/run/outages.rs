@@ -9,6 +9,7 @@ use crate::cluster::Rejoined;
 use crate::plan::Fault;
 use crate::probe::{Delay, LagSample, VisibilitySecond};
 use crate::sample::{Commit, FaultRow, Timeline};
+use crate::units::Lsn;
 
 /// A read so long after the acknowledgement of a commit is stale if it misses it.
 const STALE: Duration = Duration::from_millis(100);
@@ -19,6 +20,8 @@ pub(super) struct Outages {
     all: Vec<Outage>,
     /// The latest acknowledgement so far.
     last_ack: Option<Stamp>,
+    /// The primary's latest position so far.
+    written: Option<Lsn>,
 }
 
 #[derive(Debug)]
@@ -28,6 +31,10 @@ struct Outage {
     /// When the primary's processes had ended; only of faults that stop it.
     killed: Option<Stamp>,
     promoted: Option<String>,
+    /// Up to where the new primary had the WAL of the old one.
+    parted: Option<Lsn>,
+    /// The last position of the old one that is known.
+    written: Option<Lsn>,
     ended: Option<Stamp>,
     /// The latest acknowledgement of what was sent before the primary had ended.
     last_before: Option<Stamp>,
@@ -75,6 +82,8 @@ impl Outages {
                 began: event.at,
                 killed: None,
                 promoted: None,
+                parted: None,
+                written: None,
                 ended: None,
                 last_before: self.last_ack,
                 first_after: None,
@@ -91,8 +100,12 @@ impl Outages {
             Happened::Began | Happened::QueryCancelled(_) => {}
             Happened::Killed => {
                 outage.killed = Some(event.at).filter(|_| outage.fault.kind.stops_primary());
+                outage.written = self.written;
             }
-            Happened::Promoted(node) => outage.promoted = Some(node.clone()),
+            Happened::Promoted(node, parted) => {
+                outage.promoted = Some(node.clone());
+                outage.parted = *parted;
+            }
             Happened::Ended => outage.ended = Some(event.at),
         }
     }
@@ -133,6 +146,15 @@ impl Outages {
     }
 
     pub(super) fn lag(&mut self, sample: &LagSample) {
+        if let Some((answered, position)) = sample.position {
+            self.written = Some(position);
+            for outage in &mut self.all {
+                // Sampled before it had ended, but perhaps answered after that was known.
+                if outage.killed.is_some_and(|killed| answered < killed) {
+                    outage.written = outage.written.max(Some(position));
+                }
+            }
+        }
         let Some(waiters) = sample.syncrep_waiters else {
             return;
         };
@@ -170,7 +192,7 @@ impl Outages {
                 let first = found.span().map(|(first, _)| it.began.signed_since(first));
                 first.map_or(0, |nanos| nanos / 1_000)
             });
-            let watched = (watches && !stops_primary).then_some(&it.seen);
+            let watched = (watches && !it.fault.kind.is_of_primary()).then_some(&it.seen);
             let unseen = it.commits.saturating_sub(it.seen.commits);
             let since = |from: Stamp, to: Stamp| to.signed_since(from) / 1_000;
             FaultRow {
@@ -188,6 +210,10 @@ impl Outages {
                     .map(|(first, last)| since(last, first)),
                 lost: found.map(|found| found.lost.len() as u64),
                 lost_span_us: span,
+                lost_wal_bytes: it
+                    .written
+                    .zip(it.parted)
+                    .map(|(written, parted)| written.distance_from(parted).bytes().max(0)),
                 rejoin_us: rejoined
                     .iter()
                     .find(|(fault, _)| **fault == it.fault)
@@ -233,7 +259,7 @@ mod tests {
         for (what, millis) in [
             (Happened::Began, 1_000),
             (Happened::Killed, 1_005),
-            (Happened::Promoted("s1".into()), 1_200),
+            (Happened::Promoted("s1".into(), None), 1_200),
         ] {
             outages.event(&FaultEvent {
                 fault: fault.clone(),

@@ -6,6 +6,7 @@ use crate::cluster::Servers;
 use crate::cluster::existing::Statements;
 use crate::load::workload;
 use crate::pg::fault::{DeadRows, refuse_rows, resume_after};
+use crate::pg::provisioning::RESUME_REPLAY;
 use crate::plan::{Fault, FaultKind, Plan, Table};
 use crate::topology::Topology;
 
@@ -57,7 +58,7 @@ fn of_fault(fault: &Fault, tables: &[String]) -> Vec<(String, String)> {
         FaultKind::PauseReplay => vec![
             to_target(&resume_after(fault.length)),
             to_target("SELECT pg_wal_replay_pause()"),
-            to_target("SELECT pg_wal_replay_resume()"),
+            to_target(RESUME_REPLAY),
         ],
         FaultKind::LongQuery => {
             let DeadRows {

@@ -25,6 +25,10 @@ pub struct FaultRow {
     pub lost: Option<u64>,
     /// From the acknowledgement of the first lost commit to the beginning of the fault; 0 if none was lost.
     pub lost_span_us: Option<i64>,
+    /// WAL that the old primary had written by the last lag sample before it ended, for commits that were acknowledged or not, and the new one does not have: at least so much.
+    /// Empty where no other node became the primary.
+    #[serde(default)]
+    pub lost_wal_bytes: Option<i64>,
     /// How long the node that had failed took to replicate again, from the moment at which that was begun.
     pub rejoin_us: Option<i64>,
     /// Most backends seen waiting for synchronous replication during the fault.
@@ -73,6 +77,8 @@ pub enum AuditCheck {
     NoDuplicate,
     /// All columns of all rows are as on the primary.
     SameContents,
+    /// The node that had been the primary takes no writes when it is back.
+    Fenced,
     /// No read on a replica sees less than an earlier one.
     MonotonicReads,
     /// What commits wait for the replay of has them when they are acknowledged.
@@ -102,6 +108,7 @@ impl AuditCheck {
             Self::NoneMissing => "none_missing",
             Self::NoDuplicate => "no_duplicate",
             Self::SameContents => "same_contents",
+            Self::Fenced => "fenced",
             Self::MonotonicReads => "monotonic_reads",
             Self::VisibleWhenAcked => "visible_when_acked",
             Self::TargetReached => "target_reached",
@@ -123,6 +130,7 @@ impl AuditCheck {
             Self::NoneMissing => "no row is missing",
             Self::NoDuplicate => "no two rows have one key",
             Self::SameContents => "rows have the primary's contents",
+            Self::Fenced => "a primary that was replaced takes no writes",
             Self::MonotonicReads => "no read saw less than an earlier one",
             Self::VisibleWhenAcked => "what waits for replay was visible when it was acknowledged",
             Self::TargetReached => "every restore ends at its target",
@@ -149,6 +157,7 @@ impl AuditCheck {
             Self::NoneMissing => "rows are missing that no transaction deleted",
             Self::NoDuplicate => "rows have the key of another row",
             Self::SameContents => "tables have other contents than on the primary",
+            Self::Fenced => "primaries that were replaced take writes",
             Self::MonotonicReads => "reads saw less than an earlier one",
             Self::VisibleWhenAcked => "commits were not visible when they were acknowledged",
             Self::TargetReached => "restores did not end at their target",

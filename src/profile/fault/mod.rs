@@ -147,6 +147,11 @@ impl FaultKind {
         matches!(self, Self::Partition | Self::SlowNetwork)
     }
 
+    /// Whether the primary is what it befalls.
+    pub fn is_of_primary(self) -> bool {
+        self.befalls(Role::Primary)
+    }
+
     /// Whether the primary is gone meanwhile, and with it every connection of the load.
     pub fn stops_primary(self) -> bool {
         self == Self::PrimaryCrash || self.changes_primary()

@@ -7,7 +7,7 @@ use super::super::escape_control;
 use crate::analyse::{Analysis, AuditLine, Estimate, ModeOutages, ModeSetback, RestoreLine};
 use crate::metric::Unit;
 use crate::sample::AuditResult;
-use crate::units::{format_seconds, format_share_band, thousands};
+use crate::units::{format_bytes, format_seconds, format_share_band, thousands};
 
 /// Nothing for a run without faults.
 pub(crate) fn faults(analysis: &Analysis) -> Markup {
@@ -29,7 +29,7 @@ fn outages(lines: &[ModeOutages]) -> Markup {
         div.scroll tabindex="0" role="region" aria-label="Table of outages" {
             table.dense {
                 thead { tr {
-                    @for head in ["mode", "reps", "lost", "in each", "of commits", "before fault", "RTO", "silent for", "rejoin"] {
+                    @for head in ["mode", "reps", "lost", "in each", "of commits", "before fault", "WAL", "RTO", "silent for", "rejoin"] {
                         th scope="col" { (head) }
                     }
                 } }
@@ -40,6 +40,7 @@ fn outages(lines: &[ModeOutages]) -> Markup {
                     td { (line.lost.iter().map(|it| thousands(*it)).collect::<Vec<_>>().join(", ")) }
                     td { (thousands(line.looked_for)) }
                     td { @if let Some(span) = line.lost_span.filter(|it| *it > 0.0) { "up to " (format_seconds(span)) } @else { "–" } }
+                    td { @if let Some(bytes) = line.lost_wal.filter(|it| *it > 0) { "≥ " (format_bytes(bytes as f64)) } @else { "–" } }
                     td { (time(line.rto.as_ref())) }
                     td { (time(line.unavailability.as_ref())) }
                     td { (time(line.rejoin.as_ref())) }
@@ -48,6 +49,7 @@ fn outages(lines: &[ModeOutages]) -> Markup {
         }
         p.caption {
             "Lost: acknowledged commits that are not there any more; the first of them was acknowledged so long before the fault. "
+            "WAL: written by the old primary by the last sample of its position, and not on the new one, the most of all repetitions. "
             "RTO: from the fault to the first acknowledgement of a transaction that was sent after the primary had died. "
             "Silent: from the last acknowledgement before that one. Rejoin: until the node that had died streamed from the new primary. "
             "Means over repetitions, 95 % intervals below them; where nothing was acknowledged after the fault of a repetition, the median. The fault itself is known at once here; a failover manager needs time to notice it."
