@@ -373,7 +373,8 @@ async fn what_passes_its_deadline_is_given_up_whether_it_was_sent_or_waited() {
         let given_up = told.outcomes.indeterminate + told.outcomes.missed;
         assert!(given_up >= 100, "{told:?}");
         assert_eq!(told.failures[0].2, "no answer within 0.3 s");
-        assert!(told.outcomes.acked > 150, "{told:?}");
+        // Half a second before, and perhaps as much afterwards.
+        assert!(told.outcomes.acked > 50, "{told:?}");
     }
 }
 

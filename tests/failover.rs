@@ -243,6 +243,13 @@ fn a_row_that_only_a_subscriber_has_is_found() {
 }
 
 #[test]
+fn a_row_that_is_twice_on_a_subscriber_is_found() {
+    let sql = "ALTER TABLE public.users DROP CONSTRAINT users_pkey; \
+               INSERT INTO public.users SELECT * FROM public.users ORDER BY id LIMIT 1";
+    is_found("logical", "sub1", sql, AuditCheck::NoDuplicate);
+}
+
+#[test]
 fn a_row_that_was_changed_on_a_subscriber_is_found() {
     let sql = "UPDATE public.users SET email = 'x' WHERE id = (SELECT min(id) FROM public.users)";
     is_found("logical", "sub1", sql, AuditCheck::SameContents);
