@@ -396,8 +396,8 @@ async fn while_the_server_is_gone_arrivals_have_no_connection_and_afterwards_the
             .filter(|(how, state, _)| *how == Uncommitted::NoConnection && state.is_empty());
         let (_, _, reason) = reasons.next().unwrap();
         assert!(reason.contains("`primary` at 127.0.0.1"), "{told:?}");
-        // Some hundred of them before, and more afterwards however long the server takes to start.
-        assert!(told.outcomes.acked > 150, "{told:?}");
+        // Before, and afterwards however long the server takes to start.
+        assert!(told.outcomes.acked > 50, "{told:?}");
     }
 }
 
