@@ -81,7 +81,11 @@ fn shows_both(modes: &str, node: &str) {
             let seen = |second| slowest(&record, id, node, second);
             assert!((1.8..6.0).contains(&seen(cut)), "{}", seen(cut));
             assert!((0.058..1.5).contains(&seen(slow)), "{}", seen(slow));
-            assert!(seen(before) < seen(cut), "{}", seen(before));
+            // The cut may have caught the last of the second before it.
+            let rows = record.visibility(id, node);
+            let usual = rows.iter().find(|row| row.t_us == before * 1_000_000);
+            let usual = usual.and_then(|row| row.p50_hi_us);
+            assert!(usual.is_some_and(|us| us < 500_000.0), "{usual:?}");
         }
         assert!(
             second(0).service_p50_us.unwrap() < 60_000.0,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::clock::{self, Stamp};
 use crate::cluster::{
@@ -40,6 +40,8 @@ pub(super) struct Script<'a> {
     /// Processes that are stopped, by the index of the fault.
     stopped: RefCell<BTreeMap<usize, Vec<StoppedProcess>>>,
     events: RefCell<Vec<FaultEvent>>,
+    /// Held while one is begun.
+    begins: Mutex<()>,
     ended: watch::Sender<bool>,
 }
 
@@ -87,11 +89,13 @@ impl<'a> Script<'a> {
             active: RefCell::default(),
             stopped: RefCell::default(),
             events: RefCell::default(),
+            begins: Mutex::new(()),
             ended: watch::Sender::new(false),
         }
     }
 
-    /// Begins and undoes every fault at its time, whatever the others take; returns when all are undone.
+    /// Begins every fault at its time, one after the other, and undoes it at its time, whatever the others take; returns when all are
+    /// undone.
     pub(super) async fn play(&self) -> Result<(), ClusterError> {
         try_join_all((0..self.faults.len()).map(|index| self.act(index))).await?;
         Ok(())
@@ -100,7 +104,11 @@ impl<'a> Script<'a> {
     async fn act(&self, index: usize) -> Result<(), ClusterError> {
         let fault = &self.faults[index];
         if !self.ends_before(fault.at).await {
-            self.begin(index).await?;
+            {
+                // In their order: a later one may end the server that an earlier one asks.
+                let _turn = self.begins.lock().await;
+                self.begin(index).await?;
+            }
             self.ends_before(fault.end()).await;
             self.undo(index).await?;
         }
