@@ -182,6 +182,11 @@ pub fn parse_share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// `1 node`, `2 nodes`.
+pub fn plural(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A share as a percentage, with up to three digits behind the point.
 pub fn exact_share(share: f64) -> String {
     let percent = format!("{:.3}", share * 100.0);

@@ -100,7 +100,7 @@ fn a_long_query_holds_up_replay_until_it_is_cancelled_and_a_lost_slot_costs_a_ba
     let told = ended.text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
         told.contains(
-            "During the fault of s2 a read on it 100 ms after the acknowledgement missed"
+            "commits acknowledged during the fault of s2 under async, a read there 100 ms later missed"
         ),
         "{told}"
     );

@@ -56,10 +56,10 @@ impl ModeSummary {
         (self.known(metric, stat).count() > 1).then_some(smallest)
     }
 
-    /// A figure of one replica, or of the mode as a whole.
-    pub fn of_node(&self, metric: &str, stat: &str, node: Option<&str>) -> Option<&Figure> {
+    /// A figure of one replica.
+    pub fn of_node(&self, metric: &str, stat: &str, node: &str) -> Option<&Figure> {
         let mut figures = self.known(metric, stat);
-        figures.find(|figure| figure.node.as_deref() == node)
+        figures.find(|figure| figure.node.as_deref() == Some(node))
     }
 
     fn known(&self, metric: &str, stat: &str) -> impl Iterator<Item = &Figure> {

@@ -3,7 +3,7 @@
 
 use crate::record::{Manifest, RunStatus};
 use crate::sample::CellRow;
-use crate::units::{format_rate, thousands, with_headroom};
+use crate::units::{format_rate, plural, thousands, with_headroom};
 
 /// In a run that does not say whether it was overloaded, fewer answers than this share of the arrivals mean so.
 const ANSWERED: f64 = 0.97;
@@ -213,10 +213,6 @@ fn busy_host(cells: &[CellRow]) -> Option<Caution> {
             ""
         },
     )))
-}
-
-pub(super) fn plural(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 pub(super) fn join(parts: &[String]) -> String {

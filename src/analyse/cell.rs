@@ -41,7 +41,7 @@ fn figures(run: &Run, cell: &CellRow, histograms: &CellHistograms) -> CellFigure
         service: spread(tags::SERVICE),
         response: spread(tags::RESPONSE),
         outage: outage(run, cell),
-        syncrep_waiters: held_up(run, cell),
+        syncrep_waiters: most_waiters(run, cell),
         replicas: replica_names(run, cell, histograms)
             .into_iter()
             .map(|node| replica(run, cell, histograms, node))
@@ -78,7 +78,7 @@ fn outage(run: &Run, cell: &CellRow) -> Option<OutageFigures> {
 }
 
 /// Most backends that waited for synchronous replication at a time while a fault lasted, and the number of faults.
-fn held_up(run: &Run, cell: &CellRow) -> Option<(i64, u64)> {
+fn most_waiters(run: &Run, cell: &CellRow) -> Option<(i64, u64)> {
     let own = run.faults.iter().filter(|it| it.cell_id == cell.cell_id);
     let waiters: Vec<_> = own.filter_map(|it| it.syncrep_waiters).collect();
     Some((*waiters.iter().max()?, waiters.len() as u64))

@@ -1,7 +1,7 @@
 //! The answer in sentences: what does synchronous replication cost, how stale are reads, how far did a replica fall behind.
 //! No sentence without data behind it, and none that claims a difference its interval does not show.
 
-use super::cautions::{join, plural};
+use super::cautions::join;
 use super::compare::{Terms, besides};
 use super::gate::{self, GateLine};
 use super::modes::{ModeFigures, ModesTable};
@@ -11,7 +11,7 @@ use crate::metric::Scale;
 use crate::mode::{Mode, Quorum, SyncLevel};
 use crate::record::Run;
 use crate::topology::Role;
-use crate::units::{format_bytes, format_ratio, format_seconds, format_share_band};
+use crate::units::{format_bytes, format_ratio, format_seconds, format_share_band, plural};
 
 /// The sentences for a run, most important first.
 pub(super) fn sentences(

@@ -98,7 +98,7 @@ impl Analysis {
         let restores = restores::restore_lines(run, &modes);
         let told = outages::sentences(&outages)
             .chain(mode_setbacks::sentences(&setbacks))
-            .chain(restores::sentences(&restores));
+            .chain(restores::sentences(&restores, &audit));
         Self {
             cautions,
             headline: told

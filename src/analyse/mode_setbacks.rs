@@ -6,7 +6,7 @@ use super::modes::{MICROS, ModeFigures, ModesTable, scaled};
 use super::stats::Estimate;
 use crate::record::Run;
 use crate::sample::FaultRow;
-use crate::units::{format_seconds, format_share_band};
+use crate::units::{format_seconds, format_share_band, thousands};
 
 /// A replica that faults befell, over the valid repetitions of a mode. Times are seconds; infinite where a repetition knows no end.
 #[derive(Debug, Clone)]
@@ -15,15 +15,19 @@ pub struct ModeSetback {
     pub node: String,
     /// As the plan has them.
     pub faults: Vec<String>,
-    /// The share of the commits acknowledged during the faults that a read 100 ms later missed: at least, and at most.
+    /// Commits acknowledged during the faults, and the share of them that a read 100 ms later missed: at least, and at most.
+    pub commits: u64,
     pub stale: Option<(f64, f64)>,
-    /// The largest of all repetitions; the rate is a mean.
+    /// The largest of all repetitions.
     pub slowest: Option<Estimate>,
     pub behind: Option<Estimate>,
     pub lag: Option<Estimate>,
+    /// An upper bound: the lag sample that says so is the first in which it had caught up.
     pub catch_up: Option<Estimate>,
+    /// The mean of all repetitions; a lower bound. `None` where it did not catch up in one of them.
     pub rate: Option<Estimate>,
-    pub waiters: Option<Estimate>,
+    /// The most that a lag sample saw.
+    pub waiters: Option<i64>,
 }
 
 /// The replicas that faults befell, in the order of the plan's modes.
@@ -54,23 +58,26 @@ fn of_replica(mode: &ModeFigures, node: &str, faults: &[&FaultRow]) -> ModeSetba
     let names: BTreeSet<&str> = faults.iter().map(|it| it.fault.as_str()).collect();
     let sum = |count: fn(&FaultRow) -> Option<u64>| {
         let counts = faults.iter().map(|it| count(it));
-        counts.sum::<Option<u64>>().map(|sum| sum as f64)
+        counts.sum::<Option<u64>>()
     };
-    let commits = sum(|it| it.commits).filter(|commits| *commits > 0.0);
-    let (lo, hi) = (sum(|it| it.stale_lo), sum(|it| it.stale_hi));
-    let figure =
-        |metric, stat, scale| scaled(mode.summary.of_node(metric, stat, Some(node)), scale);
+    let commits = sum(|it| it.commits).unwrap_or(0);
+    let share = |count| Some(sum(count)? as f64 / commits as f64).filter(|_| commits > 0);
+    let (lo, hi) = (share(|it| it.stale_lo), share(|it| it.stale_hi));
+    let figure = |metric, stat, scale| scaled(mode.summary.of_node(metric, stat, node), scale);
+    let catch_up = figure("catch_up", "max", MICROS);
+    let caught_up = catch_up.is_some_and(|it| it.value.is_finite());
     ModeSetback {
         mode: mode.mode.clone(),
         node: node.to_owned(),
         faults: names.into_iter().map(str::to_owned).collect(),
-        stale: commits.and_then(|commits| Some((lo? / commits, hi? / commits))),
+        commits,
+        stale: lo.zip(hi),
         slowest: figure("fault_visibility", "max", MICROS),
         behind: figure("fault_behind", "value", 1.0),
         lag: figure("fault_lag", "max", 1.0),
-        catch_up: figure("catch_up", "max", MICROS),
-        rate: figure("catch_up_rate", "value", 1.0),
-        waiters: scaled(mode.summary.of_node("fault_waiters", "value", None), 1.0),
+        catch_up,
+        rate: figure("catch_up_rate", "value", 1.0).filter(|_| caught_up),
+        waiters: faults.iter().filter_map(|it| it.syncrep_waiters).max(),
     }
 }
 
@@ -80,14 +87,17 @@ pub(super) fn sentences(setbacks: &[ModeSetback]) -> impl Iterator<Item = String
         let stale = format_share_band(it.stale?);
         let slowest = it.slowest.map_or_else(String::new, |slowest| {
             if slowest.value.is_finite() {
-                format!("; the slowest of these commits was visible after {}", format_seconds(slowest.value))
+                format!("; the slowest was visible after {}", format_seconds(slowest.value))
             } else {
-                "; some of these commits were not visible before the drain ended".into()
+                "; some were not visible before the drain ended".into()
             }
         });
+        let faults = if it.faults.len() > 1 { "faults" } else { "fault" };
         Some(format!(
-            "During the fault of {} a read on it 100 ms after the acknowledgement missed the row in {stale} of cases under {}{slowest}.",
-            it.node, it.mode
+            "Of {} commits acknowledged during the {faults} of {} under {}, a read there 100 ms later missed {stale}{slowest}.",
+            thousands(it.commits),
+            it.node,
+            it.mode
         ))
     })
 }

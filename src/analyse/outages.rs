@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::cautions::plural;
 use super::modes::{MICROS, ModeFigures, ModesTable, scaled};
 use super::stats::Estimate;
 use crate::record::Run;
 use crate::sample::{AuditCheck, AuditResult, AuditRow, FaultRow};
-use crate::units::{format_bytes, format_seconds, thousands};
+use crate::units::{format_bytes, format_seconds, plural, thousands};
 
 /// A mode whose primary was stopped by faults. Times are seconds.
 #[derive(Debug, Clone)]

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::cautions::plural;
 use super::modes::ModesTable;
+use super::outages::AuditLine;
 use crate::record::Run;
 use crate::sample::{AuditCheck, AuditResult, AuditRow};
+use crate::units::plural;
 
 /// One restore that ended at its target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,11 +53,15 @@ fn place(row: &AuditRow) -> (u32, &str) {
     (row.cell_id, &row.node)
 }
 
-/// That all restores of a mode had what they should. Of one that had not an alarm tells.
-pub(super) fn sentences(lines: &[RestoreLine]) -> impl Iterator<Item = String> {
+/// That all restores of a mode had what they should. Of one that had not, or did not reach its target, an alarm tells.
+pub(super) fn sentences(
+    lines: &[RestoreLine],
+    audit: &[AuditLine],
+) -> impl Iterator<Item = String> {
     lines.chunk_by(|a, b| a.mode == b.mode).filter_map(|lines| {
         let first = lines.first()?;
-        let is_kept = lines.iter().all(|it| it.result == AuditResult::Pass);
+        let mut own = audit.iter().filter(|it| it.mode == first.mode);
+        let is_kept = own.all(|it| it.result == AuditResult::Pass || !it.check.is_of_a_restore());
         is_kept.then(|| {
             format!(
                 "Under {} {} (to a name, an LSN or a time) had every commit acknowledged before the target and none sent after it.",

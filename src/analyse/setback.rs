@@ -16,7 +16,8 @@ pub(super) struct Setback {
     /// From the end of a fault to the first sample in which it had no more to replay than before the fault, seconds. Censored where there
     /// is none.
     pub(super) catch_up: Option<Spread>,
-    /// What it had to replay when a fault ended, by the time that it took from there to catch up: bytes a second, the slowest.
+    /// What it had to replay when a fault ended, by the time that it took from there to catch up: bytes a second, the slowest; 0 if it did
+    /// not. It had caught up at some time before the sample that says so, so the rate is this or more.
     pub(super) catch_up_rate: Option<f64>,
     /// Most commits that it did not show at the end of a second, over the same time as `peak_bytes`.
     pub(super) behind: Option<u64>,
@@ -51,30 +52,31 @@ pub(super) fn setback(run: &Run, cell: &CellRow, node: &str) -> Option<Setback> 
         .collect();
     // Where the primary is another one afterwards, there is nothing to make up for.
     let own = |it: &&FaultRow| it.node == node && !it.stops_primary;
-    let faults = faults.into_iter().filter(own);
-    let found = faults.filter_map(|fault| Some((fault, of_fault(fault, &lag)?)));
-    let found: Vec<(&FaultRow, OfFault)> = found.collect();
-    if found.is_empty() {
+    let faults: Vec<&FaultRow> = faults.into_iter().filter(own).collect();
+    if faults.is_empty() {
         return None;
     }
+    let sampled = faults.iter();
+    let sampled = sampled.filter_map(|fault| Some((*fault, of_fault(fault, &lag)?)));
+    let sampled: Vec<(&FaultRow, OfFault)> = sampled.collect();
     let rows: Vec<_> = run
         .visibility_of(cell.cell_id)
         .iter()
         .filter(|row| row.node == node)
         .collect();
     let behind = |(fault, of): &(&FaultRow, OfFault)| most_behind(fault, of.caught_us, &rows);
-    let rates = found.iter().filter_map(|(_, of)| of.rate);
-    let seen = found.iter().filter(|(fault, _)| fault.commits > Some(0));
-    let slowest = seen.map(|(fault, _)| Some(fault.slowest_us? as f64 / 1e6));
+    let rates = sampled.iter().filter_map(|(_, of)| of.rate);
+    let seen = faults.iter().filter(|fault| fault.commits > Some(0));
+    let slowest = seen.map(|fault| Some(fault.slowest_us? as f64 / 1e6));
     let sum = |count: fn(&FaultRow) -> Option<u64>| {
-        let counts = found.iter().map(|(fault, _)| count(fault));
+        let counts = faults.iter().map(|fault| count(fault));
         counts.sum::<Option<u64>>()
     };
     Some(Setback {
-        peak_bytes: spread(found.iter().map(|(_, of)| of.peak)),
-        catch_up: spread(found.iter().map(|(_, of)| of.took)),
+        peak_bytes: spread(sampled.iter().map(|(_, of)| of.peak)),
+        catch_up: spread(sampled.iter().map(|(_, of)| of.took)),
         catch_up_rate: rates.reduce(f64::min),
-        behind: found.iter().filter_map(behind).max(),
+        behind: sampled.iter().filter_map(behind).max(),
         slowest: spread(slowest),
         stale: sum(|it| it.commits).zip(sum(|it| it.stale_hi)),
     })
@@ -118,11 +120,13 @@ fn of_fault(fault: &FaultRow, lag: &[&LagRow]) -> Option<OfFault> {
     let took = caught.map(|at| (at - ended) as f64 / 1e6);
     let at_end = lag.iter().rfind(|row| row.t_us <= ended);
     let at_end = at_end.and_then(|row| row.replay_lag_bytes);
-    // The sample of the end may be as late as one is after the other: what is caught up within that has no rate.
-    let rate = at_end
-        .filter(|bytes| *bytes > usual)
-        .zip(took.filter(|took| *took > 0.0))
-        .map(|(bytes, took)| (bytes - usual) as f64 / took);
+    let to_make_up = at_end.map(|bytes| bytes - usual).filter(|it| *it > 0);
+    let rate = to_make_up.and_then(|bytes| match took {
+        None => Some(0.0),
+        // The same sample says that it was behind and that it had caught up.
+        Some(0.0) => None,
+        Some(took) => Some(bytes as f64 / took),
+    });
     Some(OfFault {
         peak: peak.map(|bytes| bytes as f64),
         took,
@@ -172,7 +176,7 @@ mod tests {
         );
         assert_eq!(
             of(&then(&[Some(10_000)])),
-            Some((Some(90_000.0), None, None)),
+            Some((Some(90_000.0), None, Some(0.0))),
             "it never had"
         );
         assert_eq!(

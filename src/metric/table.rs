@@ -51,6 +51,12 @@ const GONE: Option<Gated> = Some(Gated {
     censored: "taken while the replica was gone or its upstream did not answer",
 });
 
+/// What a gate on a figure of a fault asks for: that there was one.
+const OF_FAULT: Option<Gated> = Some(Gated {
+    population: Population::Samples,
+    censored: "",
+});
+
 const NOT_CAUGHT_UP: Option<Gated> = Some(Gated {
     population: Population::Samples,
     censored: "after which the replica did not catch up",
@@ -266,7 +272,7 @@ pub(super) static QUANTITIES: [Quantity; 41] = [
     },
     Quantity {
         name: "fault_waiters",
-        gated: GONE,
+        gated: OF_FAULT,
         over: Over::Largest,
         source: Source::Cell(|_, figures| {
             let (waiters, faults) = figures.syncrep_waiters?;
@@ -374,7 +380,7 @@ pub(super) static QUANTITIES: [Quantity; 41] = [
     },
     Quantity {
         name: "catch_up_rate",
-        gated: NOT_CAUGHT_UP,
+        gated: OF_FAULT,
         judged: &[Value],
         unit: Unit::BytesPerSecond,
         direction: HigherIsBetter,
@@ -383,7 +389,7 @@ pub(super) static QUANTITIES: [Quantity; 41] = [
     },
     Quantity {
         name: "fault_behind",
-        gated: GONE,
+        gated: OF_FAULT,
         judged: &[Value],
         direction: LowerIsBetter,
         over: Over::Largest,
@@ -403,7 +409,7 @@ pub(super) static QUANTITIES: [Quantity; 41] = [
     Quantity {
         name: "fault_stale",
         unit: Unit::Share,
-        gated: UNSEEN_IN_FAULT,
+        gated: OF_FAULT,
         direction: LowerIsBetter,
         judged: &[Value],
         source: Source::Replica(|replica| {

@@ -7,8 +7,8 @@ use super::escape_control;
 use super::gates::Paint;
 use crate::analyse::{Analysis, AuditLine, RestoreLine};
 use crate::plan::fold;
-use crate::sample::AuditResult;
-use crate::units::thousands;
+use crate::sample::{AuditCheck, AuditResult};
+use crate::units::{plural, thousands};
 
 /// None wider than `width`.
 pub fn text(analysis: &Analysis, width: usize, paint: Paint) -> String {
@@ -18,69 +18,88 @@ pub fn text(analysis: &Analysis, width: usize, paint: Paint) -> String {
         let restores = analysis.restores.iter();
         let restores = restores.filter(|it| of_mode.iter().any(|line| line.mode == it.mode));
         let told = sentences(of_mode).into_iter();
-        for (result, sentence) in told.chain(restores.map(restored)) {
+        for (word, sentence) in told.chain(restores.map(restored)) {
             let folded = fold(
                 &escape_control(&sentence),
                 width.saturating_sub(MARGIN).max(MARGIN),
             );
             for (index, part) in folded.iter().enumerate() {
-                let head = match (index, result, paint) {
-                    (0, AuditResult::Pass, Paint::Ansi) => "\u{1b}[32mPASS\u{1b}[0m",
-                    (0, AuditResult::Permitted, Paint::Ansi) => "\u{1b}[33mLOST\u{1b}[0m",
-                    (0, AuditResult::Fail, Paint::Ansi) => "\u{1b}[1;31mFAIL\u{1b}[0m",
-                    (0, result, Paint::Plain) => word(result),
-                    _ => "    ",
+                let colour = match word {
+                    PASS => "32",
+                    FAIL => "1;31",
+                    _ => "33",
                 };
                 // Written to a string, which does not fail.
-                let _ = writeln!(out, "{head}  {part}");
+                let _ = match (index, paint) {
+                    (0, Paint::Ansi) => {
+                        writeln!(out, "\u{1b}[{colour}m{word}\u{1b}[0m  {part}")
+                    }
+                    (0, Paint::Plain) => writeln!(out, "{word}  {part}"),
+                    _ => writeln!(out, "      {part}"),
+                };
             }
         }
     }
     out
 }
 
+const PASS: &str = "PASS";
+const FAIL: &str = "FAIL";
+
 /// One word a result, four letters long.
-pub(super) fn word(result: AuditResult) -> &'static str {
-    match result {
-        AuditResult::Pass => "PASS",
-        AuditResult::Permitted => "LOST",
-        AuditResult::Fail => "FAIL",
+pub(super) fn word(check: AuditCheck, result: AuditResult) -> &'static str {
+    match (result, check) {
+        (AuditResult::Pass, _) => PASS,
+        (AuditResult::Permitted, AuditCheck::Present | AuditCheck::Suffix) => "LOST",
+        (AuditResult::Permitted, _) => "NOTE",
+        (AuditResult::Fail, _) => FAIL,
     }
 }
 
-fn sentences(of_mode: &[AuditLine]) -> Vec<(AuditResult, String)> {
+fn sentences(of_mode: &[AuditLine]) -> Vec<(&'static str, String)> {
     let Some(first) = of_mode.first() else {
         return Vec::new();
     };
-    let kept: Vec<_> = of_mode
+    let kept = of_mode
         .iter()
-        .filter(|it| it.result == AuditResult::Pass && !it.check.is_of_a_restore())
-        .map(|it| it.check.promise())
-        .collect();
+        .filter(|it| it.result == AuditResult::Pass && !it.check.is_of_a_restore());
+    let (of_rows, others): (Vec<_>, Vec<_>) = kept.partition(|it| it.check.is_of_rows());
+    let of_rows: Vec<_> = of_rows.iter().map(|it| it.check.promise()).collect();
+    let others = others.iter().map(|it| {
+        let nodes = plural(it.nodes, "node");
+        format!("{} (on {nodes})", it.check.promise())
+    });
+    let others: Vec<_> = others.collect();
     let mut told = Vec::new();
     for line in of_mode.iter().filter(|it| it.result != AuditResult::Pass) {
-        told.push((line.result, format!("{}: {}", line.mode, line.evidence)));
+        let word = word(line.check, line.result);
+        told.push((word, format!("{}: {}", line.mode, line.evidence)));
     }
-    if !kept.is_empty() {
+    if !of_rows.is_empty() {
         let sentence = format!(
             "{}: {} ({} commits on each of {} nodes)",
             first.mode,
-            kept.join(", "),
+            of_rows.join(", "),
             thousands(first.examined),
             first.nodes
         );
-        told.push((AuditResult::Pass, sentence));
+        told.push((PASS, sentence));
+    }
+    if !others.is_empty() {
+        told.push((PASS, format!("{}: {}", first.mode, others.join(", "))));
     }
     told
 }
 
 /// What a restored server has, and in which cell it was made.
-pub(super) fn restored(line: &RestoreLine) -> (AuditResult, String) {
+pub(super) fn restored(line: &RestoreLine) -> (&'static str, String) {
     let RestoreLine {
         mode,
         cell_id,
         sentence,
+        result,
         ..
     } = line;
-    (line.result, format!("{mode}, cell {cell_id}: {sentence}"))
+    let word = word(AuditCheck::TargetReached, *result);
+    (word, format!("{mode}, cell {cell_id}: {sentence}"))
 }

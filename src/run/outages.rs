@@ -11,8 +11,8 @@ use crate::probe::{Delay, LagSample, VisibilitySecond};
 use crate::sample::{Commit, FaultRow, Timeline};
 use crate::units::Lsn;
 
-/// A read so long after the acknowledgement of a commit is stale if it misses it.
-const STALE: Duration = Duration::from_millis(100);
+/// A read so long (nanoseconds) after the acknowledgement of a commit is stale if it misses it.
+const STALE: i64 = 100_000_000;
 
 /// The faults that have begun.
 #[derive(Debug, Default)]
@@ -64,12 +64,9 @@ impl Outage {
 
 impl Seen {
     fn add(&mut self, delay: &Delay) {
-        let is_stale = |nanos: i64| {
-            u64::from(u128::from(nanos.unsigned_abs()) > STALE.as_nanos() && nanos > 0)
-        };
         self.commits += 1;
-        self.stale_lo += is_stale(delay.lo);
-        self.stale_hi += is_stale(delay.hi);
+        self.stale_lo += u64::from(delay.lo > STALE);
+        self.stale_hi += u64::from(delay.hi > STALE);
         self.slowest = self.slowest.max(delay.hi);
     }
 }

@@ -143,6 +143,11 @@ impl AuditCheck {
         }
     }
 
+    /// Of the rows that nodes have after a cell.
+    pub fn is_of_rows(self) -> bool {
+        self <= Self::SameContents
+    }
+
     /// Whether it is about a server that was restored to a point in time, and not about a node.
     pub fn is_of_a_restore(self) -> bool {
         self >= Self::TargetReached

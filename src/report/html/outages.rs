@@ -24,32 +24,49 @@ pub(crate) fn faults(analysis: &Analysis) -> Markup {
     }
 }
 
-fn outages(lines: &[ModeOutages]) -> Markup {
+/// A table with these heads; `label` says what it has to whoever does not see it.
+fn table(label: &str, class: &str, heads: &[&str], rows: &Markup) -> Markup {
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Table of outages" {
-            table.dense {
-                thead { tr {
-                    @for head in ["mode", "reps", "lost", "in each", "of commits", "before fault", "WAL", "RTO", "silent for", "rejoin"] {
-                        th scope="col" { (head) }
-                    }
-                } }
-                tbody { @for line in lines { tr {
-                    th scope="row" { (escape_control(&line.mode)) }
-                    td { (line.lost.len()) }
-                    td { (thousands(line.lost.iter().sum())) }
-                    td { (line.lost.iter().map(|it| thousands(*it)).collect::<Vec<_>>().join(", ")) }
-                    td { (thousands(line.looked_for)) }
-                    td { @if let Some(span) = line.lost_span.filter(|it| *it > 0.0) { "up to " (format_seconds(span)) } @else { "–" } }
-                    td { @if let Some(bytes) = line.lost_wal.filter(|it| *it > 0) { "≥ " (format_bytes(bytes as f64)) } @else { "–" } }
-                    td { (time(line.rto.as_ref())) }
-                    td { (time(line.unavailability.as_ref())) }
-                    td { (time(line.rejoin.as_ref())) }
-                } } }
+        div.scroll tabindex="0" role="region" aria-label=(label) {
+            table class=(class) {
+                thead { tr { @for head in heads { th scope="col" { (head) } } } }
+                tbody { (rows) }
             }
         }
+    }
+}
+
+fn outages(lines: &[ModeOutages]) -> Markup {
+    let heads = [
+        "mode",
+        "reps",
+        "lost",
+        "in each",
+        "of commits",
+        "before fault",
+        "WAL",
+        "RTO",
+        "silent for",
+        "rejoin",
+    ];
+    let rows = html! { @for line in lines { tr {
+        th scope="row" { (escape_control(&line.mode)) }
+        td { (line.lost.len()) }
+        td { (thousands(line.lost.iter().sum())) }
+        td { (line.lost.iter().map(|it| thousands(*it)).collect::<Vec<_>>().join(", ")) }
+        td { (thousands(line.looked_for)) }
+        td { @if let Some(span) = line.lost_span.filter(|it| *it > 0.0) { "up to " (format_seconds(span)) } @else { "–" } }
+        td { @if let Some(bytes) = line.lost_wal.filter(|it| *it > 0) { "≥ " (format_bytes(bytes as f64)) } @else { "–" } }
+        td { (time(line.rto.as_ref())) }
+        td { (time(line.unavailability.as_ref())) }
+        td { (time(line.rejoin.as_ref())) }
+    } } };
+    html! {
+        (table("Table of outages", "dense", &heads, &rows))
         p.caption {
             "Lost: acknowledged commits that are not there any more; the first of them was acknowledged so long before the fault. "
-            "WAL: written by the old primary by the last sample of its position, and not on the new one, the most of all repetitions. "
+            "WAL: written by the old primary by the last sample of its position, for commits that were acknowledged or not, and not on the new one; "
+            "the most of all repetitions. "
             "RTO: from the fault to the first acknowledgement of a transaction that was sent after the primary had died. "
             "Silent: from the last acknowledgement before that one. Rejoin: until the node that had died streamed from the new primary. "
             "Means over repetitions, 95 % intervals below them; where nothing was acknowledged after the fault of a repetition, the median. The fault itself is known at once here; a failover manager needs time to notice it."
@@ -58,40 +75,48 @@ fn outages(lines: &[ModeOutages]) -> Markup {
 }
 
 fn setbacks(lines: &[ModeSetback]) -> Markup {
+    let heads = [
+        "mode",
+        "replica",
+        "fault",
+        "commits",
+        "stale reads",
+        "slowest commit",
+        "commits behind",
+        "WAL behind",
+        "caught up after",
+        "at",
+        "waiting",
+    ];
+    let rows = html! { @for line in lines { tr {
+        th scope="row" { (escape_control(&line.mode)) }
+        td { (escape_control(&line.node)) }
+        td.found { (escape_control(&line.faults.join(", "))) }
+        td { (thousands(line.commits)) }
+        td { (line.stale.map_or_else(|| "–".into(), format_share_band)) }
+        td { (largest(line.slowest, "", Unit::Micros)) }
+        td { (largest(line.behind, "", Unit::Count)) }
+        td { (largest(line.lag, "", Unit::Bytes)) }
+        td { (largest(line.catch_up, "≤ ", Unit::Micros)) }
+        td { (largest(line.rate, "≥ ", Unit::BytesPerSecond)) }
+        td { @if let Some(waiters) = line.waiters { (waiters) } @else { "–" } }
+    } } };
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Table of replicas that faults befell" {
-            table.dense {
-                thead { tr {
-                    @for head in ["mode", "replica", "fault", "stale reads", "slowest commit", "commits behind", "WAL behind", "caught up after", "at", "waiting"] {
-                        th scope="col" { (head) }
-                    }
-                } }
-                tbody { @for line in lines { tr {
-                    th scope="row" { (escape_control(&line.mode)) }
-                    td { (escape_control(&line.node)) }
-                    td.found { (escape_control(&line.faults.join(", "))) }
-                    td { (line.stale.map_or_else(|| "–".into(), format_share_band)) }
-                    td { (largest(line.slowest, Unit::Micros)) }
-                    td { (largest(line.behind, Unit::Count)) }
-                    td { (largest(line.lag, Unit::Bytes)) }
-                    td { (largest(line.catch_up, Unit::Micros)) }
-                    td { (largest(line.rate, Unit::BytesPerSecond)) }
-                    td { (largest(line.waiters, Unit::Count)) }
-                } } }
-            }
-        }
+        (table("Table of replicas that faults befell", "dense", &heads, &rows))
         p.caption {
-            "Stale reads: of the commits acknowledged during the fault, those that a read on the replica 100 ms later missed, between what is certain and what is possible. "
-            "Slowest commit: the longest until one of them was visible there. Commits behind: acknowledged and not visible at the end of a second, at most. "
-            "WAL behind: to be replayed, at most; unknown where the replica was gone. Caught up after: from the end of the fault until it was as far behind as before; at: the rate of that. "
-            "Waiting: sessions that waited for synchronous replication at a time, at most. The largest of all repetitions; the rate is their mean."
+            "Commits: acknowledged during the fault. Stale reads: of these, the ones that a read on the replica 100 ms later missed, between what is certain "
+            "and what is possible. Slowest commit: the longest until one of them was visible there. Commits behind: acknowledged and not visible at the end "
+            "of a second, the most of all seconds. WAL behind: to be replayed, the most of all samples; unknown where the replica was gone. Caught up after: "
+            "from the end of the fault to the first sample, every 100 ms unless the profile says otherwise, in which it was as far behind as before; at: the rate of that. Waiting: sessions that waited for "
+            "synchronous replication, the most of all samples. Commits are sums over repetitions, the rate is a mean, the others are the largest of all."
         }
     }
 }
 
-fn largest(figure: Option<Estimate>, unit: Unit) -> String {
+/// `bound` stands before a value that is known.
+fn largest(figure: Option<Estimate>, bound: &str, unit: Unit) -> String {
     match figure {
-        Some(found) if found.value.is_finite() => unit.rounded(found.value),
+        Some(found) if found.value.is_finite() => format!("{bound}{}", unit.rounded(found.value)),
         Some(_) => "unknown".into(),
         None => "–".into(),
     }
@@ -109,29 +134,29 @@ fn time(estimate: Option<&Estimate>) -> Markup {
 }
 
 fn audit(lines: &[AuditLine]) -> Markup {
+    let heads = [
+        "promise",
+        "verdict",
+        "mode",
+        "looked at",
+        "violations",
+        "worst",
+    ];
+    let rows = html! { @for line in lines { tr.failed[line.result == AuditResult::Fail] {
+        th scope="row" { (line.check.promise()) }
+        td.verdict { (word(line.check, line.result)) }
+        td { (escape_control(&line.mode)) }
+        td { (thousands(line.examined)) }
+        td { (thousands(line.violations)) }
+        td.found { span.ci { (escape_control(&line.evidence)) } }
+    } } };
     html! {
         h3 { "Audit" }
-        div.scroll tabindex="0" role="region" aria-label="Table of the audit" {
-            table.dense.gates {
-                thead { tr {
-                    @for head in ["promise", "verdict", "mode", "looked at", "violations", "worst"] {
-                        th scope="col" { (head) }
-                    }
-                } }
-                tbody { @for line in lines { tr.failed[line.result == AuditResult::Fail] {
-                    th scope="row" { (line.check.promise()) }
-                    td.verdict { (word(line.result)) }
-                    td { (escape_control(&line.mode)) }
-                    td { (thousands(line.examined)) }
-                    td { (thousands(line.violations)) }
-                    td.found { span.ci { (escape_control(&line.evidence)) } }
-                } } }
-            }
-        }
+        (table("Table of the audit", "dense gates", &heads, &rows))
         p.caption {
             "Every acknowledged commit was looked for on every node, after all of them had what the primary then had. "
             "Numbers are sums over repetitions on the node with most violations, and the last column is the worst repetition. "
-            "LOST (`permitted` in audit.csv): commits are gone that the mode does not promise to keep."
+            "`permitted` in audit.csv is LOST where commits are gone that the mode does not promise to keep, and NOTE for what else a fault explains."
         }
     }
 }
@@ -139,8 +164,8 @@ fn audit(lines: &[AuditLine]) -> Markup {
 fn restores(lines: &[RestoreLine]) -> Markup {
     html! {
         h3 { "Restores to a point in time" }
-        ul { @for (result, sentence) in lines.iter().map(restored) {
-            li { (word(result)) ": " (escape_control(&sentence)) "." }
+        ul { @for (word, sentence) in lines.iter().map(restored) {
+            li { (word) ": " (escape_control(&sentence)) "." }
         } }
         p.caption {
             "Each was restored from the base backup of before the load and the archived WAL into a server of its own, which was removed "

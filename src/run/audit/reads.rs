@@ -1,7 +1,6 @@
 //! What reads on the replicas saw while the load ran, next to what is promised of them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::cluster::RunningNode;
 use crate::mode::Mode;
@@ -10,9 +9,9 @@ use crate::probe::VisibilitySecond;
 use crate::sample::{AuditCheck, AuditResult, AuditRow};
 use crate::topology::Role;
 
-/// A commit that was not visible for longer than this after its acknowledgement was not visible when it came. The clocks of the client
+/// A commit that was not visible for longer than this (nanoseconds) after its acknowledgement was not visible when it came. The clocks of the client
 /// and of a server of the same host differ by less.
-const CERTAIN: Duration = Duration::from_millis(1);
+const CERTAIN: i64 = 1_000_000;
 
 /// What was seen of each replica.
 #[derive(Debug, Default)]
@@ -32,10 +31,9 @@ struct OfNode {
 impl Reads {
     pub(in crate::run) fn visibility(&mut self, second: &VisibilitySecond) {
         let node = self.by_node.entry(second.node.clone()).or_default();
-        let unseen = second.commits.saturating_sub(second.delays.len() as u64);
-        let late = |nanos: i64| nanos > 0 && u128::from(nanos.unsigned_abs()) > CERTAIN.as_nanos();
+        let late = second.delays.iter().filter(|it| it.lo > CERTAIN);
+        node.late += late.count() as u64;
         node.seen += second.delays.len() as u64;
-        node.late += unseen + second.delays.iter().filter(|it| late(it.lo)).count() as u64;
     }
 
     pub(in crate::run) fn backwards(&mut self, node: &str, looks: u64) {
