@@ -174,14 +174,18 @@ pub(super) fn unmark_for_discarding(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a directory with all that is in it. A command that was killed may write a little longer, while its disk is busy.
-fn remove_all(directory: &Path) -> io::Result<()> {
+/// Removes a directory with all that is in it, if it is there. A command that was killed may write a little longer, while its disk is busy.
+pub(super) fn remove_all(directory: &Path) -> io::Result<()> {
+    let attempt = || match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    };
     let removed = clock::block_until(Duration::from_secs(5), || {
-        let removed = std::fs::remove_dir_all(directory);
+        let removed = attempt();
         let is_written = |error: &io::Error| error.kind() == io::ErrorKind::DirectoryNotEmpty;
         (!removed.as_ref().is_err_and(is_written)).then_some(removed)
     });
-    removed.unwrap_or_else(|| std::fs::remove_dir_all(directory))
+    removed.unwrap_or_else(attempt)
 }
 
 /// Removes a marked directory and those above that were made for it. The marker goes last, so that what an interrupted

@@ -7,6 +7,7 @@ use super::failover::Rejoined;
 use super::{Cluster, RunningNode, admin, provision, query};
 use crate::clock;
 use crate::pg::Session;
+use crate::pg::attach::drop_subscription;
 use crate::pg::fault as sql;
 use crate::pg::provisioning::{self, checkpoint, fence, switch_wal};
 use crate::topology::Role;
@@ -103,7 +104,7 @@ async fn unsubscribe(node: &RunningNode) -> Result<String, ClusterError> {
     let tables = sql::subscribed(session.client(), name)
         .await
         .map_err(failed)?;
-    sql::drop_subscription(session.client(), name)
+    drop_subscription(session.client(), name)
         .await
         .map_err(failed)?;
     let truncate = format!("TRUNCATE {}", tables.join(", "));

@@ -1,9 +1,7 @@
 //! Restores the primary to a point in time, from a base backup and the archive, into a server of its own.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fmt;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +9,7 @@ use std::time::Duration;
 use super::directory;
 use super::error::ClusterError;
 use super::keeper::Ask;
+use super::provision;
 use super::server::Server;
 use super::workspace::Workspace;
 use super::{Cluster, RunningNode, admin, query};
@@ -115,25 +114,8 @@ impl Cluster {
         session.close().await;
         remove(&workspace.layout.node(BASE))?;
         directory::create_inner(&workspace.layout.node(BASE), &workspace.account)?;
-        let from = workspace.conninfo(BASE, &primary.node.name, &[("application_name", BASE)]);
-        let mut arguments: Vec<OsString> = vec![
-            "-D".into(),
-            workspace.layout.data(BASE).into(),
-            "-d".into(),
-            from.into(),
-        ];
-        arguments.extend(
-            [
-                "--checkpoint=fast",
-                "--no-sync",
-                "--no-password",
-                "--no-manifest",
-                // A restore has no other WAL than the archive's.
-                "--wal-method=none",
-            ]
-            .map(Into::into),
-        );
-        workspace.command(BASE, "pg_basebackup", arguments).await
+        // A restore has no other WAL than the archive's.
+        provision::base_backup(workspace, primary, BASE, &["--wal-method=none"]).await
     }
 
     /// Commits a row, takes a point in time, and commits another row.
@@ -247,12 +229,7 @@ fn registered(workspace: &Workspace, name: &str) -> Option<Arc<Server>> {
 }
 
 fn remove(directory: &Path) -> Result<(), ClusterError> {
-    match std::fs::remove_dir_all(directory) {
-        Err(source) if source.kind() != ErrorKind::NotFound => {
-            Err(ClusterError::io("remove", directory, source))
-        }
-        _ => Ok(()),
-    }
+    directory::remove_all(directory).map_err(|source| ClusterError::io("remove", directory, source))
 }
 
 /// Waits until the server has left recovery, which it does at its target. If it does not reach that, it ends.

@@ -120,23 +120,29 @@ async fn back_up(
     node: &Node,
     extra: &[&str],
 ) -> Result<(), ClusterError> {
+    let extra = [&["--wal-method=stream"], extra].concat();
+    base_backup(workspace, upstream, &node.name, &extra).await?;
+    workspace.configure(node)
+}
+
+/// A base backup of `upstream` into the data directory of this name. `extra` says how its WAL gets there.
+pub(super) async fn base_backup(
+    workspace: &Workspace,
+    upstream: &RunningNode,
+    name: &str,
+    extra: &[&str],
+) -> Result<(), ClusterError> {
+    let conninfo = workspace.conninfo(name, &upstream.node.name, &[("application_name", name)]);
     let mut arguments: Vec<OsString> = vec![
         "-D".into(),
-        workspace.layout.data(&node.name).into(),
+        workspace.layout.data(name).into(),
         "-d".into(),
-        workspace
-            .conninfo(
-                &node.name,
-                &upstream.node.name,
-                &[("application_name", &node.name)],
-            )
-            .into(),
+        conninfo.into(),
     ];
     arguments.extend(
         [
             "--checkpoint=fast",
             "--no-sync",
-            "--wal-method=stream",
             "--no-password",
             // The servers were made a second ago and have no page that could be damaged.
             "--no-manifest",
@@ -144,10 +150,7 @@ async fn back_up(
         .map(Into::into),
     );
     arguments.extend(extra.iter().map(Into::into));
-    workspace
-        .command(&node.name, "pg_basebackup", arguments)
-        .await?;
-    workspace.configure(node)
+    workspace.command(name, "pg_basebackup", arguments).await
 }
 
 /// A standby that streams from `upstream` through a slot of its own.
@@ -171,7 +174,7 @@ pub(super) async fn replace(
     node: &Node,
 ) -> Result<RunningNode, ClusterError> {
     let data = workspace.layout.data(&node.name);
-    std::fs::remove_dir_all(&data).map_err(|source| ClusterError::io("remove", &data, source))?;
+    directory::remove_all(&data).map_err(|source| ClusterError::io("remove", &data, source))?;
     workspace.registry().retain(|(name, _)| *name != node.name);
     copy(workspace, upstream, node).await
 }
@@ -210,8 +213,7 @@ pub(super) async fn rejoin(
         "pg_rewind"
     } else {
         // It wants data checksums or wal_log_hints, and all WAL since the histories parted. Its reasons are in the log.
-        std::fs::remove_dir_all(&data)
-            .map_err(|source| ClusterError::io("remove", &data, source))?;
+        directory::remove_all(&data).map_err(|source| ClusterError::io("remove", &data, source))?;
         back_up(workspace, upstream, node, &[]).await?;
         "a new base backup"
     };

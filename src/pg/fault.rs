@@ -7,7 +7,6 @@ use tokio_postgres::Client;
 use super::describe;
 use super::provisioning::{Answer, run};
 use super::quote_literal;
-use crate::escape::quote_ident;
 use crate::units::Lsn;
 
 /// Has rows that nobody needs, so that VACUUM removes them.
@@ -142,17 +141,4 @@ pub async fn drop_slot(client: &Client, name: &str) -> Answer<bool> {
     let left = format!("SELECT FROM pg_replication_slots WHERE slot_name = {name}");
     let left = client.query(&left, &[]).await;
     Ok(left.map_err(|error| describe(&error))?.is_empty())
-}
-
-/// Drops a subscription and leaves its slot where it is.
-pub async fn drop_subscription(client: &Client, name: &str) -> Answer<()> {
-    let name = quote_ident(name);
-    for sql in [
-        format!("ALTER SUBSCRIPTION {name} DISABLE"),
-        format!("ALTER SUBSCRIPTION {name} SET (slot_name = NONE)"),
-        format!("DROP SUBSCRIPTION {name}"),
-    ] {
-        run(client, &sql).await?;
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Makes the faults of a cell happen when they are due, and undoes each of them, whatever ends the cell.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,18 +31,25 @@ pub(super) struct Script<'a> {
     promotion: RefCell<Option<Promotion>>,
     /// Nodes that were made replicas again, by the index of the fault.
     rejoined: RefCell<BTreeMap<usize, Rejoined>>,
-    paused: RefCell<BTreeMap<usize, PausedReplay>>,
-    long_queries: RefCell<BTreeMap<usize, LongQuery>>,
     /// To which the primary is to be restored.
     points: RefCell<Vec<RecoveryPoint>>,
-    /// Indices of those that have begun and are not undone.
-    active: RefCell<BTreeSet<usize>>,
-    /// Processes that are stopped, by the index of the fault.
-    stopped: RefCell<BTreeMap<usize, Vec<StoppedProcess>>>,
+    /// Those that have begun and are not undone, by their index.
+    active: RefCell<BTreeMap<usize, Lasting>>,
     events: RefCell<Vec<FaultEvent>>,
     /// Held while one is begun.
     begins: Mutex<()>,
     ended: watch::Sender<bool>,
+}
+
+/// What a fault lasts by, as long as it is kept.
+#[derive(Default)]
+enum Lasting {
+    /// It lasts until a statement or a command undoes it.
+    #[default]
+    Untended,
+    PausedReplay(Box<PausedReplay>),
+    LongQuery(LongQuery),
+    Processes(Vec<StoppedProcess>),
 }
 
 /// A fault is about to begin, or has been undone.
@@ -83,11 +90,8 @@ impl<'a> Script<'a> {
             follower: RefCell::new(follower),
             promotion: RefCell::default(),
             rejoined: RefCell::default(),
-            paused: RefCell::default(),
-            long_queries: RefCell::default(),
             points: RefCell::default(),
             active: RefCell::default(),
-            stopped: RefCell::default(),
             events: RefCell::default(),
             begins: Mutex::new(()),
             ended: watch::Sender::new(false),
@@ -174,7 +178,7 @@ impl<'a> Script<'a> {
 
     /// Undoes what [`Script::play`] has left undone, because it failed or was dropped.
     pub(super) async fn undo_all(&self) -> Result<(), ClusterError> {
-        let active = self.active.borrow().clone();
+        let active: Vec<usize> = self.active.borrow().keys().copied().collect();
         let mut outcome = Ok(());
         for index in active {
             // The others are undone even so.
@@ -187,16 +191,21 @@ impl<'a> Script<'a> {
         let fault = &self.faults[index];
         self.tell(fault, Happened::Began);
         // Whatever becomes of the attempt, it is undone.
-        self.active.borrow_mut().insert(index);
+        self.active.borrow_mut().insert(index, Lasting::default());
+        let lasting = self.make(fault).await?;
+        self.active.borrow_mut().insert(index, lasting);
+        Ok(())
+    }
+
+    async fn make(&self, fault: &Fault) -> Result<Lasting, ClusterError> {
         match fault.kind {
             FaultKind::PauseReplay => {
                 let pause = self.cluster.pause_replay(&fault.target, fault.length);
-                let paused = pause.await?;
-                self.paused.borrow_mut().insert(index, paused);
+                return Ok(Lasting::PausedReplay(Box::new(pause.await?)));
             }
             FaultKind::PauseSending => {
                 let stopped = self.cluster.pause_sending(&fault.target).await?;
-                self.stopped.borrow_mut().insert(index, vec![stopped]);
+                return Ok(Lasting::Processes(vec![stopped]));
             }
             FaultKind::Partition => {
                 let cut = Condition {
@@ -221,18 +230,15 @@ impl<'a> Script<'a> {
             }
             FaultKind::FrozenStandby => {
                 let stopped = self.cluster.freeze(&fault.target).await?;
-                self.stopped.borrow_mut().insert(index, stopped);
+                return Ok(Lasting::Processes(stopped));
             }
             FaultKind::StandbyCrash | FaultKind::PrimaryCrash => {
                 self.cluster.kill(&fault.target).await?;
                 self.tell(fault, Happened::Killed);
             }
             FaultKind::LongQuery => {
-                let query = self
-                    .cluster
-                    .begin_long_query(&fault.target, fault.length)
-                    .await?;
-                self.long_queries.borrow_mut().insert(index, query);
+                let query = self.cluster.begin_long_query(&fault.target, fault.length);
+                return Ok(Lasting::LongQuery(query.await?));
             }
             FaultKind::SlotLoss => self.cluster.lose_slot(&fault.target).await?,
             FaultKind::ApplyError => self.cluster.refuse_rows(&fault.target, true).await?,
@@ -242,7 +248,7 @@ impl<'a> Script<'a> {
                 self.points.borrow_mut().push(point);
             }
         }
-        Ok(())
+        Ok(Lasting::Untended)
     }
 
     async fn fail_over(&self, fault: &Fault) -> Result<(), ClusterError> {
@@ -291,35 +297,31 @@ impl<'a> Script<'a> {
     async fn undo(&self, index: usize) -> Result<(), ClusterError> {
         let fault = &self.faults[index];
         let mut is_undone = true;
-        match fault.kind {
-            FaultKind::PauseReplay => {
-                let paused = self.paused.borrow_mut().remove(&index);
-                if let Some(paused) = paused {
-                    paused.end().await?;
+        // It stays among the active until all of it is undone.
+        let lasting = self.active.borrow_mut().insert(index, Lasting::default());
+        match lasting.unwrap_or_default() {
+            Lasting::Untended => {}
+            Lasting::PausedReplay(paused) => paused.end().await?,
+            Lasting::LongQuery(query) => {
+                if let Some(Conflict { at, failure }) = query.end().await? {
+                    self.tell_at(at, fault, Happened::QueryCancelled(failure));
                 }
             }
+            Lasting::Processes(stopped) => drop(stopped),
+        }
+        match fault.kind {
+            FaultKind::PauseReplay
+            | FaultKind::PauseSending
+            | FaultKind::LongQuery
+            | FaultKind::Pitr => {}
             FaultKind::Partition | FaultKind::SlowNetwork => {
                 self.cluster
                     .set_network(&fault.target, Condition::default())
                     .await?;
             }
-            FaultKind::PauseSending => {
-                self.stopped.borrow_mut().remove(&index);
-            }
-            FaultKind::FrozenStandby => {
-                self.stopped.borrow_mut().remove(&index);
-                self.cluster.unfreeze(&fault.target).await?;
-            }
+            FaultKind::FrozenStandby => self.cluster.unfreeze(&fault.target).await?,
             FaultKind::StandbyCrash | FaultKind::PrimaryCrash => {
                 self.cluster.restart(&fault.target).await?;
-            }
-            FaultKind::LongQuery => {
-                let query = self.long_queries.borrow_mut().remove(&index);
-                if let Some(query) = query
-                    && let Some(Conflict { at, failure }) = query.end().await?
-                {
-                    self.tell_at(at, fault, Happened::QueryCancelled(failure));
-                }
             }
             FaultKind::SlotLoss => {
                 let anew = self.cluster.make_anew(&fault.target).await?;
@@ -327,7 +329,6 @@ impl<'a> Script<'a> {
             }
             FaultKind::ApplyError => self.cluster.refuse_rows(&fault.target, false).await?,
             FaultKind::Failover | FaultKind::Switchover => is_undone = self.rejoin(index).await?,
-            FaultKind::Pitr => {}
         }
         self.active.borrow_mut().remove(&index);
         if is_undone {
