@@ -3,11 +3,11 @@
 use std::fs;
 use std::time::Duration;
 
-use replbench::cluster::{Cluster, process};
+use replbench::cluster::Cluster;
 use rustix::process::Signal;
 
-use crate::shop::{PASSWORD, Shop, assert_no_password, branch, replbench, run};
-use crate::support::{self, REPLBENCH, Server, TestDir, block_on, signal, until};
+use crate::shop::{PASSWORD, Shop, assert_no_password, branch, replbench, run, spawn};
+use crate::support::{self, Server, TestDir, block_on, signal, until};
 
 /// Nothing is left on primary and subscriber, neither in the schema nor outside it.
 #[track_caller]
@@ -166,25 +166,20 @@ fn a_dry_run_prints_every_statement_that_changes_something() {
 
 /// A run whose commits wait for the subscriber, ended by SIGKILL.
 fn killed_while_commits_wait(dir: &TestDir, shop: &Shop, eu: &str) {
-    let mut child = process::command(REPLBENCH)
-        .args([
-            "run",
-            "sync-vs-async",
-            "--rate",
-            "100",
-            "--duration",
-            "60s",
-            "--warmup",
-            "0s",
-        ])
-        .args(["--set-sync", "--modes", "logical-sync", eu])
-        .args(shop.arguments())
-        .current_dir(dir.path())
-        .env("PGPASSWORD", PASSWORD)
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let servers = shop.arguments();
+    let servers = servers.iter().map(String::as_str);
+    let fixed = [
+        "--rate",
+        "100",
+        "--duration",
+        "60s",
+        "--set-sync",
+        "--modes",
+        "logical-sync",
+        eu,
+    ];
+    let arguments: Vec<_> = fixed.into_iter().chain(servers).collect();
+    let mut child = spawn(dir.path(), "sync-vs-async", &arguments);
     let waits = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'eu' AND sync_state = 'sync'";
     until(support::PATIENCE, || match shop.primary.number(waits) {
         0 => Err("not synchronous"),

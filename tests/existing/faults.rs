@@ -4,11 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use replbench::cluster::process;
 use rustix::process::Signal;
 
-use crate::shop::{PASSWORD, Shop, branch, run};
-use crate::support::{self, REPLBENCH, Server, TestDir, block_on, signal, subdirectory, until};
+use crate::shop::{Shop, branch, run, spawn};
+use crate::support::{self, Server, TestDir, block_on, signal, subdirectory, until};
 
 fn standby(shop: &Shop, name: &str) -> Server {
     let cluster = shop.cluster.as_ref().unwrap();
@@ -115,17 +114,18 @@ fn a_standby_resumes_by_itself_when_replbench_is_killed() {
     let shop = Shop::open(&dir);
     let_pause(&shop);
     let s1 = standby(&shop, "s1");
-    let mut child = process::command(REPLBENCH)
-        .args(["run", "users-insert", "--rate", "50", "--duration", "30s"])
-        .args(["--warmup", "0s", "--allow-faults"])
-        .args(["--fault", "pause-replay s1 at 100ms for 3s"])
-        .args(shop.arguments())
-        .current_dir(dir.path())
-        .env("PGPASSWORD", PASSWORD)
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let servers = shop.arguments();
+    let servers = servers.iter().map(String::as_str);
+    let fault = [
+        "--allow-faults",
+        "--fault",
+        "pause-replay s1 at 100ms for 3s",
+    ];
+    let fixed = ["--rate", "50", "--duration", "30s"]
+        .into_iter()
+        .chain(fault);
+    let arguments: Vec<_> = fixed.chain(servers).collect();
+    let mut child = spawn(dir.path(), "users-insert", &arguments);
     let becomes = |paused: bool, limit| {
         until(limit, || {
             let is_so = is_paused(&s1) == paused;

@@ -13,10 +13,9 @@ mod support;
 use std::fs;
 use std::time::Duration;
 
-use replbench::cluster::process;
 use rustix::process::Signal;
-use shop::{PASSWORD, Shop, assert_no_password, replbench, run};
-use support::{REPLBENCH, TestDir, signal, until};
+use shop::{PASSWORD, Shop, assert_no_password, replbench, run, spawn};
+use support::{TestDir, signal, until};
 
 #[test]
 fn a_run_measures_what_is_there_and_leaves_nothing() {
@@ -154,24 +153,8 @@ fn a_run_that_is_cut_short_leaves_nothing_and_a_killed_one_is_cleaned_up() {
     let shop = Shop::open(&dir);
     let primary = format!("--primary={}", shop.conninfo("primary"));
     for ends in [Signal::INT, Signal::KILL] {
-        let mut child = process::command(REPLBENCH)
-            .args([
-                "run",
-                "sync-vs-async",
-                "--results",
-                "results",
-                "--rate",
-                "100",
-                "--duration",
-                "60s",
-            ])
-            .args(["--warmup", "0s", &primary])
-            .current_dir(dir.path())
-            .env("PGPASSWORD", PASSWORD)
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let arguments = ["--rate", "100", "--duration", "60s", &primary];
+        let mut child = spawn(dir.path(), "sync-vs-async", &arguments);
         let loads =
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'replbench load'";
         let loaded = until(support::PATIENCE, || match shop.primary.number(loads) {

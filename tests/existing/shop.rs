@@ -132,6 +132,19 @@ pub(crate) fn run(dir: &Path, profile: &str, servers: &[String], more: &[&str]) 
     replbench(dir, &arguments)
 }
 
+/// A run that goes on, for whoever ends it before its time.
+pub(crate) fn spawn(dir: &Path, profile: &str, arguments: &[&str]) -> std::process::Child {
+    process::command(REPLBENCH)
+        .args(["run", profile, "--results", "results", "--warmup", "0s"])
+        .args(arguments)
+        .current_dir(dir)
+        .env("PGPASSWORD", PASSWORD)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
 /// A server of its own, which can subscribe; with its connection string as superuser.
 pub(crate) fn branch(dir: &TestDir) -> (Cluster, Server, String) {
     let binaries = Binaries::find(None).expect("this test needs PostgreSQL: see scripts/test");
