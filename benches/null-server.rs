@@ -19,7 +19,6 @@ use replbench::plan::{self, Client, Length, Overrides, Pace, Plan};
 use replbench::profile::Profile;
 use replbench::sample::{Phase, Timeline};
 use replbench::units::Rate;
-use tokio::sync::watch;
 
 /// Offer load to a server that does nothing.
 #[derive(Debug, Parser)]
@@ -95,8 +94,7 @@ async fn ours(
 ) -> anyhow::Result<()> {
     let plan = plan(options, client, rate)?;
     let endpoint = Endpoint::on_loopback("null", port, "null", None);
-    let (_primary, following) = watch::channel(Arc::new(endpoint));
-    let mut load = Load::open(&plan, &plan.cells[0], &following, None).await?;
+    let mut load = Load::open(&plan, &plan.cells[0], endpoint, [], None).await?;
     let start = clock::now() + Duration::from_millis(20);
     load.start(Timeline::new(start, Duration::ZERO));
     let (mut outcomes, mut cpu) = (Outcomes::default(), Duration::ZERO);

@@ -84,6 +84,8 @@ pub struct Commit {
     pub acked: Stamp,
     /// Whether the arrival fell into the measurement phase.
     pub measured: bool,
+    /// By which of the servers that the load asks: 0 is the primary with which the cell began.
+    pub server: u8,
     /// Whether the server warned that the commit may not have been replicated.
     pub warned: bool,
 }

@@ -5,7 +5,6 @@
 )]
 
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use replbench::clock;
@@ -17,7 +16,6 @@ use replbench::profile::Profile;
 use replbench::sample::Timeline;
 use replbench::topology::{NodeCounts, Topology};
 use replbench::units::Rate;
-use tokio::sync::watch;
 
 /// A primary without a replica.
 struct Server {
@@ -67,8 +65,7 @@ impl Server {
     async fn measure(&self, plan: &Plan, disturb: impl AsyncFnOnce(&Server)) -> Told {
         self.reset(plan).await;
         let endpoint = self.cluster.primary().endpoint.clone();
-        let (_primary, following) = watch::channel(Arc::new(endpoint));
-        let mut load = Load::open(plan, &plan.cells[0], &following, None)
+        let mut load = Load::open(plan, &plan.cells[0], endpoint, [], None)
             .await
             .unwrap();
         let start = clock::now() + Duration::from_millis(20);
@@ -416,13 +413,13 @@ fn impostor(says: &'static [u8]) -> u16 {
     port
 }
 
-/// The load is led to a server that is none, and back.
+/// While the primary is gone, the load comes to a server that is none.
 #[tokio::test]
 async fn a_server_that_is_none_is_an_outage_with_its_reason() {
     let server = Server::start().await;
     let text = DISTURBED.replace("DEADLINE", "300 ms");
     let profile = Profile::parse("disturbed.toml", &text).unwrap();
-    let plan = plan(&profile, Client::Wire, Length::For(Duration::from_secs(3)));
+    let plan = plan(&profile, Client::Wire, Length::For(Duration::from_secs(4)));
     // An HTTP server, a message of a length that cannot be, an authentication that nobody knows, and silence.
     let impostors: [(&[u8], &str); 4] = [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", ""),
@@ -432,22 +429,21 @@ async fn a_server_that_is_none_is_an_outage_with_its_reason() {
     ];
     for (says, reason) in impostors {
         server.reset(&plan).await;
-        let real = Arc::new(server.cluster.primary().endpoint.clone());
-        let false_one = Arc::new(pg::Endpoint {
+        let real = server.cluster.primary().endpoint.clone();
+        let false_one = pg::Endpoint {
             port: impostor(says),
-            ..(*real).clone()
-        });
-        let (primary, following) = watch::channel(real.clone());
-        let mut load = Load::open(&plan, &plan.cells[0], &following, None)
+            ..real.clone()
+        };
+        let mut load = Load::open(&plan, &plan.cells[0], real, [false_one], None)
             .await
             .unwrap();
         let start = clock::now() + Duration::from_millis(20);
         load.start(Timeline::new(start, Duration::ZERO));
         let lead = async {
             tokio::time::sleep(HALF_A_SECOND).await;
-            primary.send(false_one).unwrap();
-            tokio::time::sleep(2 * HALF_A_SECOND).await;
-            primary.send(real).unwrap();
+            server.cluster.kill("primary").await.unwrap();
+            tokio::time::sleep(HALF_A_SECOND).await;
+            server.cluster.restart("primary").await.unwrap();
         };
         let (mut outcomes, mut reasons) = (Outcomes::default(), Vec::new());
         let mut cpu = Duration::ZERO;
@@ -460,7 +456,7 @@ async fn a_server_that_is_none_is_an_outage_with_its_reason() {
         };
         tokio::join!(lead, collect);
         load.join().unwrap();
-        assert_eq!(outcomes.offered, 600, "{outcomes:?}");
+        assert_eq!(outcomes.offered, 800, "{outcomes:?}");
         assert!(outcomes.acked > 150, "{outcomes:?}");
         assert!(outcomes.missed > 50, "{outcomes:?}");
         assert!(

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
@@ -25,7 +24,6 @@ use replbench::sample::Timeline;
 use replbench::topology::{NodeCounts, Topology};
 use replbench::units::Rate;
 use support::TestDir;
-use tokio::sync::watch;
 
 const MODES: [&str; 6] = [
     "disable",
@@ -413,8 +411,7 @@ async fn offer(admin: &pg::Session, plan: &Plan, endpoint: &Endpoint) -> (Outcom
     for statement in workload::reset(plan) {
         admin.client().batch_execute(&statement).await.unwrap();
     }
-    let (_primary, following) = watch::channel(Arc::new(endpoint.clone()));
-    let mut load = Load::open(plan, &plan.cells[0], &following, None)
+    let mut load = Load::open(plan, &plan.cells[0], endpoint.clone(), [], None)
         .await
         .unwrap();
     let sql = "SELECT count(*), count(*) FILTER (WHERE ssl) FROM pg_stat_ssl \

@@ -81,6 +81,7 @@ impl<'a> Open<'a> {
             sent,
             acked: clock::now(),
             measured: true,
+            server: 0,
             warned: false,
         }
     }

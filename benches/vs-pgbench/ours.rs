@@ -1,6 +1,5 @@
 //! replbench's turn: its load and its probes as in a cell of a run, the load on one thread.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -10,7 +9,6 @@ use replbench::histogram::{Histogram, SignedHistogram};
 use replbench::load::{Load, Outcomes, Second, Watched};
 use replbench::probe::{Assignment, Probes, Reading, Target, TrackedTable, VisibilitySecond};
 use replbench::sample::{Phase, Timeline};
-use tokio::sync::watch;
 
 use crate::turn::{Figures, Turn, Visibility};
 
@@ -24,9 +22,8 @@ pub(crate) async fn run(turn: &Turn<'_>) -> anyhow::Result<Figures> {
         .probes
         .visibility
         .then_some(Watched { feed, looks });
-    let primary = Arc::new(turn.cluster.primary().endpoint.clone());
-    let (_primary, following) = watch::channel(primary);
-    let mut load = Load::open(turn.plan, &turn.plan.cells[0], &following, watched).await?;
+    let primary = turn.cluster.primary().endpoint.clone();
+    let mut load = Load::open(turn.plan, &turn.plan.cells[0], primary, [], watched).await?;
     let timeline = Timeline::new(clock::now() + LEAD, turn.phases.warmup);
     probes.start(timeline);
     load.start(timeline);

@@ -74,6 +74,11 @@ impl Cluster {
         Ok(())
     }
 
+    /// The nodes that can become the primary.
+    pub fn successors(&self) -> impl Iterator<Item = &RunningNode> {
+        candidates(&self.nodes)
+    }
+
     /// After the primary has been killed: makes the standby the primary that has most of its WAL.
     pub async fn fail_over(&self) -> Result<Promotion, ClusterError> {
         if let Kind::Existing(_) = self.kind {

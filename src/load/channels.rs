@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::stats::Second;
 use super::{LoadError, Stopper};
@@ -25,7 +25,8 @@ pub(super) struct Opened {
 
 /// The servers, the probes and the conductor, as a load thread sees them.
 pub(super) struct ThreadChannels {
-    pub(super) primary: watch::Receiver<Arc<Endpoint>>,
+    /// The primary, and those that may take its place.
+    pub(super) servers: Arc<[Arc<Endpoint>]>,
     pub(super) feed: Option<FeedSender>,
     pub(super) looks: Option<LentLooks>,
     pub(super) seconds: mpsc::UnboundedSender<(u16, Second)>,

@@ -117,6 +117,8 @@ pub(super) struct Reply {
     pub(super) commit_sent: Option<Stamp>,
     /// The server warned that the commit may not have been replicated.
     pub(super) warned: bool,
+    /// As in [`Commit`].
+    pub(super) server: u8,
 }
 
 /// What the last statement returned of a row that it changed.
@@ -317,7 +319,7 @@ impl Counters {
                         outcomes.acked += 1;
                     }
                 });
-                let warned = reply.warned;
+                let Reply { warned, server, .. } = reply;
                 let entry = &entries[attempt.transaction];
                 entry.count_rows(&reply.met, second);
                 if records {
@@ -331,6 +333,7 @@ impl Counters {
                     sent: reply.commit_sent.unwrap_or(sent),
                     acked: now,
                     measured,
+                    server,
                     warned,
                 };
                 if self.keeps_commits {

@@ -16,12 +16,13 @@ mod wire;
 pub mod workload;
 
 use std::io;
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use channels::ThreadChannels;
 use merge::{TailMerger, ThreadMerger};
@@ -73,18 +74,23 @@ pub struct Load {
 impl Load {
     /// Starts the threads of one cell and opens all their connections.
     ///
-    /// All connections lead to what `primary` names at the moment; the threads follow it when it changes. `watched`: whoever watches
-    /// replicas is told of every transaction that is sent and of every acknowledged commit, of the warm-up too.
+    /// A connection that is lost is opened again, at the primary or at whichever of its `successors` takes writes: all are asked, one
+    /// after another, at longer and longer intervals. `watched`: whoever watches replicas is told of every transaction that is sent and of every acknowledged commit, of the warm-up too.
     pub async fn open(
         plan: &Plan,
         cell: &Cell,
-        primary: &watch::Receiver<Arc<Endpoint>>,
+        primary: Endpoint,
+        successors: impl IntoIterator<Item = Endpoint>,
         watched: Option<Watched>,
     ) -> Result<Self, LoadError> {
         let (feed, mut looks) = match watched {
             Some(Watched { feed, looks }) => (Some(feed), looks),
             None => (None, None),
         };
+        let servers: Arc<[_]> = iter::once(primary)
+            .chain(successors)
+            .map(Arc::new)
+            .collect();
         let (sender, seconds) = mpsc::unbounded_channel();
         let stop = Arc::new(AtomicU8::new(0));
         let count = plan.load.threads;
@@ -98,7 +104,7 @@ impl Load {
             let (ready, is_ready) = oneshot::channel();
             let (start, starting) = oneshot::channel();
             let channels = ThreadChannels {
-                primary: primary.clone(),
+                servers: servers.clone(),
                 feed: feed.clone(),
                 looks: looks.take(),
                 seconds: sender.clone(),

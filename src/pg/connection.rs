@@ -18,6 +18,12 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::conninfo::ChannelBinding;
 use super::tls::Tls;
 
+/// A server says at the start of a session which of these are on: it takes no writes then.
+pub(super) const READ_ONLY: [&str; 2] = ["in_hot_standby", "default_transaction_read_only"];
+
+/// Of a server that cannot be used because of one of them.
+pub const TAKES_NO_WRITES: &str = "it is a standby or read-only, and takes no writes";
+
 /// A password that no formatter prints.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
@@ -231,10 +237,16 @@ impl Warnings {
 pub struct Session {
     client: Client,
     warnings: Warnings,
+    takes_writes: bool,
     reader: JoinHandle<()>,
 }
 
 impl Session {
+    /// Whether it did when the session was opened: it was no standby, and its transactions were not read-only by default.
+    pub fn takes_writes(&self) -> bool {
+        self.takes_writes
+    }
+
     pub fn client(&self) -> &Client {
         &self.client
     }
@@ -305,22 +317,17 @@ pub async fn connect(
                 address: endpoint.place(),
                 deadline,
             })?;
-    let (client, warnings, reader) = connected.map_err(|error| ConnectError::Refused {
+    connected.map_err(|error| ConnectError::Refused {
         node: endpoint.node.clone(),
         address: endpoint.place(),
         failure: describe(&error),
-    })?;
-    Ok(Session {
-        client,
-        warnings,
-        reader,
     })
 }
 
 async fn open(
     mut config: tokio_postgres::Config,
     tls: Option<&Tls>,
-) -> Result<(Client, Warnings, JoinHandle<()>), tokio_postgres::Error> {
+) -> Result<Session, tokio_postgres::Error> {
     match tls {
         None => {
             let connected = config.ssl_mode(SslMode::Disable).connect(NoTls).await;
@@ -335,16 +342,16 @@ async fn open(
 }
 
 /// Reads what the server says, in a task of its own.
-fn listen<S, T>(
-    client: Client,
-    mut connection: Connection<S, T>,
-) -> (Client, Warnings, JoinHandle<()>)
+fn listen<S, T>(client: Client, mut connection: Connection<S, T>) -> Session
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let warnings = Warnings::default();
     let counter = warnings.clone();
+    let takes_writes = !READ_ONLY
+        .iter()
+        .any(|name| connection.parameter(name) == Some("on"));
     let reader = tokio::spawn(async move {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
             match message {
@@ -360,7 +367,12 @@ where
             }
         }
     });
-    (client, warnings, reader)
+    Session {
+        client,
+        warnings,
+        takes_writes,
+        reader,
+    }
 }
 
 /// A string literal, whatever it contains (`standard_conforming_strings` is on since 9.1).

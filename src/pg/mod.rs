@@ -16,7 +16,8 @@ mod types;
 pub mod wire;
 
 pub use connection::{
-    ConnectError, Endpoint, Failure, Password, Session, Warnings, connect, describe, quote_literal,
+    ConnectError, Endpoint, Failure, Password, Session, TAKES_NO_WRITES, Warnings, connect,
+    describe, quote_literal,
 };
 pub use locate::{LocateError, locate};
 pub use types::{Uuid, Xid8};

@@ -195,6 +195,7 @@ mod tests {
             sent: at(acked - 10),
             acked: at(acked),
             measured: true,
+            server: 0,
             warned: false,
         };
         tracker.commit(commit, row);

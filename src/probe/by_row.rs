@@ -228,6 +228,7 @@ mod tests {
             sent: at(sent),
             acked: at(acked),
             measured: true,
+            server: 0,
             warned: false,
         }
     }

@@ -25,8 +25,8 @@ pub(super) struct ByTransaction {
     asked_to: u64,
     /// A question has been taken and its poll has not come back.
     asking: bool,
-    /// When another server became the primary, and its first transaction id.
-    fork: Option<(Stamp, u64)>,
+    /// The first transaction id of another server that has become the primary.
+    fork: Option<u64>,
     /// All transactions below it had ended for some poll.
     ended_below: u64,
     /// Polls for which one of these had not.
@@ -75,15 +75,15 @@ impl ByTransaction {
 
     /// Another server is the primary: from an id on, what the old one had committed will be seen nowhere, and the new one gives the same
     /// ids to others.
-    pub(super) fn fork(&mut self, at: Stamp, next_xid: u64) {
-        self.fork = Some((at, next_xid));
+    pub(super) fn fork(&mut self, next_xid: u64) {
+        self.fork = Some(next_xid);
         self.ended_below = self.ended_below.min(next_xid);
         self.outstanding.split_off(&next_xid);
     }
 
     /// Takes an acknowledged commit; returns it when an earlier poll has seen it already.
     pub(super) fn commit(&mut self, commit: Commit) -> Option<CommitVisibility> {
-        let is_lost = |(at, next)| commit.acked < at && commit.xid >= next;
+        let is_lost = |next| commit.server == 0 && commit.xid >= next;
         if self.fork.is_some_and(is_lost) {
             return None;
         }
@@ -216,6 +216,7 @@ mod tests {
             sent: at(sent),
             acked: at(acked),
             measured: true,
+            server: 0,
             warned: false,
         }
     }
@@ -257,7 +258,7 @@ mod tests {
             poll(&mut tracker, 100, visible_transactions(xmin, 9, &[]));
             assert_eq!(tracker.take_backwards(), backwards, "{xmin}");
         }
-        tracker.fork(at(200), 7);
+        tracker.fork(7);
         poll(&mut tracker, 300, visible_transactions(7, 7, &[]));
         assert_eq!(
             tracker.take_backwards(),
@@ -273,11 +274,15 @@ mod tests {
         for xid in [5, 6] {
             assert_eq!(tracker.commit(commit(xid, 110, 120)), None);
         }
-        tracker.fork(at(200), 6);
+        tracker.fork(6);
         assert_eq!(tracker.outstanding(), 1);
         assert_eq!(tracker.commit(commit(7, 110, 190)), None);
         assert_eq!(tracker.outstanding(), 1);
-        assert_eq!(tracker.commit(commit(6, 210, 220)), None);
+        let of_the_new = Commit {
+            server: 1,
+            ..commit(6, 210, 220)
+        };
+        assert_eq!(tracker.commit(of_the_new), None);
         let seen = poll(&mut tracker, 230, visible_transactions(8, 8, &[]));
         let seen: Vec<_> = seen
             .iter()

@@ -19,7 +19,7 @@ use crate::clock::{self, Stamp};
 use crate::pg;
 use crate::plan::VisibilityMethod;
 use crate::poll::{Event, Interest, Poll};
-use crate::sample::{FeedReceiver, Looks, Timeline, Told};
+use crate::sample::{Commit, FeedReceiver, Fork, Looks, Timeline, Told};
 
 /// How often finished seconds of visibility are handed over.
 const FLUSH: Duration = Duration::from_millis(200);
@@ -32,6 +32,10 @@ const NAP: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct ReplicaLooks {
     feed: FeedReceiver,
+    /// Whether another server has become the primary.
+    has_forked: bool,
+    /// What that had committed before this was told.
+    early: Vec<Commit>,
     observers: Vec<Observer>,
     readings: mpsc::UnboundedSender<Reading>,
     timeline: Timeline,
@@ -68,6 +72,8 @@ impl ReplicaLooks {
         }
         let mut looks = Self {
             feed,
+            has_forked: false,
+            early: Vec::new(),
             observers,
             readings: readings.clone(),
             timeline: Timeline::default(),
@@ -107,12 +113,33 @@ impl ReplicaLooks {
     /// Brings all commits that have been told of to every node's watch.
     fn distribute(&mut self) {
         while let Some(told) = self.feed.take() {
-            for Observer { watch, .. } in &mut self.observers {
-                match &told {
-                    Told::Commit(commit) => watch.commit(*commit),
-                    Told::Fork(fork) => watch.fork(fork),
+            match told {
+                Told::Commit(commit) if commit.server > 0 && !self.has_forked => {
+                    self.early.push(commit);
                 }
+                Told::Commit(commit) => self.commit(commit),
+                Told::Fork(fork) => self.fork(fork),
             }
+        }
+    }
+
+    fn commit(&mut self, commit: Commit) {
+        for Observer { watch, .. } in &mut self.observers {
+            watch.commit(commit);
+        }
+    }
+
+    /// The load finds a new primary by itself, and may have committed there before its first transaction id was read.
+    fn fork(&mut self, mut fork: Fork) {
+        self.has_forked = true;
+        let early = std::mem::take(&mut self.early);
+        let first = early.iter().map(|commit| commit.xid).min();
+        fork.next_xid = first.map_or(fork.next_xid, |first| first.min(fork.next_xid));
+        for Observer { watch, .. } in &mut self.observers {
+            watch.fork(&fork);
+        }
+        for commit in early {
+            self.commit(commit);
         }
     }
 

@@ -204,8 +204,7 @@ struct Moved {
 }
 
 impl Follower {
-    /// To be called before anything is sent to the new primary. The looks go on at the nodes where they are made; `replicas` are those
-    /// of which lag is sampled from here on.
+    /// The looks go on at the nodes where they are made; `replicas` are those of which lag is sampled from here on.
     pub fn follow(&self, fork: Fork, primary: Target, replicas: Vec<Target>) {
         self.feed.fork(fork);
         self.sample(primary, replicas);

@@ -85,7 +85,7 @@ impl Watch {
     pub(super) fn fork(&mut self, fork: &Fork) {
         self.is_promoted |= self.node == fork.promoted;
         match &mut self.tracker {
-            Tracker::Physical(tracker) => tracker.fork(fork.at, fork.next_xid),
+            Tracker::Physical(tracker) => tracker.fork(fork.next_xid),
             Tracker::Logical(_) => {}
         }
     }

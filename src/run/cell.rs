@@ -1,10 +1,7 @@
 //! One cell from its preparation to its row: reset, switch the mode, warm up, measure, drain, count.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-
-use tokio::sync::watch;
 
 use super::audit::Reads;
 use super::cell_row::{CellProgress, cell_row};
@@ -68,13 +65,14 @@ impl<'a> CellContext<'a> {
             _ = interrupt.raised() => return Err(RunError::Stopped),
         };
         let (mut probes, feed, looks) = Probes::open(self.assignment()).await?;
-        let primary = self.cluster.load_endpoint(self.mode);
-        let (primary, following) = watch::channel(Arc::new(primary));
         let moves = self.plan.changes_primary();
         let follower = moves.then(|| probes.follower(&feed));
         let watches = self.plan.probes.visibility;
         let watched = watches.then_some(Watched { feed, looks });
-        let opened = Load::open(self.plan, self.cell, &following, watched).await;
+        let primary = self.cluster.load_endpoint(self.mode);
+        let successors = self.cluster.successors().filter(|_| moves);
+        let successors = successors.map(|it| it.endpoint.clone());
+        let opened = Load::open(self.plan, self.cell, primary, successors, watched).await;
         let mut load = match opened {
             Ok(load) => load,
             Err(error) => {
@@ -103,7 +101,7 @@ impl<'a> CellContext<'a> {
             reads: Reads::default(),
         };
         let faults = &self.plan.faults;
-        let script = Script::new(self.cluster, faults, timeline, primary, follower);
+        let script = Script::new(self.cluster, faults, timeline, follower);
         let outcome = self
             .measure(&mut load, &mut probes, &mut progress, &script)
             .await;

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -13,7 +12,7 @@ use crate::cluster::{
     Cluster, ClusterError, Condition, Conflict, LongQuery, PausedReplay, Promotion, RecoveryPoint,
     Rejoined, RunningNode, StoppedProcess,
 };
-use crate::pg::{Endpoint, Failure};
+use crate::pg::Failure;
 use crate::plan::{Fault, FaultKind, Slowness};
 use crate::probe::{Follower, Target};
 use crate::sample::{Fork, Timeline};
@@ -24,8 +23,6 @@ pub(super) struct Script<'a> {
     cluster: &'a Cluster,
     faults: &'a [Fault],
     timeline: Timeline,
-    /// To where the load connects.
-    primary: watch::Sender<Arc<Endpoint>>,
     /// Who is told of a new primary, as long as the load runs.
     follower: RefCell<Option<Follower>>,
     promotion: RefCell<Option<Promotion>>,
@@ -79,14 +76,12 @@ impl<'a> Script<'a> {
         cluster: &'a Cluster,
         faults: &'a [Fault],
         timeline: Timeline,
-        primary: watch::Sender<Arc<Endpoint>>,
         follower: Option<Follower>,
     ) -> Self {
         Self {
             cluster,
             faults,
             timeline,
-            primary,
             follower: RefCell::new(follower),
             promotion: RefCell::default(),
             rejoined: RefCell::default(),
@@ -262,14 +257,11 @@ impl<'a> Script<'a> {
         let (primary, replicas) = promotion.nodes.split_first().expect("the new primary");
         if let Some(follower) = &*self.follower.borrow() {
             let fork = Fork {
-                at: clock::now(),
                 next_xid: promotion.next_xid,
                 promoted: primary.node.name.clone(),
             };
             follower.follow(fork, target(primary), replicas.iter().map(target).collect());
         }
-        self.primary
-            .send_replace(Arc::new(primary.endpoint.clone()));
         let promoted = Happened::Promoted(primary.node.name.clone(), promotion.parted);
         self.tell(fault, promoted);
         self.promotion.replace(Some(promotion.clone()));

@@ -13,13 +13,10 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender, error::TryRecvError};
 
 use super::Commit;
-use crate::clock::Stamp;
 
 /// The history of transactions has parted: what a primary that died had not sent to the one that took its place is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fork {
-    /// When. Commits that were acknowledged before are of the old primary.
-    pub at: Stamp,
     /// The first transaction id that the new primary gives out, whether or not the old one had given it out as well.
     pub next_xid: u64,
     /// The node that became the primary, and is a replica no more.
@@ -65,7 +62,7 @@ pub struct FeedSender {
 }
 
 impl FeedSender {
-    /// Tells that another server is the primary, before anything is sent there.
+    /// Tells that another server is the primary. It may have acknowledged commits already.
     pub fn fork(&self, fork: Fork) {
         // As of a commit.
         let _ = self.commits.send(Told::Fork(fork));

@@ -13,7 +13,6 @@ use deadpool::managed::{
 use deadpool::{Runtime, managed};
 use futures_util::TryStreamExt as _;
 use smallvec::SmallVec;
-use tokio::sync::watch;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, NoTls, Row, Statement};
 
@@ -22,7 +21,7 @@ use crate::load::counters::{Reply, ReturnedRow};
 use crate::load::orders::Script;
 use crate::load::stats::Reason;
 use crate::load::values::Value;
-use crate::pg::{self, ConnectError, Endpoint, Session, Uuid, Xid8};
+use crate::pg::{self, ConnectError, Endpoint, Session, TAKES_NO_WRITES, Uuid, Xid8};
 use crate::sample::RowKey;
 
 /// Connecting and preparing together may take so long.
@@ -33,8 +32,8 @@ const CANCEL_DEADLINE: Duration = Duration::from_secs(1);
 /// What the connections of a thread are opened with.
 #[derive(Debug)]
 pub(super) struct Connector {
-    /// Where they lead: new ones to what it names now, and old ones leave the pool when it names another.
-    pub(super) primary: watch::Receiver<Arc<Endpoint>>,
+    /// The primary and those that may take its place: a connection leads to the first of them that takes writes.
+    pub(super) servers: Arc<[Arc<Endpoint>]>,
     /// By transaction of the mix.
     pub(super) scripts: Arc<[Script]>,
 }
@@ -42,7 +41,8 @@ pub(super) struct Connector {
 /// A connection of the pool.
 #[derive(Debug)]
 pub(super) struct Connection {
-    endpoint: Arc<Endpoint>,
+    /// As in [`Commit`](crate::sample::Commit).
+    server: u8,
     session: Session,
     prepared: Vec<Vec<(Statement, Vec<usize>)>>,
 }
@@ -100,6 +100,7 @@ impl Connection {
             met,
             commit_sent,
             warned: self.session.warnings().count() > warnings,
+            server: self.server,
         })
     }
 
@@ -145,6 +146,8 @@ fn integer(row: &Row, column: usize) -> Option<i64> {
 pub(super) enum OpenError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    #[error("`{node}` cannot be used: {TAKES_NO_WRITES}")]
+    TakesNoWrites { node: String },
     #[error("cannot prepare `{sql}`: {failure}")]
     Prepare { sql: String, failure: pg::Failure },
 }
@@ -153,19 +156,20 @@ impl OpenError {
     pub(super) fn sqlstate(&self) -> String {
         match self {
             Self::Connect(error) => error.sqlstate(),
+            Self::TakesNoWrites { .. } => None,
             Self::Prepare { failure, .. } => failure.sqlstate.as_ref(),
         }
         .map_or_else(String::new, |state| state.code().to_owned())
     }
 }
 
-impl Manager for Connector {
-    type Type = Connection;
-    type Error = OpenError;
-
-    async fn create(&self) -> Result<Connection, OpenError> {
-        let endpoint = self.primary.borrow().clone();
-        let session = pg::connect(&endpoint, "replbench load", None, CONNECT_DEADLINE).await?;
+impl Connector {
+    async fn open(&self, server: u8, endpoint: &Endpoint) -> Result<Connection, OpenError> {
+        let session = pg::connect(endpoint, "replbench load", None, CONNECT_DEADLINE).await?;
+        if !session.takes_writes() {
+            let node = endpoint.node.clone();
+            return Err(OpenError::TakesNoWrites { node });
+        }
         let mut prepared = Vec::with_capacity(self.scripts.len());
         for script in self.scripts.iter() {
             let mut statements = Vec::with_capacity(script.statements.len());
@@ -180,18 +184,31 @@ impl Manager for Connector {
             prepared.push(statements);
         }
         Ok(Connection {
-            endpoint,
+            server,
             session,
             prepared,
         })
+    }
+}
+
+impl Manager for Connector {
+    type Type = Connection;
+    type Error = OpenError;
+
+    async fn create(&self) -> Result<Connection, OpenError> {
+        let mut refusal = None;
+        for (server, endpoint) in (0..).zip(self.servers.iter()) {
+            match self.open(server, endpoint).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => refusal = refusal.or(Some(error)),
+            }
+        }
+        Err(refusal.expect("there is a primary"))
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<OpenError> {
         if connection.session.is_closed() {
             return Err(RecycleError::message("the connection is closed"));
-        }
-        if !Arc::ptr_eq(&connection.endpoint, &self.primary.borrow()) {
-            return Err(RecycleError::message("the primary is another server now"));
         }
         Ok(())
     }

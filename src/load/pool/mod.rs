@@ -62,7 +62,7 @@ async fn offer(
 ) -> io::Result<()> {
     let ThreadChannels { ready, start, .. } = channels;
     let connector = Connector {
-        primary: channels.primary,
+        servers: channels.servers,
         scripts: orders.scripts(),
     };
     let connections = orders.connections();

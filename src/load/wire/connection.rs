@@ -51,9 +51,20 @@ pub(super) enum Progress {
     Ended(Attempt, Ending, Stamp),
 }
 
+/// An address of a server.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// As in [`Commit`](crate::sample::Commit).
+    pub(super) server: u8,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) address: Address,
+}
+
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) session: Session,
+    /// As in [`Commit`](crate::sample::Commit).
+    server: u8,
     work: Work,
     /// When it began to be opened, or to roll back.
     pub(super) since: Stamp,
@@ -63,14 +74,15 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Begins to connect.
-    pub(super) fn open(
-        endpoint: Arc<Endpoint>,
-        address: Address,
-        opening: Arc<Opening>,
-        now: Stamp,
-    ) -> io::Result<Self> {
+    pub(super) fn open(place: &Place, opening: Arc<Opening>, now: Stamp) -> io::Result<Self> {
+        let Place {
+            server,
+            endpoint,
+            address,
+        } = place.clone();
         Ok(Self {
             session: Session::open(endpoint, address, opening)?,
+            server,
             work: Work::None,
             since: now,
             request: Request::default(),
@@ -110,7 +122,10 @@ impl Connection {
             attempt,
             asked,
             step: 0,
-            reply: Reply::default(),
+            reply: Reply {
+                server: self.server,
+                ..Reply::default()
+            },
         });
         Ok(self.session.ask(self.request.step(0))?)
     }

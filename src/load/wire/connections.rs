@@ -5,24 +5,26 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use super::cancel::Cancels;
-use super::connection::{Connection, Progress};
+use super::connection::{Connection, Place, Progress};
 use super::request::{Request, Requests};
 use crate::clock::{self, Stamp};
 use crate::load::LoadError;
 use crate::load::counters::{Attempt, Ending};
 use crate::load::stats::Uncommitted;
-use crate::pg::wire::{Address, Opening, resolve};
+use crate::pg::wire::{Opening, resolve};
 use crate::pg::{Endpoint, Failure};
 use crate::poll::{Event, Interest, Poll};
 
 /// Connecting and preparing together may take so long.
 const OPEN_DEADLINE: Duration = Duration::from_secs(5);
-/// The pause after the first failure to connect; it doubles with each further one.
+/// The pause after every server has been asked in vain for the first time; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// The least share of a pause that is kept. Connections that were lost together are not opened again together.
+const LEAST_OF_PAUSE: f64 = 0.5;
+/// The same where other servers can be asked instead.
+const ASK_DEADLINE: Duration = Duration::from_secs(2);
 /// The longest that the end of a cell waits for transactions to be cancelled.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -55,8 +57,10 @@ pub(super) enum Next {
 #[derive(Debug, Default)]
 struct Slot {
     connection: Option<Connection>,
+    /// Where it is opened, or will be: an index into the places.
+    place: usize,
     /// How often connecting has failed since it succeeded last.
-    failures: u32,
+    failures: usize,
     /// When it is tried again.
     retry_at: Stamp,
 }
@@ -68,12 +72,36 @@ pub(super) struct Connections {
     slots: Vec<Slot>,
     /// Indices into `slots`; the first has been free for longest.
     idle: VecDeque<usize>,
-    primary: watch::Receiver<Arc<Endpoint>>,
-    endpoint: Arc<Endpoint>,
-    addresses: Vec<Address>,
+    /// All that may be the primary's.
+    places: Vec<Place>,
+    /// Index of the one at which a connection was last found to be open.
+    found: usize,
     cancels: Cancels,
     /// Why connecting failed, until it succeeds again.
     refusal: Option<Failure>,
+}
+
+/// The addresses of all servers, in their order.
+fn places(servers: &[Arc<Endpoint>]) -> io::Result<Vec<Place>> {
+    let mut places = Vec::with_capacity(servers.len());
+    for (server, endpoint) in (0..).zip(servers) {
+        places.extend(resolve(endpoint)?.into_iter().map(|address| Place {
+            server,
+            endpoint: endpoint.clone(),
+            address,
+        }));
+    }
+    Ok(places)
+}
+
+/// How long to wait after so many failures before the next place is asked: not at all until all have been.
+fn pause_after(failures: usize, places: usize) -> Duration {
+    if !failures.is_multiple_of(places) {
+        return Duration::ZERO;
+    }
+    let doublings = (failures / places - 1).min(10);
+    let pause = (FIRST_PAUSE * (1 << doublings)).min(LONGEST_PAUSE);
+    pause.mul_f64(rand::random_range(LEAST_OF_PAUSE..=1.0))
 }
 
 impl Connections {
@@ -81,9 +109,8 @@ impl Connections {
     pub(super) fn open(
         count: usize,
         requests: Requests,
-        mut primary: watch::Receiver<Arc<Endpoint>>,
+        servers: &[Arc<Endpoint>],
     ) -> Result<Self, LoadError> {
-        let endpoint = primary.borrow_and_update().clone();
         let failed = |error: io::Error| LoadError::Open(error.to_string());
         let mut connections = Self {
             poll: Poll::new().map_err(failed)?,
@@ -91,9 +118,8 @@ impl Connections {
             requests,
             slots: (0..count).map(|_| Slot::default()).collect(),
             idle: VecDeque::with_capacity(count),
-            primary,
-            addresses: resolve(&endpoint).map_err(failed)?,
-            endpoint,
+            places: places(servers).map_err(failed)?,
+            found: 0,
             cancels: Cancels::default(),
             refusal: None,
         };
@@ -172,6 +198,7 @@ impl Connections {
     fn on_event(&mut self, event: Event) -> Option<Ended> {
         let index = usize::try_from(event.key).unwrap_or(usize::MAX);
         let connection = self.slots.get_mut(index)?.connection.as_mut()?;
+        let was_opening = connection.session.is_opening();
         let progress = if event.is_writable {
             connection
                 .session
@@ -184,6 +211,9 @@ impl Connections {
             Ok(Progress::Awaiting) => None,
             Ok(Progress::Free) => {
                 self.free(index);
+                if was_opening {
+                    self.find(self.slots[index].place);
+                }
                 None
             }
             Ok(Progress::Ended(attempt, ending, at)) => {
@@ -206,14 +236,17 @@ impl Connections {
         let slot = &mut self.slots[index];
         slot.failures = 0;
         self.refusal = None;
-        if slot
-            .connection
-            .as_ref()
-            .is_some_and(|it| Arc::ptr_eq(it.session.endpoint(), &self.endpoint))
-        {
-            self.idle.push_back(index);
-        } else if let Some(stale) = slot.connection.take() {
-            stale.session.close();
+        self.idle.push_back(index);
+    }
+
+    /// A connection has been opened: those that look for the primary at another place need not go on.
+    fn find(&mut self, place: usize) {
+        self.found = place;
+        for slot in self.slots.iter_mut().filter(|it| it.place != place) {
+            let looks = |it: &mut Connection| it.session.is_opening();
+            if slot.connection.take_if(looks).is_some() || slot.connection.is_none() {
+                (slot.place, slot.failures, slot.retry_at) = (place, 0, Stamp::default());
+            }
         }
     }
 
@@ -237,13 +270,13 @@ impl Connections {
         let connection = slot.connection.take()?;
         self.idle.retain(|it| *it != index);
         if connection.session.is_opening() {
-            let exponent = slot.failures.min(10);
-            let pause = (FIRST_PAUSE * (1 << exponent)).min(LONGEST_PAUSE);
             slot.failures += 1;
-            slot.retry_at = clock::now() + pause;
+            slot.place = (slot.place + 1) % self.places.len();
+            slot.retry_at = clock::now() + pause_after(slot.failures, self.places.len());
             self.refusal = Some(connection.session.opening_failed(failure));
             return None;
         }
+        slot.place = self.found;
         let running = connection.running()?;
         let how = if failure.connection_lost {
             Uncommitted::Indeterminate
@@ -257,24 +290,6 @@ impl Connections {
         })
     }
 
-    /// Turns to another server when the primary is another one: what is free leaves at once, what is busy when it is done.
-    pub(super) fn follow_primary(&mut self) -> io::Result<()> {
-        if !self.primary.has_changed().unwrap_or(false) {
-            return Ok(());
-        }
-        self.endpoint = self.primary.borrow_and_update().clone();
-        self.addresses = resolve(&self.endpoint)?;
-        self.idle.clear();
-        for slot in &mut self.slots {
-            let leaves = |it: &mut Connection| it.session.is_idle() || it.session.is_opening();
-            if let Some(connection) = slot.connection.take_if(leaves) {
-                connection.session.close();
-            }
-            (slot.failures, slot.retry_at) = (0, Stamp::default());
-        }
-        Ok(())
-    }
-
     /// Opens what is closed and due. When the next one is, if one is not.
     pub(super) fn reopen(&mut self, now: Stamp) -> Option<Stamp> {
         let mut next = None;
@@ -283,9 +298,8 @@ impl Connections {
                 continue;
             }
             if slot.retry_at <= now {
-                let address = &self.addresses[slot.failures as usize % self.addresses.len()];
-                let opening = self.opening.clone();
-                let opened = Connection::open(self.endpoint.clone(), address.clone(), opening, now);
+                let place = &self.places[slot.place];
+                let opened = Connection::open(place, self.opening.clone(), now);
                 let added = opened.and_then(|connection| {
                     let interest = Interest::ReadableOrWritable;
                     self.poll.add(&connection.session, index as u64, interest)?;
@@ -312,7 +326,12 @@ impl Connections {
     pub(super) fn expire(&mut self, now: Stamp, deadline: Duration) -> (Vec<Ended>, Stamp) {
         self.cancels.expire(now);
         let mut ended = Vec::new();
-        let mut next = now + deadline.min(OPEN_DEADLINE);
+        let opening = if self.places.len() > 1 {
+            ASK_DEADLINE
+        } else {
+            OPEN_DEADLINE
+        };
+        let mut next = now + deadline.min(opening);
         for index in 0..self.slots.len() {
             let Some(connection) = &self.slots[index].connection else {
                 continue;
@@ -320,7 +339,7 @@ impl Connections {
             let expires = match connection.running() {
                 Some(running) => running.asked + deadline,
                 None if connection.is_free() => continue,
-                None => connection.since + OPEN_DEADLINE,
+                None => connection.since + opening,
             };
             if expires > now {
                 next = next.min(expires);
@@ -329,7 +348,7 @@ impl Connections {
             if connection.running().is_some() {
                 self.cancel(index, now);
             }
-            let seconds = OPEN_DEADLINE.as_secs_f64();
+            let seconds = opening.as_secs_f64();
             let late = Failure::lost(format!("no answer within {seconds} s"));
             ended.extend(self.lose(index, late).map(|lost| Ended {
                 ending: Ending::unanswered(deadline),
@@ -370,5 +389,27 @@ impl Connections {
             while !matches!(self.next_ended(), Next::Nothing) {}
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_places_are_asked_before_a_pause_that_doubles() {
+        let pauses = |places| (1..=9).map(move |failures| pause_after(failures, places));
+        for (failures, pause) in (1..).zip(pauses(3)) {
+            let whole = match failures {
+                3 => FIRST_PAUSE,
+                6 => 2 * FIRST_PAUSE,
+                9 => 4 * FIRST_PAUSE,
+                _ => Duration::ZERO,
+            };
+            let least = whole.mul_f64(LEAST_OF_PAUSE);
+            assert!((least..=whole).contains(&pause), "{failures}: {pause:?}");
+        }
+        assert!(pauses(1).all(|pause| pause >= FIRST_PAUSE.mul_f64(LEAST_OF_PAUSE)));
+        assert!(pause_after(usize::MAX, 1) <= LONGEST_PAUSE);
     }
 }

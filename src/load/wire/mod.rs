@@ -35,9 +35,8 @@ const DESCRIBE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Connects, waits for the start, offers the load, drains. Returns when no transaction is in flight.
 pub(super) fn run(orders: &ThreadOrders, mut channels: ThreadChannels) -> io::Result<()> {
-    let opened = describe(orders, &channels).and_then(|requests| {
-        Connections::open(orders.connections(), requests, channels.primary.clone())
-    });
+    let opened = describe(orders, &channels)
+        .and_then(|requests| Connections::open(orders.connections(), requests, &channels.servers));
     let (connections, answer) = match opened {
         Ok(mut connections) => {
             let opened = Opened {
@@ -99,10 +98,10 @@ fn describe(orders: &ThreadOrders, channels: &ThreadChannels) -> Result<Requests
         .enable_all()
         .build()
         .map_err(LoadError::Thread)?;
-    let endpoint = channels.primary.borrow().clone();
+    let primary = &channels.servers[0];
     runtime
         .block_on(Requests::describe(
-            &endpoint,
+            primary,
             &orders.scripts(),
             DESCRIBE_DEADLINE,
         ))
@@ -171,7 +170,6 @@ impl LoadLoop {
         loop {
             let now = clock::now();
             self.pass_time(now);
-            self.connections.follow_primary()?;
             let reopens = self.connections.reopen(now);
             if now >= self.expires {
                 self.expire(now);

@@ -127,7 +127,7 @@ impl Requests {
 
     /// What the connections of the load are opened with.
     pub(super) fn opening(&self) -> io::Result<Opening> {
-        let mut opening = Opening::new("replbench load", None);
+        let mut opening = Opening::new("replbench load", None).for_writes();
         for statement in self.transactions.iter().flat_map(|it| &it.statements) {
             opening.prepare(&statement.name, &statement.sql)?;
         }

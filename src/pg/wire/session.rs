@@ -11,7 +11,7 @@ use super::answer::{Answer, Ready};
 use super::input::Broken;
 use super::socket::{Address, Socket};
 use super::start_up::{CancelKey, StartUp, StartUpError};
-use crate::pg::{Endpoint, Failure};
+use crate::pg::{Endpoint, Failure, TAKES_NO_WRITES};
 use crate::poll::Interest;
 
 /// What every session of a kind is opened with.
@@ -20,6 +20,8 @@ pub struct Opening {
     application_name: &'static str,
     /// Settings of the session, such as `-c jit=off`.
     options: Option<&'static str>,
+    /// Whether a server that takes no writes is one that cannot be used.
+    writes: bool,
     statements: Vec<String>,
     /// Asks that all statements be prepared.
     prepare: BytesMut,
@@ -31,6 +33,15 @@ impl Opening {
             application_name,
             options,
             ..Self::default()
+        }
+    }
+
+    /// For sessions that write.
+    #[must_use]
+    pub fn for_writes(self) -> Self {
+        Self {
+            writes: true,
+            ..self
         }
     }
 
@@ -168,6 +179,9 @@ impl Session {
         while let Some(message) = self.socket.input.message()? {
             if let Stage::StartingUp(start_up) = &mut self.stage {
                 if start_up.take(message, &mut self.socket.output)? {
+                    if self.opening.writes && start_up.is_read_only() {
+                        return Err(Failure::lost(TAKES_NO_WRITES));
+                    }
                     self.cancel_key = start_up.cancel_key();
                     self.stage = Stage::Preparing;
                     self.answer.clear();

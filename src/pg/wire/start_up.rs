@@ -12,6 +12,7 @@ use postgres_protocol::message::{backend, frontend};
 
 use super::answer::ServerSaid;
 use super::input::{Broken, Message};
+use crate::pg::connection::READ_ONLY;
 use crate::pg::conninfo::ChannelBinding;
 use crate::pg::{Endpoint, Failure, Password};
 
@@ -66,6 +67,7 @@ pub struct StartUp {
     wanted: ChannelBinding,
     is_bound: bool,
     cancel_key: Option<CancelKey>,
+    is_read_only: bool,
 }
 
 impl fmt::Debug for StartUp {
@@ -99,6 +101,7 @@ impl StartUp {
             wanted: endpoint.binding,
             is_bound: false,
             cancel_key: None,
+            is_read_only: false,
         })
     }
 
@@ -129,7 +132,11 @@ impl StartUp {
                 ));
             }
             backend::READY_FOR_QUERY_TAG => return Ok(true),
-            backend::NOTICE_RESPONSE_TAG | backend::PARAMETER_STATUS_TAG => {}
+            backend::PARAMETER_STATUS_TAG => {
+                let is_on = |name: &&str| body.strip_prefix(name.as_bytes()) == Some(b"\0on\0");
+                self.is_read_only |= READ_ONLY.iter().any(is_on);
+            }
+            backend::NOTICE_RESPONSE_TAG => {}
             other => {
                 let tag = char::from(other);
                 return Err(Broken(format!("a message of type {tag:?} at the start")).into());
@@ -141,6 +148,11 @@ impl StartUp {
     /// `None`: the server gave none.
     pub fn cancel_key(&self) -> Option<CancelKey> {
         self.cancel_key
+    }
+
+    /// Whether the server has said that it takes no writes.
+    pub fn is_read_only(&self) -> bool {
+        self.is_read_only
     }
 
     fn authenticate(&mut self, body: &[u8], out: &mut BytesMut) -> Result<(), StartUpError> {
