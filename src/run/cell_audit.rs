@@ -9,7 +9,7 @@ use super::cell_row::CellProgress;
 use super::faults::Script;
 use super::validity::Validity;
 use crate::clock;
-use crate::cluster::{Rejoined, RunningNode, await_caught_up};
+use crate::cluster::{RunningNode, await_caught_up};
 use crate::pg;
 use crate::pg::catalog;
 use crate::pg::failover::is_in_recovery;
@@ -64,7 +64,7 @@ impl CellContext<'_> {
                 rejoined.by
             ));
         }
-        if let Some(name) = script.stays_stopped() {
+        if let Some((name, None)) = script.replaced() {
             validity.notes.push(format!(
                 "`{name}` stayed stopped after the failover, since a container does not come back as a standby, and nothing was looked for on it"
             ));
@@ -119,8 +119,8 @@ impl CellContext<'_> {
             .reads
             .rows(self.cell.id, (self.plan, self.mode), &nodes, warned);
         self.take_audit(&reads, validity)?;
-        match self.fenced(script).await {
-            Ok(rows) => self.take_audit(&rows, validity)?,
+        match self.fenced(script, progress).await {
+            Ok(row) => self.take_audit(row.as_slice(), validity)?,
             Err(problem) => validity.invalid.push(format!(
                 "whether the old primary takes writes is unknown: {problem}"
             )),
@@ -130,31 +130,46 @@ impl CellContext<'_> {
         Ok(Some(found))
     }
 
-    /// Whether the nodes that had been the primary and are back take writes.
-    async fn fenced(&self, script: &Script<'_>) -> Result<Vec<AuditRow>, String> {
-        let mut rows = Vec::new();
-        let rejoined = script.rejoined().into_iter();
-        for (_, Rejoined { node, .. }) in rejoined.filter(|it| it.0.kind.changes_primary()) {
+    /// Whether the node that had been the primary has acknowledged anything since another one is, and takes writes if it is back.
+    async fn fenced(
+        &self,
+        script: &Script<'_>,
+        progress: &CellProgress,
+    ) -> Result<Option<AuditRow>, String> {
+        let Some((name, back)) = script.replaced() else {
+            return Ok(None);
+        };
+        let (examined, by_old) = progress.outages.acked_after_replacing();
+        let mut broken = Vec::new();
+        if by_old > 0 {
+            broken.push(format!(
+                "{by_old} commits that were sent after it had been stopped"
+            ));
+        }
+        let mut takes_writes = false;
+        if let Some(node) = back {
             let session = pg::connect(&node.endpoint, "replbench audit", None, DEADLINE).await;
             let session = session.map_err(|error| error.to_string())?;
             let is_standby = is_in_recovery(session.client()).await;
             session.close().await;
-            let is_standby = is_standby.map_err(|failure| failure.to_string())?;
-            rows.push(AuditRow {
-                cell_id: self.cell.id,
-                node: node.node.name,
-                check: AuditCheck::Fenced,
-                result: if is_standby {
-                    AuditResult::Pass
-                } else {
-                    AuditResult::Fail
-                },
-                examined: 1,
-                violations: u64::from(!is_standby),
-                detail: String::new(),
-            });
+            takes_writes = !is_standby.map_err(|failure| failure.to_string())?;
         }
-        Ok(rows)
+        if takes_writes {
+            broken.push("it is no standby".into());
+        }
+        Ok(Some(AuditRow {
+            cell_id: self.cell.id,
+            node: name.to_owned(),
+            check: AuditCheck::Fenced,
+            result: if broken.is_empty() {
+                AuditResult::Pass
+            } else {
+                AuditResult::Fail
+            },
+            examined,
+            violations: by_old + u64::from(takes_writes),
+            detail: broken.join("; "),
+        }))
     }
 
     /// Writes promises down, and notes those that are broken.

@@ -140,11 +140,8 @@ impl<'a> Script<'a> {
         let Some(promotion) = &*self.promotion.borrow() else {
             return self.cluster.nodes().to_vec();
         };
-        let old = &self.cluster.primary().node.name;
-        let rejoined = self.rejoined.borrow();
-        let rejoined = rejoined.values().filter(|it| it.node.node.name == *old);
-        let rejoined = rejoined.map(|it| it.node.clone());
-        promotion.nodes.iter().cloned().chain(rejoined).collect()
+        let back = self.replaced().and_then(|(_, back)| back);
+        promotion.nodes.iter().cloned().chain(back).collect()
     }
 
     /// How nodes became replicas again, each with its fault.
@@ -160,15 +157,13 @@ impl<'a> Script<'a> {
         self.points.borrow().clone()
     }
 
-    /// The node that had been the primary, where it does not become a replica again.
-    pub(super) fn stays_stopped(&self) -> Option<&str> {
+    /// The node that had been the primary, where another one is; and as it is now, where it is a replica again.
+    pub(super) fn replaced(&self) -> Option<(&str, Option<RunningNode>)> {
+        self.promotion.borrow().as_ref()?;
         let old = self.cluster.primary().node.name.as_str();
-        let is_back = self
-            .rejoined
-            .borrow()
-            .values()
-            .any(|it| it.node.node.name == old);
-        (self.promotion.borrow().is_some() && !is_back).then_some(old)
+        let rejoined = self.rejoined.borrow();
+        let back = rejoined.values().find(|it| it.node.node.name == old);
+        Some((old, back.map(|it| it.node.clone())))
     }
 
     /// Undoes what [`Script::play`] has left undone, because it failed or was dropped.

@@ -40,6 +40,9 @@ struct Outage {
     last_before: Option<Stamp>,
     /// The earliest of what was sent after that.
     first_after: Option<Stamp>,
+    /// Commits that were sent after that, and those of them that the primary of before acknowledged.
+    acked_after: u64,
+    acked_by_old: u64,
     syncrep_waiters: Option<i64>,
     /// Measured commits acknowledged while it lasted.
     commits: u64,
@@ -84,6 +87,8 @@ impl Outages {
                 ended: None,
                 last_before: self.last_ack,
                 first_after: None,
+                acked_after: 0,
+                acked_by_old: 0,
                 syncrep_waiters: None,
                 commits: 0,
                 seen: Seen::default(),
@@ -113,6 +118,7 @@ impl Outages {
             sent,
             acked,
             measured,
+            server,
             ..
         } in commits
         {
@@ -123,6 +129,8 @@ impl Outages {
                     Some(killed) if *sent >= killed => {
                         let first = outage.first_after.get_or_insert(*acked);
                         *first = (*first).min(*acked);
+                        outage.acked_after += 1;
+                        outage.acked_by_old += u64::from(*server == 0);
                     }
                     _ => outage.last_before = outage.last_before.max(Some(*acked)),
                 }
@@ -160,6 +168,12 @@ impl Outages {
                 outage.syncrep_waiters = outage.syncrep_waiters.max(Some(waiters));
             }
         }
+    }
+
+    /// Commits that were sent after a primary had been stopped that another one replaces, and how many of them it acknowledged.
+    pub(super) fn acked_after_replacing(&self) -> (u64, u64) {
+        let replaced = self.all.iter().find(|it| it.fault.kind.changes_primary());
+        replaced.map_or((0, 0), |it| (it.acked_after, it.acked_by_old))
     }
 
     /// When the primary was first about to be stopped.
@@ -264,12 +278,17 @@ mod tests {
                 at: at(millis),
             });
         }
-        // Sent before the primary had ended, and heard of after: the old primary's.
+        // Sent before the primary had ended, and heard of after: the old primary's, which is none of a primary that goes on.
+        let by_new = |sent, acked| Commit {
+            server: 1,
+            ..commit(sent, acked)
+        };
         outages.commits(&[
-            commit(1_210, 1_220),
+            by_new(1_210, 1_220),
             commit(990, 1_006),
-            commit(1_150, 1_215),
+            by_new(1_150, 1_215),
         ]);
+        assert_eq!(outages.acked_after_replacing(), (2, 0));
         let rows = outages.rows(7, Timeline::new(at(0), Duration::ZERO), true, None, &[]);
         let [row] = rows.as_slice() else {
             panic!("{rows:?}")
@@ -278,5 +297,7 @@ mod tests {
         assert_eq!(row.unavailable_us, Some(209_000));
         assert_eq!(row.promoted.as_deref(), Some("s1"));
         assert_eq!((row.ended_us, row.lost, row.rejoin_us), (None, None, None));
+        outages.commits(&[commit(1_300, 1_310)]);
+        assert_eq!(outages.acked_after_replacing(), (3, 1));
     }
 }

@@ -77,7 +77,7 @@ pub enum AuditCheck {
     NoDuplicate,
     /// All columns of all rows are as on the primary.
     SameContents,
-    /// The node that had been the primary takes no writes when it is back.
+    /// The node that had been the primary acknowledges nothing once another one is, and takes no writes when it is back.
     Fenced,
     /// No read on a replica sees less than an earlier one.
     MonotonicReads,
@@ -130,7 +130,7 @@ impl AuditCheck {
             Self::NoneMissing => "no row is missing",
             Self::NoDuplicate => "no two rows have one key",
             Self::SameContents => "rows have the primary's contents",
-            Self::Fenced => "a primary that was replaced takes no writes",
+            Self::Fenced => "a primary that was replaced acknowledges nothing",
             Self::MonotonicReads => "no read saw less than an earlier one",
             Self::VisibleWhenAcked => "what waits for replay was visible when it was acknowledged",
             Self::TargetReached => "every restore ends at its target",
@@ -162,7 +162,7 @@ impl AuditCheck {
             Self::NoneMissing => "rows are missing that no transaction deleted",
             Self::NoDuplicate => "rows have the key of another row",
             Self::SameContents => "tables have other contents than on the primary",
-            Self::Fenced => "primaries that were replaced take writes",
+            Self::Fenced => "acknowledgements are of a primary that was replaced",
             Self::MonotonicReads => "reads saw less than an earlier one",
             Self::VisibleWhenAcked => "commits were not visible when they were acknowledged",
             Self::TargetReached => "restores did not end at their target",
