@@ -14,7 +14,7 @@ use std::time::Duration;
 use docker::{command, composes, file, left, nothing_is_left, ports, text};
 use replbench::cluster::process;
 use replbench::pg::{Endpoint, Password};
-use replbench::sample::AuditResult;
+use replbench::sample::{AuditCheck, AuditResult};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::{Ended, Record, Server, TestDir, signal, until};
@@ -250,11 +250,16 @@ fn a_standby_takes_the_place_of_a_container_that_is_killed_or_shut_down() {
         let note = "`primary` stayed stopped after the failover";
         assert!(cell.notes.contains(note), "{}", cell.notes);
         let audit = record.audit();
-        let looked_for = |node: &str| audit.iter().any(|row| row.node == node);
-        assert!(
-            looked_for("s1") && looked_for("s2") && !looked_for("primary"),
-            "{audit:?}"
-        );
+        let looked_for = |node: &str, check| {
+            let mut rows = audit.iter();
+            rows.any(|row| row.node == node && row.check == check)
+        };
+        for (node, is_there) in [("s1", true), ("s2", true), ("primary", false)] {
+            let present = looked_for(node, AuditCheck::Present);
+            assert_eq!(present, is_there, "{node}: {audit:?}");
+            let fenced = looked_for(node, AuditCheck::Fenced);
+            assert_eq!(fenced, !is_there, "{node}: {audit:?}");
+        }
         assert!(
             audit.iter().all(|row| row.result != AuditResult::Fail),
             "{audit:?}"

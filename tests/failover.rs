@@ -9,7 +9,7 @@ mod support;
 use std::time::Duration;
 
 use replbench::sample::{AuditCheck, AuditResult, AuditRow, CellRow};
-use support::{Record, Run, Server};
+use support::{PATIENCE, Record, Run, Server};
 
 /// For 400 ms no standby receives anything, then the primary dies for good.
 const FAILOVER: &str = r#"
@@ -273,4 +273,45 @@ fn an_interrupt_in_an_outage_keeps_what_was_measured_and_leaves_nothing() {
         record.faults().iter().all(|it| it.ended_us.is_some()),
         "all were undone"
     );
+}
+
+#[test]
+fn twenty_failovers_in_a_row_leave_nothing() {
+    let profile = r#"
+        modes = ["async"]
+        [topology]
+        standbys = 1
+        [load]
+        rate = 100
+        [phases]
+        warmup = "100 ms"
+        duration = "1 s"
+        repeats = 20
+        [settings]
+        wal_log_hints = "on"
+        [[fault]]
+        kind = "failover"
+        target = "primary"
+        at = "200 ms"
+        for = "300 ms"
+        [[transaction]]
+        kind = "users-insert"
+    "#;
+    let mut run = Run::start(profile, &[]);
+    let ended = run.ends_within(2 * PATIENCE);
+    ended.is_whole();
+    assert_eq!(run.cluster(), None, "no directory of servers is left");
+    let record = run.record().unwrap();
+    let faults = record.faults();
+    assert_eq!(faults.len(), 20);
+    for fault in &faults {
+        assert_eq!(fault.promoted.as_deref(), Some("s1"), "{fault:?}");
+        assert!(
+            fault.rto_us.is_some() && fault.rejoin_us.is_some() && fault.ended_us.is_some(),
+            "{fault:?}"
+        );
+    }
+    let mut audit = record.audit();
+    audit.retain(|row| row.result == AuditResult::Fail);
+    assert_eq!(audit, []);
 }

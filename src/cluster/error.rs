@@ -136,6 +136,14 @@ pub enum ExistingError {
         primary: String,
     },
     #[error(
+        "`{node}` receives timeline {timeline} and the primary writes timeline {primary}: it follows another server; name a standby of this primary"
+    )]
+    OtherTimeline {
+        node: String,
+        timeline: u32,
+        primary: u32,
+    },
+    #[error(
         "`{0}` receives from nobody, so nothing would arrive there; see its primary_conninfo and its log"
     )]
     ReceivesNothing(String),

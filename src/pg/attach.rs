@@ -18,6 +18,8 @@ pub struct Identity {
     pub in_recovery: bool,
     /// The same on a primary and all that descends from it.
     pub system: String,
+    /// On which a primary writes; `None` of a standby.
+    pub timeline: Option<u32>,
     pub user: String,
     pub database: String,
     /// Whether this user may make a schema in this database.
@@ -43,7 +45,8 @@ pub async fn identity(client: &Client) -> Answer<Identity> {
                    - current_setting('superuser_reserved_connections')::bigint \
                    - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), \
                  current_setting('synchronous_standby_names'), current_setting('synchronous_commit'), \
-                 current_setting('wal_level')";
+                 current_setting('wal_level'), \
+                 CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_lsn()) END";
     let row = client.query_one(sql, &[]).await;
     let row = row.map_err(|error| describe(&error))?;
     Ok(Identity {
@@ -59,17 +62,35 @@ pub async fn identity(client: &Client) -> Answer<Identity> {
         standby_names: row.get(9),
         level: row.get(10),
         wal_level: row.get(11),
+        timeline: row.get::<_, Option<&str>>(12).and_then(timeline),
     })
 }
 
-/// The connection string by which a standby receives, without its secrets, and the name of the server's cluster, under which it
-/// does so where the string says nothing else. `None`: it receives from nobody.
-pub async fn receiver(client: &Client) -> Answer<Option<(String, String)>> {
-    let sql =
-        "SELECT coalesce(conninfo, ''), current_setting('cluster_name') FROM pg_stat_wal_receiver";
+/// The timeline in the name of a WAL file.
+fn timeline(file: &str) -> Option<u32> {
+    u32::from_str_radix(file.get(..8)?, 16).ok()
+}
+
+/// From where a standby receives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The connection string without its secrets.
+    pub conninfo: String,
+    /// The name under which it does so where the string says nothing else.
+    pub cluster_name: String,
+    pub timeline: u32,
+}
+
+/// From where a standby receives. `None`: from nobody.
+pub async fn source(client: &Client) -> Answer<Option<Source>> {
+    let sql = "SELECT coalesce(conninfo, ''), current_setting('cluster_name'), received_tli FROM pg_stat_wal_receiver";
     let row = client.query_opt(sql, &[]).await;
     let row = row.map_err(|error| describe(&error))?;
-    Ok(row.map(|row| (row.get(0), row.get(1))))
+    Ok(row.map(|row| Source {
+        conninfo: row.get(0),
+        cluster_name: row.get(1),
+        timeline: row.get::<_, i32>(2).cast_unsigned(),
+    }))
 }
 
 /// A standby that streams from this server.

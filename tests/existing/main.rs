@@ -13,6 +13,7 @@ mod support;
 use std::fs;
 use std::time::Duration;
 
+use replbench::pg::quote_literal;
 use rustix::process::Signal;
 use shop::{PASSWORD, Shop, assert_no_password, replbench, run, spawn};
 use support::{TestDir, signal, until};
@@ -144,6 +145,28 @@ fn what_cannot_be_measured_is_refused_before_anything_is_written() {
         0
     );
     shop.in_shop().sql("DROP SCHEMA replbench CASCADE");
+    // Of the same system, and of another primary.
+    let (s1, s2) = (shop.node("s1"), shop.node("s2"));
+    s2.sql("SELECT pg_promote()");
+    let way = s1.sql("SHOW primary_conninfo")[0][0].clone().unwrap();
+    let [from, to] = ["primary", "s2"].map(|node| shop.port(node).to_string());
+    let way = quote_literal(&way.replace(&from, &to));
+    for setting in [
+        format!("primary_conninfo = {way}"),
+        "primary_slot_name = ''".into(),
+    ] {
+        s1.sql(&format!("ALTER SYSTEM SET {setting}"));
+    }
+    s1.sql("SELECT pg_reload_conf()");
+    let follows =
+        "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming' AND received_tli = 2";
+    let moved = until(support::PATIENCE, || match s1.number(follows) {
+        0 => Err("still a standby of the first"),
+        _ => Ok(()),
+    });
+    moved.unwrap();
+    let both = [primary, standby("", "s1")];
+    refused(&both, 3, &["receives timeline 2", "writes timeline 1"]);
     shop.close();
 }
 

@@ -70,11 +70,16 @@ impl Shop {
         ]
     }
 
+    /// A node, as superuser and in the shop's database.
+    pub(crate) fn node(&self, name: &str) -> Server {
+        let cluster = self.cluster.as_ref().unwrap();
+        let endpoint = cluster.node(name).unwrap().endpoint.with_database("shop");
+        Server { pid: 0, endpoint }
+    }
+
     /// Schemas of replbench's on a node.
     pub(crate) fn schemas(&self, node: &str) -> i64 {
-        let cluster = self.cluster.as_ref().unwrap();
-        let endpoint = cluster.node(node).unwrap().endpoint.with_database("shop");
-        let server = Server { pid: 0, endpoint };
+        let server = self.node(node);
         server.number("SELECT count(*) FROM pg_namespace WHERE nspname = 'replbench'")
     }
 
@@ -86,8 +91,7 @@ impl Shop {
     }
 
     pub(crate) fn in_shop(&self) -> Server {
-        let endpoint = self.primary.endpoint.with_database("shop");
-        Server { pid: 0, endpoint }
+        self.node("primary")
     }
 
     pub(crate) fn close(mut self) {

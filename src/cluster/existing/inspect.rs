@@ -295,14 +295,23 @@ impl Located {
                 primary: primary.identity.system.clone(),
             });
         }
-        let receiver = attach::receiver(self.session.client()).await;
-        let receiver =
-            receiver.map_err(|failure| self.failed("ask from whom it receives", failure))?;
-        let Some((text, cluster_name)) = receiver else {
+        let source = attach::source(self.session.client()).await;
+        let source = source.map_err(|failure| self.failed("ask from whom it receives", failure))?;
+        let Some(source) = source else {
             return Err(ExistingError::ReceivesNothing(node));
         };
-        let said = conninfo::application_name(&text).ok().flatten();
-        let of_cluster = || Some(cluster_name).filter(|it| !it.is_empty());
+        if let Some(primary) = primary.identity.timeline
+            && source.timeline != primary
+        {
+            return Err(ExistingError::OtherTimeline {
+                node,
+                timeline: source.timeline,
+                primary,
+            });
+        }
+        let said = conninfo::application_name(&source.conninfo);
+        let said = said.ok().flatten();
+        let of_cluster = || Some(source.cluster_name).filter(|it| !it.is_empty());
         let is = said
             .or_else(of_cluster)
             .unwrap_or_else(|| "walreceiver".into());

@@ -4,11 +4,12 @@ use std::io;
 use std::sync::Arc;
 
 use super::request::{Request, Requests};
+use super::search::{Asked, Place};
 use crate::clock::{self, Stamp};
 use crate::load::counters::{Attempt, Ending, Reply};
 use crate::load::stats::Uncommitted;
-use crate::pg::wire::{Address, Event, Opening, Ready, Session};
-use crate::pg::{Endpoint, Failure};
+use crate::pg::Failure;
+use crate::pg::wire::{Event, Opening, Ready, Session};
 use crate::poll::Interest;
 
 const ROLLBACK: &[u8] = b"Q\0\0\0\x0DROLLBACK\0";
@@ -51,18 +52,11 @@ pub(super) enum Progress {
     Ended(Attempt, Ending, Stamp),
 }
 
-/// An address of a server.
-#[derive(Debug, Clone)]
-pub(super) struct Place {
-    /// As in [`Commit`](crate::sample::Commit).
-    pub(super) server: u8,
-    pub(super) endpoint: Arc<Endpoint>,
-    pub(super) address: Address,
-}
-
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) session: Session,
+    /// By which attempt it is opened.
+    pub(super) asked: Asked,
     /// As in [`Commit`](crate::sample::Commit).
     server: u8,
     work: Work,
@@ -74,15 +68,17 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Begins to connect.
-    pub(super) fn open(place: &Place, opening: Arc<Opening>, now: Stamp) -> io::Result<Self> {
-        let Place {
-            server,
-            endpoint,
-            address,
-        } = place.clone();
+    pub(super) fn open(
+        asked: Asked,
+        place: &Place,
+        opening: Arc<Opening>,
+        now: Stamp,
+    ) -> io::Result<Self> {
+        let (endpoint, address) = (place.endpoint.clone(), place.address.clone());
         Ok(Self {
             session: Session::open(endpoint, address, opening)?,
-            server,
+            asked,
+            server: place.server,
             work: Work::None,
             since: now,
             request: Request::default(),

@@ -9,6 +9,7 @@ mod cancel;
 mod connection;
 mod connections;
 mod request;
+mod search;
 
 use std::collections::VecDeque;
 use std::io;
