@@ -129,22 +129,6 @@ fn what_cannot_be_measured_is_refused_before_anything_is_written() {
     let grant = "GRANT CREATE ON DATABASE \"shop\" TO \"app\"";
     refused(std::slice::from_ref(&primary), 3, &[grant]);
     shop.primary.sql("GRANT CREATE ON DATABASE shop TO app");
-    // A schema of that name that is somebody else's stays as it is.
-    shop.in_shop()
-        .sql("CREATE SCHEMA replbench; CREATE TABLE replbench.mine (i int)");
-    for arguments in [
-        vec!["run", "sync-vs-async", &primary],
-        vec!["clean", &primary],
-    ] {
-        let ended = replbench(dir.path(), &arguments);
-        assert_eq!(ended.code, 3, "{}", ended.text);
-        assert!(ended.text.contains("is not replbench's"), "{}", ended.text);
-    }
-    assert_eq!(
-        shop.in_shop().number("SELECT count(*) FROM replbench.mine"),
-        0
-    );
-    shop.in_shop().sql("DROP SCHEMA replbench CASCADE");
     // Of the same system, and of another primary.
     let (s1, s2) = (shop.node("s1"), shop.node("s2"));
     s2.sql("SELECT pg_promote()");
@@ -165,8 +149,24 @@ fn what_cannot_be_measured_is_refused_before_anything_is_written() {
         _ => Ok(()),
     });
     moved.unwrap();
-    let both = [primary, standby("", "s1")];
+    let both = [primary.clone(), standby("", "s1")];
     refused(&both, 3, &["receives timeline 2", "writes timeline 1"]);
+    // A schema of that name that is somebody else's stays as it is.
+    shop.in_shop()
+        .sql("CREATE SCHEMA replbench; CREATE TABLE replbench.mine (i int)");
+    for arguments in [
+        vec!["run", "sync-vs-async", &primary],
+        vec!["clean", &primary],
+    ] {
+        let ended = replbench(dir.path(), &arguments);
+        assert_eq!(ended.code, 3, "{}", ended.text);
+        assert!(ended.text.contains("is not replbench's"), "{}", ended.text);
+    }
+    assert_eq!(
+        shop.in_shop().number("SELECT count(*) FROM replbench.mine"),
+        0
+    );
+    shop.in_shop().sql("DROP SCHEMA replbench CASCADE");
     shop.close();
 }
 
