@@ -218,26 +218,23 @@ impl Connections {
         })
     }
 
-    /// Opens what is closed, or what looks for the primary, if that is due. When to do so again, if something is left closed.
+    /// Opens what is closed, or what looks for the primary, if that is due. When to do so again, if time alone brings it.
     pub(super) fn reopen(&mut self, now: Stamp) -> Option<Stamp> {
         for index in 0..self.slots.len() {
-            if self.slots[index].is_some() {
-                continue;
-            }
-            if self.search.is_on() && self.is_opening() {
-                // When that has ended, this is asked again.
-                return None;
-            }
-            if self.search.retry_at() > now {
-                return Some(self.search.retry_at());
-            }
-            if let Err(error) = self.begin(index, now) {
-                self.search.failed(self.search.next().0, now);
-                self.refusal = Some(error.into());
+            while self.slots[index].is_none() {
+                if self.search.is_on() && self.is_opening() {
+                    return None;
+                }
+                if self.search.retry_at() > now {
+                    return Some(self.search.retry_at());
+                }
+                if let Err(error) = self.begin(index, now) {
+                    self.search.failed(self.search.next().0, now);
+                    self.refusal = Some(error.into());
+                }
             }
         }
-        let any_closed = self.slots.iter().any(Option::is_none);
-        any_closed.then(|| self.search.retry_at())
+        None
     }
 
     fn is_opening(&self) -> bool {
