@@ -216,22 +216,7 @@ impl ByRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(micros: u64) -> Stamp {
-        Stamp::from_nanos(micros * 1_000)
-    }
-
-    fn commit(xid: u64, sent: u64, acked: u64) -> Commit {
-        Commit {
-            xid,
-            row: None,
-            sent: at(sent),
-            acked: at(acked),
-            measured: true,
-            server: 0,
-            warned: false,
-        }
-    }
+    use crate::probe::tracker::made::{at, commit};
 
     fn tell(tracker: &mut ByRow, commit: Commit) -> Option<CommitVisibility> {
         tracker.commit(commit, 0, commit.xid.cast_signed())

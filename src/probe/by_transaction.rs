@@ -204,22 +204,7 @@ impl ByTransaction {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(micros: u64) -> Stamp {
-        Stamp::from_nanos(micros * 1_000)
-    }
-
-    fn commit(xid: u64, sent: u64, acked: u64) -> Commit {
-        Commit {
-            xid,
-            row: None,
-            sent: at(sent),
-            acked: at(acked),
-            measured: true,
-            server: 0,
-            warned: false,
-        }
-    }
+    use crate::probe::tracker::made::{at, commit};
 
     fn visible_transactions(xmin: u64, xmax: u64, committed: &[u64]) -> VisibleTransactions {
         VisibleTransactions {

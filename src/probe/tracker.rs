@@ -35,3 +35,23 @@ impl CommitVisibility {
         }
     }
 }
+
+/// What the tests of trackers are about.
+#[cfg(test)]
+pub(super) mod made {
+    use super::{Commit, Stamp};
+
+    pub(in crate::probe) fn at(micros: u64) -> Stamp {
+        Stamp::from_nanos(micros * 1_000)
+    }
+
+    pub(in crate::probe) fn commit(xid: u64, sent: u64, acked: u64) -> Commit {
+        Commit {
+            xid,
+            sent: at(sent),
+            acked: at(acked),
+            measured: true,
+            ..Commit::default()
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::axis::{Axis, Tick};
 use super::canvas::{Anchor, Canvas, Paint, Stroke, Type, text_width};
-use super::legend::Key;
+use super::legend::{Key, legend, legend_height};
 
 /// The width that a drawing is made for. A phone gets drawings of its own: a wide one scaled down has letters too small to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,12 +216,6 @@ pub(super) fn spread(wanted: &[f64], gap: f64, lo: f64, hi: f64) -> Vec<f64> {
         .collect()
 }
 
-/// Plot areas of small multiples: their corners, row by row, and the height of all.
-pub(super) struct Panels {
-    pub(super) areas: Vec<Area>,
-    pub(super) height: f64,
-}
-
 /// The rectangle of one panel, its title and labels included.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Area {
@@ -231,19 +225,13 @@ pub(super) struct Area {
     pub(super) bottom: f64,
 }
 
-/// Lays out panels in `columns`, each `height` high, below `top`.
-pub(super) fn panels(
-    layout: Layout,
-    count: usize,
-    columns: usize,
-    top: f64,
-    height: f64,
-) -> Panels {
-    let columns = columns.clamp(1, count.max(1));
-    let gap = 20.0;
-    let width = (layout.width() - gap * (columns - 1) as f64) / columns as f64;
+/// Lays out panels of one height below `top`, two in a row where there is room. The areas row by row, and where the last one ends.
+pub(super) fn panels(layout: Layout, count: usize, top: f64, height: f64) -> (Vec<Area>, f64) {
+    const GAP: f64 = 20.0;
+    let columns = layout.pick(2, 1).clamp(1, count.max(1));
+    let width = (layout.width() - GAP * (columns - 1) as f64) / columns as f64;
     let areas = (0..count).map(|index| {
-        let left = (width + gap) * (index % columns) as f64;
+        let left = (width + GAP) * (index % columns) as f64;
         let row_top = top + height * (index / columns) as f64;
         Area {
             left,
@@ -252,10 +240,22 @@ pub(super) fn panels(
             bottom: row_top + height,
         }
     });
-    Panels {
-        areas: areas.collect(),
-        height: top + height * count.div_ceil(columns) as f64,
-    }
+    let bottom = top + height * count.div_ceil(columns) as f64;
+    (areas.collect(), bottom)
+}
+
+/// A legend, and panels below it.
+pub(super) fn panels_with_legend(
+    layout: Layout,
+    keys: &[Key],
+    count: usize,
+    height: f64,
+) -> (Canvas, Vec<Area>) {
+    let top = legend_height(4.0, layout.width(), keys) + 8.0;
+    let (areas, bottom) = panels(layout, count, top, height);
+    let mut canvas = Canvas::new(layout.width(), bottom);
+    legend(&mut canvas, 4.0, 4.0, layout.width(), keys);
+    (canvas, areas)
 }
 
 #[cfg(test)]

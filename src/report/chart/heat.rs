@@ -73,13 +73,8 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
 }
 
 fn draw(lines: &[&TimeSeries], layout: Layout) -> Drawing {
-    let columns = if lines.len() == 1 {
-        1
-    } else {
-        layout.pick(2, 1)
-    };
-    let grid = panels(layout, lines.len(), columns, 34.0, 240.0);
-    let mut canvas = Canvas::new(layout.width(), grid.height);
+    let (areas, bottom) = panels(layout, lines.len(), 34.0, 240.0);
+    let mut canvas = Canvas::new(layout.width(), bottom);
     key(&mut canvas);
     let bins = || {
         lines
@@ -95,11 +90,11 @@ fn draw(lines: &[&TimeSeries], layout: Layout) -> Drawing {
             ]
         })
     };
-    for (line, area) in lines.iter().zip(&grid.areas) {
+    for (line, area) in lines.iter().zip(areas) {
         panel(
             &mut canvas,
             line,
-            *area,
+            area,
             Axis::log("response time (ms)", ends().map(|end| end * 1e3)),
         );
     }

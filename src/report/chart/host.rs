@@ -2,8 +2,8 @@
 
 use super::axis::Axis;
 use super::canvas::{Canvas, Dash, Drawing, Paint, Stroke};
-use super::frame::{Area, Layout, panels};
-use super::legend::{Key, Mark, legend, legend_height};
+use super::frame::{Area, Layout, panels_with_legend};
+use super::legend::{Key, Mark};
 use super::load::{fault_key, time_frame};
 use super::{Chart, MOST_MODES, Table, both, left_out};
 use crate::analyse::{Analysis, HostPoint, TimeSeries};
@@ -106,17 +106,9 @@ fn draw(lines: &[&TimeSeries], layout: Layout) -> Drawing {
     ];
     let mut keys = [&shares[..], &lines_of[..]].concat();
     keys.extend(fault_key(lines));
-    let top = legend_height(4.0, layout.width(), &keys) + 8.0;
-    let columns = if lines.len() == 1 {
-        1
-    } else {
-        layout.pick(2, 1)
-    };
-    let grid = panels(layout, lines.len(), columns, top, 220.0);
-    let mut canvas = Canvas::new(layout.width(), grid.height);
-    legend(&mut canvas, 4.0, 4.0, layout.width(), &keys);
-    for (line, area) in lines.iter().zip(&grid.areas) {
-        panel(&mut canvas, line, *area);
+    let (mut canvas, areas) = panels_with_legend(layout, &keys, lines.len(), 220.0);
+    for (line, area) in lines.iter().zip(areas) {
+        panel(&mut canvas, line, area);
     }
     canvas.finish()
 }

@@ -2,8 +2,8 @@
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type};
-use super::frame::{Area, Frame, Layout, panels};
-use super::legend::{Key, Mark, legend, legend_height};
+use super::frame::{Area, Frame, Layout, panels_with_legend};
+use super::legend::{Key, Mark};
 use super::load::{fault_key, time_frame};
 use super::{Chart, MOST_MODES, Table, both, left_out};
 use crate::analyse::{Analysis, LagPoint, TimeSeries};
@@ -113,15 +113,7 @@ fn draw(lines: &[&TimeSeries], layout: Layout) -> Drawing {
         .chain(fault_key(lines))
         .chain(has_marks.then(|| Key::new("event", Paint::Ink, Mark::Event)))
         .collect();
-    let top = legend_height(4.0, layout.width(), &keys) + 8.0;
-    let columns = if lines.len() == 1 {
-        1
-    } else {
-        layout.pick(2, 1)
-    };
-    let grid = panels(layout, lines.len(), columns, top, 240.0);
-    let mut canvas = Canvas::new(layout.width(), grid.height);
-    legend(&mut canvas, 4.0, 4.0, layout.width(), &keys);
+    let (mut canvas, areas) = panels_with_legend(layout, &keys, lines.len(), 240.0);
     let bytes = || {
         lines
             .iter()
@@ -129,11 +121,11 @@ fn draw(lines: &[&TimeSeries], layout: Layout) -> Drawing {
             .flat_map(|(_, points)| points)
             .filter_map(|point| point.bytes)
     };
-    for (line, area) in lines.iter().zip(&grid.areas) {
+    for (line, area) in lines.iter().zip(areas) {
         panel(
             &mut canvas,
             line,
-            *area,
+            area,
             Axis::bytes("replay lag (bytes)", bytes()),
             &keys,
         );

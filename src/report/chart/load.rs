@@ -2,8 +2,8 @@
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type};
-use super::frame::{Area, Frame, Layout, panels};
-use super::legend::{Key, Mark, legend, legend_height};
+use super::frame::{Area, Frame, Layout, panels_with_legend};
+use super::legend::{Key, Mark};
 use super::{Chart, MOST_MODES, Table, both, left_out, mode_paint};
 use crate::analyse::{Analysis, LoadPoint, TimeSeries};
 use crate::units::thousands;
@@ -88,27 +88,19 @@ fn draw(analysis: &Analysis, lines: &[&TimeSeries], layout: Layout) -> Drawing {
         Key::new("between repetitions", Paint::Muted, Mark::Part),
     ];
     keys.extend(fault_key(lines));
-    let top = legend_height(0.0, layout.width(), &keys) + 8.0;
-    let columns = if lines.len() == 1 {
-        1
-    } else {
-        layout.pick(2, 1)
-    };
-    let grid = panels(layout, lines.len(), columns, top, 220.0);
-    let mut canvas = Canvas::new(layout.width(), grid.height);
-    legend(&mut canvas, 4.0, 4.0, layout.width(), &keys);
+    let (mut canvas, areas) = panels_with_legend(layout, &keys, lines.len(), 220.0);
     let rates = || {
         lines
             .iter()
             .flat_map(|line| &line.load)
             .flat_map(|point| [point.offered_tps, point.acked_tps])
     };
-    for (line, area) in lines.iter().zip(&grid.areas) {
+    for (line, area) in lines.iter().zip(areas) {
         panel(
             analysis,
             &mut canvas,
             line,
-            *area,
+            area,
             Axis::from_zero("transactions a second (1/s)", rates()),
         );
     }

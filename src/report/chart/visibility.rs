@@ -2,7 +2,7 @@
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Stroke, Type};
-use super::frame::{Area, Frame, Layout, label_ends, label_room, panels};
+use super::frame::{Area, Frame, Layout, label_ends, label_room, panels_with_legend};
 use super::legend::{Key, Mark, legend, legend_height};
 use super::{Chart, MOST_MODES, Paint, Table, both, delay_bounds, left_out, mode_paint, seconds};
 use crate::analyse::{Analysis, ReplicaCurve};
@@ -92,11 +92,6 @@ fn axis(modes: &[Vec<&ReplicaCurve>]) -> Axis {
 }
 
 fn draw(analysis: &Analysis, modes: &[Vec<&ReplicaCurve>], layout: Layout) -> Drawing {
-    let columns = if modes.len() == 1 {
-        1
-    } else {
-        layout.pick(2, 1)
-    };
     let keys = [
         Key::new(
             "surely visible (in the mode's colour)",
@@ -106,12 +101,10 @@ fn draw(analysis: &Analysis, modes: &[Vec<&ReplicaCurve>], layout: Layout) -> Dr
         Key::new("possibly visible", Paint::Muted, Mark::Area(0.2)),
         Key::new("the acknowledgement", Paint::Muted, Mark::Upright),
     ];
-    let top = legend_height(4.0, layout.width(), &keys) + 8.0;
-    let grid = panels(layout, modes.len(), columns, top, layout.pick(280.0, 270.0));
-    let mut canvas = Canvas::new(layout.width(), grid.height);
-    legend(&mut canvas, 4.0, 4.0, layout.width(), &keys);
-    for (curves, area) in modes.iter().zip(&grid.areas) {
-        panel(analysis, &mut canvas, curves, *area, layout, axis(modes));
+    let height = layout.pick(280.0, 270.0);
+    let (mut canvas, areas) = panels_with_legend(layout, &keys, modes.len(), height);
+    for (curves, area) in modes.iter().zip(areas) {
+        panel(analysis, &mut canvas, curves, area, layout, axis(modes));
     }
     canvas.finish()
 }
