@@ -18,7 +18,7 @@ use crate::sample::RowKey;
 
 const CONNECT: Duration = Duration::from_secs(30);
 /// Contents are compared as text, which is to be the same on all nodes.
-const OPTIONS: &str = "-c timezone=UTC -c datestyle=ISO -c synchronous_commit=local -c jit=off";
+const OPTIONS: &str = "-c timezone=UTC -c datestyle=ISO -c synchronous_commit=local";
 
 /// A node that could not be read to its end.
 #[derive(Debug, thiserror::Error)]
