@@ -75,7 +75,8 @@ impl Load {
     /// Starts the threads of one cell and opens all their connections.
     ///
     /// A connection that is lost is opened again, at the primary or at whichever of its `successors` takes writes: all are asked, one
-    /// after another, at longer and longer intervals. `watched`: whoever watches replicas is told of every transaction that is sent and of every acknowledged commit, of the warm-up too.
+    /// after another, at longer and longer intervals. `watched`: whoever watches replicas is told of every transaction that is sent and
+    /// of every acknowledged commit, of the warm-up too.
     pub async fn open(
         plan: &Plan,
         cell: &Cell,

@@ -139,7 +139,11 @@ impl CellContext<'_> {
         let Some((name, back)) = script.replaced() else {
             return Ok(None);
         };
-        let (examined, by_old) = progress.outages.acked_after_replacing();
+        let (acked, by_old) = progress.outages.acked_after_replacing();
+        let examined = acked + u64::from(back.is_some());
+        if examined == 0 {
+            return Ok(None);
+        }
         let mut broken = Vec::new();
         if by_old > 0 {
             broken.push(format!(

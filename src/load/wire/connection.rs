@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::request::{Request, Requests};
-use super::search::{Asked, Place};
+use super::search::{OpenAttempt, Place};
 use crate::clock::{self, Stamp};
 use crate::load::counters::{Attempt, Ending, Reply};
 use crate::load::stats::Uncommitted;
@@ -55,8 +55,7 @@ pub(super) enum Progress {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) session: Session,
-    /// By which attempt it is opened.
-    pub(super) asked: Asked,
+    pub(super) opened_by: OpenAttempt,
     /// As in [`Commit`](crate::sample::Commit).
     server: u8,
     work: Work,
@@ -69,7 +68,7 @@ pub(super) struct Connection {
 impl Connection {
     /// Begins to connect.
     pub(super) fn open(
-        asked: Asked,
+        opened_by: OpenAttempt,
         place: &Place,
         opening: Arc<Opening>,
         now: Stamp,
@@ -77,7 +76,7 @@ impl Connection {
         let (endpoint, address) = (place.endpoint.clone(), place.address.clone());
         Ok(Self {
             session: Session::open(endpoint, address, opening)?,
-            asked,
+            opened_by,
             server: place.server,
             work: Work::None,
             since: now,

@@ -160,7 +160,7 @@ impl Connections {
             Ok(Progress::Awaiting) => None,
             Ok(Progress::Free) => {
                 if was_opening {
-                    self.search.found(connection.asked);
+                    self.search.found(connection.opened_by);
                     self.refusal = None;
                 }
                 self.idle.push_back(index);
@@ -201,7 +201,7 @@ impl Connections {
         let connection = self.slots[index].take()?;
         self.idle.retain(|it| *it != index);
         if connection.session.is_opening() {
-            self.search.failed(connection.asked, clock::now());
+            self.search.failed(connection.opened_by, clock::now());
             self.refusal = Some(connection.session.opening_failed(failure));
             return None;
         }
@@ -229,7 +229,7 @@ impl Connections {
                     return Some(self.search.retry_at());
                 }
                 if let Err(error) = self.begin(index, now) {
-                    self.search.failed(self.search.next().0, now);
+                    self.search.failed(self.search.next_attempt().0, now);
                     self.refusal = Some(error.into());
                 }
             }
@@ -243,8 +243,8 @@ impl Connections {
     }
 
     fn begin(&mut self, index: usize, now: Stamp) -> io::Result<()> {
-        let (asked, place) = self.search.next();
-        let connection = Connection::open(asked, place, self.opening.clone(), now)?;
+        let (attempt, place) = self.search.next_attempt();
+        let connection = Connection::open(attempt, place, self.opening.clone(), now)?;
         let interest = Interest::ReadableOrWritable;
         self.poll.add(&connection.session, index as u64, interest)?;
         self.slots[index] = Some(connection);
@@ -260,7 +260,7 @@ impl Connections {
             let Some(connection) = &self.slots[index] else {
                 continue;
             };
-            let patience = self.search.patience(connection.asked);
+            let patience = self.search.patience(connection.opened_by);
             let expires = match connection.running() {
                 Some(running) => running.asked + deadline,
                 None if connection.is_free() => continue,

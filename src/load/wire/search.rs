@@ -1,5 +1,5 @@
 //! Where the connections of a thread look for the primary. All of them ask where it was last; once that has failed, one of them asks
-//! every server in turn, until one takes writes. Signing in costs a server milliseconds, which a promotion is in need of.
+//! every server in turn, until one takes writes. If all did, the processor time of authentication at every standby would delay the promotion.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::pg::wire::{Address, resolve};
 
 /// Connecting and preparing together may take so long.
 pub(super) const OPEN_DEADLINE: Duration = Duration::from_secs(5);
-/// The same during a search, in which other servers can be asked instead.
+/// The same during a search, where other servers can be asked instead.
 const ASK_DEADLINE: Duration = Duration::from_secs(2);
 /// The pause after every server has been asked in vain for the first time; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -30,7 +30,7 @@ pub(super) struct Place {
 
 /// An attempt to connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct OpenAttempt {
     /// An index into the places.
     place: usize,
     /// Failures before it.
@@ -42,7 +42,7 @@ pub(super) struct Search {
     /// All that may be the primary's; at least one.
     places: Vec<Place>,
     /// The one that is asked next.
-    next: Asked,
+    next: OpenAttempt,
     retry_at: Stamp,
 }
 
@@ -59,7 +59,7 @@ impl Search {
         }
         Ok(Self {
             places,
-            next: Asked {
+            next: OpenAttempt {
                 place: 0,
                 failures: 0,
             },
@@ -68,7 +68,7 @@ impl Search {
     }
 
     /// What to ask from `retry_at` on.
-    pub(super) fn next(&self) -> (Asked, &Place) {
+    pub(super) fn next_attempt(&self) -> (OpenAttempt, &Place) {
         (self.next, &self.places[self.next.place])
     }
 
@@ -82,8 +82,8 @@ impl Search {
     }
 
     /// How long an attempt may take.
-    pub(super) fn patience(&self, asked: Asked) -> Duration {
-        if self.places.len() > 1 && asked.failures > 0 {
+    pub(super) fn patience(&self, attempt: OpenAttempt) -> Duration {
+        if self.places.len() > 1 && attempt.failures > 0 {
             ASK_DEADLINE
         } else {
             OPEN_DEADLINE
@@ -91,22 +91,22 @@ impl Search {
     }
 
     /// An attempt has failed. Of several that were made together the first counts.
-    pub(super) fn failed(&mut self, asked: Asked, now: Stamp) {
-        if asked.failures != self.next.failures {
+    pub(super) fn failed(&mut self, attempt: OpenAttempt, now: Stamp) {
+        if attempt.failures != self.next.failures {
             return;
         }
         let places = self.places.len();
-        self.next = Asked {
-            place: (asked.place + 1) % places,
-            failures: asked.failures + 1,
+        self.next = OpenAttempt {
+            place: (attempt.place + 1) % places,
+            failures: attempt.failures + 1,
         };
         self.retry_at = now + pause_after(self.next.failures, places);
     }
 
     /// An attempt has succeeded.
-    pub(super) fn found(&mut self, asked: Asked) {
-        self.next = Asked {
-            place: asked.place,
+    pub(super) fn found(&mut self, attempt: OpenAttempt) {
+        self.next = OpenAttempt {
+            place: attempt.place,
             failures: 0,
         };
         self.retry_at = Stamp::default();
@@ -137,24 +137,24 @@ mod tests {
     fn all_are_asked_in_turn_from_where_the_primary_was_last() {
         let mut search = search(3);
         let now = Stamp::from_nanos(1_000_000_000);
-        let together = search.next().0;
+        let together = search.next_attempt().0;
         let mut servers = Vec::new();
         for _ in 0..4 {
             search.failed(together, now);
-            let (asked, place) = search.next();
+            let (attempt, place) = search.next_attempt();
             servers.push(place.server);
-            search.failed(asked, now);
+            search.failed(attempt, now);
         }
         assert_eq!(servers, [1, 2, 0, 1]);
         assert!(search.is_on());
-        let (asked, place) = search.next();
+        let (attempt, place) = search.next_attempt();
         assert_eq!(place.server, 2);
-        assert_eq!(search.patience(asked), ASK_DEADLINE);
-        search.found(asked);
+        assert_eq!(search.patience(attempt), ASK_DEADLINE);
+        search.found(attempt);
         assert!(!search.is_on() && search.retry_at() == Stamp::default());
-        let (asked, place) = search.next();
+        let (attempt, place) = search.next_attempt();
         assert_eq!(place.server, 2);
-        assert_eq!(search.patience(asked), OPEN_DEADLINE);
+        assert_eq!(search.patience(attempt), OPEN_DEADLINE);
     }
 
     #[test]
