@@ -4,6 +4,7 @@
     reason = "a helper of a test fails as the test does"
 )]
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
@@ -149,8 +150,13 @@ fn contents(plan: &Plan) -> Vec<String> {
 #[tokio::test]
 async fn every_built_in_workload_leaves_the_same_rows_by_either_client() {
     let server = Server::start().await;
+    // Profiles that differ in modes and faults send the same.
+    let mut tried = BTreeSet::new();
     for name in Profile::built_in_names() {
         let profile = Profile::load(name).unwrap();
+        if !tried.insert(format!("{:?} {:?}", profile.tables, profile.transactions)) {
+            continue;
+        }
         for closed in [false, true] {
             let mut seen = Vec::new();
             for client in Client::ALL {

@@ -10,11 +10,13 @@ use crate::clock;
 use crate::histogram::Histogram;
 use crate::record::Fdatasync;
 
+/// It ends at whichever comes first. A disk that keeps a write within 0.1 ms gives its 99th percentile without a whole second.
 const FOR: Duration = Duration::from_secs(1);
+const WRITES: u64 = 10_000;
 /// A page of WAL.
 const PAGE: [u8; 8_192] = [0x5a; 8_192];
 
-/// Writes a page in place and waits for `fdatasync`, for a second. Blocks.
+/// Writes a page in place and waits for `fdatasync`, over and over for a second or 10,000 times. Blocks.
 ///
 /// In place, because WAL segments have their size before they are written.
 pub(super) fn fdatasync(directory: &Path) -> io::Result<Fdatasync> {
@@ -32,7 +34,7 @@ pub(super) fn fdatasync(directory: &Path) -> io::Result<Fdatasync> {
         file.sync_data()?;
         let after = clock::now();
         times.record(after.since(before));
-        if after.since(begun) >= FOR {
+        if times.count() >= WRITES || after.since(begun) >= FOR {
             break;
         }
     }
@@ -59,11 +61,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_of_writes_leaves_no_file() {
+    fn its_writes_end_and_leave_no_file() {
         let directory = tempfile::tempdir().unwrap();
         let found = fdatasync(directory.path()).unwrap();
         assert!(
-            found.n > 0 && found.p50_us > 0.0 && found.p99_us >= found.p50_us,
+            (1..=WRITES).contains(&found.n) && found.p50_us > 0.0 && found.p99_us >= found.p50_us,
             "{found:?}"
         );
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
