@@ -56,7 +56,7 @@ impl Server {
             admin.client().batch_execute(&drop).await.unwrap();
             admin.client().batch_execute(&table.ddl).await.unwrap();
         }
-        for statement in workload::reset(plan) {
+        for (statement, _) in workload::reset(plan) {
             admin.client().batch_execute(&statement).await.unwrap();
         }
         admin.close().await;

@@ -218,7 +218,9 @@ fn a_run_that_is_killed_in_the_middle_of_faults_is_cleaned_up() {
     assert!(is_paused("s2") && !left("replbench.project").is_empty());
     let cleaned = ended(&mut docker::command(dir.path(), ports, &["clean"]));
     assert!(
-        cleaned.code == 0 && cleaned.text.contains("with 3 containers"),
+        cleaned.code == 0
+            && cleaned.text.contains("removed compose project replbench-")
+            && cleaned.text.contains("with 3 containers"),
         "{}",
         cleaned.text
     );

@@ -73,7 +73,7 @@ async fn the_load_finds_the_standby_that_has_become_the_primary() {
         let session = pg::connect(&old.endpoint, "test", None, deadline)
             .await
             .unwrap();
-        for statement in workload::reset(&plan) {
+        for (statement, _) in workload::reset(&plan) {
             session.client().batch_execute(&statement).await.unwrap();
         }
         session.close().await;

@@ -408,7 +408,7 @@ async fn offer(admin: &pg::Session, plan: &Plan, endpoint: &Endpoint) -> (Outcom
         admin.client().batch_execute(&drop).await.unwrap();
         admin.client().batch_execute(&table.ddl).await.unwrap();
     }
-    for statement in workload::reset(plan) {
+    for (statement, _) in workload::reset(plan) {
         admin.client().batch_execute(&statement).await.unwrap();
     }
     let mut load = Load::open(plan, &plan.cells[0], endpoint.clone(), [], None)

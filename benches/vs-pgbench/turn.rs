@@ -71,7 +71,7 @@ impl Turn<'_> {
     /// Empty tables, a standby that has caught up, nothing left to write back.
     async fn prepare(&self) -> anyhow::Result<()> {
         let session = self.connect().await?;
-        for statement in workload::reset(self.plan) {
+        for (statement, _) in workload::reset(self.plan) {
             session.client().batch_execute(&statement).await?;
         }
         session.close().await;

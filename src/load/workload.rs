@@ -5,11 +5,14 @@ use crate::escape::quote_ident;
 use crate::plan::{Plan, Table, Transaction};
 
 /// Statements that bring the tables to the state in which every cell begins: emptied, filled with the planned rows, and
-/// vacuumed. Each is a statement of its own: VACUUM runs in no transaction block.
-pub fn reset(plan: &Plan) -> Vec<String> {
-    let mut statements = vec![format!("TRUNCATE {} RESTART IDENTITY", names(plan))];
-    statements.extend(plan.tables.iter().filter_map(Table::fill_statement));
-    statements.push(vacuum(plan));
+/// vacuumed; each with the table that it fills. Each is a statement of its own: VACUUM runs in no transaction block.
+pub fn reset(plan: &Plan) -> Vec<(String, Option<&Table>)> {
+    let truncate = format!("TRUNCATE {} RESTART IDENTITY", names(plan));
+    let fills = plan.tables.iter();
+    let fills = fills.filter_map(|table| Some((table.fill_statement()?, Some(table))));
+    let mut statements = vec![(truncate, None)];
+    statements.extend(fills);
+    statements.push((vacuum(plan), None));
     statements
 }
 

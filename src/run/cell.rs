@@ -20,7 +20,7 @@ use crate::load::check::Mistake;
 use crate::load::{Load, Second, Uncommitted, Watched, workload};
 use crate::mode::Mode;
 use crate::pg;
-use crate::plan::{Cell, Length, Plan};
+use crate::plan::{Cell, Length, Plan, Table};
 use crate::probe::{Assignment, Probes, Reading, Target, TrackedTable};
 use crate::record::Recorder;
 use crate::record::tags::{self, Bound, Origin};
@@ -142,9 +142,9 @@ impl<'a> CellContext<'a> {
                 Duration::from_secs(10),
             )
             .await?;
-            for statement in workload::reset(self.plan) {
+            for (statement, filled) in workload::reset(self.plan) {
                 let done = session.client().batch_execute(&statement).await;
-                done.map_err(|error| self.reset_failed(&statement, &error))?;
+                done.map_err(|error| reset_failed(filled, &error))?;
             }
             session.close().await;
             Ok::<_, RunError>(())
@@ -165,21 +165,6 @@ impl<'a> CellContext<'a> {
             .await
             .map_err(|_| RunError::CheckpointTooSlow(SETTLE))??;
         Ok(before)
-    }
-
-    /// A `fill` that the server took and that fails on its rows is a mistake of the profile, unlike a full disk or a lost connection.
-    fn reset_failed(&self, statement: &str, error: &tokio_postgres::Error) -> RunError {
-        let failure = pg::describe(error);
-        let is_of_the_statement = failure.sqlstate.as_ref().is_some_and(|state| {
-            let classes = ["22", "23", "42", "P0"];
-            classes.iter().any(|class| state.code().starts_with(class))
-        });
-        let mut tables = self.plan.tables.iter();
-        let table = tables.find(|table| table.fill_statement().as_deref() == Some(statement));
-        match table.filter(|_| is_of_the_statement) {
-            Some(table) => RunError::Workload(vec![Mistake::of_fill(table, &failure)]),
-            None => RunError::Reset(failure),
-        }
     }
 
     /// A subscriber's tables are its own to vacuum; standbys have replayed the primary's vacuum.
@@ -517,5 +502,18 @@ impl<'a> CellContext<'a> {
             validity,
             headline: progress.figures.headline(),
         })
+    }
+}
+
+/// A `fill` that the server took and that fails on its rows is a mistake of the profile, unlike a full disk or a lost connection.
+fn reset_failed(filled: Option<&Table>, error: &tokio_postgres::Error) -> RunError {
+    let failure = pg::describe(error);
+    let is_of_the_statement = failure.sqlstate.as_ref().is_some_and(|state| {
+        let classes = ["22", "23", "42", "P0"];
+        classes.iter().any(|class| state.code().starts_with(class))
+    });
+    match filled.filter(|_| is_of_the_statement) {
+        Some(table) => RunError::Workload(vec![Mistake::of_fill(table, &failure)]),
+        None => RunError::Reset(failure),
     }
 }

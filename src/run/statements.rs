@@ -16,7 +16,10 @@ pub fn statements(plan: &Plan, servers: &Servers) -> String {
     let publish: Vec<_> = plan.tables.iter().map(Table::qualified).collect();
     let of_servers = Statements::of(servers, &ddl, &publish, &plan.modes);
     let primary = |sql: String| (Topology::PRIMARY.to_owned(), sql);
-    let mut cell: Vec<_> = workload::reset(plan).into_iter().map(primary).collect();
+    let mut cell: Vec<_> = workload::reset(plan)
+        .into_iter()
+        .map(|(sql, _)| primary(sql))
+        .collect();
     let fence = "SELECT pg_logical_emit_message(true, 'replbench', 'fence')";
     cell.extend([fence, "CHECKPOINT"].map(|it| primary(it.into())));
     let load = plan
