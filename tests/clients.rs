@@ -150,7 +150,7 @@ fn contents(plan: &Plan) -> Vec<String> {
 #[tokio::test]
 async fn every_built_in_workload_leaves_the_same_rows_by_either_client() {
     let server = Server::start().await;
-    // Profiles that differ in modes and faults send the same.
+    // Many profiles send the same and differ in modes or faults.
     let mut tried = BTreeSet::new();
     for name in Profile::built_in_names() {
         let profile = Profile::load(name).unwrap();

@@ -1,4 +1,5 @@
-//! Runs against truths that are known beforehand: what must come out is arithmetic or PostgreSQL's own promise.
+//! Runs against truths that are known beforehand: what must come out is arithmetic or PostgreSQL's own promise. They measure times, so
+//! `scripts/test` runs nothing beside them.
 //!
 //! Real servers, started by the product. Without PostgreSQL every test here fails.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up fails")]

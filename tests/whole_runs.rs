@@ -1,5 +1,5 @@
-//! What a run counts, against counts that are known beforehand: rows on every node, WAL, what servers do besides, cells that are in
-//! no figure.
+//! Runs of which it is known beforehand what must be in their record: what is counted, said and kept. None measures a time, so others
+//! may run beside them; those that do are in `tests/truth.rs`. Real servers, started by the product.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 
 mod support;
@@ -189,23 +189,8 @@ fn where_topologies_are_compared_servers_live_for_one_block_and_write_the_same_i
 
 #[test]
 fn a_cell_before_the_first_is_recorded_and_in_no_figure() {
-    let mut run = Run::start(
-        r#"
-        modes = ["async"]
-        [topology]
-        standbys = 1
-        [load]
-        rate = 100
-        [phases]
-        warmup = "200 ms"
-        duration = "1 s"
-        drain = "20 s"
-        repeats = 1
-        [[transaction]]
-        kind = "users-insert"
-        "#,
-        &[],
-    );
+    let phases = "duration = \"1 s\"\ndrain = \"20 s\"";
+    let mut run = Run::of_users("async", 1, "rate = 100", phases);
     let ended = run.ends();
     ended.is_whole();
     let record = run.record().unwrap();

@@ -5,7 +5,7 @@ use crate::escape::quote_ident;
 use crate::plan::{Plan, Table, Transaction};
 
 /// Statements that bring the tables to the state in which every cell begins: emptied, filled with the planned rows, and
-/// vacuumed; each with the table that it fills. Each is a statement of its own: VACUUM runs in no transaction block.
+/// vacuumed. Each is a statement of its own: VACUUM runs in no transaction block. With it the table that it fills, if it fills one.
 pub fn reset(plan: &Plan) -> Vec<(String, Option<&Table>)> {
     let truncate = format!("TRUNCATE {} RESTART IDENTITY", names(plan));
     let fills = plan.tables.iter();

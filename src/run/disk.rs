@@ -10,7 +10,8 @@ use crate::clock;
 use crate::histogram::Histogram;
 use crate::record::Fdatasync;
 
-/// It ends at whichever comes first. A disk that keeps a write within 0.1 ms gives its 99th percentile without a whole second.
+/// The measurement ends after this time or so many writes, whichever comes first. The 99th percentile of 10,000 writes has 100 above it,
+/// and more writes would only keep a fast disk busy.
 const FOR: Duration = Duration::from_secs(1);
 const WRITES: u64 = 10_000;
 /// A page of WAL.
