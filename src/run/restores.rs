@@ -113,13 +113,14 @@ impl CellContext<'_> {
     }
 }
 
-/// Without the end of the log but for its last FATAL.
+/// Without the end of the log but for its last FATAL. What a connecting client was told, `the database system is in recovery mode` and
+/// the like, is no reason.
 fn in_short(error: &str) -> String {
     let head = error.split("; the end of its log").next().unwrap_or(error);
-    let mut lines = error.lines().rev();
-    let fatal = lines.find_map(|line| line.split_once("FATAL:"));
-    match fatal {
-        Some((_, reason)) => format!("{head}: {}", reason.trim()),
+    let lines = error.lines().rev();
+    let mut fatal = lines.filter_map(|line| Some(line.split_once("FATAL:")?.1.trim()));
+    match fatal.find(|reason| !reason.starts_with("the database system is ")) {
+        Some(reason) => format!("{head}: {reason}"),
         None => head.to_owned(),
     }
 }
@@ -132,7 +133,7 @@ mod tests {
     fn of_a_log_the_last_fatal_is_kept() {
         let error = "the server of `r` exited with status 1; the end of its log /tmp/r/server.log:\n    \
                      2026 [7] LOG:  redo done\n    2026 [7] FATAL:  recovery ended before configured recovery target was reached\n    \
-                     2026 [6] LOG:  shutting down";
+                     2026 [8] FATAL:  the database system is in recovery mode\n    2026 [6] LOG:  shutting down";
         assert_eq!(
             in_short(error),
             "the server of `r` exited with status 1: recovery ended before configured recovery target was reached"
