@@ -19,7 +19,7 @@ const LAYERS: [&[&str]; 11] = [
     &["profile"],
     &["plan"],
     &["pg", "record"],
-    &["cluster", "load", "probe", "fault", "analyse"],
+    &["cluster", "load", "probe", "analyse"],
     &["run", "report"],
     &["publish"],
     &["cli", "main"],
@@ -34,7 +34,7 @@ const FORBIDDEN: [(&[&str], &[&str], &str); 2] = [
     ),
     (
         &["analyse", "report", "publish"],
-        &["pg", "cluster", "load", "probe", "fault"],
+        &["pg", "cluster", "load", "probe"],
         "what is after the record never sees a server",
     ),
 ];
@@ -474,6 +474,65 @@ fn arrows_up_and_sideways_are_faults_and_arrows_down_are_not() {
         [""; 0]
     );
     assert_eq!(check("sidecar", "").len(), 1);
+}
+
+#[test]
+fn every_module_with_a_layer_exists_and_stands_in_architecture_md() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let table = page.split("\n## Layers\n").nth(1).unwrap();
+    let table = table.split("\n## ").next().unwrap();
+    for module in LAYERS.iter().copied().flatten() {
+        let file = root.join("src").join(module);
+        assert!(
+            file.is_dir() || file.with_extension("rs").is_file(),
+            "src has no module `{module}`"
+        );
+        assert!(
+            table.contains(&format!("`{module}`")),
+            "`{module}` is not in the table of layers in ARCHITECTURE.md"
+        );
+    }
+}
+
+/// Documents that say where something is.
+const DOCUMENTS: [&str; 8] = [
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "METHODOLOGY.md",
+    "README.md",
+    "benches/README.md",
+    "docs/data.md",
+    "docs/seeds.md",
+    "workloads/README.md",
+];
+
+#[test]
+fn files_that_documents_name_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = [
+        "benches/",
+        "compose/",
+        "docs/",
+        "schemas/",
+        "scripts/",
+        "src/",
+        "tests/",
+        "workloads/",
+    ];
+    let is_part = |character: char| character.is_ascii_alphanumeric() || "_-./".contains(character);
+    let mut named = 0;
+    for document in DOCUMENTS {
+        let text = fs::read_to_string(root.join(document)).unwrap();
+        for word in text.split(|character| !is_part(character)) {
+            let path = word.trim_end_matches(['.', '/']);
+            if folders.iter().any(|folder| path.starts_with(folder)) {
+                named += 1;
+                assert!(root.join(path).exists(), "{document} names `{path}`");
+            }
+        }
+    }
+    assert!(named > 50, "{named}");
 }
 
 /// A folder with more files needs a page that says what they are.
