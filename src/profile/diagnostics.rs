@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::error::{Mistake, nearest};
-use super::wire::{Field, Value};
+use super::wire::{Entries, Field, Value};
 use super::workload::{KeyChoice, Pace};
 use crate::units::{
     BYTES_EXPECTED, Rate, exact_duration, parse_bytes, parse_duration, parse_share, thousands,
@@ -61,12 +61,12 @@ impl Diagnostics {
     }
 
     /// As [`Diagnostics::read`], for a key that has no default; `entry` is where it is missing.
-    pub(super) fn required<T>(
+    pub(super) fn required<'v, T>(
         &mut self,
         key: &str,
-        field: &Field,
+        field: &'v Field,
         entry: Range<usize>,
-        parse: impl FnOnce(&Value) -> Result<T, Refusal>,
+        parse: impl FnOnce(&'v Value) -> Result<T, Refusal>,
     ) -> Option<T> {
         if field.is_none() {
             self.refuse(entry, format!("`{key}` is missing here"), "give one");
@@ -76,21 +76,32 @@ impl Diagnostics {
     }
 
     /// The value of a key, or `None` when it is absent or refused.
-    pub(super) fn read<T>(
+    pub(super) fn read<'v, T>(
         &mut self,
         key: &str,
-        field: &Field,
-        parse: impl FnOnce(&Value) -> Result<T, Refusal>,
+        field: &'v Field,
+        parse: impl FnOnce(&'v Value) -> Result<T, Refusal>,
     ) -> Option<T> {
         self.value(&format!("`{key}`"), field.as_ref()?, parse)
     }
 
+    /// As [`Diagnostics::read`], with the default where there is no value.
+    pub(super) fn read_or<T>(
+        &mut self,
+        key: &str,
+        field: &Field,
+        parse: impl FnOnce(&Value) -> Result<T, Refusal>,
+        default: T,
+    ) -> T {
+        self.read(key, field, parse).unwrap_or(default)
+    }
+
     /// As [`Diagnostics::read`], for a value that is there.
-    pub(super) fn value<T>(
+    pub(super) fn value<'v, T>(
         &mut self,
         subject: &str,
-        value: &Spanned<Value>,
-        parse: impl FnOnce(&Value) -> Result<T, Refusal>,
+        value: &'v Spanned<Value>,
+        parse: impl FnOnce(&'v Value) -> Result<T, Refusal>,
     ) -> Option<T> {
         match parse(value.get_ref()) {
             Ok(parsed) => Some(parsed),
@@ -122,6 +133,14 @@ pub(super) fn text(value: &Value) -> Result<String, Refusal> {
     }
 }
 
+/// The entries of a table; `expected` says what the table is.
+pub(super) fn table(expected: &'static str) -> impl Fn(&Value) -> Result<&Entries, Refusal> {
+    move |value| match value {
+        Value::Table(entries) => Ok(entries),
+        _ => Err(Refusal::new(expected)),
+    }
+}
+
 /// An integer within bounds; the bounds are those of `T` or narrower.
 pub(super) fn integer<T: TryFrom<u64>>(
     bounds: RangeInclusive<u64>,
@@ -147,10 +166,7 @@ pub(super) fn duration(
     bounds: RangeInclusive<Duration>,
 ) -> impl Fn(&Value) -> Result<Duration, Refusal> {
     move |value| {
-        let parsed = match value {
-            Value::Text(text) => parse_duration(text).ok(),
-            _ => None,
-        };
+        let parsed = value.text().and_then(|text| parse_duration(text).ok());
         parsed
             .filter(|parsed| bounds.contains(parsed))
             .ok_or_else(|| {
@@ -165,10 +181,7 @@ pub(super) fn duration(
 
 /// A number of bytes with a unit.
 pub(super) fn bytes(value: &Value) -> Result<u64, Refusal> {
-    let parsed = match value {
-        Value::Text(text) => parse_bytes(text).ok(),
-        _ => None,
-    };
+    let parsed = value.text().and_then(|text| parse_bytes(text).ok());
     parsed.ok_or_else(|| Refusal::new(BYTES_EXPECTED))
 }
 
@@ -194,16 +207,10 @@ pub(super) fn boolean(value: &Value) -> Result<bool, Refusal> {
 
 /// A finite number, not below zero.
 pub(super) fn amount(value: &Value) -> Result<f64, Refusal> {
-    let amount = match value {
-        Value::Integer(amount) => *amount as f64,
-        Value::Float(amount) => *amount,
-        _ => f64::NAN,
-    };
-    if amount.is_finite() && amount >= 0.0 {
-        Ok(amount)
-    } else {
-        Err(Refusal::of_number("a number, 0 or above", value))
-    }
+    let amount = value.number();
+    amount
+        .filter(|amount| amount.is_finite() && *amount >= 0.0)
+        .ok_or_else(|| Refusal::of_number("a number, 0 or above", value))
 }
 
 /// One of a few words.
@@ -218,10 +225,7 @@ pub(super) fn word<T: Copy>(
 /// The position of one of a few words.
 pub(super) fn word_index(words: &[&str]) -> impl Fn(&Value) -> Result<usize, Refusal> {
     move |value| {
-        let written = match value {
-            Value::Text(text) => text.as_str(),
-            _ => "",
-        };
+        let written = value.text().unwrap_or_default();
         if let Some(index) = words.iter().position(|word| *word == written) {
             return Ok(index);
         }
@@ -235,15 +239,12 @@ pub(super) fn word_index(words: &[&str]) -> impl Fn(&Value) -> Result<usize, Ref
 }
 
 pub(super) fn pace(value: &Value) -> Result<Pace, Refusal> {
-    let rate = match value {
-        Value::Text(text) if text == "max" => return Ok(Pace::Max),
-        Value::Float(rate) => *rate,
-        Value::Integer(rate) => *rate as f64,
-        _ => f64::NAN,
-    };
-    Rate::per_second(rate)
-        .map(Pace::At)
-        .map_err(|_| Refusal::of_number(Pace::EXPECTED, value))
+    if value.text() == Some("max") {
+        return Ok(Pace::Max);
+    }
+    let rate = value.number().and_then(|it| Rate::per_second(it).ok());
+    rate.map(Pace::At)
+        .ok_or_else(|| Refusal::of_number(Pace::EXPECTED, value))
 }
 
 /// `"uniform"`, or a table with the exponent of Zipf's law.
@@ -265,16 +266,10 @@ pub(super) fn keys(value: &Value) -> Result<KeyChoice, Refusal> {
 pub(super) fn exponent(value: &Value) -> Result<f64, Refusal> {
     // Beyond this every draw is the first row, and the sampler's powers overflow.
     const STEEPEST: f64 = 10.0;
-    let exponent = match value {
-        Value::Float(exponent) => *exponent,
-        Value::Integer(exponent) => *exponent as f64,
-        _ => f64::NAN,
-    };
-    if exponent > 0.0 && exponent <= STEEPEST {
-        Ok(exponent)
-    } else {
-        Err(Refusal::of_number("a number above 0 and at most 10", value))
-    }
+    let exponent = value.number();
+    exponent
+        .filter(|exponent| *exponent > 0.0 && *exponent <= STEEPEST)
+        .ok_or_else(|| Refusal::of_number("a number above 0 and at most 10", value))
 }
 
 /// A name that PostgreSQL takes as it is: longer ones are cut short in silence.

@@ -18,12 +18,9 @@ pub(super) fn parameters(
     written: &Spanned<Value>,
     tables: &[&str],
 ) -> Vec<Parameter> {
-    let Value::Table(entries) = written.get_ref() else {
-        diagnostics.value::<()>("`params`", written, |_| {
-            Err(Refusal::new(
-                "a table of generators, such as { id = { uniform = \"users\" }, name = \"person\" }",
-            ))
-        });
+    const EXPECTED: &str =
+        "a table of generators, such as { id = { uniform = \"users\" }, name = \"person\" }";
+    let Some(entries) = diagnostics.value("`params`", written, diagnostics::table(EXPECTED)) else {
         return Vec::new();
     };
     let mut parameters = Vec::with_capacity(entries.len());
@@ -45,7 +42,7 @@ pub(super) fn chooses_from(params: &Value, table: &str) -> bool {
     };
     entries.iter().any(|(_, value)| match value.get_ref() {
         Value::Table(keys) => keys.iter().any(|(key, value)| {
-            let is_table = matches!(value.get_ref(), Value::Text(text) if text == table);
+            let is_table = value.get_ref().text() == Some(table);
             is_table && ["uniform", "of"].contains(&key.get_ref().as_str())
         }),
         _ => false,
@@ -160,12 +157,8 @@ fn integers(value: &Value) -> Result<(i64, i64), Refusal> {
 fn hundredths(value: &Value) -> Result<(i64, i64), Refusal> {
     const MOST: f64 = 1e12;
     let number = |value: &Value| {
-        let number = match value {
-            Value::Integer(number) => *number as f64,
-            Value::Float(number) => *number,
-            _ => f64::NAN,
-        };
-        (number.abs() <= MOST).then(|| (number * 100.0).round() as i64)
+        let number = value.number().filter(|number| number.abs() <= MOST);
+        number.map(|number| (number * 100.0).round() as i64)
     };
     bounds(value, number)
         .ok_or_else(|| Refusal::new("two numbers, such as [0.99, 99.99], the smaller first"))

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Spanned;
 
-use super::diagnostics::{Diagnostics, Refusal};
+use super::diagnostics::{self, Diagnostics, Refusal};
 use super::wire::{Field, Value};
 use crate::mode::Mode;
 use crate::server_settings;
@@ -74,18 +74,11 @@ pub(super) fn of_nodes(
     modes: Option<&[Mode]>,
 ) -> BTreeMap<String, Settings> {
     const EXPECTED: &str = "a table of a node's settings, such as { settings = { recovery_min_apply_delay = \"300ms\" } }";
-    let Some(written) = field else {
-        return BTreeMap::new();
-    };
-    let Value::Table(nodes) = written.get_ref() else {
-        diagnostics.value::<()>("`node`", written, |_| Err(Refusal::new(EXPECTED)));
-        return BTreeMap::new();
-    };
+    let nodes = diagnostics.read("node", field, diagnostics::table(EXPECTED));
     let mut found = BTreeMap::new();
-    for (name, node) in nodes {
+    for (name, node) in nodes.unwrap_or_default() {
         let subject = format!("`node.{}`", name.get_ref());
-        let Value::Table(keys) = node.get_ref() else {
-            diagnostics.value::<()>(&subject, node, |_| Err(Refusal::new(EXPECTED)));
+        let Some(keys) = diagnostics.value(&subject, node, diagnostics::table(EXPECTED)) else {
             continue;
         };
         if let Some((key, _)) = keys.iter().find(|(key, _)| key.get_ref() != "settings") {
@@ -116,14 +109,10 @@ fn refuse_unknown_node(diagnostics: &mut Diagnostics, name: &Spanned<String>, mo
 }
 
 fn table(diagnostics: &mut Diagnostics, written: &Spanned<Value>) -> Settings {
-    let Value::Table(entries) = written.get_ref() else {
-        diagnostics.value::<()>("`settings`", written, |_| {
-            Err(Refusal::new("a table of server settings"))
-        });
-        return Settings::new();
-    };
+    let expected = diagnostics::table("a table of server settings");
+    let entries = diagnostics.value("`settings`", written, expected);
     let mut found = Settings::new();
-    for (key, value) in entries {
+    for (key, value) in entries.unwrap_or_default() {
         let name = match name_of(key.get_ref()) {
             Ok(name) => name,
             Err(error) => {

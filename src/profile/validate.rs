@@ -4,7 +4,11 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::diagnostics::{self, Diagnostics, Refusal};
+use toml::Spanned;
+
+use super::diagnostics::{
+    self, Diagnostics, Refusal, boolean, duration, integer, pace, share, word,
+};
 use super::entry::Text;
 use super::error::{Mistake, nearest};
 use super::mix;
@@ -42,10 +46,9 @@ fn read(
     text: Text<'_>,
     fallback_name: &str,
 ) -> Profile {
-    let standbys = diagnostics
-        .read("standbys", &wire.topology.standbys, nodes(0))
-        .unwrap_or(2);
-    let subscribers = diagnostics.read("subscribers", &wire.topology.subscribers, nodes(0));
+    let nodes = || integer(0..=u64::from(Topology::MOST));
+    let standbys = diagnostics.read_or("standbys", &wire.topology.standbys, nodes(), 2);
+    let subscribers = diagnostics.read("subscribers", &wire.topology.subscribers, nodes());
     let modes = modes(
         diagnostics,
         &wire.modes,
@@ -68,7 +71,7 @@ fn read(
             .read("description", &wire.description, diagnostics::text)
             .map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "))
             .unwrap_or_default(),
-        seed: diagnostics.read("seed", &wire.seed, diagnostics::integer(0..=u64::MAX)),
+        seed: diagnostics.read("seed", &wire.seed, integer(0..=u64::MAX)),
         modes: modes.into_iter().map(|mode| mode.spec).collect(),
         standbys,
         subscribers,
@@ -86,10 +89,6 @@ fn read(
     }
 }
 
-fn nodes(least: u64) -> impl Fn(&Value) -> Result<u8, Refusal> {
-    diagnostics::integer(least..=u64::from(Topology::MOST))
-}
-
 /// A mode and where it was named.
 struct NamedMode {
     spec: ModeSpec,
@@ -103,21 +102,10 @@ fn modes(
     standbys: u8,
     subscribers: u8,
 ) -> Vec<NamedMode> {
-    const EXPECTED: &str = "a list of modes, such as [\"async\", \"sync\"]";
-    let default = || {
+    let Some(items) = diagnostics.read("modes", field, mode_list) else {
         let spec: ModeSpec = "async".parse().expect("`async` is a mode");
         let mode = spec.resolve(standbys, subscribers).ok();
-        vec![NamedMode { spec, mode }]
-    };
-    let Some(written) = field else {
-        return default();
-    };
-    let items = match written.get_ref() {
-        Value::List(items) if !items.is_empty() => items,
-        _ => {
-            diagnostics.value::<()>("`modes`", written, |_| Err(Refusal::new(EXPECTED)));
-            return default();
-        }
+        return vec![NamedMode { spec, mode }];
     };
     let mut found: Vec<NamedMode> = Vec::new();
     for item in items {
@@ -154,6 +142,15 @@ fn modes(
         }
     }
     found
+}
+
+fn mode_list(value: &Value) -> Result<&[Spanned<Value>], Refusal> {
+    match value {
+        Value::List(items) if !items.is_empty() => Ok(items),
+        _ => Err(Refusal::new(
+            "a list of modes, such as [\"async\", \"sync\"]",
+        )),
+    }
 }
 
 fn refuse_mode(diagnostics: &mut Diagnostics, span: Range<usize>, error: &ModeError) {
@@ -201,47 +198,33 @@ fn subscribers_see_every_commit(
 }
 
 fn load(diagnostics: &mut Diagnostics, wire: &wire::Load) -> Load {
-    let arrivals = diagnostics::word(&Arrivals::ALL, Arrivals::as_str);
-    let client = diagnostics::word(&Client::ALL, Client::as_str);
-    let priority = diagnostics::word(&Priority::ALL, Priority::as_str);
-    let deadline = diagnostics::duration(Phases::SHORTEST..=Duration::from_mins(10));
+    let default_pace = Pace::At(Rate::per_second(500.0).expect("500/s is a rate"));
+    let arrivals = word(&Arrivals::ALL, Arrivals::as_str);
+    let client = word(&Client::ALL, Client::as_str);
+    let priority = word(&Priority::ALL, Priority::as_str);
+    let connections = integer(Load::CONNECTIONS);
+    let threads = integer(Load::THREADS);
+    let max_in_flight = integer(1..=100_000);
+    let deadline = duration(Phases::SHORTEST..=Duration::from_mins(10));
     Load {
-        pace: diagnostics
-            .read("rate", &wire.rate, diagnostics::pace)
-            .unwrap_or_else(|| Pace::At(Rate::per_second(500.0).expect("500/s is a rate"))),
-        arrivals: diagnostics
-            .read("arrivals", &wire.arrivals, arrivals)
-            .unwrap_or(Arrivals::Poisson),
-        client: diagnostics
-            .read("client", &wire.client, client)
-            .unwrap_or(Client::Wire),
-        priority: diagnostics
-            .read("priority", &wire.priority, priority)
-            .unwrap_or(Priority::Normal),
-        connections: diagnostics
-            .read(
-                "connections",
-                &wire.connections,
-                diagnostics::integer(Load::CONNECTIONS),
-            )
-            .unwrap_or(16),
-        threads: diagnostics
-            .read(
-                "threads",
-                &wire.threads,
-                diagnostics::integer(Load::THREADS),
-            )
-            .unwrap_or(1),
-        max_in_flight: diagnostics
-            .read(
-                "max_in_flight",
-                &wire.max_in_flight,
-                diagnostics::integer(1..=100_000),
-            )
-            .unwrap_or(1000),
-        transaction_deadline: diagnostics
-            .read("transaction_deadline", &wire.transaction_deadline, deadline)
-            .unwrap_or(Duration::from_secs(10)),
+        pace: diagnostics.read_or("rate", &wire.rate, pace, default_pace),
+        arrivals: diagnostics.read_or("arrivals", &wire.arrivals, arrivals, Arrivals::Poisson),
+        client: diagnostics.read_or("client", &wire.client, client, Client::Wire),
+        priority: diagnostics.read_or("priority", &wire.priority, priority, Priority::Normal),
+        connections: diagnostics.read_or("connections", &wire.connections, connections, 16),
+        threads: diagnostics.read_or("threads", &wire.threads, threads, 1),
+        max_in_flight: diagnostics.read_or(
+            "max_in_flight",
+            &wire.max_in_flight,
+            max_in_flight,
+            1000,
+        ),
+        transaction_deadline: diagnostics.read_or(
+            "transaction_deadline",
+            &wire.transaction_deadline,
+            deadline,
+            Duration::from_secs(10),
+        ),
     }
 }
 
@@ -253,58 +236,46 @@ fn phases(diagnostics: &mut Diagnostics, wire: &wire::Phases) -> (Phases, u32) {
             "keep one: how long a measurement lasts, or how many arrivals it has",
         );
     }
-    let any = || diagnostics::duration(Duration::ZERO..=DAY);
-    let duration = diagnostics.read(
-        "duration",
-        &wire.duration,
-        diagnostics::duration(Phases::SHORTEST..=DAY),
-    );
-    let count = diagnostics.read("count", &wire.count, diagnostics::integer(1..=Length::MOST));
+    let any = || duration(Duration::ZERO..=DAY);
+    let measured = duration(Phases::SHORTEST..=DAY);
+    let measured =
+        diagnostics.read_or("duration", &wire.duration, measured, Duration::from_secs(8));
+    let count = diagnostics.read("count", &wire.count, integer(1..=Length::MOST));
     let phases = Phases {
-        warmup: diagnostics
-            .read("warmup", &wire.warmup, any())
-            .unwrap_or(Duration::from_secs(2)),
-        measure: match count {
-            Some(count) => Length::Count(count),
-            None => Length::For(duration.unwrap_or(Duration::from_secs(8))),
-        },
-        drain: diagnostics
-            .read("drain", &wire.drain, any())
-            .unwrap_or(Duration::from_secs(5)),
+        warmup: diagnostics.read_or("warmup", &wire.warmup, any(), Duration::from_secs(2)),
+        measure: count.map_or(Length::For(measured), Length::Count),
+        drain: diagnostics.read_or("drain", &wire.drain, any(), Duration::from_secs(5)),
     };
-    let repeats = diagnostics.read(
-        "repeats",
-        &wire.repeats,
-        diagnostics::integer(Profile::REPEATS),
-    );
-    (phases, repeats.unwrap_or(6))
+    let repeats = integer(Profile::REPEATS);
+    let repeats = diagnostics.read_or("repeats", &wire.repeats, repeats, 6);
+    (phases, repeats)
 }
 
 fn probes(diagnostics: &mut Diagnostics, wire: &wire::Probes) -> Probes {
-    let tick = diagnostics::duration(Duration::from_micros(100)..=Duration::from_secs(1));
-    let interval = diagnostics::duration(Duration::from_millis(10)..=Duration::from_mins(1));
-    let method = diagnostics::word(&VisibilityMethod::ALL, VisibilityMethod::as_str);
+    let tick = duration(Duration::from_micros(100)..=Duration::from_secs(1));
+    let interval = duration(Duration::from_millis(10)..=Duration::from_mins(1));
+    let method = word(&VisibilityMethod::ALL, VisibilityMethod::as_str);
     Probes {
-        visibility: diagnostics
-            .read("visibility", &wire.visibility, method)
-            .unwrap_or(VisibilityMethod::Push),
-        tick: diagnostics
-            .read("tick", &wire.tick, tick)
-            .unwrap_or(Duration::from_millis(10)),
-        lag_interval: diagnostics
-            .read("lag_interval", &wire.lag_interval, interval)
-            .unwrap_or(Duration::from_millis(100)),
+        visibility: diagnostics.read_or(
+            "visibility",
+            &wire.visibility,
+            method,
+            VisibilityMethod::Push,
+        ),
+        tick: diagnostics.read_or("tick", &wire.tick, tick, Duration::from_millis(10)),
+        lag_interval: diagnostics.read_or(
+            "lag_interval",
+            &wire.lag_interval,
+            interval,
+            Duration::from_millis(100),
+        ),
     }
 }
 
 fn expect(diagnostics: &mut Diagnostics, wire: &wire::Expect) -> Expect {
     let default = Expect::default();
     Expect {
-        failures: diagnostics
-            .read("failures", &wire.failures, diagnostics::share)
-            .unwrap_or(default.failures),
-        overload: diagnostics
-            .read("overload", &wire.overload, diagnostics::boolean)
-            .unwrap_or(default.overload),
+        failures: diagnostics.read_or("failures", &wire.failures, share, default.failures),
+        overload: diagnostics.read_or("overload", &wire.overload, boolean, default.overload),
     }
 }

@@ -142,6 +142,9 @@ pub(super) struct Fault {
     pub(super) bandwidth: Field,
 }
 
+/// The keys and values of a table, in the order in which they are written.
+pub(super) type Entries = [(Spanned<String>, Spanned<Value>)];
+
 /// A TOML value as it was written. Dates are none: toml gives them no place, and no key wants one.
 #[derive(Debug)]
 pub(super) enum Value {
@@ -151,6 +154,24 @@ pub(super) enum Value {
     Boolean(bool),
     List(Vec<Spanned<Value>>),
     Table(Vec<(Spanned<String>, Spanned<Value>)>),
+}
+
+impl Value {
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A number, whole or not.
+    pub(super) fn number(&self) -> Option<f64> {
+        match self {
+            Self::Integer(number) => Some(*number as f64),
+            Self::Float(number) => Some(*number),
+            _ => None,
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Value {
