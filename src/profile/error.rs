@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use itertools::Itertools as _;
 
 use crate::units::format_bytes;
 
@@ -105,10 +106,9 @@ impl Mistakes {
                     .elements(mistake.help.iter().map(|help| Level::HELP.message(help)))
             })
             .collect();
-        let mut out: String = groups
+        let mut out = groups
             .iter()
             .map(|group| renderer.render(std::slice::from_ref(group)))
-            .collect::<Vec<_>>()
             .join("\n\n");
         let hidden = self.found.len().saturating_sub(Self::MOST_SHOWN);
         if hidden > 0 {
@@ -146,6 +146,14 @@ pub(super) fn nearest<'a>(
         .filter(|(likeness, _)| *likeness > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
+}
+
+/// The remedy for a word that is none of these: the nearest, or all of them. `what` says what they are.
+pub(super) fn suggestion(word: &str, known: &[&str], what: &str) -> String {
+    match nearest(word, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("{what} are {}", known.join(", ")),
+    }
 }
 
 /// Text from outside with nothing in it that steers a terminal or reorders a line: control characters,

@@ -3,7 +3,7 @@
 use toml::Spanned;
 
 use super::diagnostics::{self, Diagnostics, Refusal};
-use super::error::nearest;
+use super::error::suggestion;
 use super::wire::Value;
 use super::workload::{Constant, Generator, KeyChoice, Parameter};
 
@@ -125,10 +125,7 @@ fn generator(
 }
 
 fn unknown<T>(diagnostics: &mut Diagnostics, at: &Spanned<T>, name: &str) -> Option<Generator> {
-    let help = match nearest(name, NAMES) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("generators are {}", NAMES.join(", ")),
-    };
+    let help = suggestion(name, &NAMES, "generators");
     diagnostics.refuse(at.span(), format!("unknown generator `{name}`"), &help);
     None
 }

@@ -30,7 +30,7 @@ use crate::mode::{Mode, ModeSpec};
 use crate::topology::Role;
 
 use builtin::BUILT_IN;
-use error::{Mistake, nearest};
+use error::{Mistake, suggestion};
 
 pub use error::{Mistakes, ProfileError, visible};
 pub use fault::{Fault, FaultKind, Impossible, Slowness, UnknownFault, impossible};
@@ -230,10 +230,7 @@ fn toml_mistake(error: &toml::de::Error) -> Mistake {
         Some(rest) => {
             let (key, expected) = rest.rsplit_once(", expected ").unwrap_or((rest, ""));
             let known: Vec<_> = expected.split('`').skip(1).step_by(2).collect();
-            let help = match nearest(key.trim_matches('`'), known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("keys here are {}", known.join(", ")),
-            };
+            let help = suggestion(key.trim_matches('`'), &known, "keys here");
             (format!("unknown key {key}"), Some(help))
         }
         None if message.contains("recurs") => ("this is nested too deeply".into(), None),
@@ -248,18 +245,9 @@ fn toml_mistake(error: &toml::de::Error) -> Mistake {
 /// A file's stem with everything replaced that a directory's name should not have.
 fn name_from(origin: &str) -> String {
     let stem = Path::new(origin).file_stem().unwrap_or_default();
-    let name: String = stem
-        .to_string_lossy()
-        .chars()
-        .map(|it| {
-            if it.is_ascii_alphanumeric() || it == '_' {
-                it
-            } else {
-                '-'
-            }
-        })
-        .take(63)
-        .collect();
+    let is_unfit = |it: char| !it.is_ascii_alphanumeric() && it != '_';
+    let mut name = stem.to_string_lossy().replace(is_unfit, "-");
+    name.truncate(63);
     let name = name.trim_start_matches('-');
     if name.is_empty() { "profile" } else { name }.into()
 }

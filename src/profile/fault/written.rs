@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::super::diagnostics::{self, Diagnostics};
-use super::super::error::nearest;
+use super::super::error::suggestion;
 use super::super::wire;
 use super::super::workload::Length;
 use super::{Fault, FaultKind, Slowness, impossible};
@@ -186,10 +186,7 @@ fn slowness(diagnostics: &mut Diagnostics, fields: &wire::Fault) -> Slowness {
 
 fn refuse_kind(diagnostics: &mut Diagnostics, span: Range<usize>, kind: &str) {
     let kinds = FaultKind::ALL.map(FaultKind::as_str);
-    let help = match nearest(kind, kinds) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("kinds are {}", kinds.join(", ")),
-    };
+    let help = suggestion(kind, &kinds, "kinds");
     diagnostics.refuse(span, format!("unknown fault `{kind}`"), &help);
 }
 

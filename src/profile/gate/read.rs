@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use itertools::Itertools as _;
 use toml::Spanned;
 
 use super::super::diagnostics::{self, Diagnostics, Refusal};
-use super::super::error::nearest;
+use super::super::error::{nearest, suggestion};
 use super::super::wire::{self, Value};
 use super::{Gate, Limit};
 use crate::metric::{Metric, Stat, Unit};
@@ -160,10 +161,7 @@ fn check_place(diagnostics: &mut Diagnostics, written: &wire::Gate, gate: &Gate,
     let concerned: Vec<&Mode> = modes.iter().filter(|it| gate.concerns(&it.name)).collect();
     if let (Some(field), Some(mode), []) = (&written.mode, &gate.mode, concerned.as_slice()) {
         let names: Vec<&str> = modes.iter().map(|mode| mode.name.as_str()).collect();
-        let help = match nearest(mode, names.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the modes here are {}", names.join(", ")),
-        };
+        let help = suggestion(mode, &names, "the modes here");
         diagnostics.refuse(
             field.span(),
             format!("no mode `{mode}` in this profile"),
@@ -210,12 +208,8 @@ fn wrong_node(gate: &Gate, node: &str, concerned: &[&Mode]) -> Option<(String, S
     if concerned.iter().any(|mode| !gate.nodes_in(mode).is_empty()) {
         return None;
     }
-    let mut names: Vec<String> = Vec::new();
-    for node in concerned.iter().flat_map(|mode| mode.topology.replicas()) {
-        if !names.contains(&node.name) {
-            names.push(node.name.clone());
-        }
-    }
+    let replicas = concerned.iter().flat_map(|mode| mode.topology.replicas());
+    let names: Vec<_> = replicas.map(|node| node.name.as_str()).unique().collect();
     let title = match &gate.mode {
         Some(mode) => format!("mode `{mode}` has no replica `{node}`"),
         None => format!("no mode has a replica `{node}`"),
