@@ -50,6 +50,27 @@ pub(super) struct Entry<'a, T> {
 }
 
 impl<'a, T> Entry<'a, T> {
+    /// Finds the library's entry. `None`: it has none of this kind, which is noted.
+    pub(super) fn new(
+        diagnostics: &mut Diagnostics,
+        own: &'a Spanned<T>,
+        text: Text<'a>,
+        library: &'static [Spanned<T>],
+        kind_of: fn(&T) -> &Field,
+    ) -> Option<Self> {
+        let base = match kind_of(own.get_ref()) {
+            None => None,
+            Some(written) => {
+                let kinds = library.iter().map(|it| word_of(kind_of(it.get_ref())));
+                let kinds: Vec<_> = kinds.collect();
+                let kind = diagnostics::word_index(&kinds);
+                let index = diagnostics.value("`kind`", written, kind)?;
+                Some(library[index].get_ref())
+            }
+        };
+        Some(Self { own, base, text })
+    }
+
     /// A key's value and the text it stands in.
     pub(super) fn field(
         &self,
@@ -79,30 +100,28 @@ impl<'a, T> Entry<'a, T> {
         of: impl Fn(&T) -> &Field,
         parse: impl FnOnce(&Value) -> Result<V, Refusal>,
     ) -> Option<V> {
-        if self.field(&of).is_none() {
+        let (value, _) = self.present(diagnostics, (key, help), of)?;
+        diagnostics.value(&format!("`{key}`"), value, parse)
+    }
+
+    /// As [`Entry::field`]; the help says what the key is for where it is missing.
+    pub(super) fn present(
+        &self,
+        diagnostics: &mut Diagnostics,
+        (key, help): (&str, &str),
+        of: impl Fn(&T) -> &Field,
+    ) -> Option<(&'a Spanned<Value>, Text<'a>)> {
+        let field = self.field(of);
+        if field.is_none() {
             let title = format!("`{key}` is missing here");
             diagnostics.refuse(self.own.span(), title, help);
-            return None;
         }
-        self.read(diagnostics, key, of, parse)
+        field
     }
 }
 
 /// The text of a `kind` in the library.
 pub(super) fn word_of(field: &Field) -> &str {
-    match field.as_ref().map(Spanned::get_ref) {
-        Some(Value::Text(text)) => text,
-        _ => "",
-    }
-}
-
-/// One of the words that the library knows.
-pub(super) fn one_of<'a>(
-    words: impl Iterator<Item = &'a str>,
-) -> impl FnOnce(&Value) -> Result<String, Refusal> {
-    let words: Vec<&str> = words.collect();
-    move |value| {
-        let index = diagnostics::word_index(&words)(value)?;
-        Ok(words[index].to_owned())
-    }
+    let value = field.as_ref().map(Spanned::get_ref);
+    value.and_then(Value::text).unwrap_or_default()
 }

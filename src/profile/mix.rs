@@ -4,9 +4,9 @@
 use toml::Spanned;
 
 use super::diagnostics::Diagnostics;
-use super::entry::Text;
+use super::entry::{Entry, LIBRARY, Text};
 use super::tables::{add_from_library, finished_tables, listed_tables};
-use super::transactions::{NamedTransaction, transaction, transaction_entries};
+use super::transactions::{NamedTransaction, transaction};
 use super::wire;
 use super::workload::Table;
 
@@ -17,7 +17,11 @@ pub(super) fn workload(
     tables: &[Spanned<wire::Table>],
     transactions: &[Spanned<wire::Transaction>],
 ) -> (Vec<Table>, Vec<NamedTransaction>) {
-    let entries = transaction_entries(diagnostics, text, transactions);
+    let library = &LIBRARY.transaction;
+    let entries = transactions.iter();
+    let entries: Vec<_> = entries
+        .filter_map(|own| Entry::new(diagnostics, own, text, library, |it| &it.kind))
+        .collect();
     let mut found = listed_tables(diagnostics, text, tables);
     add_from_library(diagnostics, &mut found, &entries);
     let mut named: Vec<NamedTransaction> = Vec::new();
@@ -26,13 +30,11 @@ pub(super) fn workload(
         let before = diagnostics.count();
         match transaction(diagnostics, entry, &found) {
             Some(transaction) => {
-                if named
-                    .iter()
-                    .any(|it| it.value.name == transaction.value.name)
-                {
+                let name = &transaction.value.name;
+                if named.iter().any(|it| it.value.name == *name) {
                     diagnostics.refuse(
                         transaction.span.clone(),
-                        format!("transaction `{}` is listed twice", transaction.value.name),
+                        format!("transaction `{name}` is listed twice"),
                         "list it once and give it a weight, or give it another `name`",
                     );
                 }

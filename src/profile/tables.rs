@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::diagnostics::{self, Diagnostics};
-use super::entry::{Entry, LIBRARY, Text, one_of, word_of};
+use super::entry::{Entry, LIBRARY, Text, word_of};
 use super::generator;
 use super::sql;
 use super::wire::{self, Field, Value};
@@ -31,18 +31,8 @@ pub(super) fn listed_tables(
 ) -> Vec<OpenTable> {
     let mut found: Vec<OpenTable> = Vec::new();
     for own in written {
-        let fields = own.get_ref();
-        let kinds = || LIBRARY.table.iter().map(|it| word_of(&it.get_ref().kind));
-        let base = match &fields.kind {
-            None => None,
-            Some(kind) => {
-                let Some(kind) = diagnostics.value("`kind`", kind, one_of(kinds())) else {
-                    continue;
-                };
-                library_table(&kind)
-            }
-        };
-        if let Some(table) = table(diagnostics, &Entry { own, base, text }) {
+        let entry = Entry::new(diagnostics, own, text, &LIBRARY.table, |it| &it.kind);
+        if let Some(table) = entry.and_then(|entry| table(diagnostics, &entry)) {
             if let Some(title) = clash(&table.value, &found) {
                 diagnostics.refuse(own.span(), title, CLASH_HELP);
                 continue;
@@ -159,10 +149,8 @@ pub(super) fn add_from_library(
 
 /// Whether a transaction names a table, in its SQL or as where rows are chosen.
 fn mentions(entry: &Entry<'_, wire::Transaction>, kind: &str) -> bool {
-    let in_sql = |value: &Value| match value {
-        Value::Text(sql) => sql.contains(&format!("{{{kind}}}")),
-        _ => false,
-    };
+    let name = format!("{{{kind}}}");
+    let in_sql = |value: &Value| value.text().is_some_and(|sql| sql.contains(&name));
     let sql = entry
         .field(|it| &it.sql)
         .is_some_and(|(sql, _)| match sql.get_ref() {
@@ -225,9 +213,4 @@ pub(super) fn finished_tables(
         });
     }
     tables
-}
-
-fn library_table(kind: &str) -> Option<&'static wire::Table> {
-    let mut tables = LIBRARY.table.iter().map(Spanned::get_ref);
-    tables.find(|it| word_of(&it.kind) == kind)
 }

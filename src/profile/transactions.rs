@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::diagnostics::{self, Diagnostics, Refusal};
-use super::entry::{Entry, LIBRARY, Text, one_of, word_of};
+use super::entry::{Entry, Text, word_of};
 use super::error::nearest;
 use super::generator;
 use super::sql;
@@ -18,34 +18,6 @@ use super::workload::{Change, Generator, KeyChoice, Parameter, Statement, Transa
 pub(super) struct NamedTransaction {
     pub(super) value: Transaction,
     pub(super) span: Range<usize>,
-}
-
-pub(super) fn transaction_entries<'a>(
-    diagnostics: &mut Diagnostics,
-    text: Text<'a>,
-    written: &'a [Spanned<wire::Transaction>],
-) -> Vec<Entry<'a, wire::Transaction>> {
-    let kinds = || {
-        LIBRARY
-            .transaction
-            .iter()
-            .map(|it| word_of(&it.get_ref().kind))
-    };
-    let mut entries = Vec::with_capacity(written.len());
-    for own in written {
-        let base = match &own.get_ref().kind {
-            None => None,
-            Some(kind) => {
-                let Some(kind) = diagnostics.value("`kind`", kind, one_of(kinds())) else {
-                    continue;
-                };
-                let mut known = LIBRARY.transaction.iter().map(Spanned::get_ref);
-                known.find(|it| word_of(&it.kind) == kind)
-            }
-        };
-        entries.push(Entry { own, base, text });
-    }
-    entries
 }
 
 pub(super) fn transaction(
@@ -71,26 +43,12 @@ pub(super) fn transaction(
     let weight = entry.read(diagnostics, "weight", |it| &it.weight, weight);
     let keys = entry.read(diagnostics, "keys", |it| &it.keys, diagnostics::keys);
     let parameters = parameters(diagnostics, entry, tables, keys);
-    let sql = entry.required(
-        diagnostics,
-        SQL,
-        |it| &it.sql,
-        |value| match value {
-            Value::Text(_) => Ok(()),
-            Value::List(list)
-                if !list.is_empty()
-                    && list.iter().all(|it| matches!(it.get_ref(), Value::Text(_))) =>
-            {
-                Ok(())
-            }
-            _ => Err(Refusal::new(
-                "a statement in quotes, or a list of statements",
-            )),
-        },
-    );
-    sql?;
-    let (sql, text) = entry.field(|it| &it.sql)?;
-    let (statements, table) = statements(diagnostics, (sql, text), &parameters, tables)?;
+    let (sql, text) = entry.present(diagnostics, SQL, |it| &it.sql)?;
+    let expected = "a statement in quotes, or a list of statements";
+    let texts = diagnostics.value("`sql`", sql, |_| {
+        statement_texts(sql).ok_or_else(|| Refusal::new(expected))
+    });
+    let (statements, table) = statements(diagnostics, (texts?, text), &parameters, tables)?;
     if diagnostics.count() > before {
         return None;
     }
@@ -143,32 +101,33 @@ fn parameters(
     parameters
 }
 
+/// The statements of a text or of a list of texts, each with its place; at least one.
+fn statement_texts(written: &Spanned<Value>) -> Option<Vec<(&str, Range<usize>)>> {
+    let items = match written.get_ref() {
+        Value::List(items) if !items.is_empty() => items,
+        _ => std::slice::from_ref(written),
+    };
+    let texts = items
+        .iter()
+        .map(|it| Some((it.get_ref().text()?, it.span())));
+    texts.collect()
+}
+
 /// The statements of a transaction, and the table whose row the last of them changes.
 fn statements(
     diagnostics: &mut Diagnostics,
-    (written, text): (&Spanned<Value>, Text<'_>),
+    (texts, text): (Vec<(&str, Range<usize>)>, Text<'_>),
     parameters: &[Parameter],
     tables: &[OpenTable],
 ) -> Option<(Vec<Statement>, usize)> {
-    let items: Vec<(&str, Range<usize>)> = match written.get_ref() {
-        Value::Text(sql) => vec![(sql, written.span())],
-        Value::List(list) => list
-            .iter()
-            .filter_map(|item| match item.get_ref() {
-                Value::Text(sql) => Some((sql.as_str(), item.span())),
-                _ => None,
-            })
-            .collect(),
-        _ => return None,
-    };
     let name_of = |id: &str| {
         let table = tables.iter().find(|it| it.value.id == id);
         table.map(|it| it.value.qualified())
     };
-    let last = items.len() - 1;
-    let mut statements = Vec::with_capacity(items.len());
+    let last = texts.len() - 1;
+    let mut statements = Vec::with_capacity(texts.len());
     let mut shown = None;
-    for (number, (sql, span)) in items.into_iter().enumerate() {
+    for (number, (sql, span)) in texts.into_iter().enumerate() {
         let mut refuse = |title: String, help: &str| diagnostics.refuse(span.clone(), title, help);
         let read = match sql::read(sql, name_of) {
             Ok(read) => read,
