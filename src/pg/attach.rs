@@ -2,11 +2,9 @@
 
 use tokio_postgres::Client;
 
-use super::provisioning::publication;
-use super::{Failure, describe, quote_literal};
+use super::provisioning::{Answer, execute, publication};
+use super::quote_literal;
 use crate::escape::quote_ident;
-
-type Answer<T> = Result<T, Failure>;
 
 /// What a server says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +45,7 @@ pub async fn identity(client: &Client) -> Answer<Identity> {
                  current_setting('synchronous_standby_names'), current_setting('synchronous_commit'), \
                  current_setting('wal_level'), \
                  CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_lsn()) END";
-    let row = client.query_one(sql, &[]).await;
-    let row = row.map_err(|error| describe(&error))?;
+    let row = client.query_one(sql, &[]).await?;
     Ok(Identity {
         version: row.get(0),
         version_number: row.get(1),
@@ -84,8 +81,7 @@ pub struct Source {
 /// From where a standby receives. `None`: from nobody.
 pub async fn source(client: &Client) -> Answer<Option<Source>> {
     let sql = "SELECT coalesce(conninfo, ''), current_setting('cluster_name'), received_tli FROM pg_stat_wal_receiver";
-    let row = client.query_opt(sql, &[]).await;
-    let row = row.map_err(|error| describe(&error))?;
+    let row = client.query_opt(sql, &[]).await?;
     Ok(row.map(|row| Source {
         conninfo: row.get(0),
         cluster_name: row.get(1),
@@ -107,8 +103,7 @@ pub async fn receivers(client: &Client) -> Answer<Vec<Receiver>> {
                WHERE state = 'streaming' \
                  AND NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = r.pid AND slot_type = 'logical') \
                ORDER BY 1";
-    let rows = client.query(sql, &[]).await;
-    let rows = rows.map_err(|error| describe(&error))?;
+    let rows = client.query(sql, &[]).await?;
     let rows = rows.iter().map(|row| Receiver {
         name: row.get(0),
         address: row.get(1),
@@ -119,17 +114,15 @@ pub async fn receivers(client: &Client) -> Answer<Vec<Receiver>> {
 /// Takes the lock that one replbench at a time holds in a database, until its session ends. `false`: another one has it. From then on
 /// no statement of the session takes longer than a minute: each may have to wait for somebody else's lock.
 pub async fn lock(client: &Client) -> Answer<bool> {
-    run(client, "SET statement_timeout = '1min'").await?;
+    execute(client, "SET statement_timeout = '1min'").await?;
     let sql = "SELECT pg_try_advisory_lock(hashtextextended('replbench', 0))";
-    let row = client.query_one(sql, &[]).await;
-    row.map(|row| row.get(0)).map_err(|error| describe(&error))
+    Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
 /// The comment on a schema; `None` where there is no such schema.
 pub async fn schema_comment(client: &Client, schema: &str) -> Answer<Option<String>> {
     let sql = "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = $1";
-    let row = client.query_opt(sql, &[&schema]).await;
-    let row = row.map_err(|error| describe(&error))?;
+    let row = client.query_opt(sql, &[&schema]).await?;
     Ok(row.map(|row| row.get(0)))
 }
 
@@ -159,16 +152,14 @@ pub async fn may_set_standby_names(client: &Client, version_number: i32) -> Answ
     } else {
         "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
     };
-    let row = client.query_one(sql, &[]).await;
-    row.map(|row| row.get(0)).map_err(|error| describe(&error))
+    Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
 /// Whether this user may pause and resume the replay of a standby.
 pub async fn may_pause_replay(client: &Client) -> Answer<bool> {
     let sql = "SELECT has_function_privilege('pg_wal_replay_pause()', 'EXECUTE') \
                   AND has_function_privilege('pg_wal_replay_resume()', 'EXECUTE')";
-    let row = client.query_one(sql, &[]).await;
-    row.map(|row| row.get(0)).map_err(|error| describe(&error))
+    Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
 /// Whether this user may make subscriptions.
@@ -177,8 +168,7 @@ pub async fn may_subscribe(client: &Client) -> Answer<bool> {
     let sql = "SELECT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) \
                    OR EXISTS (SELECT FROM pg_roles \
                               WHERE rolname = 'pg_create_subscription' AND pg_has_role(oid, 'USAGE'))";
-    let row = client.query_one(sql, &[]).await;
-    row.map(|row| row.get(0)).map_err(|error| describe(&error))
+    Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
 /// The first of these names that a slot or a subscription of this server has.
@@ -186,8 +176,7 @@ pub async fn taken(client: &Client, names: &[String]) -> Answer<Option<String>> 
     let sql = "SELECT name::text FROM (SELECT slot_name FROM pg_replication_slots \
                                        UNION ALL SELECT subname FROM pg_subscription) all_names (name) \
                WHERE name = ANY ($1)";
-    let row = client.query(sql, &[&names]).await;
-    let rows = row.map_err(|error| describe(&error))?;
+    let rows = client.query(sql, &[&names]).await?;
     Ok(rows.first().map(|row| row.get(0)))
 }
 
@@ -201,34 +190,30 @@ pub fn create_publication(name: &str, comment: &str, tables: &[String]) -> Strin
 /// Removes a publication if it is there and bears this comment.
 pub async fn drop_publication(client: &Client, name: &str, comment: &str) -> Answer<()> {
     let sql = "SELECT FROM pg_publication WHERE pubname = $1 AND obj_description(oid, 'pg_publication') = $2";
-    let found = client.query_opt(sql, &[&name, &comment]).await;
-    if found.map_err(|error| describe(&error))?.is_some() {
-        run(client, &format!("DROP PUBLICATION {}", quote_ident(name))).await?;
+    let found = client.query_opt(sql, &[&name, &comment]).await?;
+    if found.is_some() {
+        execute(client, &format!("DROP PUBLICATION {}", quote_ident(name))).await?;
     }
     Ok(())
 }
 
 /// Removes a subscription if it is there, with its slot where the publisher can be reached.
 pub async fn drop_subscription(client: &Client, name: &str) -> Answer<()> {
-    let found = client
-        .query_opt("SELECT FROM pg_subscription WHERE subname = $1", &[&name])
-        .await;
-    if found.map_err(|error| describe(&error))?.is_none() {
+    let sql = "SELECT FROM pg_subscription WHERE subname = $1";
+    if client.query_opt(sql, &[&name]).await?.is_none() {
         return Ok(());
     }
     let name = quote_ident(name);
-    if run(client, &format!("DROP SUBSCRIPTION {name}"))
-        .await
-        .is_ok()
-    {
+    let drop = format!("DROP SUBSCRIPTION {name}");
+    if execute(client, &drop).await.is_ok() {
         return Ok(());
     }
     for statement in [
         format!("ALTER SUBSCRIPTION {name} DISABLE"),
         format!("ALTER SUBSCRIPTION {name} SET (slot_name = NONE)"),
-        format!("DROP SUBSCRIPTION {name}"),
+        drop,
     ] {
-        run(client, &statement).await?;
+        execute(client, &statement).await?;
     }
     Ok(())
 }
@@ -237,14 +222,6 @@ pub async fn drop_subscription(client: &Client, name: &str) -> Answer<()> {
 pub async fn drop_slots(client: &Client, names: &[String]) -> Answer<()> {
     let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
                WHERE slot_name = ANY ($1) AND slot_type = 'logical' AND database = current_database()";
-    let dropped = client.query(sql, &[&names]).await;
-    dropped.map(drop).map_err(|error| describe(&error))
-}
-
-/// Runs statements that return nothing.
-pub async fn run(client: &Client, statements: &str) -> Answer<()> {
-    client
-        .batch_execute(statements)
-        .await
-        .map_err(|error| describe(&error))
+    client.query(sql, &[&names]).await?;
+    Ok(())
 }

@@ -193,20 +193,14 @@ pub const VISIBLE_TRANSACTIONS: &str = "SELECT pg_snapshot_xmin(s), pg_snapshot_
 
 /// Errors that this subscriber's apply and copy workers have met; `None` before PostgreSQL 15, which does not count them.
 pub async fn apply_errors(client: &Client) -> Result<Option<i64>, Error> {
-    let version = client
-        .query_one("SELECT current_setting('server_version_num')::int", &[])
-        .await?;
-    if version.get::<_, i32>(0) < 150_000 {
+    let sql = "SELECT current_setting('server_version_num')::int";
+    let version: i32 = client.query_one(sql, &[]).await?.try_get(0)?;
+    if version < 150_000 {
         return Ok(None);
     }
-    let row = client
-        .query_one(
-            "SELECT coalesce(sum(apply_error_count + sync_error_count), 0)::bigint \
-             FROM pg_stat_subscription_stats",
-            &[],
-        )
-        .await?;
-    row.try_get(0)
+    let sql = "SELECT coalesce(sum(apply_error_count + sync_error_count), 0)::bigint \
+               FROM pg_stat_subscription_stats";
+    client.query_one(sql, &[]).await?.try_get(0)
 }
 
 /// What a server has done of its own accord since its statistics were reset.
@@ -219,13 +213,9 @@ pub struct MaintenanceCounters {
 
 /// Reads the counters. All of it exists from PostgreSQL 14 to 18.
 pub async fn maintenance(client: &Client) -> Result<MaintenanceCounters, Error> {
-    let row = client
-        .query_one(
-            "SELECT (SELECT coalesce(sum(autovacuum_count + autoanalyze_count), 0)::bigint FROM pg_stat_all_tables), \
-                    (SELECT wal_fpi::bigint FROM pg_stat_wal)",
-            &[],
-        )
-        .await?;
+    let sql = "SELECT (SELECT coalesce(sum(autovacuum_count + autoanalyze_count), 0)::bigint FROM pg_stat_all_tables), \
+                      (SELECT wal_fpi::bigint FROM pg_stat_wal)";
+    let row = client.query_one(sql, &[]).await?;
     Ok(MaintenanceCounters {
         autovacuums: row.try_get(0)?,
         full_page_images: row.try_get(1)?,

@@ -159,6 +159,12 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        describe(&error)
+    }
+}
+
 impl Failure {
     /// The connection is gone, for a reason that the server did not tell.
     pub fn lost(message: impl Into<String>) -> Self {

@@ -2,9 +2,8 @@
 
 use tokio_postgres::Client;
 
-use super::describe;
-use super::provisioning::{Answer, run};
-use super::quote_literal;
+use super::provisioning::{Answer, execute};
+use super::{Xid8, quote_literal};
 use crate::units::Lsn;
 
 /// From where a standby streams.
@@ -33,14 +32,13 @@ pub async fn create_slot(client: &Client, name: &str) -> Answer<()> {
         "SELECT pg_create_physical_replication_slot({name}, true) \
          WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = {name})"
     );
-    run(client, &sql).await
+    execute(client, &sql).await
 }
 
 /// How a standby reaches the server that it streams from, in libpq's form.
 pub async fn conninfo(client: &Client) -> Answer<String> {
     let sql = "SELECT current_setting('primary_conninfo')";
-    let row = client.query_one(sql, &[]).await;
-    Ok(row.map_err(|error| describe(&error))?.get(0))
+    Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
 /// Has a standby stream from another server.
@@ -50,41 +48,33 @@ pub async fn follow(client: &Client, upstream: &Upstream) -> Answer<()> {
         ("primary_slot_name", &upstream.slot),
     ] {
         let value = quote_literal(value);
-        run(client, &format!("ALTER SYSTEM SET {name} = {value}")).await?;
+        execute(client, &format!("ALTER SYSTEM SET {name} = {value}")).await?;
     }
-    run(client, "SELECT pg_reload_conf()").await
+    execute(client, "SELECT pg_reload_conf()").await
 }
 
 /// Up to where a standby has WAL on disk; `None`: it still receives. What a walreceiver has read it flushes before it ends.
 pub async fn received(client: &Client) -> Answer<Option<Option<Lsn>>> {
-    let sql = "SELECT pg_last_wal_receive_lsn()::text, \
+    let sql = "SELECT pg_last_wal_receive_lsn(), \
                EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')";
-    let row = client.query_one(sql, &[]).await;
-    let row = row.map_err(|error| describe(&error))?;
-    let position: Option<String> = row.get(0);
-    let is_receiving: bool = row.get(1);
-    let position = position.and_then(|text| text.parse().ok());
+    let row = client.query_one(sql, &[]).await?;
+    let (position, is_receiving): (Option<Lsn>, bool) = (row.get(0), row.get(1));
     Ok((!is_receiving).then_some(position))
 }
 
 /// Asks a standby to end its recovery; does not wait until it has.
 pub async fn promote(client: &Client) -> Answer<()> {
-    run(client, "SELECT pg_promote(false)").await
+    execute(client, "SELECT pg_promote(false)").await
 }
 
 pub async fn is_in_recovery(client: &Client) -> Answer<bool> {
-    let row = client.query_one("SELECT pg_is_in_recovery()", &[]).await;
-    Ok(row.map_err(|error| describe(&error))?.get(0))
+    let sql = "SELECT pg_is_in_recovery()";
+    Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
 /// The transaction id that will be given out next.
 pub async fn next_xid(client: &Client) -> Answer<u64> {
-    let sql = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text";
-    let row = client.query_one(sql, &[]).await;
-    let text: String = row.map_err(|error| describe(&error))?.get(0);
-    text.parse().map_err(|_| super::Failure {
-        sqlstate: None,
-        message: format!("`{text}` is no transaction id"),
-        connection_lost: false,
-    })
+    let sql = "SELECT pg_snapshot_xmax(pg_current_snapshot())";
+    let Xid8(next) = client.query_one(sql, &[]).await?.get(0);
+    Ok(next)
 }

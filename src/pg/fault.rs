@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::describe;
-use super::provisioning::{Answer, run};
+use super::provisioning::{Answer, execute};
 use super::quote_literal;
 use crate::units::Lsn;
 
@@ -18,18 +17,18 @@ const REFUSES_ALL: &str = "replbench_apply_error";
 pub async fn hold_snapshot(client: &Client) -> Answer<i32> {
     // The server notices when replbench is gone, though it is not asked for anything.
     let begin = "SET client_connection_check_interval = '1s'; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-    run(client, begin).await?;
+    execute(client, begin).await?;
     backend(client).await
 }
 
 /// Ends the connection that a process serves.
 pub async fn terminate(client: &Client, process: i32) -> Answer<()> {
-    run(client, &format!("SELECT pg_terminate_backend({process})")).await
+    execute(client, &format!("SELECT pg_terminate_backend({process})")).await
 }
 
 /// A query that takes so long.
 pub async fn sleep(client: &Client, time: Duration) -> Answer<()> {
-    run(client, &format!("SELECT pg_sleep({})", time.as_secs_f64())).await
+    execute(client, &format!("SELECT pg_sleep({})", time.as_secs_f64())).await
 }
 
 /// What a long query on a standby needs on the primary.
@@ -67,8 +66,8 @@ pub fn resume_after(pause: Duration) -> String {
 
 /// The process that serves this connection.
 pub async fn backend(client: &Client) -> Answer<i32> {
-    let row = client.query_one("SELECT pg_backend_pid()", &[]).await;
-    Ok(row.map_err(|error| describe(&error))?.get(0))
+    let sql = "SELECT pg_backend_pid()";
+    Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
 /// The tables of a subscription, quoted and qualified.
@@ -77,8 +76,7 @@ pub async fn subscribed(client: &Client, subscription: &str) -> Answer<Vec<Strin
                FROM pg_subscription_rel JOIN pg_subscription s ON s.oid = srsubid \
                JOIN pg_class c ON c.oid = srrelid JOIN pg_namespace n ON n.oid = relnamespace \
                WHERE subname = $1 ORDER BY 1";
-    let rows = client.query(sql, &[&subscription]).await;
-    let rows = rows.map_err(|error| describe(&error))?;
+    let rows = client.query(sql, &[&subscription]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
@@ -100,9 +98,9 @@ pub async fn keep_no_wal(client: &Client, none: bool) -> Answer<()> {
         } else {
             format!("ALTER SYSTEM RESET {name}")
         };
-        run(client, &sql).await?;
+        execute(client, &sql).await?;
     }
-    run(client, "SELECT pg_reload_conf()").await
+    execute(client, "SELECT pg_reload_conf()").await
 }
 
 /// The WAL that a slot keeps.
@@ -116,19 +114,15 @@ pub struct SlotWal {
 }
 
 pub async fn slots(client: &Client) -> Answer<Vec<SlotWal>> {
-    let sql = "SELECT slot_name::text, restart_lsn::text, coalesce(wal_status = 'lost', false) \
+    let sql = "SELECT slot_name::text, restart_lsn, coalesce(wal_status = 'lost', false) \
                FROM pg_replication_slots WHERE NOT temporary";
-    let rows = client.query(sql, &[]).await;
-    let rows = rows.map_err(|error| describe(&error))?;
-    let slot = |row: &tokio_postgres::Row| {
-        let restart: Option<String> = row.get(1);
-        SlotWal {
-            name: row.get(0),
-            restart: restart.and_then(|text| text.parse().ok()),
-            is_lost: row.get(2),
-        }
-    };
-    Ok(rows.iter().map(slot).collect())
+    let rows = client.query(sql, &[]).await?;
+    let rows = rows.iter().map(|row| SlotWal {
+        name: row.get(0),
+        restart: row.get(1),
+        is_lost: row.get(2),
+    });
+    Ok(rows.collect())
 }
 
 /// Drops a slot unless somebody streams from it; whether it is gone.
@@ -137,8 +131,7 @@ pub async fn drop_slot(client: &Client, name: &str) -> Answer<bool> {
     let drop = format!(
         "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {name} AND NOT active"
     );
-    run(client, &drop).await?;
+    execute(client, &drop).await?;
     let left = format!("SELECT FROM pg_replication_slots WHERE slot_name = {name}");
-    let left = client.query(&left, &[]).await;
-    Ok(left.map_err(|error| describe(&error))?.is_empty())
+    Ok(client.query(&left, &[]).await?.is_empty())
 }

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio_postgres::Client;
-use tokio_postgres::types::PgLsn;
 
-use super::{Failure, describe, quote_literal};
+use super::{Failure, quote_literal};
 use crate::clock;
 use crate::escape::quote_ident;
 use crate::units::Lsn;
@@ -32,28 +31,17 @@ pub struct ServerSettings {
 
 pub(super) type Answer<T> = Result<T, Failure>;
 
-fn lsn(value: PgLsn) -> Lsn {
-    Lsn::new(value.into())
-}
-
-pub(super) async fn run(client: &Client, statement: &str) -> Answer<()> {
-    client
-        .batch_execute(statement)
-        .await
-        .map_err(|error| describe(&error))
-}
-
 /// Runs statements that return nothing.
 pub async fn execute(client: &Client, statements: &str) -> Answer<()> {
-    run(client, statements).await
+    Ok(client.batch_execute(statements).await?)
 }
 
 pub async fn create_database(client: &Client, name: &str) -> Answer<()> {
-    run(client, &format!("CREATE DATABASE {}", quote_ident(name))).await
+    execute(client, &format!("CREATE DATABASE {}", quote_ident(name))).await
 }
 
 pub async fn create_publication(client: &Client, name: &str, tables: &[String]) -> Answer<()> {
-    run(client, &publication(name, tables)).await
+    execute(client, &publication(name, tables)).await
 }
 
 /// The statement of [`create_publication`]. `tables` are quoted and qualified by the caller: an apply worker's `search_path` is empty.
@@ -69,7 +57,7 @@ pub async fn create_subscription(
     conninfo: &str,
     publication: &str,
 ) -> Answer<()> {
-    run(client, &subscription(name, conninfo, publication)).await
+    execute(client, &subscription(name, conninfo, publication)).await
 }
 
 /// The statement of [`create_subscription`].
@@ -84,22 +72,15 @@ pub fn subscription(name: &str, conninfo: &str, publication: &str) -> String {
 
 /// What the apply worker's own commits wait for before it confirms them to the publisher.
 pub async fn set_subscription_level(client: &Client, name: &str, level: &str) -> Answer<()> {
-    run(
-        client,
-        &format!(
-            "ALTER SUBSCRIPTION {} SET (synchronous_commit = {})",
-            quote_ident(name),
-            quote_literal(level)
-        ),
-    )
-    .await
+    let (name, level) = (quote_ident(name), quote_literal(level));
+    let sql = format!("ALTER SUBSCRIPTION {name} SET (synchronous_commit = {level})");
+    execute(client, &sql).await
 }
 
 /// The same, as it is.
 pub async fn subscription_level(client: &Client, name: &str) -> Answer<String> {
     let sql = "SELECT subsynccommit FROM pg_subscription WHERE subname = $1";
-    let row = client.query_one(sql, &[&name]).await;
-    row.map(|row| row.get(0)).map_err(|error| describe(&error))
+    Ok(client.query_one(sql, &[&name]).await?.get(0))
 }
 
 /// A subscription, and how it reaches its publisher: with a password, where one is in it.
@@ -120,8 +101,7 @@ impl std::fmt::Debug for Subscription {
 pub async fn subscriptions(client: &Client) -> Answer<Vec<Subscription>> {
     let sql = "SELECT datname::text, subname::text, subconninfo \
                FROM pg_subscription JOIN pg_database d ON d.oid = subdbid ORDER BY 1, 2";
-    let rows = client.query(sql, &[]).await;
-    let rows = rows.map_err(|error| describe(&error))?;
+    let rows = client.query(sql, &[]).await?;
     let rows = rows.iter().map(|row| Subscription {
         database: row.get(0),
         name: row.get(1),
@@ -133,54 +113,43 @@ pub async fn subscriptions(client: &Client) -> Answer<Vec<Subscription>> {
 pub async fn enable_subscription(client: &Client, name: &str, enable: bool) -> Answer<()> {
     let word = if enable { "ENABLE" } else { "DISABLE" };
     let name = quote_ident(name);
-    run(client, &format!("ALTER SUBSCRIPTION {name} {word}")).await
+    execute(client, &format!("ALTER SUBSCRIPTION {name} {word}")).await
 }
 
 /// How many tables of a subscription are ready, and how many there are.
 pub async fn subscribed_tables(client: &Client, subscription: &str) -> Answer<(i64, i64)> {
     let sql = "SELECT count(*) FILTER (WHERE srsubstate = 'r'), count(*) \
                FROM pg_subscription_rel JOIN pg_subscription s ON s.oid = srsubid WHERE subname = $1";
-    let row = client.query_one(sql, &[&subscription]).await;
-    let row = row.map_err(|error| describe(&error))?;
+    let row = client.query_one(sql, &[&subscription]).await?;
     Ok((row.get(0), row.get(1)))
 }
 
 /// Who receives WAL from this server.
 pub async fn senders(client: &Client) -> Answer<Vec<Sender>> {
-    let rows = client
-        .query(
-            "SELECT application_name, coalesce(state, ''), coalesce(sync_state, ''), replay_lsn \
-             FROM pg_stat_replication",
-            &[],
-        )
-        .await
-        .map_err(|error| describe(&error))?;
-    Ok(rows
-        .iter()
-        .map(|row| Sender {
-            application_name: row.get(0),
-            state: row.get(1),
-            sync_state: row.get(2),
-            replay_lsn: row.get::<_, Option<PgLsn>>(3).map(lsn),
-        })
-        .collect())
+    let sql = "SELECT application_name, coalesce(state, ''), coalesce(sync_state, ''), replay_lsn \
+               FROM pg_stat_replication";
+    let rows = client.query(sql, &[]).await?;
+    let rows = rows.iter().map(|row| Sender {
+        application_name: row.get(0),
+        state: row.get(1),
+        sync_state: row.get(2),
+        replay_lsn: row.get(3),
+    });
+    Ok(rows.collect())
 }
 
 /// The process that streams to a replica of this name.
 pub async fn sender_pid(client: &Client, name: &str) -> Answer<Option<i32>> {
     let sql =
         "SELECT pid FROM pg_stat_replication WHERE application_name = $1 AND state = 'streaming'";
-    let row = client.query_opt(sql, &[&name]).await;
-    Ok(row.map_err(|error| describe(&error))?.map(|row| row.get(0)))
+    let row = client.query_opt(sql, &[&name]).await?;
+    Ok(row.map(|row| row.get(0)))
 }
 
 /// How far a standby has replayed.
 pub async fn replay_lsn(client: &Client) -> Answer<Option<Lsn>> {
-    let row = client
-        .query_one("SELECT pg_last_wal_replay_lsn()", &[])
-        .await
-        .map_err(|error| describe(&error))?;
-    Ok(row.get::<_, Option<PgLsn>>(0).map(lsn))
+    let sql = "SELECT pg_last_wal_replay_lsn()";
+    Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
 /// Writes a message into the WAL and returns its end: whoever has replayed that has everything before it.
@@ -188,24 +157,18 @@ pub async fn replay_lsn(client: &Client) -> Answer<Option<Lsn>> {
 /// `pg_current_wal_insert_lsn()` would be no such position: at a page's boundary it points behind the header of a
 /// page that is not written until the next record, which an idle primary keeps nobody waiting for.
 pub async fn fence(client: &Client) -> Answer<Lsn> {
-    let row = client
-        .query_one(
-            "SELECT pg_logical_emit_message(true, 'replbench', 'fence')",
-            &[],
-        )
-        .await
-        .map_err(|error| describe(&error))?;
-    Ok(lsn(row.get(0)))
+    let sql = "SELECT pg_logical_emit_message(true, 'replbench', 'fence')";
+    Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
 /// Ends the current WAL segment, so that it is archived.
 pub async fn switch_wal(client: &Client) -> Answer<()> {
-    run(client, "SELECT pg_switch_wal()").await
+    execute(client, "SELECT pg_switch_wal()").await
 }
 
 /// Resumes the replay of a standby. One that has become the primary meanwhile replays nothing.
 pub async fn resume_replay(client: &Client) -> Answer<()> {
-    run(client, RESUME_REPLAY).await
+    execute(client, RESUME_REPLAY).await
 }
 
 /// The statement of [`resume_replay`].
@@ -214,29 +177,25 @@ pub const RESUME_REPLAY: &str = "SELECT pg_wal_replay_resume() WHERE pg_is_in_re
 /// Stops the replay of a standby; returns when it has.
 pub async fn pause_replay(client: &Client) -> Answer<()> {
     const DEADLINE: Duration = Duration::from_secs(10);
-    run(client, "SELECT pg_wal_replay_pause()").await?;
+    execute(client, "SELECT pg_wal_replay_pause()").await?;
     let state = async || {
-        let row = client
-            .query_one("SELECT pg_get_wal_replay_pause_state()", &[])
-            .await
-            .map_err(|error| describe(&error))?;
-        let state: String = row.get(0);
+        let sql = "SELECT pg_get_wal_replay_pause_state()";
+        let state: String = client.query_one(sql, &[]).await?.get(0);
         Ok(if state == "paused" {
             Ok(())
         } else {
             Err(state)
         })
     };
-    let late = |state| Failure {
-        sqlstate: None,
-        message: format!("the replay is {state} after {} s", DEADLINE.as_secs()),
-        connection_lost: false,
+    let late = |state| {
+        let message = format!("the replay is {state} after {} s", DEADLINE.as_secs());
+        Failure::of_server(None, message, None)
     };
     clock::wait_until(DEADLINE, state, late).await
 }
 
 pub async fn checkpoint(client: &Client) -> Answer<()> {
-    run(client, "CHECKPOINT").await
+    execute(client, "CHECKPOINT").await
 }
 
 /// What ALTER SYSTEM says of what commits wait for; `None` where it says nothing.
@@ -257,15 +216,15 @@ pub async fn set_synchronous(client: &Client, synchronous: &Synchronous) -> Answ
             Some(value) => format!("ALTER SYSTEM SET {name} = {}", quote_literal(value)),
             None => format!("ALTER SYSTEM RESET {name}"),
         };
-        run(client, &statement).await?;
+        execute(client, &statement).await?;
     }
-    run(client, "SELECT pg_reload_conf()").await
+    execute(client, "SELECT pg_reload_conf()").await
 }
 
 /// Sets `synchronous_standby_names` for the whole server; `None`: as if ALTER SYSTEM had never been used on it.
 pub async fn set_standby_names(client: &Client, names: Option<&str>) -> Answer<()> {
-    run(client, &standby_names(names)).await?;
-    run(client, "SELECT pg_reload_conf()").await
+    execute(client, &standby_names(names)).await?;
+    execute(client, "SELECT pg_reload_conf()").await
 }
 
 /// The first statement of [`set_standby_names`].
@@ -283,8 +242,7 @@ pub fn standby_names(names: Option<&str>) -> String {
 pub async fn written_standby_names(client: &Client) -> Answer<Option<String>> {
     let sql = "SELECT setting FROM pg_settings \
                WHERE name = 'synchronous_standby_names' AND sourcefile LIKE '%/postgresql.auto.conf'";
-    let row = client.query_opt(sql, &[]).await;
-    let row = row.map_err(|error| describe(&error))?;
+    let row = client.query_opt(sql, &[]).await?;
     Ok(row.map(|row| row.get(0)))
 }
 
@@ -293,8 +251,7 @@ pub async fn written_synchronous(client: &Client) -> Answer<Synchronous> {
     let sql = "SELECT max(setting) FILTER (WHERE name = 'synchronous_standby_names'), \
                       max(setting) FILTER (WHERE name = 'synchronous_commit') \
                FROM pg_file_settings WHERE sourcefile LIKE '%/postgresql.auto.conf'";
-    let row = client.query_one(sql, &[]).await;
-    let row = row.map_err(|error| describe(&error))?;
+    let row = client.query_one(sql, &[]).await?;
     Ok(Synchronous {
         standby_names: row.get(0),
         commit: row.get(1),
@@ -303,13 +260,8 @@ pub async fn written_synchronous(client: &Client) -> Answer<Synchronous> {
 
 /// `synchronous_standby_names` and `synchronous_commit` as this session has them.
 pub async fn synchronous(client: &Client) -> Answer<(String, String)> {
-    let row = client
-        .query_one(
-            "SELECT current_setting('synchronous_standby_names'), current_setting('synchronous_commit')",
-            &[],
-        )
-        .await
-        .map_err(|error| describe(&error))?;
+    let sql = "SELECT current_setting('synchronous_standby_names'), current_setting('synchronous_commit')";
+    let row = client.query_one(sql, &[]).await?;
     Ok((row.get(0), row.get(1)))
 }
 
@@ -329,14 +281,10 @@ pub async fn settings(client: &Client) -> Answer<ServerSettings> {
              ORDER BY name",
             &[],
         )
-        .await
-        .map_err(|error| describe(&error))?;
-    let version = client
-        .query_one("SELECT current_setting('server_version')", &[])
-        .await
-        .map_err(|error| describe(&error))?;
+        .await?;
+    let version = "SELECT current_setting('server_version')";
     Ok(ServerSettings {
-        version: version.get(0),
+        version: client.query_one(version, &[]).await?.get(0),
         settings: rows.iter().map(|row| (row.get(0), row.get(1))).collect(),
     })
 }

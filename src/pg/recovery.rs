@@ -4,8 +4,8 @@
 use tokio_postgres::types::PgLsn;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::provisioning::{Answer, run};
-use super::{Failure, describe, quote_literal};
+use super::provisioning::{Answer, execute};
+use super::{Failure, quote_literal};
 use crate::units::Lsn;
 
 /// A table of known commits, in a schema of its own.
@@ -17,21 +17,19 @@ pub async fn create_markers(client: &Client) -> Answer<()> {
         "CREATE SCHEMA IF NOT EXISTS replbench_pitr; \
          CREATE TABLE IF NOT EXISTS {MARKERS} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY)"
     );
-    run(client, &sql).await
+    execute(client, &sql).await
 }
 
 /// Commits a row; its id.
 pub async fn add_marker(client: &Client) -> Answer<i64> {
     let sql = format!("INSERT INTO {MARKERS} DEFAULT VALUES RETURNING id");
-    let row = client.query_one(&sql, &[]).await;
-    Ok(row.map_err(|error| describe(&error))?.get(0))
+    Ok(client.query_one(&sql, &[]).await?.get(0))
 }
 
 /// Those of the rows that are there.
 pub async fn markers(client: &Client, ids: &[i64]) -> Answer<Vec<i64>> {
     let sql = format!("SELECT id FROM {MARKERS} WHERE id = ANY ($1) ORDER BY id");
-    let rows = client.query(&sql, &[&ids]).await;
-    let rows = rows.map_err(|error| describe(&error))?;
+    let rows = client.query(&sql, &[&ids]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
@@ -43,24 +41,20 @@ pub async fn restore_point(client: &Client, name: &str) -> Answer<(Lsn, String)>
                 to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'",
         quote_literal(name)
     );
-    let messages = client.simple_query(&sql).await;
-    let messages = messages.map_err(|error| describe(&error))?;
+    let messages = client.simple_query(&sql).await?;
     let told = messages.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some((row.get(0)?.parse().ok()?, row.get(1)?.to_owned())),
         _ => None,
     });
-    told.ok_or_else(|| Failure {
-        sqlstate: None,
-        message: "pg_create_restore_point() returned no position".into(),
-        connection_lost: false,
+    told.ok_or_else(|| {
+        let message = "pg_create_restore_point() returned no position";
+        Failure::of_server(None, message.into(), None)
     })
 }
 
 /// The WAL file that holds what lies before a position.
 pub async fn wal_file(client: &Client, position: Lsn) -> Answer<String> {
+    let sql = "SELECT pg_walfile_name($1)";
     let position = PgLsn::from(position.as_u64());
-    let row = client
-        .query_one("SELECT pg_walfile_name($1)", &[&position])
-        .await;
-    Ok(row.map_err(|error| describe(&error))?.get(0))
+    Ok(client.query_one(sql, &[&position]).await?.get(0))
 }

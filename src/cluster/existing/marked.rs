@@ -84,7 +84,7 @@ impl Marked {
 
     pub(super) async fn create(&self) -> Result<(), ExistingError> {
         let create = attach::create_schema(&self.schema, &self.changes.to_comment());
-        let created = attach::run(self.session.client(), &create).await;
+        let created = provisioning::execute(self.session.client(), &create).await;
         created.map_err(|failure| self.failed("make a schema", failure))
     }
 
@@ -95,7 +95,7 @@ impl Marked {
     ) -> Result<(), ExistingError> {
         change(&mut self.changes);
         let comment = attach::comment_schema(&self.schema, &self.changes.to_comment());
-        let written = attach::run(self.session.client(), &comment).await;
+        let written = provisioning::execute(self.session.client(), &comment).await;
         written.map_err(|failure| self.failed("note what is changed", failure))
     }
 
@@ -113,7 +113,7 @@ impl Marked {
 
     pub(super) async fn publish(&self, tables: &[String]) -> Result<(), ExistingError> {
         let create = attach::create_publication(PUBLICATION, MARK, tables);
-        let published = attach::run(self.session.client(), &create).await;
+        let published = provisioning::execute(self.session.client(), &create).await;
         published.map_err(|failure| self.failed("publish the tables", failure))
     }
 
@@ -152,7 +152,7 @@ impl Marked {
         }
         let dropped = attach::drop_publication(client, PUBLICATION, MARK).await;
         dropped.map_err(failed("remove the publication"))?;
-        let dropped = attach::run(client, &attach::drop_schema(&self.schema)).await;
+        let dropped = provisioning::execute(client, &attach::drop_schema(&self.schema)).await;
         dropped.map_err(failed("remove the schema"))
     }
 
