@@ -1,7 +1,6 @@
 //! What a server says of itself, of those that replicate from it, and of whom it replicates from. PostgreSQL 14 to 18.
 
-use tokio_postgres::types::PgLsn;
-use tokio_postgres::{Client, Error};
+use tokio_postgres::{Client, Error, Row};
 
 use crate::units::Lsn;
 
@@ -59,7 +58,7 @@ pub struct Subscription {
 }
 
 /// Up to where a standby has WAL on disk, and up to where it has replayed it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reached {
     pub received: Option<Lsn>,
     pub replayed: Option<Lsn>,
@@ -105,7 +104,7 @@ async fn senders(client: &Client) -> Result<Vec<Sender>, Error> {
          FROM pg_stat_replication WHERE state IS DISTINCT FROM 'backup' ORDER BY application_name"
     );
     let rows = client.query(&sql, &[]).await?;
-    let sender = |row: &tokio_postgres::Row| {
+    let sender = |row: &Row| {
         Ok(Sender {
             name: row.try_get(0)?,
             state: row.try_get(1)?,
@@ -124,7 +123,7 @@ async fn slots(client: &Client) -> Result<Vec<Slot>, Error> {
          FROM pg_replication_slots ORDER BY 1"
     );
     let rows = client.query(&sql, &[]).await?;
-    let slot = |row: &tokio_postgres::Row| {
+    let slot = |row: &Row| {
         Ok(Slot {
             name: row.try_get(0)?,
             is_active: row.try_get(1)?,
@@ -153,7 +152,7 @@ async fn subscriptions(client: &Client) -> Result<Vec<Subscription>, Error> {
                FROM pg_subscription AS s LEFT JOIN pg_stat_subscription AS a ON a.subid = s.oid AND a.relid IS NULL \
                WHERE s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1";
     let rows = client.query(sql, &[]).await?;
-    let subscription = |row: &tokio_postgres::Row| {
+    let subscription = |row: &Row| {
         Ok(Subscription {
             name: row.try_get(0)?,
             is_enabled: row.try_get(1)?,
@@ -175,27 +174,19 @@ pub async fn subscription_names(client: &Client) -> Result<Vec<String>, Error> {
 /// How far a standby is.
 pub async fn reached(client: &Client) -> Result<Reached, Error> {
     let sql = "SELECT pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()";
-    let row = client.query_one(sql, &[]).await?;
-    let at = |index| {
-        let found: Option<PgLsn> = row.try_get(index)?;
-        Ok::<_, Error>(found.map(|it| Lsn::new(it.into())))
-    };
-    Ok(Reached {
-        received: at(0)?,
-        replayed: at(1)?,
-    })
+    reached_in(&client.query_one(sql, &[]).await?)
 }
 
 /// How far a subscriber has told its publisher that it is.
 pub async fn confirmed(client: &Client, name: &str) -> Result<Reached, Error> {
     let sql = "SELECT flush_lsn, replay_lsn FROM pg_stat_replication WHERE application_name = $1";
     let row = client.query_opt(sql, &[&name]).await?;
-    let at = |index| {
-        let found: Option<PgLsn> = row.as_ref().map_or(Ok(None), |row| row.try_get(index))?;
-        Ok::<_, Error>(found.map(|it| Lsn::new(it.into())))
-    };
+    row.as_ref().map_or(Ok(Reached::default()), reached_in)
+}
+
+fn reached_in(row: &Row) -> Result<Reached, Error> {
     Ok(Reached {
-        received: at(0)?,
-        replayed: at(1)?,
+        received: row.try_get(0)?,
+        replayed: row.try_get(1)?,
     })
 }
