@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use super::provisioning::{Answer, execute};
+use super::provisioning::{Answer, execute, set_for_server};
 use super::{Xid8, quote_literal};
 use crate::units::Lsn;
 
@@ -43,14 +43,11 @@ pub async fn conninfo(client: &Client) -> Answer<String> {
 
 /// Has a standby stream from another server.
 pub async fn follow(client: &Client, upstream: &Upstream) -> Answer<()> {
-    for (name, value) in [
-        ("primary_conninfo", &upstream.conninfo),
-        ("primary_slot_name", &upstream.slot),
-    ] {
-        let value = quote_literal(value);
-        execute(client, &format!("ALTER SYSTEM SET {name} = {value}")).await?;
-    }
-    execute(client, "SELECT pg_reload_conf()").await
+    let settings = [
+        ("primary_conninfo", Some(upstream.conninfo.as_str())),
+        ("primary_slot_name", Some(upstream.slot.as_str())),
+    ];
+    set_for_server(client, &settings).await
 }
 
 /// Up to where a standby has WAL on disk; `None`: it still receives. What a walreceiver has read it flushes before it ends.

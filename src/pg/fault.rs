@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::provisioning::{Answer, execute};
+use super::provisioning::{Answer, execute, set_for_server};
 use super::quote_literal;
 use crate::units::Lsn;
 
@@ -92,15 +92,8 @@ pub fn refuse_rows(table: &str, refuse: bool) -> String {
 /// Whether slots keep no WAL older than the current segment, or as much as the server's configuration file says.
 pub async fn keep_no_wal(client: &Client, none: bool) -> Answer<()> {
     let settings = [("max_slot_wal_keep_size", "1MB"), ("wal_keep_size", "0")];
-    for (name, value) in settings {
-        let sql = if none {
-            format!("ALTER SYSTEM SET {name} = '{value}'")
-        } else {
-            format!("ALTER SYSTEM RESET {name}")
-        };
-        execute(client, &sql).await?;
-    }
-    execute(client, "SELECT pg_reload_conf()").await
+    let settings = settings.map(|(name, value)| (name, none.then_some(value)));
+    set_for_server(client, &settings).await
 }
 
 /// The WAL that a slot keeps.

@@ -205,40 +205,35 @@ pub struct Synchronous {
     pub commit: Option<String>,
 }
 
-/// Tells the server what commits wait for; takes effect some milliseconds later.
+/// Tells the server what commits wait for.
 pub async fn set_synchronous(client: &Client, synchronous: &Synchronous) -> Answer<()> {
+    let names = synchronous.standby_names.as_deref();
+    let commit = synchronous.commit.as_deref();
+    let settings = [
+        ("synchronous_standby_names", names),
+        ("synchronous_commit", commit),
+    ];
+    set_for_server(client, &settings).await
+}
+
+/// Gives settings of the whole server these values; takes effect some milliseconds later.
+pub async fn set_for_server(client: &Client, settings: &[(&str, Option<&str>)]) -> Answer<()> {
     // Each ALTER SYSTEM is a statement of its own: none may run in a transaction block.
-    for (name, value) in [
-        ("synchronous_standby_names", &synchronous.standby_names),
-        ("synchronous_commit", &synchronous.commit),
-    ] {
-        let statement = match value {
-            Some(value) => format!("ALTER SYSTEM SET {name} = {}", quote_literal(value)),
-            None => format!("ALTER SYSTEM RESET {name}"),
-        };
-        execute(client, &statement).await?;
+    for (name, value) in settings {
+        execute(client, &alter_system(name, *value)).await?;
     }
     execute(client, "SELECT pg_reload_conf()").await
 }
 
-/// Sets `synchronous_standby_names` for the whole server; `None`: as if ALTER SYSTEM had never been used on it.
-pub async fn set_standby_names(client: &Client, names: Option<&str>) -> Answer<()> {
-    execute(client, &standby_names(names)).await?;
-    execute(client, "SELECT pg_reload_conf()").await
-}
-
-/// The first statement of [`set_standby_names`].
-pub fn standby_names(names: Option<&str>) -> String {
-    match names {
-        Some(names) => format!(
-            "ALTER SYSTEM SET synchronous_standby_names = {}",
-            quote_literal(names)
-        ),
-        None => "ALTER SYSTEM RESET synchronous_standby_names".into(),
+/// Gives a setting of the whole server a value; `None`: as if ALTER SYSTEM had never been used on it.
+pub fn alter_system(name: &str, value: Option<&str>) -> String {
+    match value {
+        Some(value) => format!("ALTER SYSTEM SET {name} = {}", quote_literal(value)),
+        None => format!("ALTER SYSTEM RESET {name}"),
     }
 }
 
-/// What [`set_standby_names`] would replace, for a user who may read all settings.
+/// `synchronous_standby_names` as ALTER SYSTEM has set it, for a user who may read all settings.
 pub async fn written_standby_names(client: &Client) -> Answer<Option<String>> {
     let sql = "SELECT setting FROM pg_settings \
                WHERE name = 'synchronous_standby_names' AND sourcefile LIKE '%/postgresql.auto.conf'";

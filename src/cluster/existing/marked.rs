@@ -125,7 +125,8 @@ impl Marked {
     }
 
     pub(super) async fn set_standby_names(&self, names: Option<&str>) -> Result<(), ExistingError> {
-        let set = provisioning::set_standby_names(self.session.client(), names).await;
+        let setting = ("synchronous_standby_names", names);
+        let set = provisioning::set_for_server(self.session.client(), &[setting]).await;
         set.map_err(|failure| self.failed("set synchronous_standby_names", failure))
     }
 

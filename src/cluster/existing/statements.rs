@@ -50,7 +50,7 @@ impl Statements {
         }
         let set = modes.iter().filter(|_| servers.may_set).map(|mode| {
             let names = mode.sync.as_ref().map(SyncSet::setting).unwrap_or_default();
-            let statement = provisioning::standby_names(Some(&names));
+            let statement = provisioning::alter_system("synchronous_standby_names", Some(&names));
             (primary(), format!("{statement}; SELECT pg_reload_conf()"))
         });
         let mut end = Vec::new();
