@@ -178,25 +178,6 @@ pub struct Parameters {
     pub warnings: Vec<String>,
 }
 
-/// Keywords with the variable that stands in for each.
-const VARIABLES: [(&str, &str); 15] = [
-    ("host", "PGHOST"),
-    ("hostaddr", "PGHOSTADDR"),
-    ("port", "PGPORT"),
-    ("dbname", "PGDATABASE"),
-    ("user", "PGUSER"),
-    ("password", "PGPASSWORD"),
-    ("passfile", "PGPASSFILE"),
-    ("options", "PGOPTIONS"),
-    ("connect_timeout", "PGCONNECT_TIMEOUT"),
-    ("target_session_attrs", "PGTARGETSESSIONATTRS"),
-    ("sslmode", "PGSSLMODE"),
-    ("sslrootcert", "PGSSLROOTCERT"),
-    ("sslcert", "PGSSLCERT"),
-    ("sslkey", "PGSSLKEY"),
-    ("channel_binding", "PGCHANNELBINDING"),
-];
-
 /// Where a socket is looked for when no host is named: Debian's directory and PostgreSQL's own.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
@@ -205,7 +186,7 @@ impl Conninfo {
     pub fn complete(self, here: &impl Surroundings) -> Result<Parameters, ConninfoError> {
         let mut pairs = self.0;
         take_service(&mut pairs, here)?;
-        for (key, variable) in VARIABLES {
+        for (key, variable) in text::USED {
             if let Some(value) = here.variable(variable) {
                 pairs.entry(key).or_insert(value);
             }

@@ -4,24 +4,24 @@ use std::collections::BTreeMap;
 
 use super::ConninfoError;
 
-/// Keywords that are taken into account.
-const USED: [&str; 16] = [
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "passfile",
-    "service",
-    "options",
-    "connect_timeout",
-    "target_session_attrs",
-    "sslmode",
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "channel_binding",
+/// Keywords that are taken into account, with the variable that stands in for each.
+pub(super) const USED: [(&str, &str); 16] = [
+    ("host", "PGHOST"),
+    ("hostaddr", "PGHOSTADDR"),
+    ("port", "PGPORT"),
+    ("dbname", "PGDATABASE"),
+    ("user", "PGUSER"),
+    ("password", "PGPASSWORD"),
+    ("passfile", "PGPASSFILE"),
+    ("service", "PGSERVICE"),
+    ("options", "PGOPTIONS"),
+    ("connect_timeout", "PGCONNECT_TIMEOUT"),
+    ("target_session_attrs", "PGTARGETSESSIONATTRS"),
+    ("sslmode", "PGSSLMODE"),
+    ("sslrootcert", "PGSSLROOTCERT"),
+    ("sslcert", "PGSSLCERT"),
+    ("sslkey", "PGSSLKEY"),
+    ("channel_binding", "PGCHANNELBINDING"),
 ];
 
 /// Keywords of libpq's that change nothing which replbench measures or promises: read and left alone.
@@ -77,13 +77,14 @@ pub(super) fn parse(text: &str) -> Result<Pairs, ConninfoError> {
 
 /// Whether libpq has a keyword of this name.
 pub(super) fn is_keyword(word: &str) -> bool {
-    let mut unsupported = UNSUPPORTED.iter().map(|(key, _)| key);
-    USED.contains(&word) || WITHOUT_EFFECT.contains(&word) || unsupported.any(|key| *key == word)
+    USED.iter().any(|(key, _)| *key == word)
+        || WITHOUT_EFFECT.contains(&word)
+        || UNSUPPORTED.iter().any(|(key, _)| *key == word)
 }
 
 /// Notes a value under its keyword. An empty value is none, as libpq has it.
 pub(super) fn insert(pairs: &mut Pairs, key: &str, value: String) -> Result<(), ConninfoError> {
-    if let Some(key) = USED.iter().find(|it| **it == key) {
+    if let Some((key, _)) = USED.iter().find(|(it, _)| *it == key) {
         pairs.insert(key, value);
         return Ok(());
     }
