@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
-use tokio_postgres::config::{self, SslMode};
+use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -77,7 +77,7 @@ impl Endpoint {
             user: name.to_owned(),
             password,
             tls: None,
-            binding: ChannelBinding::default(),
+            binding: ChannelBinding::Prefer,
             options: None,
         }
     }
@@ -298,11 +298,7 @@ pub async fn connect(
         .dbname(&endpoint.database)
         .user(&endpoint.user)
         .application_name(application_name)
-        .channel_binding(match endpoint.binding {
-            ChannelBinding::Disable => config::ChannelBinding::Disable,
-            ChannelBinding::Prefer => config::ChannelBinding::Prefer,
-            ChannelBinding::Require => config::ChannelBinding::Require,
-        })
+        .channel_binding(endpoint.binding)
         .connect_timeout(deadline);
     if let Some(password) = &endpoint.password {
         config.password(password.reveal());

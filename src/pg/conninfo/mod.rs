@@ -1,7 +1,6 @@
 //! Connection strings as libpq reads them: both forms, completed by a service, the environment, a file of passwords and defaults.
 //! Source: PostgreSQL's manual, "Database Connection Control Functions". Connects to nothing.
 
-mod binding;
 mod files;
 mod surroundings;
 mod text;
@@ -14,8 +13,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use tokio_postgres::config::ChannelBinding;
+
 use super::Password;
-pub use binding::ChannelBinding;
 pub use surroundings::{OwnSurroundings, Surroundings};
 use text::Pairs;
 
@@ -158,6 +158,7 @@ pub struct Ssl {
     pub root: Option<String>,
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
+    /// Whether the proof of a password is bound to the encrypted connection over which it goes.
     pub binding: ChannelBinding,
 }
 
@@ -423,8 +424,20 @@ fn ssl(pairs: &Pairs, here: &impl Surroundings) -> Result<Ssl, ConninfoError> {
         root: root.or_else(|| existing("root.crt").map(|it| it.to_string_lossy().into_owned())),
         certificate: named("sslcert").or_else(|| existing("postgresql.crt")),
         key: named("sslkey").or_else(|| existing("postgresql.key")),
-        binding: binding::channel_binding(pairs)?,
+        binding: channel_binding(pairs)?,
     })
+}
+
+fn channel_binding(pairs: &Pairs) -> Result<ChannelBinding, ConninfoError> {
+    match pairs.get("channel_binding").map(String::as_str) {
+        Some("disable") => Ok(ChannelBinding::Disable),
+        None | Some("prefer") => Ok(ChannelBinding::Prefer),
+        Some("require") => Ok(ChannelBinding::Require),
+        Some(other) => {
+            let known = "values are disable, prefer and require";
+            Err(value("channel_binding", other, known))
+        }
+    }
 }
 
 #[cfg(test)]
