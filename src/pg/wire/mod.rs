@@ -14,4 +14,4 @@ pub use answer::{Answer, Keeps, Ready};
 pub use input::{Broken, Input, Message};
 pub use session::{Event, Opening, Session};
 pub use socket::{Address, Socket, resolve};
-pub use start_up::{CancelKey, StartUp, StartUpError};
+pub use start_up::{CancelKey, StartUp};

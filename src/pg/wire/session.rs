@@ -10,7 +10,7 @@ use postgres_protocol::message::frontend;
 use super::answer::{Answer, Ready};
 use super::input::Broken;
 use super::socket::{Address, Socket};
-use super::start_up::{CancelKey, StartUp, StartUpError};
+use super::start_up::{CancelKey, StartUp};
 use crate::pg::{Endpoint, Failure, TAKES_NO_WRITES};
 use crate::poll::Interest;
 
@@ -246,14 +246,5 @@ impl From<io::Error> for Failure {
 impl From<Broken> for Failure {
     fn from(error: Broken) -> Self {
         Self::lost(error.to_string())
-    }
-}
-
-impl From<StartUpError> for Failure {
-    fn from(error: StartUpError) -> Self {
-        match error {
-            StartUpError::Refused(failure) => failure,
-            other => Self::lost(other.to_string()),
-        }
     }
 }

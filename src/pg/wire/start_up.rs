@@ -40,23 +40,6 @@ impl CancelKey {
     }
 }
 
-/// A session that could not be had.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StartUpError {
-    #[error(transparent)]
-    Broken(#[from] Broken),
-    #[error("{0}")]
-    Refused(Failure),
-    #[error("authentication: {0}")]
-    Authentication(String),
-}
-
-impl StartUpError {
-    fn authentication(error: &io::Error) -> Self {
-        Self::Authentication(error.to_string())
-    }
-}
-
 /// A start-up under way.
 pub struct StartUp {
     user: String,
@@ -111,7 +94,7 @@ impl StartUp {
     }
 
     /// Takes the next message and writes the reply, if it wants one. `true`: the session is ready.
-    pub fn take(&mut self, message: Message<'_>, out: &mut BytesMut) -> Result<bool, StartUpError> {
+    pub fn take(&mut self, message: Message<'_>, out: &mut BytesMut) -> Result<bool, Failure> {
         let body = message.body.unwrap_or_default();
         match message.tag {
             backend::AUTHENTICATION_TAG => self.authenticate(body, out)?,
@@ -127,9 +110,7 @@ impl StartUp {
                 });
             }
             backend::ERROR_RESPONSE_TAG => {
-                return Err(StartUpError::Refused(
-                    ServerSaid::of(message.body).failure(),
-                ));
+                return Err(ServerSaid::of(message.body).failure());
             }
             backend::READY_FOR_QUERY_TAG => return Ok(true),
             backend::PARAMETER_STATUS_TAG => {
@@ -155,15 +136,15 @@ impl StartUp {
         self.is_read_only
     }
 
-    fn authenticate(&mut self, body: &[u8], out: &mut BytesMut) -> Result<(), StartUpError> {
-        let failed = |error| StartUpError::authentication(&error);
+    fn authenticate(&mut self, body: &[u8], out: &mut BytesMut) -> Result<(), Failure> {
+        let failed = |error: io::Error| authentication(&error);
         let (kind, data) = body
             .split_first_chunk::<4>()
             .ok_or_else(|| Broken("authentication of no kind".into()))?;
         match u32::from_be_bytes(*kind) {
             kind::OK if self.wanted == ChannelBinding::Require && !self.is_bound => {
-                Err(StartUpError::Authentication(
-                    "channel_binding=require, and the server did not bind the authentication to the connection".into(),
+                Err(authentication(
+                    "channel_binding=require, and the server did not bind the authentication to the connection",
                 ))
             }
             kind::OK => Ok(()),
@@ -190,17 +171,15 @@ impl StartUp {
                         (SCRAM_SHA_256_PLUS, binding)
                     }
                     _ if self.wanted == ChannelBinding::Require => {
-                        return Err(StartUpError::Authentication(
-                            "channel_binding=require needs an encrypted connection and a server that offers SCRAM-SHA-256-PLUS".into(),
+                        return Err(authentication(
+                            "channel_binding=require needs an encrypted connection and a server that offers SCRAM-SHA-256-PLUS",
                         ));
                     }
                     Some(_) => (SCRAM_SHA_256, sasl::ChannelBinding::unrequested()),
                     None => (SCRAM_SHA_256, sasl::ChannelBinding::unsupported()),
                 };
                 if !offers(mechanism) {
-                    return Err(StartUpError::Authentication(
-                        "the server offers no SCRAM-SHA-256".into(),
-                    ));
+                    return Err(authentication("the server offers no SCRAM-SHA-256"));
                 }
                 let scram = ScramSha256::new(self.password()?, binding);
                 let scram = self.scram.insert(scram);
@@ -215,21 +194,24 @@ impl StartUp {
                 let scram = self.scram.as_mut().ok_or_else(unasked)?;
                 scram.finish(data).map_err(failed)
             }
-            other => Err(StartUpError::Authentication(format!(
+            other => Err(authentication(format!(
                 "the server wants kind {other}, which is not supported; use a password (scram-sha-256)"
             ))),
         }
     }
 
-    fn password(&self) -> Result<&[u8], StartUpError> {
-        self.password
-            .as_ref()
-            .map(|it| it.reveal().as_bytes())
-            .ok_or_else(|| StartUpError::Authentication("the server wants a password".into()))
+    fn password(&self) -> Result<&[u8], Failure> {
+        let password = self.password.as_ref();
+        let password = password.ok_or_else(|| authentication("the server wants a password"))?;
+        Ok(password.reveal().as_bytes())
     }
 }
 
-fn unasked() -> StartUpError {
+fn authentication(error: impl fmt::Display) -> Failure {
+    Failure::lost(format!("authentication: {error}"))
+}
+
+fn unasked() -> Failure {
     Broken("SCRAM goes on without having begun".into()).into()
 }
 
@@ -244,7 +226,7 @@ mod tests {
         StartUp::begin(&endpoint, "test", None, &mut BytesMut::new()).unwrap()
     }
 
-    fn take(start_up: &mut StartUp, tag: u8, body: &[u8]) -> Result<bool, StartUpError> {
+    fn take(start_up: &mut StartUp, tag: u8, body: &[u8]) -> Result<bool, Failure> {
         let body = Some(body);
         start_up.take(Message { tag, body }, &mut BytesMut::new())
     }
@@ -259,10 +241,7 @@ mod tests {
         assert!(unasked.to_string().contains("SCRAM"), "{unasked}");
         let refused = b"SFATAL\0VFATAL\0C28P01\0Mno\0\0";
         let refused = take(&mut start_up(Some("x")), b'E', refused).unwrap_err();
-        let StartUpError::Refused(failure) = refused else {
-            panic!("{refused}")
-        };
-        assert_eq!(failure.sqlstate.unwrap().code(), "28P01");
+        assert_eq!(refused.sqlstate.unwrap().code(), "28P01");
     }
 
     proptest! {
