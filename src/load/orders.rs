@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::counters::{Counters, Draws, Entry};
+use super::share::{Backlog, Share};
 use super::stats::Second;
 use super::workload;
+use crate::clock::Stamp;
 use crate::plan::{Cell, Length, Mix, Offered, Plan, Schedule};
 use crate::sample::Timeline;
 
@@ -45,11 +47,22 @@ impl ThreadOrders {
         (total / count + u32::from(index < total % count)).max(1)
     }
 
-    /// When the arrivals of all threads are due; `None`: closed loop.
-    pub(super) fn schedule(&self) -> Option<Schedule> {
-        match self.plan.load.offered {
-            Offered::Open { rate, arrivals } => Some(Schedule::new(rate, arrivals, self.cell.seed)),
-            Offered::Closed => None,
+    /// The arrivals of this thread; `None`: closed loop.
+    pub(super) fn backlog(&self, timeline: Timeline) -> Option<Backlog> {
+        let Offered::Open { rate, arrivals } = self.plan.load.offered else {
+            return None;
+        };
+        let schedule = Schedule::new(rate, arrivals, self.cell.seed);
+        let (index, of) = self.remainder();
+        let share = Share::new(schedule, index, of, timeline, self.plan.phases.measure);
+        Some(Backlog::new(share))
+    }
+
+    /// When the measurement phase ends, if the clock decides.
+    pub(super) fn end(&self, timeline: Timeline) -> Option<Stamp> {
+        match self.plan.phases.measure {
+            Length::For(duration) => Some(timeline.measure_from + duration),
+            Length::Count(_) => None,
         }
     }
 
@@ -88,7 +101,7 @@ impl ThreadOrders {
     }
 
     /// Which remainder the numbers of this thread's arrivals leave, and divided by what.
-    pub(super) fn remainder(&self) -> (u64, u64) {
+    fn remainder(&self) -> (u64, u64) {
         (self.index.into(), self.plan.load.threads.into())
     }
 

@@ -26,10 +26,9 @@ use super::counters::Draws;
 use super::feed_buffer::FeedBuffer;
 use super::orders::ThreadOrders;
 use super::priority;
-use super::share::{Arrival, Backlog, Share};
+use super::share::{Arrival, Backlog};
 use super::{LoadError, Stopper};
 use crate::clock::{self, Stamp, Timer};
-use crate::plan::Length;
 use crate::sample::Phase;
 
 /// Connects, waits for the start, offers the load, drains. Returns when no transaction is in flight.
@@ -92,18 +91,15 @@ async fn offer(
         counters: RefCell::new(counters),
     });
     let mut dispatcher = Dispatcher {
-        measure_from: timeline.measure_from,
+        end: orders.end(timeline),
         thread,
         timer: Timer::new()?,
         stop: channels.stop,
     };
     dispatcher.timer.sleep_until(timeline.start).await?;
-    let (measure, drain) = (plan.phases.measure, plan.phases.drain);
-    if let Some(schedule) = orders.schedule() {
-        let (index, of) = orders.remainder();
-        let share = Share::new(schedule, index, of, timeline, measure);
-        let mut backlog = Backlog::new(share);
-        dispatcher.open_loop(&mut backlog, measure).await?;
+    let drain = plan.phases.drain;
+    if let Some(mut backlog) = orders.backlog(timeline) {
+        dispatcher.open_loop(&mut backlog).await?;
         dispatcher.drain(Some(&mut backlog), drain).await
     } else {
         dispatcher.closed_loop(orders).await?;
@@ -114,14 +110,15 @@ async fn offer(
 /// Keeps time for a thread and dispatches arrivals.
 struct Dispatcher {
     thread: Rc<ThreadState>,
-    measure_from: Stamp,
+    /// When the measurement phase ends, if the clock decides.
+    end: Option<Stamp>,
     timer: Timer,
     stop: Stopper,
 }
 
 impl Dispatcher {
-    async fn open_loop(&mut self, backlog: &mut Backlog, measure: Length) -> io::Result<()> {
-        let end = self.end_of(measure);
+    async fn open_loop(&mut self, backlog: &mut Backlog) -> io::Result<()> {
+        let end = self.end;
         loop {
             let now = clock::now();
             let reached = end.map_or(now, |end| now.min(end));
@@ -158,14 +155,6 @@ impl Dispatcher {
         }
     }
 
-    /// When the measurement phase ends, if the clock decides.
-    fn end_of(&self, measure: Length) -> Option<Stamp> {
-        match measure {
-            Length::For(duration) => Some(self.measure_from + duration),
-            Length::Count(_) => None,
-        }
-    }
-
     /// Dispatches what is due, as far as `max_in_flight` lets it.
     fn dispatch_due(&self, backlog: &mut Backlog) {
         loop {
@@ -179,10 +168,9 @@ impl Dispatcher {
     }
 
     async fn closed_loop(&mut self, orders: &ThreadOrders) -> io::Result<()> {
-        let measure = orders.plan.phases.measure;
         let numbers = Rc::new(RefCell::new(orders.numbers()));
         let budget = Rc::new(RefCell::new(orders.budget()));
-        let end = self.end_of(measure);
+        let end = self.end;
         for _ in 0..orders.connections() {
             let (thread, numbers, budget) = (self.thread.clone(), numbers.clone(), budget.clone());
             let stop = self.stop.clone();

@@ -23,12 +23,11 @@ use super::counters::{Attempt, Counters, Draws, Ending, Entry};
 use super::feed_buffer::FeedBuffer;
 use super::orders::ThreadOrders;
 use super::priority;
-use super::share::{Arrival, Backlog, Share};
+use super::share::{Arrival, Backlog};
 use super::stats::Uncommitted;
 use super::values::Value;
 use super::{LoadError, Stopper};
 use crate::clock::{self, Stamp};
-use crate::plan::Length;
 use crate::sample::{LentLooks, Phase};
 
 /// Asking the server for the types of all statements may take so long.
@@ -57,13 +56,8 @@ pub(super) fn run(orders: &ThreadOrders, mut channels: ThreadChannels) -> io::Re
         return Ok(());
     };
     let plan = &orders.plan;
-    let measure = plan.phases.measure;
-    let source = match orders.schedule() {
-        Some(schedule) => {
-            let (index, of) = orders.remainder();
-            let share = Share::new(schedule, index, of, timeline, measure);
-            Source::Open(Box::new(Backlog::new(share)))
-        }
+    let source = match orders.backlog(timeline) {
+        Some(backlog) => Source::Open(Box::new(backlog)),
         None => Source::Closed {
             numbers: Box::new(orders.numbers()),
             budget: orders.budget(),
@@ -83,10 +77,7 @@ pub(super) fn run(orders: &ThreadOrders, mut channels: ThreadChannels) -> io::Re
         next: Draft::default(),
         deadline: plan.load.transaction_deadline,
         expires: timeline.start,
-        end: match measure {
-            Length::For(duration) => Some(timeline.measure_from + duration),
-            Length::Count(_) => None,
-        },
+        end: orders.end(timeline),
         drain: plan.phases.drain,
         drain_deadline: None,
         stop: channels.stop,
