@@ -37,6 +37,14 @@ pub(super) struct Running {
     reply: Reply,
 }
 
+/// A transaction that has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) attempt: Attempt,
+    pub(super) ending: Ending,
+    pub(super) at: Stamp,
+}
+
 /// What has come of a message.
 #[derive(Debug)]
 #[allow(
@@ -49,7 +57,7 @@ pub(super) enum Progress {
     /// The connection can serve the next transaction.
     Free,
     /// A transaction has ended; the connection is free now, or rolls back.
-    Ended(Attempt, Ending, Stamp),
+    Ended(Ended),
 }
 
 #[derive(Debug)]
@@ -142,15 +150,18 @@ impl Connection {
         };
         let now = clock::now();
         if let Some(failure) = failure {
-            let attempt = running.attempt;
+            let ended = Ended {
+                attempt: running.attempt,
+                ending: Ending::Uncommitted(Uncommitted::Failed, failure.into()),
+                at: now,
+            };
             self.work = Work::None;
             if ready.in_transaction {
                 self.work = Work::RollBack;
                 self.since = now;
                 self.session.ask(ROLLBACK)?;
             }
-            let ending = Ending::Uncommitted(Uncommitted::Failed, failure.into());
-            return Ok(Progress::Ended(attempt, ending, now));
+            return Ok(Progress::Ended(ended));
         }
         let answer = &self.session.answer;
         let (step, reply) = (running.step, &mut running.reply);
@@ -170,9 +181,12 @@ impl Connection {
             self.session.ask(self.request.step(next))?;
             return Ok(Progress::Awaiting);
         }
-        let attempt = running.attempt;
-        let ending = Ending::Committed(std::mem::take(reply));
+        let ended = Ended {
+            attempt: running.attempt,
+            ending: Ending::Committed(std::mem::take(reply)),
+            at: now,
+        };
         self.work = Work::None;
-        Ok(Progress::Ended(attempt, ending, now))
+        Ok(Progress::Ended(ended))
     }
 }

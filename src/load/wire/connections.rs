@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cancel::Cancels;
-use super::connection::{Connection, Progress};
+use super::connection::{Connection, Ended, Progress};
 use super::request::{Request, Requests};
 use super::search::{OPEN_DEADLINE, Search};
 use crate::clock::{self, Stamp};
@@ -19,14 +19,6 @@ use crate::poll::{Event, Interest, Poll};
 
 /// The longest that the end of a cell waits for transactions to be cancelled.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
-
-/// A transaction that has ended.
-#[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) attempt: Attempt,
-    pub(super) ending: Ending,
-    pub(super) at: Stamp,
-}
 
 /// Keys from here on belong to others who share the poll.
 pub(super) const FOREIGN_KEYS: u64 = 1 << 40;
@@ -166,15 +158,11 @@ impl Connections {
                 self.idle.push_back(index);
                 None
             }
-            Ok(Progress::Ended(attempt, ending, at)) => {
+            Ok(Progress::Ended(ended)) => {
                 if connection.is_free() {
                     self.idle.push_back(index);
                 }
-                Some(Ended {
-                    attempt,
-                    ending,
-                    at,
-                })
+                Some(ended)
             }
             Err(failure) => return self.lose(index, failure),
         };

@@ -15,7 +15,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use connections::{Connections, Ended, FOREIGN_KEYS, Next};
+use connection::Ended;
+use connections::{Connections, FOREIGN_KEYS, Next};
 use request::{Request, Requests};
 
 use super::channels::{NAP, Opened, ThreadChannels};
@@ -344,12 +345,9 @@ impl LoadLoop {
     }
 
     fn count(&mut self, ended: Ended) {
-        let Ended {
-            attempt,
-            ending,
-            at,
-        } = ended;
-        let commit = self.counters.end(&self.entries, &attempt, ending, at);
+        let attempt = ended.attempt;
+        let counters = &mut self.counters;
+        let commit = counters.end(&self.entries, &attempt, ended.ending, ended.at);
         if attempt.sent.is_some() {
             self.feed.ended(commit);
         }
