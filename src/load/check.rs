@@ -189,8 +189,7 @@ impl Check<'_> {
         let sql = "SELECT c.relreplident IN ('f', 'i') OR c.relreplident = 'd' AND EXISTS \
                    (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) \
                    FROM pg_class c WHERE c.oid = to_regclass($1::text)";
-        let rows = self.client.query(sql, &[&table.qualified()]).await;
-        let rows = rows.map_err(|error| pg::describe(&error))?;
+        let rows = self.client.query(sql, &[&table.qualified()]).await?;
         if rows.first().is_some_and(|row| !row.get::<_, bool>(0)) {
             self.refuse(
                 table.origin.clone(),

@@ -7,9 +7,10 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use super::share::{Arrival, Backlog, Population};
-use super::stats::{Reason, Second, Uncommitted};
+use super::stats::{Second, Uncommitted};
 use super::values::Sampler;
 use crate::clock::{self, Stamp};
+use crate::pg::Failure;
 use crate::plan::{self, Change, Mix, Transaction};
 use crate::sample::{ChangedRow, Commit, Phase, RowChange, RowKey, Timeline};
 
@@ -94,7 +95,7 @@ pub(super) struct Attempt {
 #[derive(Debug)]
 pub(super) enum Ending {
     Committed(Reply),
-    Uncommitted(Uncommitted, Reason),
+    Uncommitted(Uncommitted, Failure),
     /// The deadline passed before it could be sent.
     Missed,
 }
@@ -103,7 +104,7 @@ impl Ending {
     /// The deadline passed without an answer.
     pub(super) fn unanswered(deadline: Duration) -> Self {
         let message = format!("no answer within {} s", deadline.as_secs_f64());
-        Self::Uncommitted(Uncommitted::Indeterminate, Reason::without_state(message))
+        Self::Uncommitted(Uncommitted::Indeterminate, Failure::lost(message))
     }
 }
 
@@ -303,9 +304,9 @@ impl Counters {
             second.start_lag.record(sent.since(due));
         }
         match (ending, attempt.sent) {
-            (Ending::Uncommitted(kind, reason), _) => {
+            (Ending::Uncommitted(kind, failure), _) => {
                 second.count(measured, |outcomes| outcomes.end_uncommitted(kind));
-                second.count_failure(kind, reason, 1);
+                second.count_failure(kind, failure, 1);
                 if kind == Uncommitted::Indeterminate {
                     second.unknown += 1;
                 }
@@ -359,8 +360,8 @@ impl Counters {
         second.all.missed += unsent.all;
         if unanswered.all > 0 {
             second.unknown += unanswered.all;
-            let reason = Reason::without_state("no answer by the end of the drain");
-            second.count_failure(Uncommitted::Indeterminate, reason, unanswered.all);
+            let failure = Failure::lost("no answer by the end of the drain");
+            second.count_failure(Uncommitted::Indeterminate, failure, unanswered.all);
         }
         self.in_flight = 0;
         self.unanswered = Population::default();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio_postgres::error::SqlState;
 
 use crate::histogram::Histogram;
 use crate::pg::Failure;
@@ -18,33 +19,6 @@ pub enum Uncommitted {
     Indeterminate,
     /// Never sent, because no connection could be had.
     NoConnection,
-}
-
-/// Why a transaction did not succeed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reason {
-    /// SQLSTATE, or empty when the server sent none.
-    pub(super) sqlstate: String,
-    pub(super) message: String,
-}
-
-impl Reason {
-    pub(super) fn without_state(message: impl Into<String>) -> Self {
-        Self {
-            sqlstate: String::new(),
-            message: message.into(),
-        }
-    }
-}
-
-impl From<Failure> for Reason {
-    fn from(failure: Failure) -> Self {
-        let sqlstate = failure.sqlstate.as_ref();
-        Self {
-            sqlstate: sqlstate.map_or_else(String::new, |state| state.code().to_owned()),
-            message: failure.message,
-        }
-    }
 }
 
 /// Counts of arrivals by what became of them. At any time those offered are those sent, those missed and those that wait; in the
@@ -246,12 +220,13 @@ impl Second {
         }
     }
 
-    pub(super) fn count_failure(&mut self, kind: Uncommitted, reason: Reason, count: u64) {
+    pub(super) fn count_failure(&mut self, kind: Uncommitted, failure: Failure, count: u64) {
+        let sqlstate = failure.sqlstate.as_ref().map(SqlState::code);
         self.failures.add(FailureCount {
-            sqlstate: reason.sqlstate,
+            sqlstate: sqlstate.unwrap_or_default().to_owned(),
             how: kind,
             count,
-            detail: reason.message,
+            detail: failure.message,
         });
     }
 
@@ -331,11 +306,12 @@ mod tests {
             second.response.record_nanos_n(nanos, 3);
         }
         for sqlstate in ["40001", "40P01", "40001"] {
-            let reason = Reason {
-                sqlstate: sqlstate.into(),
+            let failure = Failure {
+                sqlstate: Some(SqlState::from_code(sqlstate)),
                 message: format!("first of {sqlstate}"),
+                connection_lost: false,
             };
-            second.count_failure(Uncommitted::Failed, reason, 2);
+            second.count_failure(Uncommitted::Failed, failure, 2);
         }
         second.change_rows(1, -4);
         second.cpu = Duration::from_millis(3);

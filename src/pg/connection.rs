@@ -159,6 +159,15 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        Self {
+            sqlstate: error.sqlstate().cloned(),
+            ..Self::lost(error.to_string())
+        }
+    }
+}
+
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
         describe(&error)

@@ -19,9 +19,8 @@ use tokio_postgres::{Error, NoTls, Row, Statement};
 use crate::clock;
 use crate::load::counters::{Reply, ReturnedRow};
 use crate::load::orders::Script;
-use crate::load::stats::Reason;
 use crate::load::values::Value;
-use crate::pg::{self, ConnectError, Endpoint, Session, TAKES_NO_WRITES, Uuid, Xid8};
+use crate::pg::{self, Endpoint, Failure, Session, TAKES_NO_WRITES, Uuid, Xid8};
 use crate::sample::RowKey;
 
 /// Connecting and preparing together may take so long.
@@ -141,43 +140,23 @@ fn integer(row: &Row, column: usize) -> Option<i64> {
     }
 }
 
-/// A connection that could not be made ready.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum OpenError {
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    #[error("`{node}` cannot be used: {TAKES_NO_WRITES}")]
-    TakesNoWrites { node: String },
-    #[error("cannot prepare `{sql}`: {failure}")]
-    Prepare { sql: String, failure: pg::Failure },
-}
-
-impl OpenError {
-    pub(super) fn sqlstate(&self) -> String {
-        match self {
-            Self::Connect(error) => error.sqlstate(),
-            Self::TakesNoWrites { .. } => None,
-            Self::Prepare { failure, .. } => failure.sqlstate.as_ref(),
-        }
-        .map_or_else(String::new, |state| state.code().to_owned())
-    }
-}
-
 impl Connector {
-    async fn open(&self, server: u8, endpoint: &Endpoint) -> Result<Connection, OpenError> {
+    async fn open(&self, server: u8, endpoint: &Endpoint) -> Result<Connection, Failure> {
         let session = pg::connect(endpoint, "replbench load", None, CONNECT_DEADLINE).await?;
         if !session.takes_writes() {
-            let node = endpoint.node.clone();
-            return Err(OpenError::TakesNoWrites { node });
+            let node = &endpoint.node;
+            let message = format!("`{node}` cannot be used: {TAKES_NO_WRITES}");
+            return Err(Failure::lost(message));
         }
         let mut prepared = Vec::with_capacity(self.scripts.len());
         for script in self.scripts.iter() {
             let mut statements = Vec::with_capacity(script.statements.len());
             for (sql, values) in &script.statements {
                 let statement = session.client().prepare(sql).await;
-                let statement = statement.map_err(|error| OpenError::Prepare {
-                    sql: sql.clone(),
-                    failure: pg::describe(&error),
+                let statement = statement.map_err(|error| {
+                    let failure = Failure::from(error);
+                    let message = format!("cannot prepare `{sql}`: {failure}");
+                    Failure { message, ..failure }
                 })?;
                 statements.push((statement, values.clone()));
             }
@@ -193,9 +172,9 @@ impl Connector {
 
 impl Manager for Connector {
     type Type = Connection;
-    type Error = OpenError;
+    type Error = Failure;
 
-    async fn create(&self) -> Result<Connection, OpenError> {
+    async fn create(&self) -> Result<Connection, Failure> {
         let mut refusal = None;
         for (server, endpoint) in (0..).zip(self.servers.iter()) {
             match self.open(server, endpoint).await {
@@ -206,7 +185,7 @@ impl Manager for Connector {
         Err(refusal.expect("there is a primary"))
     }
 
-    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<OpenError> {
+    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<Failure> {
         if connection.session.is_closed() {
             return Err(RecycleError::message("the connection is closed"));
         }
@@ -233,12 +212,9 @@ pub(super) fn pool(connector: Connector, size: usize) -> Pool<Connector> {
         .expect("a runtime is given, which is all that time-outs need")
 }
 
-pub(super) fn open_failure(error: PoolError<OpenError>) -> Reason {
+pub(super) fn open_failure(error: PoolError<Failure>) -> Failure {
     match error {
-        PoolError::Backend(error) => Reason {
-            sqlstate: error.sqlstate(),
-            message: error.to_string(),
-        },
-        other => Reason::without_state(format!("no connection from the pool: {other}")),
+        PoolError::Backend(failure) => failure,
+        other => Failure::lost(format!("no connection from the pool: {other}")),
     }
 }

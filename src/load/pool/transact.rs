@@ -12,9 +12,9 @@ use crate::clock::{self, Stamp};
 use crate::load::counters::{Attempt, Counters, Draws, Ending, Entry};
 use crate::load::feed_buffer::FeedBuffer;
 use crate::load::share::Arrival;
-use crate::load::stats::{Reason, Uncommitted};
+use crate::load::stats::Uncommitted;
 use crate::load::values::Value;
-use crate::pg;
+use crate::pg::Failure;
 
 /// The feed buffer, which the tasks fill and the runtime empties when it parks the thread.
 #[derive(Clone)]
@@ -102,21 +102,15 @@ impl ThreadState {
             Ok(Err(error)) => error,
             Err(_elapsed) => return Ending::unanswered(self.deadline),
         };
-        let failure = pg::describe(&error);
-        let is_lost = failure.connection_lost;
-        let reason = Reason::from(failure);
-        if is_lost {
-            return Ending::Uncommitted(Uncommitted::Indeterminate, reason);
+        let failure = Failure::from(error);
+        if failure.connection_lost {
+            return Ending::Uncommitted(Uncommitted::Indeterminate, failure);
         }
-        if connection
-            .get()
-            .roll_back(attempt.transaction)
-            .await
-            .is_ok()
-        {
+        let rolled_back = connection.get().roll_back(attempt.transaction).await;
+        if rolled_back.is_ok() {
             connection.give_back();
         }
-        Ending::Uncommitted(Uncommitted::Failed, reason)
+        Ending::Uncommitted(Uncommitted::Failed, failure)
     }
 }
 

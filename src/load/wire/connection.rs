@@ -152,7 +152,7 @@ impl Connection {
         if let Some(failure) = failure {
             let ended = Ended {
                 attempt: running.attempt,
-                ending: Ending::Uncommitted(Uncommitted::Failed, failure.into()),
+                ending: Ending::Uncommitted(Uncommitted::Failed, failure),
                 at: now,
             };
             self.work = Work::None;

@@ -201,7 +201,7 @@ impl Connections {
         };
         Some(Ended {
             attempt: running.attempt,
-            ending: Ending::Uncommitted(how, failure.into()),
+            ending: Ending::Uncommitted(how, failure),
             at: clock::now(),
         })
     }

@@ -372,7 +372,7 @@ impl LoadLoop {
                 sent: None,
             };
             let ending = refusal.map_or(Ending::Missed, |failure| {
-                Ending::Uncommitted(Uncommitted::NoConnection, failure.into())
+                Ending::Uncommitted(Uncommitted::NoConnection, failure)
             });
             self.count(Ended {
                 attempt,
