@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use toml::Spanned;
 
-use super::diagnostics::{self, Diagnostics};
+use super::diagnostics::{Diagnostics, boolean, identifier, integer, text};
 use super::entry::{Entry, LIBRARY, Text, word_of};
 use super::generator;
 use super::sql;
@@ -68,25 +68,16 @@ fn table(diagnostics: &mut Diagnostics, entry: &Entry<'_, wire::Table>) -> Optio
     );
     const NAME: (&str, &str) = ("name", "give one");
     let before = diagnostics.count();
-    let name = entry.required(diagnostics, NAME, |it| &it.name, diagnostics::identifier);
-    let ddl = entry.required(diagnostics, DDL, |it| &it.ddl, diagnostics::text);
-    let key = entry.required(diagnostics, KEY, |it| &it.key, diagnostics::identifier);
-    let version = entry.read(
-        diagnostics,
-        "version",
-        |it| &it.version,
-        diagnostics::identifier,
-    );
-    let rows = entry.read(
-        diagnostics,
-        "rows",
-        |it| &it.rows,
-        diagnostics::integer(0..=Table::MOST_ROWS),
-    );
-    let fill = entry.read(diagnostics, "fill", |it| &it.fill, diagnostics::text);
-    let width = diagnostics::integer(1..=1_048_576);
+    let name = entry.required(diagnostics, NAME, |it| &it.name, identifier);
+    let ddl = entry.required(diagnostics, DDL, |it| &it.ddl, text);
+    let key = entry.required(diagnostics, KEY, |it| &it.key, identifier);
+    let version = entry.read(diagnostics, "version", |it| &it.version, identifier);
+    let rows = integer(0..=Table::MOST_ROWS);
+    let rows = entry.read(diagnostics, "rows", |it| &it.rows, rows);
+    let fill = entry.read(diagnostics, "fill", |it| &it.fill, text);
+    let width = integer(1..=1_048_576);
     let row_bytes = entry.read(diagnostics, "row_bytes", |it| &it.row_bytes, width);
-    let audit = entry.read(diagnostics, "audit", |it| &it.audit, diagnostics::boolean);
+    let audit = entry.read(diagnostics, "audit", |it| &it.audit, boolean);
     if diagnostics.count() > before {
         return None;
     }

@@ -172,12 +172,8 @@ fn length(
 fn slowness(diagnostics: &mut Diagnostics, fields: &wire::Fault) -> Slowness {
     let time = || diagnostics::duration(Duration::from_micros(1)..=SLOWEST);
     Slowness {
-        delay: diagnostics
-            .read("delay", &fields.delay, time())
-            .unwrap_or_default(),
-        jitter: diagnostics
-            .read("jitter", &fields.jitter, time())
-            .unwrap_or_default(),
+        delay: diagnostics.read_or("delay", &fields.delay, time(), Duration::ZERO),
+        jitter: diagnostics.read_or("jitter", &fields.jitter, time(), Duration::ZERO),
         bandwidth: diagnostics
             .read("bandwidth", &fields.bandwidth, diagnostics::bytes)
             .filter(|it| *it > 0),
