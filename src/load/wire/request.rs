@@ -25,8 +25,9 @@ pub(super) struct Requests {
 #[derive(Debug)]
 struct Prepared {
     statements: Vec<Statement>,
-    key: Option<ColumnKind>,
-    version: Option<ColumnKind>,
+    /// The types of the columns that say which row was changed.
+    key: Option<Type>,
+    version: Option<Type>,
 }
 
 #[derive(Debug)]
@@ -36,15 +37,6 @@ struct Statement {
     sql: String,
     /// Which of the transaction's values the parameters are, and their types.
     parameters: Vec<(usize, Type)>,
-}
-
-/// A column that says which row was changed.
-#[derive(Debug, Clone, Copy)]
-enum ColumnKind {
-    Int2,
-    Int4,
-    Int8,
-    Uuid,
 }
 
 /// The messages of one transaction, each to be sent when the one before was answered. It is reused, and so is its memory.
@@ -114,11 +106,10 @@ impl Requests {
                     .map(|it| it.type_().clone())
                     .collect();
             }
-            let kind = |column: usize| returned.get(column).and_then(ColumnKind::of);
             transactions.push(Prepared {
                 statements,
-                key: kind(1),
-                version: kind(2),
+                key: returned.get(1).cloned(),
+                version: returned.get(2).cloned(),
             });
         }
         session.close().await;
@@ -186,11 +177,10 @@ impl Requests {
         let prepared = &self.transactions[transaction];
         let xid = xid.and_then(|bytes| bytes.try_into().ok());
         let xid = xid.ok_or_else(|| Broken::new("a transaction id that is not 8 bytes long"))?;
-        let read = |kind: Option<ColumnKind>, bytes| kind.and_then(|kind| kind.read(bytes?));
         Ok(Some(ReturnedRow {
             xid: u64::from_be_bytes(xid),
-            key: read(prepared.key, key),
-            version: match read(prepared.version, version) {
+            key: read(prepared.key.as_ref(), key),
+            version: match read(prepared.version.as_ref(), version) {
                 Some(RowKey::Number(version)) => Some(version),
                 _ => None,
             },
@@ -198,30 +188,21 @@ impl Requests {
     }
 }
 
-impl ColumnKind {
-    fn of(kind: &Type) -> Option<Self> {
-        match *kind {
-            Type::INT2 => Some(Self::Int2),
-            Type::INT4 => Some(Self::Int4),
-            Type::INT8 => Some(Self::Int8),
-            Type::UUID => Some(Self::Uuid),
-            _ => None,
+/// What a column says; `None` where that is nothing, or of a type that cannot be looked for.
+fn read(kind: Option<&Type>, bytes: Option<&[u8]>) -> Option<RowKey> {
+    let bytes = bytes?;
+    match *kind? {
+        Type::INT2 => {
+            let number = i16::from_be_bytes(bytes.try_into().ok()?);
+            Some(RowKey::Number(number.into()))
         }
-    }
-
-    fn read(self, bytes: &[u8]) -> Option<RowKey> {
-        match self {
-            Self::Int2 => {
-                let number = i16::from_be_bytes(bytes.try_into().ok()?);
-                Some(RowKey::Number(number.into()))
-            }
-            Self::Int4 => {
-                let number = i32::from_be_bytes(bytes.try_into().ok()?);
-                Some(RowKey::Number(number.into()))
-            }
-            Self::Int8 => Some(RowKey::Number(i64::from_be_bytes(bytes.try_into().ok()?))),
-            Self::Uuid => Some(RowKey::Uuid(u128::from_be_bytes(bytes.try_into().ok()?))),
+        Type::INT4 => {
+            let number = i32::from_be_bytes(bytes.try_into().ok()?);
+            Some(RowKey::Number(number.into()))
         }
+        Type::INT8 => Some(RowKey::Number(i64::from_be_bytes(bytes.try_into().ok()?))),
+        Type::UUID => Some(RowKey::Uuid(u128::from_be_bytes(bytes.try_into().ok()?))),
+        _ => None,
     }
 }
 
