@@ -11,14 +11,8 @@ fuzz_target!(|data: &[u8]| {
     let [size, kind, stream @ ..] = data else {
         return;
     };
-    let endpoint = Endpoint {
-        node: "primary".into(),
-        host: "127.0.0.1".into(),
-        port: 5432,
-        database: "postgres".into(),
-        user: "replbench".into(),
-        password: Some(Password::new("secret")),
-    };
+    let password = Some(Password::new("secret"));
+    let endpoint = Endpoint::on_loopback("primary", 5432, "replbench", password);
     let mut out = BytesMut::new();
     let start_up = StartUp::begin(&endpoint, "fuzz", None, &mut out).expect("it has no NUL");
     let mut start_up = (kind % 2 == 0).then_some(start_up);
