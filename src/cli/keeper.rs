@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{Exit, tell};
-use crate::cluster::keeper::{ExecOrder, KeeperOrder, exec, keep, supervise};
+use crate::cluster::keeper::{ExecOrder, KeeperOrder, Program, exec, keep, supervise};
 
 #[derive(Debug, Args)]
 pub(super) struct KeeperArguments {
@@ -16,7 +16,7 @@ pub(super) struct KeeperArguments {
     #[arg(long)]
     log: PathBuf,
     #[command(flatten)]
-    program: Program,
+    program: ProgramArguments,
 }
 
 #[derive(Debug, Args)]
@@ -24,7 +24,7 @@ pub(super) struct ExecArguments {
     #[arg(long)]
     parent: u32,
     #[command(flatten)]
-    program: Program,
+    program: ProgramArguments,
 }
 
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ pub(super) struct SuperviseArguments {
 }
 
 #[derive(Debug, Args)]
-struct Program {
+struct ProgramArguments {
     #[arg(long, requires = "gid")]
     uid: Option<u32>,
     #[arg(long, requires = "uid")]
@@ -43,22 +43,26 @@ struct Program {
     line: Vec<OsString>,
 }
 
-impl Program {
-    fn split(self) -> (Option<(u32, u32)>, OsString, Vec<OsString>) {
-        let mut line = self.line.into_iter();
-        let program = line.next().unwrap_or_default();
-        (self.uid.zip(self.gid), program, line.collect())
+impl ProgramArguments {
+    fn program(self) -> Program {
+        program(self.line, self.uid.zip(self.gid))
+    }
+}
+
+fn program(line: Vec<OsString>, account: Option<(u32, u32)>) -> Program {
+    let mut line = line.into_iter();
+    Program {
+        account,
+        path: line.next().unwrap_or_default(),
+        arguments: line.collect(),
     }
 }
 
 pub(super) fn keeper(arguments: KeeperArguments) -> ExitCode {
-    let (account, program, line) = arguments.program.split();
     let order = KeeperOrder {
         directory: arguments.directory,
         log: arguments.log,
-        account,
-        program,
-        arguments: line,
+        program: arguments.program.program(),
     };
     match keep(&order) {
         Ok(code) => code.into(),
@@ -71,9 +75,7 @@ pub(super) fn keeper(arguments: KeeperArguments) -> ExitCode {
 }
 
 pub(super) fn supervisor(arguments: SuperviseArguments) -> ExitCode {
-    let mut line = arguments.line.into_iter();
-    let program = line.next().unwrap_or_default();
-    match supervise(program, line.collect()) {
+    match supervise(&program(arguments.line, None)) {
         Ok(code) => code.into(),
         Err(error) => {
             // Into the command's log, which stderr is.
@@ -84,17 +86,14 @@ pub(super) fn supervisor(arguments: SuperviseArguments) -> ExitCode {
 }
 
 pub(super) fn become_program(arguments: ExecArguments) -> ExitCode {
-    let (account, program, line) = arguments.program.split();
     let order = ExecOrder {
-        account,
         parent: arguments.parent,
-        program,
-        arguments: line,
+        program: arguments.program.program(),
     };
     let error = exec(&order);
     tell(format!(
         "replbench: cannot run `{}`: {error}",
-        order.program.to_string_lossy()
+        order.program.path.to_string_lossy()
     ));
     Exit::Server.into()
 }

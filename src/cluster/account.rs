@@ -40,6 +40,11 @@ impl Account {
             })
     }
 
+    /// Whom servers have to become first.
+    pub(super) fn to_become(&self) -> Option<(u32, u32)> {
+        self.drops.then_some((self.uid, self.gid))
+    }
+
     /// Gives a file or directory to the servers' user; of no effect when that is the caller.
     pub(super) fn own(&self, path: &Path) -> Result<(), ClusterError> {
         if !self.drops {

@@ -20,19 +20,10 @@ impl Cluster {
         if let Kind::Compose(project) = &self.kind {
             return Ok(project.kill(name).await?);
         }
-        for (_, server) in self
-            .workspace("be killed")?
-            .servers()
-            .iter()
-            .filter(|(node, _)| node == name)
-        {
-            server.ask(Ask::Kill);
-            let deadline = Duration::from_secs(10);
-            if !server.ended_within(deadline).await {
-                return Err(server.late("end after SIGKILL", deadline));
-            }
+        match self.workspace("be killed")?.server(name) {
+            Some(server) => server.end(Ask::Kill, Duration::from_secs(10)).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Starts a node's server again after it has ended; returns when it takes connections.
@@ -42,7 +33,7 @@ impl Cluster {
             return project.restart(node).await;
         }
         self.workspace("be started again")?
-            .relaunch(&node.node)
+            .launch(&node.node)
             .await?;
         self.note_processes()
     }
@@ -51,8 +42,8 @@ impl Cluster {
     pub(super) fn note_processes(&self) -> Result<(), ClusterError> {
         let workspace = self.workspace("be started again")?;
         let mut nodes = self.nodes.clone();
-        for (name, server) in workspace.servers() {
-            for running in nodes.iter_mut().filter(|it| it.node.name == name) {
+        for running in &mut nodes {
+            if let Some(server) = workspace.server(&running.node.name) {
                 running.process = Some(server.process());
             }
         }
@@ -119,9 +110,8 @@ impl Cluster {
             return Ok(Vec::new());
         }
         // It may have been started anew.
-        let servers = self.workspace("have its processes stopped")?.servers();
-        let server = servers.iter().find(|(node, _)| node == name);
-        let pid = server.and_then(|(_, server)| Pid::from_raw(server.process().pid));
+        let server = self.workspace("have its processes stopped")?.server(name);
+        let pid = server.and_then(|server| Pid::from_raw(server.process().pid));
         let none = || std::io::Error::other("it has none");
         let stopped = pid.ok_or_else(none).and_then(StoppedProcess::stop_family);
         stopped.map_err(|source| ClusterError::io("stop the processes of", Path::new(name), source))
@@ -143,13 +133,9 @@ impl Cluster {
         if let Kind::Compose(project) = &self.kind {
             return Ok(project.shut_down(name, deadline).await?);
         }
-        let servers = self.workspace("be shut down")?.servers();
-        for (_, server) in servers.iter().filter(|(node, _)| node == name) {
-            server.ask(Ask::Fast);
-            if !server.ended_within(deadline).await {
-                return Err(server.late("end after it was asked to", deadline));
-            }
+        match self.workspace("be shut down")?.server(name) {
+            Some(server) => server.end(Ask::Fast, deadline).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 }

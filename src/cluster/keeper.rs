@@ -5,7 +5,6 @@
 //! itself be killed, the server's parent-death signal ends it. A supervisor does the same for a command and all that
 //! it starts. Knows one server and one directory; never a cluster, nor SQL.
 
-use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
@@ -20,7 +19,7 @@ use rustix::process::{
 };
 
 use super::directory::Lease;
-pub use super::orders::{ExecOrder, KeeperOrder};
+pub use super::orders::{ExecOrder, KeeperOrder, Program};
 use super::process;
 use super::tree;
 use crate::clock;
@@ -60,7 +59,7 @@ impl Ask {
 /// Must run in a process of one thread: user and group are changed for the calling thread.
 pub fn exec(order: &ExecOrder) -> io::Error {
     fn prepare(order: &ExecOrder) -> io::Result<()> {
-        if let Some((uid, gid)) = order.account {
+        if let Some((uid, gid)) = order.program.account {
             let gid = Gid::from_raw(gid);
             rustix::thread::set_thread_groups(&[gid])?;
             rustix::thread::set_thread_gid(gid)?;
@@ -77,7 +76,7 @@ pub fn exec(order: &ExecOrder) -> io::Error {
         Ok(())
     }
     match prepare(order) {
-        Ok(()) => process::replace(&order.program, &order.arguments),
+        Ok(()) => process::replace(&order.program),
         Err(error) => error,
     }
 }
@@ -116,13 +115,7 @@ struct ServerProcess {
 
 impl ServerProcess {
     fn start(order: &KeeperOrder) -> io::Result<Self> {
-        let exec = ExecOrder {
-            account: order.account,
-            parent: std::process::id(),
-            program: order.program.clone(),
-            arguments: order.arguments.clone(),
-        };
-        let child = process::spawn_server(&exec, &order.log)?;
+        let child = process::spawn_server(&order.program, &order.log)?;
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
         // A parent that is gone already shows as the end of stdin, right below.
         let _ = writeln!(io::stdout(), "{}", child.id());
@@ -135,7 +128,7 @@ impl ServerProcess {
         let mut listening = true;
         let mut detached = false;
         loop {
-            let (ended, spoken) = self.wait(listening.then_some(&stdin), None)?;
+            let (ended, spoken) = wait_for(&self.pidfd, listening.then_some(&stdin), None)?;
             if ended {
                 return Ok(false);
             }
@@ -144,33 +137,25 @@ impl ServerProcess {
             }
             let mut bytes = [0_u8; 16];
             match rustix::io::read(&stdin, &mut bytes) {
-                Ok(0) if detached => listening = false,
-                Ok(0) => return Ok(true),
-                Ok(count) => {
+                Ok(count @ 1..) => {
                     for ask in bytes[..count].iter().filter_map(|byte| Ask::of(*byte)) {
                         detached |= ask == Ask::Detach;
                         self.obey(ask)?;
                     }
                 }
                 Err(Errno::INTR | Errno::AGAIN) => {}
-                Err(_) if detached => listening = false,
-                Err(_) => return Ok(true),
+                Ok(0) | Err(_) if detached => listening = false,
+                Ok(0) | Err(_) => return Ok(true),
             }
         }
     }
 
     fn obey(&self, ask: Ask) -> io::Result<()> {
         match ask {
-            Ask::Fast => {
-                resume_descendants();
-                self.signal(Signal::INT)
-            }
-            Ask::Immediate => {
-                resume_descendants();
-                self.signal(Signal::QUIT)
-            }
+            Ask::Fast => self.shut_down(Signal::INT),
+            Ask::Immediate => self.shut_down(Signal::QUIT),
             Ask::Kill => {
-                kill_descendants();
+                signal_descendants(Signal::KILL);
                 Ok(())
             }
             Ask::Detach => Ok(()),
@@ -179,33 +164,27 @@ impl ServerProcess {
 
     /// Immediate shutdown, and SIGKILL to whatever is left of it after the grace.
     fn end_tree(&self) -> io::Result<()> {
-        resume_descendants();
-        self.signal(Signal::QUIT)?;
+        self.shut_down(Signal::QUIT)?;
         let due = clock::now() + ABANDONED_GRACE;
         while clock::now() < due {
             // Again and again: a process stopped between the look and the signal would hold all of them up.
-            if self.wait(None, Some(Duration::from_millis(200)))?.0 {
+            let (ended, _) = wait_for(&self.pidfd, None, Some(Duration::from_millis(200)))?;
+            if ended {
                 return Ok(());
             }
-            resume_descendants();
+            signal_descendants(Signal::CONT);
         }
-        kill_descendants();
+        signal_descendants(Signal::KILL);
         Ok(())
     }
 
-    fn signal(&self, signal: Signal) -> io::Result<()> {
+    /// Sends a signal that asks for the end. A stopped process does not hear it.
+    fn shut_down(&self, signal: Signal) -> io::Result<()> {
+        signal_descendants(Signal::CONT);
         match pidfd_send_signal(&self.pidfd, signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
         }
-    }
-
-    fn wait(
-        &self,
-        pipe: Option<&io::Stdin>,
-        timeout: Option<Duration>,
-    ) -> io::Result<(bool, bool)> {
-        wait_for(&self.pidfd, pipe, timeout)
     }
 }
 
@@ -238,7 +217,7 @@ fn wait_for(
 
 /// Runs a command and returns its status as a shell would say it. With it, or with the pipe on standard input, ends
 /// every process that it has started, in whatever session or group.
-pub fn supervise(program: OsString, arguments: Vec<OsString>) -> io::Result<u8> {
+pub fn supervise(program: &Program) -> io::Result<u8> {
     // Refused only to the leader of a process group, which a terminal's signals do not reach either.
     let _ = setsid();
     // The servers' user, which is another one only under root, must reach what is checked out and built.
@@ -247,16 +226,11 @@ pub fn supervise(program: OsString, arguments: Vec<OsString>) -> io::Result<u8> 
     }
     // Whoever loses its parent becomes a child of this process, so that none can be missed.
     set_child_subreaper(Some(rustix::process::getpid()))?;
-    let mut child = process::spawn_supervised(&ExecOrder {
-        account: None,
-        parent: std::process::id(),
-        program,
-        arguments,
-    })?;
+    let mut child = process::spawn_supervised(program)?;
     let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
     let stdin = io::stdin();
     while wait_for(&pidfd, Some(&stdin), None)? == (false, false) {}
-    kill_descendants();
+    signal_descendants(Signal::KILL);
     let status = child.wait()?;
     sweep(Duration::ZERO);
     Ok(shell_status(status))
@@ -270,18 +244,10 @@ fn shell_status(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(u8::MAX)
 }
 
-/// A stopped process does not hear any other signal than SIGKILL.
-fn resume_descendants() {
+fn signal_descendants(signal: Signal) {
     for pid in tree::descendants(rustix::process::getpid()) {
-        // One that has ended meanwhile needs no resuming.
-        let _ = kill_process(pid, Signal::CONT);
-    }
-}
-
-fn kill_descendants() {
-    for pid in tree::descendants(rustix::process::getpid()) {
-        // One that has ended meanwhile is what was wanted.
-        let _ = kill_process(pid, Signal::KILL);
+        // One that has ended meanwhile needs neither to go on nor to be killed.
+        let _ = kill_process(pid, signal);
     }
 }
 
@@ -300,7 +266,7 @@ fn sweep(grace: Duration) {
             }
         }
         if clock::now() >= due {
-            kill_descendants();
+            signal_descendants(Signal::KILL);
         }
         None
     });

@@ -73,7 +73,7 @@ impl Cluster {
         let workspace = self.workspace("make a replica anew")?;
         let (primary, node) = (self.primary(), self.node(name)?);
         let (node, by) = if node.node.role == Role::Subscriber {
-            workspace.relaunch(&node.node).await?;
+            workspace.launch(&node.node).await?;
             let level = unsubscribe(node).await?;
             drop_slot(primary, name, self.deadline).await?;
             provision::subscribe(workspace, primary, std::slice::from_ref(node)).await?;

@@ -452,9 +452,9 @@ impl Cluster {
         let servers = self.own().map(Workspace::servers).unwrap_or_default();
         servers
             .iter()
-            .filter_map(|(node, server)| {
+            .filter_map(|server| {
                 let (outcome, log) = server.ended_unasked()?;
-                Some((node.clone(), format!("{outcome}{log}")))
+                Some((server.node().to_owned(), format!("{outcome}{log}")))
             })
             .collect()
     }

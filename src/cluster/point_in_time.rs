@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::directory;
 use super::error::ClusterError;
 use super::keeper::Ask;
 use super::provision;
-use super::server::Server;
 use super::workspace::Workspace;
 use super::{Cluster, RunningNode, admin, query};
 use crate::clock::{self, Stamp};
@@ -195,9 +193,8 @@ impl Cluster {
         for name in ["postgresql.auto.conf", "recovery.signal"] {
             directory::write(&data.join(name), "", &workspace.account)?;
         }
-        let server = workspace.launch(&node).await?;
-        let node = workspace.running(&node, &server);
-        recovered(&node, &server, target, deadline).await?;
+        let node = workspace.launch(&node).await?;
+        recovered(workspace, &node, target, deadline).await?;
         Ok(Restored {
             node,
             took: clock::now().since(begun),
@@ -207,25 +204,15 @@ impl Cluster {
     /// Ends a restored server and removes its directory, if there are any.
     pub async fn remove_restored(&self, name: &str) -> Result<(), ClusterError> {
         let workspace = self.workspace("be restored")?;
-        if let Some(server) = registered(workspace, name) {
+        if let Some(server) = workspace.server(name) {
             let deadline = Duration::from_secs(5);
-            server.ask(Ask::Immediate);
-            if !server.ended_within(deadline).await {
-                server.ask(Ask::Kill);
-                if !server.ended_within(deadline).await {
-                    return Err(server.late("end after SIGKILL", deadline));
-                }
+            if server.end(Ask::Immediate, deadline).await.is_err() {
+                server.end(Ask::Kill, deadline).await?;
             }
-            workspace.registry().retain(|(node, _)| node != name);
+            workspace.forget(name);
         }
         remove(&workspace.layout.node(name))
     }
-}
-
-fn registered(workspace: &Workspace, name: &str) -> Option<Arc<Server>> {
-    let servers = workspace.servers().into_iter();
-    let mut own = servers.filter(|(node, _)| node == name);
-    own.next().map(|(_, server)| server)
 }
 
 fn remove(directory: &Path) -> Result<(), ClusterError> {
@@ -234,14 +221,14 @@ fn remove(directory: &Path) -> Result<(), ClusterError> {
 
 /// Waits until the server has left recovery, which it does at its target. If it does not reach that, it ends.
 async fn recovered(
+    workspace: &Workspace,
     node: &RunningNode,
-    server: &Server,
     target: &RecoveryTarget,
     deadline: Duration,
 ) -> Result<(), ClusterError> {
     let session = match admin(&node.endpoint).await {
         Ok(session) => session,
-        Err(error) => return Err(gone(server).await.unwrap_or(error)),
+        Err(error) => return Err(gone(workspace, node).await.unwrap_or(error)),
     };
     let client = session.client();
     let position = async || {
@@ -258,16 +245,17 @@ async fn recovered(
         }
         Err(failure) => {
             let error = query(node, "ask whether it has left recovery", failure);
-            Err(gone(server).await.unwrap_or(error))
+            Err(gone(workspace, node).await.unwrap_or(error))
         }
     };
-    clock::wait_until(deadline, ask, |missing| server.late(&missing, deadline)).await?;
+    clock::wait_until(deadline, ask, |missing| node.late(missing, deadline)).await?;
     session.close().await;
     Ok(())
 }
 
 /// That the server has ended, where it does so just now.
-async fn gone(server: &Server) -> Option<ClusterError> {
+async fn gone(workspace: &Workspace, node: &RunningNode) -> Option<ClusterError> {
+    let server = workspace.server(&node.node.name)?;
     server.ended_within(Duration::from_secs(5)).await;
     server.check().err()
 }

@@ -10,15 +10,14 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
-use super::account::Account;
 use super::error::{ClusterError, LogTail};
-use super::orders::ExecOrder;
+use super::orders::{ExecOrder, KeeperOrder, Program};
 use super::tree;
 use crate::clock;
 
@@ -51,9 +50,7 @@ impl StoppedProcess {
         pidfd_send_signal(&process, Signal::STOP)?;
         Ok(Self(process))
     }
-}
 
-impl StoppedProcess {
     /// A process and its descendants, itself first so that it makes no more of them.
     pub(super) fn stop_family(pid: Pid) -> io::Result<Vec<Self>> {
         let mut stopped = vec![Self::stop(pid)?];
@@ -72,10 +69,13 @@ impl Drop for StoppedProcess {
     }
 }
 
-fn with_libraries(command: &mut Command, library_path: Option<&Path>) {
+/// As [`command`], for a program that needs libraries where the loader would not find them.
+fn command_with(program: &Path, library_path: Option<&Path>) -> Command {
+    let mut command = command(program);
     if let Some(path) = library_path {
         command.env("LD_LIBRARY_PATH", path);
     }
+    command
 }
 
 /// What a quick command prints, or what went wrong.
@@ -85,9 +85,7 @@ pub(super) fn output(
     library_path: Option<&Path>,
     deadline: Duration,
 ) -> Result<String, String> {
-    let mut command = command(program);
-    with_libraries(&mut command, library_path);
-    let mut child = command
+    let mut child = command_with(program, library_path)
         .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -125,11 +123,8 @@ pub(super) fn ended(status: ExitStatus) -> String {
 /// A short command of one node's creation.
 pub(super) struct Task<'a> {
     pub(super) node: &'a str,
-    pub(super) program: PathBuf,
-    pub(super) arguments: Vec<OsString>,
+    pub(super) program: Program,
     pub(super) library_path: Option<&'a Path>,
-    /// Paths only, never a secret: an environment can be read in /proc.
-    pub(super) account: &'a Account,
     pub(super) launcher: &'a Path,
     /// Where it runs; the servers' user can enter it.
     pub(super) directory: &'a Path,
@@ -175,22 +170,10 @@ impl Task<'_> {
         let errors = log
             .try_clone()
             .map_err(|source| ClusterError::io("write", self.log, source))?;
-        let mut command = command(self.launcher);
-        with_libraries(&mut command, self.library_path);
+        let mut command = command_with(self.launcher, self.library_path);
         command
             .arg0("replbench")
-            .args(
-                ExecOrder {
-                    account: self
-                        .account
-                        .drops
-                        .then_some((self.account.uid, self.account.gid)),
-                    parent: std::process::id(),
-                    program: self.program.clone().into(),
-                    arguments: self.arguments.clone(),
-                }
-                .to_arguments(),
-            )
+            .args(ExecOrder::of(self.program.clone()).to_arguments())
             .current_dir(self.directory)
             // A terminal's Ctrl-C is for replbench, which ends the command itself.
             .process_group(0)
@@ -203,7 +186,7 @@ impl Task<'_> {
         );
         let ask = async || match child.0.try_wait() {
             Ok(status) => Ok(status.ok_or_else(|| "finish".to_owned())),
-            Err(source) => Err(ClusterError::io("wait for", &self.program, source)),
+            Err(source) => Err(ClusterError::io("wait for", self.path(), source)),
         };
         let seconds = self.deadline.as_secs_f64();
         let late = |missing| self.failed(format!("did not {missing} within {seconds} s"));
@@ -215,14 +198,14 @@ impl Task<'_> {
         }
     }
 
+    fn path(&self) -> &Path {
+        Path::new(&self.program.path)
+    }
+
     fn failed(&self, outcome: String) -> ClusterError {
+        let program = self.path().file_name().unwrap_or_default();
         ClusterError::Command {
-            program: self
-                .program
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned(),
+            program: program.to_string_lossy().into_owned(),
             node: self.node.to_owned(),
             outcome,
             log: LogTail::read(self.log),
@@ -241,20 +224,16 @@ fn append(log: &Path) -> Result<File, ClusterError> {
 /// Starts a keeper: its orders come through a pipe on stdin, the pid of its server goes out on stdout.
 pub(super) fn spawn_keeper(
     launcher: &Path,
-    arguments: Vec<OsString>,
     library_path: Option<&Path>,
-    directory: &Path,
-    log: &Path,
+    order: &KeeperOrder,
 ) -> Result<Child, ClusterError> {
-    let mut command = command(launcher);
-    with_libraries(&mut command, library_path);
-    command
+    command_with(launcher, library_path)
         .arg0("replbench")
-        .args(arguments)
-        .current_dir(directory)
+        .args(order.to_arguments())
+        .current_dir(&order.directory)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(append(log)?)
+        .stderr(append(&order.log)?)
         .spawn()
         .map_err(|source| ClusterError::io("run", launcher, source))
 }
@@ -271,31 +250,31 @@ pub fn supervisor(program: impl Into<OsString>, arguments: &[OsString]) -> Comma
     command
 }
 
-/// Starts a supervisor's command, which writes where the supervisor does.
-pub(super) fn spawn_supervised(order: &ExecOrder) -> io::Result<Child> {
-    Command::new(OWN_EXECUTABLE)
+/// replbench that becomes a program, with this process's own environment.
+fn becoming(program: &Program) -> Command {
+    let mut command = Command::new(OWN_EXECUTABLE);
+    command
         .arg0("replbench")
-        .args(order.to_arguments())
-        .stdin(Stdio::null())
-        .spawn()
+        .args(ExecOrder::of(program.clone()).to_arguments())
+        .stdin(Stdio::null());
+    command
+}
+
+/// Starts a supervisor's command, which writes where the supervisor does.
+pub(super) fn spawn_supervised(program: &Program) -> io::Result<Child> {
+    becoming(program).spawn()
 }
 
 /// Starts a keeper's server. Its output goes to a file: a pipe would fill, or break with its reader.
-pub(super) fn spawn_server(order: &ExecOrder, log: &Path) -> io::Result<Child> {
+pub(super) fn spawn_server(program: &Program, log: &Path) -> io::Result<Child> {
     let log = File::options().create(true).append(true).open(log)?;
     let errors = log.try_clone()?;
-    Command::new(OWN_EXECUTABLE)
-        .arg0("replbench")
-        .args(order.to_arguments())
-        .stdin(Stdio::null())
-        .stdout(log)
-        .stderr(errors)
-        .spawn()
+    becoming(program).stdout(log).stderr(errors).spawn()
 }
 
-/// Becomes another program; returns only if that fails.
-pub(super) fn replace(program: &OsStr, arguments: &[OsString]) -> io::Error {
-    Command::new(program).args(arguments).exec()
+/// Becomes the program; returns only if that fails.
+pub(super) fn replace(program: &Program) -> io::Error {
+    Command::new(&program.path).args(&program.arguments).exec()
 }
 
 /// Runs a program of somebody else's, with this process's own environment, and returns what it printed. Killed with all of its

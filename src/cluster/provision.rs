@@ -6,7 +6,6 @@ use futures_util::future::{try_join, try_join_all, try_join3};
 
 use super::directory;
 use super::error::ClusterError;
-use super::server::Server;
 use super::tables;
 use super::workspace::Workspace;
 use super::{DATABASE, PUBLICATION, RunningNode, admin, query};
@@ -90,8 +89,7 @@ async fn init_server(workspace: &Workspace, node: &Node) -> Result<RunningNode, 
         .map_err(|source| ClusterError::io("remove", &password, source))?;
     made?;
     workspace.configure(node)?;
-    let server = workspace.launch(node).await?;
-    let running = workspace.running(node, &server);
+    let running = workspace.launch(node).await?;
     let session = admin(&running.endpoint.with_database("postgres")).await?;
     provisioning::create_database(session.client(), DATABASE)
         .await
@@ -162,9 +160,9 @@ async fn copy(
     let slot = format!("--slot={}", node.name);
     let extra = ["--write-recovery-conf", "--create-slot", &slot];
     back_up(workspace, upstream, node, &extra).await?;
-    let server = workspace.launch(node).await?;
-    streaming(workspace, upstream, &node.name, &server).await?;
-    Ok(workspace.running(node, &server))
+    let running = workspace.launch(node).await?;
+    streaming(workspace, upstream, &running).await?;
+    Ok(running)
 }
 
 /// A standby, which has ended, copied again from `upstream`.
@@ -175,7 +173,6 @@ pub(super) async fn replace(
 ) -> Result<RunningNode, ClusterError> {
     let data = workspace.layout.data(&node.name);
     directory::remove_all(&data).map_err(|source| ClusterError::io("remove", &data, source))?;
-    workspace.registry().retain(|(name, _)| *name != node.name);
     copy(workspace, upstream, node).await
 }
 
@@ -188,8 +185,7 @@ async fn restore(
     back_up(workspace, primary, node, &[]).await?;
     let signal = workspace.layout.data(&node.name).join("standby.signal");
     directory::write(&signal, "", &workspace.account)?;
-    let server = workspace.launch(node).await?;
-    Ok(workspace.running(node, &server))
+    workspace.launch(node).await
 }
 
 /// Makes the node, which was the primary and has died, a standby that streams from `upstream`; how.
@@ -226,34 +222,33 @@ pub(super) async fn rejoin(
     ] {
         directory::write(&data.join(name), content, &workspace.account)?;
     }
-    workspace.registry().retain(|(name, _)| *name != node.name);
-    let server = workspace.launch(node).await?;
-    streaming(workspace, upstream, &node.name, &server).await?;
-    Ok((workspace.running(node, &server), by))
+    let running = workspace.launch(node).await?;
+    streaming(workspace, upstream, &running).await?;
+    Ok((running, by))
 }
 
 /// Waits until `node` streams from `upstream`: taking connections is not yet replicating.
 async fn streaming(
     workspace: &Workspace,
     upstream: &RunningNode,
-    node: &str,
-    server: &Server,
+    node: &RunningNode,
 ) -> Result<(), ClusterError> {
+    let name = &node.node.name;
     let session = admin(&upstream.endpoint).await?;
     let deadline = workspace.config.deadline;
     let ask = async || {
         let senders = provisioning::senders(session.client())
             .await
             .map_err(|failure| query(upstream, "look for its standbys", failure))?;
-        server.check()?;
+        workspace.check(name)?;
         let streams = senders
             .iter()
-            .any(|sender| sender.application_name == node && sender.state == "streaming");
+            .any(|sender| sender.application_name == *name && sender.state == "streaming");
         Ok(streams
             .then_some(())
             .ok_or_else(|| "stream from its upstream".to_owned()))
     };
-    clock::wait_until(deadline, ask, |missing| server.late(&missing, deadline)).await?;
+    clock::wait_until(deadline, ask, |missing| node.late(missing, deadline)).await?;
     session.close().await;
     Ok(())
 }
@@ -271,11 +266,8 @@ pub(super) async fn subscribe(
         provisioning::create_subscription(session.client(), name, &conninfo, PUBLICATION)
             .await
             .map_err(|failure| query(subscriber, "create the subscription", failure))?;
-        let servers = workspace.servers();
-        let mut own = servers.iter().filter(|(own, _)| own == name);
-        let own = own.next();
         let deadline = workspace.config.deadline;
-        let check = || own.map_or(Ok(()), |(_, server)| server.check());
+        let check = || workspace.check(name);
         tables::copied(subscriber, session.client(), deadline, check).await?;
         session.close().await;
         Ok::<_, ClusterError>(())

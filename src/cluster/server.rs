@@ -1,9 +1,8 @@
 //! One running server from replbench's side: its keeper, what is asked of it, and how it ended.
 
-use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ExitStatus};
+use std::process::{Child, ExitStatus};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,14 +12,6 @@ use super::keeper::Ask;
 use super::orders::KeeperOrder;
 use super::process;
 use crate::clock;
-
-/// What a server is started with.
-pub(super) struct Launch<'a> {
-    pub(super) node: &'a str,
-    pub(super) launcher: &'a Path,
-    pub(super) library_path: Option<&'a Path>,
-    pub(super) order: KeeperOrder,
-}
 
 /// A server with its keeper. Dropping it closes the keeper's pipe, which ends the server unless it is detached.
 #[derive(Debug)]
@@ -33,34 +24,28 @@ pub(super) struct Server {
 
 #[derive(Debug)]
 struct Keeper {
+    /// Orders are written to its standard input, which is closed with it.
     child: Child,
-    control: Option<ChildStdin>,
     asked: bool,
-    status: Option<ExitStatus>,
 }
 
 impl Server {
-    /// Starts the server; returns when it has a pid, long before it accepts connections.
-    pub(super) async fn launch(launch: Launch<'_>) -> Result<Self, ClusterError> {
-        let log = launch.order.log.clone();
-        let mut child = process::spawn_keeper(
-            launch.launcher,
-            launch.order.to_arguments(),
-            launch.library_path,
-            &launch.order.directory,
-            &log,
-        )?;
-        let control = child.stdin.take();
+    /// Starts the server of a node; returns when it has a pid, long before it accepts connections.
+    pub(super) async fn launch(
+        node: &str,
+        launcher: &Path,
+        library_path: Option<&Path>,
+        order: KeeperOrder,
+    ) -> Result<Self, ClusterError> {
+        let mut child = process::spawn_keeper(launcher, library_path, &order)?;
         let announced = child.stdout.take();
         let server = Self {
-            node: launch.node.to_owned(),
+            node: node.to_owned(),
             pid: 0,
-            log,
+            log: order.log,
             keeper: Mutex::new(Keeper {
                 child,
-                control,
                 asked: false,
-                status: None,
             }),
         };
         // The line comes at once or the keeper ends, and then the reader ends too.
@@ -78,11 +63,15 @@ impl Server {
         match pid {
             Some(pid) => Ok(Self { pid, ..server }),
             None => Err(ClusterError::Ended {
-                node: server.node.clone(),
-                outcome: "did not start".into(),
                 log: LogTail::read(&server.log),
+                node: server.node,
+                outcome: "did not start".into(),
             }),
         }
+    }
+
+    pub(super) fn node(&self) -> &str {
+        &self.node
     }
 
     pub(super) fn process(&self) -> ServerProcess {
@@ -92,24 +81,16 @@ impl Server {
         }
     }
 
-    /// How the server ended, if it has.
-    pub(super) fn outcome(&self) -> Option<String> {
-        self.keeper().poll().map(|status| {
-            // Exit code 128 + n means signal n.
-            match status.code() {
-                Some(code) if code > 128 => format!("was killed by signal {}", code - 128),
-                _ => process::ended(status),
-            }
-        })
-    }
-
     /// How the server ended, if it has without having been asked to.
     pub(super) fn ended_unasked(&self) -> Option<(String, LogTail)> {
-        if self.keeper().asked {
-            return None;
-        }
-        self.outcome()
-            .map(|outcome| (outcome, LogTail::read(&self.log)))
+        let mut keeper = self.keeper();
+        let status = keeper.status().filter(|_| !keeper.asked)?;
+        // Exit code 128 + n means signal n.
+        let outcome = match status.code() {
+            Some(code) if code > 128 => format!("was killed by signal {}", code - 128),
+            _ => process::ended(status),
+        };
+        Some((outcome, LogTail::read(&self.log)))
     }
 
     /// An error if the server has ended without having been asked to.
@@ -136,17 +117,28 @@ impl Server {
     pub(super) fn ask(&self, ask: Ask) {
         let mut keeper = self.keeper();
         keeper.asked = true;
-        if let Some(control) = &mut keeper.control {
+        if let Some(orders) = &mut keeper.child.stdin {
             // A keeper that is gone has ended its server already.
-            let _ = control
-                .write_all(&[ask.byte()])
-                .and_then(|()| control.flush());
+            let _ = orders.write_all(&[ask.byte()]);
         }
+    }
+
+    /// Asks the server to end and waits until it has.
+    pub(super) async fn end(&self, ask: Ask, deadline: Duration) -> Result<(), ClusterError> {
+        self.ask(ask);
+        if self.ended_within(deadline).await {
+            return Ok(());
+        }
+        let awaited = match ask {
+            Ask::Kill => "end after SIGKILL",
+            _ => "end after it was asked to",
+        };
+        Err(self.late(awaited, deadline))
     }
 
     /// Waits for the server and its keeper; false when the deadline came first.
     pub(super) async fn ended_within(&self, deadline: Duration) -> bool {
-        let ended = async || Ok(self.keeper().poll().ok_or_else(String::new));
+        let ended = async || Ok(self.keeper().status().ok_or_else(String::new));
         clock::wait_until(deadline, ended, |_| ()).await.is_ok()
     }
 
@@ -181,15 +173,8 @@ impl Server {
 }
 
 impl Keeper {
-    fn poll(&mut self) -> Option<ExitStatus> {
-        if self.status.is_none() {
-            self.status = self.child.try_wait().ok().flatten();
-        }
-        self.status
+    /// How it has ended, if it has; it can be asked again and again.
+    fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
     }
-}
-
-/// The command line of a server. Settings are in its files, so there is nothing in it but the directory.
-pub(super) fn arguments(data: &Path) -> Vec<OsString> {
-    vec!["-D".into(), data.into()]
 }

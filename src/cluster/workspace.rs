@@ -17,10 +17,10 @@ use super::directory::{self, Layout, Lease};
 use super::error::ClusterError;
 use super::keeper::Ask;
 use super::link::Link;
-use super::orders::KeeperOrder;
+use super::orders::{KeeperOrder, Program};
 use super::ports::Ports;
 use super::process::Task;
-use super::server::{self, Launch, Server};
+use super::server::Server;
 use super::state;
 use super::{ClusterConfig, DATABASE, Lifetime, RunningNode};
 use crate::clock;
@@ -41,7 +41,8 @@ pub(super) struct Workspace {
     /// By the node that replicates over it.
     links: BTreeMap<String, Link>,
     pub(super) nodes: Vec<Node>,
-    servers: Mutex<Vec<(String, Arc<Server>)>>,
+    /// In the order in which they came up, hence each after its upstream. There is one of each node at most.
+    servers: Mutex<Vec<Arc<Server>>>,
     commands: Semaphore,
     lease: Option<Lease>,
     /// Whether a drop removes the directory.
@@ -101,12 +102,27 @@ impl Workspace {
         })
     }
 
-    pub(super) fn servers(&self) -> Vec<(String, Arc<Server>)> {
-        // Nothing is left half done under this lock.
+    pub(super) fn servers(&self) -> Vec<Arc<Server>> {
         self.registry().clone()
     }
 
-    pub(super) fn registry(&self) -> MutexGuard<'_, Vec<(String, Arc<Server>)>> {
+    /// The server of a node, until another one takes its place.
+    pub(super) fn server(&self, node: &str) -> Option<Arc<Server>> {
+        self.servers().into_iter().find(|it| it.node() == node)
+    }
+
+    /// An error if the server of the node has ended without having been asked to.
+    pub(super) fn check(&self, node: &str) -> Result<(), ClusterError> {
+        self.server(node).map_or(Ok(()), |server| server.check())
+    }
+
+    /// Forgets the server of a node, which has ended.
+    pub(super) fn forget(&self, node: &str) {
+        self.registry().retain(|it| it.node() != node);
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Vec<Arc<Server>>> {
+        // Nothing is left half done under this lock.
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -117,10 +133,10 @@ impl Workspace {
 
     /// Lets the servers outlive this process. Only now is the cluster one that `clean` leaves alone.
     pub(super) async fn detach(mut self, nodes: &[RunningNode]) -> Result<(), ClusterError> {
-        for (_, server) in self.servers() {
+        for server in self.servers() {
             server.check()?;
         }
-        for (_, server) in self.servers() {
+        for server in self.servers() {
             server.ask(Ask::Detach);
         }
         let root = self.layout.root();
@@ -158,17 +174,12 @@ impl Workspace {
         if !self.end(Ask::Fast, Duration::from_secs(20)).await {
             self.end(Ask::Immediate, Duration::from_secs(5)).await;
         }
-        let mut late = None;
-        for (_, server) in self.servers() {
-            server.ask(Ask::Kill);
-            let deadline = Duration::from_secs(5);
-            if !server.ended_within(deadline).await {
-                late = Some(server.late("end after SIGKILL", deadline));
-            }
+        let mut killed = Ok(());
+        for server in self.servers() {
+            // The others are killed even so.
+            killed = killed.and(server.end(Ask::Kill, Duration::from_secs(5)).await);
         }
-        if let Some(late) = late {
-            return Err(late);
-        }
+        killed?;
         if std::mem::take(&mut self.discard)
             && let Some(lease) = self.lease.take()
         {
@@ -199,16 +210,15 @@ impl Workspace {
         let servers = self.servers();
         let due = clock::now() + deadline;
         let mut all = true;
-        // Names are in the order in which servers came up, hence each after its upstream.
         let (primary, replicas): (Vec<_>, Vec<_>) = servers
             .iter()
             .rev()
-            .partition(|(name, _)| name == Topology::PRIMARY);
+            .partition(|server| server.node() == Topology::PRIMARY);
         for group in [replicas, primary] {
-            for (_, server) in &group {
+            for server in &group {
                 server.ask(ask);
             }
-            for (_, server) in &group {
+            for server in &group {
                 all &= server.ended_within(due.since(clock::now())).await;
             }
         }
@@ -223,7 +233,7 @@ impl Workspace {
         self.ports.numbers().get(index).copied().unwrap_or(0)
     }
 
-    pub(super) fn running(&self, node: &Node, server: &Server) -> RunningNode {
+    fn running(&self, node: &Node, server: &Server) -> RunningNode {
         RunningNode {
             endpoint: Endpoint::on_loopback(
                 &node.name,
@@ -258,10 +268,8 @@ impl Workspace {
         let _turn = self.commands.acquire().await;
         Task {
             node,
-            program,
-            arguments,
+            program: self.program(program, arguments),
             library_path: self.config.binaries.library_path(),
-            account: &self.account,
             launcher: &self.config.launcher,
             directory: self.layout.root(),
             log: &self.layout.log(node),
@@ -318,37 +326,32 @@ impl Workspace {
         Ok(())
     }
 
-    /// As [`Workspace::launch`], for a node whose server has ended: the new one takes its place.
-    pub(super) async fn relaunch(&self, node: &Node) -> Result<(), ClusterError> {
-        self.registry().retain(|(name, _)| *name != node.name);
-        self.launch(node).await?;
-        Ok(())
+    /// Starts the node's server, in place of one that has ended, and waits until it takes connections.
+    pub(super) async fn launch(&self, node: &Node) -> Result<RunningNode, ClusterError> {
+        self.forget(&node.name);
+        let data = self.layout.data(&node.name);
+        // Its settings are in its files.
+        let arguments = vec!["-D".into(), data.clone().into()];
+        let order = KeeperOrder {
+            directory: self.layout.root().to_owned(),
+            log: self.layout.log(&node.name),
+            program: self.program(self.config.binaries.program("postgres"), arguments),
+        };
+        let library_path = self.config.binaries.library_path();
+        let launched = Server::launch(&node.name, &self.config.launcher, library_path, order);
+        let server = Arc::new(launched.await?);
+        self.registry().push(Arc::clone(&server));
+        server.accepting(&data, self.config.deadline).await?;
+        Ok(self.running(node, &server))
     }
 
-    /// Starts the node's server and waits until it takes connections.
-    pub(super) async fn launch(&self, node: &Node) -> Result<Arc<Server>, ClusterError> {
-        let data = self.layout.data(&node.name);
-        let server = Server::launch(Launch {
-            node: &node.name,
-            launcher: &self.config.launcher,
-            library_path: self.config.binaries.library_path(),
-            order: KeeperOrder {
-                directory: self.layout.root().to_owned(),
-                log: self.layout.log(&node.name),
-                account: self
-                    .account
-                    .drops
-                    .then_some((self.account.uid, self.account.gid)),
-                program: self.config.binaries.program("postgres").into(),
-                arguments: server::arguments(&data),
-            },
-        })
-        .await?;
-        let server = Arc::new(server);
-        self.registry()
-            .push((node.name.clone(), Arc::clone(&server)));
-        server.accepting(&data, self.config.deadline).await?;
-        Ok(server)
+    /// A program as the servers' user runs it.
+    fn program(&self, path: PathBuf, arguments: Vec<OsString>) -> Program {
+        Program {
+            account: self.account.to_become(),
+            path: path.into(),
+            arguments,
+        }
     }
 }
 
