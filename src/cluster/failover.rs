@@ -50,25 +50,26 @@ impl Cluster {
     pub async fn prepare_failover(&self, mode: &Mode) -> Result<(), ClusterError> {
         let names: Vec<_> = candidates(&self.nodes).map(name).collect();
         let prepare = candidates(&self.nodes).map(async |node| {
-            let session = admin(&node.endpoint).await?;
             let set = mode.sync.as_ref();
             let set = set.and_then(|set| without(set, &node.node.name));
             let synchronous = Synchronous {
                 standby_names: Some(set.as_ref().map(SyncSet::setting).unwrap_or_default()),
                 commit: Some(mode.level.setting().to_owned()),
             };
-            set_synchronous(session.client(), &synchronous)
-                .await
-                .map_err(|failure| query(node, "set what its commits will wait for", failure))?;
+            node.ask("set what its commits will wait for", async |client| {
+                set_synchronous(client, &synchronous).await
+            })
+            .await?;
             let others = names.iter().filter(|other| **other != node.node.name);
             let old = self.primary().node.name.as_str();
-            for standby in others.map(String::as_str).chain([old]) {
-                sql::create_slot(session.client(), &slot(standby))
-                    .await
-                    .map_err(|failure| query(node, "create a replication slot", failure))?;
-            }
-            session.close().await;
-            Ok::<_, ClusterError>(())
+            let standbys = others.map(String::as_str).chain([old]);
+            node.ask("create a replication slot", async |client| {
+                for standby in standbys {
+                    sql::create_slot(client, &slot(standby)).await?;
+                }
+                Ok(())
+            })
+            .await
         });
         try_join_all(prepare).await?;
         Ok(())
@@ -211,11 +212,7 @@ impl Cluster {
         };
         // Until its first checkpoint the new primary's control file names the old timeline, and pg_rewind before PostgreSQL 16 finds nothing
         // to do.
-        let session = admin(&primary.endpoint).await?;
-        checkpoint(session.client())
-            .await
-            .map_err(|failure| query(primary, "checkpoint", failure))?;
-        session.close().await;
+        primary.ask("checkpoint", checkpoint).await?;
         let (node, by) = provision::rejoin(workspace, primary, &node).await?;
         Ok(Some(Rejoined {
             node,

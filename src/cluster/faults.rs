@@ -9,7 +9,7 @@ use super::error::ClusterError;
 use super::keeper::Ask;
 use super::link::Condition;
 use super::process::StoppedProcess;
-use super::{Cluster, Kind, admin, query};
+use super::{Cluster, Kind};
 use crate::pg::{fault, provisioning};
 use crate::topology::Topology;
 
@@ -53,18 +53,13 @@ impl Cluster {
     /// Has a subscriber refuse every new row, so that its apply worker fails and tries again; or take them again.
     pub async fn refuse_rows(&self, name: &str, refuse: bool) -> Result<(), ClusterError> {
         let node = self.node(name)?;
-        let session = admin(&node.endpoint).await?;
-        let failed = |failure| query(node, "have its tables refuse rows or take them", failure);
-        let tables = fault::subscribed(session.client(), name)
-            .await
-            .map_err(failed)?;
-        for table in tables {
-            provisioning::execute(session.client(), &fault::refuse_rows(&table, refuse))
-                .await
-                .map_err(failed)?;
-        }
-        session.close().await;
-        Ok(())
+        node.ask("have its tables refuse rows or take them", async |client| {
+            for table in fault::subscribed(client, name).await? {
+                provisioning::execute(client, &fault::refuse_rows(&table, refuse)).await?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Stops the walsender that streams to a node. What is returned lets it go on when it is dropped.
@@ -73,11 +68,11 @@ impl Cluster {
         let node = self.node(name)?;
         let upstream = node.node.upstream.as_deref().unwrap_or(Topology::PRIMARY);
         let upstream = self.node(upstream)?;
-        let session = admin(&upstream.endpoint).await?;
-        let pid = provisioning::sender_pid(session.client(), name)
-            .await
-            .map_err(|failure| query(upstream, "look for its walsender", failure))?;
-        session.close().await;
+        let pid = upstream
+            .ask("look for its walsender", async |client| {
+                provisioning::sender_pid(client, name).await
+            })
+            .await?;
         let stopped = pid.and_then(Pid::from_raw).map(StoppedProcess::stop);
         let none = || std::io::Error::other(format!("nothing is streamed to `{name}`"));
         let stopped = stopped.unwrap_or_else(|| Err(none()));

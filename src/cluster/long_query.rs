@@ -137,11 +137,10 @@ impl Running {
     }
 
     async fn terminate(&self) -> Result<(), ClusterError> {
-        let session = admin(&self.standby.endpoint).await?;
-        sql::terminate(session.client(), self.backend)
+        self.standby
+            .ask("end the long query", async |client| {
+                sql::terminate(client, self.backend).await
+            })
             .await
-            .map_err(|failure| query(&self.standby, "end the long query", failure))?;
-        session.close().await;
-        Ok(())
     }
 }

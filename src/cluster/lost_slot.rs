@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use tokio_postgres::Client;
+
 use super::error::ClusterError;
 use super::failover::Rejoined;
 use super::{Cluster, RunningNode, admin, provision, query};
 use crate::clock;
-use crate::pg::Session;
 use crate::pg::attach::drop_subscription;
 use crate::pg::fault as sql;
 use crate::pg::provisioning::{self, checkpoint, fence, switch_wal};
+use crate::pg::{Failure, Session};
 use crate::topology::Role;
 
 /// For the other replicas to need nothing of the WAL that is removed, and for its removal.
@@ -74,10 +76,16 @@ impl Cluster {
         let (primary, node) = (self.primary(), self.node(name)?);
         let (node, by) = if node.node.role == Role::Subscriber {
             workspace.launch(&node.node).await?;
-            let level = unsubscribe(node).await?;
+            let action = "drop the subscription that lost its slot";
+            let level = node
+                .ask(action, async |client| unsubscribe(client, name).await)
+                .await?;
             drop_slot(primary, name, self.deadline).await?;
             provision::subscribe(workspace, primary, std::slice::from_ref(node)).await?;
-            set_level(node, &level).await?;
+            node.ask("set what its apply worker waits for", async |client| {
+                provisioning::set_subscription_level(client, name, &level).await
+            })
+            .await?;
             (node.clone(), "a new initial copy")
         } else {
             drop_slot(primary, name, self.deadline).await?;
@@ -94,34 +102,13 @@ impl Cluster {
 }
 
 /// Ends a subscription and empties its tables; what its apply worker waited for.
-async fn unsubscribe(node: &RunningNode) -> Result<String, ClusterError> {
-    let name = &node.node.name;
-    let session = admin(&node.endpoint).await?;
-    let failed = |failure| query(node, "drop the subscription that lost its slot", failure);
-    let level = provisioning::subscription_level(session.client(), name)
-        .await
-        .map_err(failed)?;
-    let tables = sql::subscribed(session.client(), name)
-        .await
-        .map_err(failed)?;
-    drop_subscription(session.client(), name)
-        .await
-        .map_err(failed)?;
+async fn unsubscribe(client: &Client, name: &str) -> Result<String, Failure> {
+    let level = provisioning::subscription_level(client, name).await?;
+    let tables = sql::subscribed(client, name).await?;
+    drop_subscription(client, name).await?;
     let truncate = format!("TRUNCATE {}", tables.join(", "));
-    provisioning::execute(session.client(), &truncate)
-        .await
-        .map_err(failed)?;
-    session.close().await;
+    provisioning::execute(client, &truncate).await?;
     Ok(level)
-}
-
-async fn set_level(node: &RunningNode, level: &str) -> Result<(), ClusterError> {
-    let session = admin(&node.endpoint).await?;
-    provisioning::set_subscription_level(session.client(), &node.node.name, level)
-        .await
-        .map_err(|failure| query(node, "set what its apply worker waits for", failure))?;
-    session.close().await;
-    Ok(())
 }
 
 async fn drop_slot(

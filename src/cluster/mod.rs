@@ -36,6 +36,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 pub use binaries::Binaries;
@@ -148,6 +149,26 @@ pub struct ServerProcess {
 }
 
 impl RunningNode {
+    /// The same node, for sessions in another database.
+    fn in_database(&self, name: &str) -> Self {
+        Self {
+            endpoint: self.endpoint.with_database(name),
+            ..self.clone()
+        }
+    }
+
+    /// Asks the server something in a session of its own. `action`: what for, in an error.
+    async fn ask<T>(
+        &self,
+        action: &'static str,
+        question: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
+    ) -> Result<T, ClusterError> {
+        let session = admin(&self.endpoint).await?;
+        let answer = question(session.client()).await;
+        session.close().await;
+        answer.map_err(|failure| query(self, action, failure))
+    }
+
     fn late(&self, awaited: String, deadline: Duration) -> ClusterError {
         ClusterError::Late {
             node: self.node.name.clone(),
@@ -462,11 +483,9 @@ impl Cluster {
     /// The server's version and what differs from PostgreSQL's defaults. This cluster's own paths are replaced.
     pub async fn settings(&self, name: &str) -> Result<ServerSettings, ClusterError> {
         let node = self.node(name)?;
-        let session = admin(&node.endpoint).await?;
-        let mut found = provisioning::settings(session.client())
-            .await
-            .map_err(|failure| query(node, "read the settings", failure))?;
-        session.close().await;
+        let mut found = node
+            .ask("read the settings", provisioning::settings)
+            .await?;
         if let Some(own) = self.directory() {
             let own = own.to_string_lossy();
             for value in found.settings.values_mut() {

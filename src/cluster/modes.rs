@@ -134,7 +134,7 @@ async fn set_subscriptions(nodes: &[RunningNode], mode: &Mode) -> Result<(), Clu
     let subscribers = nodes
         .iter()
         .filter(|node| node.node.role == Role::Subscriber);
-    try_join_all(subscribers.map(|node| async {
+    try_join_all(subscribers.map(async |node| {
         let name = &node.node.name;
         let counted = mode
             .sync
@@ -145,12 +145,10 @@ async fn set_subscriptions(nodes: &[RunningNode], mode: &Mode) -> Result<(), Clu
         } else {
             SyncLevel::Off
         };
-        let session = admin(&node.endpoint).await?;
-        provisioning::set_subscription_level(session.client(), name, level.setting())
-            .await
-            .map_err(|failure| query(node, "set what its apply worker waits for", failure))?;
-        session.close().await;
-        Ok::<_, ClusterError>(())
+        node.ask("set what its apply worker waits for", async |client| {
+            provisioning::set_subscription_level(client, name, level.setting()).await
+        })
+        .await
     }))
     .await?;
     Ok(())

@@ -26,19 +26,17 @@ impl Cluster {
         length: Duration,
     ) -> Result<PausedReplay, ClusterError> {
         let node = self.node(name)?.clone();
-        let failed = |failure| query(&node, "pause the replay", failure);
         let guard = admin(&node.endpoint).await?;
-        let backend = sql::backend(guard.client()).await.map_err(failed)?;
+        let backend = sql::backend(guard.client())
+            .await
+            .map_err(|failure| query(&node, "pause the replay", failure))?;
         let guard = tokio::spawn(async move {
             // It ends when it is terminated, or with the server.
             let _ = execute(guard.client(), &sql::resume_after(length)).await;
             guard.close().await;
         });
-        let session = admin(&node.endpoint).await?;
-        provisioning::pause_replay(session.client())
-            .await
-            .map_err(failed)?;
-        session.close().await;
+        node.ask("pause the replay", provisioning::pause_replay)
+            .await?;
         Ok(PausedReplay {
             node,
             backend,
@@ -49,16 +47,12 @@ impl Cluster {
 
 impl PausedReplay {
     pub async fn end(self) -> Result<(), ClusterError> {
-        let node = &self.node;
-        let failed = |failure| query(node, "resume the replay", failure);
-        let session = admin(&node.endpoint).await?;
-        provisioning::resume_replay(session.client())
-            .await
-            .map_err(failed)?;
-        sql::terminate(session.client(), self.backend)
-            .await
-            .map_err(failed)?;
-        session.close().await;
+        self.node
+            .ask("resume the replay", async |client| {
+                provisioning::resume_replay(client).await?;
+                sql::terminate(client, self.backend).await
+            })
+            .await?;
         // It does not panic, and nothing aborts it.
         let _ = self.guard.await;
         Ok(())

@@ -105,11 +105,9 @@ impl Cluster {
     pub async fn back_up_for_restores(&self) -> Result<(), ClusterError> {
         let workspace = self.workspace("be restored")?;
         let primary = self.primary();
-        let session = admin(&primary.endpoint).await?;
-        sql::create_markers(session.client())
-            .await
-            .map_err(|failure| query(primary, "create the table of known commits", failure))?;
-        session.close().await;
+        primary
+            .ask("create the table of known commits", sql::create_markers)
+            .await?;
         remove(&workspace.layout.node(BASE))?;
         directory::create_inner(&workspace.layout.node(BASE), &workspace.account)?;
         // A restore has no other WAL than the archive's.
@@ -119,17 +117,13 @@ impl Cluster {
     /// Commits a row, takes a point in time, and commits another row.
     pub async fn take_recovery_point(&self) -> Result<RecoveryPoint, ClusterError> {
         let primary = self.primary();
-        let failed = |failure| query(primary, "take a recovery target", failure);
-        let taking = async {
-            let session = admin(&primary.endpoint).await?;
-            let client = session.client();
-            let before = sql::add_marker(client).await.map_err(failed)?;
+        let taking = primary.ask("take a recovery target", async |client| {
+            let before = sql::add_marker(client).await?;
             let name = format!("replbench_{before}");
             let asked = clock::now();
-            let (lsn, time) = sql::restore_point(client, &name).await.map_err(failed)?;
+            let (lsn, time) = sql::restore_point(client, &name).await?;
             let taken = clock::now();
-            let after = sql::add_marker(client).await.map_err(failed)?;
-            session.close().await;
+            let after = sql::add_marker(client).await?;
             Ok(RecoveryPoint {
                 name,
                 lsn,
@@ -138,7 +132,7 @@ impl Cluster {
                 asked,
                 taken,
             })
-        };
+        });
         let late = || Err(primary.late("take a recovery target".into(), self.deadline));
         let taken = tokio::time::timeout(self.deadline, taking).await;
         taken.unwrap_or_else(|_| late())
@@ -148,13 +142,14 @@ impl Cluster {
     pub async fn await_archived(&self, deadline: Duration) -> Result<(), ClusterError> {
         let workspace = self.workspace("be restored")?;
         let primary = self.primary();
-        let failed = |failure| query(primary, "end its WAL segment", failure);
-        let session = admin(&primary.endpoint).await?;
-        let client = session.client();
-        let end = fence(client).await.map_err(failed)?;
-        let file = sql::wal_file(client, end).await.map_err(failed)?;
-        switch_wal(client).await.map_err(failed)?;
-        session.close().await;
+        let file = primary
+            .ask("end its WAL segment", async |client| {
+                let end = fence(client).await?;
+                let file = sql::wal_file(client, end).await?;
+                switch_wal(client).await?;
+                Ok(file)
+            })
+            .await?;
         // It gets its name when it is whole.
         let archived = workspace.layout.archive().join(&file);
         let missing = || format!("archive its WAL segment {file} (see archive_command)");

@@ -90,11 +90,12 @@ async fn init_server(workspace: &Workspace, node: &Node) -> Result<RunningNode, 
     made?;
     workspace.configure(node)?;
     let running = workspace.launch(node).await?;
-    let session = admin(&running.endpoint.with_database("postgres")).await?;
-    provisioning::create_database(session.client(), DATABASE)
-        .await
-        .map_err(|failure| query(&running, "create the database", failure))?;
-    session.close().await;
+    running
+        .in_database("postgres")
+        .ask("create the database", async |client| {
+            provisioning::create_database(client, DATABASE).await
+        })
+        .await?;
     tables::create(
         &running,
         &workspace.config.schema,
@@ -102,11 +103,12 @@ async fn init_server(workspace: &Workspace, node: &Node) -> Result<RunningNode, 
     )
     .await?;
     if node.role == Role::Primary && workspace.config.topology.has(Role::Subscriber) {
-        let session = admin(&running.endpoint).await?;
-        provisioning::create_publication(session.client(), PUBLICATION, &workspace.config.publish)
-            .await
-            .map_err(|failure| query(&running, "create the publication", failure))?;
-        session.close().await;
+        running
+            .ask("create the publication", async |client| {
+                let tables = &workspace.config.publish;
+                provisioning::create_publication(client, PUBLICATION, tables).await
+            })
+            .await?;
     }
     Ok(running)
 }

@@ -2,8 +2,8 @@
 
 use futures_util::future::try_join_all;
 
+use super::RunningNode;
 use super::error::ClusterError;
-use super::{RunningNode, admin, query};
 use crate::pg::provisioning::{self, Synchronous};
 use crate::topology::Role;
 
@@ -31,18 +31,19 @@ impl<'a> Restore<'a> {
         primary: &'a RunningNode,
         replicas: impl Iterator<Item = &'a RunningNode>,
     ) -> Result<Self, ClusterError> {
-        let session = admin(&primary.endpoint).await?;
-        let synchronous = provisioning::written_synchronous(session.client())
-            .await
-            .map_err(|failure| query(primary, "read what commits wait for", failure))?;
-        session.close().await;
+        let synchronous = primary
+            .ask(
+                "read what commits wait for",
+                provisioning::written_synchronous,
+            )
+            .await?;
         let subscribers = replicas.filter(|node| node.node.role == Role::Subscriber);
         let subscribers = try_join_all(subscribers.map(|node| async move {
-            let session = admin(&node.endpoint).await?;
-            let level = provisioning::subscription_level(session.client(), &node.node.name)
-                .await
-                .map_err(|failure| query(node, "read what its apply worker waits for", failure))?;
-            session.close().await;
+            let level = node
+                .ask("read what its apply worker waits for", async |client| {
+                    provisioning::subscription_level(client, &node.node.name).await
+                })
+                .await?;
             Ok::<_, ClusterError>((node, level))
         }));
         Ok(Self {
@@ -54,20 +55,16 @@ impl<'a> Restore<'a> {
     /// Puts everything back. The servers take it up some milliseconds later.
     pub async fn undo(self) -> Result<(), ClusterError> {
         if let Some((primary, synchronous)) = self.primary {
-            let session = admin(&primary.endpoint).await?;
-            provisioning::set_synchronous(session.client(), &synchronous)
-                .await
-                .map_err(|failure| query(primary, "put back what commits wait for", failure))?;
-            session.close().await;
+            primary
+                .ask("put back what commits wait for", async |client| {
+                    provisioning::set_synchronous(client, &synchronous).await
+                })
+                .await?;
         }
-        let put_back = self.subscribers.iter().map(|(node, level)| async move {
-            let session = admin(&node.endpoint).await?;
-            let name = &node.node.name;
-            provisioning::set_subscription_level(session.client(), name, level)
-                .await
-                .map_err(|failure| query(node, "put back what its worker waits for", failure))?;
-            session.close().await;
-            Ok::<_, ClusterError>(())
+        let put_back = self.subscribers.iter().map(|(node, level)| {
+            node.ask("put back what its worker waits for", async |client| {
+                provisioning::set_subscription_level(client, &node.node.name, level).await
+            })
         });
         try_join_all(put_back).await?;
         Ok(())

@@ -74,23 +74,13 @@ pub(super) async fn prepare(
         .iter()
         .any(|node| node.node.role == Role::ArchiveStandby)
     {
-        let session = admin(&primary.endpoint).await?;
-        provisioning::switch_wal(session.client())
-            .await
-            .map_err(|failure| query(primary, "end its WAL segment", failure))?;
-        session.close().await;
+        primary
+            .ask("end its WAL segment", provisioning::switch_wal)
+            .await?;
     }
-    let inside: Vec<_> = nodes.iter().map(inside).collect();
+    let inside: Vec<_> = nodes.iter().map(|it| it.in_database(DATABASE)).collect();
     try_join_all(inside.iter().map(|node| present(node, deadline))).await?;
     Ok(inside)
-}
-
-/// The node in the database of the run.
-fn inside(node: &RunningNode) -> RunningNode {
-    RunningNode {
-        endpoint: node.endpoint.with_database(DATABASE),
-        ..node.clone()
-    }
 }
 
 async fn create(
@@ -98,45 +88,39 @@ async fn create(
     wanted: &Wanted<'_>,
     deadline: Duration,
 ) -> Result<(), ClusterError> {
-    let session = admin(&node.endpoint).await?;
     if node.node.role == Role::Primary {
-        let identity = attach::identity(session.client()).await;
-        let free = identity
-            .map_err(|failure| query(node, "ask what it is", failure))?
-            .free_connections;
+        let identity = node.ask("ask what it is", attach::identity).await?;
+        let free = identity.free_connections;
         let needed = i64::from(wanted.connections) + existing::OWN_CONNECTIONS;
         if free < needed {
             return Err(ExistingError::Connections { free, needed }.into());
         }
     }
-    let created = provisioning::create_database(session.client(), DATABASE).await;
-    created.map_err(|failure| query(node, "create the database", failure))?;
-    session.close().await;
-    tables::create(&inside(node), wanted.schema, deadline).await
+    node.ask("create the database", async |client| {
+        provisioning::create_database(client, DATABASE).await
+    })
+    .await?;
+    tables::create(&node.in_database(DATABASE), wanted.schema, deadline).await
 }
 
 async fn publish(primary: &RunningNode, wanted: &Wanted<'_>) -> Result<(), ClusterError> {
-    let session = admin(&primary.endpoint.with_database(DATABASE)).await?;
-    let failed = |failure| query(primary, "publish the tables", failure);
-    provisioning::create_publication(session.client(), PUBLICATION, wanted.publish)
+    primary
+        .in_database(DATABASE)
+        .ask("publish the tables", async |client| {
+            provisioning::create_publication(client, PUBLICATION, wanted.publish).await?;
+            // Whoever subscribes reads them for the initial copy; nothing else is in this database.
+            let grant = format!("GRANT SELECT ON {} TO PUBLIC", wanted.publish.join(", "));
+            provisioning::execute(client, &grant).await
+        })
         .await
-        .map_err(failed)?;
-    // Whoever subscribes reads them for the initial copy; nothing else is in this database.
-    let grant = format!("GRANT SELECT ON {} TO PUBLIC", wanted.publish.join(", "));
-    provisioning::execute(session.client(), &grant)
-        .await
-        .map_err(failed)?;
-    session.close().await;
-    Ok(())
 }
 
 /// Subscribes to the tables, with the connection string of the subscriber's own subscription. That one is disabled: its walsender
 /// would decode all that the load writes.
 async fn subscribe(node: &RunningNode, deadline: Duration) -> Result<(), ClusterError> {
-    let session = admin(&node.endpoint).await?;
-    let own = provisioning::subscriptions(session.client()).await;
-    let own = own.map_err(|failure| query(node, "look for its subscriptions", failure))?;
-    session.close().await;
+    let own = node
+        .ask("look for its subscriptions", provisioning::subscriptions)
+        .await?;
     let Some(first) = own.first() else {
         return Err(ComposeError::Node {
             node: node.node.name.clone(),
@@ -146,11 +130,11 @@ async fn subscribe(node: &RunningNode, deadline: Duration) -> Result<(), Cluster
         .into());
     };
     for subscription in &own {
-        let session = admin(&node.endpoint.with_database(&subscription.database)).await?;
-        provisioning::enable_subscription(session.client(), &subscription.name, false)
-            .await
-            .map_err(|failure| query(node, "disable its own subscription", failure))?;
-        session.close().await;
+        node.in_database(&subscription.database)
+            .ask("disable its own subscription", async |client| {
+                provisioning::enable_subscription(client, &subscription.name, false).await
+            })
+            .await?;
     }
     let session = admin(&node.endpoint.with_database(DATABASE)).await?;
     let conninfo = with(&first.conninfo, "dbname", DATABASE);
@@ -168,31 +152,31 @@ pub(super) async fn undo(nodes: &[RunningNode]) -> Result<(), ClusterError> {
         .iter()
         .partition(|node| node.node.role == Role::Subscriber);
     for node in &subscribers {
-        let session = admin(&node.endpoint).await?;
-        attach::drop_subscription(session.client(), &node.node.name)
-            .await
-            .map_err(|failure| query(node, "remove the subscription", failure))?;
-        session.close().await;
+        node.ask("remove the subscription", async |client| {
+            attach::drop_subscription(client, &node.node.name).await
+        })
+        .await?;
     }
     let primary = others
         .into_iter()
         .filter(|node| node.node.role == Role::Primary);
     for node in subscribers.into_iter().chain(primary) {
-        let session = admin(&node.endpoint.with_database(MAINTENANCE)).await?;
-        let drop = format!("DROP DATABASE {DATABASE} WITH (FORCE)");
-        provisioning::execute(session.client(), &drop)
-            .await
-            .map_err(|failure| query(node, "remove the database", failure))?;
-        let own = provisioning::subscriptions(session.client()).await;
-        session.close().await;
-        for subscription in
-            own.map_err(|failure| query(node, "look for its subscriptions", failure))?
-        {
-            let session = admin(&node.endpoint.with_database(&subscription.database)).await?;
-            provisioning::enable_subscription(session.client(), &subscription.name, true)
-                .await
-                .map_err(|failure| query(node, "enable its own subscription", failure))?;
-            session.close().await;
+        let outside = node.in_database(MAINTENANCE);
+        outside
+            .ask("remove the database", async |client| {
+                let drop = format!("DROP DATABASE {DATABASE} WITH (FORCE)");
+                provisioning::execute(client, &drop).await
+            })
+            .await?;
+        let own = outside
+            .ask("look for its subscriptions", provisioning::subscriptions)
+            .await?;
+        for subscription in own {
+            node.in_database(&subscription.database)
+                .ask("enable its own subscription", async |client| {
+                    provisioning::enable_subscription(client, &subscription.name, true).await
+                })
+                .await?;
         }
     }
     Ok(())
