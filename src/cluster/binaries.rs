@@ -12,14 +12,14 @@ use super::process;
 pub struct Binaries {
     directory: PathBuf,
     version: String,
-    major: u32,
+    major: i32,
     /// Set when the installation brings its own libpq, which the loader would not find otherwise.
     library_path: Option<PathBuf>,
 }
 
 impl Binaries {
     /// The oldest major version whose catalogs replbench reads.
-    pub const OLDEST: u32 = 14;
+    pub const OLDEST: i32 = 14;
     const PROGRAMS: [&'static str; 3] = ["initdb", "postgres", "pg_basebackup"];
 
     /// The named directory, or the first of `PG_CONFIG`, `pg_config`, `PATH`, and the places of distributions
@@ -96,10 +96,6 @@ impl Binaries {
         &self.version
     }
 
-    pub fn major(&self) -> u32 {
-        self.major
-    }
-
     pub(super) fn program(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
@@ -168,7 +164,7 @@ fn library_path(directory: &Path) -> Option<PathBuf> {
 }
 
 /// `postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)` gives `15.8` and 15.
-fn version_of(text: &str) -> Option<(String, u32)> {
+fn version_of(text: &str) -> Option<(String, i32)> {
     let version = text
         .split_once("(PostgreSQL)")?
         .1

@@ -101,110 +101,20 @@ impl ClusterError {
     }
 }
 
-/// The oldest version that is measured.
-pub(super) const OLDEST: i32 = 14;
-
 /// Servers that cannot be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum ExistingError {
     #[error(transparent)]
     Locate(#[from] LocateError),
-    #[error(
-        "`{node}` at {place} is not on this machine, and a run loads it; pass --i-own-this if it is yours to load"
-    )]
-    Elsewhere { node: String, place: String },
     #[error("cannot {action} on `{node}`: {failure}")]
     Query {
         node: String,
         action: &'static str,
         failure: Failure,
     },
-    #[error("`{node}` has PostgreSQL {version}; replbench needs {OLDEST} or newer")]
-    TooOld { node: String, version: String },
-    #[error(
-        "the primary at {0} is in recovery: it is a standby; name the server that it receives from"
-    )]
-    IsStandby(String),
-    #[error("`{node}` at {place} is not in recovery: it is no standby; name one, or leave it out")]
-    IsPrimary { node: String, place: String },
-    #[error(
-        "`{node}` has system identifier {system} and the primary {primary}: it does not descend from it; name a standby of this primary"
-    )]
-    Stranger {
-        node: String,
-        system: String,
-        primary: String,
-    },
-    #[error(
-        "`{node}` receives timeline {timeline} and the primary writes timeline {primary}: it follows another server; name a standby of this primary"
-    )]
-    OtherTimeline {
-        node: String,
-        timeline: u32,
-        primary: u32,
-    },
-    #[error(
-        "`{0}` receives from nobody, so nothing would arrive there; see its primary_conninfo and its log"
-    )]
-    ReceivesNothing(String),
-    #[error("`{given}` replicates as `{is}`; write --standby {is}=...")]
-    OtherName { given: String, is: String },
-    #[error(
-        "{count} standbys replicate as `{name}` from this primary, and one of that name is needed; set cluster_name or application_name in primary_conninfo of each standby, and let it receive from this primary"
-    )]
-    Ambiguous { name: String, count: usize },
-    #[error(
-        "synchronous_standby_names has `{0}`, which is not among the standbys; name it with --standby, so that what commits wait for is measured"
-    )]
-    Unnamed(String),
-    #[error("synchronous_standby_names is `{0}`, which is not understood")]
-    Names(String),
-    #[error("synchronous_commit is `{0}`, which is not understood")]
-    Level(String),
-    #[error("user `{user}` lacks a right on `{node}`: {grant}")]
-    Right {
-        user: String,
-        node: String,
-        grant: String,
-    },
-    #[error(
-        "the primary has {free} free connections and the run needs {needed}; lower --connections or raise max_connections"
-    )]
-    Connections { free: i64, needed: i64 },
-    #[error("another replbench uses the database on `{0}`; wait until it ends")]
-    InUse(String),
-    #[error(
-        "`{node}` at {place} is a connection pooler, which takes no settings of a session; name the server behind it"
-    )]
-    Pooler { node: String, place: String },
-    #[error("two servers are called `{0}`; write NAME=CONNINFO with another name for one")]
-    Twice(String),
-    #[error(
-        "`{0}` cannot be the name of a subscriber, because its slot is called so; use lower-case letters, digits and _"
-    )]
-    SlotName(String),
-    #[error(
-        "`{node}` at {place} is a standby or the primary itself, and a subscriber is a server of its own; name another"
-    )]
-    NoSubscriber { node: String, place: String },
-    #[error(
-        "wal_level is `{0}` on the primary, and subscribers need `logical`; set it and start the primary again, or leave the subscribers out"
-    )]
-    WalLevel(String),
-    #[error(
-        "`{node}` has a slot or a subscription of the name `{name}`; write NAME=CONNINFO with another name"
-    )]
-    Taken { node: String, name: String },
-    #[error(
-        "a killed run had changed synchronous_standby_names on the primary; it is as before now, so start this run again"
-    )]
-    PutBack,
-    #[error(
-        "a slot of a killed run is still in use on the primary ({0}): its subscriber is to be cleaned first; run `replbench clean --primary ... --subscriber ...`"
-    )]
-    SlotInUse(String),
-    #[error("schema `{0}` exists and is not replbench's; rename it, or use another database")]
-    Foreign(String),
+    /// What is wrong with the servers, and what to do about it.
+    #[error("{0}")]
+    Unfit(String),
 }
 
 /// A compose cluster that cannot be had.
@@ -262,7 +172,7 @@ pub enum BinariesError {
     TooOld {
         directory: PathBuf,
         version: String,
-        oldest: u32,
+        oldest: i32,
     },
 }
 

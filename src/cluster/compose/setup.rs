@@ -6,7 +6,7 @@ use futures_util::future::try_join_all;
 
 use super::Wanted;
 use crate::clock;
-use crate::cluster::error::{ClusterError, ComposeError, ExistingError};
+use crate::cluster::error::{ClusterError, ComposeError};
 use crate::cluster::{DATABASE, PUBLICATION, RunningNode, admin, existing, primary, query, tables};
 use crate::pg::{attach, provisioning};
 use crate::topology::Role;
@@ -90,11 +90,7 @@ async fn create(
 ) -> Result<(), ClusterError> {
     if node.node.role == Role::Primary {
         let identity = node.ask("ask what it is", attach::identity).await?;
-        let free = identity.free_connections;
-        let needed = i64::from(wanted.connections) + existing::OWN_CONNECTIONS;
-        if free < needed {
-            return Err(ExistingError::Connections { free, needed }.into());
-        }
+        existing::check_connections(&identity, wanted.connections)?;
     }
     node.ask("create the database", async |client| {
         provisioning::create_database(client, DATABASE).await

@@ -2,9 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::Servers;
-use crate::cluster::RunningNode;
-use crate::cluster::error::{ClusterError, ExistingError, OLDEST};
+use itertools::Itertools as _;
+use tokio_postgres::Client;
+
+use super::{Servers, ask};
+use crate::cluster::error::{ClusterError, ExistingError};
+use crate::cluster::{Binaries, RunningNode};
 use crate::escape::quote_ident;
 use crate::mode::{Found, MayPause, SyncLevel, SyncSet};
 use crate::pg::attach::{self, Identity, Receiver};
@@ -15,9 +18,7 @@ use crate::topology::{Role, Topology};
 /// Servers that were found to be what somebody says they are.
 #[derive(Debug)]
 pub(in crate::cluster) struct Inspected {
-    pub(super) found: Found,
-    are_local: bool,
-    others: Vec<Receiver>,
+    pub(super) survey: Survey,
     pub(super) nodes: Vec<RunningNode>,
     pub(super) primary: (Session, Identity),
 }
@@ -31,12 +32,15 @@ pub(in crate::cluster) async fn inspect(servers: &Servers) -> Result<Inspected, 
         standbys.push(reach(servers, name, &standby.parameters).await?);
     }
     if primary.identity.in_recovery {
-        return Err(ExistingError::IsStandby(primary.endpoint.place()));
+        return Err(ExistingError::Unfit(format!(
+            "the primary at {} is in recovery: it is a standby; name the server that it receives from",
+            primary.endpoint.place()
+        )));
     }
     primary.may_create()?;
-    let receivers = attach::receivers(primary.session.client()).await;
-    let mut receivers =
-        receivers.map_err(|failure| primary.failed("look for its standbys", failure))?;
+    let mut receivers = primary
+        .ask("look for its standbys", attach::receivers)
+        .await?;
     for (standby, given) in standbys.iter_mut().zip(&servers.standbys) {
         standby.endpoint.node = standby.is_of(&primary, given.name.as_deref()).await?;
         let name = &standby.endpoint.node;
@@ -44,8 +48,9 @@ pub(in crate::cluster) async fn inspect(servers: &Servers) -> Result<Inspected, 
         receivers.retain(|it| it.name != *name);
         let count = before - receivers.len();
         if count != 1 {
-            let name = name.clone();
-            return Err(ExistingError::Ambiguous { name, count });
+            return Err(ExistingError::Unfit(format!(
+                "{count} standbys replicate as `{name}` from this primary, and one of that name is needed; set cluster_name or application_name in primary_conninfo of each standby, and let it receive from this primary"
+            )));
         }
     }
     let mut subscribers = Vec::new();
@@ -64,10 +69,10 @@ pub(in crate::cluster) async fn inspect(servers: &Servers) -> Result<Inspected, 
         of_role(&subscribers, Role::Subscriber),
     ]
     .concat();
-    let mut names: Vec<_> = replicas.iter().map(|(name, _)| name.as_str()).collect();
-    names.sort_unstable();
-    if let Some(twice) = names.windows(2).find(|it| it[0] == it[1]) {
-        return Err(ExistingError::Twice(twice[0].to_owned()));
+    if let Some(twice) = replicas.iter().map(|(name, _)| name).duplicates().next() {
+        return Err(ExistingError::Unfit(format!(
+            "two servers are called `{twice}`; write NAME=CONNINFO with another name for one"
+        )));
     }
     if servers.may_set {
         primary.may_set().await?;
@@ -93,9 +98,11 @@ pub(in crate::cluster) async fn inspect(servers: &Servers) -> Result<Inspected, 
     });
     Ok(Inspected {
         nodes: nodes.collect(),
-        found,
-        are_local,
-        others: receivers,
+        survey: Survey {
+            found,
+            are_local,
+            others: receivers,
+        },
         primary: (primary.session, primary.identity),
     })
 }
@@ -114,11 +121,7 @@ pub struct Survey {
 pub async fn survey(servers: &Servers) -> Result<Survey, ExistingError> {
     let inspected = inspect(servers).await?;
     inspected.primary.0.close().await;
-    Ok(Survey {
-        found: inspected.found,
-        are_local: inspected.are_local,
-        others: inspected.others,
-    })
+    Ok(inspected.survey)
 }
 
 /// A server that answers.
@@ -137,24 +140,20 @@ async fn reach(
     let hosts = parameters.hosts.iter();
     let mut elsewhere = hosts.filter(|(host, _)| !is_loopback(&host.name, host.address.as_deref()));
     if let Some((host, _)) = elsewhere.next().filter(|_| !servers.may_load) {
-        return Err(ExistingError::Elsewhere {
-            node: node.to_owned(),
-            place: format!("{}:{}", host.name, host.port),
-        });
+        return Err(ExistingError::Unfit(format!(
+            "`{node}` at {}:{} is not on this machine, and a run loads it; pass --i-own-this if it is yours to load",
+            host.name, host.port
+        )));
     }
     let (endpoint, session) = locate(node, parameters, "replbench admin").await?;
     is_no_pooler(&endpoint).await?;
-    let identity = attach::identity(session.client()).await;
-    let identity = identity.map_err(|failure| ExistingError::Query {
-        node: node.to_owned(),
-        action: "ask what it is",
-        failure,
-    })?;
-    if identity.version_number / 10_000 < OLDEST {
-        return Err(ExistingError::TooOld {
-            node: node.to_owned(),
-            version: identity.version,
-        });
+    let identity = ask(node, &session, "ask what it is", attach::identity).await?;
+    if identity.version_number / 10_000 < Binaries::OLDEST {
+        return Err(ExistingError::Unfit(format!(
+            "`{node}` has PostgreSQL {}; replbench needs {} or newer",
+            identity.version,
+            Binaries::OLDEST
+        )));
     }
     let located = Located {
         endpoint,
@@ -170,10 +169,11 @@ async fn is_no_pooler(endpoint: &Endpoint) -> Result<(), ExistingError> {
     match crate::cluster::admin(endpoint).await {
         Ok(session) => session.close().await,
         Err(ClusterError::Connect(error)) if error.to_string().contains("startup parameter") => {
-            return Err(ExistingError::Pooler {
-                node: endpoint.node.clone(),
-                place: endpoint.place(),
-            });
+            return Err(ExistingError::Unfit(format!(
+                "`{}` at {} is a connection pooler, which takes no settings of a session; name the server behind it",
+                endpoint.node,
+                endpoint.place()
+            )));
         }
         // What else is wrong the next session meets as well.
         Err(_) => {}
@@ -194,120 +194,125 @@ fn is_loopback(host: &str, address: Option<&str>) -> bool {
 }
 
 impl Located {
-    fn failed(&self, action: &'static str, failure: Failure) -> ExistingError {
-        ExistingError::Query {
-            node: self.endpoint.node.clone(),
-            action,
-            failure,
-        }
+    async fn ask<T>(
+        &self,
+        action: &'static str,
+        question: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
+    ) -> Result<T, ExistingError> {
+        ask(&self.endpoint.node, &self.session, action, question).await
+    }
+
+    /// Whoever replbench connects as, as a statement names him.
+    fn user(&self) -> String {
+        quote_ident(&self.identity.user)
+    }
+
+    /// The error that this user lacks a right. `grant`: what gives it.
+    fn lacks(&self, grant: &str) -> ExistingError {
+        let (user, node) = (&self.identity.user, &self.endpoint.node);
+        ExistingError::Unfit(format!("user `{user}` lacks a right on `{node}`: {grant}"))
     }
 
     fn may_monitor(&self) -> Result<(), ExistingError> {
         if self.identity.may_monitor {
             return Ok(());
         }
-        let user = &self.identity.user;
-        Err(ExistingError::Right {
-            user: user.clone(),
-            node: self.endpoint.node.clone(),
-            grant: format!("GRANT pg_monitor TO {}", quote_ident(user)),
-        })
+        Err(self.lacks(&format!("GRANT pg_monitor TO {}", self.user())))
     }
 
     fn may_create(&self) -> Result<(), ExistingError> {
         if self.identity.may_create {
             return Ok(());
         }
-        let (database, user) = (&self.identity.database, &self.identity.user);
-        Err(ExistingError::Right {
-            user: user.clone(),
-            node: self.endpoint.node.clone(),
-            grant: format!(
-                "GRANT CREATE ON DATABASE {} TO {}",
-                quote_ident(database),
-                quote_ident(user)
-            ),
-        })
+        let (database, user) = (quote_ident(&self.identity.database), self.user());
+        Err(self.lacks(&format!("GRANT CREATE ON DATABASE {database} TO {user}")))
     }
 
     /// Makes sure that this user may say what commits wait for.
     async fn may_set(&self) -> Result<(), ExistingError> {
-        let may =
-            attach::may_set_standby_names(self.session.client(), self.identity.version_number);
-        let may = may.await;
-        if may.map_err(|failure| self.failed("ask for the right to set names", failure))? {
+        let (user, version) = (self.user(), self.identity.version_number);
+        let may = self.ask("ask for the right to set names", async |client| {
+            attach::may_set_standby_names(client, version).await
+        });
+        if may.await? {
             return Ok(());
         }
-        let user = quote_ident(&self.identity.user);
-        let grant = if self.identity.version_number >= 150_000 {
-            format!(
+        Err(if version >= 150_000 {
+            self.lacks(&format!(
                 "GRANT ALTER SYSTEM ON PARAMETER synchronous_standby_names TO {user}; and in this database: GRANT EXECUTE ON FUNCTION pg_reload_conf() TO {user}"
-            )
+            ))
         } else {
-            "before PostgreSQL 15 only a superuser may, so leave --set-sync out or name one".into()
-        };
-        Err(ExistingError::Right {
-            user: self.identity.user.clone(),
-            node: self.endpoint.node.clone(),
-            grant,
+            self.lacks(
+                "before PostgreSQL 15 only a superuser may, so leave --set-sync out or name one",
+            )
         })
     }
 
     /// Makes sure that it can subscribe to this primary.
     async fn may_subscribe_to(&self, primary: &Self) -> Result<(), ExistingError> {
-        let node = self.endpoint.node.clone();
+        let (node, place) = (&self.endpoint.node, self.endpoint.place());
+        let refuse = |sentence| Err(ExistingError::Unfit(sentence));
         let is_of_slot = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_';
         if !node.chars().all(is_of_slot) || node.is_empty() {
-            return Err(ExistingError::SlotName(node));
+            return refuse(format!(
+                "`{node}` cannot be the name of a subscriber, because its slot is called so; use lower-case letters, digits and _"
+            ));
         }
         if self.identity.in_recovery || self.identity.system == primary.identity.system {
-            let place = self.endpoint.place();
-            return Err(ExistingError::NoSubscriber { node, place });
+            return refuse(format!(
+                "`{node}` at {place} is a standby or the primary itself, and a subscriber is a server of its own; name another"
+            ));
         }
-        if primary.identity.wal_level != "logical" {
-            return Err(ExistingError::WalLevel(primary.identity.wal_level.clone()));
+        let level = &primary.identity.wal_level;
+        if level != "logical" {
+            return refuse(format!(
+                "wal_level is `{level}` on the primary, and subscribers need `logical`; set it and start the primary again, or leave the subscribers out"
+            ));
         }
         self.may_create()?;
-        let may = attach::may_subscribe(self.session.client()).await;
-        if may.map_err(|failure| self.failed("ask for the right to subscribe", failure))? {
+        let action = "ask for the right to subscribe";
+        if self.ask(action, attach::may_subscribe).await? {
             return Ok(());
         }
-        let user = self.identity.user.clone();
-        let grant = if self.identity.version_number >= 160_000 {
-            format!("GRANT pg_create_subscription TO {}", quote_ident(&user))
+        Err(if self.identity.version_number >= 160_000 {
+            self.lacks(&format!("GRANT pg_create_subscription TO {}", self.user()))
         } else {
-            "before PostgreSQL 16 only a superuser makes subscriptions, so name one as user".into()
-        };
-        Err(ExistingError::Right { user, node, grant })
+            self.lacks(
+                "before PostgreSQL 16 only a superuser makes subscriptions, so name one as user",
+            )
+        })
     }
 
     /// Makes sure that it is a standby of this primary. The name under which it replicates.
     async fn is_of(&self, primary: &Self, given: Option<&str>) -> Result<String, ExistingError> {
-        let node = self.endpoint.node.clone();
+        let (node, place) = (&self.endpoint.node, self.endpoint.place());
+        let refuse = |sentence| Err(ExistingError::Unfit(sentence));
         if !self.identity.in_recovery {
-            let place = self.endpoint.place();
-            return Err(ExistingError::IsPrimary { node, place });
+            return refuse(format!(
+                "`{node}` at {place} is not in recovery: it is no standby; name one, or leave it out"
+            ));
         }
-        if self.identity.system != primary.identity.system {
-            return Err(ExistingError::Stranger {
-                node,
-                system: self.identity.system.clone(),
-                primary: primary.identity.system.clone(),
-            });
+        let (system, primarys) = (&self.identity.system, &primary.identity.system);
+        if system != primarys {
+            return refuse(format!(
+                "`{node}` has system identifier {system} and the primary {primarys}: it does not descend from it; name a standby of this primary"
+            ));
         }
-        let source = attach::source(self.session.client()).await;
-        let source = source.map_err(|failure| self.failed("ask from whom it receives", failure))?;
+        let source = self
+            .ask("ask from whom it receives", attach::source)
+            .await?;
         let Some(source) = source else {
-            return Err(ExistingError::ReceivesNothing(node));
+            return refuse(format!(
+                "`{node}` receives from nobody, so nothing would arrive there; see its primary_conninfo and its log"
+            ));
         };
-        if let Some(primary) = primary.identity.timeline
-            && source.timeline != primary
+        if let Some(written) = primary.identity.timeline
+            && source.timeline != written
         {
-            return Err(ExistingError::OtherTimeline {
-                node,
-                timeline: source.timeline,
-                primary,
-            });
+            return refuse(format!(
+                "`{node}` receives timeline {} and the primary writes timeline {written}: it follows another server; name a standby of this primary",
+                source.timeline
+            ));
         }
         let said = conninfo::application_name(&source.conninfo);
         let said = said.ok().flatten();
@@ -316,10 +321,9 @@ impl Located {
             .or_else(of_cluster)
             .unwrap_or_else(|| "walreceiver".into());
         match given {
-            Some(given) if given != is => Err(ExistingError::OtherName {
-                given: given.to_owned(),
-                is,
-            }),
+            Some(given) if given != is => refuse(format!(
+                "`{given}` replicates as `{is}`; write --standby {is}=..."
+            )),
             _ => Ok(is),
         }
     }
@@ -333,22 +337,26 @@ fn found(
     faults: Option<MayPause>,
 ) -> Result<Found, ExistingError> {
     let names: Vec<_> = replicas.iter().map(|(name, _)| name.clone()).collect();
-    let written = primary.standby_names.trim();
-    let sync = match written {
+    let unclear = |setting: &str, value: &str| {
+        ExistingError::Unfit(format!("{setting} is `{value}`, which is not understood"))
+    };
+    let sync = match primary.standby_names.trim() {
         "" => None,
         written => {
             let set = SyncSet::parse(written, &names);
-            Some(set.ok_or_else(|| ExistingError::Names(written.to_owned()))?)
+            Some(set.ok_or_else(|| unclear("synchronous_standby_names", written))?)
         }
     };
     let mut awaited = sync.iter().flat_map(|set| &set.nodes);
     if let Some(unnamed) = awaited.find(|name| !names.contains(name)) {
-        return Err(ExistingError::Unnamed(unnamed.clone()));
+        return Err(ExistingError::Unfit(format!(
+            "synchronous_standby_names has `{unnamed}`, which is not among the standbys; name it with --standby, so that what commits wait for is measured"
+        )));
     }
     let level = SyncLevel::parse(&primary.level);
     Ok(Found {
         topology: Topology::of_replicas(replicas),
-        level: level.ok_or_else(|| ExistingError::Level(primary.level.clone()))?,
+        level: level.ok_or_else(|| unclear("synchronous_commit", &primary.level))?,
         sync,
         may_set,
         faults,
@@ -358,8 +366,8 @@ fn found(
 async fn may_pause(user: &str, standbys: &[Located]) -> Result<MayPause, ExistingError> {
     let mut nodes = Vec::new();
     for standby in standbys {
-        let may = attach::may_pause_replay(standby.session.client()).await;
-        if may.map_err(|failure| standby.failed("ask for the right to pause replay", failure))? {
+        let action = "ask for the right to pause replay";
+        if standby.ask(action, attach::may_pause_replay).await? {
             nodes.push(standby.endpoint.node.clone());
         }
     }

@@ -1,8 +1,10 @@
 //! The one schema that replbench has on a server of somebody else's: it bears a mark, and says what else was changed there.
 
 use serde::{Deserialize, Serialize};
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+use super::ask;
 use crate::cluster::error::ExistingError;
 use crate::pg::{Failure, Session, attach, provisioning};
 
@@ -66,17 +68,23 @@ impl Marked {
             schema: schema.to_owned(),
             changes: Changes::default(),
         };
-        let locked = attach::lock(this.session.client()).await;
-        if !locked.map_err(|failure| this.failed("lock the database for this run", failure))? {
-            return Err(ExistingError::InUse(node.to_owned()));
+        let locked = this.ask("lock the database for this run", attach::lock);
+        if !locked.await? {
+            return Err(ExistingError::Unfit(format!(
+                "another replbench uses the database on `{node}`; wait until it ends"
+            )));
         }
-        let comment = attach::schema_comment(this.session.client(), schema).await;
-        let comment = comment.map_err(|failure| this.failed("look for a schema", failure))?;
-        let Some(comment) = comment else {
+        let comment = this.ask("look for a schema", async |client| {
+            attach::schema_comment(client, schema).await
+        });
+        let Some(comment) = comment.await? else {
             return Ok((this, None));
         };
-        let changes = Changes::of_comment(&comment);
-        let changes = changes.ok_or_else(|| ExistingError::Foreign(schema.to_owned()))?;
+        let Some(changes) = Changes::of_comment(&comment) else {
+            return Err(ExistingError::Unfit(format!(
+                "schema `{schema}` exists and is not replbench's; rename it, or use another database"
+            )));
+        };
         this.changes = changes.clone();
         this.remove().await?;
         Ok((this, Some(changes)))
@@ -84,8 +92,7 @@ impl Marked {
 
     pub(super) async fn create(&self) -> Result<(), ExistingError> {
         let create = attach::create_schema(&self.schema, &self.changes.to_comment());
-        let created = provisioning::execute(self.session.client(), &create).await;
-        created.map_err(|failure| self.failed("make a schema", failure))
+        self.run("make a schema", &create).await
     }
 
     /// Writes down what is about to be changed outside the schema.
@@ -95,66 +102,74 @@ impl Marked {
     ) -> Result<(), ExistingError> {
         change(&mut self.changes);
         let comment = attach::comment_schema(&self.schema, &self.changes.to_comment());
-        let written = provisioning::execute(self.session.client(), &comment).await;
-        written.map_err(|failure| self.failed("note what is changed", failure))
+        self.run("note what is changed", &comment).await
     }
 
     /// Makes sure that nobody has a slot or a subscription of such a name, so that what is removed later is replbench's.
     pub(super) async fn are_free(&self, names: &[String]) -> Result<(), ExistingError> {
-        let taken = attach::taken(self.session.client(), names).await;
-        match taken.map_err(|failure| self.failed("look for slots and subscriptions", failure))? {
+        let taken = self.ask("look for slots and subscriptions", async |client| {
+            attach::taken(client, names).await
+        });
+        match taken.await? {
             None => Ok(()),
-            Some(name) => Err(ExistingError::Taken {
-                node: self.node.clone(),
-                name,
-            }),
+            Some(name) => Err(ExistingError::Unfit(format!(
+                "`{}` has a slot or a subscription of the name `{name}`; write NAME=CONNINFO with another name",
+                self.node
+            ))),
         }
     }
 
     pub(super) async fn publish(&self, tables: &[String]) -> Result<(), ExistingError> {
         let create = attach::create_publication(PUBLICATION, MARK, tables);
-        let published = provisioning::execute(self.session.client(), &create).await;
-        published.map_err(|failure| self.failed("publish the tables", failure))
+        self.run("publish the tables", &create).await
     }
 
     pub(super) async fn subscribe(&self, conninfo: &str) -> Result<(), ExistingError> {
-        let client = self.session.client();
-        let subscribed =
-            provisioning::create_subscription(client, &self.node, conninfo, PUBLICATION).await;
-        subscribed.map_err(|failure| self.failed("subscribe to the tables", failure))
+        let create = provisioning::subscription(&self.node, conninfo, PUBLICATION);
+        self.run("subscribe to the tables", &create).await
     }
 
     pub(super) async fn set_standby_names(&self, names: Option<&str>) -> Result<(), ExistingError> {
-        let setting = ("synchronous_standby_names", names);
-        let set = provisioning::set_for_server(self.session.client(), &[setting]).await;
-        set.map_err(|failure| self.failed("set synchronous_standby_names", failure))
+        self.ask("set synchronous_standby_names", async |client| {
+            provisioning::set_for_server(client, &[("synchronous_standby_names", names)]).await
+        })
+        .await
     }
 
     /// Puts back what was changed, and removes what was made.
     pub(super) async fn remove(&mut self) -> Result<(), ExistingError> {
         let changes = std::mem::take(&mut self.changes);
-        let this = &*self;
-        let client = this.session.client();
-        let failed = |action| move |failure| this.failed(action, failure);
-        for name in &changes.subscriptions {
-            let dropped = attach::drop_subscription(client, name).await;
-            dropped.map_err(failed("remove the subscription"))?;
-        }
-        // Of a subscriber that is gone, or whose subscription was never finished.
-        let dropped = attach::drop_slots(client, &changes.slots).await;
-        dropped.map_err(|failure| {
-            if failure.sqlstate.as_ref() == Some(&SqlState::OBJECT_IN_USE) {
-                return ExistingError::SlotInUse(changes.slots.join(", "));
+        self.ask("remove the subscription", async |client| {
+            for name in &changes.subscriptions {
+                attach::drop_subscription(client, name).await?;
             }
-            this.failed("remove the slots", failure)
-        })?;
+            Ok(())
+        })
+        .await?;
+        // Of a subscriber that is gone, or whose subscription was never finished.
+        let dropped = self.ask("remove the slots", async |client| {
+            attach::drop_slots(client, &changes.slots).await
+        });
+        match dropped.await {
+            Err(ExistingError::Query { failure, .. })
+                if failure.sqlstate.as_ref() == Some(&SqlState::OBJECT_IN_USE) =>
+            {
+                return Err(ExistingError::Unfit(format!(
+                    "a slot of a killed run is still in use on the primary ({}): its subscriber is to be cleaned first; run `replbench clean --primary ... --subscriber ...`",
+                    changes.slots.join(", ")
+                )));
+            }
+            dropped => dropped?,
+        }
         if let Some(StandbyNames { written }) = &changes.standby_names {
             self.set_standby_names(written.as_deref()).await?;
         }
-        let dropped = attach::drop_publication(client, PUBLICATION, MARK).await;
-        dropped.map_err(failed("remove the publication"))?;
-        let dropped = provisioning::execute(client, &attach::drop_schema(&self.schema)).await;
-        dropped.map_err(failed("remove the schema"))
+        self.ask("remove the publication", async |client| {
+            attach::drop_publication(client, PUBLICATION, MARK).await
+        })
+        .await?;
+        let drop = attach::drop_schema(&self.schema);
+        self.run("remove the schema", &drop).await
     }
 
     /// Ends the session, and with it the claim on the database.
@@ -162,12 +177,20 @@ impl Marked {
         self.session.close().await;
     }
 
-    fn failed(&self, action: &'static str, failure: Failure) -> ExistingError {
-        ExistingError::Query {
-            node: self.node.clone(),
-            action,
-            failure,
-        }
+    /// Asks the server something in the session that holds the database. `action`: what for, in an error.
+    pub(super) async fn ask<T>(
+        &self,
+        action: &'static str,
+        question: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
+    ) -> Result<T, ExistingError> {
+        ask(&self.node, &self.session, action, question).await
+    }
+
+    async fn run(&self, action: &'static str, statement: &str) -> Result<(), ExistingError> {
+        self.ask(action, async |client| {
+            provisioning::execute(client, statement).await
+        })
+        .await
     }
 }
 

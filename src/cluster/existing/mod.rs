@@ -7,11 +7,14 @@ mod statements;
 
 use std::time::Duration;
 
+use tokio_postgres::Client;
+
 use super::error::{ClusterError, ExistingError};
 use super::{RunningNode, tables};
 use crate::mode::{Found, Mode, SyncLevel, SyncSet};
+use crate::pg::attach::Identity;
 use crate::pg::conninfo::Parameters;
-use crate::pg::{Endpoint, locate, provisioning};
+use crate::pg::{Endpoint, Failure, Session, locate, provisioning};
 use crate::topology::{Role, Topology};
 pub(super) use inspect::{Inspected, inspect, is_local};
 pub use inspect::{Survey, survey};
@@ -19,7 +22,7 @@ use marked::{Marked, StandbyNames};
 pub use statements::Statements;
 
 /// Connections to the primary beside the load's.
-pub(super) const OWN_CONNECTIONS: i64 = 12;
+const OWN_CONNECTIONS: i64 = 12;
 /// For each entry of the schema, and for the initial copy of a subscriber.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -69,11 +72,7 @@ impl Existing {
         load_connections: u16,
     ) -> Result<(Self, Vec<RunningNode>), ClusterError> {
         let (session, identity) = inspected.primary;
-        let needed = i64::from(load_connections) + OWN_CONNECTIONS;
-        if identity.free_connections < needed {
-            let free = identity.free_connections;
-            return Err(ExistingError::Connections { free, needed }.into());
-        }
+        check_connections(&identity, load_connections)?;
         // What a killed run left on them holds slots of the primary, so they come first.
         let mut subscribers = Vec::new();
         for node in inspected
@@ -89,13 +88,14 @@ impl Existing {
         let (primary, left) = owned;
         if left.is_some_and(|changes| changes.standby_names.is_some()) {
             // They were looked at before, and the plan follows from them.
-            return Err(ExistingError::PutBack.into());
+            let sentence = "a killed run had changed synchronous_standby_names on the primary; it is as before now, so start this run again";
+            return Err(ExistingError::Unfit(sentence.into()).into());
         }
         primary.create().await?;
         let mut existing = Self {
             primary,
             subscribers: Vec::new(),
-            found: inspected.found,
+            found: inspected.survey.found,
             standby_names: identity.standby_names,
         };
         let made = existing.fill(servers, &inspected.nodes, subscribers, ddl, publish);
@@ -118,13 +118,13 @@ impl Existing {
         let primary = &nodes[0].endpoint;
         tables::create(&nodes[0], ddl, PATIENCE).await?;
         if servers.may_set {
-            let written = provisioning::written_standby_names(self.primary.session.client()).await;
-            let written = written.map_err(|failure| ExistingError::Query {
-                node: Topology::PRIMARY.into(),
-                action: "read what commits wait for",
-                failure,
-            })?;
-            let before = StandbyNames { written };
+            let action = "read what commits wait for";
+            let written = self
+                .primary
+                .ask(action, provisioning::written_standby_names);
+            let before = StandbyNames {
+                written: written.await?,
+            };
             self.primary
                 .note(|it| it.standby_names = Some(before))
                 .await?;
@@ -198,6 +198,35 @@ impl Existing {
         }
         Ok(first?)
     }
+}
+
+/// Makes sure that there is room on the primary for the load's connections and replbench's own.
+pub(super) fn check_connections(primary: &Identity, of_load: u16) -> Result<(), ExistingError> {
+    let (free, needed) = (
+        primary.free_connections,
+        i64::from(of_load) + OWN_CONNECTIONS,
+    );
+    if free >= needed {
+        return Ok(());
+    }
+    Err(ExistingError::Unfit(format!(
+        "the primary has {free} free connections and the run needs {needed}; lower --connections or raise max_connections"
+    )))
+}
+
+/// Asks a server something. `action`: what for, in an error.
+async fn ask<T>(
+    node: &str,
+    session: &Session,
+    action: &'static str,
+    question: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
+) -> Result<T, ExistingError> {
+    let answer = question(session.client()).await;
+    answer.map_err(|failure| ExistingError::Query {
+        node: node.to_owned(),
+        action,
+        failure,
+    })
 }
 
 /// As a subscriber reaches the primary that this process reaches so.
