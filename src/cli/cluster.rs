@@ -143,10 +143,7 @@ pub(super) fn with_runtime(work: impl Future<Output = Result<Exit, Stop>>) -> Re
 pub(super) fn exit_of(error: &ClusterError) -> Exit {
     match error {
         ClusterError::Start { cause, .. } => exit_of(cause),
-        ClusterError::Setting { .. }
-        | ClusterError::Topology { .. }
-        | ClusterError::NoSuchNode { .. }
-        | ClusterError::Compose(ComposeError::File { .. }) => Exit::Usage,
+        ClusterError::Unfit(_) | ClusterError::Compose(ComposeError::File { .. }) => Exit::Usage,
         ClusterError::Directory { .. } | ClusterError::Io { .. } => Exit::Results,
         _ => Exit::Server,
     }

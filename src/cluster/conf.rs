@@ -12,11 +12,10 @@ use crate::topology::{Role, Topology, WalLevel};
 pub(super) fn check(settings: &BTreeMap<String, String>) -> Result<(), ClusterError> {
     for (name, value) in settings {
         let refuse = |reason| {
-            Err(ClusterError::Setting {
-                name: name.escape_debug().to_string(),
-                value: value.escape_debug().to_string(),
-                reason,
-            })
+            let (name, value) = (name.escape_debug(), value.escape_debug());
+            Err(ClusterError::Unfit(format!(
+                "setting `{name} = {value}` is replbench's own to make, because {reason}; leave it out"
+            )))
         };
         if let Some(reason) = server_settings::reserved(name) {
             return refuse(reason);

@@ -17,19 +17,9 @@ pub enum ClusterError {
         problem: String,
         remedy: String,
     },
-    #[error(
-        "setting `{name} = {value}` is replbench's own to make, because {reason}; leave it out"
-    )]
-    Setting {
-        name: String,
-        value: String,
-        reason: &'static str,
-    },
-    #[error("a topology of {topology} cannot be built: {problem}")]
-    Topology {
-        topology: String,
-        problem: &'static str,
-    },
+    /// Such a cluster cannot be had: why, and what to ask for instead.
+    #[error("{0}")]
+    Unfit(String),
     #[error("no {wanted} free ports between {first} and {last} on 127.0.0.1; end some listeners, or see `replbench clean`", first = .range.0, last = .range.1)]
     Ports { wanted: usize, range: (u16, u16) },
     #[error("{action} `{path}`: {cause}", path = .path.display())]
@@ -81,8 +71,6 @@ pub enum ClusterError {
     Compose(#[from] ComposeError),
     #[error("no standby streams from the primary, so that none can take its place; ask for one")]
     NoCandidate,
-    #[error("no node is called `{name}`; there are {}", .known.join(", "))]
-    NoSuchNode { name: String, known: Vec<String> },
     /// Any of the others, during a start: what was built so far is kept to be looked at.
     #[error("{cause}\n(what was built is kept in `{directory}`; `replbench clean` removes it)", directory = .directory.display())]
     Start {

@@ -36,6 +36,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use itertools::Itertools as _;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -187,6 +188,14 @@ fn primary(nodes: &[RunningNode]) -> &RunningNode {
     let mut nodes = nodes.iter();
     let primary = nodes.find(|node| node.node.role == Role::Primary);
     primary.expect("a cluster has a primary")
+}
+
+fn find<'a>(nodes: &'a [RunningNode], name: &str) -> Result<&'a RunningNode, ClusterError> {
+    let found = nodes.iter().find(|it| it.node.name == name);
+    found.ok_or_else(|| {
+        let known = nodes.iter().map(|it| &it.node.name).join(", ");
+        ClusterError::Unfit(format!("no node is called `{name}`; there are {known}"))
+    })
 }
 
 fn replicas(nodes: &[RunningNode]) -> impl Iterator<Item = &RunningNode> {
@@ -366,17 +375,7 @@ impl Cluster {
     }
 
     pub fn node(&self, name: &str) -> Result<&RunningNode, ClusterError> {
-        self.nodes
-            .iter()
-            .find(|running| running.node.name == name)
-            .ok_or_else(|| ClusterError::NoSuchNode {
-                name: name.to_owned(),
-                known: self
-                    .nodes
-                    .iter()
-                    .map(|node| node.node.name.clone())
-                    .collect(),
-            })
+        find(&self.nodes, name)
     }
 
     /// Whether the servers share this machine's processors.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::ClusterError;
 use super::existing::Existing;
 use super::restore::Restore;
-use super::{RunningNode, admin, primary, query, replicas};
+use super::{RunningNode, admin, find, primary, query, replicas};
 use crate::clock;
 use crate::mode::{Mode, Quorum, SyncLevel, SyncSet};
 use crate::pg::provisioning::Synchronous;
@@ -22,12 +22,7 @@ pub(super) async fn apply<'a>(
 ) -> Result<Restore<'a>, ClusterError> {
     let primary = primary(nodes);
     for name in mode.sync.iter().flat_map(|set| &set.nodes) {
-        if !nodes.iter().any(|node| &node.node.name == name) {
-            return Err(ClusterError::NoSuchNode {
-                name: name.clone(),
-                known: nodes.iter().map(|node| node.node.name.clone()).collect(),
-            });
-        }
+        find(nodes, name)?;
     }
     let before = Restore::read(primary, replicas(nodes)).await?;
     set_subscriptions(nodes, mode).await?;

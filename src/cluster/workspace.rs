@@ -370,30 +370,29 @@ impl Drop for Workspace {
 
 fn check(config: &ClusterConfig) -> Result<(), ClusterError> {
     let topology = &config.topology;
-    let refuse = |problem| {
-        Err(ClusterError::Topology {
-            topology: topology.to_string(),
-            problem,
-        })
+    let refuse = |problem: &str| {
+        Err(ClusterError::Unfit(format!(
+            "a topology of {topology} cannot be built: {problem}"
+        )))
     };
     if topology.has(Role::CascadingStandby) && !topology.has(Role::Standby) {
         return refuse("a cascading standby needs a standby to stream from; ask for one");
     }
     let nodes = topology.nodes();
-    for node in nodes {
-        let Some(upstream) = &node.upstream else {
-            continue;
-        };
-        if !nodes.iter().any(|it| it.name == *upstream) {
-            return refuse(
-                "a node replicates from one that is none of the cluster's; name another upstream",
-            );
-        }
+    let is_known = |name: &String| nodes.iter().any(|it| it.name == *name);
+    if !nodes
+        .iter()
+        .filter_map(|it| it.upstream.as_ref())
+        .all(is_known)
+    {
+        return refuse(
+            "a node replicates from one that is none of the cluster's; name another upstream",
+        );
     }
     if topology.has(Role::Subscriber) && config.publish.is_empty() {
         return refuse("subscribers need a table that is published");
     }
-    let own = topology.nodes().iter().map(|node| &node.settings);
+    let own = nodes.iter().map(|node| &node.settings);
     std::iter::once(&config.settings)
         .chain(own)
         .try_for_each(conf::check)
