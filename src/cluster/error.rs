@@ -137,6 +137,17 @@ pub enum ComposeError {
     },
 }
 
+impl ComposeError {
+    /// An error of a node of whose log nothing is told.
+    pub(super) fn node(node: &str, problem: impl Into<String>) -> Self {
+        Self::Node {
+            node: node.to_owned(),
+            problem: problem.into(),
+            log: String::new(),
+        }
+    }
+}
+
 fn tail(log: &str) -> String {
     if log.is_empty() {
         String::new()

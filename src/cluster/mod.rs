@@ -291,30 +291,17 @@ impl Cluster {
         is_kept: bool,
         cancelled: impl Future<Output = ()>,
     ) -> Result<Option<Self>, ClusterError> {
-        let mut project = Project::new(file, is_kept);
         let wanted = Wanted {
             schema,
             publish,
             connections: load_connections,
         };
-        let started = tokio::select! {
-            biased;
-            () = cancelled => None,
-            started = project.start(file, &wanted) => Some(started),
-        };
-        match started {
-            None => project.remove().await.map(|()| None),
-            Some(Ok(nodes)) => Ok(Some(Self {
-                nodes,
-                deadline: ClusterConfig::DEADLINE,
-                kind: Kind::Compose(project),
-            })),
-            Some(Err(cause)) => {
-                let cause = project.explained(cause).await;
-                project.remove().await?;
-                Err(cause)
-            }
-        }
+        let started = Project::start(file, Some(wanted), is_kept, cancelled).await?;
+        Ok(started.map(|(project, nodes)| Self {
+            nodes,
+            deadline: ClusterConfig::DEADLINE,
+            kind: Kind::Compose(project),
+        }))
     }
 
     /// Ends the servers at once and keeps the directory, with their logs, for whoever reads of the cause.

@@ -1,13 +1,15 @@
 //! The command lines `docker` and `docker compose`, each call with a deadline.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
+use itertools::Itertools as _;
+use serde::Deserialize;
+
 use super::ComposeError;
 use crate::cluster::process;
-use serde::Deserialize;
 
 /// For calls that start or end nothing.
 const QUESTION: Duration = Duration::from_secs(30);
@@ -29,53 +31,46 @@ pub(super) struct Engine {
 
 /// What the engine says of a container.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub(super) struct Container {
-    #[serde(rename = "Id")]
     pub(super) id: String,
-    #[serde(rename = "Name")]
     pub(super) name: String,
-    #[serde(rename = "State")]
     pub(super) state: State,
-    #[serde(rename = "Config")]
     config: ContainerConfig,
-    #[serde(rename = "NetworkSettings")]
-    network: Network,
+    network_settings: NetworkSettings,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub(super) struct State {
-    #[serde(rename = "Running")]
     pub(super) running: bool,
-    #[serde(rename = "Paused", default)]
+    #[serde(default)]
     pub(super) paused: bool,
-    #[serde(rename = "ExitCode")]
     pub(super) exit_code: i64,
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 struct ContainerConfig {
-    #[serde(rename = "Env", default)]
-    environment: Option<Vec<String>>,
-    #[serde(rename = "Labels", default)]
+    env: Option<Vec<String>>,
     labels: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Network {
-    #[serde(rename = "Ports", default)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkSettings {
     ports: Option<BTreeMap<String, Option<Vec<Binding>>>>,
-    #[serde(rename = "Networks", default)]
     networks: Option<BTreeMap<String, Attachment>>,
 }
 
 /// How a container is on a network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub(super) struct Attachment {
     /// By these names others on the network find it.
-    #[serde(rename = "Aliases", default)]
     aliases: Option<Vec<String>>,
     /// What the file asks for; none: the engine chooses.
-    #[serde(rename = "IPAMConfig", default)]
+    #[serde(rename = "IPAMConfig")]
     addresses: Option<Addresses>,
 }
 
@@ -102,11 +97,10 @@ impl Attachment {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 struct Binding {
-    #[serde(rename = "HostIp")]
-    address: String,
-    #[serde(rename = "HostPort")]
-    port: String,
+    host_ip: String,
+    host_port: String,
 }
 
 impl Container {
@@ -122,27 +116,28 @@ impl Container {
 
     /// The networks that it is on, by their names.
     pub(super) fn networks(&self) -> BTreeMap<String, Attachment> {
-        self.network.networks.clone().unwrap_or_default()
+        self.network_settings.networks.clone().unwrap_or_default()
     }
 
     pub(super) fn variable(&self, name: &str) -> Option<&str> {
-        let all = self.config.environment.iter().flatten();
+        let all = self.config.env.iter().flatten();
         let mut pairs = all.filter_map(|pair| pair.split_once('='));
         pairs.find(|(own, _)| *own == name).map(|(_, value)| value)
     }
 
     /// Address and port on this machine that lead to PostgreSQL's in the container.
     pub(super) fn published(&self) -> Option<(String, &str)> {
-        let bindings = self.network.ports.as_ref()?.get("5432/tcp")?.as_ref()?;
+        let ports = self.network_settings.ports.as_ref()?;
+        let bindings = ports.get("5432/tcp")?.as_ref()?;
         // An engine that listens on both families says so in two lines.
-        let is_v6 = |binding: &&Binding| binding.address.contains(':');
+        let is_v6 = |binding: &&Binding| binding.host_ip.contains(':');
         let binding = bindings.iter().find(|it| !is_v6(it)).or(bindings.first())?;
-        let address = match binding.address.as_str() {
+        let address = match binding.host_ip.as_str() {
             "" | "0.0.0.0" => "127.0.0.1",
             "::" => "::1",
             own => own,
         };
-        Some((address.to_owned(), &binding.port))
+        Some((address.to_owned(), &binding.host_port))
     }
 }
 
@@ -160,9 +155,9 @@ impl Engine {
             }
             Ok(_) => {}
         }
-        let known: [&'static [&'static str]; 2] = [&["docker", "compose"], &["docker-compose"]];
+        let known: [&[&str]; 2] = [&["docker", "compose"], &["docker-compose"]];
         for compose in known {
-            let arguments = compose[1..].iter().copied().chain(["version"]);
+            let arguments = [&compose[1..], &["version"]].concat();
             let asked = process::answer(compose[0], arguments, QUESTION).await;
             if asked.is_ok_and(|output| output.status.success()) {
                 return Ok(Self { compose });
@@ -179,23 +174,22 @@ impl Engine {
         arguments: &[&str],
         deadline: Duration,
     ) -> Result<String, ComposeError> {
-        let own = self.compose[1..].iter().map(OsString::from);
-        let of_project = ["-p".into(), project.into(), "-f".into(), file.into()];
-        let all = own
-            .chain(of_project)
-            .chain(arguments.iter().map(OsString::from));
-        call(self.compose[0], all.collect(), deadline).await
+        let before = [&self.compose[1..], &["-p", project, "-f"]].concat();
+        let before = before.into_iter().map(OsStr::new);
+        let after = arguments.iter().map(OsStr::new);
+        let all: Vec<_> = before.chain([file.as_os_str()]).chain(after).collect();
+        call(self.compose[0], &all, deadline).await
     }
 
     /// The containers of a project, also those that have ended.
     pub(super) async fn containers(self, project: &str) -> Result<Vec<Container>, ComposeError> {
-        let ids = labelled("container", &format!("{PROJECT}={project}")).await?;
+        let found = CONTAINERS.labelled(project, &[]).await?;
+        let ids: Vec<_> = found.split_whitespace().collect();
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let arguments = ["inspect", "--type", "container"];
-        let arguments = arguments.into_iter().chain(ids.iter().map(String::as_str));
-        let text = docker(arguments, QUESTION).await?;
+        let inspect = ["inspect", "--type", "container"];
+        let text = docker(&[&inspect, &ids[..]].concat(), QUESTION).await?;
         serde_json::from_str(&text).map_err(|error| ComposeError::Command {
             command: "docker inspect".into(),
             outcome: format!("answered something else than expected: {error}"),
@@ -214,34 +208,22 @@ impl Engine {
         )
     }
 
-    pub(super) async fn kill(self, id: &str) -> Result<(), ComposeError> {
-        docker(["kill", id], QUESTION).await.map(drop)
+    /// Does to a container what docker calls `kill`, `start`, `pause` or `unpause`.
+    pub(super) async fn order(self, action: &str, id: &str) -> Result<(), ComposeError> {
+        docker(&[action, id], QUESTION).await.map(drop)
     }
 
     /// Asks a container to end by its stop signal; one that has not within `grace` is killed.
     pub(super) async fn stop(self, id: &str, grace: Duration) -> Result<(), ComposeError> {
         let seconds = grace.as_secs().to_string();
         let arguments = ["stop", "--time", &seconds, id];
-        docker(arguments, grace + QUESTION).await.map(drop)
-    }
-
-    pub(super) async fn start(self, id: &str) -> Result<(), ComposeError> {
-        docker(["start", id], QUESTION).await.map(drop)
-    }
-
-    /// Stops all processes of a container, until [`Engine::unpause`].
-    pub(super) async fn pause(self, id: &str) -> Result<(), ComposeError> {
-        docker(["pause", id], QUESTION).await.map(drop)
-    }
-
-    pub(super) async fn unpause(self, id: &str) -> Result<(), ComposeError> {
-        docker(["unpause", id], QUESTION).await.map(drop)
+        docker(&arguments, grace + QUESTION).await.map(drop)
     }
 
     /// Takes a container off a network; its connections there are not told.
     pub(super) async fn disconnect(self, network: &str, id: &str) -> Result<(), ComposeError> {
         let arguments = ["network", "disconnect", network, id];
-        docker(arguments, QUESTION).await.map(drop)
+        docker(&arguments, QUESTION).await.map(drop)
     }
 
     /// Puts a container back on a network, as it was on it.
@@ -251,32 +233,31 @@ impl Engine {
         attachment: &Attachment,
         id: &str,
     ) -> Result<(), ComposeError> {
-        let own = attachment.options();
-        let arguments = ["network", "connect"].into_iter().chain(own);
-        let arguments = arguments.chain([network, id]);
-        docker(arguments, QUESTION).await.map(drop)
+        let options = attachment.options();
+        let arguments = [&["network", "connect"], &options[..], &[network, id]];
+        docker(&arguments.concat(), QUESTION).await.map(drop)
     }
 
     /// Removes all that bears the project's label: containers with their volumes, networks, volumes. How many containers.
     pub(super) async fn remove(self, project: &str) -> Result<usize, ComposeError> {
-        let label = format!("{PROJECT}={project}");
         // Not every engine ends a container that is paused.
-        for id in paused(&label).await? {
-            self.unpause(&id).await?;
+        let paused = ["--filter", "status=paused"];
+        for id in CONTAINERS
+            .labelled(project, &paused)
+            .await?
+            .split_whitespace()
+        {
+            self.order("unpause", id).await?;
         }
         let mut containers = 0;
-        for (kind, remove) in [
-            ("container", &["rm", "--force", "--volumes"][..]),
-            ("network", &["network", "rm"]),
-            ("volume", &["volume", "rm", "--force"]),
-        ] {
-            let ids = labelled(kind, &label).await?;
-            if kind == "container" {
+        for kind in [CONTAINERS, NETWORKS, VOLUMES] {
+            let found = kind.labelled(project, &[]).await?;
+            let ids: Vec<_> = found.split_whitespace().collect();
+            if kind == CONTAINERS {
                 containers = ids.len();
             }
             if !ids.is_empty() {
-                let arguments = remove.iter().copied();
-                docker(arguments.chain(ids.iter().map(String::as_str)), REMOVAL).await?;
+                docker(&[kind.remove, &ids].concat(), REMOVAL).await?;
             }
         }
         Ok(containers)
@@ -284,13 +265,12 @@ impl Engine {
 
     /// The projects of replbench's there are, each with the text of its owner.
     pub(super) async fn projects(self) -> Result<BTreeMap<String, String>, ComposeError> {
+        let format = format!("{{{{.Label \"{PROJECT}\"}}}}\t{{{{.Label \"{OWNER}\"}}}}");
+        let filter = format!("label={PROJECT}");
         let mut found = BTreeMap::new();
-        for kind in ["container", "network", "volume"] {
-            let format = format!("{{{{.Label \"{PROJECT}\"}}}}\t{{{{.Label \"{OWNER}\"}}}}");
-            let filter = format!("label={PROJECT}");
-            let arguments = listing(kind).iter().copied();
-            let arguments = arguments.chain(["--filter", &filter, "--format", &format]);
-            let text = docker(arguments, QUESTION).await?;
+        for kind in [CONTAINERS, NETWORKS, VOLUMES] {
+            let options = ["--filter", &filter, "--format", &format];
+            let text = docker(&[kind.list, &options].concat(), QUESTION).await?;
             let pairs = text.lines().filter_map(|line| line.split_once('\t'));
             found.extend(pairs.map(|(project, owner)| (project.to_owned(), owner.to_owned())));
         }
@@ -298,66 +278,58 @@ impl Engine {
     }
 }
 
-fn listing(kind: &str) -> &'static [&'static str] {
-    match kind {
-        "container" => &["container", "ls", "--all", "--no-trunc"],
-        "network" => &["network", "ls", "--no-trunc"],
-        _ => &["volume", "ls"],
+/// What compose makes of a file, by the commands that list and remove it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Kind {
+    list: &'static [&'static str],
+    remove: &'static [&'static str],
+}
+
+const CONTAINERS: Kind = Kind {
+    list: &["container", "ls", "--all", "--no-trunc"],
+    remove: &["rm", "--force", "--volumes"],
+};
+const NETWORKS: Kind = Kind {
+    list: &["network", "ls", "--no-trunc"],
+    remove: &["network", "rm"],
+};
+const VOLUMES: Kind = Kind {
+    list: &["volume", "ls"],
+    remove: &["volume", "rm", "--force"],
+};
+
+impl Kind {
+    /// The ids of those that bear the label of a project, with whitespace between them.
+    async fn labelled(self, project: &str, more: &[&str]) -> Result<String, ComposeError> {
+        let filter = format!("label={PROJECT}={project}");
+        let options = ["--quiet", "--filter", &filter];
+        docker(&[self.list, &options, more].concat(), QUESTION).await
     }
 }
 
-/// The ids of what bears a label.
-async fn labelled(kind: &str, label: &str) -> Result<Vec<String>, ComposeError> {
-    let filter = format!("label={label}");
-    let arguments = listing(kind).iter().copied();
-    let arguments = arguments.chain(["--quiet", "--filter", &filter]);
-    let text = docker(arguments, QUESTION).await?;
-    Ok(text.split_whitespace().map(Into::into).collect())
-}
-
-/// The ids of the containers with a label that are paused.
-async fn paused(label: &str) -> Result<Vec<String>, ComposeError> {
-    let label = format!("label={label}");
-    let arguments = listing("container").iter().copied();
-    let filters = ["--quiet", "--filter", &label, "--filter", "status=paused"];
-    let text = docker(arguments.chain(filters), QUESTION).await?;
-    Ok(text.split_whitespace().map(Into::into).collect())
-}
-
-async fn docker(
-    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
-    deadline: Duration,
-) -> Result<String, ComposeError> {
-    let arguments = arguments.into_iter().map(|it| it.as_ref().to_owned());
-    call("docker", arguments.collect(), deadline).await
+async fn docker(arguments: &[&str], deadline: Duration) -> Result<String, ComposeError> {
+    call("docker", arguments, deadline).await
 }
 
 async fn call(
     program: &str,
-    arguments: Vec<OsString>,
+    arguments: &[impl AsRef<OsStr>],
     deadline: Duration,
 ) -> Result<String, ComposeError> {
-    let shown = arguments.iter().map(|it| it.to_string_lossy());
-    let command = [program.into()]
-        .into_iter()
-        .chain(shown)
-        .collect::<Vec<_>>()
-        .join(" ");
-    match process::answer(program, arguments, deadline).await {
-        Err(error) => Err(ComposeError::Command {
-            command,
-            outcome: error.to_string(),
-        }),
-        Ok(output) if !output.status.success() => Err(ComposeError::Command {
-            command,
-            outcome: format!(
-                "{}:\n{}",
-                process::ended(output.status),
-                last_lines(&output.stderr)
-            ),
-        }),
-        Ok(output) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+    let failed = |outcome| {
+        let shown = arguments.iter().map(|it| it.as_ref().to_string_lossy());
+        ComposeError::Command {
+            command: format!("{program} {}", shown.format(" ")),
+            outcome,
+        }
+    };
+    let output = process::answer(program, arguments, deadline).await;
+    let output = output.map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
+    let (ended, said) = (process::ended(output.status), last_lines(&output.stderr));
+    Err(failed(format!("{ended}:\n{said}")))
 }
 
 fn last_lines(bytes: &[u8]) -> String {
@@ -367,10 +339,7 @@ fn last_lines(bytes: &[u8]) -> String {
         .filter(|line| !line.trim().is_empty())
         .collect();
     let last = &lines[lines.len().saturating_sub(MOST_LINES)..];
-    last.iter()
-        .map(|line| format!("    {line}"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    last.iter().map(|line| format!("    {line}")).join("\n")
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::ComposeError;
@@ -21,51 +20,38 @@ pub(super) struct Config {
     #[serde(skip)]
     whole: Value,
     services: BTreeMap<String, Service>,
-    #[serde(default)]
     networks: Option<BTreeMap<String, Option<Resource>>>,
-    #[serde(default)]
     volumes: Option<BTreeMap<String, Option<Resource>>>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Service {
-    #[serde(default)]
-    labels: Labels,
-    #[serde(default)]
-    depends_on: Dependencies,
-    #[serde(default)]
-    networks: Option<Networks>,
-    #[serde(default)]
+    labels: Option<Entries<String>>,
+    depends_on: Option<Entries<Dependency>>,
+    networks: Option<Entries<Value>>,
     network_mode: Option<String>,
 }
 
-/// `{network: how}`, or a list of networks.
+/// What compose takes in two forms: a map, or a list of its keys, which for labels is one of `name=value`.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Networks {
-    Map(BTreeMap<String, Value>),
+enum Entries<T> {
+    Map(BTreeMap<String, T>),
     List(Vec<String>),
 }
 
-/// `{name: value}`, or a list of `name=value`.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Labels {
-    Map(BTreeMap<String, String>),
-    List(Vec<String>),
+struct Dependency {
+    #[serde(default)]
+    condition: String,
 }
 
-impl Default for Labels {
-    fn default() -> Self {
-        Self::List(Vec::new())
-    }
-}
-
-impl Labels {
-    fn all(&self) -> BTreeMap<String, String> {
-        match self {
-            Self::Map(labels) => labels.clone(),
-            Self::List(labels) => {
+impl Service {
+    fn labels(&self) -> BTreeMap<String, String> {
+        match &self.labels {
+            None => BTreeMap::new(),
+            Some(Entries::Map(labels)) => labels.clone(),
+            Some(Entries::List(labels)) => {
                 let pairs = labels
                     .iter()
                     .map(|it| it.split_once('=').unwrap_or((it, "")));
@@ -75,25 +61,13 @@ impl Labels {
             }
         }
     }
-}
 
-/// `{service: {condition: ...}}`, or a list of services.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Dependencies {
-    Conditions(BTreeMap<String, Dependency>),
-    Services(IgnoredAny),
-}
-
-#[derive(Debug, Deserialize)]
-struct Dependency {
-    #[serde(default)]
-    condition: String,
-}
-
-impl Default for Dependencies {
-    fn default() -> Self {
-        Self::Services(IgnoredAny)
+    fn waits_for_health(&self) -> bool {
+        let Some(Entries::Map(services)) = &self.depends_on else {
+            return false;
+        };
+        let mut conditions = services.values().map(|it| it.condition.as_str());
+        conditions.any(|it| it == "service_healthy")
     }
 }
 
@@ -101,7 +75,6 @@ impl Default for Dependencies {
 #[derive(Debug, Deserialize)]
 struct Resource {
     /// `true`, or a map with its name: it is not of this file.
-    #[serde(default)]
     external: Option<Value>,
     /// Of a network: nothing outside Docker reaches it, so that no published port goes through it.
     #[serde(default)]
@@ -197,7 +170,7 @@ impl Config {
     pub(super) fn arrangement(&self, file: &Path) -> Result<Arrangement, ComposeError> {
         let services = self.services.iter();
         Arrangement::of(
-            services.map(|(name, its)| (name.as_str(), its.labels.all())),
+            services.map(|(name, its)| (name.as_str(), its.labels())),
             file,
         )
     }
@@ -208,8 +181,8 @@ impl Config {
             return BTreeSet::new();
         };
         match (&service.networks, &service.network_mode) {
-            (Some(Networks::Map(names)), _) => names.keys().map(String::as_str).collect(),
-            (Some(Networks::List(names)), _) => names.iter().map(String::as_str).collect(),
+            (Some(Entries::Map(names)), _) => names.keys().map(String::as_str).collect(),
+            (Some(Entries::List(names)), _) => names.iter().map(String::as_str).collect(),
             (None, Some(_)) => BTreeSet::new(),
             (None, None) => BTreeSet::from(["default"]),
         }
@@ -225,10 +198,7 @@ impl Config {
     /// The file with `labels` on all that compose makes of it, and without health checks, which would cost processor time during a
     /// measurement, unless a service waits for them.
     pub(super) fn labelled(&self, labels: &BTreeMap<&str, String>) -> Value {
-        let waits_for_health = self.services.values().any(|service| {
-            matches!(&service.depends_on, Dependencies::Conditions(all)
-                if all.values().any(|it| it.condition == "service_healthy"))
-        });
+        let waits_for_health = self.services.values().any(Service::waits_for_health);
         let mut whole = self.whole.clone();
         for name in self.services.keys() {
             let service = &mut whole["services"][name];

@@ -114,34 +114,56 @@ pub(super) struct Wanted<'a> {
 }
 
 impl Project {
-    /// Nothing is started yet.
-    pub(super) fn new(file: &ComposeFile, is_kept: bool) -> Self {
+    /// A project of which nothing is known yet.
+    fn new(engine: Engine, name: &str, is_kept: bool) -> Self {
         Self {
-            engine: file.engine,
-            name: file.project.clone(),
+            engine,
+            name: name.to_owned(),
             is_kept,
             containers: BTreeMap::new(),
             inside: None,
         }
     }
 
-    /// Starts all services, waits until every node replicates, and makes database and tables. After an error or when the future is
-    /// dropped there may be something: see [`Project::remove`].
+    /// Starts what a file says, and makes `wanted` there; until `cancelled` resolves: then all that was started is removed before this
+    /// returns `None`. A failed start removes it as well.
     pub(super) async fn start(
-        &mut self,
         file: &ComposeFile,
-        wanted: &Wanted<'_>,
-    ) -> Result<Vec<RunningNode>, ClusterError> {
-        let nodes = self.bring_up(file).await?;
-        setup::prepare(&nodes, wanted, READY).await
+        wanted: Option<Wanted<'_>>,
+        is_kept: bool,
+        cancelled: impl Future<Output = ()>,
+    ) -> Result<Option<(Self, Vec<RunningNode>)>, ClusterError> {
+        let mut project = Self::new(file.engine, &file.project, is_kept);
+        let started = tokio::select! {
+            biased;
+            () = cancelled => None,
+            started = project.bring_up(file, wanted) => Some(started),
+        };
+        match started {
+            None => project.remove().await.map(|()| None),
+            Some(Ok(nodes)) => Ok(Some((project, nodes))),
+            Some(Err(cause)) => {
+                let cause = project.explained(cause).await;
+                project.remove().await?;
+                Err(cause)
+            }
+        }
     }
 
-    /// Starts all services and waits until every node replicates.
-    async fn bring_up(&mut self, file: &ComposeFile) -> Result<Vec<RunningNode>, ClusterError> {
+    /// Starts all services, waits until every node replicates, and makes database and tables. After an error or when the future is
+    /// dropped there may be something: see [`Project::remove`].
+    async fn bring_up(
+        &mut self,
+        file: &ComposeFile,
+        wanted: Option<Wanted<'_>>,
+    ) -> Result<Vec<RunningNode>, ClusterError> {
         self.up(file).await?;
         let nodes = self.reach_all(&file.arrangement).await?;
         setup::replicating(&nodes, READY).await?;
-        Ok(nodes)
+        match wanted {
+            Some(wanted) => setup::prepare(&nodes, &wanted, READY).await,
+            None => Ok(nodes),
+        }
     }
 
     async fn reach_all(
@@ -154,12 +176,10 @@ impl Project {
         for node in arrangement.topology.nodes() {
             let service = &arrangement.services[&node.name];
             let container = containers.iter().find(|it| it.service() == service);
-            let container = container.ok_or_else(|| ComposeError::Node {
-                node: node.name.clone(),
-                problem: format!(
-                    "has no container: compose has started none for service `{service}`"
-                ),
-                log: String::new(),
+            let container = container.ok_or_else(|| {
+                let problem =
+                    format!("has no container: compose has started none for service `{service}`");
+                ComposeError::node(&node.name, problem)
             })?;
             let own = NodeContainer {
                 id: container.id.clone(),
@@ -197,12 +217,11 @@ impl Project {
         // One that has ended publishes no port either.
         self.check(&node.name).await?;
         let Some((host, port)) = container.published() else {
-            return Err(ComposeError::Node {
-                node: node.name.clone(),
-                problem: format!("publishes no port: container {} has none for 5432/tcp; add `ports: [\"127.0.0.1:55432:5432\"]` to its service", container.name.trim_start_matches('/')),
-                log: String::new(),
-            }
-            .into());
+            let problem = format!(
+                "publishes no port: container {} has none for 5432/tcp; add `ports: [\"127.0.0.1:55432:5432\"]` to its service",
+                container.name.trim_start_matches('/')
+            );
+            return Err(ComposeError::node(&node.name, problem).into());
         };
         let user = container.variable("POSTGRES_USER").unwrap_or("postgres");
         let mut pairs = vec![("host", host.as_str()), ("port", port), ("user", user)];
@@ -213,10 +232,8 @@ impl Project {
         let text = super::conf::conninfo(&pairs);
         let parsed = text.parse::<Conninfo>();
         let parameters = parsed.and_then(|it| it.complete(&OwnSurroundings));
-        let parameters = parameters.map_err(|error| ComposeError::Node {
-            node: node.name.clone(),
-            problem: format!("cannot be reached: {error}"),
-            log: String::new(),
+        let parameters = parameters.map_err(|error| {
+            ComposeError::node(&node.name, format!("cannot be reached: {error}"))
         })?;
         let ask = async || {
             let error = match pg::locate(&node.name, &parameters, "replbench admin").await {
@@ -266,15 +283,12 @@ impl Project {
         let id = self.id(node);
         let containers = self.engine.containers(&self.name).await?;
         let mut own = containers.into_iter().filter(|it| it.id == id);
-        own.next().ok_or_else(|| ComposeError::Node {
-            node: node.to_owned(),
-            problem: "is not there: its container is gone".into(),
-            log: String::new(),
-        })
+        let gone = || ComposeError::node(node, "is not there: its container is gone");
+        own.next().ok_or_else(gone)
     }
 
     /// An error of a node with the end of its log, as long as there is one.
-    pub(super) async fn explained(&self, error: ClusterError) -> ClusterError {
+    async fn explained(&self, error: ClusterError) -> ClusterError {
         match error {
             ClusterError::Late {
                 node,
@@ -297,7 +311,7 @@ impl Project {
 
     /// SIGKILL to a node's container.
     pub(super) async fn kill(&self, node: &str) -> Result<(), ComposeError> {
-        self.engine.kill(self.id(node)).await
+        self.engine.order("kill", self.id(node)).await
     }
 
     /// Ends a node's server as its container's stop signal has it do, which is to be without loss.
@@ -324,13 +338,13 @@ impl Project {
 
     /// Stops all processes of a node's container, which keeps its connections.
     pub(super) async fn pause(&self, node: &str) -> Result<(), ComposeError> {
-        self.engine.pause(self.id(node)).await
+        self.engine.order("pause", self.id(node)).await
     }
 
     /// Lets them go on, unless they do.
     pub(super) async fn unpause(&self, node: &str) -> Result<(), ComposeError> {
         if self.inspect(node).await?.state.paused {
-            self.engine.unpause(self.id(node)).await?;
+            self.engine.order("unpause", self.id(node)).await?;
         }
         Ok(())
     }
@@ -338,19 +352,15 @@ impl Project {
     /// Starts a node's container again; returns when its server takes connections.
     pub(super) async fn restart(&self, node: &RunningNode) -> Result<(), ClusterError> {
         let name = &node.node.name;
-        self.engine.start(self.id(name)).await?;
+        self.engine.order("start", self.id(name)).await?;
         let container = self.inspect(name).await?;
         let endpoint = self.reach(&node.node, &container).await?;
         if endpoint.port != node.endpoint.port {
-            return Err(ComposeError::Node {
-                node: name.clone(),
-                problem: format!(
-                    "came back at another port, {} instead of {}; publish a port of a fixed number",
-                    endpoint.port, node.endpoint.port
-                ),
-                log: String::new(),
-            }
-            .into());
+            let problem = format!(
+                "came back at another port, {} instead of {}; publish a port of a fixed number",
+                endpoint.port, node.endpoint.port
+            );
+            return Err(ComposeError::node(name, problem).into());
         }
         Ok(())
     }
@@ -379,30 +389,23 @@ pub struct Kept {
     pub inside: Option<Inside>,
 }
 
+impl From<(Project, Vec<RunningNode>)> for Kept {
+    fn from((project, nodes): (Project, Vec<RunningNode>)) -> Self {
+        Self {
+            project: project.name,
+            nodes,
+            inside: project.inside,
+        }
+    }
+}
+
 /// Starts what a file says, to stay; until `cancelled` resolves: then what was started is removed before this returns `None`.
 pub async fn up(
     file: &ComposeFile,
     cancelled: impl Future<Output = ()>,
 ) -> Result<Option<Kept>, ClusterError> {
-    let mut project = Project::new(file, true);
-    let started = tokio::select! {
-        biased;
-        () = cancelled => None,
-        started = project.bring_up(file) => Some(started),
-    };
-    match started {
-        None => project.remove().await.map(|()| None),
-        Some(Ok(nodes)) => Ok(Some(Kept {
-            project: project.name,
-            nodes,
-            inside: project.inside,
-        })),
-        Some(Err(cause)) => {
-            let cause = project.explained(cause).await;
-            project.remove().await?;
-            Err(cause)
-        }
-    }
+    let started = Project::start(file, None, true, cancelled).await?;
+    Ok(started.map(Kept::from))
 }
 
 /// The nodes of a project that was started before.
@@ -414,19 +417,9 @@ pub async fn find(project: &str) -> Result<Kept, ClusterError> {
     }
     let services = containers.iter().map(|it| (it.service(), it.labels()));
     let arrangement = Arrangement::of(services, Path::new(project))?;
-    let mut this = Project {
-        engine,
-        name: project.to_owned(),
-        is_kept: true,
-        containers: BTreeMap::new(),
-        inside: None,
-    };
+    let mut this = Project::new(engine, project, true);
     let nodes = this.reach_all(&arrangement).await?;
-    Ok(Kept {
-        project: this.name,
-        nodes,
-        inside: this.inside,
-    })
+    Ok(Kept::from((this, nodes)))
 }
 
 /// Removes a project; how many containers it had.

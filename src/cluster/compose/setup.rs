@@ -118,12 +118,8 @@ async fn subscribe(node: &RunningNode, deadline: Duration) -> Result<(), Cluster
         .ask("look for its subscriptions", provisioning::subscriptions)
         .await?;
     let Some(first) = own.first() else {
-        return Err(ComposeError::Node {
-            node: node.node.name.clone(),
-            problem: "has no subscription: let its service make one, so that it is known how it reaches the primary".into(),
-            log: String::new(),
-        }
-        .into());
+        let problem = "has no subscription: let its service make one, so that it is known how it reaches the primary";
+        return Err(ComposeError::node(&node.node.name, problem).into());
     };
     for subscription in &own {
         node.in_database(&subscription.database)
