@@ -168,18 +168,20 @@ pub(super) fn mark_for_discarding(directory: &Path) -> io::Result<()> {
 
 /// The directory stays when the last one leaves.
 pub(super) fn unmark_for_discarding(directory: &Path) -> io::Result<()> {
-    match std::fs::remove_file(directory.join(DISCARD)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    unless_gone(std::fs::remove_file(directory.join(DISCARD)))
+}
+
+/// A removal that finds nothing has what it wanted.
+pub(super) fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 
 /// Removes a directory with all that is in it, if it is there. A command that was killed may write a little longer, while its disk is busy.
 pub(super) fn remove_all(directory: &Path) -> io::Result<()> {
-    let attempt = || match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    };
+    let attempt = || unless_gone(std::fs::remove_dir_all(directory));
     let removed = clock::block_until(Duration::from_secs(5), || {
         let removed = attempt();
         let is_written = |error: &io::Error| error.kind() == io::ErrorKind::DirectoryNotEmpty;
@@ -197,21 +199,14 @@ pub(super) fn remove(directory: &Path) -> io::Result<()> {
         if entry.file_name() == MARKER || entry.file_name() == DISCARD {
             continue;
         }
-        let gone = if entry.file_type()?.is_dir() {
-            remove_all(&entry.path())
+        if entry.file_type()?.is_dir() {
+            remove_all(&entry.path())?;
         } else {
-            std::fs::remove_file(entry.path())
-        };
-        match gone {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+            unless_gone(std::fs::remove_file(entry.path()))?;
         }
     }
     for name in [DISCARD, MARKER] {
-        match std::fs::remove_file(directory.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        unless_gone(std::fs::remove_file(directory.join(name)))?;
     }
     std::fs::remove_dir(directory)?;
     for parent in directory.ancestors().skip(1).take(own_parents) {
@@ -340,10 +335,7 @@ pub(super) fn create_inner(path: &Path, account: &Account) -> Result<(), Cluster
 /// Writes a file that only the servers' user may read.
 pub(super) fn write(path: &Path, content: &str, account: &Account) -> Result<(), ClusterError> {
     let make = || -> io::Result<()> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        unless_gone(std::fs::remove_file(path))?;
         File::options()
             .create_new(true)
             .write(true)

@@ -276,10 +276,7 @@ fn clean_one(directory: PathBuf) -> Result<Cleaned, ClusterError> {
     let mut removed = Ok(());
     // What a dying process still writes makes a removal fail.
     clock::block_until(Duration::from_secs(5), || {
-        removed = match directory::remove(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        };
+        removed = directory::unless_gone(directory::remove(&directory));
         removed.is_ok().then_some(())
     });
     match removed {
