@@ -51,7 +51,7 @@ impl Account {
             return Ok(());
         }
         std::os::unix::fs::lchown(path, Some(self.uid), Some(self.gid))
-            .map_err(|source| ClusterError::io("change the owner of", path, source))
+            .map_err(ClusterError::io("change the owner of", path))
     }
 
     /// The first ancestor through which this user may not pass, with its mode.

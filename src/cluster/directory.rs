@@ -256,7 +256,7 @@ pub(super) fn create(
         }
     })?;
     std::fs::set_permissions(&path, Permissions::from_mode(0o700))
-        .map_err(|source| ClusterError::io("restrict", &path, source))?;
+        .map_err(ClusterError::io("restrict", &path))?;
     account.own(&path)?;
     write(
         &path.join(MARKER),
@@ -280,7 +280,7 @@ fn place<'a>(
     if wanted.symlink_metadata().is_ok() {
         let occupied = !wanted.is_dir()
             || std::fs::read_dir(wanted)
-                .map_err(|source| ClusterError::io("read", wanted, source))?
+                .map_err(ClusterError::io("read", wanted))?
                 .next()
                 .is_some();
         if occupied {
@@ -296,11 +296,11 @@ fn place<'a>(
                 io::ErrorKind::NotFound => create_passable(wanted, account),
                 _ => Err(error),
             })
-            .map_err(|source| ClusterError::io("create directory", wanted, source))?;
+            .map_err(ClusterError::io("create directory", wanted))?;
     }
     let path = wanted
         .canonicalize()
-        .map_err(|source| ClusterError::io("resolve", wanted, source))?;
+        .map_err(ClusterError::io("resolve", wanted))?;
     if path.to_str().is_none_or(|text| text.contains(['\n', '\r'])) {
         return Err(refuse(
             "has a name that is not UTF-8 or contains a line break".into(),
@@ -309,7 +309,7 @@ fn place<'a>(
     }
     let barrier = account
         .barrier(&path)
-        .map_err(|source| ClusterError::io("look at the parents of", &path, source))?;
+        .map_err(ClusterError::io("look at the parents of", &path))?;
     if let Some((ancestor, mode)) = barrier {
         return Err(refuse(
             format!(
@@ -328,7 +328,7 @@ pub(super) fn create_inner(path: &Path, account: &Account) -> Result<(), Cluster
     std::fs::DirBuilder::new()
         .mode(0o700)
         .create(path)
-        .map_err(|source| ClusterError::io("create directory", path, source))?;
+        .map_err(ClusterError::io("create directory", path))?;
     account.own(path)
 }
 
@@ -343,6 +343,6 @@ pub(super) fn write(path: &Path, content: &str, account: &Account) -> Result<(),
             .open(path)?
             .write_all(content.as_bytes())
     };
-    make().map_err(|source| ClusterError::io("write", path, source))?;
+    make().map_err(ClusterError::io("write", path))?;
     account.own(path)
 }

@@ -80,8 +80,9 @@ pub enum ClusterError {
 }
 
 impl ClusterError {
-    pub(super) fn io(action: &'static str, path: &Path, cause: io::Error) -> Self {
-        Self::Io {
+    /// Makes an error of what went wrong with a path.
+    pub(super) fn io(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
+        move |cause| Self::Io {
             action,
             path: path.to_owned(),
             cause,

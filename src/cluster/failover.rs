@@ -124,7 +124,7 @@ impl Cluster {
             let upstream = self.upstream(primary, node, &session).await?;
             sql::follow(session.client(), &upstream)
                 .await
-                .map_err(|failure| query(node, "have it follow the new primary", failure))?;
+                .map_err(query(node, "have it follow the new primary"))?;
             session.close().await;
             Ok::<_, ClusterError>(())
         }))
@@ -144,8 +144,7 @@ impl Cluster {
             Kind::Provisioned(workspace) => Ok(workspace.upstream(upstream, name)),
             Kind::Compose(project) => {
                 let own = sql::conninfo(session.client()).await;
-                let own =
-                    own.map_err(|failure| query(node, "ask how it reaches its upstream", failure))?;
+                let own = own.map_err(query(node, "ask how it reaches its upstream"))?;
                 Ok(sql::Upstream {
                     conninfo: project.leading_to(upstream, &own),
                     slot: slot(name),
@@ -166,7 +165,7 @@ impl Cluster {
         let ask = async || {
             let received = sql::received(session.client())
                 .await
-                .map_err(|failure| query(node, "ask how much WAL it has", failure))?;
+                .map_err(query(node, "ask how much WAL it has"))?;
             Ok(received.ok_or_else(|| "notice that its upstream has died".to_owned()))
         };
         let late = |missing| node.late(missing, self.deadline);
@@ -178,7 +177,7 @@ impl Cluster {
     /// Promotes the standby; the first transaction id that it gives out.
     async fn promote(&self, node: &RunningNode) -> Result<u64, ClusterError> {
         let session = admin(&node.endpoint).await?;
-        let failed = |failure| query(node, "promote it", failure);
+        let failed = query(node, "promote it");
         sql::promote(session.client()).await.map_err(failed)?;
         let due = clock::now() + self.deadline;
         while sql::is_in_recovery(session.client())

@@ -76,7 +76,7 @@ impl Cluster {
         let stopped = pid.and_then(Pid::from_raw).map(StoppedProcess::stop);
         let none = || std::io::Error::other(format!("nothing is streamed to `{name}`"));
         let stopped = stopped.unwrap_or_else(|| Err(none()));
-        stopped.map_err(|source| ClusterError::io("stop the walsender of", Path::new(name), source))
+        stopped.map_err(ClusterError::io("stop the walsender of", Path::new(name)))
     }
 
     /// Makes the network between a node and the one that it replicates from worse or better.
@@ -109,7 +109,7 @@ impl Cluster {
         let pid = server.and_then(|server| Pid::from_raw(server.process().pid));
         let none = || std::io::Error::other("it has none");
         let stopped = pid.ok_or_else(none).and_then(StoppedProcess::stop_family);
-        stopped.map_err(|source| ClusterError::io("stop the processes of", Path::new(name), source))
+        stopped.map_err(ClusterError::io("stop the processes of", Path::new(name)))
     }
 
     /// Lets a node's server go on that Docker has stopped, unless it does.

@@ -43,12 +43,12 @@ impl Cluster {
         let session = admin(&standby.endpoint).await?;
         let backend = sql::hold_snapshot(session.client())
             .await
-            .map_err(|failure| query(&standby, "begin a long query", failure))?;
+            .map_err(query(&standby, "begin a long query"))?;
         let vacuum = admin(&primary.endpoint).await?;
         let rows = DeadRows::statements();
         execute(vacuum.client(), &rows.create)
             .await
-            .map_err(|failure| query(&primary, "make a table to vacuum", failure))?;
+            .map_err(query(&primary, "make a table to vacuum"))?;
         let (stop, stopped) = oneshot::channel();
         let running = Running {
             rows,
@@ -132,7 +132,7 @@ impl Running {
     async fn on_primary(&self, statement: &str) -> Result<(), ClusterError> {
         match execute(self.vacuum.client(), statement).await {
             Err(failure) if failure.connection_lost => Ok(()),
-            done => done.map_err(|failure| query(&self.primary, "remove rows", failure)),
+            done => done.map_err(query(&self.primary, "remove rows")),
         }
     }
 

@@ -24,7 +24,7 @@ impl Cluster {
         self.kill(name).await?;
         let primary = self.primary();
         let session = admin(&primary.endpoint).await?;
-        let failed = |failure| query(primary, "remove WAL that a slot needs", failure);
+        let failed = query(primary, "remove WAL that a slot needs");
         fence(session.client()).await.map_err(failed)?;
         switch_wal(session.client()).await.map_err(failed)?;
         let switched = fence(session.client()).await.map_err(failed)?;
@@ -57,7 +57,7 @@ impl Cluster {
 
     async fn until_lost(&self, session: &Session, name: &str) -> Result<(), ClusterError> {
         let primary = self.primary();
-        let failed = |failure| query(primary, "remove WAL that a slot needs", failure);
+        let failed = query(primary, "remove WAL that a slot needs");
         let ask = async || {
             checkpoint(session.client()).await.map_err(failed)?;
             let slots = sql::slots(session.client()).await.map_err(failed)?;
@@ -120,7 +120,7 @@ async fn drop_slot(
     let ask = async || {
         let gone = sql::drop_slot(session.client(), name)
             .await
-            .map_err(|failure| query(primary, "drop a slot that was lost", failure))?;
+            .map_err(query(primary, "drop a slot that was lost"))?;
         Ok(gone
             .then_some(())
             .ok_or_else(|| format!("let go of slot `{name}`")))

@@ -167,7 +167,7 @@ impl RunningNode {
         let session = admin(&self.endpoint).await?;
         let answer = question(session.client()).await;
         session.close().await;
-        answer.map_err(|failure| query(self, action, failure))
+        answer.map_err(query(self, action))
     }
 
     fn late(&self, awaited: String, deadline: Duration) -> ClusterError {
@@ -432,7 +432,7 @@ impl Cluster {
             match done {
                 // Of somebody else's servers it is their own affair.
                 Err(failure) if self.is_refused(&failure) => Ok(()),
-                done => done.map_err(|failure| query(node, "checkpoint", failure)),
+                done => done.map_err(query(node, "checkpoint")),
             }
         }))
         .await?;
@@ -442,7 +442,7 @@ impl Cluster {
         // initdb and pg_basebackup did not sync: without this the kernel would write their files during a cell.
         let synced = tokio::task::spawn_blocking(move || {
             let sync = || Ok(rustix::fs::syncfs(std::fs::File::open(&directory)?)?);
-            sync().map_err(|source| ClusterError::io("sync", &directory, source))
+            sync().map_err(ClusterError::io("sync", &directory))
         });
         // The runtime ends.
         synced.await.unwrap_or(Ok(()))
@@ -502,8 +502,9 @@ async fn admin(endpoint: &Endpoint) -> Result<Session, ClusterError> {
     .await?)
 }
 
-fn query(node: &RunningNode, action: &'static str, failure: Failure) -> ClusterError {
-    ClusterError::Query {
+/// Makes an error of what a server has answered.
+fn query(node: &RunningNode, action: &'static str) -> impl Fn(Failure) -> ClusterError + Copy {
+    move |failure| ClusterError::Query {
         node: node.node.name.clone(),
         action,
         failure,

@@ -34,7 +34,7 @@ pub(super) async fn apply<'a>(
     let session = admin(&primary.endpoint).await?;
     provisioning::set_synchronous(session.client(), &synchronous)
         .await
-        .map_err(|failure| query(primary, "set what commits wait for", failure))?;
+        .map_err(query(primary, "set what commits wait for"))?;
     let entry = Entry {
         primary,
         client: &primary.endpoint,
@@ -46,7 +46,7 @@ pub(super) async fn apply<'a>(
     // states were just seen. It reads the signal before it takes up a checkpoint.
     provisioning::checkpoint(session.client())
         .await
-        .map_err(|failure| query(primary, "checkpoint", failure))?;
+        .map_err(query(primary, "checkpoint"))?;
     session.close().await;
     Ok(before)
 }
@@ -118,7 +118,7 @@ impl Entry<'_> {
         let session = pg::connect(self.client, "replbench admin", None, deadline).await?;
         let seen = provisioning::synchronous(session.client())
             .await
-            .map_err(|failure| query(self.primary, "read what commits wait for", failure))?;
+            .map_err(query(self.primary, "read what commits wait for"))?;
         session.close().await;
         Ok(seen)
     }
@@ -155,7 +155,7 @@ async fn states(
 ) -> Result<BTreeMap<String, String>, ClusterError> {
     let senders = provisioning::senders(client)
         .await
-        .map_err(|failure| query(primary, "look for its replicas", failure))?;
+        .map_err(query(primary, "look for its replicas"))?;
     Ok(senders
         .into_iter()
         .filter(|sender| sender.state == "streaming")
@@ -197,21 +197,21 @@ pub async fn await_caught_up(
     let session = admin(&primary.endpoint).await?;
     let target = provisioning::fence(session.client())
         .await
-        .map_err(|failure| query(primary, "mark a position in the WAL", failure))?;
+        .map_err(query(primary, "mark a position in the WAL"))?;
     if nodes
         .iter()
         .any(|node| node.node.role == Role::ArchiveStandby)
     {
         provisioning::switch_wal(session.client())
             .await
-            .map_err(|failure| query(primary, "end its WAL segment", failure))?;
+            .map_err(query(primary, "end its WAL segment"))?;
     }
     let replicas = replicas(nodes).map(|node| async {
         if node.node.role == Role::Subscriber {
             return reached(node, target, deadline, async || {
                 let senders = provisioning::senders(session.client())
                     .await
-                    .map_err(|failure| query(primary, "look for its replicas", failure))?;
+                    .map_err(query(primary, "look for its replicas"))?;
                 Ok(senders
                     .into_iter()
                     .find(|sender| sender.application_name == node.node.name)
@@ -223,7 +223,7 @@ pub async fn await_caught_up(
         let outcome = reached(node, target, deadline, async || {
             provisioning::replay_lsn(own.client())
                 .await
-                .map_err(|failure| query(node, "ask how far it has replayed", failure))
+                .map_err(query(node, "ask how far it has replayed"))
         })
         .await;
         own.close().await;

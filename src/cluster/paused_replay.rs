@@ -29,7 +29,7 @@ impl Cluster {
         let guard = admin(&node.endpoint).await?;
         let backend = sql::backend(guard.client())
             .await
-            .map_err(|failure| query(&node, "pause the replay", failure))?;
+            .map_err(query(&node, "pause the replay"))?;
         let guard = tokio::spawn(async move {
             // It ends when it is terminated, or with the server.
             let _ = execute(guard.client(), &sql::resume_after(length)).await;

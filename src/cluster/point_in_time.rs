@@ -211,7 +211,7 @@ impl Cluster {
 }
 
 fn remove(directory: &Path) -> Result<(), ClusterError> {
-    directory::remove_all(directory).map_err(|source| ClusterError::io("remove", directory, source))
+    directory::remove_all(directory).map_err(ClusterError::io("remove", directory))
 }
 
 /// Waits until the server has left recovery, which it does at its target. If it does not reach that, it ends.
@@ -239,7 +239,7 @@ async fn recovered(
             Ok(Err(format!("reach {target}, and is at {at},")))
         }
         Err(failure) => {
-            let error = query(node, "ask whether it has left recovery", failure);
+            let error = query(node, "ask whether it has left recovery")(failure);
             Err(gone(workspace, node).await.unwrap_or(error))
         }
     };

@@ -70,7 +70,7 @@ fn lock_directory() -> Result<PathBuf, ClusterError> {
     let path = std::env::temp_dir().join(format!("replbench-ports-{uid}"));
     let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
     let metadata = path.symlink_metadata().map_err(|source| {
-        ClusterError::io("reserve ports in", &path, made.err().unwrap_or(source))
+        ClusterError::io("reserve ports in", &path)(made.err().unwrap_or(source))
     })?;
     if !metadata.is_dir() || metadata.uid() != uid {
         return Err(ClusterError::Directory {

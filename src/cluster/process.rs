@@ -169,7 +169,7 @@ impl Task<'_> {
         let log = append(self.log)?;
         let errors = log
             .try_clone()
-            .map_err(|source| ClusterError::io("write", self.log, source))?;
+            .map_err(ClusterError::io("write", self.log))?;
         let mut command = command_with(self.launcher, self.library_path);
         command
             .arg0("replbench")
@@ -182,11 +182,12 @@ impl Task<'_> {
         let mut child = Killed(
             command
                 .spawn()
-                .map_err(|source| ClusterError::io("run", self.launcher, source))?,
+                .map_err(ClusterError::io("run", self.launcher))?,
         );
-        let ask = async || match child.0.try_wait() {
-            Ok(status) => Ok(status.ok_or_else(|| "finish".to_owned())),
-            Err(source) => Err(ClusterError::io("wait for", self.path(), source)),
+        let ask = async || {
+            let status = child.0.try_wait();
+            let status = status.map_err(ClusterError::io("wait for", self.path()))?;
+            Ok(status.ok_or_else(|| "finish".to_owned()))
         };
         let seconds = self.deadline.as_secs_f64();
         let late = |missing| self.failed(format!("did not {missing} within {seconds} s"));
@@ -218,7 +219,7 @@ fn append(log: &Path) -> Result<File, ClusterError> {
         .create(true)
         .append(true)
         .open(log)
-        .map_err(|source| ClusterError::io("write", log, source))
+        .map_err(ClusterError::io("write", log))
 }
 
 /// Starts a keeper: its orders come through a pipe on stdin, the pid of its server goes out on stdout.
@@ -235,7 +236,7 @@ pub(super) fn spawn_keeper(
         .stdout(Stdio::piped())
         .stderr(append(&order.log)?)
         .spawn()
-        .map_err(|source| ClusterError::io("run", launcher, source))
+        .map_err(ClusterError::io("run", launcher))
 }
 
 /// replbench as a supervisor of a command and of all that it starts, which end with the pipe on its standard input.

@@ -85,8 +85,7 @@ async fn init_server(workspace: &Workspace, node: &Node) -> Result<RunningNode, 
         arguments.push("--wal-segsize=1".into());
     }
     let made = workspace.command(&node.name, "initdb", arguments).await;
-    std::fs::remove_file(&password)
-        .map_err(|source| ClusterError::io("remove", &password, source))?;
+    std::fs::remove_file(&password).map_err(ClusterError::io("remove", &password))?;
     made?;
     workspace.configure(node)?;
     let running = workspace.launch(node).await?;
@@ -174,7 +173,7 @@ pub(super) async fn replace(
     node: &Node,
 ) -> Result<RunningNode, ClusterError> {
     let data = workspace.layout.data(&node.name);
-    directory::remove_all(&data).map_err(|source| ClusterError::io("remove", &data, source))?;
+    directory::remove_all(&data).map_err(ClusterError::io("remove", &data))?;
     copy(workspace, upstream, node).await
 }
 
@@ -211,7 +210,7 @@ pub(super) async fn rejoin(
         "pg_rewind"
     } else {
         // It wants data checksums or wal_log_hints, and all WAL since the histories parted. Its reasons are in the log.
-        directory::remove_all(&data).map_err(|source| ClusterError::io("remove", &data, source))?;
+        directory::remove_all(&data).map_err(ClusterError::io("remove", &data))?;
         back_up(workspace, upstream, node, &[]).await?;
         "a new base backup"
     };
@@ -241,7 +240,7 @@ async fn streaming(
     let ask = async || {
         let senders = provisioning::senders(session.client())
             .await
-            .map_err(|failure| query(upstream, "look for its standbys", failure))?;
+            .map_err(query(upstream, "look for its standbys"))?;
         workspace.check(name)?;
         let streams = senders
             .iter()
@@ -267,7 +266,7 @@ pub(super) async fn subscribe(
         let conninfo = workspace.conninfo(name, &primary.node.name, &[("dbname", DATABASE)]);
         provisioning::create_subscription(session.client(), name, &conninfo, PUBLICATION)
             .await
-            .map_err(|failure| query(subscriber, "create the subscription", failure))?;
+            .map_err(query(subscriber, "create the subscription"))?;
         let deadline = workspace.config.deadline;
         let check = || workspace.check(name);
         tables::copied(subscriber, session.client(), deadline, check).await?;

@@ -64,8 +64,8 @@ pub(super) fn write(
             })
             .collect(),
     };
-    let text = serde_json::to_string_pretty(&state)
-        .map_err(|source| ClusterError::io("write", &layout.state(), source.into()))?;
+    // Names, numbers and paths cannot fail to be written.
+    let text = serde_json::to_string_pretty(&state).unwrap_or_default();
     directory::write(&layout.state(), &(text + "\n"), account)
 }
 
@@ -85,7 +85,7 @@ impl ClusterState {
         }
         let root = path
             .canonicalize()
-            .map_err(|source| ClusterError::io("resolve", path, source))?;
+            .map_err(ClusterError::io("resolve", path))?;
         let state = Layout::new(root.clone()).state();
         let text = std::fs::read_to_string(&state).map_err(|error| {
             refuse(
@@ -110,8 +110,8 @@ impl ClusterState {
     /// Where a node is reached, with the password from the passfile.
     pub fn endpoint(&self, node: &NodeState) -> Result<Endpoint, ClusterError> {
         let passfile = self.passfile();
-        let text = std::fs::read_to_string(&passfile)
-            .map_err(|source| ClusterError::io("read", &passfile, source))?;
+        let text =
+            std::fs::read_to_string(&passfile).map_err(ClusterError::io("read", &passfile))?;
         let password = text.trim_end().rsplit(':').next().unwrap_or_default();
         let password = Some(Password::new(password));
         Ok(Endpoint::on_loopback(
@@ -144,15 +144,14 @@ impl ClusterState {
                 remedy: "end that one first".into(),
             });
         }
-        directory::remove(&self.directory)
-            .map_err(|source| ClusterError::io("remove", &self.directory, source))
+        directory::remove(&self.directory).map_err(ClusterError::io("remove", &self.directory))
     }
 }
 
 impl NodeState {
     /// A fast shutdown, an immediate one after ten seconds, SIGKILL after another three.
     fn stop(&self, directory: &Path) -> Result<bool, ClusterError> {
-        let failed = |source: io::Error| ClusterError::io("stop the server of", directory, source);
+        let failed = ClusterError::io("stop the server of", directory);
         let Some(pid) = Pid::from_raw(self.process.pid) else {
             return Ok(false);
         };
@@ -233,7 +232,7 @@ pub fn clean(root: &Path) -> Result<Vec<Cleaned>, ClusterError> {
     const DEPTH: usize = 5;
     let root = root
         .canonicalize()
-        .map_err(|source| ClusterError::io("look for clusters in", root, source))?;
+        .map_err(ClusterError::io("look for clusters in", root))?;
     let mut directories = Vec::new();
     search(&root, DEPTH, &mut directories);
     let workers = tree::workers();
@@ -279,10 +278,8 @@ fn clean_one(directory: PathBuf) -> Result<Cleaned, ClusterError> {
         removed = directory::unless_gone(directory::remove(&directory));
         removed.is_ok().then_some(())
     });
-    match removed {
-        Ok(()) => Ok(Cleaned::Removed { directory, servers }),
-        Err(source) => Err(ClusterError::io("remove", &directory, source)),
-    }
+    removed.map_err(ClusterError::io("remove", &directory))?;
+    Ok(Cleaned::Removed { directory, servers })
 }
 
 /// Kills whatever of a cluster's still works in the directory; how many servers there were. Nothing of it is to be state, so

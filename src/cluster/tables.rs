@@ -38,7 +38,7 @@ pub(super) async fn copied(
     let ask = async || {
         let (ready, tables) = provisioning::subscribed_tables(client, &node.node.name)
             .await
-            .map_err(|failure| query(node, "look at the initial copy", failure))?;
+            .map_err(query(node, "look at the initial copy"))?;
         if ready == tables && tables > 0 {
             return Ok(Ok(()));
         }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -58,23 +57,19 @@ impl Workspace {
         // One more for what is restored from the archive.
         let restored = usize::from(config.topology.has(Role::ArchiveStandby));
         let ports = Ports::reserve(nodes.len() + restored)?;
-        let links = if config.has_links {
-            let replicas = nodes.iter().filter(|node| node.upstream.is_some());
-            let links = replicas.map(|node| Ok((node.name.clone(), Link::open()?)));
-            links
-                .collect::<io::Result<_>>()
-                .map_err(|source| ClusterError::io("open a link in", &config.directory, source))?
-        } else {
-            BTreeMap::new()
-        };
+        let mut links = BTreeMap::new();
+        let replicas = nodes.iter().filter(|node| node.upstream.is_some());
+        for node in replicas.filter(|_| config.has_links) {
+            let link =
+                Link::open().map_err(ClusterError::io("open a link in", &config.directory))?;
+            links.insert(node.name.clone(), link);
+        }
         let root = directory::create(&config.directory, config.own_parents, &account)?;
-        let lease = Lease::share(&root)
-            .map_err(|source| ClusterError::io("lock the marker in", &root, source))?;
+        let lease = Lease::share(&root).map_err(ClusterError::io("lock the marker in", &root))?;
         let discard = config.lifetime == Lifetime::Scratch;
         if discard {
             // The keepers see it when this process is no longer there to tell them.
-            directory::mark_for_discarding(&root)
-                .map_err(|source| ClusterError::io("mark", &root, source))?;
+            directory::mark_for_discarding(&root).map_err(ClusterError::io("mark", &root))?;
         }
         let layout = Layout::new(root);
         let password: String = rand::rng()
@@ -142,8 +137,7 @@ impl Workspace {
         let root = self.layout.root();
         let written = state::write(&self.layout, &self.config, nodes, &self.account, true)
             .and_then(|()| {
-                directory::unmark_for_discarding(root)
-                    .map_err(|source| ClusterError::io("mark", root, source))
+                directory::unmark_for_discarding(root).map_err(ClusterError::io("mark", root))
             });
         if written.is_ok() {
             self.discard = false;
@@ -190,16 +184,13 @@ impl Workspace {
             // A removal that the end of the runtime cuts short is finished by `replbench clean`.
             let discarded = tokio::task::spawn_blocking(discard).await;
             let root = self.layout.root();
-            match discarded {
-                Ok(Ok(false)) => {
-                    return Err(ClusterError::Directory {
-                        path: root.to_owned(),
-                        problem: format!("is still used after {} s", deadline.as_secs()),
-                        remedy: "`replbench clean` removes it".into(),
-                    });
-                }
-                Ok(Err(source)) => return Err(ClusterError::io("remove", root, source)),
-                Ok(Ok(true)) | Err(_) => {}
+            let is_removed = discarded.unwrap_or(Ok(true));
+            if !is_removed.map_err(ClusterError::io("remove", root))? {
+                return Err(ClusterError::Directory {
+                    path: root.to_owned(),
+                    problem: format!("is still used after {} s", deadline.as_secs()),
+                    remedy: "`replbench clean` removes it".into(),
+                });
             }
         }
         Ok(())

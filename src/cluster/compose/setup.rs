@@ -24,8 +24,7 @@ pub(super) async fn replicating(
     for node in nodes.iter().filter(|node| node.node.role == Role::Standby) {
         let ask = async || {
             let senders = provisioning::senders(session.client()).await;
-            let senders =
-                senders.map_err(|failure| query(primary, "look for its standbys", failure))?;
+            let senders = senders.map_err(query(primary, "look for its standbys"))?;
             let name = &node.node.name;
             let mut streaming = senders.iter().filter(|it| it.state == "streaming");
             if streaming.any(|sender| sender.application_name == *name) {
@@ -132,7 +131,7 @@ async fn subscribe(node: &RunningNode, deadline: Duration) -> Result<(), Cluster
     let conninfo = with(&first.conninfo, "dbname", DATABASE);
     provisioning::create_subscription(session.client(), &node.node.name, &conninfo, PUBLICATION)
         .await
-        .map_err(|failure| query(node, "create the subscription", failure))?;
+        .map_err(query(node, "create the subscription"))?;
     tables::copied(node, session.client(), deadline, || Ok(())).await?;
     session.close().await;
     Ok(())
