@@ -1,6 +1,7 @@
 //! Finds the PostgreSQL server binaries of this machine. Knows where distributions put them; starts nothing but
 //! `postgres --version` and `pg_config`.
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,16 +31,10 @@ impl Binaries {
         }
         let mut searched = Vec::new();
         for (place, directories) in candidates() {
-            let mut best: Option<Self> = None;
-            for directory in directories {
-                // An old or partial installation in one place does not hide a good one in another.
-                if let Ok(found) = Self::at(&directory)
-                    && best.as_ref().is_none_or(|best| found.major > best.major)
-                {
-                    best = Some(found);
-                }
-            }
-            if let Some(best) = best {
+            // An old or partial installation in one place does not hide a good one in another.
+            let usable = directories.iter().filter_map(|it| Self::at(it).ok());
+            // The first one of the newest version.
+            if let Some(best) = usable.min_by_key(|it| Reverse(it.major)) {
                 return Ok(best);
             }
             searched.push(place);
@@ -114,35 +109,26 @@ fn candidates() -> Vec<(String, Vec<PathBuf>)> {
     places.push(("pg_config".into(), bindir_of(Path::new("pg_config"))));
     let path = std::env::var_os("PATH").unwrap_or_default();
     places.push(("PATH".into(), std::env::split_paths(&path).collect()));
-    for (root, suffix) in [
-        ("/usr/lib/postgresql", "bin"),
-        ("/usr/pgsql-", "bin"),
-        ("/opt/homebrew/opt/postgresql@", "bin"),
-        ("/usr/local/opt/postgresql@", "bin"),
-        ("/home/linuxbrew/.linuxbrew/opt/postgresql@", "bin"),
+    for root in [
+        "/usr/lib/postgresql/",
+        "/usr/pgsql-",
+        "/opt/homebrew/opt/postgresql@",
+        "/usr/local/opt/postgresql@",
+        "/home/linuxbrew/.linuxbrew/opt/postgresql@",
     ] {
-        places.push((format!("{root}*"), versioned(root, suffix)));
+        let shown = root.trim_end_matches('/');
+        places.push((format!("{shown}*"), versioned(root)));
     }
     places
 }
 
-/// `root` is either a directory of versions, or the beginning of directories that end in a version.
-fn versioned(root: &str, suffix: &str) -> Vec<PathBuf> {
-    let (parent, prefix) = if Path::new(root).is_dir() {
-        (Path::new(root), "")
-    } else {
-        let Some((parent, prefix)) = root.rsplit_once('/') else {
-            return Vec::new();
-        };
-        (Path::new(parent), prefix)
-    };
-    let Ok(entries) = std::fs::read_dir(parent) else {
-        return Vec::new();
-    };
+/// The programs' directories of all versions. `root`: what the names of the versions' directories begin with.
+fn versioned(root: &str) -> Vec<PathBuf> {
+    let (parent, prefix) = root.rsplit_once('/').unwrap_or_default();
+    let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
     entries
-        .flatten()
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
-        .map(|entry| entry.path().join(suffix))
+        .map(|entry| entry.path().join("bin"))
         .collect()
 }
 

@@ -304,7 +304,7 @@ fn judge(
     let facts = match own {
         Ok(facts) => facts,
         Err(problem) => {
-            found.say(Verdict::Bad, format!("cannot be asked: {problem}"));
+            found.bad(format!("cannot be asked: {problem}"));
             return found;
         }
     };
@@ -315,14 +315,11 @@ fn judge(
         } else {
             "is in recovery: it takes no writes"
         };
-        found.say(Verdict::Bad, what.into());
+        found.bad(what);
     }
     if *role == Role::Primary {
         if let Err(problem) = mark {
-            found.say(
-                Verdict::Bad,
-                format!("nothing can be written into its WAL: {problem}"),
-            );
+            found.bad(format!("nothing can be written into its WAL: {problem}"));
         }
         found.judge_primary(facts, limits);
         return found;
@@ -335,19 +332,12 @@ fn judge(
         return found;
     };
     match sender {
-        None if matches!(upstream_says, Some(Err(_)) | None) => found.say(
-            Verdict::Bad,
-            format!("whether it replicates is unknown: `{upstream}` cannot be asked"),
-        ),
-        None => found.say(
-            Verdict::Bad,
-            format!("does not replicate from `{upstream}`"),
-        ),
+        None if matches!(upstream_says, Some(Err(_)) | None) => found.bad(format!(
+            "whether it replicates is unknown: `{upstream}` cannot be asked"
+        )),
+        None => found.bad(format!("does not replicate from `{upstream}`")),
         Some(sender) if sender.state != "streaming" => {
-            found.say(
-                Verdict::Bad,
-                format!("`{upstream}` has it as `{}`", sender.state),
-            );
+            found.bad(format!("`{upstream}` has it as `{}`", sender.state));
         }
         Some(_) => {}
     }
@@ -362,10 +352,9 @@ fn judge(
             });
             format!(" (its walreceiver says `{}`{silent})", it.status)
         });
-        found.say(
-            Verdict::Bad,
-            format!("has not received in {patience} what was written{says}"),
-        );
+        found.bad(format!(
+            "has not received in {patience} what was written{says}"
+        ));
     }
     found.judge_replay(facts, limits);
     if let Some(slot) = slot {
@@ -375,84 +364,73 @@ fn judge(
 }
 
 impl NodeHealth {
-    fn say(&mut self, verdict: Verdict, reason: String) {
-        self.verdict = self.verdict.max(verdict);
-        self.reasons.push(reason);
+    fn warn(&mut self, reason: impl Into<String>) {
+        self.verdict = self.verdict.max(Verdict::Warn);
+        self.reasons.push(reason.into());
+    }
+
+    fn bad(&mut self, reason: impl Into<String>) {
+        self.verdict = Verdict::Bad;
+        self.reasons.push(reason.into());
     }
 
     fn judge_primary(&mut self, facts: &Facts, limits: Limits) {
         let is_sync = |it: &health::Sender| matches!(it.sync_state.as_str(), "sync" | "quorum");
         if !facts.standby_names.is_empty() && !facts.senders.iter().any(is_sync) {
             let names = &facts.standby_names;
-            self.say(
-                Verdict::Bad,
-                format!(
-                    "no standby of synchronous_standby_names = `{names}` is there: commits wait"
-                ),
-            );
+            self.bad(format!(
+                "no standby of synchronous_standby_names = `{names}` is there: commits wait"
+            ));
         }
         for slot in facts.slots.iter().filter(|it| !it.is_active) {
             let retained = format_bytes(slot.retained.unwrap_or(0) as f64);
-            self.say(
-                Verdict::Warn,
-                format!(
-                    "nobody uses slot `{}`, which holds {retained} of WAL back",
-                    slot.name
-                ),
-            );
+            self.warn(format!(
+                "nobody uses slot `{}`, which holds {retained} of WAL back",
+                slot.name
+            ));
             self.judge_slot(slot, limits);
         }
     }
 
     fn judge_subscription(&mut self, subscription: &health::Subscription) {
         if !subscription.is_enabled {
-            self.say(Verdict::Bad, "its subscription is disabled".into());
+            self.bad("its subscription is disabled");
         } else if !subscription.has_worker {
             let reason = "no worker applies its subscription: its log says why";
-            self.say(Verdict::Bad, reason.into());
+            self.bad(reason);
         }
     }
 
     fn judge_replay(&mut self, facts: &Facts, limits: Limits) {
         if facts.is_replay_paused {
-            self.say(Verdict::Bad, "its replay is paused".into());
+            self.bad("its replay is paused");
         } else if self.received_ms.is_some() && self.replayed_ms.is_none() {
             let patience = format_duration(limits.patience);
-            self.say(
-                Verdict::Warn,
-                format!("has not replayed in {patience} what was written"),
-            );
+            self.warn(format!("has not replayed in {patience} what was written"));
         }
         if let Some(bytes) = self.unreplayed_bytes
             && bytes.unsigned_abs() > limits.lag_bytes
         {
             let bytes = format_bytes(bytes as f64);
-            self.say(Verdict::Warn, format!("has {bytes} of WAL to replay"));
+            self.warn(format!("has {bytes} of WAL to replay"));
         }
         if facts.conflicts > 0 {
             let count = facts.conflicts;
-            self.say(
-                Verdict::Warn,
-                format!("replay has cancelled {count} queries since the statistics were reset"),
-            );
+            self.warn(format!(
+                "replay has cancelled {count} queries since the statistics were reset"
+            ));
         }
     }
 
     fn judge_slot(&mut self, slot: &health::Slot, limits: Limits) {
         if let Some(status @ ("unreserved" | "lost")) = slot.wal_status.as_deref() {
-            self.say(
-                Verdict::Bad,
-                format!("the WAL of slot `{}` is {status}", slot.name),
-            );
+            self.bad(format!("the WAL of slot `{}` is {status}", slot.name));
         }
         if let Some(bytes) = slot.retained
             && bytes.unsigned_abs() > limits.retained_bytes
         {
             let bytes = format_bytes(bytes as f64);
-            self.say(
-                Verdict::Warn,
-                format!("slot `{}` holds {bytes} of WAL back", slot.name),
-            );
+            self.warn(format!("slot `{}` holds {bytes} of WAL back", slot.name));
         }
     }
 }

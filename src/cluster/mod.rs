@@ -413,7 +413,7 @@ impl Cluster {
             Kind::Existing(existing) => {
                 let client = self.load_endpoint(mode);
                 modes::enter_existing(&self.nodes, existing, mode, &client, self.deadline).await?;
-                Ok(Restore::nothing())
+                Ok(Restore::default())
             }
         }
     }

@@ -25,18 +25,13 @@ impl Ports {
         let directory = lock_directory()?;
         let span = RANGE.1 - RANGE.0 + 1;
         let offset = rand::rng().random_range(0..span);
-        let mut held = Vec::with_capacity(count);
-        for step in 0..span {
-            if held.len() == count {
-                break;
-            }
+        let free = (0..span).filter_map(|step| {
             let port = RANGE.0 + (offset + step) % span;
-            if let Some(lock) = lock(&directory, port)
-                && TcpListener::bind(("127.0.0.1", port)).is_ok()
-            {
-                held.push((port, lock));
-            }
-        }
+            let lock = lock(&directory, port)?;
+            TcpListener::bind(("127.0.0.1", port)).ok()?;
+            Some((port, lock))
+        });
+        let held: Vec<_> = free.take(count).collect();
         if held.len() < count {
             return Err(ClusterError::Ports {
                 wanted: count,

@@ -7,8 +7,8 @@ use super::error::ClusterError;
 use crate::pg::provisioning::{self, Synchronous};
 use crate::topology::Role;
 
-/// What the servers had before a mode was applied. They keep the mode until this is undone.
-#[derive(Debug)]
+/// What the servers had before a mode was applied. They keep the mode until this is undone. The default: nothing was replaced.
+#[derive(Debug, Default)]
 #[must_use = "undo it, or `keep` the mode"]
 pub struct Restore<'a> {
     /// `None`: nothing was replaced there.
@@ -18,14 +18,6 @@ pub struct Restore<'a> {
 }
 
 impl<'a> Restore<'a> {
-    /// Where nothing was replaced.
-    pub(super) fn nothing() -> Self {
-        Self {
-            primary: None,
-            subscribers: Vec::new(),
-        }
-    }
-
     /// Reads what is about to be replaced.
     pub(super) async fn read(
         primary: &'a RunningNode,
