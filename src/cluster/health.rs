@@ -112,29 +112,24 @@ impl From<RunningNode> for Member {
 pub async fn check(members: &[Member], limits: Limits) -> Health {
     let sessions = join_all(members.iter().map(|it| reach(&it.endpoint))).await;
     let primary = sessions.first().and_then(|it| it.as_ref().ok());
-    let names = join_all(
-        members
-            .iter()
-            .zip(&sessions)
-            .map(|(member, session)| replicates_as(member, session.as_ref().ok())),
-    );
-    let names = names.await;
+    let reached = members.iter().zip(&sessions);
+    let names = reached
+        .clone()
+        .map(|(member, session)| replicates_as(member, session.as_ref().ok()));
+    let names = join_all(names).await;
     // Before it is written, so that no time is told that is too short.
     let marked = clock::now();
-    let mark = match primary {
-        Some(session) => write(session).await,
-        None => Err("it cannot be reached".into()),
-    };
-    let replicas = members.iter().zip(&sessions).zip(&names).skip(1);
+    let mark = write(primary).await;
+    let replicas = reached.zip(&names).skip(1);
     let arrivals = replicas.map(async |((member, session), name)| {
-        let (Ok(session), Ok(mark)) = (session, &mark) else {
+        let (Ok(session), Ok(mark), Some(primary)) = (session, &mark, primary) else {
             return Arrival::default();
         };
         let asked = if member.node.role == Role::Subscriber {
             // It is the publisher that knows what it has confirmed.
             (primary, Some(name.as_str()))
         } else {
-            (Some(session), None)
+            (session, None)
         };
         // An archive standby gets WAL when a segment is full, and not before.
         let patience = match member.node.role {
@@ -146,17 +141,7 @@ pub async fn check(members: &[Member], limits: Limits) -> Health {
     let arrivals = join_all(arrivals).await;
     let mut facts = Vec::new();
     for session in &sessions {
-        facts.push(match session {
-            Ok(session) => {
-                let asked = tokio::time::timeout(ANSWER, health::facts(session.client())).await;
-                match asked {
-                    Ok(Ok(facts)) => Ok(facts),
-                    Ok(Err(error)) => Err(pg::describe(&error).to_string()),
-                    Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs())),
-                }
-            }
-            Err(error) => Err(error.clone()),
-        });
+        facts.push(self::facts(session.as_ref()).await);
     }
     for session in sessions.into_iter().flatten() {
         session.close().await;
@@ -172,12 +157,9 @@ pub async fn check(members: &[Member], limits: Limits) -> Health {
             judge((member, &name), own, upstream, (&mark, arrival), limits)
         })
         .collect();
+    let worst = nodes.iter().map(|it| it.verdict).max();
     Health {
-        verdict: nodes
-            .iter()
-            .map(|it| it.verdict)
-            .max()
-            .unwrap_or(Verdict::Bad),
+        verdict: worst.unwrap_or(Verdict::Bad),
         nodes,
     }
 }
@@ -195,23 +177,28 @@ async fn replicates_as(member: &Member, session: Option<&Session>) -> String {
     let Some(session) = session.filter(|_| member.node.role == Role::Subscriber) else {
         return own;
     };
-    let names = timely(health::subscription_names(session.client())).await;
-    let names = names.unwrap_or_default();
-    let first = names.first().cloned();
-    let has_own = names.contains(&own);
-    first.filter(|_| !has_own).unwrap_or(own)
-}
-
-/// Writes into the primary's WAL; the end of what was written.
-async fn write(primary: &Session) -> Result<Lsn, String> {
-    match tokio::time::timeout(ANSWER, provisioning::fence(primary.client())).await {
-        Ok(written) => written.map_err(|failure| failure.to_string()),
-        Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs())),
+    match timely(health::subscription_names(session.client())).await {
+        Ok(Ok(names)) if !names.contains(&own) => names.into_iter().next().unwrap_or(own),
+        _ => own,
     }
 }
 
-async fn timely<T, E>(question: impl Future<Output = Result<T, E>>) -> Option<T> {
-    tokio::time::timeout(ANSWER, question).await.ok()?.ok()
+/// Writes into the primary's WAL; the end of what was written.
+async fn write(primary: Option<&Session>) -> Result<Lsn, String> {
+    let primary = primary.ok_or("it cannot be reached")?;
+    let written = timely(provisioning::fence(primary.client())).await?;
+    written.map_err(|failure| failure.to_string())
+}
+
+async fn facts(session: Result<&Session, &String>) -> Result<Facts, String> {
+    let facts = timely(health::facts(session?.client())).await?;
+    facts.map_err(|error| pg::describe(&error).to_string())
+}
+
+/// The answer to a question, within its deadline.
+async fn timely<T>(question: impl Future<Output = T>) -> Result<T, String> {
+    let answer = tokio::time::timeout(ANSWER, question).await;
+    answer.map_err(|_| format!("no answer within {} s", ANSWER.as_secs()))
 }
 
 /// After how long a replica had what was written; `None`: not within the deadline.
@@ -225,15 +212,12 @@ struct Arrival {
 
 /// Asks a standby itself, or the publisher about the subscriber of a name.
 async fn arrival(
-    (session, subscriber): (Option<&Session>, Option<&str>),
+    (session, subscriber): (&Session, Option<&str>),
     mark: Lsn,
     marked: clock::Stamp,
     patience: Duration,
 ) -> Arrival {
     let mut found = Arrival::default();
-    let Some(session) = session else {
-        return found;
-    };
     let due = marked + patience;
     // Once at least.
     loop {
@@ -243,7 +227,7 @@ async fn arrival(
                 None => health::reached(session.client()).await,
             }
         };
-        let Some(Reached { received, replayed }) = timely(asked).await else {
+        let Ok(Ok(Reached { received, replayed })) = timely(asked).await else {
             break;
         };
         let took = clock::now().since(marked);
