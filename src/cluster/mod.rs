@@ -323,10 +323,11 @@ impl Cluster {
 
     /// Lets it outlive this process, until `cluster down`.
     pub async fn detach(self) -> Result<(), ClusterError> {
-        self.workspace("outlive this process")?;
         match self.kind {
             Kind::Provisioned(workspace) => workspace.detach(&self.nodes).await,
-            Kind::Existing(_) | Kind::Compose(_) => Ok(()),
+            Kind::Existing(_) | Kind::Compose(_) => Err(ClusterError::NotOwn {
+                action: "outlive this process",
+            }),
         }
     }
 

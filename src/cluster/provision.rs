@@ -1,7 +1,5 @@
 //! Builds the nodes: initdb and base backups, servers, schema, publication and subscriptions.
 
-use std::ffi::OsString;
-
 use futures_util::future::{try_join, try_join_all, try_join3};
 
 use super::directory;
@@ -63,24 +61,19 @@ async fn copies(
 async fn init_server(workspace: &Workspace, node: &Node) -> Result<RunningNode, ClusterError> {
     let password = workspace.layout.node(&node.name).join("initdb.pw");
     directory::write(&password, workspace.password.reveal(), &workspace.account)?;
-    let mut arguments: Vec<OsString> = vec![
+    let mut arguments = vec![
         "-D".into(),
         workspace.layout.data(&node.name).into(),
         "--pwfile".into(),
         password.clone().into(),
+        "--username=replbench".into(),
+        "--auth=scram-sha-256".into(),
+        "--encoding=UTF8".into(),
+        "--locale=C".into(),
+        // The next checkpoint's sync covers what matters, and a crash of the host costs a scratch cluster.
+        "--no-sync".into(),
+        "--no-instructions".into(),
     ];
-    arguments.extend(
-        [
-            "--username=replbench",
-            "--auth=scram-sha-256",
-            "--encoding=UTF8",
-            "--locale=C",
-            // The next checkpoint's sync covers what matters, and a crash of the host costs a scratch cluster.
-            "--no-sync",
-            "--no-instructions",
-        ]
-        .map(Into::into),
-    );
     if workspace.config.topology.has(Role::ArchiveStandby) && node.role == Role::Primary {
         arguments.push("--wal-segsize=1".into());
     }
@@ -132,22 +125,17 @@ pub(super) async fn base_backup(
     extra: &[&str],
 ) -> Result<(), ClusterError> {
     let conninfo = workspace.conninfo(name, &upstream.node.name, &[("application_name", name)]);
-    let mut arguments: Vec<OsString> = vec![
+    let mut arguments = vec![
         "-D".into(),
         workspace.layout.data(name).into(),
         "-d".into(),
         conninfo.into(),
+        "--checkpoint=fast".into(),
+        "--no-sync".into(),
+        "--no-password".into(),
+        // The servers were made a second ago and have no page that could be damaged.
+        "--no-manifest".into(),
     ];
-    arguments.extend(
-        [
-            "--checkpoint=fast",
-            "--no-sync",
-            "--no-password",
-            // The servers were made a second ago and have no page that could be damaged.
-            "--no-manifest",
-        ]
-        .map(Into::into),
-    );
     arguments.extend(extra.iter().map(Into::into));
     workspace.command(name, "pg_basebackup", arguments).await
 }
@@ -197,7 +185,7 @@ pub(super) async fn rejoin(
 ) -> Result<(RunningNode, &'static str), ClusterError> {
     let data = workspace.layout.data(&node.name);
     let source = workspace.conninfo(&node.name, &upstream.node.name, &[("dbname", DATABASE)]);
-    let arguments: [OsString; 6] = [
+    let arguments = vec![
         "-D".into(),
         data.clone().into(),
         "--source-server".into(),
@@ -205,7 +193,7 @@ pub(super) async fn rejoin(
         "--no-sync".into(),
         "--progress".into(),
     ];
-    let rewound = workspace.command(&node.name, "pg_rewind", arguments.into());
+    let rewound = workspace.command(&node.name, "pg_rewind", arguments);
     let by = if rewound.await.is_ok() {
         "pg_rewind"
     } else {
