@@ -30,7 +30,7 @@ pub enum ClusterError {
         cause: io::Error,
     },
     /// A short command such as initdb failed or took too long.
-    #[error("{program} for `{node}` {outcome}{tail}", tail = .log.as_text())]
+    #[error("{program} for `{node}` {outcome}{log}")]
     Command {
         program: String,
         node: String,
@@ -38,14 +38,14 @@ pub enum ClusterError {
         log: LogTail,
     },
     /// A server ended without having been asked to.
-    #[error("the server of `{node}` {outcome}{tail}", tail = .log.as_text())]
+    #[error("the server of `{node}` {outcome}{log}")]
     Ended {
         node: String,
         outcome: String,
         log: LogTail,
     },
     /// A wait reached its deadline.
-    #[error("`{node}` did not {awaited} within {seconds} s{tail}", seconds = .deadline.as_secs_f64(), tail = .log.as_text())]
+    #[error("`{node}` did not {awaited} within {seconds} s{log}", seconds = .deadline.as_secs_f64())]
     Late {
         node: String,
         awaited: String,
@@ -226,34 +226,23 @@ impl LogTail {
             text: lines[lines.len().saturating_sub(Self::LINES)..].join("\n"),
         }
     }
-
-    /// Names the log only while it is there: a cluster that was removed has taken its logs along.
-    pub(super) fn as_text(&self) -> String {
-        let is_there = self.path.exists();
-        if self.text.is_empty() {
-            return if is_there {
-                format!(" (its log: {})", self.path.display())
-            } else {
-                String::new()
-            };
-        }
-        let indented: Vec<_> = self
-            .text
-            .lines()
-            .map(|line| format!("    {line}"))
-            .collect();
-        let name = if is_there {
-            format!(" {}", self.path.display())
-        } else {
-            String::new()
-        };
-        format!("; the end of its log{name}:\n{}", indented.join("\n"))
-    }
 }
 
 impl std::fmt::Display for LogTail {
+    /// Names the log only while it is there: a cluster that was removed has taken its logs along.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.as_text())
+        let is_there = self.path.exists();
+        let path = self.path.display();
+        match (self.text.is_empty(), is_there) {
+            (true, true) => return write!(f, " (its log: {path})"),
+            (true, false) => return Ok(()),
+            (false, true) => write!(f, "; the end of its log {path}:")?,
+            (false, false) => f.write_str("; the end of its log:")?,
+        }
+        for line in self.text.lines() {
+            write!(f, "\n    {line}")?;
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 use super::error::ClusterError;
 use super::provision;
 use super::workspace::Workspace;
-use super::{Cluster, Kind, RunningNode, admin, query};
+use super::{Cluster, Kind, RunningNode, admin, of_role, query};
 use crate::clock;
 use crate::mode::{Mode, Quorum, SyncSet};
 use crate::pg::Session;
@@ -48,7 +48,6 @@ impl Promotion {
 impl Cluster {
     /// Makes every standby ready to become the primary of a mode: it has slots for the others, and knows for whom its commits will wait.
     pub async fn prepare_failover(&self, mode: &Mode) -> Result<(), ClusterError> {
-        let names: Vec<_> = candidates(&self.nodes).map(name).collect();
         let prepare = candidates(&self.nodes).map(async |node| {
             let set = mode.sync.as_ref();
             let set = set.and_then(|set| without(set, &node.node.name));
@@ -60,11 +59,10 @@ impl Cluster {
                 set_synchronous(client, &synchronous).await
             })
             .await?;
-            let others = names.iter().filter(|other| **other != node.node.name);
-            let old = self.primary().node.name.as_str();
-            let standbys = others.map(String::as_str).chain([old]);
+            let others = candidates(&self.nodes).chain([self.primary()]);
+            let others = others.map(|it| it.node.name.as_str());
             node.ask("create a replication slot", async |client| {
-                for standby in standbys {
+                for standby in others.filter(|it| *it != node.node.name) {
                     sql::create_slot(client, &slot(standby)).await?;
                 }
                 Ok(())
@@ -221,10 +219,6 @@ impl Cluster {
     }
 }
 
-fn name(node: &RunningNode) -> String {
-    node.node.name.clone()
-}
-
 /// The name of a standby's slot, which has lower-case letters, digits and underscores alone.
 fn slot(standby: &str) -> String {
     let fits = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit();
@@ -234,7 +228,7 @@ fn slot(standby: &str) -> String {
 
 /// Standbys that can become the primary.
 fn candidates(nodes: &[RunningNode]) -> impl Iterator<Item = &RunningNode> {
-    nodes.iter().filter(|node| node.node.role == Role::Standby)
+    of_role(nodes, Role::Standby)
 }
 
 /// What is left of a set when one of its nodes is the primary; `None`: nobody to wait for.

@@ -183,10 +183,13 @@ impl RunningNode {
     }
 }
 
+fn of_role(nodes: &[RunningNode], role: Role) -> impl Iterator<Item = &RunningNode> + Clone {
+    nodes.iter().filter(move |node| node.node.role == role)
+}
+
 /// Found by its role, not by its place in the list: the primary can change.
 fn primary(nodes: &[RunningNode]) -> &RunningNode {
-    let mut nodes = nodes.iter();
-    let primary = nodes.find(|node| node.node.role == Role::Primary);
+    let primary = of_role(nodes, Role::Primary).next();
     primary.expect("a cluster has a primary")
 }
 

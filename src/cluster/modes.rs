@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::ClusterError;
 use super::existing::Existing;
 use super::restore::Restore;
-use super::{RunningNode, admin, find, primary, query, replicas};
+use super::{RunningNode, admin, find, of_role, primary, query, replicas};
 use crate::clock;
 use crate::mode::{Mode, Quorum, SyncLevel, SyncSet};
 use crate::pg::provisioning::Synchronous;
@@ -24,7 +24,7 @@ pub(super) async fn apply<'a>(
     for name in mode.sync.iter().flat_map(|set| &set.nodes) {
         find(nodes, name)?;
     }
-    let before = Restore::read(primary, replicas(nodes)).await?;
+    let before = Restore::read(nodes).await?;
     set_subscriptions(nodes, mode).await?;
     let names = mode.sync.as_ref().map(SyncSet::setting).unwrap_or_default();
     let synchronous = Synchronous {
@@ -126,9 +126,7 @@ impl Entry<'_> {
 
 /// A subscriber that commits count on must have its own commits on disk before it confirms them.
 async fn set_subscriptions(nodes: &[RunningNode], mode: &Mode) -> Result<(), ClusterError> {
-    let subscribers = nodes
-        .iter()
-        .filter(|node| node.node.role == Role::Subscriber);
+    let subscribers = of_role(nodes, Role::Subscriber);
     try_join_all(subscribers.map(async |node| {
         let name = &node.node.name;
         let counted = mode
@@ -198,10 +196,7 @@ pub async fn await_caught_up(
     let target = provisioning::fence(session.client())
         .await
         .map_err(query(primary, "mark a position in the WAL"))?;
-    if nodes
-        .iter()
-        .any(|node| node.node.role == Role::ArchiveStandby)
-    {
+    if of_role(nodes, Role::ArchiveStandby).next().is_some() {
         provisioning::switch_wal(session.client())
             .await
             .map_err(query(primary, "end its WAL segment"))?;

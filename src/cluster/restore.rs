@@ -2,8 +2,8 @@
 
 use futures_util::future::try_join_all;
 
-use super::RunningNode;
 use super::error::ClusterError;
+use super::{RunningNode, of_role, primary};
 use crate::pg::provisioning::{self, Synchronous};
 use crate::topology::Role;
 
@@ -19,18 +19,16 @@ pub struct Restore<'a> {
 
 impl<'a> Restore<'a> {
     /// Reads what is about to be replaced.
-    pub(super) async fn read(
-        primary: &'a RunningNode,
-        replicas: impl Iterator<Item = &'a RunningNode>,
-    ) -> Result<Self, ClusterError> {
+    pub(super) async fn read(nodes: &'a [RunningNode]) -> Result<Self, ClusterError> {
+        let primary = primary(nodes);
         let synchronous = primary
             .ask(
                 "read what commits wait for",
                 provisioning::written_synchronous,
             )
             .await?;
-        let subscribers = replicas.filter(|node| node.node.role == Role::Subscriber);
-        let subscribers = try_join_all(subscribers.map(|node| async move {
+        let subscribers = of_role(nodes, Role::Subscriber);
+        let subscribers = try_join_all(subscribers.map(async |node| {
             let level = node
                 .ask("read what its apply worker waits for", async |client| {
                     provisioning::subscription_level(client, &node.node.name).await

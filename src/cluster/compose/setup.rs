@@ -7,7 +7,9 @@ use futures_util::future::try_join_all;
 use super::Wanted;
 use crate::clock;
 use crate::cluster::error::{ClusterError, ComposeError};
-use crate::cluster::{DATABASE, PUBLICATION, RunningNode, admin, existing, primary, query, tables};
+use crate::cluster::{
+    DATABASE, PUBLICATION, RunningNode, admin, existing, of_role, primary, query, tables,
+};
 use crate::pg::{attach, provisioning};
 use crate::topology::Role;
 
@@ -21,7 +23,7 @@ pub(super) async fn replicating(
 ) -> Result<(), ClusterError> {
     let primary = primary(nodes);
     let session = admin(&primary.endpoint).await?;
-    for node in nodes.iter().filter(|node| node.node.role == Role::Standby) {
+    for node in of_role(nodes, Role::Standby) {
         let ask = async || {
             let senders = provisioning::senders(session.client()).await;
             let senders = senders.map_err(query(primary, "look for its standbys"))?;
@@ -51,15 +53,10 @@ pub(super) async fn prepare(
     wanted: &Wanted<'_>,
     deadline: Duration,
 ) -> Result<Vec<RunningNode>, ClusterError> {
-    let writable = nodes
-        .iter()
-        .filter(|node| !node.node.role.is_physical() || node.node.role == Role::Primary);
-    try_join_all(writable.map(|node| create(node, wanted, deadline))).await?;
     let primary = primary(nodes);
-    let subscribers: Vec<_> = nodes
-        .iter()
-        .filter(|node| node.node.role == Role::Subscriber)
-        .collect();
+    let subscribers: Vec<_> = of_role(nodes, Role::Subscriber).collect();
+    let writable = [primary].into_iter().chain(subscribers.iter().copied());
+    try_join_all(writable.map(|node| create(node, wanted, deadline))).await?;
     if !subscribers.is_empty() {
         publish(primary, wanted).await?;
         try_join_all(
@@ -69,10 +66,7 @@ pub(super) async fn prepare(
         )
         .await?;
     }
-    if nodes
-        .iter()
-        .any(|node| node.node.role == Role::ArchiveStandby)
-    {
+    if of_role(nodes, Role::ArchiveStandby).next().is_some() {
         primary
             .ask("end its WAL segment", provisioning::switch_wal)
             .await?;
@@ -139,19 +133,14 @@ async fn subscribe(node: &RunningNode, deadline: Duration) -> Result<(), Cluster
 
 /// Removes what [`prepare`] made, and lets the file's own subscriptions go on. `nodes` are in the database that goes.
 pub(super) async fn undo(nodes: &[RunningNode]) -> Result<(), ClusterError> {
-    let (subscribers, others): (Vec<_>, Vec<_>) = nodes
-        .iter()
-        .partition(|node| node.node.role == Role::Subscriber);
-    for node in &subscribers {
+    let subscribers = of_role(nodes, Role::Subscriber);
+    for node in subscribers.clone() {
         node.ask("remove the subscription", async |client| {
             attach::drop_subscription(client, &node.node.name).await
         })
         .await?;
     }
-    let primary = others
-        .into_iter()
-        .filter(|node| node.node.role == Role::Primary);
-    for node in subscribers.into_iter().chain(primary) {
+    for node in subscribers.chain([primary(nodes)]) {
         let outside = node.in_database(MAINTENANCE);
         outside
             .ask("remove the database", async |client| {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::error::{ClusterError, ExistingError};
-use super::{RunningNode, tables};
+use super::{RunningNode, of_role, tables};
 use crate::mode::{Found, Mode, SyncLevel, SyncSet};
 use crate::pg::attach::Identity;
 use crate::pg::conninfo::Parameters;
@@ -75,11 +75,7 @@ impl Existing {
         check_connections(&identity, load_connections)?;
         // What a killed run left on them holds slots of the primary, so they come first.
         let mut subscribers = Vec::new();
-        for node in inspected
-            .nodes
-            .iter()
-            .filter(|it| it.node.role == Role::Subscriber)
-        {
+        for node in of_role(&inspected.nodes, Role::Subscriber) {
             let session = super::admin(&node.endpoint).await?;
             let (marked, _) = Marked::own(&node.node.name, session, &servers.schema).await?;
             subscribers.push(marked);
@@ -129,8 +125,7 @@ impl Existing {
                 .note(|it| it.standby_names = Some(before))
                 .await?;
         }
-        let subscribers = nodes.iter().filter(|it| it.node.role == Role::Subscriber);
-        let subscribers: Vec<_> = subscribers.collect();
+        let subscribers: Vec<_> = of_role(nodes, Role::Subscriber).collect();
         if subscribers.is_empty() {
             return Ok(());
         }
