@@ -161,19 +161,14 @@ impl CellContext<'_> {
         if takes_writes {
             broken.push("it is no standby".into());
         }
-        Ok(Some(AuditRow {
-            cell_id: self.cell.id,
-            node: name.to_owned(),
-            check: AuditCheck::Fenced,
-            result: if broken.is_empty() {
-                AuditResult::Pass
-            } else {
-                AuditResult::Fail
-            },
+        Ok(Some(AuditRow::new(
+            self.cell.id,
+            name,
+            AuditCheck::Fenced,
             examined,
-            violations: by_old + u64::from(takes_writes),
-            detail: broken.join("; "),
-        }))
+            by_old + u64::from(takes_writes),
+            broken.join("; "),
+        )))
     }
 
     /// Writes promises down, and notes those that are broken.

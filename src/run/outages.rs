@@ -198,14 +198,14 @@ impl Outages {
     ) -> Vec<FaultRow> {
         let row = |it: &Outage| {
             let stops_primary = it.fault.kind.stops_primary();
+            let since = |from: Stamp, to: Stamp| to.signed_since(from) / 1_000;
             let found = found.filter(|_| stops_primary);
             let span = found.map(|found| {
-                let first = found.span().map(|(first, _)| it.began.signed_since(first));
-                first.map_or(0, |nanos| nanos / 1_000)
+                let first = found.lost.iter().min();
+                first.map_or(0, |first| since(*first, it.began))
             });
             let watched = (watches && !it.fault.kind.is_of_primary()).then_some(&it.seen);
             let unseen = it.commits.saturating_sub(it.seen.commits);
-            let since = |from: Stamp, to: Stamp| to.signed_since(from) / 1_000;
             FaultRow {
                 cell_id,
                 fault: it.fault.to_string(),

@@ -8,6 +8,7 @@ use super::audit::{Known, SortedLedger};
 use super::cell::CellContext;
 use super::validity::Validity;
 use crate::cluster::{ClusterError, RecoveryPoint, RecoveryTarget};
+use crate::sample::{AuditCheck, AuditRow};
 
 /// The archive may take so long to have all WAL of a cell.
 const ARCHIVE: Duration = Duration::from_mins(1);
@@ -72,7 +73,8 @@ impl CellContext<'_> {
                         continue;
                     }
                     Some(Outcome::NotReached(problem)) => {
-                        let row = restored::not_restored(self.cell.id, &name, problem);
+                        let check = AuditCheck::TargetReached;
+                        let row = AuditRow::new(self.cell.id, &name, check, 1, 1, problem);
                         self.take_audit(&[row], validity)?;
                         continue;
                     }

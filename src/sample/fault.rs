@@ -61,6 +61,32 @@ pub struct AuditRow {
     pub detail: String,
 }
 
+impl AuditRow {
+    /// The row of a promise that any violation breaks.
+    pub fn new(
+        cell_id: u32,
+        node: &str,
+        check: AuditCheck,
+        examined: u64,
+        violations: u64,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            cell_id,
+            node: node.to_owned(),
+            check,
+            result: if violations == 0 {
+                AuditResult::Pass
+            } else {
+                AuditResult::Fail
+            },
+            examined,
+            violations,
+            detail: detail.into(),
+        }
+    }
+}
+
 /// What is promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

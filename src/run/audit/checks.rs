@@ -1,5 +1,7 @@
 //! From what the nodes have to the promises that were kept or broken. Pure.
 
+use itertools::Itertools as _;
+
 use super::rows::Account;
 use crate::clock::Stamp;
 use crate::mode::{Mode, SyncLevel};
@@ -22,6 +24,28 @@ pub(super) struct TableAccount {
     pub(super) account: Account,
     /// The same for the same rows, whatever their order.
     pub(super) contents: String,
+}
+
+impl NodeAccount {
+    /// All tables together.
+    pub(super) fn total(&self) -> Account {
+        let mut all = Account::default();
+        for table in &self.tables {
+            all.add(&table.account);
+        }
+        all
+    }
+
+    /// The tables, quoted, whose rows differ from another node's.
+    pub(super) fn differing(&self, other: &Self, plan: &Plan) -> Vec<String> {
+        let pairs = self.tables.iter().zip(&other.tables);
+        let differing = pairs.filter(|(own, other)| {
+            own.contents != other.contents || own.account.rows != other.account.rows
+        });
+        differing
+            .map(|(own, _)| format!("`{}`", plan.tables[own.table].name))
+            .collect()
+    }
 }
 
 /// What the load knows of a cell.
@@ -71,103 +95,51 @@ pub(super) fn check(
     known: &Known<'_>,
     excuse: Option<&str>,
 ) -> Vec<AuditRow> {
-    let mut all = Account::default();
-    for table in &node.tables {
-        all.add(&table.account);
-    }
+    let all = node.total();
     let rows = if node.node == primary.node {
         Rows::of(plan, node, &all, known, 0)
     } else {
         Rows::beside(node, primary)
     };
-    let mut found = vec![
-        present(&all, known, excuse),
-        (
-            AuditCheck::NoPhantom,
-            result(rows.phantom),
-            all.rows,
-            rows.phantom,
-            rows.detail(known),
-        ),
-        (
-            AuditCheck::NoneMissing,
-            result(rows.missing),
-            all.rows,
-            rows.missing,
-            String::new(),
-        ),
-        (
-            AuditCheck::NoDuplicate,
-            result(all.duplicates),
-            all.rows,
-            all.duplicates,
-            String::new(),
-        ),
-    ];
-    if !all.lost.is_empty() {
+    let row = |check, examined, violations, detail: &str| {
+        AuditRow::new(cell_id, &node.node, check, examined, violations, detail)
+    };
+    let lost = all.lost.len() as u64;
+    let why_lost = why_lost(&all, known, excuse);
+    let mut present = row(AuditCheck::Present, all.commits, lost, &why_lost);
+    if lost > 0 && (excuse.is_some() || lost == all.lost_warned) {
+        present.result = AuditResult::Permitted;
+    }
+    let mut found = vec![present];
+    if lost > 0 {
         let holes = all.last_kept_sent.map_or(0, |sent| {
             all.lost.iter().filter(|acked| **acked < sent).count() as u64
         });
-        found.insert(
-            1,
-            (
-                AuditCheck::Suffix,
-                result(holes),
-                all.lost.len() as u64,
-                holes,
-                String::new(),
-            ),
-        );
+        found.push(row(AuditCheck::Suffix, lost, holes, ""));
     }
+    let unknown = rows.detail(known);
+    found.extend([
+        row(AuditCheck::NoPhantom, all.rows, rows.phantom, &unknown),
+        row(AuditCheck::NoneMissing, all.rows, rows.missing, ""),
+        row(AuditCheck::NoDuplicate, all.rows, all.duplicates, ""),
+    ]);
     if node.node != primary.node {
-        let pairs = node.tables.iter().zip(&primary.tables);
-        let differing = pairs.filter(|(own, other)| own.contents != other.contents);
-        let names: Vec<_> = differing
-            .map(|(own, _)| format!("`{}`", plan.tables[own.table].name))
-            .collect();
-        let count = names.len() as u64;
-        let detail = if names.is_empty() {
-            String::new()
-        } else {
-            format!("differing: {}", names.join(", "))
+        let names = node.differing(primary, plan);
+        let detail = match names.as_slice() {
+            [] => String::new(),
+            names => format!("differing: {}", names.join(", ")),
         };
-        let tables = node.tables.len() as u64;
-        found.push((
-            AuditCheck::SameContents,
-            result(count),
-            tables,
-            count,
-            detail,
-        ));
+        let (tables, count) = (node.tables.len() as u64, names.len() as u64);
+        found.push(row(AuditCheck::SameContents, tables, count, &detail));
     }
     found
-        .into_iter()
-        .map(|(check, result, examined, violations, detail)| AuditRow {
-            cell_id,
-            node: node.node.clone(),
-            check,
-            result,
-            examined,
-            violations,
-            detail,
-        })
-        .collect()
 }
 
-type Checked = (AuditCheck, AuditResult, u64, u64, String);
-
-fn result(violations: u64) -> AuditResult {
-    if violations == 0 {
-        AuditResult::Pass
-    } else {
-        AuditResult::Fail
-    }
-}
-
-fn present(all: &Account, known: &Known<'_>, excuse: Option<&str>) -> Checked {
-    let lost = all.lost.len() as u64;
+/// What there is to know of commits that are lost, and of those of which that cannot be told.
+fn why_lost(all: &Account, known: &Known<'_>, excuse: Option<&str>) -> String {
     let mut details = Vec::new();
-    if let Some((first, last)) = span(&all.lost) {
+    let lost = all.lost.iter();
+    if let Some((first, last)) = lost.copied().minmax().into_option() {
         if let Some(failed) = known.primary_failed {
             let ago = |at: Stamp| {
                 let nanos = failed.signed_since(at);
@@ -200,25 +172,7 @@ fn present(all: &Account, known: &Known<'_>, excuse: Option<&str>) -> Checked {
             thousands(known.rowless)
         ));
     }
-    let result = if lost == 0 {
-        AuditResult::Pass
-    } else if excuse.is_some() || lost == all.lost_warned {
-        AuditResult::Permitted
-    } else {
-        AuditResult::Fail
-    };
-    (
-        AuditCheck::Present,
-        result,
-        all.commits,
-        lost,
-        details.join("; "),
-    )
-}
-
-/// The first and the last of the acknowledgements.
-pub(super) fn span(acked: &[Stamp]) -> Option<(Stamp, Stamp)> {
-    Some((*acked.iter().min()?, *acked.iter().max()?))
+    details.join("; ")
 }
 
 /// Rows of a node against those that acknowledged transactions have left.

@@ -10,7 +10,6 @@ pub(super) mod restored;
 mod rows;
 
 use std::io;
-use std::time::Duration;
 
 pub(super) use checks::Known;
 use checks::NodeAccount;
@@ -25,22 +24,12 @@ use crate::mode::Mode;
 use crate::plan::Plan;
 use crate::sample::AuditRow;
 
-/// Reading all rows of a node may take so long.
-const DEADLINE: Duration = Duration::from_mins(10);
-
 /// What the audit of a cell has found.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) rows: Vec<AuditRow>,
     /// When each commit was acknowledged that the primary does not have.
     pub(super) lost: Vec<Stamp>,
-}
-
-impl Findings {
-    /// The first and the last acknowledgement of a lost commit.
-    pub(super) fn span(&self) -> Option<(Stamp, Stamp)> {
-        checks::span(&self.lost)
-    }
 }
 
 /// Ends the account of a cell.
@@ -62,13 +51,7 @@ pub(super) async fn audit(
     let mut accounts: Vec<NodeAccount> = Vec::new();
     for node in nodes {
         let reading = read::account(plan, node, ledger, AsOf::TheEnd { until });
-        let read = tokio::time::timeout(DEADLINE, reading).await;
-        let read = match read {
-            Ok(read) => read.map_err(|problem| problem.to_string()),
-            Err(_) => Err(format!("no end within {} s", DEADLINE.as_secs())),
-        };
-        let name = &node.node.name;
-        accounts.push(read.map_err(|problem| format!("`{name}` was not audited: {problem}"))?);
+        accounts.push(read::in_time(&node.node.name, reading).await?);
     }
     let excuse = checks::excuse(mode, &plan.faults);
     let Some(primary) = accounts.first() else {

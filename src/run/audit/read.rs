@@ -17,6 +17,8 @@ use crate::plan::{Plan, Table};
 use crate::sample::RowKey;
 
 const CONNECT: Duration = Duration::from_secs(30);
+/// Reading all rows of a node may take so long.
+const DEADLINE: Duration = Duration::from_mins(10);
 /// Contents are compared as text, which is to be the same on all nodes.
 const OPTIONS: &str = "-c timezone=UTC -c datestyle=ISO -c synchronous_commit=local";
 
@@ -25,8 +27,8 @@ const OPTIONS: &str = "-c timezone=UTC -c datestyle=ISO -c synchronous_commit=lo
 pub(super) enum Unread {
     #[error(transparent)]
     Connect(#[from] pg::ConnectError),
-    #[error("{0}")]
-    Server(pg::Failure),
+    #[error(transparent)]
+    Server(#[from] pg::Failure),
     #[error("the ledger cannot be read: {0}")]
     Ledger(#[from] io::Error),
 }
@@ -37,10 +39,17 @@ impl From<tokio_postgres::Error> for Unread {
     }
 }
 
-impl From<pg::Failure> for Unread {
-    fn from(failure: pg::Failure) -> Self {
-        Self::Server(failure)
-    }
+/// Reading all rows of the server of a name. A sentence when that fails, or does not end.
+pub(super) async fn in_time<T>(
+    name: &str,
+    reading: impl Future<Output = Result<T, Unread>>,
+) -> Result<T, String> {
+    let problem = match tokio::time::timeout(DEADLINE, reading).await {
+        Ok(Ok(read)) => return Ok(read),
+        Ok(Err(problem)) => problem.to_string(),
+        Err(_) => format!("no end within {} s", DEADLINE.as_secs()),
+    };
+    Err(format!("`{name}` was not audited: {problem}"))
 }
 
 pub(super) async fn session(node: &RunningNode) -> Result<Session, Unread> {

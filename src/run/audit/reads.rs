@@ -51,23 +51,6 @@ impl Reads {
     ) -> Vec<AuditRow> {
         let mut rows = Vec::new();
         let faults = &plan.faults;
-        let has = |node: &str, kinds: &[FaultKind]| {
-            let mut faults = faults.iter();
-            faults.any(|it| it.target == node && kinds.contains(&it.kind))
-        };
-        let row = |node: &str, check, (examined, violations), permitted: &str| AuditRow {
-            cell_id,
-            node: node.to_owned(),
-            check,
-            result: match (violations, permitted) {
-                (0, _) => AuditResult::Pass,
-                (_, "") => AuditResult::Fail,
-                _ => AuditResult::Permitted,
-            },
-            examined,
-            violations,
-            detail: permitted.to_owned(),
-        };
         // What is awaited may change where a standby is gone, or another one is the primary.
         let keeps_standbys = !warned
             && !faults
@@ -82,24 +65,23 @@ impl Reads {
             let Some(seen) = self.by_node.get(&node.name) else {
                 continue;
             };
+            let row = |check, violations| {
+                AuditRow::new(cell_id, &node.name, check, seen.seen, violations, "")
+            };
             if node.role.is_physical() && node.role != Role::Primary {
+                let mut row = row(AuditCheck::MonotonicReads, seen.backwards);
                 let restarts = [FaultKind::StandbyCrash, FaultKind::SlotLoss];
-                let permitted = if has(&node.name, &restarts) {
-                    "its server was started anew, and takes reads before it has replayed all WAL that it had"
-                } else {
-                    ""
-                };
-                let counts = (seen.seen, seen.backwards);
-                rows.push(row(
-                    &node.name,
-                    AuditCheck::MonotonicReads,
-                    counts,
-                    permitted,
-                ));
+                let mut own = faults.iter().filter(|it| it.target == node.name);
+                if own.any(|it| restarts.contains(&it.kind)) {
+                    row.detail = "its server was started anew, and takes reads before it has replayed all WAL that it had".into();
+                    if row.violations > 0 {
+                        row.result = AuditResult::Permitted;
+                    }
+                }
+                rows.push(row);
             }
             if awaited.contains(&node.name) {
-                let counts = (seen.seen, seen.late);
-                rows.push(row(&node.name, AuditCheck::VisibleWhenAcked, counts, ""));
+                rows.push(row(AuditCheck::VisibleWhenAcked, seen.late));
             }
         }
         rows

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use futures_util::{Stream, TryStreamExt as _};
 
+use super::Known;
 use super::checks::{NodeAccount, Rows};
 use super::ledger::{OrderedKey, SortedLedger};
-use super::read::{self, Unread};
+use super::read;
 use super::rows::{Account, AsOf, RestoredCommits, Window};
-use super::{DEADLINE, Known};
 use crate::cluster::{RecoveryPoint, RecoveryTarget, Restored, RunningNode};
 use crate::pg::recovery;
-use crate::plan::{Change, Plan, Table};
-use crate::sample::{AuditCheck, AuditResult, AuditRow};
+use crate::plan::{Change, Plan};
+use crate::sample::{AuditCheck, AuditRow};
 use crate::units::{format_duration, thousands};
 
 /// What the text of a row comes to.
@@ -38,7 +38,7 @@ struct Contents {
     left_out: Vec<String>,
 }
 
-/// Reads all rows of a restored server. A sentence when it, or the primary, cannot be read.
+/// Reads all rows of a restored server, next to those of the primary. A sentence when one of them cannot be read.
 pub(in crate::run) async fn look_at(
     plan: &Plan,
     point: &RecoveryPoint,
@@ -46,65 +46,42 @@ pub(in crate::run) async fn look_at(
     primary: &RunningNode,
     ledger: &mut SortedLedger,
 ) -> Result<Finding, String> {
-    let name = &restored.node.node.name;
-    let reading = read(plan, point, &restored.node, primary, ledger);
-    let read = tokio::time::timeout(DEADLINE, reading).await;
-    match read {
-        Ok(Ok((account, wrong_side, contents))) => Ok(Finding {
+    let node = &restored.node;
+    let as_of = AsOf::Target(Window {
+        asked: point.asked,
+        taken: point.taken,
+    });
+    let reading = async {
+        let account = read::account(plan, node, ledger, as_of).await?;
+        let session = read::session(node).await?;
+        let there = recovery::markers(session.client(), &point.markers).await?;
+        let [before, after] = point.markers;
+        let wrong_side = u64::from(!there.contains(&before)) + u64::from(there.contains(&after));
+        let of_primary = read::session(primary).await?;
+        let mut contents = Contents::default();
+        for (index, table) in plan.tables.iter().enumerate().filter(|it| it.1.audit) {
+            let restored = if only_grows(plan, index) {
+                read::numbered_rows(session.client(), table, CONTENTS).await?
+            } else {
+                None
+            };
+            let rows = read::numbered_rows(of_primary.client(), table, CONTENTS).await?;
+            match restored.zip(rows) {
+                Some((restored, rows)) => contents.compare(restored, rows).await?,
+                None => contents.left_out.push(format!("`{}`", table.name)),
+            }
+        }
+        of_primary.close().await;
+        session.close().await;
+        Ok(Finding {
             target: target.clone(),
             took: restored.took,
             account,
             wrong_side,
             contents,
-        }),
-        Ok(Err(problem)) => Err(format!("`{name}` was not audited: {problem}")),
-        Err(_) => Err(format!(
-            "`{name}` was not audited: no end within {} s",
-            DEADLINE.as_secs()
-        )),
-    }
-}
-
-async fn read(
-    plan: &Plan,
-    point: &RecoveryPoint,
-    node: &RunningNode,
-    primary: &RunningNode,
-    ledger: &mut SortedLedger,
-) -> Result<(NodeAccount, u64, Contents), Unread> {
-    let RecoveryPoint {
-        asked,
-        taken,
-        markers,
-        ..
-    } = *point;
-    let as_of = AsOf::Target(Window { asked, taken });
-    let account = read::account(plan, node, ledger, as_of).await?;
-    let session = read::session(node).await?;
-    let there = recovery::markers(session.client(), &markers).await?;
-    let [before, after] = markers;
-    let wrong_side = u64::from(!there.contains(&before)) + u64::from(there.contains(&after));
-    let of_primary = read::session(primary).await?;
-    let mut contents = Contents::default();
-    for (index, table) in plan.tables.iter().enumerate().filter(|it| it.1.audit) {
-        let restored = if only_grows(plan, index) {
-            read::numbered_rows(session.client(), table, CONTENTS).await?
-        } else {
-            None
-        };
-        let rows = read::numbered_rows(of_primary.client(), table, CONTENTS).await?;
-        match restored.zip(rows) {
-            Some((restored, rows)) => contents.compare(restored, rows).await?,
-            None => contents.left_out.push(name(table)),
-        }
-    }
-    of_primary.close().await;
-    session.close().await;
-    Ok((account, wrong_side, contents))
-}
-
-fn name(table: &Table) -> String {
-    format!("`{}`", table.name)
+        })
+    };
+    read::in_time(&node.node.name, reading).await
 }
 
 /// Whether no transaction changes or deletes a row of the table: then what is there at any time is there at the end.
@@ -135,19 +112,6 @@ impl Contents {
     }
 }
 
-/// The row of `audit.csv` of a restore that did not end at its target.
-pub(in crate::run) fn not_restored(cell_id: u32, node: &str, problem: String) -> AuditRow {
-    AuditRow {
-        cell_id,
-        node: node.into(),
-        check: AuditCheck::TargetReached,
-        result: AuditResult::Fail,
-        examined: 1,
-        violations: 1,
-        detail: problem,
-    }
-}
-
 /// The rows of `audit.csv` of a restored server. `by_name` is what a restore to the name of the same point had.
 pub(in crate::run) fn check(
     cell_id: u32,
@@ -156,73 +120,49 @@ pub(in crate::run) fn check(
     by_name: Option<&Finding>,
     known: &Known<'_>,
 ) -> Vec<AuditRow> {
-    let mut all = Account::default();
-    for table in &found.account.tables {
-        all.add(&table.account);
-    }
-    let commits = all.restored;
-    let rows = Rows::of(plan, &found.account, &all, known, known.rowless);
+    let account = &found.account;
+    let row = |check, examined, violations, detail| {
+        AuditRow::new(cell_id, &account.node, check, examined, violations, detail)
+    };
+    let all = account.total();
+    let RestoredCommits { before, after, .. } = all.restored;
+    let reached = sentence(&found.target, found.took, &all.restored);
+    let not_there = before.commits - before.kept;
+    let rows = Rows::of(plan, account, &all, known, known.rowless);
     let wrong_rows = rows.phantom + rows.missing + all.duplicates;
+    let wrong = told(&rows, &all);
+    let contents = &found.contents;
+    let left_out = left_out(&contents.left_out);
     let mut checked = vec![
-        (
-            AuditCheck::TargetReached,
-            1,
-            0,
-            sentence(&found.target, found.took, &commits),
-        ),
-        (
+        row(AuditCheck::TargetReached, 1, 0, reached),
+        row(
             AuditCheck::BeforeTarget,
-            commits.before.commits,
-            commits.before.commits - commits.before.kept,
+            before.commits,
+            not_there,
             rowless(known),
         ),
-        (
+        row(
             AuditCheck::AfterTarget,
-            commits.after.commits,
-            commits.after.kept,
+            after.commits,
+            after.kept,
             String::new(),
         ),
-        (AuditCheck::KnownCommits, 2, found.wrong_side, String::new()),
-        (
-            AuditCheck::RestoredRows,
-            all.rows,
-            wrong_rows,
-            told(&rows, &all),
-        ),
-        (
+        row(AuditCheck::KnownCommits, 2, found.wrong_side, String::new()),
+        row(AuditCheck::RestoredRows, all.rows, wrong_rows, wrong),
+        row(
             AuditCheck::RestoredContents,
-            found.contents.compared,
-            found.contents.differing,
-            left_out(&found.contents.left_out),
+            contents.compared,
+            contents.differing,
+            left_out,
         ),
     ];
     let twin = by_name.filter(|_| matches!(found.target, RecoveryTarget::Lsn(_)));
     if let Some(twin) = twin {
-        let pairs = found.account.tables.iter().zip(&twin.account.tables);
-        let differing = pairs.filter(|(own, other)| {
-            own.contents != other.contents || own.account.rows != other.account.rows
-        });
-        let names: Vec<_> = differing
-            .map(|(own, _)| name(&plan.tables[own.table]))
-            .collect();
-        let tables = found.account.tables.len() as u64;
-        let count = names.len() as u64;
-        checked.push((AuditCheck::SameByLsn, tables, count, names.join(", ")));
+        let names = account.differing(&twin.account, plan);
+        let (tables, count) = (account.tables.len() as u64, names.len() as u64);
+        checked.push(row(AuditCheck::SameByLsn, tables, count, names.join(", ")));
     }
-    let row = |(check, examined, violations, detail)| AuditRow {
-        cell_id,
-        node: found.account.node.clone(),
-        check,
-        result: if violations == 0 {
-            AuditResult::Pass
-        } else {
-            AuditResult::Fail
-        },
-        examined,
-        violations,
-        detail,
-    };
-    checked.into_iter().map(row).collect()
+    checked
 }
 
 /// Exactly which commits are there.
@@ -289,11 +229,12 @@ fn left_out(tables: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::checks::TableAccount;
+    use super::super::read::Unread;
     use super::super::rows::Part;
     use super::*;
     use crate::plan::{Overrides, resolve};
     use crate::profile::Profile;
-    use crate::sample::RowKey;
+    use crate::sample::{AuditResult, RowKey};
     use futures_util::stream;
 
     fn part(kept: u64, commits: u64) -> Part {
