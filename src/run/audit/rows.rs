@@ -206,36 +206,29 @@ impl Account {
 /// Walks along the rows of a table and the ledger's entries of it, both in the order of keys.
 pub(super) async fn compare<E: From<io::Error>>(
     rows: impl Stream<Item = Result<Row, E>>,
-    entries: impl Iterator<Item = io::Result<Entry>>,
+    mut entries: impl Iterator<Item = io::Result<Entry>>,
     as_of: AsOf,
 ) -> Result<Account, E> {
     let mut account = Account::default();
-    let mut entries = entries.peekable();
+    let mut next = entries.next().transpose()?;
     let mut commits = Vec::new();
     let mut rows = std::pin::pin!(rows);
     let mut row = rows.try_next().await?;
     loop {
-        let first = match entries.peek() {
-            Some(Ok(entry)) => Some(entry.key()),
-            Some(Err(_)) => {
-                let error = entries.next().and_then(Result::err);
-                return Err(error.unwrap_or_else(|| io::Error::other("no error")).into());
-            }
-            None => None,
-        };
         // Rows that no acknowledged commit has touched.
         if let Some(Row { key, .. }) = row
-            && first.is_none_or(|first| key < first)
+            && next.is_none_or(|entry| key < entry.key())
         {
             row = advance(&mut rows, key, &mut account).await?;
             continue;
         }
-        let Some(key) = first else {
+        let Some(key) = next.map(|entry| entry.key()) else {
             return Ok(account);
         };
         commits.clear();
-        while let Some(entry) = entries.next_if(|it| it.as_ref().is_ok_and(|it| it.key() == key)) {
-            commits.push(entry?);
+        while let Some(entry) = next.filter(|it| it.key() == key) {
+            commits.push(entry);
+            next = entries.next().transpose()?;
         }
         let found = row.filter(|it| it.key == key);
         match as_of {
