@@ -89,16 +89,8 @@ pub(in crate::run) fn expected(
         .map(|(index, table)| {
             let change = changes.get(index).copied().unwrap_or(0);
             let rows = table.rows.saturating_add_signed(change);
-            let deleted = if touches(index, Change::Delete) {
-                unknown
-            } else {
-                0
-            };
-            let inserted = if touches(index, Change::Insert) {
-                unknown
-            } else {
-                0
-            };
+            let may_be = |change| if touches(index, change) { unknown } else { 0 };
+            let (inserted, deleted) = (may_be(Change::Insert), may_be(Change::Delete));
             let bounds = Bounds {
                 least: rows.saturating_sub(deleted),
                 most: rows + inserted,
