@@ -270,6 +270,11 @@ impl<'a> CellContext<'a> {
         Ok(())
     }
 
+    /// An event of this cell, of no node yet.
+    pub(super) fn event(&self, t_us: i64, kind: EventKind, detail: impl Into<String>) -> EventRow {
+        EventRow::new(Some(self.cell.id), t_us, kind, detail)
+    }
+
     fn take_faults(
         &mut self,
         script: &Script<'_>,
@@ -297,13 +302,9 @@ impl<'a> CellContext<'a> {
                 Happened::Ended => EventKind::FaultEnded,
             };
             self.recorder.event(&EventRow {
-                cell_id: Some(self.cell.id),
-                t_us: progress.figures.timeline.t_us(event.at),
                 node: Some(node),
-                kind,
                 sqlstate,
-                count: None,
-                detail,
+                ..self.event(progress.figures.timeline.t_us(event.at), kind, detail)
             })?;
         }
         Ok(())
@@ -326,13 +327,10 @@ impl<'a> CellContext<'a> {
                 Uncommitted::NoConnection => EventKind::NoConnection,
             };
             self.recorder.event(&EventRow {
-                cell_id: Some(self.cell.id),
-                t_us: second.start_ns / 1_000,
                 node: Some("primary".into()),
-                kind,
                 sqlstate: Some(failure.sqlstate.clone()).filter(|state| !state.is_empty()),
                 count: Some(failure.count),
-                detail: failure.detail.clone(),
+                ..self.event(second.start_ns / 1_000, kind, &failure.detail)
             })?;
         }
         if second.phase != Phase::Warmup {
@@ -417,14 +415,12 @@ impl<'a> CellContext<'a> {
             }
             Reading::Backwards { node, at, looks } => {
                 progress.reads.backwards(&node, looks);
+                let t_us = progress.figures.timeline.t_us(at);
+                let detail = "looks saw less than an earlier one";
                 self.recorder.event(&EventRow {
-                    cell_id: Some(self.cell.id),
-                    t_us: progress.figures.timeline.t_us(at),
                     node: Some(node),
-                    kind: EventKind::Backwards,
-                    sqlstate: None,
                     count: Some(looks),
-                    detail: "looks saw less than an earlier one".into(),
+                    ..self.event(t_us, EventKind::Backwards, detail)
                 })?;
             }
             Reading::Trouble { node, detail, .. } => {
@@ -444,15 +440,10 @@ impl<'a> CellContext<'a> {
         if kind == EventKind::Exit && !progress.live.exited.insert(node.to_owned()) {
             return Ok(());
         }
-        let at = progress.figures.timeline.t_us(clock::now());
+        let t_us = progress.figures.timeline.t_us(clock::now());
         self.recorder.event(&EventRow {
-            cell_id: Some(self.cell.id),
-            t_us: at,
             node: Some(node.into()),
-            kind,
-            sqlstate: None,
-            count: None,
-            detail: detail.into(),
+            ..self.event(t_us, kind, detail)
         })?;
         self.observer
             .on(Progress::Note(format!("`{node}`: {detail}")));
@@ -477,16 +468,11 @@ impl<'a> CellContext<'a> {
         let interrupted = self.interrupt.level() > 0;
         let mut validity = validity::judge(self.plan, self.mode, figures, standstill, interrupted);
         for stall in &standstill.stalls {
+            let t_us = figures.timeline.t_us(stall.from);
             let length = format_duration(stall.length);
-            self.recorder.event(&EventRow {
-                cell_id: Some(self.cell.id),
-                t_us: figures.timeline.t_us(stall.from),
-                node: None,
-                kind: EventKind::Stall,
-                sqlstate: None,
-                count: None,
-                detail: format!("replbench itself stood still for {length}"),
-            })?;
+            let detail = format!("replbench itself stood still for {length}");
+            let event = self.event(t_us, EventKind::Stall, detail);
+            self.recorder.event(&event)?;
         }
         for node in &progress.live.exited {
             validity

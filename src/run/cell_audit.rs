@@ -225,18 +225,12 @@ impl CellContext<'_> {
                 }
             }
         }
-        let event = |node: &str, kind, count, detail: &str| EventRow {
-            cell_id: Some(self.cell.id),
-            t_us: after,
-            node: Some(node.into()),
-            kind,
-            sqlstate: None,
-            count,
-            detail: detail.into(),
-        };
         for count in &counts {
-            let counted = event(&count.node, EventKind::Rows, Some(count.rows), &count.table);
-            self.recorder.event(&counted)?;
+            self.recorder.event(&EventRow {
+                node: Some(count.node.clone()),
+                count: Some(count.rows),
+                ..self.event(after, EventKind::Rows, &count.table)
+            })?;
         }
         if is_audited {
             // Which rows may be there and which must be is known one by one.
@@ -256,8 +250,10 @@ impl CellContext<'_> {
         );
         let primary = &self.cluster.primary().node.name;
         for finding in audit::findings(&expected, &counts, primary, &behind) {
-            let wrong = event(&finding.node, EventKind::RowsWrong, None, &finding.detail);
-            self.recorder.event(&wrong)?;
+            self.recorder.event(&EventRow {
+                node: Some(finding.node),
+                ..self.event(after, EventKind::RowsWrong, &finding.detail)
+            })?;
             validity.invalid.push(finding.detail);
         }
         Ok(())

@@ -169,10 +169,10 @@ impl<'a> Conductor<'a> {
                 )));
             }
             self.describe_nodes(topology).await?;
-            self.event(
-                EventKind::Provisioned,
-                &format!("{topology} in {}", format_duration(took)),
-            )?;
+            let t_us = clock::now().signed_since(self.started) / 1_000;
+            let detail = format!("{topology} in {}", format_duration(took));
+            let event = EventRow::new(None, t_us, EventKind::Provisioned, detail);
+            self.recorder.event(&event)?;
             observer.on(Progress::Provisioned { topology, took });
         }
         Ok(())
@@ -429,18 +429,6 @@ impl<'a> Conductor<'a> {
             };
         })?;
         Ok(())
-    }
-
-    fn event(&mut self, kind: EventKind, detail: &str) -> Result<(), WriteError> {
-        self.recorder.event(&EventRow {
-            cell_id: None,
-            t_us: clock::now().signed_since(self.started) / 1_000,
-            node: None,
-            kind,
-            sqlstate: None,
-            count: None,
-            detail: detail.into(),
-        })
     }
 
     /// Stops all clusters, also when one of them resists.

@@ -16,6 +16,26 @@ pub struct EventRow {
     pub detail: String,
 }
 
+impl EventRow {
+    /// The row of an event of no node, with nothing counted.
+    pub fn new(
+        cell_id: Option<u32>,
+        t_us: i64,
+        kind: EventKind,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            cell_id,
+            t_us,
+            node: None,
+            kind,
+            sqlstate: None,
+            count: None,
+            detail: detail.into(),
+        }
+    }
+}
+
 /// What an event is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
