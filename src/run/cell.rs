@@ -19,7 +19,7 @@ use crate::histogram::Histogram;
 use crate::load::check::Mistake;
 use crate::load::{Load, Second, Uncommitted, Watched, workload};
 use crate::mode::Mode;
-use crate::pg;
+use crate::pg::{self, Endpoint};
 use crate::plan::{Cell, Length, Plan, Table};
 use crate::probe::{Assignment, Probes, Reading, Target, TrackedTable};
 use crate::record::Recorder;
@@ -35,6 +35,7 @@ const CATCH_UP: Duration = Duration::from_mins(1);
 /// Checkpoints on all nodes and their way to the disk may take so long.
 const SETTLE: Duration = Duration::from_mins(2);
 const RESET: Duration = Duration::from_mins(5);
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// What a cell works with.
 pub(super) struct CellContext<'a> {
@@ -133,25 +134,9 @@ impl<'a> CellContext<'a> {
 
     /// Brings tables, mode and replicas to where every cell begins.
     async fn prepare(&self) -> Result<Restore<'a>, RunError> {
-        let primary = self.cluster.primary();
-        let reset = async {
-            let session = pg::connect(
-                &primary.endpoint,
-                "replbench reset",
-                Some("-c synchronous_commit=local"),
-                Duration::from_secs(10),
-            )
-            .await?;
-            for (statement, filled) in workload::reset(self.plan) {
-                let done = session.client().batch_execute(&statement).await;
-                done.map_err(|error| reset_failed(filled, &error))?;
-            }
-            session.close().await;
-            Ok::<_, RunError>(())
-        };
-        tokio::time::timeout(RESET, reset)
-            .await
-            .map_err(|_| RunError::ResetTooSlow(RESET))??;
+        let primary = &self.cluster.primary().endpoint;
+        let options = Some("-c synchronous_commit=local");
+        reset(primary, options, workload::reset(self.plan)).await?;
         let before = self.cluster.apply_mode(self.mode).await?;
         if self.plan.changes_primary() {
             self.cluster.prepare_failover(self.mode).await?;
@@ -171,19 +156,8 @@ impl<'a> CellContext<'a> {
     async fn vacuum_subscribers(&self) -> Result<(), RunError> {
         let nodes = self.cluster.nodes().iter();
         for node in nodes.filter(|node| node.node.role == Role::Subscriber) {
-            let vacuum = async {
-                let deadline = Duration::from_secs(10);
-                let session =
-                    pg::connect(&node.endpoint, "replbench reset", None, deadline).await?;
-                let statement = workload::vacuum(self.plan);
-                let done = session.client().batch_execute(&statement).await;
-                done.map_err(|error| RunError::Reset(pg::describe(&error)))?;
-                session.close().await;
-                Ok::<_, RunError>(())
-            };
-            tokio::time::timeout(RESET, vacuum)
-                .await
-                .map_err(|_| RunError::ResetTooSlow(RESET))??;
+            let vacuum = vec![(workload::vacuum(self.plan), None)];
+            reset(&node.endpoint, None, vacuum).await?;
         }
         Ok(())
     }
@@ -489,6 +463,26 @@ impl<'a> CellContext<'a> {
             headline: progress.figures.headline(),
         })
     }
+}
+
+/// Sends statements, each with the table that it fills, in a session of their own.
+async fn reset(
+    endpoint: &Endpoint,
+    options: Option<&str>,
+    statements: Vec<(String, Option<&Table>)>,
+) -> Result<(), RunError> {
+    let reset = async {
+        let session = pg::connect(endpoint, "replbench reset", options, CONNECT).await?;
+        for (statement, filled) in statements {
+            let done = session.client().batch_execute(&statement).await;
+            done.map_err(|error| reset_failed(filled, &error))?;
+        }
+        session.close().await;
+        Ok(())
+    };
+    tokio::time::timeout(RESET, reset)
+        .await
+        .map_err(|_| RunError::ResetTooSlow(RESET))?
 }
 
 /// A `fill` that the server took and that fails on its rows is a mistake of the profile, unlike a full disk or a lost connection.
