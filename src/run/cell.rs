@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use super::audit::Reads;
 use super::cell_row::{CellProgress, cell_row};
-use super::faults::{Happened, Script};
-use super::figures::{CellHeadline, Figures};
+use super::faults::{Happened, Script, target};
+use super::figures::{CellHeadline, Distributions, Figures};
 use super::lag_evidence::Expected;
 use super::maintenance::Watch;
 use super::outages::Outages;
@@ -14,14 +14,13 @@ use super::validity::{self, Validity};
 use super::watchdog::{Standstill, Watchdog};
 use super::{Interrupt, LiveSecond, Observer, Progress, RunError};
 use crate::clock;
-use crate::cluster::{Cluster, Restore, RunningNode};
-use crate::histogram::Histogram;
+use crate::cluster::{Cluster, Restore};
 use crate::load::check::Mistake;
 use crate::load::{Load, Second, Uncommitted, Watched, workload};
 use crate::mode::Mode;
 use crate::pg::{self, Endpoint};
 use crate::plan::{Cell, Length, Plan, Table};
-use crate::probe::{Assignment, Probes, Reading, Target, TrackedTable};
+use crate::probe::{Assignment, Probes, Reading, TrackedTable};
 use crate::record::Recorder;
 use crate::record::tags::{self, Bound, Origin};
 use crate::sample::{CellRow, EventKind, EventRow, Phase, Timeline};
@@ -178,10 +177,6 @@ impl<'a> CellContext<'a> {
     }
 
     fn assignment(&self) -> Assignment {
-        let target = |node: &RunningNode| Target {
-            node: node.node.clone(),
-            endpoint: node.endpoint.clone(),
-        };
         Assignment {
             cell_id: self.cell.id,
             plan: self.plan.probes,
@@ -357,30 +352,20 @@ impl<'a> CellContext<'a> {
                 let (row, distributions) = progress.figures.visibility(&second);
                 progress.live.take_visibility(&row);
                 self.recorder.visibility(&row)?;
-                let tag = |origin, bound, negative| {
-                    tags::visibility(&second.node, origin, bound, negative)
+                let tag = |origin, bound, is_negative| {
+                    tags::visibility(&second.node, origin, bound, is_negative)
                 };
-                let tagged: [(String, &Histogram); 5] = [
-                    (
-                        tag(Origin::Ack, Bound::Lo, false),
-                        &distributions.lo.positive,
-                    ),
-                    (
-                        tag(Origin::Ack, Bound::Lo, true),
-                        &distributions.lo.negative,
-                    ),
-                    (
-                        tag(Origin::Ack, Bound::Hi, false),
-                        &distributions.hi.positive,
-                    ),
-                    (
-                        tag(Origin::Ack, Bound::Hi, true),
-                        &distributions.hi.negative,
-                    ),
-                    (
-                        tag(Origin::Send, Bound::Hi, false),
-                        &distributions.hi_from_send,
-                    ),
+                let Distributions {
+                    lo,
+                    hi,
+                    hi_from_send,
+                } = &distributions;
+                let tagged = [
+                    (tag(Origin::Ack, Bound::Lo, false), &lo.positive),
+                    (tag(Origin::Ack, Bound::Lo, true), &lo.negative),
+                    (tag(Origin::Ack, Bound::Hi, false), &hi.positive),
+                    (tag(Origin::Ack, Bound::Hi, true), &hi.negative),
+                    (tag(Origin::Send, Bound::Hi, false), hi_from_send),
                 ];
                 let start = Duration::from_secs(u64::try_from(second.index).unwrap_or(0));
                 let length = Duration::from_secs(1);

@@ -342,7 +342,8 @@ impl<'a> Script<'a> {
     }
 }
 
-fn target(node: &RunningNode) -> Target {
+/// A node as the probes are told of it.
+pub(super) fn target(node: &RunningNode) -> Target {
     Target {
         node: node.node.clone(),
         endpoint: node.endpoint.clone(),
