@@ -23,7 +23,7 @@ pub struct CellHeadline {
 }
 
 /// Everything a cell's row and validity are made from.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Figures {
     pub(super) cell_id: u32,
     pub(super) timeline: Timeline,
@@ -44,7 +44,6 @@ pub(super) struct Figures {
     pub(super) peak_in_flight: u64,
     pub(super) dispatch_lag: Histogram,
     pub(super) start_lag: Histogram,
-    pub(super) pool_wait: Histogram,
     pub(super) service: Histogram,
     response: Histogram,
     visibility: BTreeMap<String, (SignedHistogram, u64)>,
@@ -71,33 +70,7 @@ impl Figures {
             cell_id,
             timeline,
             expected,
-            arrivals: Outcomes::default(),
-            arrival_counts: ArrivalCounts::default(),
-            acks: 0,
-            failures: Failures::default(),
-            after_stop: Outcomes::default(),
-            open_before_stop: None,
-            measured: Duration::ZERO,
-            peak_backlog: 0,
-            peak_in_flight: 0,
-            dispatch_lag: Histogram::new(),
-            start_lag: Histogram::new(),
-            pool_wait: Histogram::new(),
-            service: Histogram::new(),
-            response: Histogram::new(),
-            visibility: BTreeMap::new(),
-            row_changes: Vec::new(),
-            unknown: 0,
-            load_cpu: Duration::ZERO,
-            hosts: BTreeMap::new(),
-            measured_seconds: Vec::new(),
-            drain_from_ns: None,
-            positions: Vec::new(),
-            lag: LagEvidence::default(),
-            unseen: BTreeMap::new(),
-            maintenance: None,
-            waiting: BTreeMap::new(),
-            syncrep: BTreeMap::new(),
+            ..Self::default()
         }
     }
 
@@ -124,7 +97,6 @@ impl Figures {
             self.peak_in_flight = self.peak_in_flight.max(second.peak_in_flight);
             self.dispatch_lag.merge(&second.dispatch_lag);
             self.start_lag.merge(&second.start_lag);
-            self.pool_wait.merge(&second.pool_wait);
             self.service.merge(&second.service);
             self.response.merge(&second.response);
         }
@@ -211,9 +183,8 @@ impl Figures {
             .as_nanos()
             .checked_add_signed(t_us * 1_000)?;
         let position_at = |at: u64| {
-            self.positions
-                .iter()
-                .min_by_key(|(stamp, _)| stamp.as_nanos().abs_diff(at))
+            let positions = self.positions.iter();
+            positions.min_by_key(|(stamp, _)| stamp.as_nanos().abs_diff(at))
         };
         let (from, first) = position_at(start)?;
         let (to, last) = position_at(start + length_us * 1_000)?;
@@ -281,11 +252,8 @@ impl Figures {
                 .quantile_of(q, commits)
                 .map(|seconds| thousandths(seconds * 1e6))
         };
-        let mut widths: Vec<_> = second
-            .delays
-            .iter()
-            .map(|delay| delay.hi - delay.lo)
-            .collect();
+        let delays = second.delays.iter();
+        let mut widths: Vec<_> = delays.map(|delay| delay.hi - delay.lo).collect();
         widths.sort_unstable();
         let row = VisibilityRow {
             cell_id: self.cell_id,
