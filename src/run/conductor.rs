@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::cell::CellContext;
 use super::{
-    Finished, GivenServers, Interrupt, Observer, Options, Progress, RunError, disk, environment,
+    Caller, Finished, GivenServers, Interrupt, Options, Progress, RunError, disk, environment,
 };
 use crate::clock::{self, Stamp};
 use crate::cluster::{
@@ -135,27 +135,21 @@ impl<'a> Conductor<'a> {
     }
 
     /// Makes a cluster for each topology of the plan. Ends early, and well, when a person asks for the end.
-    pub(super) async fn provision(
-        &mut self,
-        observer: &mut dyn Observer,
-        interrupt: &mut Interrupt,
-    ) -> Result<(), RunError> {
-        self.make(&self.plan.topologies(), observer, interrupt)
-            .await?;
-        self.run_discarded(observer, interrupt).await
+    pub(super) async fn provision(&mut self, caller: &mut Caller<'_>) -> Result<(), RunError> {
+        self.make(&self.plan.topologies(), caller).await?;
+        self.run_discarded(caller).await
     }
 
     async fn make(
         &mut self,
         topologies: &[&Topology],
-        observer: &mut dyn Observer,
-        interrupt: &mut Interrupt,
+        caller: &mut Caller<'_>,
     ) -> Result<(), RunError> {
         for topology in topologies {
-            observer.on(Progress::Provisioning(topology));
+            caller.tell(Progress::Provisioning(topology));
             let begun = clock::now();
             self.made += 1;
-            let started = self.start(topology, interrupt).await;
+            let started = self.start(topology, &mut caller.interrupt).await;
             let started = started.map_err(|error| self.schema_refused(error))?;
             let Some(cluster) = started else {
                 return Ok(());
@@ -164,7 +158,7 @@ impl<'a> Conductor<'a> {
             self.check_workload().await?;
             let took = clock::now().since(begun);
             if let Some(project) = self.last().kept_project() {
-                observer.on(Progress::Note(format!(
+                caller.tell(Progress::Note(format!(
                     "the servers stay: `replbench cluster down --compose {project}` removes them"
                 )));
             }
@@ -173,7 +167,7 @@ impl<'a> Conductor<'a> {
             let detail = format!("{topology} in {}", format_duration(took));
             let event = EventRow::new(None, t_us, EventKind::Provisioned, detail);
             self.recorder.event(&event)?;
-            observer.on(Progress::Provisioned { topology, took });
+            caller.tell(Progress::Provisioned { topology, took });
         }
         Ok(())
     }
@@ -249,18 +243,14 @@ impl<'a> Conductor<'a> {
     }
 
     /// One cell on each cluster that was just made, so that the first one that counts is like the others.
-    async fn run_discarded(
-        &mut self,
-        observer: &mut dyn Observer,
-        interrupt: &mut Interrupt,
-    ) -> Result<(), RunError> {
+    async fn run_discarded(&mut self, caller: &mut Caller<'_>) -> Result<(), RunError> {
         for topology in self.plan.topologies() {
-            if interrupt.level() > 0 {
+            if caller.wants_the_end() {
                 break;
             }
             self.discarded += 1;
             let (plan, cell) = self.plan.discarded(topology, self.discarded);
-            self.run_cell(&plan, &cell, observer, interrupt).await?;
+            self.run_cell(&plan, &cell, caller).await?;
         }
         Ok(())
     }
@@ -269,15 +259,13 @@ impl<'a> Conductor<'a> {
     pub(super) async fn run_block(
         &mut self,
         block: u32,
-        observer: &mut dyn Observer,
-        interrupt: &mut Interrupt,
+        caller: &mut Caller<'_>,
     ) -> Result<(), RunError> {
         if !self.plan.changes_primary() {
-            self.provision(observer, interrupt).await?;
+            self.provision(caller).await?;
         }
-        self.run_cells(self.plan.block(block), observer, interrupt)
-            .await?;
-        observer.on(Progress::Stopping);
+        self.run_cells(self.plan.block(block), caller).await?;
+        caller.tell(Progress::Stopping);
         self.stop().await
     }
 
@@ -285,34 +273,28 @@ impl<'a> Conductor<'a> {
     pub(super) async fn run_cells(
         &mut self,
         cells: impl Iterator<Item = &Cell>,
-        observer: &mut dyn Observer,
-        interrupt: &mut Interrupt,
+        caller: &mut Caller<'_>,
     ) -> Result<(), RunError> {
         for cell in cells {
-            if interrupt.level() > 0 {
+            if caller.wants_the_end() {
                 break;
             }
             if self.plan.changes_primary() {
-                Box::pin(self.run_alone(cell, observer, interrupt)).await?;
+                Box::pin(self.run_alone(cell, caller)).await?;
             } else {
-                self.run_cell(self.plan, cell, observer, interrupt).await?;
+                self.run_cell(self.plan, cell, caller).await?;
             }
-            self.whole += usize::from(interrupt.level() == 0);
+            self.whole += usize::from(!caller.wants_the_end());
         }
         Ok(())
     }
 
     /// A cell on servers of its own.
-    async fn run_alone(
-        &mut self,
-        cell: &Cell,
-        observer: &mut dyn Observer,
-        interrupt: &mut Interrupt,
-    ) -> Result<(), RunError> {
+    async fn run_alone(&mut self, cell: &Cell, caller: &mut Caller<'_>) -> Result<(), RunError> {
         let topology = &self.plan.modes[cell.mode].topology;
-        self.make(&[topology], observer, interrupt).await?;
-        if interrupt.level() == 0 {
-            self.run_cell(self.plan, cell, observer, interrupt).await?;
+        self.make(&[topology], caller).await?;
+        if !caller.wants_the_end() {
+            self.run_cell(self.plan, cell, caller).await?;
         }
         self.stop().await
     }
@@ -321,14 +303,13 @@ impl<'a> Conductor<'a> {
         &mut self,
         plan: &Plan,
         cell: &Cell,
-        observer: &mut dyn Observer,
-        interrupt: &mut Interrupt,
+        caller: &mut Caller<'_>,
     ) -> Result<(), RunError> {
         self.has_begun = true;
         let mode = &self.plan.modes[cell.mode];
         let fitting = self.clusters.iter().find(|it| it.0 == mode.topology);
         let (_, cluster) = fitting.expect("every mode's topology was provisioned");
-        observer.on(Progress::CellBegins {
+        caller.tell(Progress::CellBegins {
             cell,
             mode,
             of: self.plan.cells.len(),
@@ -339,8 +320,8 @@ impl<'a> Conductor<'a> {
             mode,
             cluster,
             recorder: &mut self.recorder,
-            observer,
-            interrupt,
+            observer: &mut *caller.observer,
+            interrupt: &mut caller.interrupt,
         };
         // On the heap: it is most of what a run or session holds on to while it waits.
         let ended = Box::pin(context.run()).await?;
@@ -354,7 +335,7 @@ impl<'a> Conductor<'a> {
                 manifest.invalid_reasons.truncate(MOST_REASONS);
             })?;
         }
-        observer.on(Progress::CellEnds {
+        caller.tell(Progress::CellEnds {
             row: &ended.row,
             headline: ended.headline,
         });
@@ -444,10 +425,10 @@ impl<'a> Conductor<'a> {
     }
 
     /// Ends the record. The clusters have been stopped.
-    pub(super) fn close(mut self, interrupt: &Interrupt, cut: Cut) -> Finished {
+    pub(super) fn close(mut self, caller: &Caller<'_>, cut: Cut) -> Finished {
         self.recorder.release_reserve();
         let is_whole = self.whole == self.plan.cells.len();
-        let interrupted = interrupt.level() > 0 && !is_whole;
+        let interrupted = caller.wants_the_end() && !is_whole;
         let (error, reason) = match cut {
             Cut::Not => (None, None),
             Cut::Other(_) if is_whole => (None, None),

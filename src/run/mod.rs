@@ -177,6 +177,22 @@ pub trait Observer {
     fn on(&mut self, progress: Progress<'_>);
 }
 
+/// Whoever started a run.
+struct Caller<'a> {
+    observer: &'a mut dyn Observer,
+    interrupt: Interrupt,
+}
+
+impl Caller<'_> {
+    fn tell(&mut self, progress: Progress<'_>) {
+        self.observer.on(progress);
+    }
+
+    fn wants_the_end(&self) -> bool {
+        self.interrupt.level() > 0
+    }
+}
+
 /// A run that has a directory: all of it or what was measured until it was cut short.
 #[derive(Debug)]
 pub struct Finished {
@@ -192,19 +208,23 @@ pub async fn run(
     plan: &Plan,
     options: &Options,
     observer: &mut dyn Observer,
-    mut interrupt: Interrupt,
+    interrupt: Interrupt,
 ) -> Result<Finished, RunError> {
+    let mut caller = Caller {
+        observer,
+        interrupt,
+    };
     let origin = match &options.given {
         Some(given) => Origin::Given(given),
         None => Origin::Made(Binaries::find(options.pg_bindir.as_deref())?),
     };
     let manifest = Opening::now().manifest(plan, options, None);
     let mut conductor = Conductor::open(plan, options, origin, manifest)?;
-    observer.on(Progress::Recording {
+    caller.tell(Progress::Recording {
         directory: conductor.directory(),
     });
-    let outcome = conduct(plan, &mut conductor, observer, &mut interrupt).await;
-    observer.on(Progress::Stopping);
+    let outcome = conduct(plan, &mut conductor, &mut caller).await;
+    caller.tell(Progress::Stopping);
     let stopped = conductor.stop().await;
     let error = outcome.err().or(stopped.err());
     match error {
@@ -212,34 +232,30 @@ pub async fn run(
             conductor.discard();
             Err(error)
         }
-        error => Ok(conductor.close(&interrupt, error.map_or(Cut::Not, Cut::Error))),
+        error => Ok(conductor.close(&caller, error.map_or(Cut::Not, Cut::Error))),
     }
 }
 
 async fn conduct(
     plan: &Plan,
     conductor: &mut Conductor<'_>,
-    observer: &mut dyn Observer,
-    interrupt: &mut Interrupt,
+    caller: &mut Caller<'_>,
 ) -> Result<(), RunError> {
     conductor.measure_disk().await?;
     match plan.servers_made() {
-        ServersMade::EveryBlock => {}
-        ServersMade::EveryCell | ServersMade::ComposeEveryCell => {
-            let cells = plan.cells.iter();
-            return conductor.run_cells(cells, observer, interrupt).await;
+        ServersMade::EveryBlock => {
+            for block in 1..=plan.repeats {
+                if caller.wants_the_end() {
+                    break;
+                }
+                conductor.run_block(block, caller).await?;
+            }
+            return Ok(());
         }
+        ServersMade::EveryCell | ServersMade::ComposeEveryCell => {}
         ServersMade::Once | ServersMade::Never | ServersMade::Compose => {
-            conductor.provision(observer, interrupt).await?;
-            let cells = plan.cells.iter();
-            return conductor.run_cells(cells, observer, interrupt).await;
+            conductor.provision(caller).await?;
         }
     }
-    for block in 1..=plan.repeats {
-        if interrupt.level() > 0 {
-            break;
-        }
-        conductor.run_block(block, observer, interrupt).await?;
-    }
-    Ok(())
+    conductor.run_cells(plan.cells.iter(), caller).await
 }

@@ -3,7 +3,7 @@
 
 use super::conductor::{Conductor, Cut, Origin};
 use super::opening::Opening;
-use super::{Finished, Interrupt, Observer, Options, Progress, RunError};
+use super::{Caller, Finished, Interrupt, Observer, Options, Progress, RunError};
 use crate::cluster::Binaries;
 use crate::plan::{Plan, Side, Sides, turns};
 use crate::record::{Session, WriteError};
@@ -26,16 +26,20 @@ pub struct SideRun<'a> {
 pub async fn session(
     sides: Sides<SideRun<'_>>,
     observer: &mut dyn Observer,
-    mut interrupt: Interrupt,
+    interrupt: Interrupt,
 ) -> Result<Sides<Finished>, RunError> {
+    let mut caller = Caller {
+        observer,
+        interrupt,
+    };
     let mut conductors = open(sides)?;
     for side in Side::BOTH {
-        observer.on(Progress::Recording {
+        caller.tell(Progress::Recording {
             directory: conductors.get(side).directory(),
         });
     }
-    let outcome = conduct(&sides, &mut conductors, observer, &mut interrupt).await;
-    observer.on(Progress::Stopping);
+    let outcome = conduct(&sides, &mut conductors, &mut caller).await;
+    caller.tell(Progress::Stopping);
     let mut cuts = Sides::<Cut>::default();
     if let Err((side, error)) = outcome {
         cut(&mut cuts, side, error);
@@ -47,7 +51,7 @@ pub async fn session(
     }
     Ok(conductors.map(|side, conductor| {
         let cut = std::mem::take(cuts.get_mut(side));
-        conductor.close(&interrupt, cut)
+        conductor.close(&caller, cut)
     }))
 }
 
@@ -108,8 +112,7 @@ fn introduce(
 async fn conduct(
     sides: &Sides<SideRun<'_>>,
     conductors: &mut Sides<Conductor<'_>>,
-    observer: &mut dyn Observer,
-    interrupt: &mut Interrupt,
+    caller: &mut Caller<'_>,
 ) -> Result<(), (Side, RunError)> {
     for side in Side::BOTH {
         let measured = conductors.get_mut(side).measure_disk().await;
@@ -117,14 +120,12 @@ async fn conduct(
     }
     let plan = sides.base.plan;
     for turn in turns(plan.repeats, plan.seed) {
-        if interrupt.level() > 0 {
+        if caller.wants_the_end() {
             break;
         }
-        let at = |error| (turn.side, error);
-        observer.on(Progress::Turn(turn));
-        let conductor = conductors.get_mut(turn.side);
-        let done = conductor.run_block(turn.block, observer, interrupt);
-        done.await.map_err(at)?;
+        caller.tell(Progress::Turn(turn));
+        let done = conductors.get_mut(turn.side).run_block(turn.block, caller);
+        done.await.map_err(|error| (turn.side, error))?;
     }
     Ok(())
 }
