@@ -77,6 +77,13 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Adds a warning, once however often it is given.
+    pub fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
     /// The modes' names: those of the plan in its order, then any other that a cell names.
     pub fn mode_names(&self, cells: &[CellRow]) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();

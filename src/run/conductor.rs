@@ -1,6 +1,7 @@
 //! One run directory and the servers that its cells need: makes them, runs cells on them, takes them away. `run` does that once,
 //! a session once a turn. Knows nothing of turns.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -383,9 +384,7 @@ impl<'a> Conductor<'a> {
             if !warnings.is_empty() {
                 self.recorder.amend(|manifest| {
                     for warning in warnings {
-                        if !manifest.warnings.contains(&warning) {
-                            manifest.warnings.push(warning);
-                        }
+                        manifest.warn(warning);
                     }
                 })?;
             }
@@ -395,14 +394,10 @@ impl<'a> Conductor<'a> {
         self.recorder.amend(|manifest| {
             manifest.nodes.extend(nodes);
             if matches!(host.filesystem.as_str(), "tmpfs" | "ramfs") {
-                let warning = format!(
+                manifest.warn(format!(
                     "the servers' data lay on {}: flushing to disk cost nothing there; name a directory on a disk with --data-dir",
                     host.filesystem
-                );
-                // Once, whatever the number of clusters.
-                if !manifest.warnings.contains(&warning) {
-                    manifest.warnings.push(warning);
-                }
+                ));
             }
             manifest.host = Host {
                 fdatasync: manifest.host.fdatasync,
@@ -485,31 +480,26 @@ fn changes(known: &[NodeInfo], nodes: &[NodeInfo]) -> Vec<String> {
         let Some(before) = known.iter().find(is_same) else {
             continue;
         };
-        let names = before.settings.keys().chain(node.settings.keys());
-        let differing: std::collections::BTreeSet<&str> = names
-            .filter(|name| before.settings.get(*name) != node.settings.get(*name))
-            .map(String::as_str)
-            .collect();
-        let shown = |value: Option<&String>| value.map_or("the default", String::as_str).to_owned();
-        let settings = differing.into_iter().map(|name| {
-            format!(
-                "{name} was {} and later {}",
-                shown(before.settings.get(name)),
-                shown(node.settings.get(name))
-            )
-        });
-        let version = (before.version != node.version).then(|| {
-            format!(
+        let mut differing = Vec::new();
+        if before.version != node.version {
+            differing.push(format!(
                 "it was version {} and later {}",
                 before.version, node.version
-            )
-        });
-        found.extend(
-            version
-                .into_iter()
-                .chain(settings)
-                .map(|what| format!("`{}` was not made alike in every block: {what}", node.name)),
-        );
+            ));
+        }
+        let names: BTreeSet<_> = before.settings.keys().chain(node.settings.keys()).collect();
+        for name in names {
+            let value = |node: &NodeInfo| {
+                let value = node.settings.get(name).map(String::as_str);
+                value.unwrap_or("the default").to_owned()
+            };
+            let (was, is) = (value(before), value(node));
+            if was != is {
+                differing.push(format!("{name} was {was} and later {is}"));
+            }
+        }
+        let told = |what| format!("`{}` was not made alike in every block: {what}", node.name);
+        found.extend(differing.into_iter().map(told));
     }
     found
 }
