@@ -36,6 +36,7 @@ pub use session::{SideRun, session};
 pub use statements::statements;
 pub use what_replicates::{Seen, Side, what_replicates};
 
+use crate::clock;
 use crate::cluster::{Binaries, BinariesError, ClusterError, ComposeFile, Servers};
 use crate::load::LoadError;
 use crate::load::check::Mistake;
@@ -47,7 +48,6 @@ use crate::record::{Manifest, WriteError};
 use crate::sample::CellRow;
 use crate::topology::Topology;
 use conductor::{Conductor, Cut, Origin};
-use opening::Opening;
 
 /// Where and with what to run.
 #[derive(Debug, Clone)]
@@ -218,7 +218,7 @@ pub async fn run(
         Some(given) => Origin::Given(given),
         None => Origin::Made(Binaries::find(options.pg_bindir.as_deref())?),
     };
-    let manifest = Opening::now().manifest(plan, options, None);
+    let manifest = opening::manifest(clock::wall(), plan, options, None);
     let mut conductor = Conductor::open(plan, options, origin, manifest)?;
     caller.tell(Progress::Recording {
         directory: conductor.directory(),

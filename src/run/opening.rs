@@ -3,59 +3,52 @@
 use std::collections::BTreeMap;
 
 use super::{GivenServers, Options, environment};
-use crate::clock;
 use crate::plan::{Plan, ServersMade, Side};
 use crate::record::{Manifest, RunStatus, SCHEMA_VERSION};
 
-/// When it begins.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Opening {
+/// Of a run that begins at this time.
+pub(super) fn manifest(
     at: jiff::Timestamp,
-}
-
-impl Opening {
-    pub(super) fn now() -> Self {
-        Self { at: clock::wall() }
-    }
-
-    pub(super) fn manifest(self, plan: &Plan, options: &Options, side: Option<Side>) -> Manifest {
-        let subject = environment::subject(options);
-        let foreign = options.given.as_ref().map(|given| match given {
-            GivenServers::Existing(_) => {
-                "the servers were there before: others may use them meanwhile, and what is said of the host is of the machine that loads"
-            }
-            GivenServers::Compose { .. } => {
-                "load and probes reached the servers through ports that Docker publishes: each way through its proxy takes time and processor that are part of every figure; `replbench cluster up --compose` prints the command that loads from inside their network instead"
-            }
-        });
-        Manifest {
-            schema_version: SCHEMA_VERSION,
-            run_id: run_id(self.at, &plan.profile, side, subject.git.as_deref()),
-            status: RunStatus::Running,
-            invalid_reasons: Vec::new(),
-            warnings: (plan.caution().into_iter())
-                .chain(plan.left_out.iter().cloned())
-                .chain(foreign.map(Into::into))
-                .collect(),
-            started_at: format!("{:.3}", self.at),
-            ended_at: None,
-            argv: options.argv.clone(),
-            plan: plan.into(),
-            workload_hash: plan.workload_hash(),
-            seed: plan.seed,
-            harness: environment::harness(),
-            subject,
-            host: environment::host(options.given.is_none().then_some(&options.results)),
-            nodes: Vec::new(),
-            session: None,
-            servers_made: Some(match side {
-                // Every turn of a session has servers of its own, at least.
-                Some(_) if !plan.changes_primary() => ServersMade::EveryBlock,
-                _ => plan.servers_made(),
-            }),
-            load_priority: None,
-            files: BTreeMap::new(),
+    plan: &Plan,
+    options: &Options,
+    side: Option<Side>,
+) -> Manifest {
+    let subject = environment::subject(options);
+    let foreign = options.given.as_ref().map(|given| match given {
+        GivenServers::Existing(_) => {
+            "the servers were there before: others may use them meanwhile, and what is said of the host is of the machine that loads"
         }
+        GivenServers::Compose { .. } => {
+            "load and probes reached the servers through ports that Docker publishes: each way through its proxy takes time and processor that are part of every figure; `replbench cluster up --compose` prints the command that loads from inside their network instead"
+        }
+    });
+    Manifest {
+        schema_version: SCHEMA_VERSION,
+        run_id: run_id(at, &plan.profile, side, subject.git.as_deref()),
+        status: RunStatus::Running,
+        invalid_reasons: Vec::new(),
+        warnings: (plan.caution().into_iter())
+            .chain(plan.left_out.iter().cloned())
+            .chain(foreign.map(Into::into))
+            .collect(),
+        started_at: format!("{at:.3}"),
+        ended_at: None,
+        argv: options.argv.clone(),
+        plan: plan.into(),
+        workload_hash: plan.workload_hash(),
+        seed: plan.seed,
+        harness: environment::harness(),
+        subject,
+        host: environment::host(options.given.is_none().then_some(&options.results)),
+        nodes: Vec::new(),
+        session: None,
+        servers_made: Some(match side {
+            // Every turn of a session has servers of its own, at least.
+            Some(_) if !plan.changes_primary() => ServersMade::EveryBlock,
+            _ => plan.servers_made(),
+        }),
+        load_priority: None,
+        files: BTreeMap::new(),
     }
 }
 

@@ -2,8 +2,8 @@
 //! turns and what one side's failure means for the other; what a turn does is the conductor's.
 
 use super::conductor::{Conductor, Cut, Origin};
-use super::opening::Opening;
-use super::{Caller, Finished, Interrupt, Observer, Options, Progress, RunError};
+use super::{Caller, Finished, Interrupt, Observer, Options, Progress, RunError, opening};
+use crate::clock;
 use crate::cluster::Binaries;
 use crate::plan::{Plan, Side, Sides, turns};
 use crate::record::{Session, WriteError};
@@ -59,10 +59,10 @@ pub async fn session(
 fn open(sides: Sides<SideRun<'_>>) -> Result<Sides<Conductor<'_>>, RunError> {
     let binaries = sides.try_map(|_, side| Binaries::find(side.options.pg_bindir.as_deref()))?;
     // One time for both names, which keeps the two together wherever they are sorted.
-    let opening = Opening::now();
+    let at = clock::wall();
     let conductor = |side: Side| {
         let SideRun { plan, options, .. } = *sides.get(side);
-        let manifest = opening.manifest(plan, options, Some(side));
+        let manifest = opening::manifest(at, plan, options, Some(side));
         let origin = Origin::Made(binaries.get(side).clone());
         Conductor::open(plan, options, origin, manifest)
     };
