@@ -50,18 +50,13 @@ impl Standstill {
                 count => format!(", the longest of {count} times"),
             };
             format!(
-                "{} for {}{often}: it was stopped or had no processor, and what it measured then is not the servers' time",
-                "replbench itself stood still",
+                "replbench itself stood still for {}{often}: it was stopped or had no processor, and what it measured then is not the servers' time",
                 format_duration(longest)
             )
         });
-        let suspended = (!self.suspended.is_zero()).then(|| {
-            format!(
-                "{} for {}",
-                "the host was suspended",
-                format_duration(self.suspended)
-            )
-        });
+        let length = format_duration(self.suspended);
+        let suspended =
+            (!self.suspended.is_zero()).then(|| format!("the host was suspended for {length}"));
         let moved = self.wall_moved.map(|(by, ahead)| {
             format!(
                 "the wall clock was moved {} by {}: the servers measure time lag with it, and delays of their replay",
