@@ -48,22 +48,16 @@ const fn of_rows(name: &'static str, sql: &'static [&'static str], look: &'stati
 /// What logical replication leaves out.
 const fn physical(name: &'static str, sql: &'static [&'static str], look: &'static str) -> Change {
     Change {
-        name,
-        sql,
-        look,
-        standby: true,
         subscriber: false,
+        ..of_rows(name, sql, look)
     }
 }
 
 /// What stays on the primary.
 const fn nowhere(name: &'static str, sql: &'static [&'static str], look: &'static str) -> Change {
     Change {
-        name,
-        sql,
-        look,
         standby: false,
-        subscriber: false,
+        ..physical(name, sql, look)
     }
 }
 
