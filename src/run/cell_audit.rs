@@ -217,12 +217,8 @@ impl CellContext<'_> {
                     format!(" (its log: {})", process.log.display())
                 });
                 let sentence = format!("`{name}` met {errors} errors while applying changes{log}");
-                if is_audited {
-                    // A primary that was stopped is one, and every commit has been looked for.
-                    validity.notes.push(sentence);
-                } else {
-                    validity.invalid.push(sentence);
-                }
+                // A primary that was stopped is one, and every commit has been looked for.
+                validity.add(!is_audited, sentence);
             }
         }
         for count in &counts {

@@ -40,6 +40,15 @@ impl Validity {
         self.invalid.is_empty()
     }
 
+    /// Adds a sentence: a reason against the cell, or a note.
+    pub(super) fn add(&mut self, is_invalid: bool, sentence: String) {
+        if is_invalid {
+            self.invalid.push(sentence);
+        } else {
+            self.notes.push(sentence);
+        }
+    }
+
     /// All sentences for the cell's row.
     pub(super) fn text(&self) -> String {
         let all: Vec<_> = self.invalid.iter().chain(&self.notes).cloned().collect();
@@ -111,11 +120,7 @@ fn judge_host(plan: &Plan, figures: &Figures, validity: &mut Validity) {
             "the hypervisor gave {:.1} % of the processors' time to others (steal)",
             steal * 100.0
         );
-        if steal > STEAL_INVALID {
-            validity.invalid.push(sentence);
-        } else {
-            validity.notes.push(sentence);
-        }
+        validity.add(steal > STEAL_INVALID, sentence);
     }
 }
 
@@ -194,14 +199,12 @@ fn judge_failures(
         let (count, message) = (thousands(found.count), clause(&found.detail));
         sentence = format!("{sentence}: {count} times {state}, first `{message}`");
     }
-    if share > plan.expect.failures {
+    let is_invalid = share > plan.expect.failures;
+    if is_invalid {
         let expected = exact_share(plan.expect.failures);
-        validity
-            .invalid
-            .push(format!("{sentence}, and at most {expected} are expected"));
-    } else {
-        validity.notes.push(sentence);
+        sentence = format!("{sentence}, and at most {expected} are expected");
     }
+    validity.add(is_invalid, sentence);
 }
 
 /// A server's message as part of a sentence of ours: one line, not endless, and without what separates sentences in `cells.csv`.

@@ -38,10 +38,9 @@ pub(super) fn judge(figures: &Figures, validity: &mut Validity) {
         (0.99, "99th percentile"),
     ];
     let found = quantiles.into_iter().filter_map(late);
-    match found.max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))) {
-        Some((true, _, sentence)) => validity.invalid.push(sentence),
-        Some((false, _, sentence)) => validity.notes.push(sentence),
-        None => {}
+    let worst = found.max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    if let Some((is_invalid, _, sentence)) = worst {
+        validity.add(is_invalid, sentence);
     }
 }
 

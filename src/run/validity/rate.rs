@@ -59,9 +59,6 @@ pub(super) fn judge(plan: &Plan, figures: &Figures, validity: &mut Validity) {
         format_rate(offered),
         format_rate(achieved)
     );
-    if is_outage || (plan.expect.overload && !by_generator) {
-        validity.notes.push(sentence);
-    } else {
-        validity.invalid.push(sentence);
-    }
+    let is_expected = is_outage || (plan.expect.overload && !by_generator);
+    validity.add(!is_expected, sentence);
 }
