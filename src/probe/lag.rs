@@ -298,7 +298,6 @@ async fn collect(sources: &mut [Source], deadline: Stamp, samples: &mut Samples)
                 // The channel is closed only when the cell is over.
                 let _ = samples.readings.send(Reading::Trouble {
                     node: source.target.node.name.clone(),
-                    at: clock::now(),
                     detail: format!("the lag sampler lost its connection: {message}"),
                 });
             }

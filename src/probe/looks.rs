@@ -11,7 +11,7 @@ use super::by_transaction::ByTransaction;
 use super::cadence::Grain;
 use super::observer::Observer;
 use super::push::Pushed;
-use super::question::Questions;
+use super::question;
 use super::subscriber::{self, SubscriberTracker};
 use super::visibility::{Tracker, Watch};
 use super::{Assignment, CONNECT_DEADLINE, ProbeError, Reading, Target, TrackedTable};
@@ -54,19 +54,19 @@ impl ReplicaLooks {
         let mut observers = Vec::new();
         if assignment.plan.visibility {
             for target in &assignment.replicas {
-                let (mut questions, tracker) = learn(target, &tables).await?;
-                let mut grain = Grain::Fine;
-                if assignment.plan.method == VisibilityMethod::Push {
-                    grain = Grain::Coarse;
-                    if matches!(questions, Questions::Transactions) {
-                        questions = Questions::Push(Pushed::default());
+                let tracker = learn(target, &tables).await?;
+                let (grain, pushed) = match (assignment.plan.method, &tracker) {
+                    (VisibilityMethod::Looks, _) => (Grain::Fine, None),
+                    (VisibilityMethod::Push, Tracker::Physical(_)) => {
+                        (Grain::Coarse, Some(Pushed::default()))
                     }
-                }
+                    (VisibilityMethod::Push, Tracker::Logical(_)) => (Grain::Coarse, None),
+                };
                 let watch = Watch::new(target.node.name.clone(), tracker);
                 let (endpoint, tick) = (target.endpoint.clone(), assignment.plan.tick);
                 let readings = readings.clone();
                 let pace = (grain, tick);
-                let observer = Observer::new(endpoint, questions, watch, pace, readings)?;
+                let observer = Observer::new(endpoint, pushed, watch, pace, readings)?;
                 observers.push(observer);
             }
         }
@@ -219,27 +219,20 @@ impl Looks for ReplicaLooks {
 }
 
 /// Learns what there is to know of a replica before the first commit.
-async fn learn(
-    target: &Target,
-    tables: &Arc<[TrackedTable]>,
-) -> Result<(Questions, Tracker), ProbeError> {
+async fn learn(target: &Target, tables: &Arc<[TrackedTable]>) -> Result<Tracker, ProbeError> {
     if target.node.role.is_physical() {
-        let tracker = Tracker::Physical(ByTransaction::default());
-        return Ok((Questions::Transactions, tracker));
+        return Ok(Tracker::Physical(ByTransaction::default()));
     }
-    let name = "replbench visibility";
-    let session = pg::connect(&target.endpoint, name, None, CONNECT_DEADLINE).await?;
+    let session = pg::connect(&target.endpoint, question::NAME, None, CONNECT_DEADLINE).await?;
     let failed = |error| ProbeError::query(target, &error);
     let client = session.client();
     let keys = subscriber::key_kinds(client, tables)
         .await
         .map_err(failed)?;
     let highest = subscriber::highest_rows(client, tables, &keys).await;
-    let tracker = SubscriberTracker::new(highest.map_err(failed)?, keys.clone(), tables.clone());
+    let tracker = SubscriberTracker::new(highest.map_err(failed)?, keys, tables.clone());
     session.close().await;
-    let tables = tables.clone();
-    let tracker = Tracker::Logical(Box::new(tracker));
-    Ok((Questions::Rows { tables, keys }, tracker))
+    Ok(Tracker::Logical(Box::new(tracker)))
 }
 
 /// When the thread is to end, and the processor time that it has used.

@@ -126,7 +126,6 @@ pub enum Reading {
     /// A probe lost its server; it goes on trying.
     Trouble {
         node: String,
-        at: Stamp,
         detail: String,
     },
 }

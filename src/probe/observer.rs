@@ -8,11 +8,12 @@ use bytes::BytesMut;
 use tokio::sync::mpsc;
 
 use super::cadence::{Cadence, Grain, Pending};
-use super::question::{Questions, answered};
+use super::push::{self, Pushed};
+use super::question::{self, answered};
 use super::visibility::{Tracker, Watch};
 use super::{CONNECT_DEADLINE, Reading};
 use crate::clock::{self, Clocks, Stamp};
-use crate::pg::wire::{Address, Event, Opening, Session, resolve};
+use crate::pg::wire::{Address, Event, Keeps, Opening, Session, resolve};
 use crate::pg::{Endpoint, Failure};
 use crate::poll::{Interest, Poll};
 
@@ -55,7 +56,8 @@ pub(super) struct Observer {
     /// clock says when the look was made, so that nothing of its resolution is lost.
     shares_thread: bool,
     cadence: Cadence,
-    questions: Questions,
+    /// Of a replica that is asked once and tells by itself from then on; `None`: every look is a question.
+    pushed: Option<Pushed>,
     request: BytesMut,
     pub(super) watch: Watch,
     readings: mpsc::UnboundedSender<Reading>,
@@ -66,22 +68,26 @@ pub(super) struct Observer {
 impl Observer {
     pub(super) fn new(
         endpoint: Endpoint,
-        questions: Questions,
+        pushed: Option<Pushed>,
         watch: Watch,
         (grain, tick): (Grain, Duration),
         readings: mpsc::UnboundedSender<Reading>,
     ) -> io::Result<Self> {
         let now = clock::now();
+        let opening = match pushed {
+            Some(_) => Opening::new(question::NAME, Some(push::OPTIONS)),
+            None => question::opening(&watch.tracker)?,
+        };
         Ok(Self {
             addresses: resolve(&endpoint)?,
             endpoint: Arc::new(endpoint),
-            opening: Arc::new(questions.opening()?),
+            opening: Arc::new(opening),
             link: Link::Closed { retry_at: now },
             key: 0,
             interest: None,
             shares_thread: false,
             cadence: Cadence::new(grain, tick, now),
-            questions,
+            pushed,
             request: BytesMut::new(),
             watch,
             readings,
@@ -129,7 +135,11 @@ impl Observer {
             Link::Closed { retry_at } if *retry_at <= now => {
                 let (endpoint, opening) = (self.endpoint.clone(), self.opening.clone());
                 let mut session = Session::open(endpoint, self.addresses[0].clone(), opening)?;
-                session.answer.keeps = self.questions.keeps();
+                session.answer.keeps = match (&self.pushed, &self.watch.tracker) {
+                    (Some(_), _) => Keeps::Notices,
+                    (None, Tracker::Physical(_)) => Keeps::LastRow,
+                    (None, Tracker::Logical(_)) => Keeps::Rows,
+                };
                 self.link = Link::Opening {
                     session,
                     deadline: now + CONNECT_DEADLINE,
@@ -150,13 +160,13 @@ impl Observer {
         };
         if let Link::Open { session, look } = &mut self.link
             && look.is_none()
-            && (self.questions.pushed().is_some()
-                || self.cadence.next(now, pending) <= now + sooner)
+            && (self.pushed.is_some() || self.cadence.next(now, pending) <= now + sooner)
         {
-            if let Some(pushed) = self.questions.pushed() {
-                pushed.begin();
+            self.request.clear();
+            match &mut self.pushed {
+                Some(pushed) => pushed.ask(&mut self.request)?,
+                None => question::write(&mut self.watch.tracker, &mut self.request)?,
             }
-            self.questions.write(&mut self.watch, &mut self.request)?;
             let start = clock::now();
             session.ask(&self.request)?;
             *look = Some(start);
@@ -173,7 +183,7 @@ impl Observer {
         };
         let event = session.on_readable()?;
         if !session.answer.notices.is_empty()
-            && let (Some(asked), Some(pushed)) = (look, self.questions.pushed())
+            && let (Some(asked), Some(pushed)) = (look, &mut self.pushed)
             && let Tracker::Physical(tracker) = &mut self.watch.tracker
         {
             let clocks = Clocks::read();
@@ -237,7 +247,6 @@ impl Observer {
             // The channel is closed only when the cell is over.
             let _ = self.readings.send(Reading::Trouble {
                 node: self.endpoint.node.clone(),
-                at: clock::now(),
                 detail: format!("the visibility probe lost its connection: {message}"),
             });
             self.told = message;
@@ -246,7 +255,7 @@ impl Observer {
 
     /// Whether an answer wakes the thread: a standby that tells by itself does so seldom.
     fn is_woken(&self) -> bool {
-        !self.shares_thread || matches!(self.questions, Questions::Push(_))
+        !self.shares_thread || self.pushed.is_some()
     }
 
     /// Tells the poll what to wait for: on a shared thread an answer wakes nobody.

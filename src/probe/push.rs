@@ -3,7 +3,11 @@
 //! A loop in one statement looks once a millisecond, which is the shortest sleep that SQL has, and tells in batches what has changed.
 //! It costs the client next to nothing, and the server as much as its own looks. No snapshot is held for longer than one turn.
 
+use std::io;
 use std::time::Duration;
+
+use bytes::BytesMut;
+use postgres_protocol::message::frontend;
 
 use super::by_transaction::ByTransaction;
 use super::tracker::CommitVisibility;
@@ -18,7 +22,7 @@ pub(super) const OPTIONS: &str = "-c client_min_messages=notice -c client_connec
 /// Tells, for each look that saw something new: when the look before was begun, when this one was, and when it was over (seconds since
 /// 1970), xmin, xmax, and which transactions between them a read sees, of the newest 256. A batch has 20 looks; nothing at all is
 /// told twice a second.
-pub(super) const SQL: &str = "DO $$
+const SQL: &str = "DO $$
 DECLARE
   before timestamptz := clock_timestamp();
   begun timestamptz;
@@ -79,9 +83,10 @@ const NEWEST: u64 = 256;
 const MICROSECOND: Duration = Duration::from_micros(1);
 
 impl Pushed {
-    /// The standby is asked anew: what it saw before says nothing of what it saw since.
-    pub(super) fn begin(&mut self) {
+    /// Asks the standby anew: what it saw before says nothing of what it saw since.
+    pub(super) fn ask(&mut self, out: &mut BytesMut) -> io::Result<()> {
         self.last = None;
+        frontend::query(SQL, out)
     }
 
     /// Takes notices that have just been read, a line each. `asked`: when the standby was asked to tell.
@@ -232,7 +237,7 @@ mod tests {
             &clocks,
             &[(900_000, 800_000, 790_000, "7 7")],
         );
-        pushed.begin();
+        pushed.ask(&mut BytesMut::new()).unwrap();
         let seen = takes(
             &mut pushed,
             &mut tracker,

@@ -1,7 +1,6 @@
 //! What a look asks a replica, and what its answer shows.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -9,91 +8,52 @@ use postgres_protocol::IsNull;
 use postgres_protocol::message::frontend;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::TrackedTable;
-use super::push::{self, Pushed};
-use super::subscriber::{self, FoundRow, KeyKind};
+use super::subscriber::{self, FoundRow};
 use super::visibility::{Tracker, Watch};
 use crate::clock::{Clocks, Stamp};
 use crate::pg::Xid8;
 use crate::pg::catalog::{VISIBLE_TRANSACTIONS, VisibleTransactions};
-use crate::pg::wire::{Answer, Broken, Keeps, Opening};
+use crate::pg::wire::{Answer, Broken, Opening};
 
-const NAME: &str = "replbench visibility";
+/// What sessions that look are called.
+pub(super) const NAME: &str = "replbench visibility";
 /// The name of the prepared statement.
 const LOOK: &str = "look";
 /// Microseconds from 1970, where Unix counts from, to 2000, where PostgreSQL does.
 const EPOCH_US: i64 = 946_684_800_000_000;
 const MICROSECOND: Duration = Duration::from_micros(1);
 
-/// The questions to one kind of replica.
-#[derive(Debug)]
-pub(super) enum Questions {
-    /// To a physical standby: which transactions a read there sees.
-    Transactions,
-    /// To a physical standby, once: to tell by itself whenever that changes.
-    Push(Pushed),
-    /// To a subscriber: which rows there are.
-    Rows {
-        tables: Arc<[TrackedTable]>,
-        keys: Arc<[KeyKind]>,
-    },
+/// What a session that answers the questions is opened with.
+pub(super) fn opening(tracker: &Tracker) -> io::Result<Opening> {
+    // A plan made for unknown parameters would guess that a third of the table is new and read it all.
+    let options = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
+                   -c enable_bitmapscan=off -c jit=off";
+    let mut opening = Opening::new(NAME, Some(options));
+    match tracker {
+        Tracker::Physical(_) => opening.prepare(LOOK, VISIBLE_TRANSACTIONS)?,
+        Tracker::Logical(tracker) => {
+            opening.prepare(LOOK, &subscriber::rows_sql(&tracker.tables, &tracker.keys))?;
+        }
+    }
+    Ok(opening)
 }
 
-impl Questions {
-    /// What is to be kept of its answers.
-    pub(super) fn keeps(&self) -> Keeps {
-        match self {
-            Self::Transactions => Keeps::LastRow,
-            Self::Push(_) => Keeps::Notices,
-            Self::Rows { .. } => Keeps::Rows,
+/// Writes the next question.
+pub(super) fn write(tracker: &mut Tracker, out: &mut BytesMut) -> io::Result<()> {
+    match tracker {
+        Tracker::Physical(tracker) => {
+            let asked: Vec<_> = tracker.question().into_iter().map(Xid8).collect();
+            bind(&[(Box::new(asked), Type::XID8_ARRAY)], out)?;
+        }
+        Tracker::Logical(tracker) => {
+            let asked = tracker.question();
+            let parameters = subscriber::parameters(&tracker.keys, &tracker.tables, &asked);
+            bind(&parameters, out)?;
         }
     }
-
-    /// Whether the replica tells by itself, and what it has told.
-    pub(super) fn pushed(&mut self) -> Option<&mut Pushed> {
-        match self {
-            Self::Push(pushed) => Some(pushed),
-            Self::Transactions | Self::Rows { .. } => None,
-        }
-    }
-
-    /// What a session that answers them is opened with.
-    pub(super) fn opening(&self) -> io::Result<Opening> {
-        // A plan made for unknown parameters would guess that a third of the table is new and read it all.
-        let options = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
-                       -c enable_bitmapscan=off -c jit=off";
-        let mut opening = Opening::new(NAME, Some(options));
-        match self {
-            Self::Transactions => opening.prepare(LOOK, VISIBLE_TRANSACTIONS)?,
-            Self::Push(_) => return Ok(Opening::new(NAME, Some(push::OPTIONS))),
-            Self::Rows { tables, keys } => {
-                opening.prepare(LOOK, &subscriber::rows_sql(tables, keys))?;
-            }
-        }
-        Ok(opening)
-    }
-
-    /// Writes the next question.
-    pub(super) fn write(&self, watch: &mut Watch, out: &mut BytesMut) -> io::Result<()> {
-        out.clear();
-        match (self, &mut watch.tracker) {
-            (Self::Push(_), _) => return frontend::query(push::SQL, out),
-            (Self::Rows { tables, keys }, Tracker::Logical(tracker)) => {
-                let asked = tracker.question();
-                bind(&subscriber::parameters(keys, tables, &asked), out)?;
-            }
-            (_, Tracker::Physical(tracker)) => {
-                let asked: Vec<_> = tracker.question().into_iter().map(Xid8).collect();
-                bind(&[(Box::new(asked), Type::XID8_ARRAY)], out)?;
-            }
-            (Self::Transactions, Tracker::Logical(_)) => {
-                unreachable!("a subscriber is asked for rows")
-            }
-        }
-        frontend::execute("", 0, out)?;
-        frontend::sync(out);
-        Ok(())
-    }
+    frontend::execute("", 0, out)?;
+    frontend::sync(out);
+    Ok(())
 }
 
 /// Takes the answer to a look that began at `start` and has just been read.

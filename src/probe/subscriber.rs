@@ -19,8 +19,8 @@ use crate::sample::{ChangedRow, Commit, RowChange, RowKey};
 pub(super) struct SubscriberTracker {
     by_row: ByRow,
     by_key: ByKey,
-    keys: Arc<[KeyKind]>,
-    tables: Arc<[TrackedTable]>,
+    pub(super) keys: Arc<[KeyKind]>,
+    pub(super) tables: Arc<[TrackedTable]>,
 }
 
 /// The type of a table's key.

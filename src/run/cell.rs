@@ -382,7 +382,7 @@ impl<'a> CellContext<'a> {
                     ..self.event(t_us, EventKind::Backwards, detail)
                 })?;
             }
-            Reading::Trouble { node, detail, .. } => {
+            Reading::Trouble { node, detail } => {
                 self.trouble(progress, &node, EventKind::Reconnect, &detail)?;
             }
         }
