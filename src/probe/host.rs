@@ -12,55 +12,32 @@ pub struct HostShares {
     pub iowait: f64,
 }
 
-/// Processor time since boot, in ticks.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct HostTimes {
-    total: u64,
-    idle: u64,
-    steal: u64,
-    iowait: u64,
+/// Processor time since boot, in ticks; `None` where there is no `/proc/stat`.
+pub(super) fn read() -> Option<CpuTime> {
+    Some(KernelStats::current().ok()?.total)
 }
 
-/// `None` where there is no `/proc/stat`.
-pub(super) fn read() -> Option<HostTimes> {
-    let CpuTime {
-        user,
-        nice,
-        system,
-        idle,
-        iowait,
-        irq,
-        softirq,
-        steal,
-        ..
-    } = KernelStats::current().ok()?.total;
-    let (iowait, steal) = (iowait.unwrap_or(0), steal.unwrap_or(0));
-    let total =
-        user + nice + system + idle + iowait + irq.unwrap_or(0) + softirq.unwrap_or(0) + steal;
-    Some(HostTimes {
-        total,
-        idle,
-        steal,
+/// `None` where one of the two is, or when no time has passed.
+pub(super) fn shares(then: Option<&CpuTime>, now: Option<&CpuTime>) -> Option<HostShares> {
+    let (then, now) = then.zip(now)?;
+    let ticks = total(now).checked_sub(total(then));
+    let ticks = ticks.filter(|ticks| *ticks > 0)? as f64;
+    let share = |now: u64, then: u64| now.saturating_sub(then) as f64 / ticks;
+    let optional = |now: Option<u64>, then: Option<u64>| share(now.unwrap_or(0), then.unwrap_or(0));
+    let (idle, iowait) = (
+        share(now.idle, then.idle),
+        optional(now.iowait, then.iowait),
+    );
+    Some(HostShares {
+        busy: (1.0 - idle - iowait).max(0.0),
+        steal: optional(now.steal, then.steal),
         iowait,
     })
 }
 
-impl HostTimes {
-    /// `None` when no time has passed.
-    pub(super) fn since(self, earlier: Self) -> Option<HostShares> {
-        let total = self
-            .total
-            .checked_sub(earlier.total)
-            .filter(|ticks| *ticks > 0)? as f64;
-        let share = |now: u64, then: u64| now.saturating_sub(then) as f64 / total;
-        let (idle, iowait) = (
-            share(self.idle, earlier.idle),
-            share(self.iowait, earlier.iowait),
-        );
-        Some(HostShares {
-            busy: (1.0 - idle - iowait).max(0.0),
-            steal: share(self.steal, earlier.steal),
-            iowait,
-        })
-    }
+/// Without the time of guests, which is part of `user` and `nice`.
+fn total(time: &CpuTime) -> u64 {
+    let optional = [time.iowait, time.irq, time.softirq, time.steal];
+    let known: u64 = optional.into_iter().flatten().sum();
+    time.user + time.nice + time.system + time.idle + known
 }

@@ -399,7 +399,7 @@ async fn watch_host(
         let (times_now, cpu_now) = (host::read(), cpu_now());
         let second = HostSecond {
             index,
-            shares: times_now.zip(times).and_then(|(now, then)| now.since(then)),
+            shares: host::shares(times.as_ref(), times_now.as_ref()),
             probe_cpu: cpu_now.saturating_sub(cpu),
         };
         if readings.send(Reading::Host(second)).is_err() {
