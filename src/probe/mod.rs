@@ -183,7 +183,9 @@ pub struct Probes {
     samplers: JoinHandle<Result<(), ProbeError>>,
     looks: JoinHandle<io::Result<()>>,
     readings: mpsc::UnboundedReceiver<Reading>,
-    starts: Vec<oneshot::Sender<Timeline>>,
+    start: Option<oneshot::Sender<Timeline>>,
+    /// Which the thread gets at the start, if nobody has borrowed them.
+    unlent: Option<LentLooks>,
     finish: Arc<Finish>,
     moved: watch::Sender<Option<Moved>>,
 }
@@ -254,42 +256,31 @@ impl Probes {
                 Ok(()) => ProbeError::Ended("before it was ready".into()),
             });
         };
-        let mut starts = vec![start];
+        let (give_back, given_back) = oneshot::channel();
+        let looks = LentLooks { looks, give_back };
+        let (lent, unlent) = if lends {
+            (Some(looks), None)
+        } else {
+            (None, Some(looks))
+        };
         let told = finish.clone();
-        let looks_thread = std::thread::Builder::new().name("looks".into());
-        let mut lent = None;
-        let looks = if lends {
-            let (give_back, given_back) = oneshot::channel();
-            lent = Some(LentLooks { looks, give_back });
-            looks_thread.spawn(move || {
+        let looks = std::thread::Builder::new()
+            .name("looks".into())
+            .spawn(move || {
                 let _end = end;
                 match given_back.blocking_recv() {
                     Ok(mut looks) => looks::run(looks.as_mut(), &told),
-                    // The thread of the load that had them has failed, and says so itself.
+                    // The thread of the load that had them has failed, and says so itself, or whoever opened the probes has given up
+                    // before the start.
                     Err(_) => Ok(()),
                 }
-            })?
-        } else {
-            let (start, starting) = oneshot::channel();
-            starts.push(start);
-            let mut looks = looks;
-            looks_thread.spawn(move || {
-                let _end = end;
-                match starting.blocking_recv() {
-                    Ok(timeline) => {
-                        looks.set_timeline(timeline);
-                        looks::run(looks.as_mut(), &told)
-                    }
-                    // Whoever opened the probes has given up before the start.
-                    Err(_) => Ok(()),
-                }
-            })?
-        };
+            })?;
         let probes = Self {
             samplers,
             looks,
             readings,
-            starts,
+            start: Some(start),
+            unlent,
             finish,
             moved,
         };
@@ -298,9 +289,13 @@ impl Probes {
 
     /// Lets the probes begin.
     pub fn start(&mut self, timeline: Timeline) {
-        for start in self.starts.drain(..) {
-            // A thread that has ended is noticed when it is joined.
+        // A thread that has ended is noticed when it is joined.
+        if let Some(start) = self.start.take() {
             let _ = start.send(timeline);
+        }
+        if let Some(mut unlent) = self.unlent.take() {
+            unlent.looks.set_timeline(timeline);
+            let _ = unlent.give_back.send(unlent.looks);
         }
     }
 
@@ -317,7 +312,7 @@ impl Probes {
 
     /// Joins the threads. Call it when [`Probes::next`] has returned `None`.
     pub fn join(self) -> Result<(), ProbeError> {
-        drop((self.starts, self.readings));
+        drop((self.start, self.unlent, self.readings));
         ended(self.samplers)?;
         Ok(self.looks.join().map_err(|_| panicked())??)
     }
