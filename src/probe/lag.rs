@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -45,7 +44,7 @@ enum View {
 }
 
 /// A server's answer, and when it had come.
-type Asked = Result<(Rc<Ready>, Answer, Stamp), String>;
+type Asked = Result<(Ready, Answer, Stamp), String>;
 
 /// A question that has not been answered yet. Dropped, it is not waited for any more.
 #[derive(Debug)]
@@ -66,7 +65,7 @@ impl Drop for Question {
 struct Source {
     target: Target,
     view: View,
-    ready: Option<Rc<Ready>>,
+    ready: Option<Ready>,
     pending: Option<Question>,
     lost: bool,
 }
@@ -84,7 +83,7 @@ impl Source {
     }
 
     async fn open(target: Target, view: View) -> Result<Self, ProbeError> {
-        let ready = Some(Rc::new(connect(&target, view).await?));
+        let ready = Some(connect(&target, view).await?);
         Ok(Self {
             ready,
             ..Self::of(target, view)
@@ -108,11 +107,9 @@ impl Source {
         let handle = tokio::task::spawn_local(async move {
             let ready = match ready {
                 Some(ready) => ready,
-                None => Rc::new(
-                    connect(&target, view)
-                        .await
-                        .map_err(|error| error.to_string())?,
-                ),
+                None => connect(&target, view)
+                    .await
+                    .map_err(|error| error.to_string())?,
             };
             let client = ready.session.client();
             let answer = match view {
@@ -124,9 +121,10 @@ impl Source {
                     .map(Answer::Replica),
             };
             let answered = clock::now();
-            answer
-                .map(|answer| (ready.clone(), answer, answered))
-                .map_err(|error| pg::describe(&error).to_string())
+            match answer {
+                Ok(answer) => Ok((ready, answer, answered)),
+                Err(error) => Err(pg::describe(&error).to_string()),
+            }
         });
         self.pending = Some(Question { sampled, handle });
     }
