@@ -5,33 +5,15 @@
 use tokio_postgres::{Client, Error, Row, Statement};
 
 use crate::mode::SyncLevel;
-use crate::units::{Lsn, LsnDistance};
-
-/// A replica as its upstream sees it, at one instant. Matched by `application_name`, which is the node's name.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ReplicaState {
-    pub name: String,
-    /// `None`: no walsender serves it.
-    pub state: Option<String>,
-    pub sync_state: Option<String>,
-    pub sent_lag: Option<LsnDistance>,
-    pub write_lag: Option<LsnDistance>,
-    pub flush_lag: Option<LsnDistance>,
-    pub replay_lag: Option<LsnDistance>,
-    pub write_lag_us: Option<i64>,
-    pub flush_lag_us: Option<i64>,
-    pub replay_lag_us: Option<i64>,
-    pub reply_age_us: Option<i64>,
-    /// Of the slot that bears the node's name.
-    pub slot_retained: Option<LsnDistance>,
-    pub slot_wal_status: Option<String>,
-}
+use crate::sample::LagRow;
+use crate::units::Lsn;
 
 /// All replicas of one upstream, with the position that their lags are distances from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamSample {
     pub position: Lsn,
-    pub replicas: Vec<ReplicaState>,
+    /// With what the upstream sees of each. Matched by `application_name`, which is the node's name.
+    pub replicas: Vec<LagRow>,
     /// Backends that wait for synchronous replication now.
     pub syncrep_waiters: i64,
     /// When the server started, in microseconds of the epoch: it changes when the server restarts.
@@ -115,29 +97,26 @@ pub async fn upstream(client: &Client, statement: &Statement) -> Result<Upstream
     Ok(sample)
 }
 
-fn replica_state(row: &Row) -> Result<Option<ReplicaState>, Error> {
-    let Some(name) = row.try_get(4)? else {
+/// The columns that come from the upstream. Those of the slot are of the one that bears the node's name.
+fn replica_state(row: &Row) -> Result<Option<LagRow>, Error> {
+    let Some(node) = row.try_get(4)? else {
         return Ok(None);
     };
-    let bytes = |index| -> Result<Option<LsnDistance>, Error> {
-        Ok(row
-            .try_get::<_, Option<i64>>(index)?
-            .map(LsnDistance::from_bytes))
-    };
-    Ok(Some(ReplicaState {
-        name,
+    Ok(Some(LagRow {
+        node,
         state: row.try_get(5)?,
         sync_state: row.try_get(6)?,
-        sent_lag: bytes(7)?,
-        write_lag: bytes(8)?,
-        flush_lag: bytes(9)?,
-        replay_lag: bytes(10)?,
+        sent_lag_bytes: row.try_get(7)?,
+        write_lag_bytes: row.try_get(8)?,
+        flush_lag_bytes: row.try_get(9)?,
+        replay_lag_bytes: row.try_get(10)?,
         write_lag_us: row.try_get(11)?,
         flush_lag_us: row.try_get(12)?,
         replay_lag_us: row.try_get(13)?,
         reply_age_us: row.try_get(14)?,
-        slot_retained: bytes(15)?,
+        slot_retained_bytes: row.try_get(15)?,
         slot_wal_status: row.try_get(16)?,
+        ..LagRow::default()
     }))
 }
 

@@ -14,11 +14,10 @@ use tokio_postgres::Statement;
 use super::{Assignment, CONNECT_DEADLINE, LagSample, Moved, ProbeError, Reading, Target};
 use crate::clock::{self, Stamp, Timer};
 use crate::mode::SyncLevel;
-use crate::pg::catalog::{self, ReplicaSample, ReplicaState, UpstreamSample};
+use crate::pg::catalog::{self, ReplicaSample, UpstreamSample};
 use crate::pg::{self, Session};
 use crate::sample::{LagRow, Timeline};
 use crate::topology::{Node, Role};
-use crate::units::LsnDistance;
 
 /// A server that has not answered for so long is connected to anew.
 const GIVE_UP: Duration = Duration::from_secs(5);
@@ -380,18 +379,17 @@ impl Samples {
         let since = |answered: Stamp| {
             i64::try_from(answered.since(sample.at).as_micros()).unwrap_or(i64::MAX)
         };
+        let upstream = node.upstream.as_ref();
+        let upstream = upstream.and_then(|name| sample.upstreams.get(name));
+        let mut replicas = upstream.iter().flat_map(|(found, _)| &found.replicas);
+        let seen = replicas.find(|row| row.node == node.name);
         let mut row = LagRow {
             cell_id: self.cell_id,
             t_us: self.timeline.t_us(sample.at),
             node: node.name.clone(),
-            ..LagRow::default()
+            sampler_rtt_us: upstream.map(|(_, answered)| since(*answered)),
+            ..seen.cloned().unwrap_or_default()
         };
-        let upstream = node.upstream.as_ref();
-        if let Some((found, answered)) = upstream.and_then(|name| sample.upstreams.get(name)) {
-            row.sampler_rtt_us = Some(since(*answered));
-            let state = found.replicas.iter().find(|state| state.name == node.name);
-            fill_upstream_view(&mut row, state);
-        }
         let in_time = |answered: Stamp| answered.since(sample.at) <= self.patience;
         if let Some(own) = sample.replicas.get(&node.name)
             && let Some((primary, answered)) = sample.upstreams.get(&self.primary)
@@ -417,23 +415,6 @@ impl Drop for Samples {
         // The cell is over: unanswered samples stay so. The channel is closed only when the run is being abandoned.
         let _ = self.hand_over(|_| true);
     }
-}
-
-fn fill_upstream_view(row: &mut LagRow, state: Option<&ReplicaState>) {
-    let Some(state) = state else { return };
-    let bytes = |distance: Option<LsnDistance>| distance.map(LsnDistance::bytes);
-    row.state.clone_from(&state.state);
-    row.sync_state.clone_from(&state.sync_state);
-    row.sent_lag_bytes = bytes(state.sent_lag);
-    row.write_lag_bytes = bytes(state.write_lag);
-    row.flush_lag_bytes = bytes(state.flush_lag);
-    row.replay_lag_bytes = bytes(state.replay_lag);
-    row.write_lag_us = state.write_lag_us;
-    row.flush_lag_us = state.flush_lag_us;
-    row.replay_lag_us = state.replay_lag_us;
-    row.reply_age_us = state.reply_age_us;
-    row.slot_retained_bytes = bytes(state.slot_retained);
-    row.slot_wal_status.clone_from(&state.slot_wal_status);
 }
 
 #[cfg(test)]
@@ -470,11 +451,11 @@ mod tests {
     }
 
     fn upstream(position: u64, replica: Option<&str>) -> Answer {
-        let states = replica.map(|name| ReplicaState {
-            name: name.into(),
+        let states = replica.map(|name| LagRow {
+            node: name.into(),
             state: Some("streaming".into()),
-            replay_lag: Some(LsnDistance::from_bytes(64)),
-            ..ReplicaState::default()
+            replay_lag_bytes: Some(64),
+            ..LagRow::default()
         });
         Answer::Upstream(UpstreamSample {
             position: Lsn::new(position),
