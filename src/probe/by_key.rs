@@ -5,15 +5,14 @@
 //! transaction and is gone has been deleted since, after every update of it. What a later commit, sent after the acknowledgement,
 //! proves to have been applied is visible even where its row shows nothing any more.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use super::tracker::CommitVisibility;
+use super::tracker::{ASKED, CommitVisibility};
 use crate::clock::Stamp;
 use crate::sample::{ChangedRow, Commit, RowChange, RowKey};
 
-/// The most keys asked about in one poll.
-const ASKED: usize = 256;
 /// A row that is gone may also be one whose insert has not been applied, and the insert's acknowledgement may be told after the
 /// delete's, by another load thread. Once the delete is so old, it has been told.
 const INSERT_TOLD: Duration = Duration::from_secs(1);
@@ -121,12 +120,9 @@ impl ByKey {
             }
         }
         for (number, at) in seen {
-            let Some(awaited) = self.awaited.remove(&number) else {
+            let Some(awaited) = self.remove(number) else {
                 continue;
             };
-            if awaited.change == RowChange::Inserted {
-                self.inserted_is_seen(awaited.row);
-            }
             out.push(CommitVisibility::new(awaited.commit, awaited.missed_at, at));
         }
     }
@@ -143,24 +139,26 @@ impl ByKey {
         let applied: Vec<_> = asked
             .filter(|(_, it)| it.commit.acked <= sent && it.gone_at.is_none())
             .filter(|(_, it)| self.asked.contains(&it.row) && may_be_gone(it.row))
-            .map(|(number, it)| (*number, *it))
+            .map(|(number, _)| *number)
             .collect();
-        for (number, awaited) in applied {
-            self.awaited.remove(&number);
-            if awaited.change == RowChange::Inserted {
-                self.inserted_is_seen(awaited.row);
-            }
-            out.push(CommitVisibility::new(awaited.commit, None, end));
+        for number in applied {
+            let awaited = self.remove(number);
+            out.extend(awaited.map(|it| CommitVisibility::new(it.commit, None, end)));
         }
     }
 
-    fn inserted_is_seen(&mut self, row: Row) {
-        if let Some(count) = self.inserted.get_mut(&row) {
-            *count -= 1;
-            if *count == 0 {
-                self.inserted.remove(&row);
+    /// A commit is awaited no more.
+    fn remove(&mut self, number: u64) -> Option<Awaited> {
+        let awaited = self.awaited.remove(&number)?;
+        if awaited.change == RowChange::Inserted
+            && let Entry::Occupied(mut count) = self.inserted.entry(awaited.row)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
             }
         }
+        Some(awaited)
     }
 
     pub(super) fn outstanding(&self) -> usize {

@@ -13,7 +13,7 @@ use crate::sample::Commit;
 pub(super) const MEMORY: Duration = Duration::from_secs(5);
 /// The most polls, unclaimed rows or gaps that are remembered.
 pub(super) const MOST: usize = 65_536;
-/// The most transactions, or gaps of one table, asked about in one poll.
+/// The most transactions, gaps of one table, or keys asked about in one poll.
 pub(super) const ASKED: usize = 256;
 
 /// A commit seen on a node. Both ends are instants; the delay from the acknowledgement may be negative.
