@@ -157,13 +157,11 @@ impl Watch {
                     **index < before && bucket.delays.len() as u64 == bucket.commits
                 })
             })
-            .map(|(index, _)| *index)
+            // Before any of them is taken out.
+            .map(|(index, _)| (*index, self.behind(*index)))
             .collect();
-        // Before any of them is taken out.
-        let behind: Vec<u64> = ready.iter().map(|index| self.behind(*index)).collect();
         ready
             .into_iter()
-            .zip(behind)
             .filter_map(|(index, behind)| {
                 let bucket = self.buckets.remove(&index)?;
                 Some(VisibilitySecond {
