@@ -14,6 +14,7 @@ use crate::clock::{Clocks, Stamp};
 use crate::pg::Xid8;
 use crate::pg::catalog::{VISIBLE_TRANSACTIONS, VisibleTransactions};
 use crate::pg::wire::{Answer, Broken, Opening};
+use crate::sample::RowKey;
 
 /// What sessions that look are called.
 pub(super) const NAME: &str = "replbench visibility";
@@ -85,11 +86,12 @@ pub(super) fn answered(
                     end = made(made_at, start, read)?;
                     continue;
                 }
+                let number = fixed(key)?.map(|it| RowKey::Number(i64::from_be_bytes(it)));
+                let uuid = fixed(uuid)?.map(|it| RowKey::Uuid(u128::from_be_bytes(it)));
                 rows.push(FoundRow {
                     table: fixed(table)?.map(u16::from_be_bytes),
                     is_new: is_new == Some(&[1]),
-                    number: fixed(key)?.map(i64::from_be_bytes),
-                    uuid: fixed(uuid)?.map(u128::from_be_bytes),
+                    key: number.or(uuid),
                     version: fixed(version)?.map(i64::from_be_bytes),
                 });
             }

@@ -86,15 +86,12 @@ impl SubscriberTracker {
             let Some(table) = row.table.and_then(|it| u8::try_from(it).ok()) else {
                 continue;
             };
-            match (row.number, row.uuid) {
-                (Some(number), _) if row.is_new => new.push((table, number)),
-                (Some(number), _) => {
-                    found.insert((table, RowKey::Number(number)), row.version);
+            match row.key {
+                Some(RowKey::Number(number)) if row.is_new => new.push((table, number)),
+                Some(key) => {
+                    found.insert((table, key), row.version);
                 }
-                (None, Some(uuid)) => {
-                    found.insert((table, RowKey::Uuid(uuid)), row.version);
-                }
-                (None, None) => {}
+                None => {}
             }
         }
         let before = out.len();
@@ -129,8 +126,7 @@ pub(super) struct FoundRow {
     pub(super) table: Option<u16>,
     /// It was looked for as a new row.
     pub(super) is_new: bool,
-    pub(super) number: Option<i64>,
-    pub(super) uuid: Option<u128>,
+    pub(super) key: Option<RowKey>,
     pub(super) version: Option<i64>,
 }
 
