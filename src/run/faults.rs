@@ -197,26 +197,19 @@ impl<'a> Script<'a> {
                 let stopped = self.cluster.pause_sending(&fault.target).await?;
                 return Ok(Lasting::Processes(vec![stopped]));
             }
-            FaultKind::Partition => {
-                let cut = Condition {
-                    is_cut: true,
-                    ..Condition::default()
-                };
-                self.cluster.set_network(&fault.target, cut).await?;
-            }
-            FaultKind::SlowNetwork => {
+            FaultKind::Partition | FaultKind::SlowNetwork => {
                 let Slowness {
                     delay,
                     jitter,
                     bandwidth,
                 } = fault.slowness;
-                let slow = Condition {
-                    is_cut: false,
+                let worse = Condition {
+                    is_cut: fault.kind == FaultKind::Partition,
                     delay,
                     jitter,
                     bandwidth,
                 };
-                self.cluster.set_network(&fault.target, slow).await?;
+                self.cluster.set_network(&fault.target, worse).await?;
             }
             FaultKind::FrozenStandby => {
                 let stopped = self.cluster.freeze(&fault.target).await?;
