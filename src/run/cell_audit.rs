@@ -87,7 +87,7 @@ impl CellContext<'_> {
             row_changes: &figures.row_changes,
             unknown: figures.unknown,
             rowless: figures.arrival_counts.acknowledged() - ledger.entries(),
-            primary_failed: progress.outages.primary_failed(),
+            primary_failed: figures.lag.primary_stopped_at(),
             primary_died: progress.outages.primary_died(),
         };
         let looked = async {

@@ -176,12 +176,6 @@ impl Outages {
         replaced.map_or((0, 0), |it| (it.acked_after, it.acked_by_old))
     }
 
-    /// When the primary was first about to be stopped.
-    pub(super) fn primary_failed(&self) -> Option<Stamp> {
-        let stops = self.all.iter().filter(|it| it.fault.kind.stops_primary());
-        stops.map(|it| it.began).min()
-    }
-
     /// When all processes of the primary had first ended because of a fault.
     pub(super) fn primary_died(&self) -> Option<Stamp> {
         self.all.iter().filter_map(|it| it.killed).min()
