@@ -407,4 +407,12 @@ pub enum Length {
 impl Length {
     /// The most arrivals of a fixed-count measurement.
     pub const MOST: u64 = 1_000_000_000;
+
+    /// How long it takes, if that is known beforehand.
+    pub fn duration(self) -> Option<Duration> {
+        match self {
+            Self::For(duration) => Some(duration),
+            Self::Count(_) => None,
+        }
+    }
 }

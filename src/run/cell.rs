@@ -19,7 +19,7 @@ use crate::load::check::Mistake;
 use crate::load::{Load, Second, Uncommitted, Watched, workload};
 use crate::mode::Mode;
 use crate::pg::{self, Endpoint};
-use crate::plan::{Cell, Length, Plan, Table};
+use crate::plan::{Cell, Plan, Table};
 use crate::probe::{Assignment, Probes, Reading, TrackedTable};
 use crate::record::Recorder;
 use crate::record::tags::{self, Bound, Origin};
@@ -163,16 +163,14 @@ impl<'a> CellContext<'a> {
 
     fn expected(&self, timeline: Timeline) -> Expected {
         let nodes = self.cluster.nodes().iter().map(|node| &node.node);
+        let measure = self.plan.phases.measure.duration();
         Expected {
             streaming: nodes
                 .filter(|node| node.upstream.is_some())
                 .map(|node| node.name.clone())
                 .collect(),
             synchronous: self.mode.sync.as_ref().map(|set| set.quorum.count()),
-            measure_until: match self.plan.phases.measure {
-                Length::For(duration) => Some(timeline.measure_from + duration),
-                Length::Count(_) => None,
-            },
+            measure_until: measure.map(|duration| timeline.measure_from + duration),
         }
     }
 

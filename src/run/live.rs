@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::load::Second;
-use crate::plan::{Length, Plan};
+use crate::plan::Plan;
 use crate::probe::LagSample;
 use crate::sample::{Phase, VisibilityRow};
 
@@ -34,10 +34,7 @@ impl LiveSecond {
         Self {
             phase: Phase::Warmup,
             index: 0,
-            planned: match plan.phases.measure {
-                Length::For(duration) => Some(duration),
-                Length::Count(_) => None,
-            },
+            planned: plan.phases.measure.duration(),
             acks: 0,
             response_p99: None,
             visibility_p99_us: None,
