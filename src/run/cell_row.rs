@@ -8,7 +8,7 @@ use super::figures::Figures;
 use super::outages::Outages;
 use super::validity::Validity;
 use crate::mode::Mode;
-use crate::plan::{Cell, Length, Offered, Plan};
+use crate::plan::{Cell, Offered, Plan};
 use crate::sample::CellRow;
 
 /// What is collected while a cell runs.
@@ -44,11 +44,9 @@ pub(super) fn cell_row(
         started_at: started.map_or_else(|_| String::new(), |at| format!("{at:.3}")),
         warmup_s: plan.phases.warmup.as_secs_f64(),
         measured_s: figures.measured.as_secs_f64(),
-        offered_tps: match (plan.load.offered, plan.phases.measure) {
-            (Offered::Open { rate, .. }, Length::For(_) | Length::Count(_)) => {
-                Some(rate.as_per_second())
-            }
-            (Offered::Closed, _) => None,
+        offered_tps: match plan.load.offered {
+            Offered::Open { rate, .. } => Some(rate.as_per_second()),
+            Offered::Closed => None,
         },
         achieved_tps: figures.achieved_tps(),
         offered: arrivals.offered,
