@@ -188,18 +188,17 @@ impl<'a> Conductor<'a> {
             interrupt.raised().await;
         };
         let connections = self.plan.load.connections;
+        let (schema, published) = (self.schema(), self.published());
         match &self.origin {
             Origin::Made(binaries) => {
                 Cluster::start_unless(self.config(topology, binaries), cancelled).await
             }
             Origin::Given(GivenServers::Existing(servers)) => {
                 // It ends within its deadlines, and leaves nothing half made.
-                let (schema, published) = (self.schema(), self.published());
                 let attached = Cluster::attach(servers, &schema, &published, connections).await?;
                 Ok(Some(attached))
             }
             Origin::Given(GivenServers::Compose { file, is_kept }) => {
-                let (schema, published) = (self.schema(), self.published());
                 Cluster::compose(file, &schema, &published, connections, *is_kept, cancelled).await
             }
         }

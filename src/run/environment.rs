@@ -69,7 +69,7 @@ pub(super) fn host(data: Option<&Path>) -> Host {
 }
 
 /// The type of the file system that a path lies on: the mount with the longest matching prefix.
-pub(super) fn filesystem(path: &Path) -> Option<String> {
+fn filesystem(path: &Path) -> Option<String> {
     let path = path.canonicalize().ok()?;
     let mounts = procfs::process::Process::myself().ok()?.mountinfo().ok()?;
     mounts
