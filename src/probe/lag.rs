@@ -182,16 +182,17 @@ async fn connect(target: &Target, view: View) -> Result<Ready, ProbeError> {
 /// Samples all servers of a cell until it is aborted.
 #[derive(Debug)]
 pub(super) struct Sampler {
-    cell_id: u32,
     sources: Vec<Source>,
+    samples: Samples,
     level: SyncLevel,
-    primary: String,
-    replicas: Vec<Node>,
     interval: Duration,
 }
 
 impl Sampler {
-    pub(super) async fn open(assignment: &Assignment) -> Result<Self, ProbeError> {
+    pub(super) async fn open(
+        assignment: &Assignment,
+        readings: mpsc::UnboundedSender<Reading>,
+    ) -> Result<Self, ProbeError> {
         let Assignment {
             primary,
             replicas,
@@ -202,33 +203,32 @@ impl Sampler {
         for (target, view) in sources(primary, replicas, *level) {
             opened.push(Source::open(target, view).await?);
         }
+        let interval = assignment.plan.lag_interval;
         Ok(Self {
-            cell_id: assignment.cell_id,
             sources: opened,
+            samples: Samples {
+                cell_id: assignment.cell_id,
+                primary: primary.node.name.clone(),
+                replicas: replicas.iter().map(|target| target.node.clone()).collect(),
+                patience: interval,
+                timeline: Timeline::default(),
+                readings,
+                open: VecDeque::new(),
+            },
             level: *level,
-            primary: primary.node.name.clone(),
-            replicas: replicas.iter().map(|target| target.node.clone()).collect(),
-            interval: assignment.plan.lag_interval,
+            interval,
         })
     }
 
     pub(super) async fn run(
         mut self,
         timeline: Timeline,
-        readings: mpsc::UnboundedSender<Reading>,
         mut following: watch::Receiver<Option<Moved>>,
     ) -> io::Result<()> {
         let mut timer = Timer::new()?;
         let mut due = timeline.start;
-        let mut samples = Samples {
-            cell_id: self.cell_id,
-            primary: self.primary,
-            replicas: self.replicas,
-            patience: self.interval,
-            timeline,
-            readings,
-            open: VecDeque::new(),
-        };
+        let samples = &mut self.samples;
+        samples.timeline = timeline;
         loop {
             timer.sleep_until(due).await?;
             let at = clock::now();
@@ -245,13 +245,13 @@ impl Sampler {
                     .collect();
             }
             // What has been answered since the last sample's deadline, so that its server can be asked again.
-            collect(&mut self.sources, at, &mut samples).await;
+            collect(&mut self.sources, at, samples).await;
             samples.open.push_back(Sample::new(at));
             for source in &mut self.sources {
                 source.ask(at);
             }
             let deadline = at + self.interval.mul_f64(0.9);
-            collect(&mut self.sources, deadline, &mut samples).await;
+            collect(&mut self.sources, deadline, samples).await;
             let is_whole = |sampled| !self.sources.iter().any(|source| source.owes(sampled));
             if samples.hand_over(is_whole).is_err() {
                 return Ok(());

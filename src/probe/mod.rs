@@ -347,7 +347,7 @@ fn sample_all(
         .enable_all()
         .build()?;
     LocalSet::new().block_on(&runtime, async {
-        let sampler = Sampler::open(assignment).await?;
+        let sampler = Sampler::open(assignment, readings.clone()).await?;
         let looks = ReplicaLooks::open(assignment, feed, readings).await?;
         if control.ready.send(Box::new(looks)).is_err() {
             return Ok(());
@@ -357,7 +357,7 @@ fn sample_all(
             return Ok(());
         };
         let mut tasks = [
-            spawn_local(sampler.run(timeline, readings.clone(), control.following)),
+            spawn_local(sampler.run(timeline, control.following)),
             spawn_local(watch_host(
                 timeline,
                 readings.clone(),
