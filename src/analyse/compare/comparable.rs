@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use itertools::Itertools as _;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::mode::Mode;
 use crate::plan::{Priority, ServersMade};
-use crate::record::{Host, Manifest, NodeInfo, RunStatus};
+use crate::record::{Manifest, NodeInfo, RunStatus};
 use crate::topology::{Topology, WalLevel};
 use crate::units::format_bytes;
 
@@ -40,38 +42,33 @@ pub(super) fn differences(
     head: &Manifest,
     modes: &[(String, String)],
 ) -> Vec<Difference> {
-    let one_session = same_session(base, head);
-    let asked = if one_session {
+    let asked = if same_session(base, head) {
         Consequence::Subject
     } else {
         Consequence::Forbids
     };
-    let mut found = Finder::default();
-    for (manifest, is_base) in [(base, true), (head, false)] {
-        found.status(manifest, is_base);
-    }
-    found.host(&base.host, &head.host);
-    found.workload(base, head);
-    found.part("probes", base, head);
-    found.field("client", asked, &client(base), &client(head));
-    let priority = |it: &Manifest| {
-        let taken = it.load_priority.unwrap_or(Priority::of_older_runs());
-        taken.to_string()
+    let mut finder = Finder {
+        base,
+        head,
+        asked,
+        found: Vec::new(),
     };
-    found.field(
-        "load_priority",
-        Consequence::Noted,
-        &priority(base),
-        &priority(head),
-    );
+    finder.status();
+    finder.host();
+    finder.workload();
+    finder.part("probes");
+    finder.field("client", asked, client);
+    finder.field("load_priority", Consequence::Noted, |it| {
+        it.load_priority.unwrap_or(Priority::of_older_runs())
+    });
     for (one, other) in modes {
-        found.mode(base, head, one, other, asked);
+        finder.mode(one, other);
     }
-    found.field("PostgreSQL major", asked, &majors(base), &majors(head));
-    found.settings(base, head, asked);
-    found.servers(base, head);
-    found.noted(base, head);
-    found.0
+    finder.field("PostgreSQL major", asked, majors);
+    finder.settings();
+    finder.servers();
+    finder.noted();
+    finder.found
 }
 
 /// The client as it was recorded, so that one which this version does not know is not taken for another.
@@ -88,19 +85,18 @@ pub(super) fn same_session(base: &Manifest, head: &Manifest) -> bool {
     base.run_id != head.run_id && id(base).is_some() && id(base) == id(head)
 }
 
-#[derive(Default)]
-struct Finder(Vec<Difference>);
+struct Finder<'a> {
+    base: &'a Manifest,
+    head: &'a Manifest,
+    /// What follows from a difference in what a session may have been asked to compare.
+    asked: Consequence,
+    found: Vec<Difference>,
+}
 
-impl Finder {
-    fn add(
-        &mut self,
-        field: impl Into<String>,
-        consequence: Consequence,
-        base: String,
-        head: String,
-    ) {
-        self.0.push(Difference {
-            field: field.into(),
+impl<'a> Finder<'a> {
+    fn add(&mut self, field: String, consequence: Consequence, base: String, head: String) {
+        self.found.push(Difference {
+            field,
             base,
             head,
             consequence,
@@ -111,114 +107,100 @@ impl Finder {
         &mut self,
         field: &str,
         consequence: Consequence,
-        base: &T,
-        head: &T,
+        of: impl Fn(&'a Manifest) -> T,
     ) {
+        let (base, head) = (of(self.base), of(self.head));
         if base != head {
-            self.add(field, consequence, base.to_string(), head.to_string());
+            let (base, head) = (base.to_string(), head.to_string());
+            self.add(field.into(), consequence, base, head);
         }
     }
 
     /// An invalid run is not to be relied on, whatever it is compared with.
-    fn status(&mut self, manifest: &Manifest, is_base: bool) {
-        let consequence = match manifest.status {
-            RunStatus::Complete => return,
-            RunStatus::Invalid => Consequence::Forbids,
-            RunStatus::Running | RunStatus::Interrupted | RunStatus::Failed => Consequence::Noted,
-        };
-        let status = manifest.status.as_str();
-        let text = match manifest.invalid_reasons.first() {
-            Some(reason) => format!("{status}: {reason}"),
-            None => status.into(),
-        };
-        let (base, head) = if is_base {
-            (text, String::new())
-        } else {
-            (String::new(), text)
-        };
-        self.add("status", consequence, base, head);
+    fn status(&mut self) {
+        for (manifest, is_base) in [(self.base, true), (self.head, false)] {
+            let consequence = match manifest.status {
+                RunStatus::Complete => continue,
+                RunStatus::Invalid => Consequence::Forbids,
+                RunStatus::Running | RunStatus::Interrupted | RunStatus::Failed => {
+                    Consequence::Noted
+                }
+            };
+            let status = manifest.status.as_str();
+            let text = match manifest.invalid_reasons.first() {
+                Some(reason) => format!("{status}: {reason}"),
+                None => status.into(),
+            };
+            let (base, head) = if is_base {
+                (text, String::new())
+            } else {
+                (String::new(), text)
+            };
+            self.add("status".into(), consequence, base, head);
+        }
     }
 
-    fn host(&mut self, base: &Host, head: &Host) {
+    fn host(&mut self) {
         use Consequence::{Forbids, Noted};
-        self.field("host_id", Forbids, &base.host_id, &head.host_id);
-        self.field("host.cpu", Forbids, &base.cpu, &head.cpu);
-        self.field("host.cores", Forbids, &base.cores, &head.cores);
-        self.field(
-            "host.filesystem",
-            Forbids,
-            &base.filesystem,
-            &head.filesystem,
-        );
-        let memory = |host: &Host| format_bytes(host.memory_bytes as f64);
-        self.field("host.memory", Noted, &memory(base), &memory(head));
-        self.field("host.kernel", Noted, &base.kernel, &head.kernel);
+        self.field("host_id", Forbids, |it| &it.host.host_id);
+        self.field("host.cpu", Forbids, |it| &it.host.cpu);
+        self.field("host.cores", Forbids, |it| it.host.cores);
+        self.field("host.filesystem", Forbids, |it| &it.host.filesystem);
+        let memory = |it: &Manifest| format_bytes(it.host.memory_bytes as f64);
+        self.field("host.memory", Noted, memory);
+        self.field("host.kernel", Noted, |it| &it.host.kernel);
     }
 
     /// Servers that replbench does not make itself are reached in another way, and others may use them.
-    fn servers(&mut self, base: &Manifest, head: &Manifest) {
+    fn servers(&mut self) {
         let is_own = |it: &Manifest| {
             matches!(
                 it.servers_made(),
                 ServersMade::Once | ServersMade::EveryBlock | ServersMade::EveryCell
             )
         };
-        let consequence = if is_own(base) && is_own(head) {
+        let consequence = if is_own(self.base) && is_own(self.head) {
             Consequence::Noted
         } else {
             Consequence::Forbids
         };
-        self.field(
-            "servers",
-            consequence,
-            &servers_made(base),
-            &servers_made(head),
-        );
+        self.field("servers", consequence, servers_made);
     }
 
     /// What hardly matters, and may explain something.
-    fn noted(&mut self, base: &Manifest, head: &Manifest) {
-        let git = |manifest: &Manifest| {
-            let commit = manifest.harness.git.clone();
-            commit.unwrap_or_else(|| "unknown".into())
-        };
-        let version = |manifest: &Manifest| manifest.harness.version.clone();
-        for (field, one, other) in [
-            ("PostgreSQL version", versions(base), versions(head)),
-            ("harness.version", version(base), version(head)),
-            ("harness.git", git(base), git(head)),
-            ("seed", base.seed.to_string(), head.seed.to_string()),
-        ] {
-            self.field(field, Consequence::Noted, &one, &other);
-        }
+    fn noted(&mut self) {
+        use Consequence::Noted;
+        self.field("PostgreSQL version", Noted, versions);
+        self.field("harness.version", Noted, |it| &it.harness.version);
+        self.field("harness.git", Noted, |it| {
+            it.harness.git.as_deref().unwrap_or("unknown")
+        });
+        self.field("seed", Noted, |it| it.seed);
     }
 
     /// The hash decides; the parts of the plan say where it comes from.
-    fn workload(&mut self, base: &Manifest, head: &Manifest) {
-        if base.workload_hash == head.workload_hash {
+    fn workload(&mut self) {
+        if self.base.workload_hash == self.head.workload_hash {
             return;
         }
-        let before = self.0.len();
+        let before = self.found.len();
         for part in ["tables", "transactions", "load", "phases", "faults"] {
-            self.part(part, base, head);
+            self.part(part);
         }
-        if self.0.len() == before {
-            self.field(
-                "workload_hash",
-                Consequence::Forbids,
-                &base.workload_hash,
-                &head.workload_hash,
-            );
+        if self.found.len() == before {
+            let forbids = Consequence::Forbids;
+            self.field("workload_hash", forbids, |it| &it.workload_hash);
         }
     }
 
     /// A part of the plan that must be alike.
-    fn part(&mut self, part: &str, base: &Manifest, head: &Manifest) {
-        self.values(part, base.plan.part(part), head.plan.part(part));
+    fn part(&mut self, part: &str) {
+        let (base, head) = (self.base.plan.part(part), self.head.plan.part(part));
+        self.values(part.into(), base, head);
     }
 
     /// The innermost values that differ.
-    fn values(&mut self, path: &str, base: &Value, head: &Value) {
+    fn values(&mut self, path: String, base: &Value, head: &Value) {
         if base == head {
             return;
         }
@@ -227,78 +209,57 @@ impl Finder {
                 for key in one.keys().chain(other.keys()).collect::<BTreeSet<_>>() {
                     let (one, other) = (one.get(key), other.get(key));
                     let (one, other) = (one.unwrap_or(&Value::Null), other.unwrap_or(&Value::Null));
-                    self.values(&format!("{path}.{key}"), one, other);
+                    self.values(format!("{path}.{key}"), one, other);
                 }
             }
             (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
                 for (index, (one, other)) in one.iter().zip(other).enumerate() {
-                    self.values(&format!("{path}[{index}]"), one, other);
+                    self.values(format!("{path}[{index}]"), one, other);
                 }
             }
-            _ => self.add(
-                path,
-                Consequence::Forbids,
-                base.to_string(),
-                head.to_string(),
-            ),
+            _ => {
+                let (base, head) = (base.to_string(), head.to_string());
+                self.add(path, Consequence::Forbids, base, head);
+            }
         }
     }
 
     /// A mode of the same name must wait for the same nodes.
-    fn mode(
-        &mut self,
-        base: &Manifest,
-        head: &Manifest,
-        one: &str,
-        other: &str,
-        asked: Consequence,
-    ) {
+    fn mode(&mut self, one: &str, other: &str) {
         if one != other {
-            self.add("mode", Consequence::Subject, one.into(), other.into());
-        } else if let (Some(one), Some(other)) = (base.mode(one), head.mode(other))
+            let (one, other) = (one.into(), other.into());
+            self.add("mode".into(), Consequence::Subject, one, other);
+        } else if let (Some(one), Some(other)) = (self.base.mode(one), self.head.mode(other))
             && one != other
         {
-            let nodes =
-                |mode: &crate::mode::Mode| format!("{} ({})", mode.explain(), mode.topology);
-            self.add(
-                format!("mode {}", one.name),
-                asked,
-                nodes(one),
-                nodes(other),
-            );
+            let field = format!("mode {}", one.name);
+            let nodes = |mode: &Mode| format!("{} ({})", mode.explain(), mode.topology);
+            self.add(field, self.asked, nodes(one), nodes(other));
         }
     }
 
     /// Settings of nodes that both have, by cluster and name.
-    fn settings(&mut self, base: &Manifest, head: &Manifest, asked: Consequence) {
-        let mut differ: BTreeMap<(String, String, String), BTreeSet<&str>> = BTreeMap::new();
-        for one in &base.nodes {
+    fn settings(&mut self) {
+        let mut differ: BTreeMap<(&str, &str, &str), BTreeSet<&str>> = BTreeMap::new();
+        for one in &self.base.nodes {
             let is_same =
                 |other: &&NodeInfo| other.cluster == one.cluster && other.name == one.name;
-            let Some(other) = head.nodes.iter().find(is_same) else {
+            let Some(other) = self.head.nodes.iter().find(is_same) else {
                 continue;
             };
             let (ours, theirs) = (lasting_settings(one), lasting_settings(other));
-            for name in ours.keys().chain(theirs.keys()).collect::<BTreeSet<_>>() {
-                let of = |side: &BTreeMap<&str, &str>| {
-                    side.get(name).copied().unwrap_or("default").to_owned()
-                };
-                if of(&ours) != of(&theirs) {
-                    differ
-                        .entry(((*name).to_owned(), of(&ours), of(&theirs)))
-                        .or_default()
-                        .insert(&one.name);
+            for name in ours.keys().chain(theirs.keys()).copied() {
+                let ours = ours.get(name).copied().unwrap_or("default");
+                let theirs = theirs.get(name).copied().unwrap_or("default");
+                if ours != theirs {
+                    let nodes = differ.entry((name, ours, theirs)).or_default();
+                    nodes.insert(&one.name);
                 }
             }
         }
         for ((name, one, other), nodes) in differ.into_iter().take(MOST) {
-            let nodes: Vec<_> = nodes.into_iter().collect();
-            self.add(
-                format!("setting {name} ({})", nodes.join(", ")),
-                asked,
-                one,
-                other,
-            );
+            let field = format!("setting {name} ({})", nodes.iter().join(", "));
+            self.add(field, self.asked, one.into(), other.into());
         }
     }
 }
@@ -358,21 +319,12 @@ pub(in crate::analyse) fn besides(manifest: &Manifest, mode: &str, base: &str) -
 
 /// Major versions of the servers, such as `17`.
 pub(in crate::analyse) fn majors(manifest: &Manifest) -> String {
-    let major = |node: &NodeInfo| {
-        node.version
-            .split(['.', ' ', 'd', 'b', 'r'])
-            .next()
-            .unwrap_or_default()
-            .to_owned()
-    };
-    listed(manifest.nodes.iter().map(major))
+    let versions = manifest.nodes.iter().map(|node| &node.version);
+    let majors = versions.filter_map(|it| it.split(['.', ' ', 'd', 'b', 'r']).next());
+    majors.sorted().dedup().join(", ")
 }
 
 fn versions(manifest: &Manifest) -> String {
-    listed(manifest.nodes.iter().map(|node| node.version.clone()))
-}
-
-fn listed(items: impl Iterator<Item = String>) -> String {
-    let items: BTreeSet<String> = items.collect();
-    items.into_iter().collect::<Vec<_>>().join(", ")
+    let versions = manifest.nodes.iter().map(|node| &node.version);
+    versions.sorted().dedup().join(", ")
 }
