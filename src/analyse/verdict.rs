@@ -36,6 +36,17 @@ impl Verdict {
             Self::NotComparable => "not comparable",
         }
     }
+
+    /// Of a change that is shown, to a larger value or to a smaller one.
+    pub(super) fn of_change(direction: Direction, is_larger: bool) -> Self {
+        match (direction, is_larger) {
+            (Direction::LowerIsBetter, true) | (Direction::HigherIsBetter, false) => {
+                Self::Regressed
+            }
+            (Direction::LowerIsBetter, false) | (Direction::HigherIsBetter, true) => Self::Improved,
+            (Direction::Neutral, _) => Self::Inconclusive,
+        }
+    }
 }
 
 impl fmt::Display for Verdict {
@@ -46,30 +57,28 @@ impl fmt::Display for Verdict {
 
 /// What is known of a change: its shift, and between which others it lies where the figures are bounds.
 #[derive(Debug, Clone, Copy)]
-pub struct Evidence<'a> {
-    pub shift: &'a Shift,
+pub struct Evidence {
+    pub shift: Shift,
     /// The least and the most that the change may be; both are `shift` where the figures are exact.
-    pub least: &'a Shift,
-    pub most: &'a Shift,
+    pub least: Shift,
+    pub most: Shift,
 }
 
-impl<'a> Evidence<'a> {
-    pub fn exact(shift: &'a Shift) -> Self {
+impl Evidence {
+    pub fn exact(shift: &Shift) -> Self {
         Self {
-            shift,
-            least: shift,
-            most: shift,
+            shift: *shift,
+            least: *shift,
+            most: *shift,
         }
     }
 
-    fn beyond(&self, threshold: f64) -> Option<Side> {
-        if self.least.interval95.is_some_and(|it| it.lo > threshold) {
-            Some(Side::Above)
-        } else if self.most.interval95.is_some_and(|it| it.hi < -threshold) {
-            Some(Side::Below)
-        } else {
-            None
-        }
+    fn is_above(&self, threshold: f64) -> bool {
+        self.least.interval95.is_some_and(|it| it.lo > threshold)
+    }
+
+    fn is_below(&self, threshold: f64) -> bool {
+        self.most.interval95.is_some_and(|it| it.hi < threshold)
     }
 
     fn is_inside(&self, threshold: f64) -> bool {
@@ -93,42 +102,24 @@ pub struct Limits {
 /// 1987), hence the 90 % interval; its errors are not those that the q-value counts. A change that is shown to be below the floor of
 /// its figure, though not to be small enough not to matter, is below what can be told. So is one that the bounds of its figures
 /// leave open although the shift between them would be equivalent.
-pub fn judge(
-    evidence: &Evidence<'_>,
-    q: Option<f64>,
-    limits: Limits,
-    direction: Direction,
-) -> Verdict {
+pub fn judge(evidence: &Evidence, q: Option<f64>, limits: Limits, direction: Direction) -> Verdict {
     if evidence.shift.n.0 == 0 || evidence.shift.n.1 == 0 {
         return Verdict::NotComparable;
     }
     let threshold = limits.matters.max(limits.floor);
+    let is_above = evidence.is_above(threshold);
     let discovered = q.is_some_and(|q| q <= LEVEL);
-    if let Some(side) = evidence.beyond(threshold).filter(|_| discovered) {
-        return match (direction, side) {
-            (Direction::LowerIsBetter, Side::Above) | (Direction::HigherIsBetter, Side::Below) => {
-                Verdict::Regressed
-            }
-            (Direction::LowerIsBetter, Side::Below) | (Direction::HigherIsBetter, Side::Above) => {
-                Verdict::Improved
-            }
-            (Direction::Neutral, _) => Verdict::Inconclusive,
-        };
+    if discovered && (is_above || evidence.is_below(-threshold)) {
+        return Verdict::of_change(direction, is_above);
     }
     if evidence.is_inside(limits.matters) {
         Verdict::Equivalent
-    } else if evidence.is_inside(threshold) || Evidence::exact(evidence.shift).is_inside(threshold)
+    } else if evidence.is_inside(threshold) || Evidence::exact(&evidence.shift).is_inside(threshold)
     {
         Verdict::BelowResolution
     } else {
         Verdict::Inconclusive
     }
-}
-
-#[derive(Clone, Copy)]
-enum Side {
-    Below,
-    Above,
 }
 
 #[cfg(test)]
@@ -231,11 +222,10 @@ mod tests {
     #[test]
     fn a_change_between_bounds_is_told_where_both_show_it() {
         let of = |least: &Shift, most: &Shift| {
-            let middle = shift((0.1, 0.2), (0.12, 0.18));
             let evidence = Evidence {
-                shift: &middle,
-                least,
-                most,
+                shift: shift((0.1, 0.2), (0.12, 0.18)),
+                least: *least,
+                most: *most,
             };
             let limits = Limits {
                 matters: 0.05,
@@ -260,9 +250,9 @@ mod tests {
         );
         let most = shift((0.3, 0.4), (0.3, 0.4));
         let evidence = Evidence {
-            shift: &small,
-            least: &least,
-            most: &most,
+            shift: small,
+            least,
+            most,
         };
         let limits = Limits {
             matters: 0.05,

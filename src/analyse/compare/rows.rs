@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::aggregate::is_unresolved;
-use super::super::stats::{Method, Shift, paired, unpaired};
+use super::super::stats::{Method, paired, unpaired};
 use super::super::verdict::{Evidence, Limits, Verdict, judge};
 use super::samples::{Pair, Samples, Values};
 use super::{Kind, Metric, Scale, Terms, Unit};
@@ -118,21 +118,8 @@ pub struct Bounds {
 /// A row whose verdict waits for the q-value.
 pub(super) struct Tested {
     row: Row,
-    judgement: Judgement,
-}
-
-/// What a verdict will rest on.
-enum Judgement {
-    /// It is as the row says.
-    Given,
-    Test(Box<Shifts>, Limits),
-}
-
-/// The shift of a figure, and of its bounds where it has some.
-struct Shifts {
-    of_figure: Shift,
-    /// The least and the most that the change may be.
-    bounds: Option<(Shift, Shift)>,
+    /// What the verdict will rest on; `None` where it is as the row says.
+    evidence: Option<(Evidence, Limits)>,
 }
 
 impl Tested {
@@ -142,20 +129,12 @@ impl Tested {
 
     pub(super) fn judged(mut self, q: Option<f64>) -> Row {
         self.row.q = q;
-        let Judgement::Test(shifts, limits) = self.judgement else {
+        let Some((evidence, limits)) = self.evidence else {
             return self.row;
-        };
-        let alone = Evidence::exact(&shifts.of_figure);
-        let evidence = match &shifts.bounds {
-            Some((least, most)) => Evidence {
-                shift: &shifts.of_figure,
-                least,
-                most,
-            },
-            None => alone,
         };
         let direction = self.row.direction;
         self.row.verdict = judge(&evidence, q, limits, direction);
+        let alone = Evidence::exact(&evidence.shift);
         if self.row.verdict != judge(&alone, q, limits, direction) {
             self.row.note = Some("within the resolution of the looks".into());
         }
@@ -224,19 +203,15 @@ fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, node: Option<&str
         of_modes: kind == Kind::Modes,
     };
     if row.note.is_some() {
-        return Tested {
-            row,
-            judgement: Judgement::Given,
-        };
+        let evidence = None;
+        return Tested { row, evidence };
     }
     if metric.unit() == Unit::Share && base.iter().chain(head.iter()).all(|share| *share == 0.0) {
         // Nothing to test, and no test to correct the others for.
         row.verdict = Verdict::Equivalent;
         row.pairs = kind.is_paired().then(|| base.in_blocks_of(&head).len());
-        return Tested {
-            row,
-            judgement: Judgement::Given,
-        };
+        let evidence = None;
+        return Tested { row, evidence };
     }
     let limits = Limits {
         matters: match scale {
@@ -245,60 +220,47 @@ fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, node: Option<&str
         },
         floor: metric.floor(),
     };
-    let bounds = metric.lower_bound().map(|lower| Sides {
-        base: pair.base.get(lower, node),
-        head: pair.head.get(lower, node),
-    });
-    tested(row, kind, metric, &Sides { base, head }, bounds, limits)
+    let evidence = tested(&mut row, pair, kind, metric, [&base, &head]);
+    let evidence = Some((evidence, limits));
+    Tested { row, evidence }
 }
 
-/// The values of a figure on both sides.
-struct Sides {
-    base: Values,
-    head: Values,
-}
-
-impl Sides {
-    fn shift(kind: Kind, scale: Scale, base: &Values, head: &Values) -> Shift {
+/// Fills in what the test says.
+fn tested(
+    row: &mut Row,
+    pair: &Pair,
+    kind: Kind,
+    metric: Metric,
+    [base, head]: [&Values; 2],
+) -> Evidence {
+    let scale = row.scale;
+    let shift = |base: &Values, head: &Values| {
         if kind.is_paired() {
             paired(&base.paired_with(head, scale))
         } else {
             unpaired(&base.on(scale), &head.on(scale))
         }
+    };
+    let over = |own: &Values, other: &Values, metric: Metric| {
+        if kind.is_paired() {
+            own.in_blocks_of(other).over(metric)
+        } else {
+            own.over(metric)
+        }
+    };
+    let of_figure = shift(base, head);
+    row.pairs = kind.is_paired().then(|| base.in_blocks_of(head).len());
+    row.base = over(base, head, metric);
+    row.head = over(head, base, metric);
+    let mut evidence = Evidence::exact(&of_figure);
+    if let Some(lower) = metric.lower_bound() {
+        let [base_lo, head_lo] =
+            [&pair.base, &pair.head].map(|side| side.get(lower, row.node.as_deref()));
+        row.base_lo = over(&base_lo, head, lower);
+        row.head_lo = over(&head_lo, base, lower);
+        evidence.least = shift(base, &head_lo);
+        evidence.most = shift(&base_lo, head);
     }
-}
-
-/// Fills in what the test says.
-fn tested(
-    mut row: Row,
-    kind: Kind,
-    metric: Metric,
-    sides: &Sides,
-    lower: Option<Sides>,
-    limits: Limits,
-) -> Tested {
-    let scale = row.scale;
-    let Sides { base, head } = sides;
-    let of_figure = Sides::shift(kind, scale, base, head);
-    if kind.is_paired() {
-        let (base, head) = (base.in_blocks_of(head), head.in_blocks_of(base));
-        row.pairs = Some(base.len());
-        (row.base, row.head) = (base.over(metric), head.over(metric));
-    }
-    let bounds = lower.map(|lower| {
-        let of_pairs = |own: &Values, other: &Values| match (kind.is_paired(), metric.lower_bound())
-        {
-            (true, Some(metric)) => own.in_blocks_of(other).over(metric),
-            (false, Some(metric)) => own.over(metric),
-            (_, None) => None,
-        };
-        row.base_lo = of_pairs(&lower.base, head);
-        row.head_lo = of_pairs(&lower.head, base);
-        (
-            Sides::shift(kind, scale, base, &lower.head),
-            Sides::shift(kind, scale, &lower.base, head),
-        )
-    });
     let finite = |value: f64| Some(scale.out_of(value)).filter(|value| value.is_finite());
     row.effect = of_figure.estimate.and_then(finite);
     row.interval = of_figure.interval95.map(|interval| Bounds {
@@ -310,11 +272,8 @@ fn tested(
     row.p = of_figure.p;
     row.detectable = of_figure.detectable.map(|change| scale.share(change));
     row.note = (of_figure.p.is_none() || of_figure.interval95.is_none())
-        .then(|| too_few(kind, row.pairs, base, head));
-    Tested {
-        row,
-        judgement: Judgement::Test(Box::new(Shifts { of_figure, bounds }), limits),
-    }
+        .then(|| too_few(row.pairs, base, head));
+    evidence
 }
 
 /// What a share of is meant where effects are differences. Delays of visibility count from the acknowledgement and may be
@@ -350,12 +309,15 @@ fn missing(pair: &Pair, base: &Values, head: &Values) -> Option<String> {
     }
 }
 
-fn too_few(kind: Kind, pairs: Option<usize>, base: &Values, head: &Values) -> String {
-    let (needed, found) = if let Some(pairs) = pairs.filter(|_| kind.is_paired()) {
-        ("3 pairs, or 6 with censored ones", pairs.to_string())
-    } else {
-        let found = format!("{} and {}", base.len(), head.len());
-        ("4 repetitions a side", found)
-    };
-    format!("no interval: needs {needed}, has {found}")
+fn too_few(pairs: Option<usize>, base: &Values, head: &Values) -> String {
+    match pairs {
+        Some(pairs) => {
+            format!("no interval: needs 3 pairs, or 6 with censored ones, has {pairs}")
+        }
+        None => format!(
+            "no interval: needs 4 repetitions a side, has {} and {}",
+            base.len(),
+            head.len()
+        ),
+    }
 }

@@ -150,11 +150,7 @@ fn verdict(scale: Scale, before: f64, after: f64, limits: Limits, direction: Dir
     if shift.abs() <= limits.floor {
         return Verdict::BelowResolution;
     }
-    match (direction, shift > 0.0) {
-        (Direction::LowerIsBetter, true) | (Direction::HigherIsBetter, false) => Verdict::Regressed,
-        (Direction::LowerIsBetter, false) | (Direction::HigherIsBetter, true) => Verdict::Improved,
-        (Direction::Neutral, _) => Verdict::Inconclusive,
-    }
+    Verdict::of_change(direction, shift > 0.0)
 }
 
 /// Whether a blessing is of the commit that the new level begins with, or of one that came in after the last run on the old
