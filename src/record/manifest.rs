@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use itertools::Itertools as _;
 use serde::{Deserialize, Serialize};
 
 use super::RecordedPlan;
@@ -86,14 +87,9 @@ impl Manifest {
 
     /// The modes' names: those of the plan in its order, then any other that a cell names.
     pub fn mode_names(&self, cells: &[CellRow]) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        let planned = self.plan.modes.iter().map(|mode| mode.name.clone());
-        for name in planned.chain(cells.iter().map(|cell| cell.mode.clone())) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        names
+        let planned = self.plan.modes.iter().map(|mode| &mode.name);
+        let measured = cells.iter().map(|cell| &cell.mode);
+        planned.chain(measured).unique().cloned().collect()
     }
 
     /// The mode of this name, if the plan still reads as one.

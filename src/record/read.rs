@@ -6,6 +6,7 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use itertools::Itertools as _;
 use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 
@@ -134,14 +135,7 @@ impl Run {
     pub fn open_with(dir: &Path, on_mismatch: OnMismatch) -> Result<Self, ReadError> {
         let manifest = read_manifest(&dir.join(files::MANIFEST))?;
         let altered = verify(dir, &manifest);
-        let is_left_out = |name: &str| {
-            on_mismatch == OnMismatch::LeaveOut && altered.iter().any(|it| it.name == name)
-        };
-        let mut source = Source {
-            dir,
-            is_left_out: &is_left_out,
-            warnings: altered.iter().map(|it| told(it, on_mismatch)).collect(),
-        };
+        let mut source = Source::of(dir, &altered, on_mismatch);
         let mut cells: Vec<CellRow> = source.rows(files::CELLS);
         let mut intervals: Vec<IntervalRow> = source.rows(files::INTERVALS);
         let mut lag: Vec<LagRow> = source.rows(files::LAG);
@@ -163,11 +157,10 @@ impl Run {
         events.retain(|row| row.cell_id.is_none_or(counts));
         faults.retain(|row| counts(row.cell_id));
         audit.retain(|row| counts(row.cell_id));
-        let mut warnings = source.warnings;
         let mut histograms = BTreeMap::new();
-        for (cell_id, found, problem) in read_all_histograms(dir, &cells, is_left_out) {
+        for (cell_id, found, problem) in read_all_histograms(&source, &cells) {
             histograms.insert(cell_id, found);
-            warnings.extend(problem);
+            source.warnings.extend(problem);
         }
         Ok(Self {
             dir: dir.to_owned(),
@@ -180,8 +173,8 @@ impl Run {
             faults,
             audit,
             histograms,
+            warnings: source.warnings,
             altered,
-            warnings,
         })
     }
 
@@ -230,16 +223,33 @@ fn of_cell<T>(rows: &[T], cell_id: u32, id: impl Fn(&T) -> u32) -> &[T] {
     &rest[..rest.partition_point(|row| id(row) == cell_id)]
 }
 
-/// The tables of a run directory.
-struct Source<'a, F> {
+/// The files of a run directory that are to be read, and what a person is told of those that were not as they should be.
+pub(super) struct Source<'a> {
     dir: &'a Path,
-    is_left_out: &'a F,
-    warnings: Vec<String>,
+    left_out: Vec<&'a str>,
+    pub(super) warnings: Vec<String>,
 }
 
-impl<F: Fn(&str) -> bool> Source<'_, F> {
-    fn rows<T: DeserializeOwned>(&mut self, name: &str) -> Vec<T> {
-        if (self.is_left_out)(name) {
+impl<'a> Source<'a> {
+    pub(super) fn of(dir: &'a Path, altered: &'a [Altered], on_mismatch: OnMismatch) -> Self {
+        let left_out = match on_mismatch {
+            OnMismatch::LeaveOut => altered.iter().map(|it| it.name.as_str()).collect(),
+            OnMismatch::Use => Vec::new(),
+        };
+        Self {
+            dir,
+            left_out,
+            warnings: altered.iter().map(|it| told(it, on_mismatch)).collect(),
+        }
+    }
+
+    /// Whether a file is not as it was recorded, and it was not said to use it.
+    pub(super) fn leaves_out(&self, name: &str) -> bool {
+        self.left_out.contains(&name)
+    }
+
+    pub(super) fn rows<T: DeserializeOwned>(&mut self, name: &str) -> Vec<T> {
+        if self.leaves_out(name) {
             return Vec::new();
         }
         read_rows(self.dir, name, &mut self.warnings)
@@ -256,7 +266,7 @@ impl<F: Fn(&str) -> bool> Source<'_, F> {
 }
 
 /// What a person is told of a file that is not as it was recorded.
-pub(super) fn told(altered: &Altered, on_mismatch: OnMismatch) -> String {
+fn told(altered: &Altered, on_mismatch: OnMismatch) -> String {
     let then = match on_mismatch {
         OnMismatch::LeaveOut if is_drawn(&altered.name) => "`replbench report` makes it anew",
         OnMismatch::LeaveOut => "it is left out; restore it from a copy, or --force uses it",
@@ -285,23 +295,18 @@ impl CellHistograms {
 
     /// Nodes for which there is visibility.
     pub fn nodes(&self) -> Vec<String> {
-        let mut nodes = Vec::new();
-        for tag in self.by_tag.keys() {
-            let node = tag.strip_prefix("visibility.").and_then(|rest| {
-                let rest = rest.strip_suffix(".neg").unwrap_or(rest);
-                let rest = rest
-                    .strip_suffix(".hi")
-                    .or_else(|| rest.strip_suffix(".lo"))?;
-                rest.strip_suffix(".ack")
-                    .or_else(|| rest.strip_suffix(".send"))
-            });
-            if let Some(node) = node
-                && !nodes.iter().any(|known| known == node)
-            {
-                nodes.push(node.to_owned());
-            }
-        }
-        nodes
+        let node = |tag: &String| {
+            let rest = tag.strip_prefix("visibility.")?;
+            let rest = rest.strip_suffix(".neg").unwrap_or(rest);
+            let rest = rest
+                .strip_suffix(".hi")
+                .or_else(|| rest.strip_suffix(".lo"))?;
+            let node = rest
+                .strip_suffix(".ack")
+                .or_else(|| rest.strip_suffix(".send"))?;
+            Some(node.to_owned())
+        };
+        self.by_tag.keys().filter_map(node).unique().collect()
     }
 
     /// Visibility delays on a node; empty when none were recorded.
@@ -342,17 +347,16 @@ pub(super) fn read_manifest(path: &Path) -> Result<Manifest, ReadError> {
 /// The histograms of the cells with what was wrong with them, in the order of the cells. Inflating them is nearly all of the work of
 /// reading a run, so that the processors share it.
 fn read_all_histograms(
-    dir: &Path,
+    source: &Source<'_>,
     cells: &[CellRow],
-    is_left_out: impl Fn(&str) -> bool + Sync,
 ) -> Vec<(u32, CellHistograms, Option<String>)> {
     let taken = AtomicUsize::new(0);
     let read = cells.par_iter().map(|cell| {
         let name = format!("{}/{}", files::HISTOGRAMS, files::histogram(cell.cell_id));
-        if is_left_out(&name) {
+        if source.leaves_out(&name) {
             return (cell.cell_id, CellHistograms::default(), None);
         }
-        let (mut histograms, problem) = read_histograms(&dir.join(&name));
+        let (mut histograms, problem) = read_histograms(&source.dir.join(&name));
         let mut problem = problem.map(|problem| warning(&name, &problem));
         let bytes = histograms.bytes();
         if taken.fetch_add(bytes, Ordering::Relaxed) + bytes > MOST_HISTOGRAM_BYTES {

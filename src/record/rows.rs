@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use csv::ByteRecord;
 use serde::de::DeserializeOwned;
 
 use super::files;
@@ -57,13 +58,29 @@ pub(super) fn reader(file: File) -> csv::Reader<Bounded> {
     })
 }
 
-/// Reads the next row; `false` at the end.
-pub(super) fn next_row(
-    reader: &mut csv::Reader<Bounded>,
-    row: &mut csv::ByteRecord,
-) -> csv::Result<bool> {
-    reader.get_mut().left_of_row = MOST_ROW_BYTES;
-    reader.read_byte_record(row)
+/// Adds the rows that are `wanted`, up to the end or to the first that does not read.
+pub(super) fn add_rows<T: DeserializeOwned>(
+    mut reader: csv::Reader<Bounded>,
+    most: usize,
+    wanted: impl Fn(&ByteRecord) -> bool,
+    rows: &mut Vec<T>,
+) -> io::Result<()> {
+    let head = reader.byte_headers()?.clone();
+    let mut row = ByteRecord::new();
+    loop {
+        reader.get_mut().left_of_row = MOST_ROW_BYTES;
+        if !reader.read_byte_record(&mut row)? {
+            return Ok(());
+        }
+        if !wanted(&row) {
+            continue;
+        }
+        if rows.len() == most {
+            let problem = format!("has more than {most} rows, the limit");
+            return Err(io::Error::other(problem));
+        }
+        rows.push(row.deserialize(Some(&head))?);
+    }
 }
 
 pub(super) fn warning(file: &str, problem: &str) -> String {
@@ -102,25 +119,8 @@ fn read_rows_into<T: DeserializeOwned>(
         MOST_ROWS
     };
     let torn = !ends_with_newline(&mut file)?;
-    let mut reader = reader(file);
-    let head = match reader.byte_headers() {
-        Ok(head) => head.clone(),
-        Err(error) => return Ok(Some(error.to_string())),
-    };
-    let mut record = csv::ByteRecord::new();
-    loop {
-        match next_row(&mut reader, &mut record) {
-            Ok(true) if rows.len() == most => {
-                return Ok(Some(format!("has more than {most} rows, the limit")));
-            }
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(error) => return Ok(Some(error.to_string())),
-        }
-        match record.deserialize(Some(&head)) {
-            Ok(row) => rows.push(row),
-            Err(error) => return Ok(Some(error.to_string())),
-        }
+    if let Err(error) = add_rows(reader(file), most, |_| true, rows) {
+        return Ok(Some(error.to_string()));
     }
     if torn {
         // The last row may have lost digits of its last field and still read as a row.

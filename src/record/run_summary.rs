@@ -3,11 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use csv::ByteRecord;
+
 use super::checksums::{Altered, OnMismatch, altered};
 use super::files;
 use super::manifest::Manifest;
-use super::read::{ReadError, read_manifest, told};
-use super::rows::{MOST_ROWS, ends_with_newline, next_row, open_file, read_rows, reader, warning};
+use super::read::{ReadError, Source, read_manifest};
+use super::rows::{MOST_ROWS, add_rows, ends_with_newline, open_file, reader, warning};
 use crate::sample::{CellRow, SummaryRow};
 
 /// A run's manifest, cells and those figures of `summary.csv` that were asked for.
@@ -33,24 +35,18 @@ impl RunSummary {
     ) -> Result<Self, ReadError> {
         let manifest = read_manifest(&dir.join(files::MANIFEST))?;
         let altered = altered(dir, &manifest, &[files::CELLS, files::SUMMARY]);
-        let mut warnings: Vec<String> = altered.iter().map(|it| told(it, on_mismatch)).collect();
-        let is_left_out = |name: &str| {
-            on_mismatch == OnMismatch::LeaveOut && altered.iter().any(|it| it.name == name)
-        };
-        let mut cells: Vec<CellRow> = if is_left_out(files::CELLS) {
-            Vec::new()
-        } else {
-            read_rows(dir, files::CELLS, &mut warnings)
-        };
+        let mut source = Source::of(dir, &altered, on_mismatch);
+        let mut cells: Vec<CellRow> = source.rows(files::CELLS);
         cells.retain(|cell| !cell.discarded);
-        let figures = if is_left_out(files::SUMMARY) {
+        let figures = if source.leaves_out(files::SUMMARY) {
             Some(Vec::new())
         } else {
             match read_summary(&dir.join(files::SUMMARY), wanted) {
                 Ok(rows) => Some(rows),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => {
-                    warnings.push(warning(files::SUMMARY, &error.to_string()));
+                    let warning = warning(files::SUMMARY, &error.to_string());
+                    source.warnings.push(warning);
                     None
                 }
             }
@@ -60,12 +56,12 @@ impl RunSummary {
             manifest,
             cells,
             figures,
+            warnings: source.warnings,
             altered,
-            warnings,
         })
     }
 
-    /// The modes' names: those of the plan in its order, then any other that a cell names.
+    /// As [`Manifest::mode_names`].
     pub fn mode_names(&self) -> Vec<String> {
         self.manifest.mode_names(&self.cells)
     }
@@ -78,23 +74,17 @@ fn read_summary(path: &Path, wanted: impl Fn(&str, &str) -> bool) -> io::Result<
         return Err(io::Error::other("is cut short"));
     }
     let mut reader = reader(file);
-    let head = reader.byte_headers()?.clone();
+    let head = reader.byte_headers()?;
     let column = |name: &str| {
         let place = head.iter().position(|field| field == name.as_bytes());
         place.ok_or_else(|| io::Error::other(format!("has no column `{name}`")))
     };
     let (metric, stat) = (column("metric")?, column("stat")?);
+    let wanted = |row: &ByteRecord| {
+        let field = |index: usize| std::str::from_utf8(&row[index]).unwrap_or_default();
+        wanted(field(metric), field(stat))
+    };
     let mut rows = Vec::new();
-    let mut record = csv::ByteRecord::new();
-    while next_row(&mut reader, &mut record)? {
-        let field = |index: usize| std::str::from_utf8(&record[index]).unwrap_or_default();
-        if wanted(field(metric), field(stat)) {
-            if rows.len() == MOST_ROWS {
-                let problem = format!("has more than {MOST_ROWS} rows, the limit");
-                return Err(io::Error::other(problem));
-            }
-            rows.push(record.deserialize(Some(&head))?);
-        }
-    }
+    add_rows(reader, MOST_ROWS, wanted, &mut rows)?;
     Ok(rows)
 }
