@@ -4,11 +4,11 @@
 //! A gate holds or it does not: it has no interval, since a bound is a promise about what happened here. What cannot be known
 //! fails: a gate that passes for want of data guards nothing.
 
+use itertools::Itertools as _;
 use serde::{Deserialize as _, Serialize};
 
 use super::aggregate::over_repetitions;
 use super::cell::cell_figures;
-
 use crate::metric::{CellFigures, Measured, Metric, Population, Stat};
 use crate::plan::{Gate, Limit};
 use crate::record::Run;
@@ -16,7 +16,7 @@ use crate::sample::{CellRow, EventKind, EventRow};
 use crate::topology::Topology;
 
 /// A gate on one mode and, for a metric of replicas, one replica.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct GateLine {
     /// Counts the gates of the plan from 1; one gate may have several lines.
     pub number: usize,
@@ -83,6 +83,7 @@ impl GateLine {
 }
 
 /// A figure of a mode.
+#[derive(Default)]
 struct Figure {
     value: Option<f64>,
     beyond: Option<f64>,
@@ -90,18 +91,6 @@ struct Figure {
     /// Whether a repetition of it is unknown, and larger than everything recorded: such a figure keeps no upper bound.
     is_open: bool,
     reason: Option<String>,
-}
-
-impl Figure {
-    fn known(value: f64, n: u64) -> Self {
-        Self {
-            value: Some(value),
-            beyond: None,
-            n,
-            is_open: false,
-            reason: None,
-        }
-    }
 }
 
 /// The lines of a run's gates, as its manifest has them; none when it has no gates.
@@ -122,14 +111,8 @@ pub(super) fn gates_of(run: &Run, figures: &[CellFigures]) -> Vec<GateLine> {
             Ok(gate) => lines.extend(evaluator.lines(number, &gate)),
             Err(error) => lines.push(GateLine {
                 number,
-                gate: None,
-                mode: None,
-                node: None,
-                value: None,
-                beyond: None,
-                n: 0,
-                passed: false,
                 reason: Some(format!("the manifest's gate cannot be read: {error}")),
+                ..GateLine::default()
             }),
         }
     }
@@ -139,23 +122,15 @@ pub(super) fn gates_of(run: &Run, figures: &[CellFigures]) -> Vec<GateLine> {
 /// The sentence for the headline; `None` without gates.
 pub(super) fn sentence(lines: &[GateLine]) -> Option<String> {
     const MOST_TOLD: usize = 3;
-    let count = |wanted: fn(&GateLine) -> bool| {
-        let mut numbers: Vec<usize> = lines
-            .iter()
-            .filter(|it| wanted(it))
-            .map(|it| it.number)
-            .collect();
-        numbers.dedup();
-        numbers.len()
-    };
-    let (all, failed) = (count(|_| true), count(|line| !line.passed));
+    let broken: Vec<&GateLine> = lines.iter().filter(|line| !line.passed).collect();
+    let all = lines.iter().map(|line| line.number).dedup().count();
+    let failed = broken.iter().map(|line| line.number).dedup().count();
     match (all, failed) {
         (0, _) => return None,
         (1, 0) => return Some("The gate passed.".into()),
         (_, 0) => return Some(format!("All {all} gates passed.")),
         _ => {}
     }
-    let broken: Vec<&GateLine> = lines.iter().filter(|line| !line.passed).collect();
     let mut parts: Vec<String> = broken
         .iter()
         .take(MOST_TOLD)
@@ -197,16 +172,12 @@ impl GateEvaluator<'_> {
         let concerned = names.iter().filter(|mode| gate.concerns(mode));
         let mut lines = Vec::new();
         for mode in concerned {
-            for node in self.nodes(gate, mode) {
-                let node = match node {
-                    Ok(node) => node,
-                    Err(reason) => {
-                        lines.push(line(number, gate, Some(mode), None, Err(reason)));
-                        continue;
-                    }
-                };
-                let figure = self.figure(gate.metric, mode, node.as_deref());
-                lines.push(line(number, gate, Some(mode), node, figure));
+            match self.nodes(gate, mode) {
+                Ok(nodes) => lines.extend(nodes.into_iter().map(|node| {
+                    let figure = self.figure(gate.metric, mode, node.as_deref());
+                    line(number, gate, Some(mode), node, figure)
+                })),
+                Err(reason) => lines.push(line(number, gate, Some(mode), None, Err(reason))),
             }
         }
         if lines.is_empty() {
@@ -215,35 +186,29 @@ impl GateEvaluator<'_> {
                 (_, Some(_)) => "this run has no such replica there",
                 _ => "this run has no mode",
             };
-            let mode = gate.mode.as_ref();
-            lines.push(line(
-                number,
-                gate,
-                mode,
-                gate.node.clone(),
-                Err(reason.into()),
-            ));
+            let (mode, node) = (gate.mode.as_ref(), gate.node.clone());
+            lines.push(line(number, gate, mode, node, Err(reason.into())));
         }
         lines
     }
 
     /// The nodes that a gate is about in a mode, `None` for the mode as a whole. Where a mode should have some and has none
     /// the gate has no data; one that names a replica is about the modes that have it.
-    fn nodes(&self, gate: &Gate, mode: &str) -> Vec<Result<Option<String>, String>> {
+    fn nodes(&self, gate: &Gate, mode: &str) -> Result<Vec<Option<String>>, String> {
         if !gate.metric.is_of_replica() {
-            return vec![Ok(None)];
+            return Ok(vec![None]);
         }
-        let Some(planned) = self.run.mode(mode) else {
-            return vec![match &gate.node {
-                Some(node) => Ok(Some(node.clone())),
-                None => Err("the manifest does not say which replicas there were".into()),
-            }];
+        let nodes = match (self.run.mode(mode), &gate.node) {
+            (Some(planned), _) => gate.nodes_in(planned),
+            (None, Some(node)) => vec![node.clone()],
+            (None, None) => {
+                return Err("the manifest does not say which replicas there were".into());
+            }
         };
-        let nodes = gate.nodes_in(planned);
         if nodes.is_empty() && gate.node.is_none() {
-            return vec![Err("the mode has no replica".into())];
+            return Err("the mode has no replica".into());
         }
-        nodes.into_iter().map(|node| Ok(Some(node))).collect()
+        Ok(nodes.into_iter().map(Some).collect())
     }
 
     fn figure(&self, metric: Metric, mode: &str, node: Option<&str>) -> Result<Figure, String> {
@@ -311,11 +276,7 @@ fn over_cells(metric: Metric, found: &[Measured]) -> Result<Figure, String> {
         .map(|measured| measured.value.unwrap_or(f64::INFINITY))
         .collect();
     let estimate = over_repetitions(metric, &values).ok_or("a value on record is no number")?;
-    let sum = |count: fn(&Measured) -> u64| {
-        found
-            .iter()
-            .fold(0_u64, |sum, it| sum.saturating_add(count(it)))
-    };
+    let sum = |count: fn(&Measured) -> u64| found.iter().map(count).fold(0, u64::saturating_add);
     let open: Vec<&Measured> = found.iter().filter(|it| it.value.is_none()).collect();
     let value = Some(estimate.value * scale).filter(|value| value.is_finite());
     let reason = (!open.is_empty()).then(|| {
@@ -358,11 +319,8 @@ fn line(
     figure: Result<Figure, String>,
 ) -> GateLine {
     let figure = figure.unwrap_or_else(|reason| Figure {
-        value: None,
-        beyond: None,
-        n: 0,
-        is_open: false,
         reason: Some(reason),
+        ..Figure::default()
     });
     let passed = match (figure.value, figure.beyond, gate.limit) {
         (Some(_), _, Limit::Max(_)) if figure.is_open => false,
@@ -384,12 +342,6 @@ fn line(
     }
 }
 
-fn sum(cells: &[&CellRow], count: fn(&CellRow) -> u64) -> u64 {
-    cells
-        .iter()
-        .fold(0, |sum, cell| sum.saturating_add(count(cell)))
-}
-
 /// What the count of the primary's rows after a cell has found. Such a cell is invalid, and speaks against its mode all the same.
 fn lost_rows(run: &Run, cells: &[&CellRow]) -> Option<String> {
     cells
@@ -409,9 +361,12 @@ fn audited(run: &Run, cells: &[&CellRow]) -> Result<Figure, String> {
             cell.cell_id
         ));
     }
+    let acked = cells.iter().map(|cell| cell.acked);
     Ok(Figure {
+        value: Some(0.0),
+        n: acked.fold(0, u64::saturating_add),
         reason: Some("every acknowledged row was counted there".into()),
-        ..Figure::known(0.0, sum(cells, |cell| cell.acked))
+        ..Figure::default()
     })
 }
 
