@@ -61,12 +61,7 @@ impl Change {
 }
 
 /// The changes of a series in its order.
-pub(super) fn changes(
-    series: &Series,
-    yardsticks: &[Option<f64>],
-    history: &History,
-    blessed: &[Blessing],
-) -> Vec<Change> {
+pub(super) fn changes(series: &Series, history: &History, blessed: &[Blessing]) -> Vec<Change> {
     let points = &series.points;
     let used: Vec<usize> = (0..points.len())
         .filter(|index| points[*index].counts())
@@ -91,7 +86,7 @@ pub(super) fn changes(
         let matters = match scale {
             Scale::Ratio => Terms::THRESHOLD.ln_1p(),
             Scale::Difference => {
-                let from_send = used[old].iter().map(|index| yardsticks[*index]);
+                let from_send = used[old].iter().map(|index| points[*index].yardstick);
                 Terms::THRESHOLD * yardstick(before, after, from_send)
             }
         };

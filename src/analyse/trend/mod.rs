@@ -11,6 +11,7 @@ mod points;
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 pub use blessing::{BLESSED, Blessing, read_blessings};
@@ -21,7 +22,7 @@ use crate::metric::{Metric, Unit};
 use crate::record::{RunStatus, RunSummary};
 use crate::sample::Direction;
 use order::{History, in_order};
-use points::{Identity, Measured};
+use points::Identity;
 
 /// Rises when a reader of an older version would misread a trend.
 pub const TREND_VERSION: u32 = 1;
@@ -64,6 +65,9 @@ pub struct Point {
     pub n: usize,
     /// Those of them of which nothing is known but that the figure is larger than everything recorded.
     pub censored: usize,
+    /// What a share of is meant where figures are not above zero.
+    #[serde(skip)]
+    yardstick: Option<f64>,
 }
 
 impl Point {
@@ -140,44 +144,27 @@ pub fn trend_of(
     wanted: impl Fn(&Series) -> bool,
 ) -> Vec<Series> {
     let history = History::of(order);
-    let mut found: BTreeMap<Identity, Vec<Measured>> = BTreeMap::new();
+    let mut found: BTreeMap<Identity, Vec<Point>> = BTreeMap::new();
     for (place, run_summary) in in_order(run_summaries, &history).into_iter().enumerate() {
-        for (identity, measured) in points::of(run_summary, place) {
-            found.entry(identity).or_default().push(measured);
+        for (identity, point) in points::of(run_summary, place) {
+            found.entry(identity).or_default().push(point);
         }
     }
-    let mut all: Vec<(Series, Vec<Option<f64>>)> = found
+    let mut all: Vec<Series> = found
         .into_iter()
-        .map(|(identity, measured)| assembled(identity, measured))
-        .filter(|(series, _)| wanted(series))
+        .map(|(identity, points)| assembled(identity, points))
+        .filter(|series| wanted(series))
         .collect();
-    search(&mut all, &history, blessed);
-    let mut all: Vec<Series> = all.into_iter().map(|(series, _)| series).collect();
+    // A long history takes a tenth of a second a series.
+    all.par_iter_mut()
+        .for_each(|series| series.changes = level::changes(series, &history, blessed));
     newest_first(&mut all);
     all
 }
 
-/// Finds the changes of all series, on two threads: a long history takes a tenth of a second a series.
-fn search(all: &mut [(Series, Vec<Option<f64>>)], history: &History, blessed: &[Blessing]) {
-    let find = |part: &mut [(Series, Vec<Option<f64>>)]| {
-        for (series, yardsticks) in part {
-            series.changes = level::changes(series, yardsticks, history, blessed);
-        }
-    };
-    let (one, other) = all.split_at_mut(all.len() / 2);
-    std::thread::scope(|scope| {
-        scope.spawn(|| find(one));
-        find(other);
-    });
-}
-
-fn assembled(identity: Identity, measured: Vec<Measured>) -> (Series, Vec<Option<f64>>) {
+fn assembled(identity: Identity, points: Vec<Point>) -> Series {
     let metric = identity.metric;
-    let (points, yardsticks) = measured
-        .into_iter()
-        .map(|it| (it.point, it.yardstick))
-        .unzip();
-    let series = Series {
+    Series {
         id: identity.id(),
         conditions: identity.conditions,
         settings: identity.settings,
@@ -189,8 +176,7 @@ fn assembled(identity: Identity, measured: Vec<Measured>) -> (Series, Vec<Option
         direction: metric.direction(),
         points,
         changes: Vec::new(),
-    };
-    (series, yardsticks)
+    }
 }
 
 /// Conditions without recent runs go to the end; the order within the same conditions stays.

@@ -1,6 +1,8 @@
 //! Runs in the order of the commits that they measured. Commits come from wherever `order` was made; no git here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+
+use itertools::Itertools as _;
 
 use crate::record::RunSummary;
 
@@ -41,31 +43,25 @@ pub(super) fn in_order<'a>(
     run_summaries: &'a [RunSummary],
     history: &History,
 ) -> Vec<&'a RunSummary> {
-    let mut seen = HashSet::new();
-    let mut runs: Vec<(Option<jiff::Timestamp>, &RunSummary)> = run_summaries
+    let started = |it: &RunSummary| it.manifest.started_at.parse::<jiff::Timestamp>().ok();
+    let runs = run_summaries
         .iter()
-        .filter(|run_summary| seen.insert(run_summary.manifest.run_id.as_str()))
-        .map(|run_summary| (run_summary.manifest.started_at.parse().ok(), run_summary))
-        .collect();
-    runs.sort_by_key(|(started, run_summary)| (*started, run_summary.manifest.run_id.as_str()));
+        .unique_by(|it| it.manifest.run_id.as_str())
+        .sorted_by_cached_key(|it| (started(it), it.manifest.run_id.as_str()));
     let mut latest = None;
-    let mut placed: Vec<(Option<usize>, Rank, &RunSummary)> = Vec::new();
-    for (_, run_summary) in runs {
+    let placed = runs.map(|run_summary| {
         let revision = run_summary.manifest.subject.git.as_deref();
-        match revision.and_then(|revision| history.place(revision)) {
-            Some(place) => {
-                latest = latest.max(Some(place));
-                let is_dirty = revision.is_some_and(|revision| revision.ends_with(DIRTY));
-                let rank = if is_dirty { Rank::Dirty } else { Rank::Clean };
-                placed.push((Some(place), rank, run_summary));
-            }
-            None => placed.push((latest, Rank::Unknown, run_summary)),
-        }
-    }
+        let Some(place) = revision.and_then(|revision| history.place(revision)) else {
+            return (latest, Rank::Unknown, run_summary);
+        };
+        latest = latest.max(Some(place));
+        let is_dirty = revision.is_some_and(|revision| revision.ends_with(DIRTY));
+        let rank = if is_dirty { Rank::Dirty } else { Rank::Clean };
+        (Some(place), rank, run_summary)
+    });
     // Stable: what is equal stays in order of time.
-    placed.sort_by_key(|(place, rank, _)| (*place, *rank));
     placed
-        .into_iter()
+        .sorted_by_key(|(place, rank, _)| (*place, *rank))
         .map(|(_, _, run_summary)| run_summary)
         .collect()
 }

@@ -33,47 +33,31 @@ impl Identity {
     }
 }
 
-/// A point, and what a share of is meant where figures are not above zero.
-#[derive(Debug)]
-pub(super) struct Measured {
-    pub(super) point: Point,
-    pub(super) yardstick: Option<f64>,
-}
-
 type Figure<'a> = (&'a str, Metric, Option<&'a str>);
 
 /// A point for every figure that any cell of the run has. Where all those cells are invalid, the point has no value.
-pub(super) fn of(run_summary: &RunSummary, place: usize) -> Vec<(Identity, Measured)> {
+pub(super) fn of(run_summary: &RunSummary, place: usize) -> Vec<(Identity, Point)> {
     let cells: HashMap<u32, &CellRow> = run_summary
         .cells
         .iter()
         .map(|cell| (cell.cell_id, cell))
         .collect();
     let mut figures: BTreeMap<Figure, Vec<f64>> = BTreeMap::new();
-    let mut yardsticks: BTreeMap<Figure, Vec<f64>> = BTreeMap::new();
     for row in run_summary.figures.iter().flatten() {
-        let Some(cell) = cells.get(&row.cell_id) else {
+        let metric = Metric::of(&row.metric, &row.stat);
+        let (Some(cell), Some(metric)) = (cells.get(&row.cell_id), metric) else {
             continue;
         };
-        let (mode, node) = (cell.mode.as_str(), row.node.as_deref());
-        let Some(metric) = Metric::of(&row.metric, &row.stat) else {
-            continue;
-        };
-        let key = (mode, metric, node);
-        let values = if metric.is_from_send() {
-            yardsticks.entry(key).or_default()
-        } else if metric.is_judged() {
-            figures.entry(key).or_default()
-        } else {
-            continue;
-        };
+        let key = (cell.mode.as_str(), metric, row.node.as_deref());
+        let values = figures.entry(key).or_default();
         if cell.valid {
             values.push(row.value.unwrap_or(f64::INFINITY));
         }
     }
     let conditions = Conditions::of(&run_summary.manifest);
     let mut digests: HashMap<&str, String> = HashMap::new();
-    let points = figures.into_iter().map(|((mode, metric, node), values)| {
+    let judged = figures.iter().filter(|((_, it, _), _)| it.is_judged());
+    let points = judged.map(|(&(mode, metric, node), values)| {
         let digest = || settings_digest(&run_summary.manifest, mode);
         let identity = Identity {
             conditions: conditions.clone(),
@@ -83,15 +67,13 @@ pub(super) fn of(run_summary: &RunSummary, place: usize) -> Vec<(Identity, Measu
             settings: digests.entry(mode).or_insert_with(digest).clone(),
         };
         let from_send = metric.from_send().and_then(|whole| {
-            let values = yardsticks.get(&(mode, whole, node))?;
+            let values = figures.get(&(mode, whole, node))?;
             let whole = over_repetitions(whole, values)?.value;
             whole.is_finite().then_some(whole)
         });
-        let measured = Measured {
-            point: point(&run_summary.manifest, place, metric, &values),
-            yardstick: from_send,
-        };
-        (identity, measured)
+        let mut point = point(&run_summary.manifest, place, metric, values);
+        point.yardstick = from_send;
+        (identity, point)
     });
     points.collect()
 }
@@ -111,5 +93,6 @@ fn point(manifest: &Manifest, place: usize, metric: Metric, values: &[f64]) -> P
         hi: interval.and_then(|interval| finite(interval.hi)),
         n: values.len(),
         censored: values.iter().filter(|value| value.is_infinite()).count(),
+        yardstick: None,
     }
 }
