@@ -5,6 +5,8 @@
 //! falls among the censored is empty. Leaving these arrivals out would make a stalled server look fast, and one that refuses
 //! the slow half of its transactions too.
 
+use itertools::Itertools as _;
+
 use super::setback::setback;
 use crate::metric::{CellFigures, OutageFigures, ReplicaFigures, Spread};
 use crate::record::tags::{self, Bound, Origin};
@@ -32,10 +34,7 @@ fn figures(run: &Run, cell: &CellRow, histograms: &CellHistograms) -> CellFigure
     CellFigures {
         cell_id: cell.cell_id,
         mode: cell.mode.clone(),
-        rep: cell.rep,
-        block: cell.block,
         valid: cell.valid,
-        achieved_tps: cell.achieved_tps,
         start_lag: spread(tags::START_LAG),
         pool_wait: spread(tags::POOL_WAIT),
         service: spread(tags::SERVICE),
@@ -98,19 +97,16 @@ pub(super) fn censored(cell: &CellRow, tag: &str) -> u64 {
 /// The mode's replicas in the order of the topology, then any other that was seen.
 fn replica_names(run: &Run, cell: &CellRow, histograms: &CellHistograms) -> Vec<String> {
     let planned = run.mode(&cell.mode).map(|mode| mode.topology.replicas());
-    let mut names: Vec<String> = planned
-        .into_iter()
-        .flatten()
-        .map(|node| node.name.clone())
-        .collect();
+    let planned = planned.into_iter().flatten();
     let seen = visibility_rows(run, cell).map(|row| row.node.clone());
     let sampled = lag_rows(run, cell).map(|row| row.node.clone());
-    for name in histograms.nodes().into_iter().chain(seen).chain(sampled) {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names
+    planned
+        .map(|node| node.name.clone())
+        .chain(histograms.nodes())
+        .chain(seen)
+        .chain(sampled)
+        .unique()
+        .collect()
 }
 
 fn replica(run: &Run, cell: &CellRow, histograms: &CellHistograms, node: String) -> ReplicaFigures {
@@ -125,9 +121,9 @@ fn replica(run: &Run, cell: &CellRow, histograms: &CellHistograms, node: String)
             column(row).map(|value| value as f64 / unit)
         })
     };
-    let setback = setback(run, cell, &node).unwrap_or_default();
     let replay_bytes = samples(|row| row.replay_lag_bytes, 1.0);
     let replay_time = samples(|row| row.replay_lag_us, 1e6);
+    let retained = lag.iter().filter_map(|row| row.slot_retained_bytes);
     ReplicaFigures {
         visibility: spread(Origin::Ack, Bound::Hi),
         visibility_lo: spread(Origin::Ack, Bound::Lo),
@@ -140,30 +136,25 @@ fn replica(run: &Run, cell: &CellRow, histograms: &CellHistograms, node: String)
         unanswered: replay_bytes.unanswered,
         replay_bytes: replay_bytes.spread(),
         replay_time: replay_time.spread(),
-        retained_bytes: samples(|row| row.slot_retained_bytes, 1.0).largest(),
-        fault_lag: setback.peak_bytes,
-        catch_up: setback.catch_up,
-        catch_up_rate: setback.catch_up_rate,
-        fault_behind: setback.behind,
-        fault_visibility: setback.slowest,
-        fault_stale: setback.stale,
+        retained_bytes: retained.max().map(|bytes| bytes as f64),
+        setback: setback(run, cell, &node).unwrap_or_default(),
         node,
     }
 }
 
 /// What the lag samples of a replica say in one column.
 #[derive(Debug, Default)]
-pub(super) struct LagSamples {
-    pub(super) values: Vec<f64>,
-    pub(super) gone: u64,
-    pub(super) unanswered: u64,
+struct LagSamples {
+    values: Vec<f64>,
+    gone: u64,
+    unanswered: u64,
 }
 
 impl LagSamples {
     /// A replica that was gone has no value, and the WAL went on without it; how far one was whose upstream did not answer is
     /// unknown. An empty column of one that was there says nothing: `pg_stat_replication` empties its times when there is
     /// nothing to replay.
-    pub(super) fn of<'a>(
+    fn of<'a>(
         rows: impl IntoIterator<Item = &'a LagRow>,
         column: impl Fn(&LagRow) -> Option<f64>,
     ) -> Self {
@@ -179,18 +170,9 @@ impl LagSamples {
         samples
     }
 
-    /// Those that are larger than all others for what is known.
-    pub(super) fn censored(&self) -> u64 {
-        self.gone.saturating_add(self.unanswered)
-    }
-
-    fn largest(&self) -> Option<f64> {
-        self.values.iter().copied().reduce(f64::max)
-    }
-
     fn spread(self) -> Option<Spread> {
-        let censored = self.censored();
-        Spread::of_samples(self.values, censored)
+        // What is not known is larger than all that is.
+        Spread::of_samples(self.values, self.gone + self.unanswered)
     }
 }
 

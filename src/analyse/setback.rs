@@ -1,32 +1,11 @@
 //! How far a fault sets its node back, and how long the node takes to make up for it.
 
-use crate::metric::Spread;
+use crate::metric::{SetbackFigures, Spread};
 use crate::record::Run;
 use crate::sample::{CellRow, FaultRow, LagRow, VisibilityRow};
 
 /// Below a page of WAL a node is not behind: which record was in flight when the sample was taken is chance.
 const BEHIND: i64 = 8_192;
-
-/// The faults of one node in one cell.
-#[derive(Debug, Default, Clone, Copy, PartialEq)]
-pub(super) struct Setback {
-    /// The most that it had to replay, from the beginning of a fault until it had caught up. Censored where it was gone meanwhile, or its
-    /// upstream did not answer: by how much it was behind then is unknown.
-    pub(super) peak_bytes: Option<Spread>,
-    /// From the end of a fault to the first sample in which it had no more to replay than before the fault, seconds. Censored where there
-    /// is none.
-    pub(super) catch_up: Option<Spread>,
-    /// What it had to replay when a fault ended, by the time that it took from there to catch up: bytes a second, the slowest; 0 if it did
-    /// not. It had caught up at some time before the sample that says so, so the rate is this or more.
-    pub(super) catch_up_rate: Option<f64>,
-    /// Most commits that it did not show at the end of a second, over the same time as `peak_bytes`.
-    pub(super) behind: Option<u64>,
-    /// From the acknowledgement until the slowest commit was seen that was acknowledged during a fault, seconds. Censored where one
-    /// never was.
-    pub(super) slowest: Option<Spread>,
-    /// Of the commits acknowledged during the faults, and those of them that a read 100 ms later may miss.
-    pub(super) stale: Option<(u64, u64)>,
-}
 
 /// What the lag samples say of one fault.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,7 +18,7 @@ struct OfFault {
 }
 
 /// `None`: no fault befell it, or it became the primary, which is behind nobody.
-pub(super) fn setback(run: &Run, cell: &CellRow, node: &str) -> Option<Setback> {
+pub(super) fn setback(run: &Run, cell: &CellRow, node: &str) -> Option<SetbackFigures> {
     let of_cell = |fault: &&FaultRow| fault.cell_id == cell.cell_id;
     let faults: Vec<_> = run.faults.iter().filter(of_cell).collect();
     if faults.iter().any(|it| it.promoted.as_deref() == Some(node)) {
@@ -72,7 +51,7 @@ pub(super) fn setback(run: &Run, cell: &CellRow, node: &str) -> Option<Setback> 
         let counts = faults.iter().map(|fault| count(fault));
         counts.sum::<Option<u64>>()
     };
-    Some(Setback {
+    Some(SetbackFigures {
         peak_bytes: spread(sampled.iter().map(|(_, of)| of.peak)),
         catch_up: spread(sampled.iter().map(|(_, of)| of.took)),
         catch_up_rate: rates.reduce(f64::min),

@@ -7,10 +7,7 @@ use crate::histogram::{Histogram, SignedHistogram, rank};
 pub struct CellFigures {
     pub cell_id: u32,
     pub mode: String,
-    pub rep: u32,
-    pub block: u32,
     pub valid: bool,
-    pub achieved_tps: f64,
     pub start_lag: Option<Spread>,
     pub pool_wait: Option<Spread>,
     pub service: Option<Spread>,
@@ -75,23 +72,34 @@ pub struct ReplicaFigures {
     pub replay_time: Option<Spread>,
     /// Most WAL that the replica's slot held back.
     pub retained_bytes: Option<f64>,
-    /// Bytes that the replica had to replay at most because of a fault, and the time that it took from the fault's end to catch up.
-    pub fault_lag: Option<Spread>,
-    pub catch_up: Option<Spread>,
-    /// Bytes a second, after the fault from which the replica caught up most slowly.
-    pub catch_up_rate: Option<f64>,
-    /// Commits that the replica did not show at the end of a second, the most because of a fault.
-    pub fault_behind: Option<u64>,
-    /// Until the slowest commit was seen that was acknowledged during a fault.
-    pub fault_visibility: Option<Spread>,
-    /// Commits acknowledged during faults, and those of them that a read 100 ms later may miss.
-    pub fault_stale: Option<(u64, u64)>,
+    pub setback: SetbackFigures,
     /// Samples of the measurement phase.
     pub samples: u64,
     /// Those of them in which the replica was gone: its upstream answered and did not know it.
     pub gaps: u64,
     /// Those of them that its upstream did not answer.
     pub unanswered: u64,
+}
+
+/// What the faults of one node did to it in a cell. Times are seconds; all are `None` where no fault befell it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct SetbackFigures {
+    /// The most that it had to replay, from the beginning of a fault until it had caught up. Censored where it was gone meanwhile, or its
+    /// upstream did not answer: by how much it was behind then is unknown.
+    pub peak_bytes: Option<Spread>,
+    /// From the end of a fault to the first sample in which it had no more to replay than before the fault, seconds. Censored where there
+    /// is none.
+    pub catch_up: Option<Spread>,
+    /// What it had to replay when a fault ended, by the time that it took from there to catch up: bytes a second, the slowest; 0 if it did
+    /// not. It had caught up at some time before the sample that says so, so the rate is this or more.
+    pub catch_up_rate: Option<f64>,
+    /// Most commits that it did not show at the end of a second, over the same time as `peak_bytes`.
+    pub behind: Option<u64>,
+    /// From the acknowledgement until the slowest commit was seen that was acknowledged during a fault, seconds. Censored where one
+    /// never was.
+    pub slowest: Option<Spread>,
+    /// Of the commits acknowledged during the faults, and those of them that a read 100 ms later may miss.
+    pub stale: Option<(u64, u64)>,
 }
 
 impl Spread {

@@ -22,7 +22,7 @@ use crate::units::{
 };
 use table::QUANTITIES;
 
-pub use figures::{CellFigures, OutageFigures, ReplicaFigures, Spread};
+pub use figures::{CellFigures, OutageFigures, ReplicaFigures, SetbackFigures, Spread};
 
 /// What is measured, with one or more statistics. Quantities live in `table` and nowhere else.
 #[derive(Debug)]

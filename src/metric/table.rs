@@ -364,7 +364,7 @@ pub(super) static QUANTITIES: [Quantity; 41] = [
         over: Over::Largest,
         floor: WAL_PAGE,
         stats: &[Max],
-        source: Source::Replica(|replica| replica.fault_lag.map(Reading::Spread)),
+        source: Source::Replica(|replica| replica.setback.peak_bytes.map(Reading::Spread)),
         ..CONTEXT
     },
     Quantity {
@@ -375,7 +375,7 @@ pub(super) static QUANTITIES: [Quantity; 41] = [
         direction: LowerIsBetter,
         over: Over::Largest,
         stats: &[Max],
-        source: Source::Replica(|replica| replica.catch_up.map(Reading::Spread)),
+        source: Source::Replica(|replica| replica.setback.catch_up.map(Reading::Spread)),
         ..CONTEXT
     },
     Quantity {
@@ -384,7 +384,7 @@ pub(super) static QUANTITIES: [Quantity; 41] = [
         judged: &[Value],
         unit: Unit::BytesPerSecond,
         direction: HigherIsBetter,
-        source: Source::Replica(|replica| of_samples(replica, replica.catch_up_rate?)),
+        source: Source::Replica(|replica| of_samples(replica, replica.setback.catch_up_rate?)),
         ..CONTEXT
     },
     Quantity {
@@ -393,7 +393,7 @@ pub(super) static QUANTITIES: [Quantity; 41] = [
         judged: &[Value],
         direction: LowerIsBetter,
         over: Over::Largest,
-        source: Source::Replica(|replica| of_commits(replica, replica.fault_behind? as f64)),
+        source: Source::Replica(|replica| of_commits(replica, replica.setback.behind? as f64)),
         ..CONTEXT
     },
     Quantity {
@@ -403,7 +403,7 @@ pub(super) static QUANTITIES: [Quantity; 41] = [
         over: Over::Largest,
         judged: &[Max],
         stats: &[Max],
-        source: Source::Replica(|replica| replica.fault_visibility.map(Reading::Spread)),
+        source: Source::Replica(|replica| replica.setback.slowest.map(Reading::Spread)),
         ..DELAY
     },
     Quantity {
@@ -413,7 +413,7 @@ pub(super) static QUANTITIES: [Quantity; 41] = [
         direction: LowerIsBetter,
         judged: &[Value],
         source: Source::Replica(|replica| {
-            let (commits, stale) = replica.fault_stale?;
+            let (commits, stale) = replica.setback.stale?;
             (commits > 0).then(|| Reading::Value(stale as f64 / commits as f64, commits))
         }),
         ..CONTEXT
