@@ -1,8 +1,10 @@
 //! The answer in sentences: what does synchronous replication cost, how stale are reads, how far did a replica fall behind.
 //! No sentence without data behind it, and none that claims a difference its interval does not show.
 
+use itertools::Itertools as _;
+
 use super::cautions::join;
-use super::compare::{Terms, besides};
+use super::compare::{Bounds, Terms, besides};
 use super::gate::{self, GateLine};
 use super::modes::{ModeFigures, ModesTable};
 use super::staleness::ReplicaCurve;
@@ -122,10 +124,7 @@ fn cost(run: &Run, table: &ModesTable, mode: &ModeFigures, base: &ModeFigures) -
     );
     let factor = format_ratio(ratio);
     let baseline = &base.mode;
-    let bounds = row
-        .interval
-        .and_then(|bounds| Some((bounds.lo?, bounds.hi?)));
-    let Some((lo, hi)) = bounds else {
+    let Some(interval) = row.interval.and_then(Bounds::closed) else {
         return Some(Cost::Told(format!(
             "{subject} {factor} times as long as under {baseline}: {against}; {} too few for an interval, so this is no verdict.",
             if pairs == 1 {
@@ -137,8 +136,8 @@ fn cost(run: &Run, table: &ModesTable, mode: &ModeFigures, base: &ModeFigures) -
     };
     let evidence = format!(
         "95 % interval {} to {}, {}",
-        format_ratio(lo),
-        format_ratio(hi),
+        format_ratio(interval.lo),
+        format_ratio(interval.hi),
         plural(pairs, "paired repetition"),
     );
     let part = format!(
@@ -195,14 +194,10 @@ fn staleness(table: &ModesTable, curves: &[ReplicaCurve]) -> Option<String> {
         .enumerate()
         .map(|(index, curve)| stale_part(curves, curve, after, index == 0))
         .collect();
-    let of_worst = if curves.iter().any(|curve| {
-        curves
-            .iter()
-            .any(|other| other.mode == curve.mode && other.node != curve.node)
-    }) {
-        "the most stale replica"
-    } else {
+    let of_worst = if curves.iter().map(|curve| &curve.mode).all_unique() {
         "a replica"
+    } else {
+        "the most stale replica"
     };
     Some(format!(
         "A read on {of_worst} {} after the acknowledgement misses the row in {}.",

@@ -39,14 +39,14 @@ use gate::gates_of;
 pub use gate::{GateLine, gates};
 pub use index::{IndexFigure, IndexLine, IndexMode};
 pub use mode_setbacks::ModeSetback;
-pub use modes::{Excluded, ModeFigures, ModesTable, Ratios, modes_table};
+pub use modes::{Excluded, ModeFigures, ModesTable, Ratios};
 pub use outages::{AuditLine, ModeOutages};
 pub use restores::RestoreLine;
 pub use run_summary::run_summary;
 pub use staleness::{ReplicaCurve, replica_curves};
 pub use stats::{
     Estimate, Interval, Method, Shift, arithmetic_mean, benjamini_hochberg, geometric_mean, median,
-    paired, student_t, unpaired,
+    paired, unpaired,
 };
 pub use summary::{summarise, summary_of};
 pub use time_series::{

@@ -2,9 +2,8 @@
 //! [`compare_modes`], so that a report and `compare --by mode` say the same.
 
 use super::aggregate::{Figure, ModeSummary, mode_summaries};
-use super::cell::cell_figures;
 use super::compare::{Bounds, Comparison, Row, Terms, compare_modes};
-use super::stats::{Estimate, Interval};
+use super::stats::Estimate;
 use super::summary::summary_of;
 use crate::metric::{CellFigures, Scale};
 use crate::plan::VisibilityMethod;
@@ -74,8 +73,6 @@ impl ModeFigures {
 pub struct Ratios {
     pub response_p50: Option<Estimate>,
     pub response_p99: Option<Estimate>,
-    pub service_p50: Option<Estimate>,
-    pub achieved_tps: Option<Estimate>,
 }
 
 /// A cell that counts for nothing.
@@ -87,11 +84,7 @@ pub struct Excluded {
     pub reason: String,
 }
 
-/// The table of modes.
-pub fn modes_table(run: &Run) -> ModesTable {
-    from_figures(run, &cell_figures(run))
-}
-
+/// The table of modes, from the figures of every cell.
 pub(super) fn from_figures(run: &Run, cells: &[CellFigures]) -> ModesTable {
     let run_summary = RunSummary {
         dir: run.dir.clone(),
@@ -199,15 +192,7 @@ fn mode_figures(
 }
 
 pub(super) fn scaled(figure: Option<&Figure>, scale: f64) -> Option<Estimate> {
-    let estimate = figure?.estimate?;
-    Some(Estimate {
-        value: estimate.value * scale,
-        interval: estimate.interval.map(|interval| Interval {
-            lo: interval.lo * scale,
-            hi: interval.hi * scale,
-        }),
-        n: estimate.n,
-    })
+    Some(figure?.estimate?.map(|value| value * scale))
 }
 
 fn ratios(comparison: &Comparison, mode: &str) -> Option<Ratios> {
@@ -219,23 +204,15 @@ fn ratios(comparison: &Comparison, mode: &str) -> Option<Ratios> {
         .then(|| Ratios {
             response_p50: ratio("response", "p50"),
             response_p99: ratio("response", "p99"),
-            service_p50: ratio("service", "p50"),
-            achieved_tps: ratio("achieved_tps", "value"),
         })
 }
 
 /// A censored repetition has no ratio, and the mean of the others would flatter the mode.
 fn ratio(row: &Row) -> Option<Estimate> {
     let is_known = row.scale == Scale::Ratio && row.base_censored + row.head_censored == 0;
-    let interval = |bounds: Bounds| {
-        Some(Interval {
-            lo: bounds.lo?,
-            hi: bounds.hi?,
-        })
-    };
     Some(Estimate {
         value: row.effect.filter(|_| is_known)?,
-        interval: row.interval.and_then(interval),
+        interval: row.interval.and_then(Bounds::closed),
         n: row.pairs?,
     })
 }

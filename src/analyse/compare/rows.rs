@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::aggregate::is_unresolved;
-use super::super::stats::{Method, paired, unpaired};
+use super::super::stats::{Interval, Method, paired, unpaired};
 use super::super::verdict::{Evidence, Limits, Verdict, judge};
 use super::samples::{Pair, Samples, Values};
 use super::{Kind, Metric, Scale, Terms, Unit};
@@ -113,6 +113,14 @@ const FEWEST_PAIRS: u64 = 3;
 pub struct Bounds {
     pub lo: Option<f64>,
     pub hi: Option<f64>,
+}
+
+impl Bounds {
+    /// The range, if neither end is open.
+    pub(in crate::analyse) fn closed(self) -> Option<Interval> {
+        let (lo, hi) = (self.lo?, self.hi?);
+        Some(Interval { lo, hi })
+    }
 }
 
 /// A row whose verdict waits for the q-value.

@@ -37,6 +37,13 @@ impl Interval {
     pub fn contains(self, value: f64) -> bool {
         self.lo <= value && value <= self.hi
     }
+
+    fn map(self, change: impl Fn(f64) -> f64) -> Self {
+        Self {
+            lo: change(self.lo),
+            hi: change(self.hi),
+        }
+    }
 }
 
 /// A figure over repetitions.
@@ -49,10 +56,26 @@ pub struct Estimate {
     pub n: usize,
 }
 
+impl Estimate {
+    /// On another scale, by a function that rises.
+    #[must_use]
+    pub fn map(self, change: impl Fn(f64) -> f64) -> Self {
+        Self {
+            value: change(self.value),
+            interval: self.interval.map(|interval| interval.map(&change)),
+            n: self.n,
+        }
+    }
+}
+
 /// The quantile of Student's t that a two-sided 95 % interval needs.
-pub fn student_t(degrees: usize) -> Option<f64> {
+fn student_t(degrees: usize) -> Option<f64> {
+    t_quantile(f64::midpoint(1.0, CONFIDENCE), degrees)
+}
+
+fn t_quantile(probability: f64, degrees: usize) -> Option<f64> {
     let t = StudentsT::new(0.0, 1.0, degrees as f64).ok()?;
-    Some(t.inverse_cdf(f64::midpoint(1.0, CONFIDENCE)))
+    Some(t.inverse_cdf(probability))
 }
 
 /// The geometric mean of positive values; `None` when there are none or one is not positive and finite.
@@ -60,15 +83,7 @@ pub fn geometric_mean(values: &[f64]) -> Option<Estimate> {
     let positive = values.iter().all(|value| value.is_finite() && *value > 0.0);
     positive.then_some(())?;
     let logs: Vec<f64> = values.iter().map(|value| value.ln()).collect();
-    let of_logs = arithmetic_mean(&logs)?;
-    Some(Estimate {
-        value: of_logs.value.exp(),
-        interval: of_logs.interval.map(|interval| Interval {
-            lo: interval.lo.exp(),
-            hi: interval.hi.exp(),
-        }),
-        n: values.len(),
-    })
+    Some(arithmetic_mean(&logs)?.map(f64::exp))
 }
 
 /// The median; infinite values stand for censored ones. `None` when there is no value, or one is not a number.

@@ -66,14 +66,6 @@ impl Ordered {
         (low == high).then_some(low)
     }
 
-    /// As [`Ordered::interval`], of several depths; one that does not exist has none.
-    pub(super) fn intervals<const N: usize>(
-        &self,
-        depths: [Option<usize>; N],
-    ) -> [Option<Interval>; N] {
-        depths.map(|depth| self.interval(depth?))
-    }
-
     /// From the `depth`-th smallest to the `depth`-th largest; `None` when that is from minus to plus infinity.
     pub(super) fn interval(&self, depth: usize) -> Option<Interval> {
         let interval = Interval {

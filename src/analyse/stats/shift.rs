@@ -12,7 +12,7 @@ use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
 
 use super::ordered::Ordered;
 use super::ranks::{self, Untied};
-use super::{FEWEST, Interval, order_statistics};
+use super::{FEWEST, Interval, order_statistics, t_quantile};
 
 /// The power at which an effect counts as detectable.
 const POWER: f64 = 0.80;
@@ -117,18 +117,30 @@ fn paired_t(differences: &[f64]) -> Shift {
 fn paired_order(differences: &[f64]) -> Shift {
     let n = differences.len();
     let depths = [0.95, 0.90].map(|confidence| order_statistics(n, confidence));
-    let wanted: Vec<usize> = depths.into_iter().flatten().collect();
-    let ordered = Ordered::of(differences.to_vec(), &wanted);
-    let [interval95, interval90] = ordered.intervals(depths);
+    let (ordered, shift) = by_order(differences.to_vec(), depths, Method::PairedOrder, (n, n));
     Shift {
+        p: (n >= FEWEST).then(|| sign_test(&ordered)).flatten(),
+        ..shift
+    }
+}
+
+/// The median difference, and its 95 % and 90 % intervals from the differences so deep from either end.
+fn by_order(
+    differences: Vec<f64>,
+    depths: [Option<usize>; 2],
+    method: Method,
+    n: (usize, usize),
+) -> (Ordered, Shift) {
+    let wanted: Vec<usize> = depths.into_iter().flatten().collect();
+    let ordered = Ordered::of(differences, &wanted);
+    let [interval95, interval90] = depths.map(|depth| ordered.interval(depth?));
+    let shift = Shift {
         estimate: ordered.median(),
         interval95,
         interval90,
-        p: (n >= FEWEST).then(|| sign_test(&ordered)).flatten(),
-        detectable: None,
-        method: Method::PairedOrder,
-        n: (n, n),
-    }
+        ..Shift::unknown(method, n)
+    };
+    (ordered, shift)
 }
 
 /// The sign test: differences of 0 say nothing and are left out, unknown ones side with the fewer.
@@ -148,28 +160,22 @@ fn sign_test(ordered: &Ordered) -> Option<f64> {
 /// with the interval and the p of the Mann-Whitney test, exact up to 25 against 25 and wherever else counting is cheap. Memory grows with the product of the sizes.
 pub fn unpaired(base: &[f64], head: &[f64]) -> Shift {
     let n = (base.len(), head.len());
-    let nothing = Shift::unknown(Method::MannWhitney, n);
     let is_nan = |values: &[f64]| values.iter().any(|value| value.is_nan());
     if base.is_empty() || head.is_empty() || is_nan(base) || is_nan(head) {
-        return nothing;
+        return Shift::unknown(Method::MannWhitney, n);
     }
     let untied = Untied::new(n.0, n.1);
     let depths = [0.95, 0.90].map(|confidence| untied.depth(confidence));
-    let wanted: Vec<usize> = depths.into_iter().flatten().collect();
     let mut differences = Vec::with_capacity(n.0 * n.1);
     for head in head {
         differences.extend(base.iter().map(|base| head - base));
     }
-    let ordered = Ordered::of(differences, &wanted);
-    let [interval95, interval90] = ordered.intervals(depths);
+    let (_, shift) = by_order(differences, depths, Method::MannWhitney, n);
     Shift {
-        estimate: ordered.median(),
-        interval95,
-        interval90,
         p: Some(ranks::two_sided_p(base, head)),
         // Where the outermost ranks do not reach 95 %, no shift is ever found.
         detectable: depths[0].and_then(|_| detectable_by_ranks(base, head)),
-        ..nothing
+        ..shift
     }
 }
 
@@ -207,11 +213,6 @@ impl Sample {
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
         (mean.is_finite() && squares.is_finite()).then_some(Self { mean, squares })
     }
-}
-
-fn t_quantile(probability: f64, degrees: usize) -> Option<f64> {
-    let t = StudentsT::new(0.0, 1.0, degrees as f64).ok()?;
-    Some(t.inverse_cdf(probability))
 }
 
 fn two_sided_t(t: f64, degrees: usize) -> Option<f64> {

@@ -89,14 +89,7 @@ fn points(analysis: &Analysis, measure: Distance) -> Vec<Point<'_>> {
         Distance::Visibility => (|mode| mode.visibility_p99, 1e3),
         Distance::Lag => (|mode| mode.lag_p99_bytes, 1.0),
     };
-    let scaled = |estimate: Estimate, scale: f64| Estimate {
-        value: estimate.value * scale,
-        interval: estimate.interval.map(|interval| crate::analyse::Interval {
-            lo: interval.lo * scale,
-            hi: interval.hi * scale,
-        }),
-        ..estimate
-    };
+    let scaled = |estimate: Estimate, scale: f64| estimate.map(|value| value * scale);
     let finite = |estimate: &Estimate| estimate.value.is_finite();
     let modes = analysis.modes.modes.iter();
     modes
