@@ -5,7 +5,7 @@ use crate::record::{ResponseSecond, Run};
 use crate::sample::{CellRow, EventKind, IntervalRow, Phase};
 
 /// A mode over time.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct TimeSeries {
     pub mode: String,
     /// The repetitions, end to end from second 0.
@@ -101,13 +101,7 @@ fn time_series_of(run: &Run, mode: String) -> TimeSeries {
         .collect();
     let mut line = TimeSeries {
         mode,
-        spans: Vec::new(),
-        load: Vec::new(),
-        host: Vec::new(),
-        heat: Vec::new(),
-        lag: Vec::new(),
-        marks: Vec::new(),
-        faults: Vec::new(),
+        ..TimeSeries::default()
     };
     let mut start_s = 0.0;
     for cell in cells {
@@ -117,15 +111,13 @@ fn time_series_of(run: &Run, mode: String) -> TimeSeries {
             end_s: start_s + cell.measured_s,
         };
         let seconds = whole_seconds(run, cell);
-        line.load.extend(load_points(&seconds, span));
-        line.host.extend(host_points(&seconds, span));
+        let (load, host) = points(&seconds, span);
+        line.load.extend(load);
+        line.host.extend(host);
         if let Some(found) = run.histograms.get(&cell.cell_id) {
-            line.heat.extend(
-                found
-                    .seconds
-                    .iter()
-                    .filter_map(|second| heat_column(second, span)),
-            );
+            let seconds = found.seconds.iter();
+            let columns = seconds.filter_map(|second| heat_column(second, span));
+            line.heat.extend(columns);
         }
         add_lag(&mut line.lag, run, cell, span);
         line.marks.extend(marks(run, cell, span));
@@ -165,40 +157,29 @@ fn add_second(seconds: &mut Vec<IntervalRow>, row: &IntervalRow) {
     }
 }
 
-/// When a row begins and ends on the axis, if that is within the repetition.
-fn place(row: &IntervalRow, span: RepetitionSpan) -> Option<(f64, f64)> {
-    let start_s = span.start_s + row.t_us as f64 / 1e6;
-    let end_s = (start_s + row.length_us as f64 / 1e6).min(span.end_s);
-    (start_s < span.end_s).then_some((start_s, end_s))
-}
-
-fn load_points(seconds: &[IntervalRow], span: RepetitionSpan) -> Vec<LoadPoint> {
+/// The rates and the processors in each second that begins within the repetition.
+fn points(seconds: &[IntervalRow], span: RepetitionSpan) -> (Vec<LoadPoint>, Vec<HostPoint>) {
     let point = |row: &IntervalRow| {
-        let (start_s, end_s) = place(row, span)?;
+        let start_s = span.start_s + row.t_us as f64 / 1e6;
         let length_s = row.length_us as f64 / 1e6;
-        Some(LoadPoint {
+        let end_s = (start_s + length_s).min(span.end_s);
+        let load = LoadPoint {
             start_s,
             end_s,
             offered_tps: row.offered as f64 / length_s,
             acked_tps: row.acked as f64 / length_s,
             backlog: row.backlog,
-        })
-    };
-    seconds.iter().filter_map(point).collect()
-}
-
-fn host_points(seconds: &[IntervalRow], span: RepetitionSpan) -> Vec<HostPoint> {
-    let point = |row: &IntervalRow| {
-        let (start_s, end_s) = place(row, span)?;
-        Some(HostPoint {
+        };
+        let host = HostPoint {
             start_s,
             end_s,
             busy: row.host_busy_share,
             steal: row.host_steal_share,
             iowait: row.host_iowait_share,
-        })
+        };
+        (start_s < span.end_s).then_some((load, host))
     };
-    seconds.iter().filter_map(point).collect()
+    seconds.iter().filter_map(point).unzip()
 }
 
 fn heat_column(second: &ResponseSecond, span: RepetitionSpan) -> Option<HeatColumn> {
@@ -264,11 +245,8 @@ fn thin(points: &[LagPoint]) -> Vec<LagPoint> {
         .chunks(group)
         .filter_map(|chunk| {
             let gap = chunk.iter().find(|point| point.bytes.is_none());
-            let peak = chunk.iter().max_by(|a, b| {
-                a.bytes
-                    .unwrap_or(f64::MIN)
-                    .total_cmp(&b.bytes.unwrap_or(f64::MIN))
-            });
+            let bytes = |point: &LagPoint| point.bytes.unwrap_or(f64::MIN);
+            let peak = chunk.iter().max_by(|a, b| bytes(a).total_cmp(&bytes(b)));
             gap.or(peak).copied()
         })
         .collect()
@@ -354,7 +332,7 @@ mod tests {
             row(1_000_000, 1_000_000, 500),
             row(2_000_000, 30_000, 0),
         ]);
-        let points = load_points(&seconds, span(2.03));
+        let points = points(&seconds, span(2.03)).0;
         assert_eq!(points.len(), 2);
         assert!(
             points.iter().all(|point| point.acked_tps > 480.0),
@@ -367,13 +345,13 @@ mod tests {
 
     #[test]
     fn a_phase_that_is_shorter_than_a_second_is_shown() {
-        let points = load_points(&merged(&[row(0, 30_000, 15)]), span(0.03));
+        let points = points(&merged(&[row(0, 30_000, 15)]), span(0.03)).0;
         assert!((points[0].acked_tps - 500.0).abs() < 1e-9, "{points:?}");
     }
 
     #[test]
     fn the_host_has_a_point_a_second() {
-        let points = host_points(&[row(0, 1_000_000, 1)], span(1.0));
+        let points = points(&[row(0, 1_000_000, 1)], span(1.0)).1;
         assert_eq!(points[0].busy, Some(0.5));
         assert_eq!(points[0].iowait, Some(0.1));
     }
