@@ -1,6 +1,8 @@
 //! What to know of a run before its figures: that it is invalid or was cut short, that the servers were offered more than they
 //! could answer, that the host was busy, that transactions failed. From the manifest and the counted columns of `cells.csv`.
 
+use itertools::Itertools as _;
+
 use crate::record::{Manifest, RunStatus};
 use crate::sample::CellRow;
 use crate::units::{format_rate, plural, thousands, with_headroom};
@@ -63,59 +65,45 @@ pub fn status_text(manifest: &Manifest, cells: &[CellRow]) -> String {
     }
 }
 
-/// A cell in an open loop that was offered more than was answered.
-struct Overload {
-    offered_tps: f64,
-    answered_tps: f64,
+/// Whether a cell in an open loop was offered more than was answered.
+fn is_overloaded(cell: &CellRow) -> bool {
+    // Cells that say how late the generator was also say whether they were overloaded, where it can be told.
+    let is_told = match (cell.overloaded, cell.dispatch_lag_p99_us) {
+        (Some(overloaded), _) => overloaded,
+        (None, Some(_)) => false,
+        (None, None) => is_overloaded_by_counts(cell),
+    };
+    is_told && cell.offered_tps.is_some()
 }
 
-impl Overload {
-    fn of(cell: &CellRow) -> Option<Self> {
-        let overload = Self {
-            offered_tps: cell.offered_tps?,
-            answered_tps: cell.achieved_tps,
-        };
-        // Cells that say how late the generator was also say whether they were overloaded, where it can be told.
-        let is_overloaded = match (cell.overloaded, cell.dispatch_lag_p99_us) {
-            (Some(overloaded), _) => overloaded,
-            (None, Some(_)) => false,
-            (None, None) => Self::is_counted(cell),
-        };
-        is_overloaded.then_some(overload)
-    }
-
-    /// By counts alone. Answered is what was acknowledged in the measurement phase, or refused by the server.
-    fn is_counted(cell: &CellRow) -> bool {
-        let a_second = |count: u64| count as f64 / cell.measured_s;
-        let refused = cell.failed.saturating_add(cell.indeterminate);
-        // Of the arrivals that came: a Poisson process has more or fewer of them than its rate says.
-        let is_measured = cell.measured_s > 0.0 && cell.offered > 0;
-        is_measured && cell.achieved_tps + a_second(refused) < ANSWERED * a_second(cell.offered)
-    }
+/// Answered is what was acknowledged in the measurement phase, or refused by the server.
+fn is_overloaded_by_counts(cell: &CellRow) -> bool {
+    let a_second = |count: u64| count as f64 / cell.measured_s;
+    let refused = cell.failed.saturating_add(cell.indeterminate);
+    // Of the arrivals that came: a Poisson process has more or fewer of them than its rate says.
+    let is_measured = cell.measured_s > 0.0 && cell.offered > 0;
+    is_measured && cell.achieved_tps + a_second(refused) < ANSWERED * a_second(cell.offered)
 }
 
 fn overload(manifest: &Manifest, cells: &[CellRow]) -> Option<Caution> {
-    let overloaded: Vec<(&CellRow, Overload)> = cells
+    let overloaded: Vec<&CellRow> = cells.iter().filter(|it| is_overloaded(it)).collect();
+    let worst = overloaded
         .iter()
-        .filter_map(|cell| Some((cell, Overload::of(cell)?)))
-        .collect();
-    let (worst_cell, worst) = overloaded
-        .iter()
-        .min_by(|a, b| a.1.answered_tps.total_cmp(&b.1.answered_tps))?;
+        .min_by(|a, b| a.achieved_tps.total_cmp(&b.achieved_tps))?;
     let text = format!(
         "OVERLOADED in {} of {}: offered {}/s, answered {}/s{} ({}); {}. Times under overload tell how long the queue was, not what a \
          commit costs.",
         overloaded.len(),
         plural(cells.len(), "repetition"),
-        format_rate(worst.offered_tps),
-        format_rate(worst.answered_tps),
+        format_rate(worst.offered_tps?),
+        format_rate(worst.achieved_tps),
         if overloaded.len() > 1 {
             " at worst"
         } else {
             ""
         },
-        worst_cell.mode,
-        with_headroom(worst.answered_tps).map_or_else(
+        worst.mode,
+        with_headroom(worst.achieved_tps).map_or_else(
             || "try a rate that is far lower".into(),
             |most| format!("try at most {}/s", thousands(most)),
         ),
@@ -158,17 +146,10 @@ fn because(reasons: &[String]) -> String {
 
 /// What was not acknowledged as it should be, of each mode a sentence. Valid and invalid cells count alike.
 fn losses(cells: &[CellRow]) -> Vec<Caution> {
-    let mut modes: Vec<&str> = Vec::new();
-    for cell in cells {
-        if !modes.contains(&cell.mode.as_str()) {
-            modes.push(&cell.mode);
-        }
-    }
+    let modes = cells.iter().map(|cell| cell.mode.as_str()).unique();
     let of_mode = |mode| {
         let own = || cells.iter().filter(move |cell| cell.mode == mode);
-        let sum = |count: fn(&CellRow) -> u64| {
-            own().fold(0_u64, |sum, cell| sum.saturating_add(count(cell)))
-        };
+        let sum = |count: fn(&CellRow) -> u64| own().map(count).fold(0, u64::saturating_add);
         let parts: Vec<String> = [
             (sum(|cell| cell.failed), "failed"),
             (sum(|cell| cell.missed), "were never sent (missed)"),
@@ -193,7 +174,7 @@ fn losses(cells: &[CellRow]) -> Vec<Caution> {
             ))
         })
     };
-    modes.into_iter().filter_map(of_mode).collect()
+    modes.filter_map(of_mode).collect()
 }
 
 fn busy_host(cells: &[CellRow]) -> Option<Caution> {
