@@ -9,11 +9,11 @@ use std::io::{BufRead, Read};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Buf as _;
 use flate2::read::ZlibDecoder;
 
 const PLAIN: u32 = 0x1c84_9313;
 const COMPRESSED: u32 = 0x1c84_9314;
-const HEADER: usize = 40;
 /// A histogram of ours has 33,792 counts of at most nine bytes, all of them distinct in no run.
 const MOST_BYTES: u64 = 1 << 20;
 /// A line is one histogram in base64.
@@ -30,12 +30,11 @@ pub(super) struct Interval {
     pub(super) buckets: Vec<(u64, u64)>,
 }
 
-/// The intervals of a log up to its end or the first line that is damaged.
+/// The intervals of a log. Behind a line that is damaged there is nothing to be relied on.
 pub(super) struct Intervals<R> {
     source: R,
     line: Vec<u8>,
     number: usize,
-    done: bool,
 }
 
 impl<R: BufRead> Intervals<R> {
@@ -44,36 +43,35 @@ impl<R: BufRead> Intervals<R> {
             source,
             line: Vec::new(),
             number: 0,
-            done: false,
         }
     }
 
-    fn advance(&mut self) -> Option<Result<Interval, String>> {
+    /// `None` at the end of the log.
+    fn advance(&mut self) -> Result<Option<Interval>, String> {
         loop {
             self.line.clear();
             self.number += 1;
             let mut limited = self.source.by_ref().take(MOST_LINE);
-            match limited.read_until(b'\n', &mut self.line) {
-                Err(error) => return Some(Err(error.to_string())),
-                Ok(0) => return None,
-                Ok(count) if count as u64 == MOST_LINE => {
-                    let most = MOST_LINE >> 20;
-                    return Some(Err(format!("has more than {most} MiB, the limit")));
-                }
-                Ok(_) if self.line.last() != Some(&b'\n') => {
-                    return Some(Err("ends in the middle of a line".into()));
-                }
-                Ok(_) => {}
+            let count = limited
+                .read_until(b'\n', &mut self.line)
+                .map_err(|error| error.to_string())?;
+            if count == 0 {
+                return Ok(None);
             }
-            let Ok(text) = std::str::from_utf8(&self.line) else {
-                return Some(Err("is not text".into()));
-            };
+            if count as u64 == MOST_LINE {
+                return Err(format!("has more than {} MiB, the limit", MOST_LINE >> 20));
+            }
+            if self.line.last() != Some(&b'\n') {
+                return Err("ends in the middle of a line".into());
+            }
+            let text = str::from_utf8(&self.line).map_err(|_| "is not text")?;
             let text = text.trim();
             // Comments, and the legend that other writers put above the first interval.
             if text.is_empty() || text.starts_with('#') || text.starts_with('"') {
                 continue;
             }
-            return Some(parse_line(text).ok_or_else(|| "is not an interval".into()));
+            let interval = parse_line(text).ok_or("is not an interval")?;
+            return Ok(Some(interval));
         }
     }
 }
@@ -82,15 +80,9 @@ impl<R: BufRead> Iterator for Intervals<R> {
     type Item = Result<Interval, String>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
-            return None;
-        }
-        let item = self.advance()?;
-        let number = self.number;
-        Some(item.map_err(|problem| {
-            self.done = true;
-            format!("line {number} {problem}")
-        }))
+        let found = self.advance();
+        let found = found.map_err(|problem| format!("line {} {problem}", self.number));
+        found.transpose()
     }
 }
 
@@ -116,31 +108,36 @@ fn parse_line(text: &str) -> Option<Interval> {
     })
 }
 
-fn decode(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
-    match read_u32(bytes, 0)? {
+fn decode(mut bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
+    match bytes.try_get_u32().ok()? {
         PLAIN => decode_plain(bytes),
         COMPRESSED => {
+            let _length = bytes.try_get_u32().ok()?;
             let mut plain = Vec::new();
-            ZlibDecoder::new(bytes.get(8..)?)
+            ZlibDecoder::new(bytes)
                 .take(MOST_BYTES)
                 .read_to_end(&mut plain)
                 .ok()?;
-            (read_u32(&plain, 0)? == PLAIN).then_some(())?;
-            decode_plain(&plain)
+            let mut plain = &plain[..];
+            (plain.try_get_u32().ok()? == PLAIN).then_some(())?;
+            decode_plain(plain)
         }
         _ => None,
     }
 }
 
-fn decode_plain(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
-    let payload = usize::try_from(read_u32(bytes, 4)?).ok()?;
-    let offset = read_u32(bytes, 8)?;
-    let layout = Layout::new(read_u32(bytes, 12)?, read_u64(bytes, 16)?)?;
-    let ratio = f64::from_bits(read_u64(bytes, 32)?);
+/// A histogram from behind its first word.
+fn decode_plain(mut bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
+    let payload = usize::try_from(bytes.try_get_u32().ok()?).ok()?;
+    let offset = bytes.try_get_u32().ok()?;
+    let digits = bytes.try_get_u32().ok()?;
+    let lowest = bytes.try_get_u64().ok()?;
+    let _highest = bytes.try_get_u64().ok()?;
+    let ratio = bytes.try_get_f64().ok()?;
     (offset == 0 && ratio.to_bits() == 1.0_f64.to_bits()).then_some(())?;
-    let counts = bytes.get(HEADER..HEADER.checked_add(payload)?)?;
+    let layout = Layout::new(digits, lowest)?;
     let mut buckets = Vec::new();
-    let mut rest = counts;
+    let mut rest = bytes.get(..payload)?;
     let mut index = 0_u64;
     while !rest.is_empty() {
         let number = read_varint(&mut rest)?;
@@ -188,16 +185,6 @@ impl Layout {
         (shift + self.half_magnitude + 1 < 63).then_some(())?;
         Some((sub << shift) + ((1_u64 << shift) - 1))
     }
-}
-
-fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
-    let field = bytes.get(at..at + 4)?;
-    field.try_into().ok().map(u32::from_be_bytes)
-}
-
-fn read_u64(bytes: &[u8], at: usize) -> Option<u64> {
-    let field = bytes.get(at..at + 8)?;
-    field.try_into().ok().map(u64::from_be_bytes)
 }
 
 /// `ZigZag LEB128-64b9B`: seven bits a byte, and all eight of the ninth.

@@ -371,31 +371,31 @@ fn read_all_histograms(
     read.collect()
 }
 
+/// The histograms of a log up to its end or to what is wrong with it.
 fn read_histograms(path: &Path) -> (CellHistograms, Option<String>) {
-    let mut histograms = CellHistograms::default();
-    let file = match open_file(path) {
-        Ok(file) => file,
-        Err(error) => return (histograms, Some(error.to_string())),
-    };
-    let mut merged: BTreeMap<String, Histogram> = BTreeMap::new();
+    let mut merged = BTreeMap::new();
+    let mut seconds = Vec::new();
+    let problem = merge_intervals(path, &mut merged, &mut seconds).err();
+    let packed = |(tag, histogram): (String, Histogram)| (tag, Packed::of(histogram.buckets()));
+    let by_tag = merged.into_iter().map(packed).collect();
+    (CellHistograms { by_tag, seconds }, problem)
+}
+
+fn merge_intervals(
+    path: &Path,
+    merged: &mut BTreeMap<String, Histogram>,
+    seconds: &mut Vec<ResponseSecond>,
+) -> Result<(), String> {
+    let file = open_file(path).map_err(|error| error.to_string())?;
     let mut zero_s = None;
-    let mut problem = None;
     for interval in Intervals::new(BufReader::new(file)) {
-        let interval = match interval {
-            Ok(interval) => interval,
-            Err(found) => {
-                problem = Some(found);
-                break;
-            }
-        };
+        let interval = interval?;
         let Some(tag) = &interval.tag else { continue };
         if merged.len() == MOST_TAGS && !merged.contains_key(tag) {
-            problem = Some(format!("has more than {MOST_TAGS} tags, the limit"));
-            break;
+            return Err(format!("has more than {MOST_TAGS} tags, the limit"));
         }
-        if histograms.seconds.len() == MOST_SECONDS {
-            problem = Some(format!("has more than {MOST_SECONDS} seconds, the limit"));
-            break;
+        if seconds.len() == MOST_SECONDS {
+            return Err(format!("has more than {MOST_SECONDS} seconds, the limit"));
         }
         // Times count from the log's base time; other writers, without one, count from the epoch.
         let zero_s = *zero_s.get_or_insert(if interval.start_s > EPOCH_BY_NOW_S {
@@ -404,21 +404,15 @@ fn read_histograms(path: &Path) -> (CellHistograms, Option<String>) {
             0.0
         });
         if tag == tags::RESPONSE {
-            histograms
-                .seconds
-                .push(ResponseSecond::new(&interval, zero_s));
+            seconds.push(ResponseSecond::new(&interval, zero_s));
         }
         let histogram = merged.entry(tag.clone()).or_default();
         for (nanos, count) in interval.buckets {
             histogram.record_nanos_n(nanos, count);
         }
     }
-    if problem.is_none() && zero_s.is_none() {
-        problem = Some("has no tagged interval".into());
+    match zero_s {
+        Some(_) => Ok(()),
+        None => Err("has no tagged interval".into()),
     }
-    histograms.by_tag = merged
-        .into_iter()
-        .map(|(tag, histogram)| (tag, Packed::of(histogram.buckets())))
-        .collect();
-    (histograms, problem)
 }
