@@ -220,24 +220,17 @@ impl Recorder {
         length: Duration,
         tagged: &[(String, &Histogram)],
     ) -> Result<(), WriteError> {
-        let (path, file, is_new) = self.log_of(cell_id)?;
-        let lines = interval_lines(measured_from, start, length, tagged, is_new)
-            .map_err(WriteError::at(&path))?;
-        file.write_all(&lines).map_err(WriteError::at(&path))
-    }
-
-    fn log_of(&mut self, cell_id: u32) -> Result<(PathBuf, &mut File, bool), WriteError> {
         let is_new = self.log.as_ref().is_none_or(|(open, ..)| *open != cell_id);
         if is_new {
-            let path = self
-                .directory
-                .join(files::HISTOGRAMS)
-                .join(files::histogram(cell_id));
+            let folder = self.directory.join(files::HISTOGRAMS);
+            let path = folder.join(files::histogram(cell_id));
             let file = File::create_new(&path).map_err(WriteError::at(&path))?;
             self.log = Some((cell_id, path, file));
         }
         let (_, path, file) = self.log.as_mut().expect("opened just above");
-        Ok((path.clone(), file, is_new))
+        let lines = interval_lines(measured_from, start, length, tagged, is_new)
+            .map_err(WriteError::at(path))?;
+        file.write_all(&lines).map_err(WriteError::at(path))
     }
 
     /// Brings all rows to the files.
