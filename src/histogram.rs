@@ -115,27 +115,18 @@ impl Histogram {
 
     /// Recorded buckets in rising order: the upper value of each in nanoseconds, and its count.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        buckets(&self.0)
+        self.0.iter_recorded().map(|bucket| {
+            (
+                bucket.value_iterated_to(),
+                bucket.count_since_last_iteration(),
+            )
+        })
     }
 
     /// The wrapped histogram, for writing interval logs.
     pub fn as_hdr(&self) -> &Hdr<u64> {
         &self.0
     }
-
-    /// Takes a histogram read from an interval log, whatever its bounds: values beyond ours saturate.
-    pub fn from_hdr(hdr: &Hdr<u64>) -> Self {
-        Self::from(buckets(hdr).collect::<Vec<_>>())
-    }
-}
-
-fn buckets(hdr: &Hdr<u64>) -> impl Iterator<Item = (u64, u64)> + '_ {
-    hdr.iter_recorded().map(|bucket| {
-        (
-            bucket.value_iterated_to(),
-            bucket.count_since_last_iteration(),
-        )
-    })
 }
 
 /// Which observation, counted from 1, is the quantile `q` (0 to 1) of `population` (nearest rank).

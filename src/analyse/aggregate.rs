@@ -24,10 +24,7 @@ pub struct Figure {
     pub node: Option<String>,
     /// In the unit of the metric. Infinite when it falls among the censored; `None` when a value is no number.
     pub estimate: Option<Estimate>,
-    /// Repetitions of which nothing is known but that the figure is larger than everything recorded.
-    pub censored: usize,
-    /// Of a delay of visibility, which is an upper bound: the lower one, and the median distance between the looks.
-    pub lo: Option<f64>,
+    /// Of a delay of visibility, which is an upper bound: the median distance between the looks.
     pub resolution: Option<f64>,
 }
 
@@ -86,27 +83,22 @@ fn value(figure: &Figure) -> f64 {
 /// the mean ratio of their repetitions, arithmetic for what has no natural zero. With a censored repetition no mean is
 /// known, and the median stands in. A maximum is the largest of all repetitions, and a count is their sum: neither has an interval.
 pub(super) fn over_repetitions(metric: Metric, values: &[f64]) -> Option<Estimate> {
-    let without_interval = |value: f64| Estimate {
-        value,
-        interval: None,
-        n: values.len(),
-    };
     if values.is_empty() || values.iter().any(|value| value.is_nan()) {
         return None;
     }
-    match metric.over() {
-        Over::Largest => values
-            .iter()
-            .copied()
-            .reduce(f64::max)
-            .map(without_interval),
-        Over::Sum => Some(without_interval(values.iter().sum())),
-        Over::Mean if values.iter().any(|value| value.is_infinite()) => median(values),
-        Over::Mean => match metric.scale(values.iter()) {
-            Scale::Ratio => geometric_mean(values),
-            Scale::Difference => arithmetic_mean(values),
-        },
-    }
+    let value = match metric.over() {
+        Over::Largest => values.iter().copied().reduce(f64::max)?,
+        Over::Sum => values.iter().sum(),
+        Over::Mean if values.iter().any(|value| value.is_infinite()) => return median(values),
+        Over::Mean => {
+            return match metric.scale(values.iter()) {
+                Scale::Ratio => geometric_mean(values),
+                Scale::Difference => arithmetic_mean(values),
+            };
+        }
+    };
+    let (interval, n) = (None, values.len());
+    Some(Estimate { value, interval, n })
 }
 
 /// The modes in the order of the plan.
@@ -136,17 +128,15 @@ fn of_mode(run_summary: &RunSummary, mode: String) -> ModeSummary {
         .iter()
         .map(|(key, values)| (*key, over_repetitions(key.0, values)))
         .collect();
-    let beside = |metric: Option<Metric>, node| {
-        let estimate = estimates.get(&(metric?, node)).copied().flatten()?;
-        Some(estimate.value)
-    };
-    let figures = by_figure.iter().map(|((metric, node), values)| Figure {
-        metric: *metric,
-        node: node.cloned(),
-        estimate: estimates[&(*metric, *node)],
-        censored: values.iter().filter(|value| value.is_infinite()).count(),
-        lo: beside(metric.lower_bound(), *node),
-        resolution: beside(metric.resolution(), *node),
+    let figures = estimates.iter().map(|((metric, node), estimate)| {
+        let resolution = metric.resolution();
+        let resolution = resolution.and_then(|it| estimates.get(&(it, *node)).copied()?);
+        Figure {
+            metric: *metric,
+            node: node.cloned(),
+            estimate: *estimate,
+            resolution: resolution.map(|it| it.value),
+        }
     });
     ModeSummary {
         figures: figures.collect(),

@@ -126,27 +126,6 @@ pub enum AuditCheck {
 }
 
 impl AuditCheck {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Present => "present",
-            Self::Suffix => "suffix",
-            Self::NoPhantom => "no_phantom",
-            Self::NoneMissing => "none_missing",
-            Self::NoDuplicate => "no_duplicate",
-            Self::SameContents => "same_contents",
-            Self::Fenced => "fenced",
-            Self::MonotonicReads => "monotonic_reads",
-            Self::VisibleWhenAcked => "visible_when_acked",
-            Self::TargetReached => "target_reached",
-            Self::BeforeTarget => "before_target",
-            Self::AfterTarget => "after_target",
-            Self::KnownCommits => "known_commits",
-            Self::RestoredRows => "restored_rows",
-            Self::RestoredContents => "restored_contents",
-            Self::SameByLsn => "same_by_lsn",
-        }
-    }
-
     /// The promise as a person reads it.
     pub fn promise(self) -> &'static str {
         match self {
@@ -212,14 +191,4 @@ pub enum AuditResult {
     /// Violated in a way that the mode's documentation allows.
     Permitted,
     Fail,
-}
-
-impl AuditResult {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pass => "pass",
-            Self::Permitted => "permitted",
-            Self::Fail => "fail",
-        }
-    }
 }

@@ -130,14 +130,17 @@ impl Record {
             let bytes = base64::engine::general_purpose::STANDARD
                 .decode(interval.encoded_histogram())
                 .unwrap();
-            let hdr = Deserializer::new()
+            let hdr: hdrhistogram::Histogram<u64> = Deserializer::new()
                 .deserialize(&mut bytes.as_slice())
                 .unwrap();
+            let buckets = hdr
+                .iter_recorded()
+                .map(|it| (it.value_iterated_to(), it.count_since_last_iteration()));
             let tag = interval.tag().unwrap().as_str().to_owned();
             merged
                 .entry(tag)
                 .or_default()
-                .merge(&Histogram::from_hdr(&hdr));
+                .merge(&Histogram::from(buckets.collect::<Vec<_>>()));
         }
         Histograms(merged)
     }
