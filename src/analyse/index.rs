@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use itertools::Itertools as _;
 use serde::Serialize;
 
 use super::aggregate::{ModeSummary, mode_summaries};
@@ -71,14 +72,8 @@ impl IndexLine {
 }
 
 fn versions(manifest: &Manifest) -> Vec<String> {
-    let mut versions: Vec<String> = manifest
-        .nodes
-        .iter()
-        .map(|node| node.version.clone())
-        .collect();
-    versions.sort();
-    versions.dedup();
-    versions
+    let versions = manifest.nodes.iter().map(|node| &node.version);
+    versions.sorted().dedup().cloned().collect()
 }
 
 fn index_mode(mode: ModeSummary) -> IndexMode {

@@ -1,7 +1,5 @@
 //! What restores to a point in time had: a sentence for each of them.
 
-use std::collections::BTreeMap;
-
 use super::modes::ModesTable;
 use super::outages::AuditLine;
 use crate::record::Run;
@@ -22,12 +20,11 @@ pub struct RestoreLine {
 
 /// The restores of every mode, in the order of the plan, then of their cells.
 pub(super) fn restore_lines(run: &Run, table: &ModesTable) -> Vec<RestoreLine> {
-    let mut worst: BTreeMap<(u32, &str), AuditResult> = BTreeMap::new();
     let own = || run.audit.iter().filter(|row| row.check.is_of_a_restore());
-    for row in own() {
-        let so_far = worst.entry(place(row)).or_insert(AuditResult::Pass);
-        *so_far = (*so_far).max(row.result);
-    }
+    let worst = |row: &AuditRow| {
+        let of_restore = own().filter(|it| (it.cell_id, &it.node) == (row.cell_id, &row.node));
+        of_restore.map(|it| it.result).max().unwrap_or(row.result)
+    };
     let mut lines = Vec::new();
     for mode in table.modes.iter().map(|it| it.mode.as_str()) {
         let cells = run.cells.iter().filter(|cell| cell.mode == mode);
@@ -41,16 +38,12 @@ pub(super) fn restore_lines(run: &Run, table: &ModesTable) -> Vec<RestoreLine> {
                 mode: mode.into(),
                 cell_id: row.cell_id,
                 node: row.node.clone(),
-                result: worst.get(&place(row)).copied().unwrap_or(row.result),
+                result: worst(row),
                 sentence: row.detail.clone(),
             }));
         }
     }
     lines
-}
-
-fn place(row: &AuditRow) -> (u32, &str) {
-    (row.cell_id, &row.node)
 }
 
 /// That all restores of a mode had what they should. Of one that had not, or did not reach its target, an alarm tells.

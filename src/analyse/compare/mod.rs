@@ -196,18 +196,15 @@ pub fn compare_runs(
 /// Every mode of a run against its first.
 pub fn compare_modes(run: &RunSummary, terms: &Terms) -> Result<Comparison, NotComparable> {
     let modes = run.mode_names();
-    let [first, others @ ..] = modes.as_slice() else {
-        return Err(NotComparable::OneMode {
-            run: run.manifest.run_id.clone(),
-            mode: "none".into(),
-        });
+    let (first, others) = match modes.as_slice() {
+        [first, others @ ..] if !others.is_empty() => (first, others),
+        few => {
+            return Err(NotComparable::OneMode {
+                run: run.manifest.run_id.clone(),
+                mode: few.first().map_or("none", String::as_str).into(),
+            });
+        }
     };
-    if others.is_empty() {
-        return Err(NotComparable::OneMode {
-            run: run.manifest.run_id.clone(),
-            mode: first.clone(),
-        });
-    }
     let mut found = differences(&run.manifest, &run.manifest, &[]);
     // The one run's status is not told of both sides.
     found.dedup_by(|one, other| one.field == other.field);
@@ -215,13 +212,8 @@ pub fn compare_modes(run: &RunSummary, terms: &Terms) -> Result<Comparison, NotC
         base: Samples::of(run, first),
         head: Samples::of(run, other),
     });
-    conclude(
-        Kind::Modes,
-        (run, run),
-        found,
-        &pairs.collect::<Vec<_>>(),
-        terms,
-    )
+    let pairs: Vec<Pair> = pairs.collect();
+    conclude(Kind::Modes, (run, run), found, &pairs, terms)
 }
 
 /// Modes of the same name; a single one on either side may have another.
@@ -280,11 +272,8 @@ fn conclude(
         failures::withhold_improvements(of_mode);
     }
     let warnings = |run_summary: &RunSummary, side: &str| -> Vec<String> {
-        let told = run_summary
-            .manifest
-            .warnings
-            .iter()
-            .chain(&run_summary.warnings);
+        let recorded = run_summary.manifest.warnings.iter();
+        let told = recorded.chain(&run_summary.warnings);
         told.map(|warning| format!("{side}: {warning}")).collect()
     };
     let mut notes = warnings(base, "base");

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use itertools::Itertools as _;
+
 use super::super::aggregate::over_repetitions;
 use super::{Metric, Scale};
 use crate::record::RunSummary;
+use crate::units::plural;
 
 /// The valid repetitions of a mode in one run.
 #[derive(Debug)]
@@ -71,26 +74,16 @@ impl Pair {
         let left_out = sides.iter().filter(|side| side.invalid > 0);
         left_out
             .map(|side| {
-                let plural = if side.invalid == 1 { "" } else { "s" };
-                format!(
-                    "{} invalid repetition{plural} of {} in {} left out",
-                    side.invalid, side.mode, side.run_id
-                )
+                let invalid = plural(side.invalid, "invalid repetition");
+                format!("{invalid} of {} in {} left out", side.mode, side.run_id)
             })
             .collect()
     }
 
     /// In the order of their names, those of either side.
     pub(super) fn nodes(&self) -> Vec<String> {
-        let mut names: Vec<String> = self
-            .base
-            .nodes()
-            .chain(self.head.nodes())
-            .cloned()
-            .collect();
-        names.sort();
-        names.dedup();
-        names
+        let names = self.base.nodes().chain(self.head.nodes());
+        names.sorted().dedup().cloned().collect()
     }
 }
 
