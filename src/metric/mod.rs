@@ -7,10 +7,8 @@
 mod figures;
 mod table;
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -36,7 +34,7 @@ pub struct Quantity {
     over: Over,
     /// A difference up to this cannot be told from none, in `unit`.
     pub floor: f64,
-    /// All that `summary.csv` has.
+    /// All that `summary.csv` has, in the order of [`Stat`].
     stats: &'static [Stat],
     /// Those that comparisons and histories judge.
     judged: &'static [Stat],
@@ -82,31 +80,18 @@ enum Reading {
 }
 
 /// One statistic of a quantity, such as `response.p99`. In the order of their declaration.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Metric {
-    quantity: &'static Quantity,
+    /// Its place among [`QUANTITIES`].
+    quantity: usize,
     pub stat: Stat,
-    /// Among all that are declared.
-    place: usize,
 }
-
-static ALL: LazyLock<Vec<Metric>> = LazyLock::new(|| {
-    let stats =
-        |quantity: &'static Quantity| quantity.stats.iter().map(move |stat| (quantity, *stat));
-    let declared = QUANTITIES.iter().flat_map(stats).enumerate();
-    let metrics = declared.map(|(place, (quantity, stat))| Metric {
-        quantity,
-        stat,
-        place,
-    });
-    metrics.collect()
-});
 
 /// By metric and stat, as `summary.csv` names them.
 static BY_NAME: LazyLock<HashMap<(&str, &str), Metric>> = LazyLock::new(|| {
     let names = |it: &Metric| (it.name(), it.stat.as_str());
-    ALL.iter().map(|it| (names(it), *it)).collect()
+    Metric::all().map(|it| (names(&it), it)).collect()
 });
 
 /// A figure of one cell.
@@ -197,9 +182,7 @@ impl Unit {
             _ => 1.0,
         }
     }
-}
 
-impl Unit {
     /// A figure in seconds, bytes or counts as a person reads it, three significant digits.
     pub fn rounded(self, value: f64) -> String {
         match self {
@@ -261,7 +244,15 @@ impl Scale {
 impl Metric {
     /// Every figure of the summary, in its order: those of a cell, then those of each of its replicas.
     pub fn all() -> impl Iterator<Item = Self> {
-        ALL.iter().copied()
+        let quantities = QUANTITIES.iter().enumerate();
+        quantities.flat_map(|(quantity, declared)| {
+            let stats = declared.stats.iter();
+            stats.map(move |&stat| Self { quantity, stat })
+        })
+    }
+
+    fn quantity(self) -> &'static Quantity {
+        &QUANTITIES[self.quantity]
     }
 
     /// Every figure that comparisons and histories judge.
@@ -277,12 +268,12 @@ impl Metric {
 
     /// Every figure that a gate can be on.
     pub fn gateable() -> impl Iterator<Item = Self> {
-        Self::all().filter(|it| it.quantity.gated.is_some())
+        Self::all().filter(|it| it.quantity().gated.is_some())
     }
 
     /// What a gate on it needs to know; `None` where no gate can be.
     pub fn gated(self) -> Option<Gated> {
-        self.quantity.gated
+        self.quantity().gated
     }
 
     /// The figure of these names in `summary.csv`.
@@ -292,7 +283,7 @@ impl Metric {
     }
 
     pub fn is_judged(self) -> bool {
-        self.quantity.judged.contains(&self.stat)
+        self.quantity().judged.contains(&self.stat)
     }
 
     /// Whether a row of `summary.csv` is needed by what reads many runs.
@@ -302,26 +293,26 @@ impl Metric {
 
     /// As in the column `metric`.
     pub fn name(self) -> &'static str {
-        self.quantity.name
+        self.quantity().name
     }
 
     pub fn unit(self) -> Unit {
-        self.quantity.unit
+        self.quantity().unit
     }
 
     pub fn direction(self) -> Direction {
-        self.quantity.direction
+        self.quantity().direction
     }
 
     pub fn floor(self) -> f64 {
-        self.quantity.floor
+        self.quantity().floor
     }
 
     /// How the figures of several repetitions become one.
     pub fn over(self) -> Over {
         match self.stat {
             Stat::Max => Over::Largest,
-            _ => self.quantity.over,
+            _ => self.quantity().over,
         }
     }
 
@@ -357,12 +348,12 @@ impl Metric {
 
     /// Whether there is one for each replica.
     pub fn is_of_replica(self) -> bool {
-        matches!(self.quantity.source, Source::Replica(_))
+        matches!(self.quantity().source, Source::Replica(_))
     }
 
     /// How these values of it are averaged and compared. A value that is not above zero has no logarithm.
     pub fn scale<'a>(self, mut values: impl Iterator<Item = &'a f64>) -> Scale {
-        match self.quantity.scale {
+        match self.quantity().scale {
             Scale::Ratio if values.all(|value| *value > 0.0) => Scale::Ratio,
             _ => Scale::Difference,
         }
@@ -370,7 +361,7 @@ impl Metric {
 
     /// The figure of a cell, if it is one of cells and was measured.
     pub fn in_cell(self, cell: &CellRow, figures: &CellFigures) -> Option<Measured> {
-        match self.quantity.source {
+        match self.quantity().source {
             Source::Cell(read) => self.measured(read(cell, figures)?),
             Source::Replica(_) => None,
         }
@@ -378,7 +369,7 @@ impl Metric {
 
     /// The figure of a replica, if it is one of replicas and was measured.
     pub fn in_replica(self, replica: &ReplicaFigures) -> Option<Measured> {
-        match self.quantity.source {
+        match self.quantity().source {
             Source::Replica(read) => self.measured(read(replica)?),
             Source::Cell(_) => None,
         }
@@ -412,32 +403,6 @@ impl Metric {
             }
         };
         Some(measured)
-    }
-}
-
-impl PartialEq for Metric {
-    fn eq(&self, other: &Self) -> bool {
-        self.place == other.place
-    }
-}
-
-impl Eq for Metric {}
-
-impl PartialOrd for Metric {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Metric {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.place.cmp(&other.place)
-    }
-}
-
-impl Hash for Metric {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.place.hash(state);
     }
 }
 
@@ -492,6 +457,11 @@ mod tests {
         let names: Vec<String> = Metric::all().map(|it| it.to_string()).collect();
         let once: BTreeSet<&String> = names.iter().collect();
         assert_eq!(once.len(), names.len());
+    }
+
+    #[test]
+    fn figures_are_ordered_as_they_are_declared() {
+        assert!(Metric::all().is_sorted());
     }
 
     #[test]
