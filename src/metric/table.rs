@@ -57,16 +57,6 @@ const OF_FAULT: Option<Gated> = Some(Gated {
     censored: "",
 });
 
-const NOT_CAUGHT_UP: Option<Gated> = Some(Gated {
-    population: Population::Samples,
-    censored: "after which the replica did not catch up",
-});
-
-const UNSEEN_IN_FAULT: Option<Gated> = Some(Gated {
-    population: Population::Samples,
-    censored: "whose slowest commit was not seen before the drain ended",
-});
-
 /// How often something happened.
 const COUNT: Quantity = Quantity {
     direction: LowerIsBetter,
@@ -94,7 +84,6 @@ const LOAD_TIME: Quantity = Quantity {
 const OUTAGE: Quantity = Quantity {
     unit: Unit::Micros,
     direction: LowerIsBetter,
-    over: Over::Mean,
     ..CONTEXT
 };
 
@@ -102,6 +91,15 @@ const OUTAGE: Quantity = Quantity {
 const DELAY: Quantity = Quantity {
     unit: Unit::Micros,
     stats: QUANTILES,
+    ..CONTEXT
+};
+
+/// The worst that a fault did to a replica.
+const WORST_OF_FAULT: Quantity = Quantity {
+    direction: LowerIsBetter,
+    over: Over::Largest,
+    stats: &[Max],
+    judged: &[Max],
     ..CONTEXT
 };
 
@@ -113,60 +111,60 @@ pub(super) static QUANTITIES: [Quantity; 41] = [
         direction: HigherIsBetter,
         scale: Ratio,
         judged: &[Value],
-        source: Source::Cell(|cell, _| of_arrivals(cell, cell.achieved_tps)),
+        source: Source::Cell(|cell, _| Some(of_arrivals(cell, cell.achieved_tps))),
         ..CONTEXT
     },
     Quantity {
         name: "offered_tps",
         unit: Unit::PerSecond,
-        source: Source::Cell(|cell, _| of_arrivals(cell, cell.offered_tps?)),
+        source: Source::Cell(|cell, _| Some(of_arrivals(cell, cell.offered_tps?))),
         ..CONTEXT
     },
     Quantity {
         name: "failed",
         gated: OFFERED,
-        source: Source::Cell(|cell, _| of_arrivals(cell, cell.failed as f64)),
+        source: Source::Cell(|cell, _| Some(of_arrivals(cell, cell.failed as f64))),
         ..COUNT
     },
     Quantity {
         name: "indeterminate",
         gated: OFFERED,
-        source: Source::Cell(|cell, _| of_arrivals(cell, cell.indeterminate as f64)),
+        source: Source::Cell(|cell, _| Some(of_arrivals(cell, cell.indeterminate as f64))),
         ..COUNT
     },
     Quantity {
         name: "missed",
         gated: OFFERED,
-        source: Source::Cell(|cell, _| of_arrivals(cell, cell.missed as f64)),
+        source: Source::Cell(|cell, _| Some(of_arrivals(cell, cell.missed as f64))),
         ..COUNT
     },
     Quantity {
         name: "acked_with_warning",
-        source: Source::Cell(|cell, _| of_arrivals(cell, cell.acked_with_warning as f64)),
+        source: Source::Cell(|cell, _| Some(of_arrivals(cell, cell.acked_with_warning as f64))),
         ..COUNT
     },
     Quantity {
         name: "peak_backlog",
         over: Over::Largest,
-        source: Source::Cell(|cell, _| of_arrivals(cell, cell.peak_backlog as f64)),
+        source: Source::Cell(|cell, _| Some(of_arrivals(cell, cell.peak_backlog as f64))),
         ..CONTEXT
     },
     Quantity {
         name: "host_busy_share",
         unit: Unit::Share,
-        source: Source::Cell(|cell, _| of_arrivals(cell, cell.host_busy_share?)),
+        source: Source::Cell(|cell, _| Some(of_arrivals(cell, cell.host_busy_share?))),
         ..CONTEXT
     },
     Quantity {
         name: "load_cpu_share",
         unit: Unit::Share,
-        source: Source::Cell(|cell, _| of_arrivals(cell, cell.load_cpu_share?)),
+        source: Source::Cell(|cell, _| Some(of_arrivals(cell, cell.load_cpu_share?))),
         ..CONTEXT
     },
     Quantity {
         name: "probe_cpu_share",
         unit: Unit::Share,
-        source: Source::Cell(|cell, _| of_arrivals(cell, cell.probe_cpu_share?)),
+        source: Source::Cell(|cell, _| Some(of_arrivals(cell, cell.probe_cpu_share?))),
         ..CONTEXT
     },
     Quantity {
@@ -232,7 +230,6 @@ pub(super) static QUANTITIES: [Quantity; 41] = [
     Quantity {
         name: "lost",
         gated: OFFERED,
-        over: Over::Sum,
         judged: &[Value],
         source: Source::Cell(|cell, figures| {
             let lost = figures.outage?.lost?;
@@ -358,25 +355,20 @@ pub(super) static QUANTITIES: [Quantity; 41] = [
     Quantity {
         name: "fault_lag",
         gated: GONE,
-        judged: &[Max],
         unit: Unit::Bytes,
-        direction: LowerIsBetter,
-        over: Over::Largest,
         floor: WAL_PAGE,
-        stats: &[Max],
         source: Source::Replica(|replica| replica.setback.peak_bytes.map(Reading::Spread)),
-        ..CONTEXT
+        ..WORST_OF_FAULT
     },
     Quantity {
         name: "catch_up",
-        gated: NOT_CAUGHT_UP,
-        judged: &[Max],
+        gated: Some(Gated {
+            population: Population::Samples,
+            censored: "after which the replica did not catch up",
+        }),
         unit: Unit::Micros,
-        direction: LowerIsBetter,
-        over: Over::Largest,
-        stats: &[Max],
         source: Source::Replica(|replica| replica.setback.catch_up.map(Reading::Spread)),
-        ..CONTEXT
+        ..WORST_OF_FAULT
     },
     Quantity {
         name: "catch_up_rate",
@@ -398,13 +390,13 @@ pub(super) static QUANTITIES: [Quantity; 41] = [
     },
     Quantity {
         name: "fault_visibility",
-        gated: UNSEEN_IN_FAULT,
-        direction: LowerIsBetter,
-        over: Over::Largest,
-        judged: &[Max],
-        stats: &[Max],
+        gated: Some(Gated {
+            population: Population::Samples,
+            censored: "whose slowest commit was not seen before the drain ended",
+        }),
+        unit: Unit::Micros,
         source: Source::Replica(|replica| replica.setback.slowest.map(Reading::Spread)),
-        ..DELAY
+        ..WORST_OF_FAULT
     },
     Quantity {
         name: "fault_stale",
@@ -420,12 +412,8 @@ pub(super) static QUANTITIES: [Quantity; 41] = [
     },
 ];
 
-#[allow(
-    clippy::unnecessary_wraps,
-    reason = "every source of the table may have nothing to read"
-)]
-fn of_arrivals(cell: &CellRow, value: f64) -> Option<Reading> {
-    Some(Reading::Value(value, cell.offered))
+fn of_arrivals(cell: &CellRow, value: f64) -> Reading {
+    Reading::Value(value, cell.offered)
 }
 
 fn of_outage(
