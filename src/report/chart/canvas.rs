@@ -1,28 +1,19 @@
-//! Draws marks by what they mean (ink, grid, series 2) into an SVG, through plotters' backend.
+//! Draws marks by what they mean (ink, grid, series 2) into an SVG.
 //!
-//! plotters knows fixed colours and whole pixels only. So a mark is drawn in a colour that stands for its meaning, on a grid
-//! four times as fine, and [`Canvas::finish`] turns that colour into a class with a light and a dark value, and a dash pattern.
-//! The light value stays as an attribute, for viewers that read no style sheet.
+//! A mark has the class of its meaning, which the style sheet gives a light and a dark colour. The light one stays as an attribute,
+//! for viewers that read no style sheet. Places are whole numbers on a grid four times as fine as CSS pixels.
 
+use std::fmt;
 use std::fmt::Write as _;
 
-use plotters::backend::SVGBackend;
-use plotters::prelude::{
-    DrawingBackend, FontFamily, FontStyle, FontTransform, RGBColor, TextStyle,
-};
-use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{IntoFont, ShapeStyle};
+use itertools::Itertools as _;
 
-/// Steps of the backend's grid in one CSS pixel.
+/// Steps of the grid in one CSS pixel.
 const FINE: f64 = 4.0;
-/// Said once, at the root: plotters repeats it at every text, as [`FONT_OF_A_TEXT`].
+/// Said once, at the root.
 const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
-const FONT_OF_A_TEXT: &str =
-    " font-family=\"system-ui, -apple-system, &apos;Segoe UI&apos;, Roboto, sans-serif\"";
 /// Width of most lines, in steps of the grid; said at the root as well.
-const LINE: u32 = 4;
-/// First component of every stand-in colour; no colour of the palette has it.
-const STAND_IN: u8 = 0xFE;
+const LINE: i32 = 4;
 
 /// What a mark means; its colour follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +41,18 @@ impl Paint {
             Self::Series(index) => 4 + index % Self::SERIES,
             Self::Heat(step) => 4 + Self::SERIES + step.min(Self::HEAT_STEPS - 1),
         }
+    }
+
+    /// As attributes of a mark that is filled with it; `class` is one more class of it.
+    fn fill(self, class: &str) -> String {
+        let id = self.id();
+        format!(r#" class="f{id}{class}" fill="{}""#, COLOURS[id].0)
+    }
+
+    /// As attributes of a line.
+    fn stroke(self) -> String {
+        let id = self.id();
+        format!(r#" class="s{id}" stroke="{}""#, COLOURS[id].0)
     }
 }
 
@@ -92,12 +95,13 @@ impl Dash {
         Self::ALL[index % Self::ALL.len()]
     }
 
-    fn pattern(id: usize) -> Option<&'static str> {
-        match id {
-            1 => Some("24 14"),
-            2 => Some("6 12"),
-            3 => Some("28 12 6 12"),
-            _ => None,
+    /// As an attribute of a line.
+    fn attribute(self) -> &'static str {
+        match self {
+            Self::Solid => "",
+            Self::Dashed => r#" stroke-dasharray="24 14""#,
+            Self::Dotted => r#" stroke-dasharray="6 12""#,
+            Self::Mixed => r#" stroke-dasharray="28 12 6 12""#,
         }
     }
 }
@@ -137,8 +141,6 @@ pub(super) enum Anchor {
     Start,
     Middle,
     End,
-    /// Runs upwards, its middle at the point.
-    Upwards,
 }
 
 /// A text's look.
@@ -214,17 +216,9 @@ impl Canvas {
         canvas
     }
 
-    /// Draws through a backend of its own, and keeps the elements without the document around them.
-    fn draw(&mut self, draw: impl FnOnce(&mut SVGBackend<'_>)) {
-        let mut document = String::new();
-        {
-            let mut backend = SVGBackend::with_string(&mut document, (1, 1));
-            draw(&mut backend);
-        }
-        let start = document.find(">\n").map_or(0, |end| end + 2);
-        let end = document.rfind("</svg>").unwrap_or(document.len());
-        self.body
-            .push_str(document.get(start..end).unwrap_or_default());
+    fn element(&mut self, element: fmt::Arguments<'_>) {
+        // Written to a string, which does not fail.
+        let _ = writeln!(self.body, "{element}");
     }
 
     pub(super) fn line(&mut self, from: (f64, f64), to: (f64, f64), stroke: Stroke) {
@@ -235,124 +229,120 @@ impl Canvas {
         if points.len() < 2 {
             return;
         }
-        let style = ShapeStyle {
-            color: stand_in(stroke.paint, stroke.dash as u8).to_rgba_with(stroke.opacity),
-            filled: false,
-            stroke_width: grid(stroke.width).unsigned_abs(),
-        };
-        let points = dedup(points);
-        // Writing to a string does not fail.
-        self.draw(|backend| drop(backend.draw_path(points, &style)));
+        let (opacity, paint) = (opaque(stroke.opacity), stroke.paint.stroke());
+        let (dash, width) = (stroke.dash.attribute(), line_width(stroke.width));
+        let points = corners(points);
+        self.element(format_args!(
+            r#"<polyline{opacity}{paint}{dash}{width} points="{points}"/>"#
+        ));
     }
 
     pub(super) fn polygon(&mut self, points: &[(f64, f64)], paint: Paint, opacity: f64) {
-        let color = stand_in(paint, 0).to_rgba_with(opacity);
-        let points = dedup(points);
-        self.draw(|backend| drop(backend.fill_polygon(points, &color)));
+        let (opacity, fill) = (opaque(opacity), paint.fill(""));
+        let points = corners(points);
+        self.element(format_args!(
+            r#"<polygon{opacity}{fill} points="{points}"/>"#
+        ));
     }
 
     pub(super) fn rect(&mut self, from: (f64, f64), to: (f64, f64), paint: Paint, opacity: f64) {
-        let color = stand_in(paint, 0).to_rgba_with(opacity);
-        let (from, to) = (fine(from), fine(to));
-        self.draw(|backend| drop(backend.draw_rect(from, to, &color, true)));
+        let ((x, y), (right, bottom)) = (fine(from), fine(to));
+        let (width, height) = (right - x, bottom - y);
+        let (opacity, fill) = (opaque(opacity), paint.fill(""));
+        self.element(format_args!(
+            r#"<rect x="{x}" y="{y}" width="{width}" height="{height}"{opacity}{fill} stroke="none"/>"#
+        ));
     }
 
     /// Many rectangles of one paint as a single element: a heatmap has thousands.
-    pub(super) fn rects(&mut self, corners: &[Corners], paint: Paint) {
-        if corners.is_empty() {
+    pub(super) fn rects(&mut self, rects: &[Corners], paint: Paint) {
+        if rects.is_empty() {
             return;
         }
-        self.body.push_str("<path d=\"");
-        for (from, to) in corners {
+        let path = rects.iter().format_with("", |(from, to), write| {
             let ((x, y), (right, bottom)) = (fine(*from), fine(*to));
             let (width, height) = (right - x, bottom - y);
-            // Written to a string, which does not fail.
-            let _ = write!(self.body, "M{x} {y}h{width}v{height}h-{width}z");
-        }
-        let _ = writeln!(self.body, "\" fill=\"#FE{:02X}00\"/>", paint.id());
+            write(&format_args!("M{x} {y}h{width}v{height}h-{width}z"))
+        });
+        let fill = paint.fill("");
+        self.element(format_args!(r#"<path d="{path}"{fill}/>"#));
     }
 
     /// Many discs of one paint as a single element: a history has a thousand.
     pub(super) fn specks(&mut self, at: &[(f64, f64)], radius: f64, paint: Paint) {
-        let places = at.iter().copied().map(fine);
-        let path = places.fold(String::new(), |mut path, (x, y)| {
-            // Written to a string, which does not fail. A line of no length with round ends is a disc.
-            let _ = write!(path, "M{x} {y}h0");
-            path
+        // A line of no length with round ends is a disc.
+        let path = at.iter().format_with("", |at, write| {
+            let (x, y) = fine(*at);
+            write(&format_args!("M{x} {y}h0"))
         });
-        self.strokes(&path, 2.0 * radius, paint, 1.0, "round");
+        let stroke = Stroke::new(paint, 2.0 * radius);
+        self.strokes(&path.to_string(), stroke, "round");
     }
 
     /// Many upright lines of one paint as a single element, each from a place up or down to a height.
     pub(super) fn whiskers(&mut self, ends: &[((f64, f64), f64)], stroke: Stroke) {
-        let path = ends.iter().fold(String::new(), |mut path, (from, to)| {
-            let (x, y) = fine(*from);
-            let _ = write!(path, "M{x} {y}V{}", grid(*to));
-            path
+        let path = ends.iter().format_with("", |(from, to), write| {
+            let ((x, y), end) = (fine(*from), grid(*to));
+            write(&format_args!("M{x} {y}V{end}"))
         });
-        self.strokes(&path, stroke.width, stroke.paint, stroke.opacity, "butt");
+        self.strokes(&path.to_string(), stroke, "butt");
     }
 
-    fn strokes(&mut self, path: &str, width: f64, paint: Paint, opacity: f64, cap: &str) {
+    fn strokes(&mut self, path: &str, stroke: Stroke, cap: &str) {
         if path.is_empty() {
             return;
         }
-        let _ = writeln!(
-            self.body,
-            "<path d=\"{path}\" fill=\"none\" stroke=\"#FE{:02X}00\" stroke-width=\"{}\" stroke-opacity=\"{opacity}\" stroke-linecap=\"{cap}\"/>",
-            paint.id(),
-            grid(width)
-        );
+        let (paint, width) = (stroke.paint.stroke(), line_width(stroke.width));
+        let opacity = stroke.opacity;
+        self.element(format_args!(
+            r#"<path d="{path}"{paint}{width} stroke-opacity="{opacity}" stroke-linecap="{cap}"/>"#
+        ));
     }
 
     /// A disc with a rim in the background's colour, so that it stands out from lines below it.
     pub(super) fn dot(&mut self, at: (f64, f64), radius: f64, paint: Paint) {
-        for (radius, paint) in [(radius + 1.5, Paint::Background), (radius, paint)] {
-            let color = stand_in(paint, 0);
-            let radius = grid(radius).unsigned_abs();
-            self.draw(|backend| drop(backend.draw_circle(fine(at), radius, &color, true)));
-        }
+        self.disc(at, radius + 1.5, Paint::Background);
+        self.disc(at, radius, paint);
     }
 
     /// As [`Canvas::dot`], hollow.
     pub(super) fn ring(&mut self, at: (f64, f64), radius: f64, paint: Paint) {
         self.dot(at, radius, paint);
-        let color = stand_in(Paint::Background, 0);
-        let radius = grid(radius - 2.0).unsigned_abs();
-        self.draw(|backend| drop(backend.draw_circle(fine(at), radius, &color, true)));
+        self.disc(at, radius - 2.0, Paint::Background);
+    }
+
+    fn disc(&mut self, at: (f64, f64), radius: f64, paint: Paint) {
+        let ((x, y), radius) = (fine(at), grid(radius));
+        let fill = paint.fill("");
+        self.element(format_args!(
+            r#"<circle cx="{x}" cy="{y}" r="{radius}"{fill} stroke="none" stroke-width="1"/>"#
+        ));
     }
 
     pub(super) fn text(&mut self, at: (f64, f64), text: &str, kind: Type) {
-        let text = crate::report::escape_control(text);
-        let style = if kind.bold {
-            FontStyle::Bold
+        let (x, y) = fine(at);
+        // As plotters rounded it, which drew these charts before: a run that is drawn again looks the same to the byte.
+        let size = kind.size * FINE * 1.24 / 1.24;
+        let anchor = match kind.anchor {
+            Anchor::Start => "",
+            Anchor::Middle => r#" text-anchor="middle""#,
+            Anchor::End => r#" text-anchor="end""#,
+        };
+        let fill = kind.paint.fill(if kind.halo { " halo" } else { "" });
+        let weight = if kind.bold {
+            r#" font-weight="bold""#
         } else {
-            FontStyle::Normal
+            ""
         };
-        // plotters divides sizes by 1.24.
-        let font = (FontFamily::Name(FONT), kind.size * FINE * 1.24, style);
-        let font = font.into_font();
-        let font = if kind.anchor == Anchor::Upwards {
-            font.transform(FontTransform::Rotate270)
-        } else {
-            font
-        };
-        let horizontal = match kind.anchor {
-            Anchor::Start => HPos::Left,
-            Anchor::Middle | Anchor::Upwards => HPos::Center,
-            Anchor::End => HPos::Right,
-        };
-        let color = stand_in(kind.paint, u8::from(kind.halo));
-        let style = TextStyle::from(font)
-            .color(&color)
-            .pos(Pos::new(horizontal, VPos::Center));
-        self.draw(|backend| drop(backend.draw_text(&text, &style, fine(at))));
+        let text = escape(text).replace('"', "&quot;").replace('\'', "&apos;");
+        self.element(format_args!(
+            r#"<text x="{x}" y="{y}" dy="0.5ex"{anchor} font-size="{size}"{fill}{weight}>{text}</text>"#
+        ));
     }
 
-    /// The drawing with meanings resolved to classes.
     pub(super) fn finish(self) -> Drawing {
         Drawing {
-            body: resolve(&self.body),
+            body: self.body,
             width: self.width,
             height: self.height,
         }
@@ -431,65 +421,21 @@ fn escape(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
-trait WithAlpha {
-    fn to_rgba_with(self, alpha: f64) -> plotters::style::RGBAColor;
-}
-
-impl WithAlpha for RGBColor {
-    fn to_rgba_with(self, alpha: f64) -> plotters::style::RGBAColor {
-        plotters::style::RGBAColor(self.0, self.1, self.2, alpha)
+/// As an attribute; opaque is what is not said.
+fn opaque(opacity: f64) -> String {
+    if opacity < 1.0 {
+        format!(r#" opacity="{opacity}""#)
+    } else {
+        String::new()
     }
 }
 
-fn stand_in(paint: Paint, look: u8) -> RGBColor {
-    RGBColor(STAND_IN, u8::try_from(paint.id()).unwrap_or(0), look)
-}
-
-/// Replaces every stand-in colour in the backend's output, such as `fill="#FE0400"`.
-fn resolve(body: &str) -> String {
-    let mut out = String::with_capacity(body.len());
-    let mut rest = body;
-    while let Some(at) = rest.find("=\"#FE") {
-        let (before, token) = rest.split_at(at);
-        let number = |range| {
-            token
-                .get(range)
-                .and_then(|hex| usize::from_str_radix(hex, 16).ok())
-        };
-        let (Some(id), Some(look)) = (number(5..7), number(7..9)) else {
-            break;
-        };
-        let Some((light, _)) = COLOURS.get(id) else {
-            break;
-        };
-        rest = token.get(10..).unwrap_or_default();
-        if let Some(start) = before.strip_suffix("stroke") {
-            out.push_str(start);
-            let _ = write!(out, "class=\"s{id}\" stroke=\"{light}\"");
-            if let Some(pattern) = Dash::pattern(look) {
-                let _ = write!(out, " stroke-dasharray=\"{pattern}\"");
-            }
-        } else {
-            out.push_str(before.strip_suffix("fill").unwrap_or(before));
-            let halo = if look == 1 { " halo" } else { "" };
-            let _ = write!(out, "class=\"f{id}{halo}\" fill=\"{light}\"");
-        }
+/// As an attribute; the width of most lines is inherited.
+fn line_width(pixels: f64) -> String {
+    match grid(pixels) {
+        LINE => String::new(),
+        width => format!(r#" stroke-width="{width}""#),
     }
-    out.push_str(rest);
-    // What is inherited or the default need not be said at every mark: it was a sixth of a page.
-    let line = format!(" stroke-width=\"{LINE}\"");
-    [
-        (FONT_OF_A_TEXT, ""),
-        (" opacity=\"1\"", ""),
-        (" text-anchor=\"start\"", ""),
-        (" fill=\"none\"", ""),
-        (&line, ""),
-        (" \"/>", "\"/>"),
-        ("\">\n", "\">"),
-        ("\n</text>", "</text>"),
-    ]
-    .into_iter()
-    .fold(out, |text, (repeated, short)| text.replace(repeated, short))
 }
 
 #[allow(
@@ -505,8 +451,7 @@ fn fine((x, y): (f64, f64)) -> (i32, i32) {
 }
 
 /// Points on the grid, without those that repeat the one before.
-fn dedup(points: &[(f64, f64)]) -> Vec<(i32, i32)> {
-    let mut points: Vec<_> = points.iter().copied().map(fine).collect();
-    points.dedup();
-    points
+fn corners(points: &[(f64, f64)]) -> String {
+    let points = points.iter().copied().map(fine).dedup();
+    points.map(|(x, y)| format!("{x},{y}")).join(" ")
 }

@@ -166,15 +166,11 @@ pub(super) fn label_ends(canvas: &mut Canvas, frame: &Frame, ends: &[((f64, f64)
         let label_x = frame.right + 34.0;
         // From the floor, where many lines end, leaders could not be told apart.
         let on_floor = *end_y > frame.bottom - 1.0;
-        let leader = Stroke::new(key.paint, 1.0).faint(if on_floor { 0.0 } else { 0.55 });
-        canvas.path(
-            &[
-                (*end_x, *end_y),
-                (frame.right + 6.0, y),
-                (frame.right + 10.0, y),
-            ],
-            leader,
-        );
+        if !on_floor {
+            let (bend, end) = ((frame.right + 6.0, y), (frame.right + 10.0, y));
+            let leader = Stroke::new(key.paint, 1.0).faint(0.55);
+            canvas.path(&[(*end_x, *end_y), bend, end], leader);
+        }
         key.draw_sample(canvas, frame.right + 10.0, label_x - 4.0, y);
         canvas.text((label_x, y), &key.name, Type::new(Anchor::Start));
     }
