@@ -1,6 +1,8 @@
 //! Axes: from values to places, and the marks along them. Every constructor takes any values at all, none, infinite or alike,
 //! and gives an axis of some length with labels on it.
 
+use itertools::Itertools as _;
+
 use crate::units::three_digits;
 
 /// One axis.
@@ -43,16 +45,21 @@ const LARGEST: f64 = 1e18;
 
 /// The least and the greatest value that can have been measured.
 fn range(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
-    values
-        .into_iter()
-        .filter(|value| value.abs() <= LARGEST)
-        .fold(None, |range, value| {
-            let (lo, hi) = range.unwrap_or((value, value));
-            Some((value.min(lo), value.max(hi)))
-        })
+    let measured = values.into_iter().filter(|value| value.abs() <= LARGEST);
+    measured.minmax().into_option()
 }
 
 impl Axis {
+    fn new(title: &str, ticks: Vec<Tick>, map: Map, (lo, hi): (f64, f64)) -> Self {
+        Self {
+            title: title.into(),
+            ticks,
+            map,
+            lo,
+            hi,
+        }
+    }
+
     /// From zero to a round number at or beyond the greatest value.
     pub(super) fn from_zero(title: &str, values: impl IntoIterator<Item = f64>) -> Self {
         let hi = range(values).map_or(1.0, |(_, hi)| if hi > 0.0 { hi } else { 1.0 });
@@ -67,13 +74,7 @@ impl Axis {
             (lo / step + 1e-9).floor() * step,
             (hi / step - 1e-9).ceil() * step,
         );
-        Self {
-            title: title.into(),
-            ticks: round_steps(lo, hi, step),
-            map: Map::Linear,
-            lo,
-            hi,
-        }
+        Self::new(title, round_steps(lo, hi, step), Map::Linear, (lo, hi))
     }
 
     /// From zero to exactly `end`, where there is a mark too.
@@ -84,39 +85,20 @@ impl Axis {
         ticks.retain(|tick| tick.at <= end - 0.4 * step);
         let rounded = if end >= 10.0 { end.round() } else { end };
         ticks.push(Tick::new(end, &number(rounded)));
-        Self {
-            title: title.into(),
-            ticks,
-            map: Map::Linear,
-            lo: 0.0,
-            hi: end,
-        }
+        Self::new(title, ticks, Map::Linear, (0.0, end))
     }
 
-    /// Between two ends without marks, for rows that have names instead.
-    pub(super) fn unmarked(lo: f64, hi: f64) -> Self {
-        Self {
-            title: String::new(),
-            ticks: Vec::new(),
-            map: Map::Linear,
-            lo,
-            hi: if hi > lo { hi } else { lo + 1.0 },
-        }
+    /// Without marks, for rows that have names instead.
+    pub(super) fn unmarked() -> Self {
+        Self::new("", Vec::new(), Map::Linear, (0.0, 1.0))
     }
 
     /// Places of things in a row, the first at 0, some of them named.
     pub(super) fn row(title: &str, count: usize, names: Vec<(usize, String)>) -> Self {
-        let tick = |(at, label): (usize, String)| Tick {
-            at: at as f64,
-            label,
-        };
-        Self {
-            title: title.into(),
-            ticks: names.into_iter().map(tick).collect(),
-            map: Map::Linear,
-            lo: -0.5,
-            hi: count.max(1) as f64 - 0.5,
-        }
+        let tick = |(at, name): (usize, String)| Tick::new(at as f64, &name);
+        let ticks = names.into_iter().map(tick).collect();
+        let ends = (-0.5, count.max(1) as f64 - 0.5);
+        Self::new(title, ticks, Map::Linear, ends)
     }
 
     /// Between the least and the greatest value, which differ by a tenth on the axis even if they do not: noise is not made
@@ -141,13 +123,7 @@ impl Axis {
             range(values.into_iter().filter(|value| *value > 0.0)).unwrap_or((0.1, 10.0));
         let (lo, hi) = (lo.clamp(1e-12, 1e15) / 1.02, hi.clamp(1e-12, 1e15) * 1.02);
         let (lo, hi, ticks) = log_ticks(lo, hi);
-        Self {
-            title: title.into(),
-            ticks,
-            map: Map::Log,
-            lo,
-            hi,
-        }
+        Self::new(title, ticks, Map::Log, (lo, hi))
     }
 
     /// Bytes either side of zero, linear up to a kibibyte.
@@ -186,13 +162,7 @@ impl Axis {
         let lo = places().rfind(|at| *at <= lo).unwrap_or(lo);
         let hi = places().find(|at| *at >= hi).unwrap_or(hi);
         ticks.retain(|tick| (lo..=hi).contains(&tick.at));
-        Self {
-            title: title.into(),
-            ticks,
-            map,
-            lo,
-            hi,
-        }
+        Self::new(title, ticks, map, (lo, hi))
     }
 
     /// Percentiles by their nines, from the median.
@@ -214,13 +184,7 @@ impl Axis {
             .map(|(at, label)| Tick::new(at, label))
             .collect();
         ticks.push(Tick::new(hi, &percentile(hi)));
-        Self {
-            title: title.into(),
-            ticks,
-            map: Map::Linear,
-            lo: 0.0,
-            hi,
-        }
+        Self::new(title, ticks, Map::Linear, (0.0, hi))
     }
 
     /// Shares from 0 to 100 %.
@@ -229,13 +193,7 @@ impl Axis {
             .into_iter()
             .map(|share| Tick::new(share, &format!("{:.0} %", share * 100.0)))
             .collect();
-        Self {
-            title: title.into(),
-            ticks,
-            map: Map::Linear,
-            lo: 0.0,
-            hi: 1.0,
-        }
+        Self::new(title, ticks, Map::Linear, (0.0, 1.0))
     }
 
     /// Logarithmic shares, from `floor` to 100 %.
@@ -250,13 +208,7 @@ impl Axis {
             .filter(|share| *share >= lo * 0.999)
             .map(|share| Tick::new(share, &format!("{} %", number(share * 100.0))))
             .collect();
-        Self {
-            title: title.into(),
-            ticks,
-            map: Map::Log,
-            lo,
-            hi: 1.0,
-        }
+        Self::new(title, ticks, Map::Log, (lo, 1.0))
     }
 
     /// Where a value lies, 0 to 1, held inside the axis. NaN lies at the start.

@@ -163,7 +163,7 @@ fn draw(comparison: &Comparison, panels: &[Panel<'_>], layout: Layout) -> Drawin
             layout.pick("head / base (factor, logarithmic)", "head / base (factor)"),
             values,
         ),
-        y: Axis::unmarked(0.0, 1.0),
+        y: Axis::unmarked(),
     };
     let mut canvas = Canvas::new(layout.width(), frame.bottom + 46.0);
     canvas.rect(

@@ -121,7 +121,7 @@ fn draw(analysis: &Analysis, groups: &[Group<'_>], baseline: &str, layout: Layou
             &format!("times as long as under {baseline} (factor)"),
             values,
         ),
-        y: Axis::unmarked(0.0, 1.0),
+        y: Axis::unmarked(),
     };
     let mut canvas = Canvas::new(layout.width(), frame.bottom + 46.0);
     frame.draw(&mut canvas);

@@ -128,7 +128,7 @@ fn draw(analysis: &Analysis, modes: &[&ModeFigures], layout: Layout) -> Drawing 
             right: left + panel,
             bottom: top + rows,
             x: axis(modes, side),
-            y: Axis::unmarked(0.0, modes.len() as f64),
+            y: Axis::unmarked(),
         };
         draw_side(analysis, &mut canvas, modes, &frame, side);
         if index == 0 || layout.is_narrow() {
