@@ -215,8 +215,8 @@ pub(crate) fn figure_of(chart: &Chart, beside: Option<&str>) -> Markup {
     let (wide, narrow) = (format!("{}-wide", chart.id), format!("{}-narrow", chart.id));
     html! {
         figure {
-            div.wide { (PreEscaped(chart.wide.svg(&wide, chart.title, &chart.description, None))) }
-            div.narrow { (PreEscaped(chart.narrow.svg(&narrow, chart.title, &chart.description, None))) }
+            div.wide { (PreEscaped(chart.drawings.wide.svg(&wide, chart.title, &chart.description, None))) }
+            div.narrow { (PreEscaped(chart.drawings.narrow.svg(&narrow, chart.title, &chart.description, None))) }
             figcaption.caption { (chart.caption) }
         }
         details {

@@ -49,14 +49,10 @@ pub fn write(dir: &Path) -> Result<Outputs, ReportError> {
 pub fn write_run(run: &Run, analysis: &Analysis) -> Result<Outputs, ReportError> {
     let charts = chart::charts(analysis);
     let folder = output::folder(&run.dir.join(files::CHARTS))?;
-    let style = chart::style();
     let mut written = Vec::new();
     for chart in &charts {
         let path = folder.join(format!("{}.svg", chart.id));
-        let svg = chart
-            .wide
-            .svg(chart.id, chart.title, &chart.description, Some(&style));
-        output::replace(&path, svg.as_bytes())?;
+        output::replace(&path, chart.svg().as_bytes())?;
         written.push(path);
     }
     let summary = run.dir.join(files::SUMMARY);

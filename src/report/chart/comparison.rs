@@ -54,7 +54,6 @@ pub(crate) fn chart(comparison: &Comparison) -> Option<Chart> {
             ));
         }
     }
-    let (wide, narrow) = both(|layout| draw(comparison, &panels, layout));
     let (worse, better) = match comparison.kind {
         Kind::Modes => ("worse", "better"),
         Kind::Runs | Kind::Session => ("regressed", "improved"),
@@ -75,8 +74,7 @@ pub(crate) fn chart(comparison: &Comparison) -> Option<Chart> {
              Diamond: {worse}. Square: {better}. Disc: equivalent. Ring: inconclusive.{others}",
             comparison.threshold * 100.0
         ),
-        wide,
-        narrow,
+        drawings: both(|layout| draw(comparison, &panels, layout)),
         table,
     })
 }

@@ -38,7 +38,6 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
             ));
         }
     }
-    let (wide, narrow) = both(|layout| draw(analysis, &groups, &baseline, layout));
     Some(Chart {
         id: "effects",
         title: "Each mode against the baseline",
@@ -47,8 +46,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
             "How many times as long as under {baseline}: geometric mean of the ratios within blocks, with the 95 % t interval over blocks. \
              An interval that crosses 1 shows no difference."
         ),
-        wide,
-        narrow,
+        drawings: both(|layout| draw(analysis, &groups, &baseline, layout)),
         table,
     })
 }

@@ -4,7 +4,7 @@ use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Drawing, Paint, Type};
 use super::frame::{Area, Layout, panels};
 use super::load::time_frame;
-use super::{Chart, MOST_MODES, Table, both, left_out, seconds};
+use super::{Chart, Table, both, first_modes, left_out, seconds};
 use crate::analyse::{Analysis, HeatColumn, TimeSeries};
 use crate::record::ResponseSecond;
 
@@ -45,19 +45,13 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
             slowest.map_or_else(|| "–".into(), |(_, at)| format!("{at:.0}")),
         ]);
     }
-    let description = table
-        .rows
-        .iter()
-        .map(|row| {
-            format!(
-                "{}: from {} to {}, slowest at second {}.",
-                row[0], row[2], row[3], row[4]
-            )
-        })
-        .collect::<Vec<_>>()
-        .join(" ");
-    let shown = &lines[..lines.len().min(MOST_MODES)];
-    let (wide, narrow) = both(|layout| draw(shown, layout));
+    let description = table.describe(|row| {
+        format!(
+            "{}: from {} to {}, slowest at second {}.",
+            row[0], row[2], row[3], row[4]
+        )
+    });
+    let shown = first_modes(&lines);
     Some(Chart {
         id: "heatmap",
         title: "Response time, moment by moment",
@@ -66,8 +60,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
             "Each column is a second (or a few, in a long run), each cell the share of its replies that took so long. A stall shows as a column that reaches up.{}",
             left_out(lines.len())
         ),
-        wide,
-        narrow,
+        drawings: both(|layout| draw(shown, layout)),
         table,
     })
 }

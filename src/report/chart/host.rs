@@ -5,7 +5,7 @@ use super::canvas::{Canvas, Dash, Drawing, Paint, Stroke};
 use super::frame::{Area, Layout, panels_with_legend};
 use super::legend::{Key, Mark};
 use super::load::{fault_key, time_frame};
-use super::{Chart, MOST_MODES, Table, both, left_out};
+use super::{Chart, Table, both, first_modes, left_out};
 use crate::analyse::{Analysis, HostPoint, TimeSeries};
 
 /// Points of a line in a panel: no screen shows more.
@@ -51,8 +51,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
         )
     };
     let description: Vec<String> = table.rows.iter().map(sentence).collect();
-    let shown = &lines[..lines.len().min(MOST_MODES)];
-    let (wide, narrow) = both(|layout| draw(shown, layout));
+    let shown = first_modes(&lines);
     Some(Chart {
         id: "host",
         title: "The host's processors",
@@ -62,8 +61,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
              for. Above the line at 80 % times include waiting for a processor. Repetitions stand side by side.{}",
             left_out(lines.len())
         ),
-        wide,
-        narrow,
+        drawings: both(|layout| draw(shown, layout)),
         table,
     })
 }

@@ -5,7 +5,7 @@ use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type};
 use super::frame::{Area, Frame, Layout, panels_with_legend};
 use super::legend::{Key, Mark};
 use super::load::{fault_key, time_frame};
-use super::{Chart, MOST_MODES, Table, both, left_out};
+use super::{Chart, Table, both, first_modes, left_out};
 use crate::analyse::{Analysis, LagPoint, TimeSeries};
 use crate::units::{format_bytes, thousands};
 
@@ -20,19 +20,13 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
         .collect();
     (!lines.is_empty()).then_some(())?;
     let table = table(analysis);
-    let description = table
-        .rows
-        .iter()
-        .map(|row| {
-            format!(
-                "{} {}: at most {}, {} samples without it, {} not answered.",
-                row[0], row[1], row[4], row[5], row[6]
-            )
-        })
-        .collect::<Vec<_>>()
-        .join(" ");
-    let shown = &lines[..lines.len().min(MOST_MODES)];
-    let (wide, narrow) = both(|layout| draw(shown, layout));
+    let description = table.describe(|row| {
+        format!(
+            "{} {}: at most {}, {} samples without it, {} not answered.",
+            row[0], row[1], row[4], row[5], row[6]
+        )
+    });
+    let shown = first_modes(&lines);
     Some(Chart {
         id: "lag",
         title: "How far each replica is behind",
@@ -42,8 +36,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
              gone or its upstream did not answer, never a lag of 0; such samples count as larger than all others. Marks above are events (see the list of events below).{}",
             left_out(lines.len())
         ),
-        wide,
-        narrow,
+        drawings: both(|layout| draw(shown, layout)),
         table,
     })
 }

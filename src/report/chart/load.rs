@@ -4,7 +4,7 @@ use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type};
 use super::frame::{Area, Frame, Layout, panels_with_legend};
 use super::legend::{Key, Mark};
-use super::{Chart, MOST_MODES, Table, both, left_out, mode_paint};
+use super::{Chart, Table, both, first_modes, left_out, mode_paint};
 use crate::analyse::{Analysis, LoadPoint, TimeSeries};
 use crate::units::thousands;
 
@@ -48,19 +48,13 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
             thousands(backlog),
         ]);
     }
-    let description = table
-        .rows
-        .iter()
-        .map(|row| {
-            format!(
-                "{}: {} offered and {} achieved a second, largest backlog {}.",
-                row[0], row[1], row[2], row[4]
-            )
-        })
-        .collect::<Vec<_>>()
-        .join(" ");
-    let shown = &lines[..lines.len().min(MOST_MODES)];
-    let (wide, narrow) = both(|layout| draw(analysis, shown, layout));
+    let description = table.describe(|row| {
+        format!(
+            "{}: {} offered and {} achieved a second, largest backlog {}.",
+            row[0], row[1], row[2], row[4]
+        )
+    });
+    let shown = first_modes(&lines);
     Some(Chart {
         id: "load",
         title: "Offered against achieved",
@@ -70,8 +64,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
              rate on top of the achieved. Upright lines part repetitions, set side by side.{}",
             left_out(lines.len())
         ),
-        wide,
-        narrow,
+        drawings: both(|layout| draw(analysis, shown, layout)),
         table,
     })
 }

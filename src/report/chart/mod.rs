@@ -24,6 +24,7 @@ pub(crate) use trend::{Plot, Spotted, plot as trend_plot};
 
 use canvas::{Dash, Paint};
 use frame::Layout;
+use itertools::Itertools as _;
 
 use crate::analyse::{Analysis, Estimate, Interval, ModeFigures};
 use crate::units::format_seconds;
@@ -38,24 +39,43 @@ pub(crate) struct Chart {
     pub(crate) description: String,
     /// How to read it.
     pub(crate) caption: String,
+    pub(crate) drawings: Drawings,
+    pub(crate) table: Table,
+}
+
+impl Chart {
+    /// As a file of its own.
+    pub(crate) fn svg(&self) -> String {
+        let wide = &self.drawings.wide;
+        wide.svg(self.id, self.title, &self.description, Some(&style()))
+    }
+}
+
+/// A chart at both widths.
+#[derive(Debug, Clone)]
+pub(crate) struct Drawings {
     pub(crate) wide: Drawing,
     pub(crate) narrow: Drawing,
-    pub(crate) table: Table,
 }
 
 /// Figures under a chart. The first column names the row.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Table {
-    pub(crate) head: Vec<String>,
+    pub(crate) head: Vec<&'static str>,
     pub(crate) rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    fn new(head: &[&str]) -> Self {
+    fn new(head: &[&'static str]) -> Self {
         Self {
-            head: head.iter().map(|&name| name.to_owned()).collect(),
+            head: head.to_vec(),
             rows: Vec::new(),
         }
+    }
+
+    /// In words, a sentence for each row.
+    fn describe(&self, sentence: impl Fn(&[String]) -> String) -> String {
+        self.rows.iter().map(|row| sentence(row)).join(" ")
     }
 }
 
@@ -89,6 +109,11 @@ fn mode_paint(analysis: &Analysis, mode: &str) -> (Paint, Dash) {
         .position(|known| known.mode == mode)
         .unwrap_or(0);
     (Paint::Series(index), Dash::nth(index / Paint::SERIES))
+}
+
+/// What is drawn where not all modes fit.
+fn first_modes<T>(modes: &[T]) -> &[T] {
+    &modes[..modes.len().min(MOST_MODES)]
 }
 
 /// A sentence for charts that leave modes out.
@@ -148,6 +173,9 @@ fn delay_bounds(lo: Option<f64>, hi: Option<f64>) -> String {
 }
 
 /// Both widths of a drawing.
-fn both(draw: impl Fn(Layout) -> Drawing) -> (Drawing, Drawing) {
-    (draw(Layout::Wide), draw(Layout::Narrow))
+fn both(draw: impl Fn(Layout) -> Drawing) -> Drawings {
+    Drawings {
+        wide: draw(Layout::Wide),
+        narrow: draw(Layout::Narrow),
+    }
 }

@@ -5,7 +5,7 @@ use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type, text_wid
 use super::frame::{Frame, Layout};
 use super::legend::{Key, Mark, legend, legend_height};
 use super::{
-    Chart, MOST_MODES, Table, both, left_out, mode_paint, seconds, visible, with_interval,
+    Chart, Table, both, first_modes, left_out, mode_paint, seconds, visible, with_interval,
 };
 use crate::analyse::{Analysis, Estimate, ModeFigures};
 
@@ -22,19 +22,13 @@ pub(crate) fn chart(analysis: &Analysis) -> Option<Chart> {
         .collect();
     (!modes.is_empty()).then_some(())?;
     let table = table(&modes);
-    let description = table
-        .rows
-        .iter()
-        .map(|row| {
+    let description = table.describe(|row| {
             format!(
                 "{}: a commit takes {} at the median and {} at the 99th percentile, and is visible on the worst replica after {} and {} (resolution {}).",
                 row[0], row[1], row[2], row[3], row[4], row[5]
             )
-        })
-        .collect::<Vec<_>>()
-        .join(" ");
-    let shown = &modes[..modes.len().min(MOST_MODES)];
-    let (wide, narrow) = both(|layout| draw(analysis, shown, layout));
+        });
+    let shown = first_modes(&modes);
     let bounded = if has_upper_bounds(&modes) {
         " Where ≤ stands, the probe's looks lie as far apart as the figure is large (the resolution in the table): it is an upper bound, and smaller ones cannot be told from it."
     } else {
@@ -49,8 +43,7 @@ pub(crate) fn chart(analysis: &Analysis) -> Option<Chart> {
              below zero it could be read before its commit was acknowledged.{bounded}{}",
             left_out(modes.len())
         ),
-        wide,
-        narrow,
+        drawings: both(|layout| draw(analysis, shown, layout)),
         table,
     })
 }

@@ -4,7 +4,7 @@ use super::axis::Axis;
 use super::canvas::{Canvas, Dash, Drawing, Paint, Stroke};
 use super::frame::{Frame, Layout, label_ends, label_room};
 use super::legend::{Key, Mark, legend, legend_height};
-use super::{Chart, MOST_MODES, Table, both, left_out, mode_paint, seconds};
+use super::{Chart, Table, both, first_modes, left_out, mode_paint, seconds};
 use crate::analyse::{Analysis, Spectrum};
 use crate::units::thousands;
 
@@ -27,19 +27,13 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
         row.push(thousands(spectrum.merged.n));
         table.rows.push(row);
     }
-    let description = table
-        .rows
-        .iter()
-        .map(|row| {
-            format!(
-                "{}: median {}, 99th percentile {}, 99.9th {}.",
-                row[0], row[1], row[3], row[4]
-            )
-        })
-        .collect::<Vec<_>>()
-        .join(" ");
-    let shown = &spectra[..spectra.len().min(MOST_MODES)];
-    let (wide, narrow) = both(|layout| draw(analysis, shown, layout));
+    let description = table.describe(|row| {
+        format!(
+            "{}: median {}, 99th percentile {}, 99.9th {}.",
+            row[0], row[1], row[3], row[4]
+        )
+    });
+    let shown = first_modes(&spectra);
     Some(Chart {
         id: "spectrum",
         title: "Response time by percentile",
@@ -49,8 +43,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
              A line stops where fewer than ten arrivals lie above it.{}",
             left_out(spectra.len())
         ),
-        wide,
-        narrow,
+        drawings: both(|layout| draw(analysis, shown, layout)),
         table,
     })
 }

@@ -16,19 +16,13 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
     let curves: Vec<&ReplicaCurve> = analysis.replicas.iter().collect();
     (!curves.is_empty()).then_some(())?;
     let table = table(&curves);
-    let description = table
-        .rows
-        .iter()
-        .map(|row| {
-            format!(
-                "Stale reads under {} on {}: {} at once, {} after 1 ms (resolution {}).",
-                row[0], row[1], row[2], row[3], row[7]
-            )
-        })
-        .collect::<Vec<_>>()
-        .join(" ");
+    let description = table.describe(|row| {
+        format!(
+            "Stale reads under {} on {}: {} at once, {} after 1 ms (resolution {}).",
+            row[0], row[1], row[2], row[3], row[7]
+        )
+    });
     let shown = shown(&curves);
-    let (wide, narrow) = both(|layout| draw(analysis, &shown, layout));
     Some(Chart {
         id: "staleness",
         title: "The chance that a read is stale",
@@ -39,8 +33,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
              but the bounds. A line that ends has no stale commit beyond; one that runs level has commits never seen.{}",
             notes(&curves, &shown)
         ),
-        wide,
-        narrow,
+        drawings: both(|layout| draw(analysis, &shown, layout)),
         table,
     })
 }

@@ -5,7 +5,7 @@ use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type, text_wid
 use super::frame::{Frame, Layout};
 use super::legend::{Key, Mark, arrow_down, legend, legend_height};
 use super::{
-    Chart, MOST_MODES, Table, both, left_out, mode_paint, seconds, visible, with_interval,
+    Chart, Table, both, first_modes, left_out, mode_paint, seconds, visible, with_interval,
 };
 use crate::analyse::{Analysis, Estimate, ModeFigures};
 use crate::units::format_bytes;
@@ -51,19 +51,13 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
             value(mode.lag_p99_bytes).map_or_else(|| "–".into(), format_bytes),
         ]);
     }
-    let description = table
-        .rows
-        .iter()
-        .map(|row| {
-            format!(
-                "{}: commit p99 {}, visible p99 {} (resolution {}), replay lag p99 {}.",
-                row[0], row[1], row[2], row[3], row[4]
-            )
-        })
-        .collect::<Vec<_>>()
-        .join(" ");
-    let shown = &points[..points.len().min(MOST_MODES)];
-    let (wide, narrow) = both(|layout| draw(analysis, shown, distance, layout));
+    let description = table.describe(|row| {
+        format!(
+            "{}: commit p99 {}, visible p99 {} (resolution {}), replay lag p99 {}.",
+            row[0], row[1], row[2], row[3], row[4]
+        )
+    });
+    let shown = first_modes(&points);
     Some(Chart {
         id: "tradeoff",
         title: "Commit time against freshness of reads",
@@ -77,8 +71,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
             },
             left_out(points.len())
         ),
-        wide,
-        narrow,
+        drawings: both(|layout| draw(analysis, shown, distance, layout)),
         table,
     })
 }

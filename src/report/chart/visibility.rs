@@ -4,7 +4,7 @@ use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Stroke, Type};
 use super::frame::{Area, Frame, Layout, label_ends, label_room, panels_with_legend};
 use super::legend::{Key, Mark, legend, legend_height};
-use super::{Chart, MOST_MODES, Paint, Table, both, delay_bounds, left_out, mode_paint, seconds};
+use super::{Chart, Paint, Table, both, delay_bounds, first_modes, left_out, mode_paint, seconds};
 use crate::analyse::{Analysis, ReplicaCurve};
 use crate::units::thousands;
 
@@ -36,19 +36,13 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
         row.extend([thousands(curve.commits), thousands(curve.unseen)]);
         table.rows.push(row);
     }
-    let description = table
-        .rows
-        .iter()
-        .map(|row| {
-            format!(
-                "{} on {}: half visible after {}, 99 % after {}, {} of {} unseen.",
-                row[0], row[1], row[2], row[4], row[8], row[7]
-            )
-        })
-        .collect::<Vec<_>>()
-        .join(" ");
-    let shown = &modes[..modes.len().min(MOST_MODES)];
-    let (wide, narrow) = both(|layout| draw(analysis, shown, layout));
+    let description = table.describe(|row| {
+        format!(
+            "{} on {}: half visible after {}, 99 % after {}, {} of {} unseen.",
+            row[0], row[1], row[2], row[4], row[8], row[7]
+        )
+    });
+    let shown = first_modes(&modes);
     Some(Chart {
         id: "visibility",
         title: "When a commit becomes visible on a replica",
@@ -58,8 +52,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
              to what is possible: the probe looks again and again, and what lies between two looks is open. The resolution is the median width of that gap; a curve that stays below 100 % has commits that were never seen. Left of zero a row was visible before its commit was acknowledged.{}",
             left_out(modes.len())
         ),
-        wide,
-        narrow,
+        drawings: both(|layout| draw(analysis, shown, layout)),
         table,
     })
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::analyse::{Comparison, Consequence, Kind, Row, Subject, Verdict};
 use crate::metric::Scale;
-use crate::report::chart::{Chart, comparison_chart, style};
+use crate::report::chart::{Chart, comparison_chart};
 use crate::report::html::gates::gates;
 use crate::report::html::{Shell, figure_of};
 use crate::report::output::{failed, folder, replace};
@@ -61,11 +61,11 @@ pub(crate) fn write_framed(
     fs::create_dir_all(dir).map_err(|source| failed(dir, source))?;
     let chart = comparison_chart(comparison);
     if let Some(chart) = &chart {
-        let svg = chart
-            .wide
-            .svg(chart.id, chart.title, &chart.description, Some(&style()));
         let charts = folder(&dir.join("charts"))?;
-        replace(&charts.join(format!("{}.svg", chart.id)), svg.as_bytes())?;
+        replace(
+            &charts.join(format!("{}.svg", chart.id)),
+            chart.svg().as_bytes(),
+        )?;
     }
     let title = title(comparison);
     let shell = Shell {
