@@ -126,6 +126,14 @@ impl Axis {
         Self::new(title, ticks, Map::Log, (lo, hi))
     }
 
+    /// Milliseconds: logarithmic, unless one is at or below zero.
+    pub(super) fn ms(title: &str, values: &[f64]) -> Self {
+        match range(values.iter().copied()) {
+            Some((lo, hi)) if lo <= 0.0 => Self::signed_ms(title, lo, hi),
+            _ => Self::log(title, values.iter().copied()),
+        }
+    }
+
     /// Bytes either side of zero, linear up to a kibibyte.
     pub(super) fn bytes(title: &str, values: impl IntoIterator<Item = f64>) -> Self {
         const TURN: f64 = 1024.0;

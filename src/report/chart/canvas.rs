@@ -165,6 +165,10 @@ impl Type {
         }
     }
 
+    pub(super) fn size(self, size: f64) -> Self {
+        Self { size, ..self }
+    }
+
     pub(super) fn muted(self) -> Self {
         Self {
             paint: Paint::Muted,
@@ -193,6 +197,12 @@ pub(super) fn text_width(text: &str, size: f64) -> f64 {
         })
         .sum();
     ems * size
+}
+
+/// About how wide the widest of some texts is.
+pub(super) fn widest<'a>(texts: impl IntoIterator<Item = &'a str>, size: f64) -> f64 {
+    let widths = texts.into_iter().map(|text| text_width(text, size));
+    widths.fold(0.0, f64::max)
 }
 
 /// Top left and bottom right of a rectangle.

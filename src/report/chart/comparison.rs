@@ -1,7 +1,7 @@
 //! A comparison as a forest: each figure's factor with its interval, beside the band of changes that do not matter.
 
 use super::axis::Axis;
-use super::canvas::{Anchor, Canvas, Drawing, Paint, Stroke, Type, text_width};
+use super::canvas::{Anchor, Canvas, Drawing, Paint, Stroke, Type, widest};
 use super::frame::{Frame, Layout};
 use super::{Chart, Table, both};
 use crate::analyse::{Comparison, Kind, Row, Verdict};
@@ -135,12 +135,9 @@ fn factor(drawn: &Drawn<'_>) -> String {
 fn draw(comparison: &Comparison, panels: &[Panel<'_>], layout: Layout) -> Drawing {
     let row_height = layout.pick(ROW, TALL_ROW);
     let all = || panels.iter().flat_map(|panel| &panel.rows);
-    let names = all()
-        .map(|drawn| text_width(&drawn.name, 12.0))
-        .fold(0.0, f64::max);
-    let words = all()
-        .map(|drawn| text_width(&words(drawn, layout), 12.0))
-        .fold(0.0, f64::max);
+    let names = widest(all().map(|drawn| drawn.name.as_str()), 12.0);
+    let words: Vec<String> = all().map(|drawn| words(drawn, layout)).collect();
+    let words = widest(words.iter().map(String::as_str), 12.0);
     let left = layout.pick(names + 22.0, 8.0);
     let right = layout.width() - layout.pick(words + 24.0, 8.0);
     let height: f64 = panels
@@ -164,24 +161,15 @@ fn draw(comparison: &Comparison, panels: &[Panel<'_>], layout: Layout) -> Drawin
         y: Axis::unmarked(),
     };
     let mut canvas = Canvas::new(layout.width(), frame.bottom + 46.0);
-    canvas.rect(
-        (frame.at_x(1.0 / band), frame.top),
-        (frame.at_x(band), frame.bottom),
-        Paint::Muted,
-        0.16,
-    );
+    let top_left = (frame.at_x(1.0 / band), frame.top);
+    let bottom_right = (frame.at_x(band), frame.bottom);
+    canvas.rect(top_left, bottom_right, Paint::Muted, 0.16);
     frame.draw(&mut canvas);
     frame.mark_one(&mut canvas, "no change");
     let mut y = frame.top;
     for panel in panels {
-        canvas.text(
-            (4.0, y + PANEL_HEAD / 2.0 + 2.0),
-            &panel.mode,
-            Type {
-                size: 13.0,
-                ..Type::new(Anchor::Start).bold().halo()
-            },
-        );
+        let name = Type::new(Anchor::Start).bold().halo().size(13.0);
+        canvas.text((4.0, y + PANEL_HEAD / 2.0 + 2.0), &panel.mode, name);
         y += PANEL_HEAD;
         for drawn in &panel.rows {
             draw_row(&mut canvas, &frame, layout, y, drawn);
@@ -234,12 +222,8 @@ fn draw_row(canvas: &mut Canvas, frame: &Frame, layout: Layout, top: f64, drawn:
             }
         }
     }
-    mark(
-        canvas,
-        (frame.at_x(drawn.ratio), y),
-        drawn.row.verdict,
-        paint,
-    );
+    let at = (frame.at_x(drawn.ratio), y);
+    mark(canvas, at, drawn.row.verdict, paint);
 }
 
 /// A shape for each verdict.

@@ -1,11 +1,11 @@
 //! Each mode against the baseline: factors with their intervals.
 
 use super::axis::Axis;
-use super::canvas::{Anchor, Canvas, Drawing, Paint, Stroke, Type, text_width};
+use super::canvas::{Anchor, Canvas, Drawing, Paint, Type, widest};
 use super::frame::{Frame, Layout};
-use super::legend::{Key, Mark, legend, legend_height};
-use super::{Chart, Table, both, mode_paint};
-use crate::analyse::{Analysis, Estimate};
+use super::legend::{Key, Mark, draw_interval, legend, legend_height};
+use super::{Chart, Table, both, mode_paint, values};
+use crate::analyse::{Analysis, Estimate, Interval};
 use crate::units::format_ratio;
 
 const ROW: f64 = 22.0;
@@ -31,11 +31,8 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
                 interval_text(estimate),
                 estimate.n.to_string(),
             ]);
-            description.push(format!(
-                "{} {figure}: {}.",
-                group.mode,
-                factor_text(estimate)
-            ));
+            let factor = factor_text(estimate);
+            description.push(format!("{} {figure}: {factor}.", group.mode));
         }
     }
     Some(Chart {
@@ -70,16 +67,10 @@ fn groups(analysis: &Analysis) -> Vec<Group<'_>> {
 }
 
 fn interval_text(estimate: &Estimate) -> String {
-    estimate.interval.map_or_else(
-        || "too few pairs".into(),
-        |interval| {
-            format!(
-                "{} to {}",
-                format_ratio(interval.lo),
-                format_ratio(interval.hi)
-            )
-        },
-    )
+    let Some(Interval { lo, hi }) = estimate.interval else {
+        return "too few pairs".into();
+    };
+    format!("{} to {}", format_ratio(lo), format_ratio(hi))
 }
 
 fn factor_text(estimate: &Estimate) -> String {
@@ -94,17 +85,11 @@ fn draw(analysis: &Analysis, groups: &[Group<'_>], baseline: &str, layout: Layou
     let rows: usize = groups.iter().map(|group| group.rows.len()).sum();
     let heads = layout.pick(0.0, 18.0);
     let height = ROW * rows as f64 + (GROUP_GAP + heads) * groups.len() as f64;
-    let names = groups
-        .iter()
-        .map(|group| text_width(group.mode, 13.0))
-        .fold(0.0, f64::max);
+    let names = widest(groups.iter().map(|group| group.mode), 13.0);
     let left = layout.pick((names + 20.0).min(220.0) + 84.0, 88.0);
     let right = layout.width() - layout.pick(170.0, 12.0);
     let all = groups.iter().flat_map(|group| &group.rows);
-    let values = all.flat_map(|(_, estimate)| {
-        let interval = estimate.interval.map(|interval| [interval.lo, interval.hi]);
-        interval.into_iter().flatten().chain([estimate.value, 1.0])
-    });
+    let values = all.flat_map(|(_, estimate)| values(estimate)).chain([1.0]);
     let keys = [
         Key::new("mean factor", Paint::Ink, Mark::Dot),
         Key::new("95 % interval over blocks", Paint::Ink, Mark::Interval),
@@ -129,33 +114,18 @@ fn draw(analysis: &Analysis, groups: &[Group<'_>], baseline: &str, layout: Layou
     for group in groups {
         let (paint, _) = mode_paint(analysis, group.mode);
         if layout.is_narrow() {
-            canvas.text(
-                (4.0, y + heads / 2.0),
-                group.mode,
-                Type::new(Anchor::Start).bold().halo(),
-            );
+            let name = Type::new(Anchor::Start).bold().halo();
+            canvas.text((4.0, y + heads / 2.0), group.mode, name);
             y += heads;
         } else {
             let middle = y + ROW * group.rows.len() as f64 / 2.0;
-            canvas.text(
-                (left - 92.0, middle),
-                group.mode,
-                Type {
-                    size: 13.0,
-                    ..Type::new(Anchor::End).bold()
-                },
-            );
+            let name = Type::new(Anchor::End).bold().size(13.0);
+            canvas.text((left - 92.0, middle), group.mode, name);
         }
         for (figure, estimate) in &group.rows {
-            row(
-                &mut canvas,
-                &frame,
-                layout,
-                y + ROW / 2.0,
-                figure,
-                estimate,
-                paint,
-            );
+            let at = (frame.left - 10.0, y + ROW / 2.0);
+            canvas.text(at, figure, Type::new(Anchor::End).muted());
+            draw_factor(&mut canvas, &frame, layout, at.1, estimate, paint);
             y += ROW;
         }
         y += GROUP_GAP;
@@ -163,27 +133,18 @@ fn draw(analysis: &Analysis, groups: &[Group<'_>], baseline: &str, layout: Layou
     canvas.finish()
 }
 
-fn row(
+fn draw_factor(
     canvas: &mut Canvas,
     frame: &Frame,
     layout: Layout,
     y: f64,
-    figure: &str,
     estimate: &Estimate,
     paint: Paint,
 ) {
-    canvas.text(
-        (frame.left - 10.0, y),
-        figure,
-        Type::new(Anchor::End).muted(),
-    );
     let at = frame.at_x(estimate.value);
     if let Some(interval) = estimate.interval {
         let (lo, hi) = (frame.at_x(interval.lo), frame.at_x(interval.hi));
-        canvas.line((lo, y), (hi, y), Stroke::new(paint, 2.5));
-        for end in [lo, hi] {
-            canvas.line((end, y - 4.0), (end, y + 4.0), Stroke::new(paint, 2.0));
-        }
+        draw_interval(canvas, lo, hi, y, paint);
     }
     canvas.dot((at, y), 4.5, paint);
     if layout.is_narrow() {
@@ -193,19 +154,11 @@ fn row(
         } else {
             (at + 10.0, Anchor::Start)
         };
-        canvas.text(
-            (x, y - 9.0),
-            &format!("{}×", format_ratio(estimate.value)),
-            Type {
-                size: 11.0,
-                ..Type::new(anchor).halo()
-            },
-        );
+        let factor = format!("{}×", format_ratio(estimate.value));
+        let kind = Type::new(anchor).halo().size(11.0);
+        canvas.text((x, y - 9.0), &factor, kind);
     } else {
-        canvas.text(
-            (frame.right + 12.0, y),
-            &factor_text(estimate),
-            Type::new(Anchor::Start),
-        );
+        let beside = (frame.right + 12.0, y);
+        canvas.text(beside, &factor_text(estimate), Type::new(Anchor::Start));
     }
 }

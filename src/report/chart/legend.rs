@@ -42,42 +42,46 @@ impl Key {
         }
     }
 
+    /// The line that it stands for.
+    pub(super) fn stroke(&self, width: f64) -> Stroke {
+        let stroke = Stroke::new(self.paint, width);
+        match self.mark {
+            Mark::Line(dash) => stroke.dashed(dash),
+            _ => stroke,
+        }
+    }
+
     /// The mark between two places of a row.
     pub(super) fn draw_sample(&self, canvas: &mut Canvas, from: f64, to: f64, y: f64) {
-        let middle = (f64::midpoint(from, to), y);
-        let line = Stroke::new(self.paint, 2.5);
+        let x = f64::midpoint(from, to);
+        let line = |width: f64| Stroke::new(self.paint, width);
+        let across = |canvas: &mut Canvas, stroke| canvas.line((from, y), (to, y), stroke);
+        let upright = |canvas: &mut Canvas, stroke| {
+            canvas.line((x, y - 7.0), (x, y + 7.0), stroke);
+        };
         match self.mark {
-            Mark::Line(dash) => canvas.line((from, y), (to, y), line.dashed(dash)),
-            Mark::ThinLine => canvas.line((from, y), (to, y), Stroke::new(self.paint, 1.2)),
-            Mark::Dot => canvas.dot(middle, 4.5, self.paint),
-            Mark::Ring => canvas.ring(middle, 4.5, self.paint),
-            Mark::Bar => {
-                let pale = Stroke::new(self.paint, 11.0).faint(0.28);
-                canvas.line((from, y), (to, y), pale);
-            }
+            Mark::Line(_) => across(canvas, self.stroke(2.5)),
+            Mark::ThinLine => across(canvas, line(1.2)),
+            Mark::Dot => canvas.dot((x, y), 4.5, self.paint),
+            Mark::Ring => canvas.ring((x, y), 4.5, self.paint),
+            Mark::Bar => across(canvas, line(11.0).faint(0.28)),
             Mark::Area(opacity) => {
                 canvas.rect((from, y - 6.0), (to, y + 6.0), self.paint, opacity);
             }
-            Mark::Interval => {
-                canvas.line((from, y), (to, y), line);
-                for end in [from, to] {
-                    canvas.line((end, y - 4.0), (end, y + 4.0), Stroke::new(self.paint, 2.0));
-                }
-            }
-            Mark::Down => arrow_down(canvas, (middle.0, y - 6.0), self.paint),
-            Mark::Upright => {
-                let line = Stroke::new(self.paint, 1.2);
-                canvas.line((middle.0, y - 7.0), (middle.0, y + 7.0), line);
-            }
-            Mark::Part => {
-                let faint = Stroke::new(self.paint, 1.0).faint(0.4);
-                canvas.line((middle.0, y - 7.0), (middle.0, y + 7.0), faint);
-            }
-            Mark::Event => {
-                let dashed = Stroke::new(self.paint, 1.0).dashed(Dash::Dashed).faint(0.6);
-                canvas.line((middle.0, y - 7.0), (middle.0, y + 7.0), dashed);
-            }
+            Mark::Interval => draw_interval(canvas, from, to, y, self.paint),
+            Mark::Down => arrow_down(canvas, (x, y - 6.0), self.paint),
+            Mark::Upright => upright(canvas, line(1.2)),
+            Mark::Part => upright(canvas, line(1.0).faint(0.4)),
+            Mark::Event => upright(canvas, line(1.0).dashed(Dash::Dashed).faint(0.6)),
         }
+    }
+}
+
+/// A bar with an upright end on either side.
+pub(super) fn draw_interval(canvas: &mut Canvas, from: f64, to: f64, y: f64, paint: Paint) {
+    canvas.line((from, y), (to, y), Stroke::new(paint, 2.5));
+    for end in [from, to] {
+        canvas.line((end, y - 4.0), (end, y + 4.0), Stroke::new(paint, 2.0));
     }
 }
 

@@ -163,6 +163,13 @@ fn visible(mode: &ModeFigures, estimate: Option<Estimate>) -> String {
     }
 }
 
+/// An estimate and the ends of its interval.
+fn values(estimate: &Estimate) -> impl Iterator<Item = f64> + use<> {
+    let interval = estimate.interval.map(|interval| [interval.lo, interval.hi]);
+    let ends = interval.into_iter().flatten();
+    ends.chain([estimate.value])
+}
+
 /// Bounds of a delay for a table.
 fn delay_bounds(lo: Option<f64>, hi: Option<f64>) -> String {
     match (lo, hi) {

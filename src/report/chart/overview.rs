@@ -1,11 +1,11 @@
 //! The first screen: per mode, how long a commit takes and how long until the worst replica shows it.
 
 use super::axis::Axis;
-use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type, text_width};
+use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type, text_width, widest};
 use super::frame::{Frame, Layout};
 use super::legend::{Key, Mark, legend, legend_height};
 use super::{
-    Chart, Table, both, first_modes, left_out, mode_paint, seconds, visible, with_interval,
+    Chart, Table, both, first_modes, left_out, mode_paint, seconds, values, visible, with_interval,
 };
 use crate::analyse::{Analysis, Estimate, ModeFigures};
 
@@ -96,10 +96,7 @@ fn keys(modes: &[&ModeFigures]) -> Vec<Key> {
 
 fn draw(analysis: &Analysis, modes: &[&ModeFigures], layout: Layout) -> Drawing {
     let rows = ROW * modes.len() as f64;
-    let names = modes
-        .iter()
-        .map(|mode| text_width(&mode.mode, 15.2))
-        .fold(0.0, f64::max);
+    let names = widest(modes.iter().map(|mode| mode.mode.as_str()), 15.2);
     let names = (names + 14.0).min(layout.pick(200.0, 130.0));
     let width = layout.width();
     let keys = keys(modes);
@@ -127,10 +124,7 @@ fn draw(analysis: &Analysis, modes: &[&ModeFigures], layout: Layout) -> Drawing 
         if index == 0 || layout.is_narrow() {
             for (row, mode) in modes.iter().enumerate() {
                 let y = top + ROW * (row as f64 + 0.5);
-                let name = Type {
-                    size: 13.0,
-                    ..Type::new(Anchor::End).bold()
-                };
+                let name = Type::new(Anchor::End).bold().size(13.0);
                 canvas.text((left - 12.0, y), &mode.mode, name);
             }
         }
@@ -138,7 +132,7 @@ fn draw(analysis: &Analysis, modes: &[&ModeFigures], layout: Layout) -> Drawing 
     canvas.finish()
 }
 
-type Figures = fn(&ModeFigures) -> (Option<Estimate>, Option<Estimate>);
+type Figures = fn(&ModeFigures) -> [Option<Estimate>; 2];
 
 /// One half of the chart: a median and a 99th percentile a mode, and the same for its best replica where there are several.
 struct Side {
@@ -156,38 +150,26 @@ impl Side {
 const SIDES: [Side; 2] = [
     Side {
         title: "Commit: response time (ms)",
-        figures: |mode| (mode.response_p50, mode.response_p99),
+        figures: |mode| [mode.response_p50, mode.response_p99],
         best: None,
     },
     Side {
         title: "Visible on a replica, after the acknowledgement (ms)",
-        figures: |mode| (mode.visibility_p50, mode.visibility_p99),
-        best: Some(|mode| (mode.visibility_best_p50, mode.visibility_best_p99)),
+        figures: |mode| [mode.visibility_p50, mode.visibility_p99],
+        best: Some(|mode| [mode.visibility_best_p50, mode.visibility_best_p99]),
     },
 ];
 
-/// Milliseconds: logarithmic, unless one is at or below zero.
 fn axis(modes: &[&ModeFigures], side: &Side) -> Axis {
-    let mut values = Vec::new();
-    for mode in modes {
-        let best = side.best.map(|figures| figures(mode));
-        for (low, high) in [Some((side.figures)(mode)), best].into_iter().flatten() {
-            for estimate in [low, high].into_iter().flatten() {
-                values.push(estimate.value * 1e3);
-                if let Some(interval) = estimate.interval {
-                    values.extend([interval.lo * 1e3, interval.hi * 1e3]);
-                }
-            }
-        }
-    }
-    values.retain(|value| value.is_finite());
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = values.iter().copied().fold(0.0, f64::max);
-    if least > 0.0 {
-        Axis::log("", values)
-    } else {
-        Axis::signed_ms("", least, most)
-    }
+    let sides = || [Some(side.figures), side.best].into_iter().flatten();
+    let estimates = modes
+        .iter()
+        .flat_map(|mode| sides().flat_map(|figures| figures(mode)).flatten());
+    let ms: Vec<f64> = estimates
+        .flat_map(|estimate| values(&estimate))
+        .map(|value| value * 1e3)
+        .collect();
+    Axis::ms("", &ms)
 }
 
 fn draw_side(
@@ -207,7 +189,7 @@ fn draw_side(
     for (row, mode) in modes.iter().enumerate() {
         let y = frame.top + ROW * (row as f64 + 0.5);
         let (paint, _) = mode_paint(analysis, &mode.mode);
-        if let (Some(low), high) = (side.figures)(mode) {
+        if let [Some(low), high] = (side.figures)(mode) {
             draw_range(canvas, frame, y, low, high, paint);
             if side.is_visibility() {
                 mark_upper_bounds(canvas, frame, y, mode, [Some(low), high]);
@@ -216,7 +198,7 @@ fn draw_side(
             let at = (frame.left + 8.0, y);
             canvas.text(at, "not measured", Type::new(Anchor::Start).muted());
         }
-        if let Some((Some(low), Some(high))) = side.best.map(|figures| figures(mode)) {
+        if let Some([Some(low), Some(high)]) = side.best.map(|figures| figures(mode)) {
             let y = y + BEST_BELOW;
             let (from, to) = (frame.at_x(low.value * 1e3), frame.at_x(high.value * 1e3));
             canvas.line((from, y), (to, y), Stroke::new(paint, 1.2));
@@ -253,11 +235,8 @@ fn draw_range(
 ) {
     let end = high.map_or(low.value, |high| high.value);
     let (from, to) = (frame.at_x(low.value * 1e3), frame.at_x(end * 1e3));
-    for interval in [Some(low), high]
-        .into_iter()
-        .flatten()
-        .filter_map(|estimate| estimate.interval)
-    {
+    let estimates = [Some(low), high].into_iter().flatten();
+    for interval in estimates.filter_map(|estimate| estimate.interval) {
         let (lo, hi) = (frame.at_x(interval.lo * 1e3), frame.at_x(interval.hi * 1e3));
         let pale = Stroke::new(paint, 11.0).faint(0.28);
         canvas.line((lo, y), (hi.max(lo + 1.0), y), pale);

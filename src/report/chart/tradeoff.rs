@@ -5,7 +5,7 @@ use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type, text_wid
 use super::frame::{Frame, Layout};
 use super::legend::{Key, Mark, arrow_down, legend, legend_height};
 use super::{
-    Chart, Table, both, first_modes, left_out, mode_paint, seconds, visible, with_interval,
+    Chart, Table, both, first_modes, left_out, mode_paint, seconds, values, visible, with_interval,
 };
 use crate::analyse::{Analysis, Estimate, ModeFigures};
 use crate::units::format_bytes;
@@ -100,24 +100,12 @@ fn points(analysis: &Analysis, measure: Distance) -> Vec<Point<'_>> {
         .collect()
 }
 
-fn ends(estimate: &Estimate) -> Vec<f64> {
-    let interval = estimate.interval.map(|interval| [interval.lo, interval.hi]);
-    interval
-        .into_iter()
-        .flatten()
-        .chain([estimate.value])
-        .collect()
-}
-
 fn draw(analysis: &Analysis, points: &[Point<'_>], distance: Distance, layout: Layout) -> Drawing {
-    let xs = points.iter().flat_map(|point| ends(&point.x));
-    let ys: Vec<f64> = points.iter().flat_map(|point| ends(&point.y)).collect();
-    let least = ys.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = ys.iter().copied().fold(0.0, f64::max);
+    let xs = points.iter().flat_map(|point| values(&point.x));
+    let ys: Vec<f64> = points.iter().flat_map(|point| values(&point.y)).collect();
     let y = match distance {
         Distance::Lag => Axis::bytes("replay lag p99, worst replica (bytes)", ys),
-        Distance::Visibility if least > 0.0 => Axis::log("visible p99, worst replica (ms)", ys),
-        Distance::Visibility => Axis::signed_ms("visible p99, worst replica (ms)", least, most),
+        Distance::Visibility => Axis::ms("visible p99, worst replica (ms)", &ys),
     };
     let mut keys = vec![
         Key::new("a mode", Paint::Ink, Mark::Dot),
@@ -148,18 +136,12 @@ fn draw(analysis: &Analysis, points: &[Point<'_>], distance: Distance, layout: L
         let at = frame.at((point.x.value, point.y.value));
         let stroke = Stroke::new(paint, 1.6).faint(0.7);
         if let Some(interval) = point.x.interval {
-            canvas.line(
-                (frame.at_x(interval.lo), at.1),
-                (frame.at_x(interval.hi), at.1),
-                stroke,
-            );
+            let (lo, hi) = (frame.at_x(interval.lo), frame.at_x(interval.hi));
+            canvas.line((lo, at.1), (hi, at.1), stroke);
         }
         if let Some(interval) = point.y.interval {
-            canvas.line(
-                (at.0, frame.at_y(interval.lo)),
-                (at.0, frame.at_y(interval.hi)),
-                stroke,
-            );
+            let (lo, hi) = (frame.at_y(interval.lo), frame.at_y(interval.hi));
+            canvas.line((at.0, lo), (at.0, hi), stroke);
         }
         taken.push([at.0 - 7.0, at.1 - 7.0, at.0 + 7.0, at.1 + 7.0]);
     }
@@ -195,12 +177,8 @@ fn label(
         (12.0, 32.0),
     ];
     let boxes = offsets.map(|(dx, dy)| {
-        [
-            at.0 + dx,
-            at.1 + dy - 8.0,
-            at.0 + dx + width,
-            at.1 + dy + 8.0,
-        ]
+        let (x, y) = (at.0 + dx, at.1 + dy);
+        [x, y - 8.0, x + width, y + 8.0]
     });
     let free = boxes.iter().find(|place| {
         let inside = place[0] >= frame.left
@@ -218,12 +196,6 @@ fn label(
     let place = *free.unwrap_or(&boxes[0]);
     taken.push(place);
     let middle = f64::midpoint(place[1], place[3]);
-    canvas.text(
-        (place[0], middle),
-        name,
-        Type {
-            size: 13.0,
-            ..Type::new(Anchor::Start).bold().halo()
-        },
-    );
+    let kind = Type::new(Anchor::Start).bold().halo().size(13.0);
+    canvas.text((place[0], middle), name, kind);
 }
