@@ -255,6 +255,18 @@ impl Canvas {
         ));
     }
 
+    /// What lies between two lines.
+    pub(super) fn band(
+        &mut self,
+        line: &[(f64, f64)],
+        other: &[(f64, f64)],
+        paint: Paint,
+        opacity: f64,
+    ) {
+        let outline: Vec<_> = line.iter().chain(other.iter().rev()).copied().collect();
+        self.polygon(&outline, paint, opacity);
+    }
+
     pub(super) fn rect(&mut self, from: (f64, f64), to: (f64, f64), paint: Paint, opacity: f64) {
         let ((x, y), (right, bottom)) = (fine(from), fine(to));
         let (width, height) = (right - x, bottom - y);

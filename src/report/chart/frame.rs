@@ -1,7 +1,7 @@
 //! What charts share: the two widths they are drawn at, a plot area with its axes, labels that keep out of each other's way.
 
 use super::axis::{Axis, Tick};
-use super::canvas::{Anchor, Canvas, Paint, Stroke, Type, text_width};
+use super::canvas::{Anchor, Canvas, Drawing, Paint, Stroke, Type, text_width, widest};
 use super::legend::{Key, legend, legend_height};
 
 /// The width that a drawing is made for. A phone gets drawings of its own: a wide one scaled down has letters too small to read.
@@ -64,25 +64,34 @@ impl Frame {
         (self.at_x(x), self.at_y(y))
     }
 
-    pub(super) fn places(&self, points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-        points.iter().map(|point| self.at(*point)).collect()
-    }
-
     /// The grid, the marks with their labels, and the titles.
     pub(super) fn draw(&self, canvas: &mut Canvas) {
+        self.draw_without_y_title(canvas);
+        // Above the axis, so that it is read without turning the head.
+        let title = (self.left, self.top - 14.0);
+        canvas.text(title, &self.y.title, Type::new(Anchor::Start));
+    }
+
+    pub(super) fn draw_without_y_title(&self, canvas: &mut Canvas) {
         self.draw_grid(canvas);
         self.draw_x_labels(canvas);
         self.draw_y_labels(canvas);
-        self.draw_titles(canvas);
+        let title = (f64::midpoint(self.left, self.right), self.bottom + 32.0);
+        canvas.text(title, &self.x.title, Type::new(Anchor::Middle));
+    }
+
+    /// A line from top to bottom.
+    pub(super) fn upright(&self, canvas: &mut Canvas, value: f64, stroke: Stroke) {
+        let x = self.at_x(value);
+        canvas.line((x, self.top), (x, self.bottom), stroke);
     }
 
     pub(super) fn draw_grid(&self, canvas: &mut Canvas) {
         let grid = Stroke::new(Paint::Grid, 1.0);
         let fine = grid.faint(0.45);
         for tick in &self.x.ticks {
-            let x = self.at_x(tick.at);
             let stroke = if tick.label.is_empty() { fine } else { grid };
-            canvas.line((x, self.top), (x, self.bottom), stroke);
+            self.upright(canvas, tick.at, stroke);
         }
         for tick in &self.y.ticks {
             let y = self.at_y(tick.at);
@@ -106,27 +115,12 @@ impl Frame {
         }
     }
 
-    pub(super) fn draw_y_labels(&self, canvas: &mut Canvas) {
+    fn draw_y_labels(&self, canvas: &mut Canvas) {
         let span = |tick: &Tick| (self.at_y(tick.at) - 6.5, self.at_y(tick.at) + 6.5);
         for tick in free_labels(&self.y.ticks, 0.0, span) {
             let at = (self.left - 6.0, self.at_y(tick.at));
             canvas.text(at, &tick.label, Type::new(Anchor::End).muted());
         }
-    }
-
-    pub(super) fn draw_titles(&self, canvas: &mut Canvas) {
-        let middle = f64::midpoint(self.left, self.right);
-        canvas.text(
-            (middle, self.bottom + 32.0),
-            &self.x.title,
-            Type::new(Anchor::Middle),
-        );
-        // Above the axis, so that it is read without turning the head.
-        canvas.text(
-            (self.left, self.top - 14.0),
-            &self.y.title,
-            Type::new(Anchor::Start),
-        );
     }
 }
 
@@ -150,9 +144,18 @@ fn free_labels(ticks: &[Tick], gap: f64, span: impl Fn(&Tick) -> (f64, f64)) -> 
     labelled
 }
 
-/// Names at the right ends of lines: each at the height of its line's end, moved apart where they would touch.
-pub(super) fn label_ends(canvas: &mut Canvas, frame: &Frame, ends: &[((f64, f64), Key)]) {
+/// Names at the right ends of lines, unless they are in the legend: each at the height of its line's end, moved apart where they would
+/// touch.
+pub(super) fn label_ends(
+    canvas: &mut Canvas,
+    layout: Layout,
+    frame: &Frame,
+    ends: &[((f64, f64), &Key)],
+) {
     const GAP: f64 = 15.0;
+    if layout.is_narrow() {
+        return;
+    }
     let mut order: Vec<usize> = (0..ends.len()).collect();
     // Of ends at one height the one further right is labelled higher, so that leaders do not cross.
     order.sort_by(|a, b| {
@@ -177,12 +180,34 @@ pub(super) fn label_ends(canvas: &mut Canvas, frame: &Frame, ends: &[((f64, f64)
 }
 
 /// The room that [`label_ends`] needs right of the frame.
-pub(super) fn label_room<'a>(names: impl IntoIterator<Item = &'a str>) -> f64 {
-    let widest = names
-        .into_iter()
-        .map(|name| text_width(name, 12.0))
-        .fold(0.0, f64::max);
-    (widest + 42.0).min(260.0)
+pub(super) fn label_room(keys: &[Key]) -> f64 {
+    let names = keys.iter().map(|key| key.name.as_str());
+    (widest(names, 12.0) + 42.0).min(260.0)
+}
+
+/// A plot as wide as the page, of lines that bear their names at their right ends (see [`label_ends`]) or, on a phone, in the legend.
+pub(super) fn plot_of_lines(
+    layout: Layout,
+    lines: &[Key],
+    meaning: &[Key],
+    (left, height): (f64, f64),
+    x: Axis,
+    y: Axis,
+) -> (Canvas, Frame) {
+    let keys = [layout.pick(&[][..], lines), meaning].concat();
+    let top = 44.0 + legend_height(0.0, layout.width(), &keys);
+    let frame = Frame {
+        left,
+        top,
+        right: layout.width() - layout.pick(label_room(lines), 14.0),
+        bottom: top + height,
+        x,
+        y,
+    };
+    let mut canvas = Canvas::new(layout.width(), frame.bottom + 46.0);
+    frame.draw(&mut canvas);
+    legend(&mut canvas, 4.0, 4.0, layout.width(), &keys);
+    (canvas, frame)
 }
 
 /// Moves sorted places apart until neighbours are `gap` from each other, between `lo` and `hi` as far as they fit.
@@ -240,18 +265,22 @@ pub(super) fn panels(layout: Layout, count: usize, top: f64, height: f64) -> (Ve
     (areas.collect(), bottom)
 }
 
-/// A legend, and panels below it.
-pub(super) fn panels_with_legend(
+/// A legend, and a panel for each of some things below it.
+pub(super) fn panels_with_legend<T>(
     layout: Layout,
     keys: &[Key],
-    count: usize,
+    things: &[T],
     height: f64,
-) -> (Canvas, Vec<Area>) {
+    panel: impl Fn(&mut Canvas, &T, Area),
+) -> Drawing {
     let top = legend_height(4.0, layout.width(), keys) + 8.0;
-    let (areas, bottom) = panels(layout, count, top, height);
+    let (areas, bottom) = panels(layout, things.len(), top, height);
     let mut canvas = Canvas::new(layout.width(), bottom);
     legend(&mut canvas, 4.0, 4.0, layout.width(), keys);
-    (canvas, areas)
+    for (thing, area) in things.iter().zip(areas) {
+        panel(&mut canvas, thing, area);
+    }
+    canvas.finish()
 }
 
 #[cfg(test)]

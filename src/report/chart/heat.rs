@@ -1,23 +1,18 @@
 //! Response times over time: the darker, the larger the share of a moment's arrivals.
 
 use super::axis::Axis;
-use super::canvas::{Anchor, Canvas, Drawing, Paint, Type};
+use super::canvas::{Anchor, Canvas, Corners, Drawing, Paint, Type};
 use super::frame::{Area, Layout, panels};
-use super::load::time_frame;
+use super::time::{known_lines, time_frame};
 use super::{Chart, Table, both, first_modes, left_out, seconds};
-use crate::analyse::{Analysis, HeatColumn, TimeSeries};
+use crate::analyse::{Analysis, TimeSeries};
 use crate::record::ResponseSecond;
 
 /// Shares from which each shade begins: a tail of one in a thousand is to be seen beside a bulk of a half.
 const FROM: [f64; Paint::HEAT_STEPS] = [0.0, 0.002, 0.005, 0.02, 0.05, 0.1, 0.2, 0.35];
 
 pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
-    let lines: Vec<&TimeSeries> = analysis
-        .time_series
-        .iter()
-        .filter(|line| !line.heat.is_empty())
-        .collect();
-    (!lines.is_empty()).then_some(())?;
+    let lines = known_lines(analysis, |line| !line.heat.is_empty())?;
     let mut table = Table::new(&[
         "mode",
         "columns",
@@ -26,17 +21,11 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
         "slowest moment (s)",
     ]);
     for line in &lines {
-        let fastest = line
-            .heat
-            .iter()
-            .filter_map(|column| column.bins.first())
-            .map(|bin| bin.0)
-            .min();
-        let slowest = line
-            .heat
-            .iter()
-            .filter_map(|column| Some((column.bins.last()?.0, column.start_s)))
-            .max_by_key(|(bin, _)| *bin);
+        let columns = || line.heat.iter();
+        let first = columns().filter_map(|column| column.bins.first());
+        let fastest = first.map(|(bin, _)| *bin).min();
+        let last = columns().filter_map(|column| Some((column.bins.last()?.0, column.start_s)));
+        let slowest = last.max_by_key(|(bin, _)| *bin);
         table.rows.push(vec![
             line.mode.clone(),
             line.heat.len().to_string(),
@@ -69,29 +58,18 @@ fn draw(lines: &[&TimeSeries], layout: Layout) -> Drawing {
     let (areas, bottom) = panels(layout, lines.len(), 34.0, 240.0);
     let mut canvas = Canvas::new(layout.width(), bottom);
     key(&mut canvas);
-    let bins = || {
-        lines
-            .iter()
-            .flat_map(|line| &line.heat)
-            .flat_map(|column| &column.bins)
-    };
-    let ends = || {
-        bins().flat_map(|(bin, _)| {
-            [
-                ResponseSecond::bin_start(*bin),
-                ResponseSecond::bin_start(bin + 1),
-            ]
-        })
-    };
+    let columns = lines.iter().flat_map(|line| &line.heat);
+    let bins = columns.flat_map(|column| &column.bins);
+    let ends = bins.flat_map(|(bin, _)| [starts_ms(*bin), starts_ms(bin + 1)]);
+    let y = Axis::log("response time (ms)", ends);
     for (line, area) in lines.iter().zip(areas) {
-        panel(
-            &mut canvas,
-            line,
-            area,
-            Axis::log("response time (ms)", ends().map(|end| end * 1e3)),
-        );
+        panel(&mut canvas, line, area, y.clone());
     }
     canvas.finish()
+}
+
+fn starts_ms(bin: u16) -> f64 {
+    ResponseSecond::bin_start(bin) * 1e3
 }
 
 /// What the shades mean.
@@ -102,55 +80,32 @@ fn key(canvas: &mut Canvas) {
         canvas.rect((left, 7.0), (left + 22.0, 20.0), Paint::Heat(step), 1.0);
     }
     let right = 104.0 + Paint::HEAT_STEPS as f64 * 22.0;
-    canvas.text(
-        (100.0, 27.0),
-        "> 0",
-        Type {
-            size: 10.0,
-            ..Type::new(Anchor::Start).muted()
-        },
-    );
-    canvas.text(
-        (right, 27.0),
-        "> 35 %",
-        Type {
-            size: 10.0,
-            ..Type::new(Anchor::End).muted()
-        },
-    );
+    let small = |anchor| Type::new(anchor).muted().size(10.0);
+    canvas.text((100.0, 27.0), "> 0", small(Anchor::Start));
+    canvas.text((right, 27.0), "> 35 %", small(Anchor::End));
 }
 
 fn panel(canvas: &mut Canvas, line: &TimeSeries, area: Area, y: Axis) {
     let frame = time_frame(canvas, line, area, y, 52.0);
-    for step in 0..Paint::HEAT_STEPS {
-        let mut cells = Vec::new();
-        for column in &line.heat {
-            for (low, high) in runs(column, step) {
-                let (x0, x1) = (frame.at_x(column.start_s), frame.at_x(column.end_s));
-                let top = frame.at_y(ResponseSecond::bin_start(high + 1) * 1e3);
-                let bottom = frame.at_y(ResponseSecond::bin_start(low) * 1e3);
-                cells.push(((x0, top), (x1, bottom)));
-            }
+    let mut rects: [Vec<Corners>; Paint::HEAT_STEPS] = Default::default();
+    for column in &line.heat {
+        let (x0, x1) = (frame.at_x(column.start_s), frame.at_x(column.end_s));
+        // Neighbouring bins of one shade are one rectangle.
+        let runs = column.bins.chunk_by(|(low, share), (high, other)| {
+            low + 1 == *high && shade(*share) == shade(*other)
+        });
+        for run in runs {
+            let ((low, share), (high, _)) = (run[0], run[run.len() - 1]);
+            let top = frame.at_y(starts_ms(high + 1));
+            let bottom = frame.at_y(starts_ms(low));
+            rects[shade(share)].push(((x0, top), (x1, bottom)));
         }
-        canvas.rects(&cells, Paint::Heat(step));
+    }
+    for (step, rects) in rects.iter().enumerate() {
+        canvas.rects(rects, Paint::Heat(step));
     }
 }
 
 fn shade(share: f64) -> usize {
     FROM.iter().rposition(|from| share > *from).unwrap_or(0)
-}
-
-/// Neighbouring bins of one shade, as first and last.
-fn runs(column: &HeatColumn, step: usize) -> Vec<(u16, u16)> {
-    let mut runs: Vec<(u16, u16)> = Vec::new();
-    for (bin, share) in &column.bins {
-        if shade(*share) != step {
-            continue;
-        }
-        match runs.last_mut() {
-            Some((_, high)) if *high + 1 == *bin => *high = *bin,
-            _ => runs.push((*bin, *bin)),
-        }
-    }
-    runs
 }

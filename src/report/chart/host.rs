@@ -4,12 +4,10 @@ use super::axis::Axis;
 use super::canvas::{Canvas, Dash, Drawing, Paint, Stroke};
 use super::frame::{Area, Layout, panels_with_legend};
 use super::legend::{Key, Mark};
-use super::load::{fault_key, time_frame};
+use super::time::{fault_key, groups, known_lines, time_frame};
 use super::{Chart, Table, both, first_modes, left_out};
 use crate::analyse::{Analysis, HostPoint, TimeSeries};
 
-/// Points of a line in a panel: no screen shows more.
-const MOST_POINTS: usize = 400;
 /// Above this share the processors shape the result.
 const BUSY: f64 = 0.8;
 
@@ -31,9 +29,9 @@ const SHARES: [(&str, Paint, Dash, Share); 3] = [
 ];
 
 pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
-    let is_known = |line: &&TimeSeries| line.host.iter().any(|point| point.busy.is_some());
-    let lines: Vec<&TimeSeries> = analysis.time_series.iter().filter(is_known).collect();
-    (!lines.is_empty()).then_some(())?;
+    let lines = known_lines(analysis, |line| {
+        line.host.iter().any(|point| point.busy.is_some())
+    })?;
     let mut table = Table::new(&[
         "mode",
         "busy, mean",
@@ -104,44 +102,28 @@ fn draw(lines: &[&TimeSeries], layout: Layout) -> Drawing {
     ];
     let mut keys = [&shares[..], &lines_of[..]].concat();
     keys.extend(fault_key(lines));
-    let (mut canvas, areas) = panels_with_legend(layout, &keys, lines.len(), 220.0);
-    for (line, area) in lines.iter().zip(areas) {
-        panel(&mut canvas, line, area);
-    }
-    canvas.finish()
+    panels_with_legend(layout, &keys, lines, 220.0, |canvas, line, area| {
+        panel(canvas, line, area);
+    })
 }
 
 fn panel(canvas: &mut Canvas, line: &TimeSeries, area: Area) {
-    let frame = time_frame(
-        canvas,
-        line,
-        area,
-        Axis::shares("share of all processors (%)"),
-        52.0,
-    );
+    let y = Axis::shares("share of all processors (%)");
+    let frame = time_frame(canvas, line, area, y, 52.0);
     let limit = frame.at_y(BUSY);
-    canvas.line(
-        (frame.left, limit),
-        (frame.right, limit),
-        Stroke::new(Paint::Ink, 1.2),
-    );
-    let most = MOST_POINTS.div_ceil(line.spans.len().max(1));
+    let (from, to) = ((frame.left, limit), (frame.right, limit));
+    canvas.line(from, to, Stroke::new(Paint::Ink, 1.2));
     for span in &line.spans {
-        let inside =
-            |point: &&HostPoint| point.start_s >= span.start_s - 1e-9 && point.start_s < span.end_s;
-        let points: Vec<&HostPoint> = line.host.iter().filter(inside).collect();
-        let group = points.len().div_ceil(most).max(1);
+        let groups = groups(line, span, &line.host, |point| point.start_s);
         for (_, paint, dash, share) in SHARES {
             // Of seconds that are drawn as one the largest counts: what disturbs is to be seen.
-            let place = |points: &[&HostPoint]| {
-                let largest = points
-                    .iter()
-                    .filter_map(|point| share(point))
-                    .max_by(f64::total_cmp)?;
+            let place = |points: &Vec<&HostPoint>| {
+                let shares = points.iter().filter_map(|point| share(point));
+                let largest = shares.max_by(f64::total_cmp)?;
                 let middle = f64::midpoint(points.first()?.start_s, points.last()?.end_s);
                 Some(frame.at((middle, largest)))
             };
-            let path: Vec<(f64, f64)> = points.chunks(group).filter_map(place).collect();
+            let path: Vec<(f64, f64)> = groups.iter().filter_map(place).collect();
             match path.as_slice() {
                 [only] => canvas.dot(*only, 1.5, paint),
                 path => canvas.path(path, Stroke::new(paint, 1.8).dashed(dash)),

@@ -1,24 +1,22 @@
 //! Bytes that each replica had yet to replay, over time, with gaps where that is unknown.
 
+use itertools::Itertools as _;
+
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type};
 use super::frame::{Area, Frame, Layout, panels_with_legend};
 use super::legend::{Key, Mark};
-use super::load::{fault_key, time_frame};
+use super::time::{fault_key, known_lines, time_frame};
 use super::{Chart, Table, both, first_modes, left_out};
 use crate::analyse::{Analysis, LagPoint, TimeSeries};
+use crate::metric::Spread;
 use crate::units::{format_bytes, thousands};
 
 /// More replicas than there are colours are not told apart.
 const MOST_REPLICAS: usize = Paint::SERIES;
 
 pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
-    let lines: Vec<&TimeSeries> = analysis
-        .time_series
-        .iter()
-        .filter(|line| !line.lag.is_empty())
-        .collect();
-    (!lines.is_empty()).then_some(())?;
+    let lines = known_lines(analysis, |line| !line.lag.is_empty())?;
     let table = table(analysis);
     let description = table.describe(|row| {
         format!(
@@ -58,15 +56,9 @@ fn table(analysis: &Analysis) -> Table {
             .iter()
             .filter(|cell| cell.valid && cell.mode == mode.mode);
         let replicas: Vec<_> = cells.flat_map(|cell| &cell.replicas).collect();
-        let mut nodes: Vec<&str> = Vec::new();
-        for replica in &replicas {
-            if !nodes.contains(&replica.node.as_str()) {
-                nodes.push(&replica.node);
-            }
-        }
-        for node in nodes {
-            let own = || replicas.iter().filter(|replica| replica.node == node);
-            let worst = |figure: fn(&crate::metric::Spread) -> Option<f64>| {
+        for node in replicas.iter().map(|replica| &replica.node).unique() {
+            let own = || replicas.iter().filter(|replica| replica.node == *node);
+            let worst = |figure: fn(&Spread) -> Option<f64>| {
                 let lags = own().filter_map(|replica| replica.replay_bytes.as_ref());
                 let values = lags.map(|lag| figure(lag).unwrap_or(f64::INFINITY));
                 match values.max_by(f64::total_cmp) {
@@ -77,7 +69,7 @@ fn table(analysis: &Analysis) -> Table {
             };
             table.rows.push(vec![
                 mode.mode.clone(),
-                node.to_owned(),
+                node.clone(),
                 worst(|lag| lag.p50),
                 worst(|lag| lag.p99),
                 worst(|lag| lag.max),
@@ -90,40 +82,22 @@ fn table(analysis: &Analysis) -> Table {
 }
 
 fn draw(lines: &[&TimeSeries], layout: Layout) -> Drawing {
-    let mut nodes: Vec<&str> = Vec::new();
-    for (node, _) in lines.iter().flat_map(|line| &line.lag) {
-        if !nodes.contains(&node.as_str()) {
-            nodes.push(node);
-        }
-    }
+    let replicas = || lines.iter().flat_map(|line| &line.lag);
+    let nodes = replicas().map(|(node, _)| node).unique();
     let has_marks = lines.iter().any(|line| !line.marks.is_empty());
     let keys: Vec<Key> = nodes
-        .iter()
         .take(MOST_REPLICAS)
         .enumerate()
-        .map(|(index, node)| Key::new(*node, Paint::Series(index), Mark::Line(Dash::Solid)))
+        .map(|(index, node)| Key::new(node, Paint::Series(index), Mark::Line(Dash::Solid)))
         .chain([Key::new("between repetitions", Paint::Muted, Mark::Part)])
         .chain(fault_key(lines))
         .chain(has_marks.then(|| Key::new("event", Paint::Ink, Mark::Event)))
         .collect();
-    let (mut canvas, areas) = panels_with_legend(layout, &keys, lines.len(), 240.0);
-    let bytes = || {
-        lines
-            .iter()
-            .flat_map(|line| &line.lag)
-            .flat_map(|(_, points)| points)
-            .filter_map(|point| point.bytes)
-    };
-    for (line, area) in lines.iter().zip(areas) {
-        panel(
-            &mut canvas,
-            line,
-            area,
-            Axis::bytes("replay lag (bytes)", bytes()),
-            &keys,
-        );
-    }
-    canvas.finish()
+    let points = replicas().flat_map(|(_, points)| points);
+    let y = Axis::bytes("replay lag (bytes)", points.filter_map(|point| point.bytes));
+    panels_with_legend(layout, &keys, lines, 240.0, |canvas, line, area| {
+        panel(canvas, line, area, y.clone(), &keys);
+    })
 }
 
 fn panel(canvas: &mut Canvas, line: &TimeSeries, area: Area, y: Axis, keys: &[Key]) {
@@ -140,36 +114,19 @@ fn panel(canvas: &mut Canvas, line: &TimeSeries, area: Area, y: Axis, keys: &[Ke
         }
     }
     for mark in &line.marks {
-        let x = frame.at_x(mark.at_s);
-        canvas.line(
-            (x, frame.top),
-            (x, frame.bottom),
-            Stroke::new(Paint::Ink, 1.0).dashed(Dash::Dashed).faint(0.6),
-        );
-        canvas.text(
-            (x, frame.top - 1.0),
-            "▾",
-            Type {
-                size: 11.0,
-                ..Type::new(Anchor::Middle)
-            },
-        );
+        let dashed = Stroke::new(Paint::Ink, 1.0).dashed(Dash::Dashed);
+        frame.upright(canvas, mark.at_s, dashed.faint(0.6));
+        let above = (frame.at_x(mark.at_s), frame.top - 1.0);
+        canvas.text(above, "▾", Type::new(Anchor::Middle).size(11.0));
     }
 }
 
 /// Pieces of a line between gaps and between repetitions.
 fn unbroken(frame: &Frame, points: &[LagPoint]) -> Vec<Vec<(f64, f64)>> {
-    let mut runs: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
-    let mut rep = None;
-    for point in points {
-        let fresh = rep.replace(point.rep) != Some(point.rep) || point.bytes.is_none();
-        if fresh {
-            runs.push(Vec::new());
-        }
-        if let (Some(bytes), Some(run)) = (point.bytes, runs.last_mut()) {
-            run.push(frame.at((point.at_s, bytes)));
-        }
-    }
-    runs.retain(|run| !run.is_empty());
-    runs
+    let is_joined =
+        |a: &LagPoint, b: &LagPoint| a.rep == b.rep && a.bytes.is_some() && b.bytes.is_some();
+    let place = |point: &LagPoint| Some(frame.at((point.at_s, point.bytes?)));
+    let runs = points.chunk_by(is_joined);
+    let runs = runs.map(|run| run.iter().filter_map(place).collect());
+    runs.filter(|run: &Vec<_>| !run.is_empty()).collect()
 }

@@ -13,6 +13,7 @@ mod load;
 mod overview;
 mod spectrum;
 mod stale;
+mod time;
 mod tradeoff;
 mod trend;
 mod visibility;

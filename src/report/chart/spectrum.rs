@@ -1,9 +1,9 @@
 //! The percentile spectrum of response time: one bold line a mode over all repetitions, a thin one for each.
 
 use super::axis::Axis;
-use super::canvas::{Canvas, Dash, Drawing, Paint, Stroke};
-use super::frame::{Frame, Layout, label_ends, label_room};
-use super::legend::{Key, Mark, legend, legend_height};
+use super::canvas::{Dash, Drawing, Paint, Stroke};
+use super::frame::{Layout, label_ends, plot_of_lines};
+use super::legend::{Key, Mark};
 use super::{Chart, Table, both, first_modes, left_out, mode_paint, seconds};
 use crate::analyse::{Analysis, Spectrum};
 use crate::units::thousands;
@@ -68,13 +68,10 @@ fn draw(analysis: &Analysis, spectra: &[&Spectrum], layout: Layout) -> Drawing {
             Key::new(spectrum.mode.clone(), paint, Mark::Line(dash))
         })
         .collect();
-    let lines = || {
-        spectra
-            .iter()
-            .flat_map(|spectrum| spectrum.repetitions.iter().chain([&spectrum.merged]))
-    };
-    let points = || lines().flat_map(|line| &line.points);
-    let room = label_room(keys.iter().map(|key| key.name.as_str()));
+    let lines = spectra
+        .iter()
+        .flat_map(|it| it.repetitions.iter().chain([&it.merged]));
+    let points: Vec<_> = lines.flat_map(|line| &line.points).collect();
     let meaning = [
         Key::new(
             "all repetitions merged",
@@ -83,25 +80,21 @@ fn draw(analysis: &Analysis, spectra: &[&Spectrum], layout: Layout) -> Drawing {
         ),
         Key::new("one repetition", Paint::Muted, Mark::ThinLine),
     ];
-    let legends = [layout.pick(&[][..], &keys[..]), &meaning].concat();
-    let top = 44.0 + legend_height(0.0, layout.width(), &legends);
-    let frame = Frame {
-        left: layout.pick(64.0, 46.0),
-        top,
-        right: layout.width() - layout.pick(room, 14.0),
-        bottom: top + layout.pick(330.0, 260.0),
-        x: Axis::nines(
-            "arrivals answered at least as fast (%)",
-            points().map(|point| point.0),
-        ),
-        y: Axis::log("response time (ms)", points().map(|point| point.1 * 1e3)),
-    };
-    let mut canvas = Canvas::new(layout.width(), frame.bottom + 46.0);
-    frame.draw(&mut canvas);
-    legend(&mut canvas, 4.0, 4.0, layout.width(), &legends);
+    let x = Axis::nines(
+        "arrivals answered at least as fast (%)",
+        points.iter().map(|point| point.0),
+    );
+    let y = Axis::log(
+        "response time (ms)",
+        points.iter().map(|point| point.1 * 1e3),
+    );
+    let size = layout.pick((64.0, 330.0), (46.0, 260.0));
+    let (mut canvas, frame) = plot_of_lines(layout, &keys, &meaning, size, x, y);
     let place = |points: &[(f64, f64)]| -> Vec<(f64, f64)> {
-        let ms: Vec<_> = points.iter().map(|(x, y)| (*x, y * 1e3)).collect();
-        frame.places(&ms)
+        points
+            .iter()
+            .map(|(x, y)| frame.at((*x, y * 1e3)))
+            .collect()
     };
     for (spectrum, key) in spectra.iter().zip(&keys) {
         for line in &spectrum.repetitions {
@@ -111,12 +104,9 @@ fn draw(analysis: &Analysis, spectra: &[&Spectrum], layout: Layout) -> Drawing {
     let mut ends = Vec::new();
     for (spectrum, key) in spectra.iter().zip(&keys) {
         let line = place(&spectrum.merged.points);
-        let (paint, dash) = mode_paint(analysis, &spectrum.mode);
-        canvas.path(&line, Stroke::new(paint, 2.5).dashed(dash));
-        ends.extend(line.last().map(|end| (*end, key.clone())));
+        canvas.path(&line, key.stroke(2.5));
+        ends.extend(line.last().map(|end| (*end, key)));
     }
-    if !layout.is_narrow() {
-        label_ends(&mut canvas, &frame, &ends);
-    }
+    label_ends(&mut canvas, layout, &frame, &ends);
     canvas.finish()
 }

@@ -2,8 +2,8 @@
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type};
-use super::frame::{Frame, Layout, label_ends, label_room};
-use super::legend::{Key, Mark, legend, legend_height};
+use super::frame::{Frame, Layout, label_ends, plot_of_lines};
+use super::legend::{Key, Mark};
 use super::{Chart, Table, both, mode_paint, seconds};
 use crate::analyse::{Analysis, ReplicaCurve};
 use crate::units::format_share_band;
@@ -93,47 +93,39 @@ fn shown<'a>(curves: &[&'a ReplicaCurve]) -> Vec<&'a ReplicaCurve> {
     if open.len() <= MOST_LINES {
         return open;
     }
-    let mut worst: Vec<&ReplicaCurve> = Vec::new();
-    for curve in open {
-        match worst.iter_mut().find(|known| known.mode == curve.mode) {
-            Some(known) if known.stale(1e-3).1 < curve.stale(1e-3).1 => *known = curve,
-            Some(_) => {}
-            None => worst.push(curve),
+    let worse = |a: &'a ReplicaCurve, b: &'a ReplicaCurve| {
+        if a.stale(1e-3).1 < b.stale(1e-3).1 {
+            b
+        } else {
+            a
         }
-    }
-    worst.truncate(MOST_LINES);
-    worst
+    };
+    let modes = open.chunk_by(|a, b| a.mode == b.mode);
+    let worst = modes.filter_map(|curves| curves.iter().copied().reduce(worse));
+    worst.take(MOST_LINES).collect()
 }
 
-/// The look of each line.
-fn looks(analysis: &Analysis, curves: &[&ReplicaCurve]) -> Vec<(Paint, Dash)> {
-    let of_mode = |index: usize| {
-        let before = &curves[..index];
-        let same = |other: &&&ReplicaCurve| other.mode == curves[index].mode;
-        before.iter().filter(same).count()
-    };
-    let look = |index: usize| {
-        let (paint, dash) = mode_paint(analysis, &curves[index].mode);
-        let nth = of_mode(index);
+/// The name and the look of each line.
+fn keys(analysis: &Analysis, curves: &[&ReplicaCurve]) -> Vec<Key> {
+    let modes = curves.chunk_by(|a, b| a.mode == b.mode);
+    let replicas = modes.flat_map(|curves| curves.iter().enumerate());
+    let key = |(nth, curve): (usize, &&ReplicaCurve)| {
+        let (paint, dash) = mode_paint(analysis, &curve.mode);
         // The first replica has its mode's own pattern, by which a seventh mode differs from the first.
-        (paint, if nth == 0 { dash } else { Dash::nth(nth) })
+        let dash = if nth == 0 { dash } else { Dash::nth(nth) };
+        let name = format!("{} {}", curve.mode, curve.node);
+        Key::new(name, paint, Mark::Line(dash))
     };
-    (0..curves.len()).map(look).collect()
+    replicas.map(key).collect()
 }
 
 fn draw(analysis: &Analysis, curves: &[&ReplicaCurve], layout: Layout) -> Drawing {
-    let looks = looks(analysis, curves);
-    let named = |(curve, (paint, dash)): (&&ReplicaCurve, &(Paint, Dash))| {
-        let name = format!("{} {}", curve.mode, curve.node);
-        Key::new(name, *paint, Mark::Line(*dash))
-    };
-    let keys: Vec<Key> = curves.iter().zip(&looks).map(named).collect();
+    let keys = keys(analysis, curves);
     let meaning = [
         Key::new("at most", Paint::Ink, Mark::Line(Dash::Solid)),
         Key::new("down to at least", Paint::Ink, Mark::Area(0.15)),
         Key::new("within the resolution", Paint::Muted, Mark::Area(0.3)),
     ];
-    let legends = [layout.pick(&[][..], &keys[..]), &meaning].concat();
     let latest = curves
         .iter()
         .filter_map(|curve| Some(curve.range()?.1))
@@ -143,26 +135,17 @@ fn draw(analysis: &Analysis, curves: &[&ReplicaCurve], layout: Layout) -> Drawin
     let floor = 10_f64
         .powf((1.0 / most.max(1) as f64).log10().floor())
         .max(1e-5);
-    let room = label_room(keys.iter().map(|key| key.name.as_str()));
-    let top = 44.0 + legend_height(0.0, layout.width(), &legends);
-    let frame = Frame {
-        left: layout.pick(64.0, 58.0),
-        top,
-        right: layout.width() - layout.pick(room, 14.0),
-        bottom: top + layout.pick(320.0, 260.0),
-        x: Axis::log(
-            "time of the read since the acknowledgement (ms)",
-            [0.02, latest * 1e3],
-        ),
-        y: Axis::log_shares("reads that miss the row, at most (%)", floor),
-    };
-    let mut canvas = Canvas::new(layout.width(), frame.bottom + 46.0);
-    frame.draw(&mut canvas);
-    legend(&mut canvas, 4.0, 4.0, layout.width(), &legends);
+    let x = Axis::log(
+        "time of the read since the acknowledgement (ms)",
+        [0.02, latest * 1e3],
+    );
+    let y = Axis::log_shares("reads that miss the row, at most (%)", floor);
+    let size = layout.pick((64.0, 320.0), (58.0, 260.0));
+    let (mut canvas, frame) = plot_of_lines(layout, &keys, &meaning, size, x, y);
     let (mut ends, mut labels) = (Vec::new(), Vec::new());
-    for ((curve, (paint, dash)), key) in curves.iter().zip(&looks).zip(&keys) {
-        let drawn = draw_curve(&mut canvas, &frame, floor, curve, *paint, *dash);
-        ends.extend(drawn.end.map(|end| (end, key.clone())));
+    for (curve, key) in curves.iter().zip(&keys) {
+        let drawn = draw_curve(&mut canvas, &frame, floor, curve, key);
+        ends.extend(drawn.end.map(|end| (end, key)));
         labels.extend(drawn.label);
     }
     // On the line that stands highest, where nothing is above it.
@@ -170,9 +153,7 @@ fn draw(analysis: &Analysis, curves: &[&ReplicaCurve], layout: Layout) -> Drawin
         let text = Type::new(Anchor::Start).halo();
         canvas.text((x + 6.0, y - 9.0), "at most", text);
     }
-    if !layout.is_narrow() {
-        label_ends(&mut canvas, &frame, &ends);
-    }
+    label_ends(&mut canvas, layout, &frame, &ends);
     canvas.finish()
 }
 
@@ -182,37 +163,41 @@ fn draw_curve(
     frame: &Frame,
     floor: f64,
     curve: &ReplicaCurve,
-    paint: Paint,
-    dash: Dash,
+    key: &Key,
 ) -> Drawn {
     let resolution_ms = curve.resolution.unwrap_or(0.0) * 1e3;
-    let (mut unresolved, mut resolved) = (Bounds::default(), Bounds::default());
-    for ms in frame.x.steps(STEPS) {
+    let steps = frame.x.steps(STEPS);
+    let (mut lower, mut upper) = (Vec::new(), Vec::new());
+    for ms in &steps {
         let (lo, hi) = curve.stale(ms / 1e3);
         // The line falls to the floor there, and goes no further.
         let is_over = hi <= floor;
-        let lowest = if is_over { floor } else { lo };
-        let point = (frame.at((ms, lowest)), frame.at((ms, hi.max(floor))));
-        if ms <= resolution_ms {
-            unresolved.push(point);
-        } else {
-            if let Some(last) = unresolved.last().filter(|_| resolved.upper.is_empty()) {
-                resolved.push(last);
-            }
-            resolved.push(point);
-        }
+        lower.push(frame.at((*ms, if is_over { floor } else { lo })));
+        upper.push(frame.at((*ms, hi.max(floor))));
         if is_over {
             break;
         }
     }
-    canvas.polygon(&unresolved.area(), Paint::Muted, 0.15);
-    canvas.polygon(&resolved.area(), paint, 0.15);
-    let grey = Stroke::new(Paint::Muted, 1.6).dashed(dash).faint(0.7);
-    canvas.path(&unresolved.upper, grey);
-    canvas.path(&resolved.upper, Stroke::new(paint, 2.2).dashed(dash));
+    let end = upper.len();
+    let grey_end = steps[..end].partition_point(|ms| *ms <= resolution_ms);
+    // Where grey ends the rest begins, if there is any.
+    let rest = if grey_end < end {
+        grey_end.saturating_sub(1)
+    } else {
+        end
+    };
+    let (grey, line) = (&upper[..grey_end], &upper[rest..]);
+    canvas.band(grey, &lower[..grey_end], Paint::Muted, 0.15);
+    canvas.band(line, &lower[rest..], key.paint, 0.15);
+    let faint = Stroke {
+        paint: Paint::Muted,
+        ..key.stroke(1.6).faint(0.7)
+    };
+    canvas.path(grey, faint);
+    canvas.path(line, key.stroke(2.2));
     Drawn {
-        label: resolved.upper.get(resolved.upper.len() / 4).copied(),
-        end: resolved.upper.last().or(unresolved.upper.last()).copied(),
+        label: line.get(line.len() / 4).copied(),
+        end: upper.last().copied(),
     }
 }
 
@@ -221,27 +206,4 @@ struct Drawn {
     /// Where it may bear a label.
     label: Option<(f64, f64)>,
     end: Option<(f64, f64)>,
-}
-
-/// A stretch of a curve, on the page.
-#[derive(Default)]
-struct Bounds {
-    lower: Vec<(f64, f64)>,
-    upper: Vec<(f64, f64)>,
-}
-
-impl Bounds {
-    fn push(&mut self, (lower, upper): ((f64, f64), (f64, f64))) {
-        self.lower.push(lower);
-        self.upper.push(upper);
-    }
-
-    fn last(&self) -> Option<((f64, f64), (f64, f64))> {
-        Some((*self.lower.last()?, *self.upper.last()?))
-    }
-
-    fn area(&self) -> Vec<(f64, f64)> {
-        let lower = self.lower.iter().rev();
-        self.upper.iter().chain(lower).copied().collect()
-    }
 }

@@ -32,7 +32,10 @@ const MARKS: f64 = 34.0;
 
 /// A series, whole.
 pub(crate) fn plot(series: &Series) -> Plot {
-    let shown = Shown::of(series);
+    let shown = Shown {
+        series,
+        scale: unit_scale(&series.unit),
+    };
     let unit = shown_unit(&series.unit);
     let node = series.node.as_deref().map(escape_control);
     let on = node.map_or_else(String::new, |node| format!(" on {node}"));
@@ -51,19 +54,10 @@ pub(crate) fn plot(series: &Series) -> Plot {
 /// What is drawn.
 struct Shown<'a> {
     series: &'a Series,
-    points: &'a [Point],
     scale: f64,
 }
 
-impl<'a> Shown<'a> {
-    fn of(series: &'a Series) -> Self {
-        Self {
-            series,
-            points: &series.points,
-            scale: unit_scale(&series.unit),
-        }
-    }
-
+impl Shown<'_> {
     fn value(&self, point: &Point) -> Option<f64> {
         point.value.map(|value| value * self.scale)
     }
@@ -86,7 +80,7 @@ fn description(shown: &Shown<'_>, unit: &str) -> String {
         )
     });
     let changes: String = changes.collect();
-    format!("{} runs; {newest}.{changes}", shown.points.len())
+    format!("{} runs; {newest}.{changes}", shown.series.points.len())
 }
 
 /// `1.35×`, or a difference in the shown unit.
@@ -100,35 +94,20 @@ fn effect(change: &Change, scale: f64) -> String {
 
 fn draw(shown: &Shown<'_>, layout: Layout) -> Spotted {
     let unit = shown_unit(&shown.series.unit);
-    let values: Vec<f64> = shown
-        .points
-        .iter()
-        .flat_map(|point| [point.value, point.lo, point.hi])
-        .flatten()
-        .map(|value| value * shown.scale)
-        .collect();
+    let points = &shown.series.points;
+    let values = points.iter().flat_map(|it| [it.value, it.lo, it.hi]);
+    let values: Vec<f64> = values.flatten().map(|it| it * shown.scale).collect();
     let top = MARKS + 18.0;
     let frame = Frame {
         left: layout.pick(64.0, 52.0),
         top,
         right: layout.width() - layout.pick(32.0, 30.0),
         bottom: top + HEIGHT,
-        x: Axis::row(
-            "commits, oldest first",
-            shown.points.len(),
-            names(shown, layout),
-        ),
+        x: Axis::row("commits, oldest first", points.len(), names(shown, layout)),
         y: Axis::around(unit, &values),
     };
     let mut canvas = Canvas::new(layout.width(), frame.bottom + 46.0);
-    frame.draw_grid(&mut canvas);
-    frame.draw_x_labels(&mut canvas);
-    frame.draw_y_labels(&mut canvas);
-    canvas.text(
-        (f64::midpoint(frame.left, frame.right), frame.bottom + 32.0),
-        &frame.x.title,
-        Type::new(Anchor::Middle),
-    );
+    frame.draw_without_y_title(&mut canvas);
     canvas.text((4.0, 10.0), unit, Type::new(Anchor::Start));
     let spots = draw_points(&mut canvas, &frame, shown);
     draw_levels(&mut canvas, &frame, shown);
@@ -141,25 +120,26 @@ fn draw(shown: &Shown<'_>, layout: Layout) -> Spotted {
 
 /// Some commits along the axis, the newest among them.
 fn names(shown: &Shown<'_>, layout: Layout) -> Vec<(usize, String)> {
-    let count = shown.points.len();
+    let points = &shown.series.points;
+    let count = points.len();
     let most = layout.pick(7, 3).min(count);
     let places = (0..most).map(|index| index * count.saturating_sub(1) / (most - 1).max(1));
     let name = |place: usize| {
-        let commit = shown.points[place].commit.as_deref().unwrap_or("?");
+        let commit = points[place].commit.as_deref().unwrap_or("?");
         commit.chars().take(7).collect::<String>()
     };
     places.map(|place| (place, name(place))).collect()
 }
 
 fn draw_points(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) -> Vec<(f64, f64)> {
-    let (radius, pale) = if shown.points.len() > 150 {
+    let (radius, pale) = if shown.series.points.len() > 150 {
         (2.0, 0.25)
     } else {
         (3.5, 0.45)
     };
     let mut spots = Vec::new();
     let (mut line, mut sound, mut invalid, mut whiskers) = (vec![], vec![], vec![], vec![]);
-    for (index, point) in shown.points.iter().enumerate() {
+    for (index, point) in shown.series.points.iter().enumerate() {
         let x = frame.at_x(index as f64);
         let value = shown.value(point);
         // What is larger than everything seen stands at the top, what is not there at the bottom.
@@ -172,11 +152,8 @@ fn draw_points(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) -> Vec<(f6
         spots.push(at);
         if value.is_none() {
             if point.censored > 0 {
-                let tip = [
-                    (x - 4.0, frame.top + 7.0),
-                    (x, frame.top),
-                    (x + 4.0, frame.top + 7.0),
-                ];
+                let below = frame.top + 7.0;
+                let tip = [(x - 4.0, below), (x, frame.top), (x + 4.0, below)];
                 canvas.polygon(&tip, Paint::Ink, 1.0);
             }
             continue;
@@ -218,7 +195,7 @@ fn draw_levels(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) {
         start = end;
     }
     if let Some(last) = shown.series.changes.last() {
-        level(start, shown.points.len() as f64 - 1.0, last.after);
+        level(start, shown.series.points.len() as f64 - 1.0, last.after);
     }
 }
 
@@ -254,16 +231,11 @@ fn draw_changes(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) {
         }
         let text = effect(change, shown.scale);
         let half = text_width(&text, 12.0) / 2.0;
-        let middle = x.clamp(
-            frame.left + half,
-            (frame.right - half).max(frame.left + half),
-        );
+        let leftmost = frame.left + half;
+        let middle = x.clamp(leftmost, (frame.right - half).max(leftmost));
         if change.effect.is_some() && middle - half >= free_from {
-            canvas.text(
-                (middle, top - 10.0),
-                &text,
-                Type::new(Anchor::Middle).halo(),
-            );
+            let above = (middle, top - 10.0);
+            canvas.text(above, &text, Type::new(Anchor::Middle).halo());
             free_from = middle + half + 8.0;
         }
     }

@@ -13,7 +13,8 @@ const MOST_REPLICAS: usize = 4;
 const STEPS: u32 = 140;
 
 pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
-    let modes = by_mode(&analysis.replicas);
+    let modes = analysis.replicas.chunk_by(|a, b| a.mode == b.mode);
+    let modes: Vec<&[ReplicaCurve]> = modes.collect();
     (!modes.is_empty()).then_some(())?;
     let mut table = Table::new(&[
         "mode",
@@ -57,34 +58,17 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
     })
 }
 
-fn by_mode(curves: &[ReplicaCurve]) -> Vec<Vec<&ReplicaCurve>> {
-    let mut modes: Vec<Vec<&ReplicaCurve>> = Vec::new();
-    for curve in curves {
-        match modes.last_mut() {
-            Some(group) if group[0].mode == curve.mode => group.push(curve),
-            _ => modes.push(vec![curve]),
-        }
-    }
-    modes
-}
-
 /// From the earliest thousandth of the commits to the latest 99.9th percentile: the last few would squeeze the rest.
-fn axis(modes: &[Vec<&ReplicaCurve>]) -> Axis {
-    let curves = || modes.iter().flatten();
-    let lo = curves()
-        .filter_map(|curve| {
-            curve
-                .quantile_lo(0.001)
-                .or(curve.range().map(|range| range.0))
-        })
-        .fold(0.0, f64::min);
-    let hi = curves()
-        .filter_map(|curve| curve.quantile(0.999).or(curve.range().map(|range| range.1)))
-        .fold(0.0, f64::max);
+fn axis(modes: &[&[ReplicaCurve]]) -> Axis {
+    let curves = || modes.iter().copied().flatten();
+    let least = |curve: &ReplicaCurve| curve.quantile_lo(0.001).or_else(|| Some(curve.range()?.0));
+    let most = |curve: &ReplicaCurve| curve.quantile(0.999).or_else(|| Some(curve.range()?.1));
+    let lo = curves().filter_map(least).fold(0.0, f64::min);
+    let hi = curves().filter_map(most).fold(0.0, f64::max);
     Axis::signed_ms("since the acknowledgement (ms)", lo * 1e3, hi * 1e3)
 }
 
-fn draw(analysis: &Analysis, modes: &[Vec<&ReplicaCurve>], layout: Layout) -> Drawing {
+fn draw(analysis: &Analysis, modes: &[&[ReplicaCurve]], layout: Layout) -> Drawing {
     let keys = [
         Key::new(
             "surely visible (in the mode's colour)",
@@ -95,17 +79,16 @@ fn draw(analysis: &Analysis, modes: &[Vec<&ReplicaCurve>], layout: Layout) -> Dr
         Key::new("the acknowledgement", Paint::Muted, Mark::Upright),
     ];
     let height = layout.pick(280.0, 270.0);
-    let (mut canvas, areas) = panels_with_legend(layout, &keys, modes.len(), height);
-    for (curves, area) in modes.iter().zip(areas) {
-        panel(analysis, &mut canvas, curves, area, layout, axis(modes));
-    }
-    canvas.finish()
+    let x = axis(modes);
+    panels_with_legend(layout, &keys, modes, height, |canvas, curves, area| {
+        panel(analysis, canvas, curves, area, layout, x.clone());
+    })
 }
 
 fn panel(
     analysis: &Analysis,
     canvas: &mut Canvas,
-    curves: &[&ReplicaCurve],
+    curves: &[ReplicaCurve],
     area: Area,
     layout: Layout,
     x: Axis,
@@ -117,12 +100,11 @@ fn panel(
         .enumerate()
         .map(|(index, curve)| Key::new(curve.node.clone(), paint, Mark::Line(Dash::nth(index))))
         .collect();
-    let room = label_room(keys.iter().map(|key| key.name.as_str()));
     let legend_room = layout.pick(0.0, legend_height(area.left, area.right, &keys));
     let frame = Frame {
         left: area.left + 52.0,
         top: area.top + 46.0 + legend_room,
-        right: area.right - layout.pick(room, 12.0),
+        right: area.right - layout.pick(label_room(&keys), 12.0),
         bottom: area.bottom - 46.0,
         x,
         y: Axis::shares("commits visible (%)"),
@@ -134,41 +116,24 @@ fn panel(
     } else {
         String::new()
     };
-    canvas.text(
-        (area.left + 4.0, area.top + 14.0),
-        &format!("{}{note}", curves[0].mode),
-        Type {
-            size: 13.0,
-            ..Type::new(Anchor::Start).bold()
-        },
-    );
+    let title = format!("{}{note}", curves[0].mode);
+    let above = (area.left + 4.0, area.top + 14.0);
+    canvas.text(above, &title, Type::new(Anchor::Start).bold().size(13.0));
     if layout.is_narrow() {
         legend(canvas, area.left + 4.0, area.top + 22.0, area.right, &keys);
     }
-    let zero = frame.at_x(0.0);
-    canvas.line(
-        (zero, frame.top),
-        (zero, frame.bottom),
-        Stroke::new(Paint::Muted, 1.2),
-    );
+    frame.upright(canvas, 0.0, Stroke::new(Paint::Muted, 1.2));
     let mut ends = Vec::new();
-    for (index, (curve, key)) in shown.iter().zip(&keys).enumerate() {
-        let (mut surely, mut possibly) = (Vec::new(), Vec::new());
-        for ms in frame.x.steps(STEPS) {
+    for (curve, key) in shown.iter().zip(&keys) {
+        let place = |ms: f64| {
             let (lo, hi) = curve.visible(ms / 1e3);
-            surely.push(frame.at((ms, lo)));
-            possibly.push(frame.at((ms, hi)));
-        }
-        let band: Vec<_> = surely
-            .iter()
-            .chain(possibly.iter().rev())
-            .copied()
-            .collect();
-        canvas.polygon(&band, paint, 0.2);
-        canvas.path(&surely, Stroke::new(paint, 2.2).dashed(Dash::nth(index)));
-        ends.extend(surely.last().map(|end| (*end, key.clone())));
+            (frame.at((ms, lo)), frame.at((ms, hi)))
+        };
+        let (surely, possibly): (Vec<_>, Vec<_>) =
+            frame.x.steps(STEPS).into_iter().map(place).unzip();
+        canvas.band(&surely, &possibly, paint, 0.2);
+        canvas.path(&surely, key.stroke(2.2));
+        ends.extend(surely.last().map(|end| (*end, key)));
     }
-    if !layout.is_narrow() {
-        label_ends(canvas, &frame, &ends);
-    }
+    label_ends(canvas, layout, &frame, &ends);
 }
