@@ -187,6 +187,12 @@ pub fn plural(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
+/// As [`plural`], with commas between thousands: `10,000 rows`.
+pub fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", thousands(count))
+}
+
 /// A share as a percentage, with up to three digits behind the point.
 pub fn exact_share(share: f64) -> String {
     let percent = format!("{:.3}", share * 100.0);

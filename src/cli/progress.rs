@@ -11,7 +11,7 @@ use crate::mode::Mode;
 use crate::plan::{Cell, Plan, Turn, about};
 use crate::run::{CellHeadline, LiveSecond, Observer, Progress};
 use crate::sample::{CellRow, Phase};
-use crate::units::{format_bytes, format_duration, format_seconds};
+use crate::units::{format_bytes, format_duration, format_seconds, plural};
 
 /// How much is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +68,7 @@ impl Terminal {
     /// Says how much there is to do, before any of it is done.
     pub(super) fn announce(&self) {
         let time = about(self.estimate);
-        let cells = if self.cells == 1 { "cell" } else { "cells" };
-        self.say(&format!("{} {cells}, {time}", self.cells));
+        self.say(&format!("{}, {time}", plural(self.cells, "cell")));
     }
 
     /// Removes the renewing line.

@@ -9,7 +9,7 @@ use super::{Exit, Stop, git, print, tell};
 use crate::publish::{Options, PublishError, Published};
 use crate::record::OnMismatch;
 use crate::report::escape_control;
-use crate::units::thousands;
+use crate::units::{counted, thousands};
 
 /// Make a static site of the results: runs, comparisons, histories, raw files
 #[derive(Debug, Args)]
@@ -81,10 +81,7 @@ pub(super) fn publish(arguments: &PublishArgs) -> Result<Exit, Stop> {
 }
 
 fn text(published: &Published) -> String {
-    let count = |number: usize, noun: &str| {
-        let plural = if number == 1 { "" } else { "s" };
-        format!("{} {noun}{plural}", thousands(number as u64))
-    };
+    let count = |number: usize, noun: &str| counted(number as u64, noun);
     format!(
         "{}, {}, {} series: {} (the largest has {} kB), {} linked, {} copied, {} removed\n{}\n",
         count(published.runs, "run"),

@@ -10,7 +10,7 @@ use super::{
     Transaction, Turn,
 };
 use crate::profile::visible;
-use crate::units::{exact_duration, exact_share, thousands};
+use crate::units::{counted, exact_duration, exact_share, thousands};
 
 const WIDTH: usize = 80;
 const MARGIN: usize = 14;
@@ -47,29 +47,25 @@ impl Plan {
     }
 
     fn describe_servers(&self) -> String {
-        let cost = minutes(self.estimate_servers());
-        match self.servers_made() {
-            ServersMade::Never => format!(
-                "they exist, and are left as they are; all is done in schema {OWN_SCHEMA}, which is made and removed: about {cost} of the time below"
-            ),
-            ServersMade::Compose => format!(
-                "started once by docker compose, with a discarded cell first: about {cost} of the time below"
-            ),
-            ServersMade::ComposeEveryCell => format!(
-                "started anew by docker compose for every cell, because each ends with another primary: about {cost} of the time below"
-            ),
-            ServersMade::Once => {
-                format!("made once, with a discarded cell first: about {cost} of the time below")
+        let existing = format!(
+            "they exist, and are left as they are; all is done in schema {OWN_SCHEMA}, which is made and removed"
+        );
+        let made = match self.servers_made() {
+            ServersMade::Never => &existing,
+            ServersMade::Compose => "started once by docker compose, with a discarded cell first",
+            ServersMade::ComposeEveryCell => {
+                "started anew by docker compose for every cell, because each ends with another primary"
             }
-            ServersMade::EveryCell => format!(
-                "made anew for every cell, because each ends with another primary: about {cost} of the time below"
-            ),
+            ServersMade::Once => "made once, with a discarded cell first",
+            ServersMade::EveryCell => {
+                "made anew for every cell, because each ends with another primary"
+            }
             ServersMade::EveryBlock => {
-                format!(
-                    "made anew for every block, because topologies are compared, each with a discarded cell first: about {cost} of the time below"
-                )
+                "made anew for every block, because topologies are compared, each with a discarded cell first"
             }
-        }
+        };
+        let cost = about(self.estimate_servers());
+        format!("{made}: {cost} of the time below")
     }
 
     fn describe_work(&self, page: &mut Page) {
@@ -157,7 +153,7 @@ impl Plan {
 
     fn describe_mix(&self, transaction: &Transaction) -> String {
         let total: u32 = self.transactions.iter().map(|it| it.weight).sum();
-        let share = 100.0 * f64::from(transaction.weight) / f64::from(total);
+        let share = exact_share(f64::from(transaction.weight) / f64::from(total));
         let keys: String = transaction
             .rows_chosen()
             .map(|(table, choice)| {
@@ -170,12 +166,7 @@ impl Plan {
                 }
             })
             .collect();
-        format!("{share:.3}")
-            .trim_end_matches('0')
-            .trim_end_matches('.')
-            .to_owned()
-            + " % of arrivals"
-            + &keys
+        format!("{share} of arrivals{keys}")
     }
 
     fn describe_load(&self) -> String {
@@ -292,11 +283,6 @@ fn describe_table(table: &Table) -> String {
         counted(table.rows, "row"),
         thousands(table.row_bytes.into()),
     )
-}
-
-fn counted(count: u64, one: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{} {one}{plural}", thousands(count))
 }
 
 /// An estimate, coarse on purpose: `about 6 min`.
