@@ -1,7 +1,8 @@
 //! The signals by which a person or a service manager asks for the end.
 
-use std::future::pending;
+use std::future::poll_fn;
 use std::io;
+use std::task::Poll;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -12,38 +13,28 @@ use crate::run::Interrupt;
 
 /// SIGINT, SIGTERM and SIGHUP; the last one unless it was ignored from the start, as under `nohup`. What comes while nobody awaits it
 /// is kept.
-pub(super) struct EndSignals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Option<Signal>,
-}
+pub(super) struct EndSignals(Vec<Signal>);
 
 impl EndSignals {
     pub(super) fn listen() -> io::Result<Self> {
-        let hangup = if ignores_hangup() {
-            None
-        } else {
-            Some(signal(SignalKind::hangup())?)
-        };
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup,
-        })
+        let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
+        if !ignores_hangup() {
+            kinds.push(SignalKind::hangup());
+        }
+        let signals: io::Result<_> = kinds.into_iter().map(signal).collect();
+        signals.map(Self)
     }
 
     pub(super) async fn came(&mut self) {
-        let hangup = async {
-            match &mut self.hangup {
-                Some(hangup) => hangup.recv().await,
-                None => pending().await,
+        poll_fn(|context| {
+            let mut signals = self.0.iter_mut();
+            if signals.any(|signal| signal.poll_recv(context).is_ready()) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
             }
-        };
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = hangup => {}
-        }
+        })
+        .await;
     }
 }
 
