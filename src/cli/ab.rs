@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 
-use super::compare::{TermArgs, WIDTH, judge_gates};
+use super::compare::{TermArgs, judge_gates};
 use super::library;
 use super::overrides::OverrideArgs;
 use super::place::PlaceArgs;
 use super::progress::{Terminal, Verbosity};
 use super::run::{StoredRun, exit_of};
 use super::signals::interruptible;
-use super::{Exit, Stop, escape_lines, print, tell};
+use super::{Exit, Stop, WIDTH, escape_lines, print, tell};
 use crate::analyse::{Comparison, Row, compare_runs};
 use crate::cluster::Binaries;
 use crate::plan::{self, Overrides, Plan, Side, Sides};

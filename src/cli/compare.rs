@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 
 use super::library::{refuse_altered, run_of, runs_of};
-use super::{Exit, Stop, print, tell};
+use super::{Exit, Stop, WIDTH, print, tell};
 use crate::analyse::{Comparison, Terms, compare_modes, compare_runs};
 use crate::metric::Metric;
 use crate::record::{OnMismatch, Run, RunSummary};
@@ -14,9 +14,6 @@ use crate::report::{
     comparison_csv, comparison_json, comparison_markdown, comparison_text, write_comparison,
 };
 use crate::units::parse_share;
-
-/// Without a terminal that says otherwise.
-pub(super) const WIDTH: usize = 80;
 
 /// Compare two runs, or the modes of one
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Exit;
+use super::{Exit, WIDTH};
 use crate::cluster::ClusterError;
 use crate::cluster::health::{Health, Member, NodeHealth, Verdict};
 use crate::cluster::state::{ClusterState, NodeState};
@@ -10,8 +10,6 @@ use crate::plan::fold;
 use crate::report::escape_control;
 use crate::topology::Role;
 use crate::units::format_bytes;
-
-const WIDTH: usize = 80;
 
 pub(super) fn exit(verdict: Verdict) -> Exit {
     match verdict {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::library::directories;
-use super::{Exit, Stop, print, tell};
+use super::{Exit, Stop, WIDTH, print, warn};
 use crate::analyse::{IndexLine, run_summary};
 use crate::mode::ModeSpec;
 use crate::plan::{self, Overrides, about, fold};
@@ -69,7 +69,7 @@ fn estimated(name: &str) -> Result<(Profile, Duration), Stop> {
 
 fn text(profiles: &[(Profile, Duration)]) -> String {
     const NAME: usize = 18;
-    const TEXT: usize = 80 - NAME;
+    const TEXT: usize = WIDTH - NAME;
     let mut out = String::new();
     for (profile, estimate) in profiles {
         let mut name = profile.name.as_str();
@@ -143,10 +143,6 @@ fn write(results: &Path, lines: &[IndexLine]) {
     {
         warn(&format!("{:#}", anyhow::Error::new(error)));
     }
-}
-
-fn warn(text: &str) {
-    tell(format!("warning: {}", escape_control(text)));
 }
 
 fn runs_text(lines: &[IndexLine], results: &Path) -> String {

@@ -33,6 +33,9 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::profile::ProfileError;
 use crate::report::escape_control;
 
+/// Columns of whatever is printed, without a terminal that says otherwise.
+const WIDTH: usize = 80;
+
 /// What the process says to its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -170,6 +173,15 @@ pub fn main() -> ExitCode {
 /// nor changes an exit code: `eprintln!` would panic.
 fn tell(text: impl Display) {
     let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+/// What to know of a command's outcome, and what may have been taken for granted.
+fn warn(text: &str) {
+    tell(format!("warning: {}", escape_control(text)));
+}
+
+fn note(text: &str) {
+    tell(format!("note: {}", escape_control(text)));
 }
 
 /// A line on standard output of what goes on regardless of whether anybody reads it.

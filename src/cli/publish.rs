@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use clap::Args;
 
-use super::{Exit, Stop, git, print, tell};
+use super::{Exit, Stop, git, note, print, warn};
 use crate::publish::{Options, PublishError, Published};
 use crate::record::OnMismatch;
-use crate::report::escape_control;
 use crate::units::{counted, thousands};
 
 /// Make a static site of the results: runs, comparisons, histories, raw files
@@ -57,8 +56,7 @@ pub(super) fn publish(arguments: &PublishArgs) -> Result<Exit, Stop> {
         title: arguments.title.clone(),
         on_mismatch: OnMismatch::forced(arguments.force),
         order: git::commits_in_order(&arguments.repo).unwrap_or_else(|error| {
-            let why = format!("runs stand by time: {error:#}");
-            tell(format!("note: {}", escape_control(&why)));
+            note(&format!("runs stand by time: {error:#}"));
             Vec::new()
         }),
     };
@@ -70,7 +68,7 @@ pub(super) fn publish(arguments: &PublishArgs) -> Result<Exit, Stop> {
         Stop::new(exit, error)
     })?;
     for warning in &published.warnings {
-        tell(format!("warning: {}", escape_control(warning)));
+        warn(warning);
     }
     print(&text(&published))?;
     Ok(if published.altered == 0 {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Exit, Stop, print, tell};
+use super::{Exit, Stop, WIDTH, print, warn};
 use crate::analyse::{Analysis, AuditLine, GateLine};
 use crate::plan::fold;
 use crate::record::{OnMismatch, Run, RunStatus};
@@ -13,9 +13,6 @@ use crate::report::audit::text as audit_text;
 use crate::report::gates::{Paint, text as gate_text};
 use crate::report::{escape_control, text_table, write_run};
 use crate::sample::AuditResult;
-
-/// Without a terminal that says otherwise.
-const WIDTH: usize = 80;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -38,7 +35,7 @@ pub(super) fn report(arguments: &ReportArguments) -> Result<Exit, Stop> {
     let drawn = draw(&arguments.dir, OnMismatch::forced(arguments.force))?;
     if !arguments.quiet || drawn.is_altered {
         for warning in &drawn.warnings {
-            tell(format!("warning: {}", escape_control(warning)));
+            warn(warning);
         }
     }
     if !arguments.quiet {

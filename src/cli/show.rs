@@ -11,7 +11,7 @@ use clap::Args;
 use super::library::{directories, run_of};
 use super::list::reindex;
 use super::report::{cautions_of, findings_of};
-use super::{Exit, Stop, print, tell};
+use super::{Exit, Stop, print, warn};
 use crate::analyse::{Analysis, status_text};
 use crate::record::{Manifest, OnMismatch, Run, RunStatus, RunSummary, files, is_run, runs_named};
 use crate::report::escape_control;
@@ -41,7 +41,7 @@ pub(super) fn show(arguments: &ShowArgs) -> Result<Exit, Stop> {
     let run =
         Run::open_with(&directory, on_mismatch).map_err(|error| Stop::new(Exit::Results, error))?;
     for warning in &run.warnings {
-        tell(format!("warning: {}", escape_control(warning)));
+        warn(warning);
     }
     let analysis = Analysis::of(&run);
     print(&format!(

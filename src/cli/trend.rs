@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::compare::{Metrics, parse_metric};
 use super::library::{ReadRuns, run_summaries};
-use super::{Exit, Stop, git, print, tell};
+use super::{Exit, Stop, WIDTH, git, note, print, warn};
 use crate::analyse::{Series, read_blessings, trend_of};
 use crate::metric::Metric;
 use crate::record::{OnMismatch, RunSummary};
@@ -17,9 +17,6 @@ use crate::report::{
     trend_otava, trend_text,
 };
 use crate::sample::Direction;
-
-/// Without a terminal that says otherwise.
-const WIDTH: usize = 80;
 
 /// What the terminal shows unless told otherwise: one series a mode says whether commits have become slower, and of a
 /// replica whether it shows them later.
@@ -251,12 +248,4 @@ fn order(run_summaries: &[RunSummary], repository: &Path) -> Vec<String> {
         ));
     }
     commits
-}
-
-fn warn(text: &str) {
-    tell(format!("warning: {}", escape_control(text)));
-}
-
-fn note(text: &str) {
-    tell(format!("note: {}", escape_control(text)));
 }
