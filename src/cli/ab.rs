@@ -13,9 +13,9 @@ use super::library;
 use super::overrides::OverrideArgs;
 use super::place::PlaceArgs;
 use super::progress::{Terminal, Verbosity};
-use super::run::{StoredRun, exit_of};
+use super::run::StoredRun;
 use super::signals::interruptible;
-use super::{Exit, Stop, WIDTH, escape_lines, print, tell};
+use super::{Exit, OrExit as _, Stop, WIDTH, escape_lines, print, tell};
 use crate::analyse::{Comparison, Row, compare_runs};
 use crate::cluster::Binaries;
 use crate::plan::{self, Overrides, Plan, Side, Sides};
@@ -101,27 +101,27 @@ pub(super) fn ab(arguments: &AbArgs) -> Result<Exit, Stop> {
     };
     let given = items.try_map(|side, items| {
         SideItems::parse(items)
-            .map_err(|error| usage(anyhow!("--{side}: {}", visible(&error.to_string()))))
+            .map_err(|error| Stop::usage(anyhow!("--{side}: {}", visible(&error.to_string()))))
     })?;
     if Side::BOTH
         .iter()
         .all(|side| given.get(*side).items.is_empty())
     {
-        return Err(usage(anyhow!(
+        return Err(Stop::usage(anyhow!(
             "both sides would be the same; name what differs, such as `--head wal_compression=on`, or use `replbench aa`"
         )));
     }
     if given.base.items == given.head.items {
-        return Err(usage(anyhow!(
+        return Err(Stop::usage(anyhow!(
             "both sides are given the same; give them what differs, or use `replbench aa`"
         )));
     }
     let has_revision = Side::BOTH.iter().any(|side| given.get(*side).git.is_some());
     match (&arguments.build, has_revision) {
-        (None, true) => Err(usage(anyhow!(
+        (None, true) => Err(Stop::usage(anyhow!(
             "a `git=` revision has to be built; say how with --build, or `--build true` if there is nothing to build"
         ))),
-        (Some(_), false) => Err(usage(anyhow!(
+        (Some(_), false) => Err(Stop::usage(anyhow!(
             "--build is for a side with `git=REV`, and none has it; add that, or leave out --build"
         ))),
         _ => Job {
@@ -148,10 +148,6 @@ pub(super) fn aa(arguments: &AaArgs) -> Result<Exit, Stop> {
         question: Question::WhatIsNoise,
     };
     job.run()
-}
-
-fn usage(error: anyhow::Error) -> Stop {
-    Stop::new(Exit::Usage, error)
 }
 
 /// What is to be done, parsed.
@@ -197,7 +193,7 @@ impl Job<'_> {
         let early = self.plans_without_worktrees()?;
         if self.place.dry_run {
             let plans = early.ok_or_else(|| {
-                usage(anyhow!(
+                Stop::usage(anyhow!(
                     "a profile comes from the worktree of a `git=` revision, which a dry run does not build; leave out --dry-run"
                 ))
             })?;
@@ -206,7 +202,7 @@ impl Job<'_> {
             return Ok(Exit::Fine);
         }
         self.find_servers()?;
-        let finished = interruptible(async |interrupt| Box::pin(self.measure(interrupt)).await)??;
+        let finished = interruptible(async |interrupt| Box::pin(self.measure(interrupt)).await)?;
         conclude(finished, self.terms, self.question)
     }
 
@@ -227,7 +223,7 @@ impl Job<'_> {
                 let bindir = given.bindir.as_ref().or(common.as_ref());
                 Binaries::find(bindir.map(PathBuf::as_path))
                     .with_context(|| side.to_string())
-                    .map_err(|error| Stop::new(Exit::Server, error))?;
+                    .or_exit(Exit::Server)?;
             }
         }
         Ok(())
@@ -242,7 +238,7 @@ impl Job<'_> {
         plans.align();
         match plans.comparable() {
             Ok(()) => Ok(plans),
-            Err(error) => Err(usage(error.into())),
+            Err(error) => Err(Stop::usage(error)),
         }
     }
 
@@ -251,7 +247,7 @@ impl Job<'_> {
         let root = worktrees.get(side).as_ref().map(Worktree::root);
         let named = given.profile_in(root.as_deref());
         let named = named.as_deref().unwrap_or(self.profile);
-        let mut profile = Profile::load(named).map_err(|error| usage(error.into()))?;
+        let mut profile = Profile::load(named)?;
         profile.settings.extend(given.settings.clone());
         let mut overrides = self.overrides.clone();
         overrides.seed = seed;
@@ -261,7 +257,7 @@ impl Job<'_> {
         }
         plan::resolve(&profile, &overrides)
             .with_context(|| side.to_string())
-            .map_err(usage)
+            .or_exit(Exit::Usage)
     }
 
     async fn measure(&self, mut interrupt: Interrupt) -> Result<Sides<Finished>, Stop> {
@@ -290,7 +286,7 @@ impl Job<'_> {
         terminal.announce();
         let finished = run::session(contenders, &mut terminal, interrupt).await;
         terminal.clear();
-        finished.map_err(|error| Stop::new(exit_of(&error), error))
+        Ok(finished?)
     }
 
     /// Checks out and builds what either side takes from a revision.
@@ -379,8 +375,7 @@ fn compared(
             judge_gates(&mut comparison, &run_summaries.head, terms.on_mismatch())?;
             print(&question.answer(&comparison))?;
             let directory = stored.head.directory.join(files::COMPARISON);
-            let page = write_comparison(&directory, &comparison)
-                .map_err(|error| Stop::new(Exit::Results, error))?;
+            let page = write_comparison(&directory, &comparison).or_exit(Exit::Results)?;
             print(&format!("\npage:   {}\n", page.display()))?;
             Ok(Some(question.exit(&comparison, terms)))
         }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 
 use super::compare::parse_metric;
-use super::{Exit, Stop, git, print};
+use super::{Exit, OrExit as _, Stop, git, print};
 use crate::analyse::{BLESSED, Blessing, read_blessings};
 use crate::clock;
 use crate::report::escape_control;
@@ -51,14 +51,11 @@ pub(super) struct BlessArgs {
 
 pub(super) fn bless(arguments: &BlessArgs) -> Result<Exit, Stop> {
     let commit = git::commit_of(&arguments.repo, &arguments.commit).ok_or_else(|| {
-        Stop::new(
-            Exit::Usage,
-            anyhow!(
-                "`{}` is no commit of the repository of `{}`; name the benchmarked one with --repo",
-                escape_control(&arguments.commit),
-                arguments.repo.display()
-            ),
-        )
+        Stop::usage(anyhow!(
+            "`{}` is no commit of the repository of `{}`; name the benchmarked one with --repo",
+            escape_control(&arguments.commit),
+            arguments.repo.display()
+        ))
     })?;
     let blessing = Blessing {
         commit,
@@ -81,7 +78,7 @@ pub(super) fn bless(arguments: &BlessArgs) -> Result<Exit, Stop> {
                 path.display()
             )
         })
-        .map_err(|error| Stop::new(Exit::Results, error))?;
+        .or_exit(Exit::Results)?;
     let scope = [&blessing.metric, &blessing.mode].map(|part| {
         let part = part.as_deref();
         part.map_or_else(String::new, |part| format!(", {}", escape_control(part)))

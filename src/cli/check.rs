@@ -18,10 +18,8 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn check(arguments: &CheckArgs) -> Result<Exit, Stop> {
-    let usage = |error: anyhow::Error| Stop::new(Exit::Usage, error);
-    let profile = Profile::load(&arguments.profile).map_err(|error| usage(error.into()))?;
-    let plan = plan::resolve(&profile, &arguments.overrides.to_overrides())
-        .map_err(|error| usage(error.into()))?;
+    let profile = Profile::load(&arguments.profile)?;
+    let plan = plan::resolve(&profile, &arguments.overrides.to_overrides())?;
     print(&format!("ok\n{}", plan.describe()))?;
     Ok(Exit::Fine)
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::ab::WORKTREE;
 use super::servers;
 use super::signals::interruptible;
-use super::{Exit, Stop, say};
+use super::{Exit, OrExit as _, Stop, say};
 use crate::cluster::{compose, existing, state};
 use crate::plan::OWN_SCHEMA;
 
@@ -31,14 +31,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Stop> {
     }
     let mut cleaned = Vec::new();
     for directory in [arguments.dir.clone()].into_iter().chain(worktrees()) {
-        let found = state::clean(&directory).map_err(|error| Stop::new(Exit::Results, error))?;
+        let found = state::clean(&directory).or_exit(Exit::Results)?;
         cleaned.extend(found);
     }
     for one in &cleaned {
         say(&format!("{one}"));
     }
-    let projects = interruptible(async |_| compose::clean().await)?;
-    let projects = projects.map_err(|error| Stop::new(Exit::Server, error))?;
+    let projects = interruptible(async |_| compose::clean().await.or_exit(Exit::Server))?;
     for project in &projects {
         say(&format!("{project}"));
     }
@@ -57,9 +56,10 @@ fn clean_servers(primary: &str, subscribers: &[String]) -> Result<Exit, Stop> {
         .iter()
         .map(|it| servers::read(&servers::named(it).1));
     let subscribers = subscribers.collect::<Result<Vec<_>, _>>()?;
-    let cleaned =
-        interruptible(async |_| existing::clean(&subscribers, &primary, OWN_SCHEMA).await)?;
-    let cleaned = cleaned.map_err(|error| Stop::new(Exit::Server, error))?;
+    let cleaned = interruptible(async |_| {
+        let cleaned = existing::clean(&subscribers, &primary, OWN_SCHEMA).await;
+        cleaned.or_exit(Exit::Server)
+    })?;
     if cleaned.is_empty() {
         say("nothing to clean there: no schema replbench");
     }

@@ -7,7 +7,7 @@ use clap::Subcommand;
 
 use super::health::{exit, members_of, text};
 use super::signals::EndSignals;
-use super::{Exit, Stop, print, say};
+use super::{Exit, OrExit as _, Stop, print, say};
 use crate::cluster::health::{self, Limits, Member};
 use crate::cluster::state::{ClusterState, NodeState};
 use crate::cluster::{
@@ -135,7 +135,7 @@ pub(super) fn with_runtime(work: impl Future<Output = Result<Exit, Stop>>) -> Re
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Stop::new(Exit::Server, error))?
+        .or_exit(Exit::Server)?
         .block_on(work)
 }
 
@@ -149,13 +149,14 @@ pub(super) fn exit_of(error: &ClusterError) -> Exit {
     }
 }
 
-fn refused(error: ClusterError) -> Stop {
-    Stop::new(exit_of(&error), error)
+impl From<ClusterError> for Stop {
+    fn from(error: ClusterError) -> Self {
+        Self::new(exit_of(&error), error)
+    }
 }
 
 async fn start(up: &Up) -> Result<Exit, Stop> {
-    let binaries = Binaries::find(up.pg_bindir.as_deref())
-        .map_err(|error| refused(ClusterError::from(error)))?;
+    let binaries = Binaries::find(up.pg_bindir.as_deref()).map_err(ClusterError::from)?;
     let topology = Topology::from(NodeCounts {
         standbys: up.standbys,
         cascading: up.cascading,
@@ -165,7 +166,7 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
     let mode = up
         .mode
         .resolve(up.standbys, up.subscribers)
-        .map_err(|error| Stop::new(Exit::Usage, error))?;
+        .or_exit(Exit::Usage)?;
     say(&format!(
         "starting {topology}, PostgreSQL {} from {}",
         binaries.version(),
@@ -175,9 +176,9 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
     config.schema = SCHEMA.map(Into::into).into();
     config.publish = PUBLISHED.map(Into::into).into();
     let begun = crate::clock::now();
-    let mut signals = EndSignals::listen().map_err(|error| Stop::new(Exit::Server, error))?;
+    let mut signals = EndSignals::listen().or_exit(Exit::Server)?;
     let started = Cluster::start_unless(config, signals.came()).await;
-    let Some(cluster) = started.map_err(refused)? else {
+    let Some(cluster) = started? else {
         return Ok(interrupted());
     };
     let took = crate::clock::now().since(begun);
@@ -188,9 +189,9 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
     };
     match applied {
         Some(Ok(before)) => before.keep(),
-        Some(Err(error)) => return Err(refused(cluster.abandon(error).await)),
+        Some(Err(error)) => return Err(cluster.abandon(error).await.into()),
         None => {
-            cluster.stop().await.map_err(refused)?;
+            cluster.stop().await?;
             return Ok(interrupted());
         }
     }
@@ -199,7 +200,7 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
         took.as_secs_f64(),
         mode.explain()
     ));
-    let state = ClusterState::load(&up.place.data_dir).map_err(refused)?;
+    let state = ClusterState::load(&up.place.data_dir)?;
     for node in &state.nodes {
         say(&format!(
             "{:<8} {:<18} {}",
@@ -209,7 +210,7 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
         ));
     }
     if !up.foreground {
-        cluster.detach().await.map_err(refused)?;
+        cluster.detach().await?;
         say(&format!(
             "stop it with: replbench cluster down --data-dir {}",
             shell(&up.place.data_dir)
@@ -220,7 +221,7 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
     // Whoever reads a pipe is to see the lines before the wait.
     let _ = std::io::stdout().flush();
     signals.came().await;
-    cluster.stop().await.map_err(refused)?;
+    cluster.stop().await?;
     Ok(Exit::Fine)
 }
 
@@ -230,18 +231,17 @@ fn interrupted() -> Exit {
 }
 
 async fn start_compose(path: &Path) -> Result<Exit, Stop> {
-    let file = ComposeFile::read(path)
-        .await
-        .map_err(|error| refused(error.into()))?;
+    let file = ComposeFile::read(path).await;
+    let file = file.map_err(ClusterError::from)?;
     say(&format!(
         "starting {} of {}",
         file.topology(),
         path.display()
     ));
     let begun = crate::clock::now();
-    let mut signals = EndSignals::listen().map_err(|error| Stop::new(Exit::Server, error))?;
+    let mut signals = EndSignals::listen().or_exit(Exit::Server)?;
     let started = compose::up(&file, signals.came()).await;
-    let Some(kept) = started.map_err(refused)? else {
+    let Some(kept) = started? else {
         return Ok(interrupted());
     };
     let took = crate::clock::now().since(begun);
@@ -271,7 +271,7 @@ async fn start_compose(path: &Path) -> Result<Exit, Stop> {
 }
 
 async fn compose_status(project: &str) -> Result<Exit, Stop> {
-    let kept = compose::find(project).await.map_err(refused)?;
+    let kept = compose::find(project).await?;
     let members: Vec<_> = kept.nodes.into_iter().map(Member::from).collect();
     show_health(&members).await
 }
@@ -284,7 +284,7 @@ async fn show_health(members: &[Member]) -> Result<Exit, Stop> {
 
 async fn stop_compose(project: &str) -> Result<Exit, Stop> {
     let removed = compose::down(project).await;
-    let removed = removed.map_err(|error| refused(error.into()))?;
+    let removed = removed.map_err(ClusterError::from)?;
     say(&format!(
         "removed {removed} containers of {project}, with their networks and volumes"
     ));
@@ -311,14 +311,14 @@ fn shell(path: &Path) -> String {
 }
 
 async fn status(place: &Path) -> Result<Exit, Stop> {
-    let state = ClusterState::load(place).map_err(refused)?;
-    let members = members_of(&state).map_err(refused)?;
+    let state = ClusterState::load(place)?;
+    let members = members_of(&state)?;
     show_health(&members).await
 }
 
 fn stop(down: &Down) -> Result<Exit, Stop> {
-    let state = ClusterState::load(&down.running.place.data_dir).map_err(refused)?;
-    let stopped = state.stop().map_err(refused)?;
+    let state = ClusterState::load(&down.running.place.data_dir)?;
+    let stopped = state.stop()?;
     let directory = state.directory.clone();
     if down.keep {
         say(&format!(
@@ -326,7 +326,7 @@ fn stop(down: &Down) -> Result<Exit, Stop> {
             directory.display()
         ));
     } else {
-        state.remove().map_err(refused)?;
+        state.remove()?;
         say(&format!(
             "stopped {stopped} servers, removed {}",
             directory.display()

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 
 use super::library::{refuse_altered, run_of, runs_of};
-use super::{Exit, Stop, WIDTH, print, tell};
+use super::{Exit, OrExit as _, Stop, WIDTH, print, tell};
 use crate::analyse::{Comparison, Terms, compare_modes, compare_runs};
 use crate::metric::Metric;
 use crate::record::{OnMismatch, Run, RunSummary};
@@ -141,13 +141,10 @@ pub(super) fn compare(arguments: &CompareArgs) -> Result<Exit, Stop> {
         Format::Text => comparison_text(&comparison, WIDTH),
         Format::Md => comparison_markdown(&comparison),
         Format::Json => comparison_json(&comparison),
-        Format::Csv => {
-            comparison_csv(&comparison).map_err(|error| Stop::new(Exit::Results, error))?
-        }
+        Format::Csv => comparison_csv(&comparison).or_exit(Exit::Results)?,
     })?;
     if let Some(directory) = &arguments.out {
-        let page = write_comparison(directory, &comparison)
-            .map_err(|error| Stop::new(Exit::Results, error))?;
+        let page = write_comparison(directory, &comparison).or_exit(Exit::Results)?;
         // Standard output may be JSON that a program reads.
         tell(format!("wrote {}", page.display()));
     }
@@ -159,11 +156,10 @@ pub(super) fn compare(arguments: &CompareArgs) -> Result<Exit, Stop> {
 fn compared(arguments: &CompareArgs) -> Result<Comparison, Stop> {
     let terms = arguments.terms.terms();
     let on_mismatch = arguments.terms.on_mismatch();
-    let refused = |error| Stop::new(Exit::NotComparable, error);
     let Some(head) = &arguments.head else {
         let run = run_of(&arguments.base, &arguments.results, on_mismatch)?;
         refuse_altered(&run.manifest.run_id, &run.altered, on_mismatch)?;
-        let mut comparison = compare_modes(&run, &terms).map_err(refused)?;
+        let mut comparison = compare_modes(&run, &terms).or_exit(Exit::NotComparable)?;
         judge_gates(&mut comparison, &run, on_mismatch)?;
         return Ok(comparison);
     };
@@ -171,13 +167,15 @@ fn compared(arguments: &CompareArgs) -> Result<Comparison, Stop> {
     let heads = runs_of(head, &arguments.results, on_mismatch)?;
     let (base, head) = best_pair(&bases, &heads);
     if base.dir == head.dir {
-        let error = anyhow!("base and head are the same run, `{}`", base.manifest.run_id);
-        return Err(Stop::new(Exit::Usage, error));
+        return Err(Stop::usage(anyhow!(
+            "base and head are the same run, `{}`",
+            base.manifest.run_id
+        )));
     }
     for side in [base, head] {
         refuse_altered(&side.manifest.run_id, &side.altered, on_mismatch)?;
     }
-    let mut comparison = compare_runs(base, head, &terms).map_err(refused)?;
+    let mut comparison = compare_runs(base, head, &terms).or_exit(Exit::NotComparable)?;
     judge_gates(&mut comparison, head, on_mismatch)?;
     Ok(comparison)
 }
@@ -189,8 +187,7 @@ pub(super) fn judge_gates(
     on_mismatch: OnMismatch,
 ) -> Result<(), Stop> {
     if !head.manifest.plan.gates().is_empty() {
-        let run = Run::open_with(&head.dir, on_mismatch)
-            .map_err(|error| Stop::new(Exit::Results, error))?;
+        let run = Run::open_with(&head.dir, on_mismatch).or_exit(Exit::Results)?;
         if run.is_altered() {
             refuse_altered(&run.manifest.run_id, &run.altered, on_mismatch)?;
             let told = run.altered.iter().map(|it| format!("head: {it}"));

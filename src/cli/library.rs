@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use rayon::prelude::*;
 
-use super::{Exit, Stop, git};
+use super::{Exit, OrExit as _, Stop, git};
 use crate::analyse::run_summary;
 use crate::record::{
     Altered, OnMismatch, RunSummary, is_drawn, is_run, run_directories, runs_named,
@@ -27,15 +27,12 @@ pub(super) fn runs_of(
     match named.as_slice() {
         [] => runs_of_commit(word, results, &directories, on_mismatch),
         [one] => Ok(vec![open(one, on_mismatch)?]),
-        several => Err(Stop::new(
-            Exit::Usage,
-            anyhow!(
-                "`{}` is the beginning of {} runs: {}; write more of it",
-                escape_control(word),
-                several.len(),
-                names(several)
-            ),
-        )),
+        several => Err(Stop::usage(anyhow!(
+            "`{}` is the beginning of {} runs: {}; write more of it",
+            escape_control(word),
+            several.len(),
+            names(several)
+        ))),
     }
 }
 
@@ -74,20 +71,20 @@ pub(super) fn refuse_altered(
 /// Every run in `results`; none when there is no such directory.
 pub(super) fn directories(results: &Path) -> Result<Vec<PathBuf>, Stop> {
     match run_directories(results) {
-        Ok(found) => Ok(found),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(Stop::new(
-            Exit::Results,
-            anyhow::Error::new(error)
-                .context(format!(
+        found => found
+            .with_context(|| {
+                format!(
                     "cannot read the results in `{}`; --results names the directory that holds the runs",
                     results.display()
-                )),
-        )),
+                )
+            })
+            .or_exit(Exit::Results),
     }
 }
 
 /// The runs of a directory of results.
+#[derive(Default)]
 pub(super) struct ReadRuns {
     /// Oldest first.
     pub(super) run_summaries: Vec<RunSummary>,
@@ -99,11 +96,7 @@ pub(super) struct ReadRuns {
 /// Every run in `results` that reads, and a warning for each thing that does not.
 pub(super) fn run_summaries(results: &Path, on_mismatch: OnMismatch) -> Result<ReadRuns, Stop> {
     let directories = directories(results)?;
-    let mut runs = ReadRuns {
-        run_summaries: Vec::new(),
-        warnings: Vec::new(),
-        altered: 0,
-    };
+    let mut runs = ReadRuns::default();
     let read = |directory: &PathBuf| run_summary(directory, on_mismatch);
     let reads: Vec<_> = directories.par_iter().map(read).collect();
     for read in reads {
@@ -128,7 +121,7 @@ pub(super) fn run_summaries(results: &Path, on_mismatch: OnMismatch) -> Result<R
 }
 
 pub(super) fn open(directory: &Path, on_mismatch: OnMismatch) -> Result<RunSummary, Stop> {
-    run_summary(directory, on_mismatch).map_err(|error| Stop::new(Exit::Results, error))
+    run_summary(directory, on_mismatch).or_exit(Exit::Results)
 }
 
 /// Newest first, those of a clean work tree only: a dirty one was not at that commit.

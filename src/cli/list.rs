@@ -61,9 +61,8 @@ pub(super) fn list(arguments: &ListArgs) -> Result<Exit, Stop> {
 
 /// A built-in profile, and how long it takes as it is.
 fn estimated(name: &str) -> Result<(Profile, Duration), Stop> {
-    let profile = Profile::load(name).map_err(|error| Stop::new(Exit::Usage, error))?;
-    let plan = plan::resolve(&profile, &Overrides::default())
-        .map_err(|error| Stop::new(Exit::Usage, error))?;
+    let profile = Profile::load(name)?;
+    let plan = plan::resolve(&profile, &Overrides::default())?;
     Ok((profile, plan.estimate()))
 }
 

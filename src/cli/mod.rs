@@ -30,6 +30,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::plan::PlanError;
 use crate::profile::ProfileError;
 use crate::report::escape_control;
 
@@ -76,6 +77,34 @@ impl Stop {
             exit,
             error: error.into(),
         }
+    }
+
+    /// Arguments that cannot be followed.
+    fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+}
+
+impl From<ProfileError> for Stop {
+    fn from(error: ProfileError) -> Self {
+        Self::usage(error)
+    }
+}
+
+impl From<PlanError> for Stop {
+    fn from(error: PlanError) -> Self {
+        Self::usage(error)
+    }
+}
+
+/// Gives an error that does not say it by its type the exit code that belongs to it.
+trait OrExit<T> {
+    fn or_exit(self, exit: Exit) -> Result<T, Stop>;
+}
+
+impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
+    fn or_exit(self, exit: Exit) -> Result<T, Stop> {
+        self.map_err(|error| Stop::new(exit, error))
     }
 }
 
@@ -201,7 +230,7 @@ fn print(text: &str) -> Result<(), Stop> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error)
             .context("write to standard output")
-            .map_err(|error| Stop::new(Exit::Results, error)),
+            .or_exit(Exit::Results),
         _ => Ok(()),
     }
 }

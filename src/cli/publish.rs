@@ -44,11 +44,10 @@ pub(super) struct PublishArgs {
 
 pub(super) fn publish(arguments: &PublishArgs) -> Result<Exit, Stop> {
     if !arguments.results.is_dir() {
-        let error = anyhow!(
+        return Err(Stop::usage(anyhow!(
             "`{}` is not a directory; --results names the one that holds the runs",
             arguments.results.display()
-        );
-        return Err(Stop::new(Exit::Usage, error));
+        )));
     }
     let options = Options {
         results: arguments.results.clone(),

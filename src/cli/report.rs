@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Exit, Stop, WIDTH, print, warn};
+use super::{Exit, OrExit as _, Stop, WIDTH, print, warn};
 use crate::analyse::{Analysis, AuditLine, GateLine};
 use crate::plan::fold;
 use crate::record::{OnMismatch, Run, RunStatus};
@@ -100,10 +100,9 @@ pub(super) struct Drawn {
 
 /// Rebuilds summary, charts and page of a run directory.
 pub(super) fn draw(directory: &Path, on_mismatch: OnMismatch) -> Result<Drawn, Stop> {
-    let run =
-        Run::open_with(directory, on_mismatch).map_err(|error| Stop::new(Exit::Results, error))?;
+    let run = Run::open_with(directory, on_mismatch).or_exit(Exit::Results)?;
     let analysis = Analysis::of(&run);
-    let outputs = write_run(&run, &analysis).map_err(|error| Stop::new(Exit::Results, error))?;
+    let outputs = write_run(&run, &analysis).or_exit(Exit::Results)?;
     Ok(Drawn {
         html: outputs.html,
         text: text_of(&analysis),

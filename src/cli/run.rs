@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 
 use super::list::reindex;
@@ -12,7 +12,7 @@ use super::progress::Terminal;
 use super::report::{Drawn, Gates, draw, verdict};
 use super::servers::{ServerArgs, without_passwords};
 use super::signals::interruptible;
-use super::{Exit, Stop, print, what_replicates};
+use super::{Exit, OrExit as _, Stop, print, what_replicates};
 use crate::plan::{self, Overrides};
 use crate::profile::Profile;
 use crate::record::{self, OnMismatch, RunStatus, WriteError};
@@ -47,13 +47,11 @@ pub(super) fn run(arguments: &RunArgs) -> Result<Exit, Stop> {
     if arguments.profile == what_replicates::NAME {
         return make_all_changes(arguments);
     }
-    let profile =
-        Profile::load(&arguments.profile).map_err(|error| Stop::new(Exit::Usage, error))?;
+    let profile = Profile::load(&arguments.profile)?;
     let mut overrides = arguments.overrides.to_overrides();
     overrides.no_visibility = arguments.no_visibility;
     let given = arguments.servers.given(&mut overrides)?;
-    let plan = plan::resolve(&profile, &overrides);
-    let plan = plan.map_err(|error| Stop::new(Exit::Usage, error))?;
+    let plan = plan::resolve(&profile, &overrides)?;
     if arguments.place.dry_run {
         print(&plan.describe())?;
         if let Some(GivenServers::Existing(servers)) = &given {
@@ -70,9 +68,9 @@ pub(super) fn run(arguments: &RunArgs) -> Result<Exit, Stop> {
     let mut terminal = Terminal::new(&[&plan], plan.estimate(), arguments.place.verbosity());
     terminal.announce();
     let finished =
-        interruptible(async |interrupt| run::run(&plan, &options, &mut terminal, interrupt).await)?;
+        interruptible(async |interrupt| run::run(&plan, &options, &mut terminal, interrupt).await);
     terminal.clear();
-    conclude(finished.map_err(|error| Stop::new(exit_of(&error), error))?)
+    conclude(finished?)
 }
 
 /// It measures nothing, so that nothing of a measurement can be asked for.
@@ -82,15 +80,13 @@ fn make_all_changes(arguments: &RunArgs) -> Result<Exit, Stop> {
         ..arguments.overrides.to_overrides()
     };
     if asked != Overrides::default() || arguments.no_visibility || arguments.place.dry_run {
-        let error = anyhow::anyhow!(
+        return Err(Stop::usage(anyhow!(
             "`{}` measures nothing: of the options it takes --results, --data-dir and --pg-bindir",
             what_replicates::NAME
-        );
-        return Err(Stop::new(Exit::Usage, error));
+        )));
     }
     let options = arguments.place.options();
-    let seen = interruptible(async |_| run::what_replicates(&options).await)?;
-    let (version, seen) = seen.map_err(|error| Stop::new(exit_of(&error), error))?;
+    let (version, seen) = interruptible(async |_| run::what_replicates(&options).await)?;
     what_replicates::show(&version, &seen)
 }
 
@@ -177,7 +173,7 @@ impl StoredRun {
         let gates = self.drawn?.gates;
         self.renamed
             .context("finish the run directory")
-            .map_err(|error| Stop::new(Exit::Results, error))?;
+            .or_exit(Exit::Results)?;
         if let Some(results) = self.directory.parent() {
             reindex(results)?;
         }
@@ -185,8 +181,14 @@ impl StoredRun {
     }
 }
 
+impl From<RunError> for Stop {
+    fn from(error: RunError) -> Self {
+        Self::new(exit_of(&error), error)
+    }
+}
+
 /// The code for a run that could not begin.
-pub(super) fn exit_of(error: &RunError) -> Exit {
+fn exit_of(error: &RunError) -> Exit {
     match error {
         RunError::Write(_) | RunError::Ledger(_) => Exit::Results,
         RunError::Stopped => Exit::Incomplete,

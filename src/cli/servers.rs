@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use anyhow::anyhow;
 use clap::{ArgGroup, Args};
 use serde::Deserialize;
 
 use super::signals::interruptible;
-use super::{Exit, Stop, tell};
+use super::{Exit, OrExit as _, Stop, tell};
 use crate::cluster::existing::{self, Survey};
 use crate::cluster::{ClusterError, ComposeFile, NamedServer, Servers};
 use crate::mode::Given;
 use crate::pg::attach::Receiver;
-use crate::pg::conninfo::{self, Conninfo, ConninfoError, Host, OwnSurroundings, Parameters};
+use crate::pg::conninfo::{self, Conninfo, Host, OwnSurroundings, Parameters};
 use crate::plan::{OWN_SCHEMA, Overrides, VisibilityMethod};
 use crate::run::GivenServers;
 
@@ -89,8 +90,8 @@ impl ServerArgs {
     /// The servers that are named, noted in what is to be planned. `None`: replbench makes its own.
     pub(super) fn given(&self, overrides: &mut Overrides) -> Result<Option<GivenServers>, Stop> {
         if let Some(ComposePath(path)) = &self.cluster {
-            let file = interruptible(async |_| ComposeFile::read(path).await)?;
-            let file = file.map_err(|error| refused(error.into()))?;
+            let read = async |_| ComposeFile::read(path).await.map_err(ClusterError::from);
+            let file = interruptible(read)?;
             let mut nodes = file.nodes();
             if self.keep {
                 let reason = "--keep leaves the servers as the file made them, and the old primary would not be one of them";
@@ -163,10 +164,7 @@ struct ServersFile {
 
 impl Written {
     fn in_file(path: &Path) -> Result<Self, Stop> {
-        let refuse = |problem: String| {
-            let error = anyhow::anyhow!("{}: {problem}", path.display());
-            Stop::new(Exit::Usage, error)
-        };
+        let refuse = |problem: String| Stop::usage(anyhow!("{}: {problem}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
         let file: ServersFile = toml::from_str(&text).map_err(|error| {
             // Without the line itself, which may have a password.
@@ -213,7 +211,7 @@ pub(super) fn named(text: &str) -> (Option<String>, String) {
 pub(super) fn read(text: &str) -> Result<Parameters, Stop> {
     let parsed = text.parse::<Conninfo>();
     let completed = parsed.and_then(|it| it.complete(&OwnSurroundings));
-    let parameters = completed.map_err(|error: ConninfoError| Stop::new(Exit::Usage, error))?;
+    let parameters = completed.or_exit(Exit::Usage)?;
     for warning in &parameters.warnings {
         tell(format!("note: {warning}"));
     }
@@ -239,18 +237,16 @@ fn survey(mut servers: Servers, overrides: &mut Overrides) -> Result<Servers, St
         None => overrides.visibility = Some(VisibilityMethod::Looks),
         Some(VisibilityMethod::Looks) => {}
         Some(VisibilityMethod::Push) => {
-            let error = anyhow::anyhow!(
+            return Err(Stop::usage(anyhow!(
                 "--visibility push needs standbys on this machine, because it reads their clocks; use looks"
-            );
-            return Err(Stop::new(Exit::Usage, error));
+            )));
         }
     }
     Ok(servers)
 }
 
 fn look(servers: &Servers) -> Result<Survey, Stop> {
-    let survey = interruptible(async |_| existing::survey(servers).await)?;
-    survey.map_err(|error| refused(error.into()))
+    interruptible(async |_| existing::survey(servers).await.map_err(ClusterError::from))
 }
 
 /// A standby that was found and not named, if a person at a terminal says that it is to be measured too. It is looked for at the
@@ -285,10 +281,6 @@ fn ask_for(other: &Receiver, servers: &Servers) -> Option<NamedServer> {
                 ..servers.primary.clone()
             },
         })
-}
-
-fn refused(error: ClusterError) -> Stop {
-    Stop::new(super::cluster::exit_of(&error), error)
 }
 
 /// The arguments of this process as they may be recorded: connection strings without passwords.

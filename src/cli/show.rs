@@ -11,7 +11,7 @@ use clap::Args;
 use super::library::{directories, run_of};
 use super::list::reindex;
 use super::report::{cautions_of, findings_of};
-use super::{Exit, Stop, print, warn};
+use super::{Exit, OrExit as _, Stop, print, warn};
 use crate::analyse::{Analysis, status_text};
 use crate::record::{Manifest, OnMismatch, Run, RunStatus, RunSummary, files, is_run, runs_named};
 use crate::report::escape_control;
@@ -38,8 +38,7 @@ pub(super) struct ShowArgs {
 pub(super) fn show(arguments: &ShowArgs) -> Result<Exit, Stop> {
     let on_mismatch = OnMismatch::forced(arguments.force);
     let directory = run_of(&arguments.run, &arguments.results, on_mismatch)?.dir;
-    let run =
-        Run::open_with(&directory, on_mismatch).map_err(|error| Stop::new(Exit::Results, error))?;
+    let run = Run::open_with(&directory, on_mismatch).or_exit(Exit::Results)?;
     for warning in &run.warnings {
         warn(warning);
     }
@@ -158,7 +157,7 @@ pub(super) fn rm(arguments: &RmArgs) -> Result<Exit, Stop> {
     for directory in &doomed {
         fs::remove_dir_all(directory)
             .with_context(|| format!("remove `{}`", directory.display()))
-            .map_err(|error| Stop::new(Exit::Results, error))?;
+            .or_exit(Exit::Results)?;
         print(&format!("removed {}\n", directory.display()))?;
     }
     reindex(&arguments.results)?;
@@ -167,7 +166,6 @@ pub(super) fn rm(arguments: &RmArgs) -> Result<Exit, Stop> {
 
 /// The directory that is meant: a run of replbench's, whole in name, ended.
 fn removable(word: &str, known: &[PathBuf], arguments: &RmArgs) -> Result<PathBuf, Stop> {
-    let usage = |text: String| Stop::new(Exit::Usage, anyhow!(text));
     // Without a slash or a dot behind it, through which a link would be taken for what it leads to.
     let path: PathBuf = Path::new(word).components().collect();
     let directory = if is_run(&path) {
@@ -176,7 +174,7 @@ fn removable(word: &str, known: &[PathBuf], arguments: &RmArgs) -> Result<PathBu
         let whole = |directory: &PathBuf| directory.file_name().is_some_and(|name| name == word);
         let mut found = runs_named(known, word).into_iter().filter(whole);
         found.next().ok_or_else(|| {
-            usage(format!(
+            Stop::usage(anyhow!(
                 "no run `{}` in `{}`; rm takes whole run ids or directories, see `replbench list --runs`",
                 escape_control(word),
                 arguments.results.display()
@@ -185,15 +183,15 @@ fn removable(word: &str, known: &[PathBuf], arguments: &RmArgs) -> Result<PathBu
     };
     let is_link = fs::symlink_metadata(&directory).is_ok_and(|found| found.is_symlink());
     if is_link {
-        return Err(usage(format!(
+        return Err(Stop::usage(anyhow!(
             "`{}` is a link; remove it yourself",
             directory.display()
         )));
     }
-    let run_summary = RunSummary::open(&directory, OnMismatch::Use, |_, _| false)
-        .map_err(|error| Stop::new(Exit::Results, error))?;
+    let run_summary =
+        RunSummary::open(&directory, OnMismatch::Use, |_, _| false).or_exit(Exit::Results)?;
     if run_summary.manifest.status == RunStatus::Running && !arguments.force {
-        return Err(usage(format!(
+        return Err(Stop::usage(anyhow!(
             "run `{}` has not ended, or was killed; --force removes it all the same",
             escape_control(&run_summary.manifest.run_id)
         )));

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::{Exit, Stop};
+use super::{Exit, OrExit as _, Stop};
 use crate::run::Interrupt;
 
 /// SIGINT, SIGTERM and SIGHUP; the last one unless it was ignored from the start, as under `nohup`. What comes while nobody awaits it
@@ -39,19 +39,21 @@ impl EndSignals {
 }
 
 /// Does something that a person may ask to end.
-pub(super) fn interruptible<T>(work: impl AsyncFnOnce(Interrupt) -> T) -> Result<T, Stop> {
+pub(super) fn interruptible<T, E: Into<Stop>>(
+    work: impl AsyncFnOnce(Interrupt) -> Result<T, E>,
+) -> Result<T, Stop> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the runtime")
-        .map_err(|error| Stop::new(Exit::Incomplete, error))?;
-    Ok(runtime.block_on(async {
+        .or_exit(Exit::Incomplete)?;
+    runtime.block_on(async {
         let (raise, interrupt) = Interrupt::new();
         let listening = tokio::spawn(listen(raise));
         let done = work(interrupt).await;
         listening.abort();
-        done
-    }))
+        done.map_err(Into::into)
+    })
 }
 
 /// Counts the signals by which a person or a service manager asks for the end.

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 
 use super::compare::{Metrics, parse_metric};
 use super::library::{ReadRuns, run_summaries};
-use super::{Exit, Stop, WIDTH, git, note, print, warn};
+use super::{Exit, OrExit as _, Stop, WIDTH, git, note, print, warn};
 use crate::analyse::{Series, read_blessings, trend_of};
 use crate::metric::Metric;
 use crate::record::{OnMismatch, RunSummary};
@@ -108,16 +108,12 @@ pub(super) fn trend(arguments: &TrendArgs) -> Result<Exit, Stop> {
     for warning in &warnings {
         warn(warning);
     }
-    let (blessed, warnings) = read_blessings(&arguments.results).map_err(|error| {
-        let error = anyhow::Error::new(error);
-        let results = arguments.results.display();
-        Stop::new(
-            Exit::Results,
-            error.context(format!(
-                "cannot read `{results}/blessed.jsonl`; it should be a file of its own, or be absent"
-            )),
-        )
-    })?;
+    let (blessed, warnings) = read_blessings(&arguments.results)
+        .with_context(|| {
+            let results = arguments.results.display();
+            format!("cannot read `{results}/blessed.jsonl`; it should be a file of its own, or be absent")
+        })
+        .or_exit(Exit::Results)?;
     for warning in &warnings {
         warn(warning);
     }
@@ -130,18 +126,14 @@ pub(super) fn trend(arguments: &TrendArgs) -> Result<Exit, Stop> {
         arguments.wants(series)
     });
     if series.is_empty() && !run_summaries.is_empty() {
-        return Err(Stop::new(
-            Exit::Usage,
-            arguments.found_nothing(&run_summaries),
-        ));
+        return Err(Stop::usage(arguments.found_nothing(&run_summaries)));
     }
     print(&arguments.drawn(&series)?)?;
     if arguments.strict && series.is_empty() {
-        let error = anyhow!(
+        return Err(Stop::usage(anyhow!(
             "there is nothing to judge in `{}`; is it the right directory?",
             arguments.results.display()
-        );
-        return Err(Stop::new(Exit::Usage, error));
+        )));
     }
     let regressed = arguments.strict && series.iter().any(Series::has_regressed);
     Ok(if regressed {
@@ -176,9 +168,6 @@ impl TrendArgs {
     }
 
     fn drawn(&self, series: &[Series]) -> Result<String, Stop> {
-        let in_csv = |drawn: Result<String, csv::Error>| {
-            drawn.map_err(|error| Stop::new(Exit::Results, error))
-        };
         Ok(match self.format {
             Format::Text if series.is_empty() => format!(
                 "no runs in `{}`; replbench run PROFILE makes one, --results names another directory\n",
@@ -186,14 +175,14 @@ impl TrendArgs {
             ),
             Format::Text => trend_text(series, WIDTH),
             Format::Json => trend_json(series),
-            Format::Csv => in_csv(trend_csv(series))?,
+            Format::Csv => trend_csv(series).or_exit(Exit::Results)?,
             Format::GithubActionBenchmark => {
                 trend_github_action_benchmark(series, Direction::LowerIsBetter)
             }
             Format::GithubActionBenchmarkBigger => {
                 trend_github_action_benchmark(series, Direction::HigherIsBetter)
             }
-            Format::Otava => in_csv(trend_otava(series))?,
+            Format::Otava => trend_otava(series).or_exit(Exit::Results)?,
             Format::Openmetrics => trend_openmetrics(series),
         })
     }
