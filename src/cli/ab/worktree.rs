@@ -6,19 +6,18 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tempfile::TempDir;
 
 use super::super::git::{commit_of, top_level};
-use super::super::{Exit, Stop};
+use super::super::{Exit, OrExit as _, Stop, escape_lines};
 use crate::clock;
 use crate::cluster::{Claim, LogTail, process};
 use crate::plan::Side;
 use crate::profile::visible;
-use crate::report::escape_control;
 use crate::run::{Interrupt, RunError};
 
 /// How the names of their directories begin, in `TMPDIR`.
@@ -45,9 +44,8 @@ impl Worktree {
         revision: &str,
         interrupt: &mut Interrupt,
     ) -> Result<Self, Stop> {
-        let usage = |error: anyhow::Error| Stop::new(Exit::Usage, error);
         let wrong =
-            |problem: &str| usage(anyhow!("{side}: `git={}`: {problem}", visible(revision)));
+            |problem: &str| Stop::usage(anyhow!("{side}: `git={}`: {problem}", visible(revision)));
         let repository = top_level(Path::new(".")).ok_or_else(|| {
             wrong("the current directory is in no git repository; run replbench where the revision is")
         })?;
@@ -56,10 +54,10 @@ impl Worktree {
         })?;
         let place = place()
             .context("make a directory for a worktree; name another place with TMPDIR")
-            .map_err(|error| Stop::new(Exit::Results, error))?;
+            .or_exit(Exit::Results)?;
         let claim = Claim::on(place.path())
             .context("mark the directory for a worktree")
-            .map_err(|error| Stop::new(Exit::Results, error))?;
+            .or_exit(Exit::Results)?;
         let worktree = Self {
             side,
             commit,
@@ -82,9 +80,10 @@ impl Worktree {
             self.commit.clone().into(),
         ];
         let git = process::supervisor("git", &arguments);
-        let status = supervise(git, &self.log(), CHECKOUT, interrupt).await;
-        self.expect_success(status, "git worktree add", CHECKOUT)
-            .map_err(|failure| Stop::new(failure.exit(), failure.explain(&self.log(), None)))?;
+        let done = self
+            .supervise(git, "git worktree add", CHECKOUT, interrupt)
+            .await;
+        done.map_err(|failure| failure.stop(&self.log(), None))?;
         // What git said of a success is no part of the build's log.
         let _ = fs::remove_file(self.log());
         Ok(())
@@ -128,37 +127,47 @@ impl Worktree {
                 shell.env_remove(name);
             }
         }
-        let status = supervise(shell, &self.log(), BUILD, interrupt).await;
-        let Err(failure) = self.expect_success(status, &visible(command), BUILD) else {
-            return Ok(());
-        };
-        if matches!(failure, Failure::Interrupted) {
-            return Err(Stop::new(
-                failure.exit(),
-                failure.explain(&self.log(), None),
-            ));
-        }
-        let kept = self.keep_log(results).ok();
-        let error = failure.explain(&self.log(), kept.as_deref());
-        Err(Stop::new(failure.exit(), error))
+        let shown = visible(command);
+        let done = self.supervise(shell, &shown, BUILD, interrupt).await;
+        done.map_err(|failure| {
+            let kept = match failure {
+                Failure::Interrupted => None,
+                Failure::Failed(_) => self.keep_log(results).ok(),
+            };
+            failure.stop(&self.log(), kept.as_deref())
+        })
     }
 
-    fn expect_success(
+    /// Runs a supervised command to its end, unless its time is over or a person asks for the end.
+    async fn supervise(
         &self,
-        ended: Result<ExitStatus, Failure>,
+        mut command: Command,
         what: &str,
         deadline: Duration,
+        interrupt: &mut Interrupt,
     ) -> Result<(), Failure> {
         let subject = format!("{}: `{what}` at {}", self.side, self.short());
-        match ended {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(Failure::Failed(format!("{subject} failed, {status}"))),
-            Err(Failure::Late) => Err(Failure::Failed(format!(
-                "{subject} did not end within {} min",
-                deadline.as_secs() / 60
-            ))),
-            Err(Failure::Failed(problem)) => Err(Failure::Failed(format!("{subject}: {problem}"))),
-            Err(Failure::Interrupted) => Err(Failure::Interrupted),
+        let failed = |error: std::io::Error| Failure::Failed(format!("{subject}: {error}"));
+        let output = File::create(self.log()).map_err(failed)?;
+        let errors = output.try_clone().map_err(failed)?;
+        command.stdout(output).stderr(errors);
+        let mut supervised = Supervised(command.spawn().map_err(failed)?);
+        let ask = async || {
+            let status = supervised.0.try_wait().map_err(failed)?;
+            Ok(status.ok_or_else(String::new))
+        };
+        let late = |_| {
+            let minutes = deadline.as_secs() / 60;
+            Failure::Failed(format!("{subject} did not end within {minutes} min"))
+        };
+        let status = tokio::select! {
+            ended = clock::wait_until(deadline, ask, late) => ended?,
+            _ = interrupt.raised() => return Err(Failure::Interrupted),
+        };
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Failure::Failed(format!("{subject} failed, {status}")))
         }
     }
 
@@ -205,32 +214,20 @@ fn git(directory: &Path) -> Command {
 #[derive(Debug)]
 enum Failure {
     Interrupted,
-    Late,
     Failed(String),
 }
 
 impl Failure {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Interrupted => Exit::Incomplete,
-            // The arguments were right, and what was to be measured is not there: as when no server is installed.
-            Self::Late | Self::Failed(_) => Exit::Server,
-        }
-    }
-
     /// With the end of the log, and where it stays when the worktree is gone.
-    fn explain(&self, log: &Path, kept: Option<&Path>) -> anyhow::Error {
-        match self {
-            Self::Interrupted => RunError::Stopped.into(),
-            Self::Late => anyhow!("it took too long"),
-            Self::Failed(problem) => {
-                let tail = LogTail::read(log);
-                let lines: Vec<_> = tail.text.lines().map(escape_control).collect();
-                let text = lines.join("\n");
-                let path = kept.unwrap_or(Path::new("")).to_owned();
-                anyhow!("{problem}{}", LogTail { path, text })
-            }
-        }
+    fn stop(self, log: &Path, kept: Option<&Path>) -> Stop {
+        let problem = match self {
+            Self::Interrupted => return RunError::Stopped.into(),
+            Self::Failed(problem) => problem,
+        };
+        let text = escape_lines(&LogTail::read(log).text);
+        let path = kept.unwrap_or(Path::new("")).to_owned();
+        // The arguments were right, and what was to be measured is not there: as when no server is installed.
+        Stop::new(Exit::Server, anyhow!("{problem}{}", LogTail { path, text }))
     }
 }
 
@@ -242,27 +239,5 @@ impl Drop for Supervised {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
         let _ = self.0.wait();
-    }
-}
-
-/// Runs a supervised command to its end, unless its time is over or a person asks for the end.
-async fn supervise(
-    mut command: Command,
-    log: &Path,
-    deadline: Duration,
-    interrupt: &mut Interrupt,
-) -> Result<ExitStatus, Failure> {
-    let failed = |error: std::io::Error| Failure::Failed(error.to_string());
-    let output = File::create(log).map_err(failed)?;
-    let errors = output.try_clone().map_err(failed)?;
-    command.stdout(output).stderr(errors);
-    let mut supervised = Supervised(command.spawn().map_err(failed)?);
-    let ask = async || {
-        let status = supervised.0.try_wait().map_err(failed)?;
-        Ok(status.ok_or_else(String::new))
-    };
-    tokio::select! {
-        ended = clock::wait_until(deadline, ask, |_| Failure::Late) => ended,
-        _ = interrupt.raised() => Err(Failure::Interrupted),
     }
 }
