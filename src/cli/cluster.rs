@@ -8,13 +8,13 @@ use clap::Subcommand;
 use super::health::{exit, members_of, text};
 use super::signals::EndSignals;
 use super::{Exit, OrExit as _, Stop, print, say};
-use crate::cluster::health::{self, Limits, Member};
+use crate::cluster::health::{self, Limits};
 use crate::cluster::state::{ClusterState, NodeState};
 use crate::cluster::{
     Binaries, Cluster, ClusterConfig, ClusterError, ComposeError, ComposeFile, DATABASE, compose,
 };
 use crate::mode::ModeSpec;
-use crate::topology::{NodeCounts, Topology};
+use crate::topology::{Node, NodeCounts, Topology};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -111,24 +111,19 @@ const SCHEMA: [&str; 2] = [
 const PUBLISHED: [&str; 2] = [r#"public."Product""#, "public.users"];
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Stop> {
-    match &arguments.action {
-        Action::Up(up) => with_runtime(async {
-            match &up.compose {
+    with_runtime(async {
+        match &arguments.action {
+            Action::Up(up) => match &up.compose {
                 Some(file) => start_compose(file).await,
                 None => start(up).await,
-            }
-        }),
-        Action::Status(running) => with_runtime(async {
-            match &running.compose {
-                Some(project) => compose_status(project).await,
-                None => status(&running.place.data_dir).await,
-            }
-        }),
-        Action::Down(down) => match &down.running.compose {
-            Some(project) => with_runtime(stop_compose(project)),
-            None => stop(down),
-        },
-    }
+            },
+            Action::Status(running) => status(running).await,
+            Action::Down(down) => match &down.running.compose {
+                Some(project) => stop_compose(project).await,
+                None => stop(down),
+            },
+        }
+    })
 }
 
 pub(super) fn with_runtime(work: impl Future<Output = Result<Exit, Stop>>) -> Result<Exit, Stop> {
@@ -202,12 +197,7 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
     ));
     let state = ClusterState::load(&up.place.data_dir)?;
     for node in &state.nodes {
-        say(&format!(
-            "{:<8} {:<18} {}",
-            node.node.name,
-            node.node.role.as_str(),
-            psql(&state, node)
-        ));
+        say_node(&node.node, &psql(&state, node));
     }
     if !up.foreground {
         cluster.detach().await?;
@@ -248,15 +238,11 @@ async fn start_compose(path: &Path) -> Result<Exit, Stop> {
     say(&format!("replicates after {:.1} s", took.as_secs_f64()));
     for node in &kept.nodes {
         let endpoint = &node.endpoint;
-        say(&format!(
-            "{:<8} {:<18} psql -h {} -p {} -U {} {}",
-            node.node.name,
-            node.node.role.as_str(),
-            endpoint.host,
-            endpoint.port,
-            endpoint.user,
-            endpoint.database
-        ));
+        let psql = format!(
+            "psql -h {} -p {} -U {} {}",
+            endpoint.host, endpoint.port, endpoint.user, endpoint.database
+        );
+        say_node(&node.node, &psql);
     }
     if let Some(inside) = &kept.inside {
         say(&format!(
@@ -270,18 +256,6 @@ async fn start_compose(path: &Path) -> Result<Exit, Stop> {
     Ok(Exit::Fine)
 }
 
-async fn compose_status(project: &str) -> Result<Exit, Stop> {
-    let kept = compose::find(project).await?;
-    let members: Vec<_> = kept.nodes.into_iter().map(Member::from).collect();
-    show_health(&members).await
-}
-
-async fn show_health(members: &[Member]) -> Result<Exit, Stop> {
-    let health = health::check(members, Limits::default()).await;
-    print(&text(&health))?;
-    Ok(exit(health.verdict))
-}
-
 async fn stop_compose(project: &str) -> Result<Exit, Stop> {
     let removed = compose::down(project).await;
     let removed = removed.map_err(ClusterError::from)?;
@@ -289,6 +263,15 @@ async fn stop_compose(project: &str) -> Result<Exit, Stop> {
         "removed {removed} containers of {project}, with their networks and volumes"
     ));
     Ok(Exit::Fine)
+}
+
+/// A node, and how to look into it.
+fn say_node(node: &Node, psql: &str) {
+    say(&format!(
+        "{:<8} {:<18} {psql}",
+        node.name,
+        node.role.as_str()
+    ));
 }
 
 fn psql(state: &ClusterState, node: &NodeState) -> String {
@@ -310,10 +293,11 @@ fn shell(path: &Path) -> String {
     }
 }
 
-async fn status(place: &Path) -> Result<Exit, Stop> {
-    let state = ClusterState::load(place)?;
-    let members = members_of(&state)?;
-    show_health(&members).await
+async fn status(running: &Running) -> Result<Exit, Stop> {
+    let members = members_of(running.compose.as_deref(), &running.place.data_dir).await?;
+    let health = health::check(&members, Limits::default()).await;
+    print(&text(&health))?;
+    Ok(exit(health.verdict))
 }
 
 fn stop(down: &Down) -> Result<Exit, Stop> {

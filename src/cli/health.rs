@@ -1,11 +1,12 @@
 //! Whether servers replicate, as a person reads it and as the exit code says it.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use super::{Exit, WIDTH};
-use crate::cluster::ClusterError;
 use crate::cluster::health::{Health, Member, NodeHealth, Verdict};
 use crate::cluster::state::{ClusterState, NodeState};
+use crate::cluster::{ClusterError, compose};
 use crate::plan::fold;
 use crate::report::escape_control;
 use crate::topology::Role;
@@ -19,8 +20,16 @@ pub(super) fn exit(verdict: Verdict) -> Exit {
     }
 }
 
-/// The servers of a cluster in a directory.
-pub(super) fn members_of(state: &ClusterState) -> Result<Vec<Member>, ClusterError> {
+/// The servers of a compose file's project, or else of the cluster in a directory.
+pub(super) async fn members_of(
+    project: Option<&str>,
+    directory: &Path,
+) -> Result<Vec<Member>, ClusterError> {
+    if let Some(project) = project {
+        let kept = compose::find(project).await?;
+        return Ok(kept.nodes.into_iter().map(Member::from).collect());
+    }
+    let state = ClusterState::load(directory)?;
     let member = |node: &NodeState| {
         Ok(Member {
             node: node.node.clone(),

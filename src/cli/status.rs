@@ -6,14 +6,11 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, ValueEnum};
 
-use super::cluster::exit_of;
 use super::health::{exit, members_of, text};
 use super::servers::{named, read};
 use super::signals::EndSignals;
-use super::{Exit, Stop, print};
+use super::{Exit, OrExit as _, Stop, print};
 use crate::cluster::health::{self, Health, Limits, Member};
-use crate::cluster::state::ClusterState;
-use crate::cluster::{ClusterError, compose};
 use crate::pg::locate;
 use crate::topology::{Role, Topology};
 use crate::units::{parse_bytes, parse_duration};
@@ -83,7 +80,7 @@ pub(super) fn run(arguments: &StatusArgs) -> Result<Exit, Stop> {
         retained_bytes: arguments.max_retained,
     };
     super::cluster::with_runtime(async {
-        let mut signals = EndSignals::listen().map_err(|error| Stop::new(Exit::Server, error))?;
+        let mut signals = EndSignals::listen().or_exit(Exit::Server)?;
         let mut members = members(arguments).await?;
         loop {
             let health = tokio::select! {
@@ -106,54 +103,33 @@ pub(super) fn run(arguments: &StatusArgs) -> Result<Exit, Stop> {
     })
 }
 
-fn refused(error: ClusterError) -> Stop {
-    Stop::new(exit_of(&error), error)
-}
-
 async fn members(arguments: &StatusArgs) -> Result<Vec<Member>, Stop> {
     if let Some(primary) = &arguments.primary {
         return given(primary, arguments).await;
     }
-    if let Some(project) = &arguments.compose {
-        let kept = compose::find(project).await.map_err(refused)?;
-        return Ok(kept.nodes.into_iter().map(Member::from).collect());
-    }
-    let state = ClusterState::load(&arguments.data_dir).map_err(refused)?;
-    members_of(&state).map_err(refused)
+    Ok(members_of(arguments.compose.as_deref(), &arguments.data_dir).await?)
 }
 
 /// Servers by their connection strings.
 async fn given(primary: &str, arguments: &StatusArgs) -> Result<Vec<Member>, Stop> {
-    let number = |prefix: &str, given: &[String]| {
-        let numbered = given.iter().zip(1..);
-        let numbered = numbered.map(|(text, index): (_, u32)| {
+    let mut texts = vec![primary.to_owned()];
+    let mut replicas = Vec::new();
+    for (prefix, role, given) in [
+        ("s", Role::Standby, &arguments.standby),
+        ("sub", Role::Subscriber, &arguments.subscriber),
+    ] {
+        for (text, number) in given.iter().zip(1_u32..) {
             let (name, conninfo) = named(text);
-            (name.unwrap_or_else(|| format!("{prefix}{index}")), conninfo)
-        });
-        numbered.collect::<Vec<_>>()
-    };
-    let standbys = number("s", &arguments.standby);
-    let subscribers = number("sub", &arguments.subscriber);
-    let of_role = |given: &[(String, String)], role| {
-        let names = given.iter().map(|(name, _)| (name.clone(), role));
-        names.collect::<Vec<_>>()
-    };
-    let replicas = [
-        of_role(&standbys, Role::Standby),
-        of_role(&subscribers, Role::Subscriber),
-    ];
-    let topology = Topology::of_replicas(replicas.concat());
-    let texts = std::iter::once(primary).chain(
-        standbys
-            .iter()
-            .chain(&subscribers)
-            .map(|(_, conninfo)| conninfo.as_str()),
-    );
+            replicas.push((name.unwrap_or_else(|| format!("{prefix}{number}")), role));
+            texts.push(conninfo);
+        }
+    }
+    let topology = Topology::of_replicas(replicas);
     let mut members = Vec::new();
-    for (node, text) in topology.nodes().iter().zip(texts) {
+    for (node, text) in topology.nodes().iter().zip(&texts) {
         let parameters = read(text)?;
         let located = locate(&node.name, &parameters, "replbench status").await;
-        let (endpoint, session) = located.map_err(|error| Stop::new(Exit::Server, error))?;
+        let (endpoint, session) = located.or_exit(Exit::Server)?;
         session.close().await;
         members.push(Member {
             node: node.clone(),
@@ -166,8 +142,7 @@ async fn given(primary: &str, arguments: &StatusArgs) -> Result<Vec<Member>, Sto
 fn show(health: &Health, arguments: &StatusArgs) -> Result<(), Stop> {
     match arguments.format {
         Format::Json => {
-            let json = serde_json::to_string(health);
-            let json = json.map_err(|error| Stop::new(Exit::Results, error))?;
+            let json = serde_json::to_string(health).or_exit(Exit::Results)?;
             print(&format!("{json}\n"))
         }
         Format::Text if arguments.watch && stdout().is_terminal() => {
