@@ -10,15 +10,10 @@ use crate::topology::{Role, Topology};
 /// Connections to each node beyond the load's: probes, audits, administration, and one for a person with psql.
 const SPARE_CONNECTIONS: u16 = 20;
 
-/// Connections that clients want to each node at most, beside a load of so many.
-fn client_connections(load: u16) -> u16 {
-    load + SPARE_CONNECTIONS
-}
-
 impl Plan {
     /// Connections that clients want to each node at most.
     pub fn client_connections(&self) -> u16 {
-        client_connections(self.load.connections)
+        self.load.connections + SPARE_CONNECTIONS
     }
 }
 
@@ -40,33 +35,23 @@ pub(super) fn check(
     let senders = topologies().map(|nodes| 3 * nodes.count(Role::Subscriber) + 2 * standbys(nodes));
     let slots = topologies().map(|nodes| 3 * nodes.count(Role::Subscriber) + standbys(nodes));
     let has_subscribers = topologies().any(|nodes| nodes.has(Role::Subscriber));
-    let needs: [(&str, u16, String); 5] = [
-        (
-            "max_connections",
-            client_connections(load),
-            format!(
-                "{load} for the load and {SPARE_CONNECTIONS} for probes, audits and administration"
-            ),
-        ),
-        (
-            "max_wal_senders",
-            senders.max().unwrap_or(0),
-            "for the replicas and their making".into(),
-        ),
-        (
-            "max_replication_slots",
-            slots.max().unwrap_or(0),
-            "for the replicas and their making".into(),
-        ),
+    let clients = format!(
+        "{load} for the load and {SPARE_CONNECTIONS} for probes, audits and administration"
+    );
+    let replicas = "for the replicas and their making";
+    let needs: [(&str, u16, &str); 5] = [
+        ("max_connections", load + SPARE_CONNECTIONS, &clients),
+        ("max_wal_senders", senders.max().unwrap_or(0), replicas),
+        ("max_replication_slots", slots.max().unwrap_or(0), replicas),
         (
             "max_logical_replication_workers",
             if has_subscribers { 3 } else { 0 },
-            "for a subscription and the copying of two tables".into(),
+            "for a subscription and the copying of two tables",
         ),
         (
             "max_worker_processes",
             if has_subscribers { 4 } else { 0 },
-            "for a subscription, the copying of two tables, and what starts them".into(),
+            "for a subscription, the copying of two tables, and what starts them",
         ),
     ];
     for (name, least, what) in needs {
@@ -83,7 +68,7 @@ pub(super) fn check(
                 name,
                 value,
                 least,
-                what,
+                what: what.to_owned(),
             });
         }
     }
