@@ -9,6 +9,7 @@ use super::{
     Cell, Gate, KeyChoice, Length, OWN_SCHEMA, Offered, Plan, ServersMade, Side, Sides, Table,
     Transaction, Turn,
 };
+use crate::mode::Mode;
 use crate::profile::visible;
 use crate::units::{counted, exact_duration, exact_share, thousands};
 
@@ -127,13 +128,15 @@ impl Plan {
             Some(mode) => format!("under {}", visible(mode)),
             None => "under every mode".into(),
         };
-        let concerned = self.modes.iter().filter(|mode| gate.concerns(&mode.name));
-        let mut has_node = concerned.map(|mode| !of_replicas || !gate.nodes_in(mode).is_empty());
+        let mut concerned = self
+            .modes
+            .iter()
+            .filter(|mode| gate.concerns(&mode.name))
+            .peekable();
+        let has_node = |mode: &Mode| !of_replicas || !gate.nodes_in(mode).is_empty();
         let is_sound = match &gate.node {
-            Some(_) => has_node.any(|it| it),
-            None => {
-                self.modes.iter().any(|mode| gate.concerns(&mode.name)) && has_node.all(|it| it)
-            }
+            Some(_) => concerned.any(has_node),
+            None => concerned.peek().is_some() && concerned.all(has_node),
         };
         let doomed = if is_sound {
             ""

@@ -49,13 +49,12 @@ pub(super) fn on_given(
         let what = "another number of replicas".into();
         return not_there(what, "the replicas that are there are measured");
     }
-    if let Some(name) = profile.settings.keys().next() {
+    let mut settings = profile.settings.keys().map(|it| format!("setting `{it}`"));
+    let of_nodes = profile.node_settings.keys();
+    let mut of_nodes = of_nodes.map(|it| format!("settings of node `{it}`"));
+    if let Some(what) = settings.next().or_else(|| of_nodes.next()) {
         let reason = "replbench changes no setting of a server that it did not make";
-        return not_there(format!("setting `{name}`"), reason);
-    }
-    if let Some(name) = profile.node_settings.keys().next() {
-        let reason = "replbench changes no setting of a server that it did not make";
-        return not_there(format!("settings of node `{name}`"), reason);
+        return not_there(what, reason);
     }
     let is_existing = matches!(given, Given::Existing(_));
     for fault in profile.faults.iter().chain(&overrides.faults) {

@@ -138,9 +138,8 @@ impl Sides<Plan> {
     /// Gives both sides what the clusters of one run have in common.
     pub fn align(&mut self) {
         let wal_level = self.base.wal_level.max(self.head.wal_level);
-        for side in Side::BOTH {
-            self.get_mut(side).wal_level = wal_level;
-        }
+        self.base.wal_level = wal_level;
+        self.head.wal_level = wal_level;
     }
 
     /// Refuses before anything runs what could not be compared afterwards. Two sides of one mode each may differ in it: then
