@@ -64,10 +64,6 @@ impl Sub<Duration> for Stamp {
     }
 }
 
-fn read(clock: ClockId) -> Timespec {
-    clock_gettime(clock)
-}
-
 fn nanos(time: Timespec) -> u64 {
     // Monotonic and CPU clocks start at zero: both fields are never negative.
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
@@ -75,7 +71,7 @@ fn nanos(time: Timespec) -> u64 {
 
 /// Now, on `CLOCK_MONOTONIC`.
 pub fn now() -> Stamp {
-    Stamp(nanos(read(ClockId::Monotonic)))
+    Stamp(nanos(clock_gettime(ClockId::Monotonic)))
 }
 
 /// The host's clocks at one instant. Taken twice, they tell whether they went on alike.
@@ -92,8 +88,8 @@ impl Clocks {
         // Between two reads the thread may lose its processor: of a few tries the narrowest counts.
         let tries = (0..5).map(|_| {
             let before = now();
-            let boot_ns = nanos(read(ClockId::Boottime));
-            let wall = read(ClockId::Realtime);
+            let boot_ns = nanos(clock_gettime(ClockId::Boottime));
+            let wall = clock_gettime(ClockId::Realtime);
             let wall_ns = i128::from(wall.tv_sec) * 1_000_000_000 + i128::from(wall.tv_nsec);
             let clocks = Self {
                 monotonic: before,
@@ -146,12 +142,12 @@ pub fn wall() -> jiff::Timestamp {
 
 /// CPU time the calling thread has used.
 pub fn thread_cpu() -> Duration {
-    Duration::from_nanos(nanos(read(ClockId::ThreadCPUTime)))
+    Duration::from_nanos(nanos(clock_gettime(ClockId::ThreadCPUTime)))
 }
 
 /// CPU time this process has used, all threads together.
 pub fn process_cpu() -> Duration {
-    Duration::from_nanos(nanos(read(ClockId::ProcessCPUTime)))
+    Duration::from_nanos(nanos(clock_gettime(ClockId::ProcessCPUTime)))
 }
 
 /// What was asked for, or in words what is still missing: "accept connections".
