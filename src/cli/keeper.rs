@@ -1,6 +1,7 @@
 //! Hidden subcommands: the processes that replbench starts itself as. See `cluster::keeper`.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -64,22 +65,20 @@ pub(super) fn keeper(arguments: KeeperArguments) -> ExitCode {
         log: arguments.log,
         program: arguments.program.program(),
     };
-    match keep(&order) {
-        Ok(code) => code.into(),
-        Err(error) => {
-            // Into the server's log, which stderr is.
-            tell(format!("replbench: the keeper failed: {error}"));
-            Exit::Server.into()
-        }
-    }
+    exit("keeper", keep(&order))
 }
 
 pub(super) fn supervisor(arguments: SuperviseArguments) -> ExitCode {
-    match supervise(&program(arguments.line, None)) {
+    let program = program(arguments.line, None);
+    exit("supervisor", supervise(&program))
+}
+
+/// Ends as the child has ended. An error goes into the child's log, which stderr is.
+fn exit(what: &str, ended: io::Result<u8>) -> ExitCode {
+    match ended {
         Ok(code) => code.into(),
         Err(error) => {
-            // Into the command's log, which stderr is.
-            tell(format!("replbench: the supervisor failed: {error}"));
+            tell(format!("replbench: the {what} failed: {error}"));
             Exit::Server.into()
         }
     }
