@@ -90,33 +90,29 @@ impl SideItems {
         if known && value.is_empty() {
             return Err(ItemError::Empty(format!("{name}=")));
         }
-        let is_first = match name {
-            "profile" => self.profile.replace(value.to_owned()).is_none(),
-            "bindir" => self.bindir.replace(value.into()).is_none(),
-            "git" => self.git.replace(value.to_owned()).is_none(),
-            "client" => self.client.replace(value.parse()?).is_none(),
+        let (is_twice, what) = match name {
+            "profile" => (self.profile.replace(value.to_owned()).is_some(), "profile"),
+            "bindir" => (
+                self.bindir.replace(value.into()).is_some(),
+                "directory of PostgreSQL's programs",
+            ),
+            "git" => (self.git.replace(value.to_owned()).is_some(), "revision"),
+            "client" => (self.client.replace(value.parse()?).is_some(), "client"),
             "mode" => {
                 // Twice the same is refused with the rest of the plan.
                 self.modes.push(value.parse()?);
-                true
+                return Ok(());
             }
             _ => {
                 let (name, value) = server_setting(name, value)?;
-                self.settings.insert(name, value).is_none()
+                (self.settings.insert(name, value).is_some(), "setting")
             }
         };
-        if is_first {
-            return Ok(());
+        if is_twice {
+            let item = visible(item);
+            return Err(ItemError::Twice { item, what });
         }
-        let what = match name {
-            "profile" => "profile",
-            "bindir" => "directory of PostgreSQL's programs",
-            "git" => "revision",
-            "client" => "client",
-            _ => "setting",
-        };
-        let item = visible(item);
-        Err(ItemError::Twice { item, what })
+        Ok(())
     }
 
     /// Whether a path of this side lies in a worktree.
