@@ -1,10 +1,17 @@
 //! What replbench asks git: which commit a word means, in which order commits stand, where a repository lies.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::cluster::process;
+
+pub(super) fn git(directory: &Path) -> Command {
+    let mut git = process::command("git");
+    git.current_dir(directory);
+    git
+}
 
 /// The commit that a revision names in the repository of `directory`; `None` when it names none, or there is no repository.
 pub(super) fn commit_of(directory: &Path, revision: &str) -> Option<String> {
@@ -19,10 +26,9 @@ pub(super) fn top_level(directory: &Path) -> Option<PathBuf> {
 }
 
 fn rev_parse(directory: &Path, arguments: &[&str]) -> Option<String> {
-    let output = process::command("git")
+    let output = git(directory)
         .arg("rev-parse")
         .args(arguments)
-        .current_dir(directory)
         .output()
         .ok()?;
     let answer = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -31,9 +37,8 @@ fn rev_parse(directory: &Path, arguments: &[&str]) -> Option<String> {
 
 /// All commits of the repository of `directory`, each after its parents.
 pub(super) fn commits_in_order(directory: &Path) -> Result<Vec<String>> {
-    let output = process::command("git")
+    let output = git(directory)
         .args(["rev-list", "--topo-order", "--reverse", "--all", "HEAD"])
-        .current_dir(directory)
         .output()
         .context("run git")?;
     if !output.status.success() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use tempfile::TempDir;
 
-use super::super::git::{commit_of, top_level};
+use super::super::git::{commit_of, git, top_level};
 use super::super::{Exit, OrExit as _, Stop, escape_lines};
 use crate::clock;
 use crate::cluster::{Claim, LogTail, process};
@@ -202,12 +202,6 @@ fn place() -> std::io::Result<TempDir> {
     let place = TempDir::with_prefix(WORKTREE)?;
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755))?;
     Ok(place)
-}
-
-fn git(directory: &Path) -> Command {
-    let mut git = process::command("git");
-    git.arg("-C").arg(directory);
-    git
 }
 
 /// How a supervised command came to nothing.
