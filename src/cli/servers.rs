@@ -123,16 +123,8 @@ impl ServerArgs {
         };
         Ok(Some(Servers {
             primary: read(&written.primary)?,
-            standbys: written
-                .standbys
-                .into_iter()
-                .map(server)
-                .collect::<Result<_, _>>()?,
-            subscribers: written
-                .subscribers
-                .into_iter()
-                .map(server)
-                .collect::<Result<_, _>>()?,
+            standbys: read_all(written.standbys)?,
+            subscribers: read_all(written.subscribers)?,
             publisher: written.publisher,
             may_load: self.i_own_this,
             may_set: self.set_sync,
@@ -190,11 +182,12 @@ impl Written {
     }
 }
 
-fn server((name, conninfo): (Option<String>, String)) -> Result<NamedServer, Stop> {
-    Ok(NamedServer {
-        name,
-        parameters: read(&conninfo)?,
-    })
+fn read_all(written: Vec<(Option<String>, String)>) -> Result<Vec<NamedServer>, Stop> {
+    let server = |(name, conninfo): (_, String)| {
+        let parameters = read(&conninfo)?;
+        Ok(NamedServer { name, parameters })
+    };
+    written.into_iter().map(server).collect()
 }
 
 /// `NAME=CONNINFO`: what stands before the first `=` is a name where libpq has no such keyword.
