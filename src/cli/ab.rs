@@ -103,10 +103,7 @@ pub(super) fn ab(arguments: &AbArgs) -> Result<Exit, Stop> {
         SideItems::parse(items)
             .map_err(|error| Stop::usage(anyhow!("--{side}: {}", visible(&error.to_string()))))
     })?;
-    if Side::BOTH
-        .iter()
-        .all(|side| given.get(*side).items.is_empty())
-    {
+    if given.base.items.is_empty() && given.head.items.is_empty() {
         return Err(Stop::usage(anyhow!(
             "both sides would be the same; name what differs, such as `--head wal_compression=on`, or use `replbench aa`"
         )));
@@ -116,7 +113,7 @@ pub(super) fn ab(arguments: &AbArgs) -> Result<Exit, Stop> {
             "both sides are given the same; give them what differs, or use `replbench aa`"
         )));
     }
-    let has_revision = Side::BOTH.iter().any(|side| given.get(*side).git.is_some());
+    let has_revision = given.base.git.is_some() || given.head.git.is_some();
     match (&arguments.build, has_revision) {
         (None, true) => Err(Stop::usage(anyhow!(
             "a `git=` revision has to be built; say how with --build, or `--build true` if there is nothing to build"
@@ -319,9 +316,8 @@ impl Job<'_> {
 fn conclude(finished: Sides<Finished>, terms: &TermArgs, question: Question) -> Result<Exit, Stop> {
     let mut stored = finished.map(|_, finished| StoredRun::from(finished));
     let has_measured = stored.base.has_measured || stored.head.has_measured;
-    for side in Side::BOTH {
-        stored.get_mut(side).has_measured = has_measured;
-    }
+    stored.base.has_measured = has_measured;
+    stored.head.has_measured = has_measured;
     // Why a side was cut short is worth more than that it cannot be compared.
     let compared = compared(&stored, terms, question);
     print("\n")?;
@@ -351,10 +347,9 @@ fn conclude(finished: Sides<Finished>, terms: &TermArgs, question: Question) -> 
         Some(exit) => Ok(exit),
         // A gate says what is good enough now: what the old side was is no news.
         None if ends.head == Exit::Regression => Ok(Exit::Regression),
-        None => compared?.ok_or_else(|| {
-            let error = anyhow!("nothing was measured on both sides");
-            Stop::new(Exit::NotComparable, error)
-        }),
+        None => compared?
+            .context("nothing was measured on both sides")
+            .or_exit(Exit::NotComparable),
     }
 }
 

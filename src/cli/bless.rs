@@ -92,16 +92,15 @@ pub(super) fn bless(arguments: &BlessArgs) -> Result<Exit, Stop> {
     Ok(Exit::Fine)
 }
 
-/// Whether the very same is there already; another reason makes it another.
+/// Whether the very same is there already, whenever that was; another reason makes it another.
 fn is_known(blessing: &Blessing, results: &Path) -> anyhow::Result<bool> {
     let (known, _) = read_blessings(results)?;
-    let without_time = |it: &Blessing| Blessing {
-        at: String::new(),
-        ..it.clone()
-    };
-    Ok(known
-        .iter()
-        .any(|it| without_time(it) == without_time(blessing)))
+    let at = &blessing.at;
+    let mut known = known.into_iter().map(|it| Blessing {
+        at: at.clone(),
+        ..it
+    });
+    Ok(known.any(|it| it == *blessing))
 }
 
 /// Adds a line in one write, also behind a last line that somebody has left without its end. Never through a link.

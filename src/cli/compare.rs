@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
+use itertools::Itertools as _;
 
 use super::library::{refuse_altered, run_of, runs_of};
 use super::{Exit, OrExit as _, Stop, WIDTH, print, tell};
@@ -207,9 +208,8 @@ fn best_pair<'a>(
         let profile = run_summary.manifest.plan.profile.clone();
         (profile, run_summary.manifest.workload_hash.clone())
     };
-    let pairs = heads
-        .iter()
-        .flat_map(|head| bases.iter().map(move |base| (base, head)));
-    let mut alike = pairs.filter(|(base, head)| work(base) == work(head) && base.dir != head.dir);
-    alike.next().unwrap_or((&bases[0], &heads[0]))
+    let mut pairs = heads.iter().cartesian_product(bases);
+    let alike = pairs.find(|(head, base)| work(base) == work(head) && base.dir != head.dir);
+    let (head, base) = alike.unwrap_or((&heads[0], &bases[0]));
+    (base, head)
 }

@@ -75,14 +75,10 @@ fn in_words(node: &NodeHealth) -> String {
         let parts: Vec<_> = version.into_iter().chain([node.place.clone()]).collect();
         return parts.join(", ");
     }
-    let parts: Vec<_> = [&node.state, &node.sync_state]
-        .into_iter()
-        .flatten()
-        .collect();
-    match parts.as_slice() {
-        [] => node.place.clone(),
-        [state] => (*state).clone(),
-        [state, sync_state, ..] => format!("{state}, {sync_state}"),
+    match (&node.state, &node.sync_state) {
+        (Some(state), Some(sync_state)) => format!("{state}, {sync_state}"),
+        (Some(state), None) | (None, Some(state)) => state.clone(),
+        (None, None) => node.place.clone(),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::plan::{self, Overrides};
 use crate::profile::Profile;
 use crate::record::{self, OnMismatch, RunStatus, WriteError};
 use crate::report::escape_control;
-use crate::run::{self, Finished, GivenServers, Options, RunError};
+use crate::run::{self, Finished, GivenServers, RunError};
 
 /// Run a profile on a cluster made for it, and write the results with a report.
 #[derive(Debug, Args)]
@@ -59,12 +59,9 @@ pub(super) fn run(arguments: &RunArgs) -> Result<Exit, Stop> {
         }
         return Ok(Exit::Fine);
     }
-    let options = arguments.place.options();
-    let options = Options {
-        given,
-        argv: without_passwords(&options.argv),
-        ..options
-    };
+    let mut options = arguments.place.options();
+    options.argv = without_passwords(&options.argv);
+    options.given = given;
     let mut terminal = Terminal::new(&[&plan], plan.estimate(), arguments.place.verbosity());
     terminal.announce();
     let finished =
@@ -151,6 +148,7 @@ impl StoredRun {
     /// What the run's end means for the caller of replbench.
     pub(super) fn exit(self) -> Result<Exit, Stop> {
         if let Some(error) = self.error {
+            const CUT_SHORT: &str = "the run was cut short; what was measured is kept";
             let (exit, what) = match (exit_of(&error), self.has_measured) {
                 _ if !self.directory.exists() => (
                     Exit::Results,
@@ -159,14 +157,8 @@ impl StoredRun {
                 (exit @ (Exit::Server | Exit::Usage | Exit::Results), false) => {
                     (exit, "nothing was measured")
                 }
-                (Exit::Results, true) => (
-                    Exit::Results,
-                    "the run was cut short; what was measured is kept",
-                ),
-                _ => (
-                    Exit::Incomplete,
-                    "the run was cut short; what was measured is kept",
-                ),
+                (Exit::Results, true) => (Exit::Results, CUT_SHORT),
+                _ => (Exit::Incomplete, CUT_SHORT),
             };
             return Err(Stop::new(exit, anyhow::Error::new(error).context(what)));
         }
