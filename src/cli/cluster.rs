@@ -32,18 +32,12 @@ enum Action {
     Down(Down),
 }
 
-#[derive(Debug, clap::Args)]
-struct Place {
-    /// The cluster's directory.
-    #[arg(long, value_name = "DIR", default_value = "replbench-cluster")]
-    data_dir: PathBuf,
-}
-
 /// Which of the clusters that run.
 #[derive(Debug, clap::Args)]
 struct Running {
-    #[command(flatten)]
-    place: Place,
+    /// The cluster's directory.
+    #[arg(long, value_name = "DIR", default_value = "replbench-cluster")]
+    data_dir: PathBuf,
     /// Instead, the project of a compose file, as `up` has told.
     #[arg(long, value_name = "PROJECT", conflicts_with = "data_dir")]
     compose: Option<String>,
@@ -51,8 +45,9 @@ struct Running {
 
 #[derive(Debug, clap::Args)]
 struct Up {
-    #[command(flatten)]
-    place: Place,
+    /// The cluster's directory.
+    #[arg(long, value_name = "DIR", default_value = "replbench-cluster")]
+    data_dir: PathBuf,
     /// Instead, start a compose file whose services bear the label `replbench.role`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data_dir", "standbys", "subscribers", "cascading", "archive", "pg_bindir", "mode", "foreground"])]
     compose: Option<PathBuf>,
@@ -167,7 +162,7 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
         binaries.version(),
         binaries.directory().display()
     ));
-    let mut config = ClusterConfig::new(topology, binaries, &up.place.data_dir);
+    let mut config = ClusterConfig::new(topology, binaries, &up.data_dir);
     config.schema = SCHEMA.map(Into::into).into();
     config.publish = PUBLISHED.map(Into::into).into();
     let begun = crate::clock::now();
@@ -195,7 +190,7 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
         took.as_secs_f64(),
         mode.explain()
     ));
-    let state = ClusterState::load(&up.place.data_dir)?;
+    let state = ClusterState::load(&up.data_dir)?;
     for node in &state.nodes {
         say_node(&node.node, &psql(&state, node));
     }
@@ -203,7 +198,7 @@ async fn start(up: &Up) -> Result<Exit, Stop> {
         cluster.detach().await?;
         say(&format!(
             "stop it with: replbench cluster down --data-dir {}",
-            shell(&up.place.data_dir)
+            shell(&up.data_dir)
         ));
         return Ok(Exit::Fine);
     }
@@ -294,14 +289,14 @@ fn shell(path: &Path) -> String {
 }
 
 async fn status(running: &Running) -> Result<Exit, Stop> {
-    let members = members_of(running.compose.as_deref(), &running.place.data_dir).await?;
+    let members = members_of(running.compose.as_deref(), &running.data_dir).await?;
     let health = health::check(&members, Limits::default()).await;
     print(&text(&health))?;
     Ok(exit(health.verdict))
 }
 
 fn stop(down: &Down) -> Result<Exit, Stop> {
-    let state = ClusterState::load(&down.running.place.data_dir)?;
+    let state = ClusterState::load(&down.running.data_dir)?;
     let stopped = state.stop()?;
     let directory = state.directory.clone();
     if down.keep {
