@@ -129,8 +129,8 @@ impl TermArgs {
 pub(super) fn parse_metric(text: &str) -> Result<Metrics, String> {
     let found = Metric::named(text);
     if found.is_empty() {
-        let names: Vec<_> = Metric::judged().iter().map(ToString::to_string).collect();
-        Err(format!("figures that are compared: {}", names.join(", ")))
+        let names = Metric::judged().iter().join(", ");
+        Err(format!("figures that are compared: {names}"))
     } else {
         Ok(Metrics(found))
     }

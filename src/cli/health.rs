@@ -71,9 +71,8 @@ fn coloured(verdict: Verdict) -> String {
 fn in_words(node: &NodeHealth) -> String {
     if node.role == Role::Primary {
         let version = node.version.as_deref().and_then(|it| it.split(' ').next());
-        let version = version.map(|it| format!("PostgreSQL {it}"));
-        let parts: Vec<_> = version.into_iter().chain([node.place.clone()]).collect();
-        return parts.join(", ");
+        let version = version.map_or_else(String::new, |it| format!("PostgreSQL {it}, "));
+        return version + &node.place;
     }
     match (&node.state, &node.sync_state) {
         (Some(state), Some(sync_state)) => format!("{state}, {sync_state}"),

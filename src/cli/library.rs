@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use itertools::Itertools as _;
 use rayon::prelude::*;
 
 use super::{Exit, OrExit as _, Stop, git};
@@ -55,7 +56,6 @@ pub(super) fn refuse_altered(
     if on_mismatch == OnMismatch::Use || altered.is_empty() {
         return Ok(());
     }
-    let files: Vec<_> = altered.iter().map(ToString::to_string).collect();
     let remedy = if altered.iter().all(|it| is_drawn(&it.name)) {
         "`replbench report` makes it anew"
     } else {
@@ -63,7 +63,7 @@ pub(super) fn refuse_altered(
     };
     let error = anyhow!(
         "run `{run_id}` was changed after it had ended: {}; {remedy}, or --force uses it as it is",
-        files.join(", ")
+        altered.iter().join(", ")
     );
     Err(Stop::new(Exit::Results, error))
 }
@@ -159,17 +159,14 @@ fn runs_of_commit(
 
 fn names(directories: &[PathBuf]) -> String {
     const SHOWN: usize = 4;
-    let names = directories
-        .iter()
-        .filter_map(|directory| directory.file_name());
-    let names: Vec<_> = names
+    let names = directories.iter().filter_map(|it| it.file_name());
+    let shown = names
         .take(SHOWN)
         .map(|name| escape_control(&name.to_string_lossy()).into_owned())
-        .collect();
-    let more = if directories.len() > SHOWN {
-        " and others"
+        .join(", ");
+    if directories.len() > SHOWN {
+        shown + " and others"
     } else {
-        ""
-    };
-    names.join(", ") + more
+        shown
+    }
 }

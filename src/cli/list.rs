@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use itertools::Itertools as _;
 
 use super::library::directories;
 use super::{Exit, Stop, WIDTH, print, warn};
@@ -161,11 +162,7 @@ fn runs_text(lines: &[IndexLine], results: &Path) -> String {
     let mut out = String::new();
     for line in lines {
         let valid: usize = line.modes.iter().map(|mode| mode.valid).sum();
-        let modes: Vec<_> = line
-            .modes
-            .iter()
-            .map(|mode| escape_control(&mode.mode))
-            .collect();
+        let mut modes = line.modes.iter().map(|mode| escape_control(&mode.mode));
         let _ = writeln!(
             out,
             "{:width$}  {:11} {valid:>3} cells: {}",

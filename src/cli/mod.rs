@@ -29,6 +29,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
+use itertools::Itertools as _;
 
 use crate::plan::PlanError;
 use crate::profile::ProfileError;
@@ -220,8 +221,7 @@ fn say(line: &str) {
 
 /// Each line made fit to show, so that the tail of a server's log stays one line a line.
 fn escape_lines(text: &str) -> String {
-    let lines: Vec<_> = text.lines().map(escape_control).collect();
-    lines.join("\n")
+    text.lines().map(escape_control).join("\n")
 }
 
 /// Prints to standard output. A reader that has seen enough (`| head`) is no error.

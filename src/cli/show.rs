@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use itertools::Itertools as _;
 
 use super::library::{directories, run_of};
 use super::list::reindex;
@@ -88,13 +89,8 @@ fn facts(run: &Run, directory: &Path) -> String {
             &format!("{}, against {}", session.id, session.other),
         );
     }
-    let mut versions: Vec<_> = manifest
-        .nodes
-        .iter()
-        .map(|node| node.version.as_str())
-        .collect();
-    versions.dedup();
-    fact("PostgreSQL", &versions.join(", "));
+    let versions = manifest.nodes.iter().map(|node| &node.version);
+    fact("PostgreSQL", &versions.dedup().join(", "));
     let host = &manifest.host;
     fact(
         "host",

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+use itertools::Itertools as _;
+
 use super::{
     Cell, Gate, KeyChoice, Length, OWN_SCHEMA, Offered, Plan, ServersMade, Side, Sides, Table,
     Transaction, Turn,
@@ -23,10 +25,8 @@ impl Plan {
         self.describe_work(&mut page);
         page.section("order");
         for block in self.cells.chunk_by(|a, b| a.block == b.block) {
-            page.row(
-                &format!("block {}", block[0].block),
-                &self.name_modes(block),
-            );
+            let name = format!("block {}", block[0].block);
+            page.row(&name, &self.name_modes(block));
         }
         page.section("in all");
         page.row("cells", &self.cells.len().to_string());
@@ -146,11 +146,10 @@ impl Plan {
         format!("{}{node} {mode}: {}{doomed}", gate.metric, gate.wanted())
     }
 
-    fn name_modes(&self, cells: &[Cell]) -> String {
-        let names: Vec<_> = cells
-            .iter()
-            .map(|cell| visible(&self.modes[cell.mode].name))
-            .collect();
+    fn name_modes<'a>(&self, cells: impl IntoIterator<Item = &'a Cell>) -> String {
+        let mut names = cells
+            .into_iter()
+            .map(|cell| visible(&self.modes[cell.mode].name));
         names.join(", ")
     }
 
@@ -237,17 +236,17 @@ impl Sides<Plan> {
         }
         page.title("session");
         page.section("order, each turn on servers made for it");
+        let name = |turn: &Turn| {
+            let plan = self.get(turn.side);
+            format!(
+                "{} ({})",
+                turn.side,
+                plan.name_modes(plan.block(turn.block))
+            )
+        };
         for turns in self.turns().chunk_by(|a, b| a.block == b.block) {
-            let turn = |turn: &Turn| {
-                let plan = self.get(turn.side);
-                let cells: Vec<_> = plan.block(turn.block).copied().collect();
-                format!("{} ({})", turn.side, plan.name_modes(&cells))
-            };
-            let turns_named: Vec<_> = turns.iter().map(turn).collect();
-            page.row(
-                &format!("block {}", turns[0].block),
-                &turns_named.join(", then "),
-            );
+            let block = format!("block {}", turns[0].block);
+            page.row(&block, &turns.iter().map(name).join(", then "));
         }
         page.section("in all");
         let cells = self.base.cells.len() + self.head.cells.len();

@@ -1,6 +1,7 @@
 //! Two plans that are measured in turns, to be compared: which side of a block goes first, and whether comparing them would
 //! say anything. Pure; knows neither servers nor files.
 
+use itertools::Itertools as _;
 use serde::{Deserialize, Serialize};
 
 use super::Plan;
@@ -173,15 +174,13 @@ impl Sides<Plan> {
                 head: head.seed,
             });
         }
-        let names = |plan: &Plan| -> Vec<String> {
-            plan.modes.iter().map(|mode| mode.name.clone()).collect()
-        };
-        let (in_base, in_head) = (names(base), names(head));
-        let is_shared = in_base.iter().any(|name| in_head.contains(name));
-        if !is_shared && (in_base.len(), in_head.len()) != (1, 1) {
+        let is_in_head = |name: &str| head.modes.iter().any(|mode| mode.name == name);
+        let is_shared = base.modes.iter().any(|mode| is_in_head(&mode.name));
+        if !is_shared && (base.modes.len(), head.modes.len()) != (1, 1) {
+            let names = |plan: &Plan| plan.modes.iter().map(|mode| &mode.name).join(", ");
             return Err(Incomparable::Modes {
-                base: in_base.join(", "),
-                head: in_head.join(", "),
+                base: names(base),
+                head: names(head),
             });
         }
         Ok(())
