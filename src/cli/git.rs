@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::note;
 use crate::cluster::process;
 
 pub(super) fn git(directory: &Path) -> Command {
@@ -35,8 +36,15 @@ fn rev_parse(directory: &Path, arguments: &[&str]) -> Option<String> {
     (output.status.success() && !answer.is_empty()).then_some(answer)
 }
 
-/// All commits of the repository of `directory`, each after its parents.
-pub(super) fn commits_in_order(directory: &Path) -> Result<Vec<String>> {
+/// All commits of the repository of `directory`, each after its parents; none, with a note, where git cannot list them.
+pub(super) fn commits_in_order(directory: &Path) -> Vec<String> {
+    list_commits(directory).unwrap_or_else(|error| {
+        note(&format!("runs stand by time: {error:#}"));
+        Vec::new()
+    })
+}
+
+fn list_commits(directory: &Path) -> Result<Vec<String>> {
     let output = git(directory)
         .args(["rev-list", "--topo-order", "--reverse", "--all", "HEAD"])
         .output()

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use clap::Args;
 
-use super::{Exit, Stop, git, note, print, warn};
+use super::{Exit, Stop, git, print, warn};
 use crate::publish::{Options, PublishError, Published};
 use crate::record::OnMismatch;
 use crate::units::{counted, thousands};
@@ -54,10 +54,7 @@ pub(super) fn publish(arguments: &PublishArgs) -> Result<Exit, Stop> {
         out: arguments.out.clone(),
         title: arguments.title.clone(),
         on_mismatch: OnMismatch::forced(arguments.force),
-        order: git::commits_in_order(&arguments.repo).unwrap_or_else(|error| {
-            note(&format!("runs stand by time: {error:#}"));
-            Vec::new()
-        }),
+        order: git::commits_in_order(&arguments.repo),
     };
     let published = crate::publish::publish(&options).map_err(|error| {
         let exit = match error {

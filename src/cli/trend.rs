@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
+use itertools::Itertools as _;
 
 use super::compare::{Metrics, parse_metric};
 use super::library::{ReadRuns, run_summaries};
@@ -117,14 +118,9 @@ pub(super) fn trend(arguments: &TrendArgs) -> Result<Exit, Stop> {
     for warning in &warnings {
         warn(warning);
     }
-    let order = if run_summaries.is_empty() {
-        Vec::new()
-    } else {
-        order(&run_summaries, &arguments.repo)
-    };
-    let series = trend_of(&run_summaries, &order, &blessed, |series| {
-        arguments.wants(series)
-    });
+    let order = order(&run_summaries, &arguments.repo);
+    let wants = |series: &Series| arguments.wants(series);
+    let series = trend_of(&run_summaries, &order, &blessed, wants);
     if series.is_empty() && !run_summaries.is_empty() {
         return Err(Stop::usage(arguments.found_nothing(&run_summaries)));
     }
@@ -190,13 +186,9 @@ impl TrendArgs {
     /// Why there is no series although there are runs. A mistyped name must not pass a gate.
     fn found_nothing(&self, run_summaries: &[RunSummary]) -> anyhow::Error {
         let listed = |names: BTreeSet<String>| {
-            let names: Vec<_> = names
-                .iter()
-                .map(|name| escape_control(name).into_owned())
-                .collect();
+            let mut names = names.iter().map(|name| escape_control(name));
             names.join(", ")
         };
-        let figures: Vec<_> = self.figures().iter().map(ToString::to_string).collect();
         let profiles = run_summaries
             .iter()
             .filter_map(|run_summary| run_summary.manifest.plan.profile.clone());
@@ -208,7 +200,7 @@ impl TrendArgs {
         anyhow!(
             "no run in `{}` has {} with these options; profiles: {}; modes: {}; nodes: {}",
             self.results.display(),
-            figures.join(", "),
+            self.figures().iter().join(", "),
             listed(profiles.collect()),
             listed(modes.collect()),
             listed(nodes.collect())
@@ -216,21 +208,18 @@ impl TrendArgs {
     }
 }
 
-/// The commits of the repository; none, with a note, where runs can only stand by time.
+/// The commits of the repository, with a note where runs can only stand by time.
 fn order(run_summaries: &[RunSummary], repository: &Path) -> Vec<String> {
-    let commits = match git::commits_in_order(repository) {
-        Ok(commits) => commits,
-        Err(error) => {
-            note(&format!("runs stand by time: {error:#}"));
-            return Vec::new();
-        }
-    };
+    if run_summaries.is_empty() {
+        return Vec::new();
+    }
+    let commits = git::commits_in_order(repository);
     let known: BTreeSet<&str> = commits.iter().map(String::as_str).collect();
     let is_known = |run_summary: &RunSummary| {
         let revision = run_summary.manifest.subject.git.as_deref();
         revision.is_some_and(|it| known.contains(it.strip_suffix("-dirty").unwrap_or(it)))
     };
-    if !run_summaries.iter().any(is_known) {
+    if !commits.is_empty() && !run_summaries.iter().any(is_known) {
         note(&format!(
             "runs stand by time: none of their commits is in the repository of `{}`; name the benchmarked one with --repo",
             repository.display()
