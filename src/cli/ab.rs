@@ -233,10 +233,8 @@ impl Job<'_> {
         let head = self.plan(Side::Head, worktrees, Some(base.seed))?;
         let mut plans = Sides { base, head };
         plans.align();
-        match plans.comparable() {
-            Ok(()) => Ok(plans),
-            Err(error) => Err(Stop::usage(error)),
-        }
+        plans.comparable().or_exit(Exit::Usage)?;
+        Ok(plans)
     }
 
     fn plan(&self, side: Side, worktrees: &Worktrees, seed: Option<u64>) -> Result<Plan, Stop> {
@@ -295,20 +293,16 @@ impl Job<'_> {
             };
             let worktree = Worktree::add(side, revision, interrupt).await?;
             let command = self.build.expect("refused without it");
-            let shown = visible(command);
-            self.say(&format!("{side}: `{shown}` at {}", worktree.short()));
+            if self.place.verbosity() != Verbosity::Quiet {
+                let shown = visible(command);
+                tell(format!("{side}: `{shown}` at {}", worktree.short()));
+            }
             worktree
                 .build(command, &self.place.results, interrupt)
                 .await?;
             *worktrees.get_mut(side) = Some(worktree);
         }
         Ok(worktrees)
-    }
-
-    fn say(&self, text: &str) {
-        if self.place.verbosity() == Verbosity::Normal {
-            tell(text);
-        }
     }
 }
 

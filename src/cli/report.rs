@@ -62,14 +62,13 @@ pub(super) enum Gates {
 impl Gates {
     /// A promise that was broken is as a gate that failed.
     fn of(lines: &[GateLine], audit: &[AuditLine]) -> Self {
-        if audit.iter().any(|line| line.result == AuditResult::Fail) {
+        let is_broken = audit.iter().any(|line| line.result == AuditResult::Fail);
+        if is_broken || lines.iter().any(|line| !line.passed) {
             Self::Failed
         } else if lines.is_empty() {
             Self::None
-        } else if lines.iter().all(|line| line.passed) {
-            Self::Passed
         } else {
-            Self::Failed
+            Self::Passed
         }
     }
 }

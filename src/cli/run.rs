@@ -141,8 +141,8 @@ impl From<Finished> for StoredRun {
 
 impl StoredRun {
     pub(super) fn has_failed_gate(&self) -> bool {
-        let gates = self.drawn.as_ref().map(|drawn| drawn.gates);
-        gates.is_ok_and(|gates| gates == Gates::Failed)
+        let drawn = self.drawn.as_ref();
+        drawn.is_ok_and(|drawn| drawn.gates == Gates::Failed)
     }
 
     /// What the run's end means for the caller of replbench.
