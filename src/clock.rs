@@ -237,12 +237,10 @@ impl Timer {
         if self.armed == due {
             return Ok(());
         }
+        let at = Timespec::try_from(Duration::from_nanos(due.0));
         let spec = Itimerspec {
             it_interval: Timespec::default(),
-            it_value: Timespec {
-                tv_sec: (due.0 / 1_000_000_000).cast_signed(),
-                tv_nsec: (due.0 % 1_000_000_000).cast_signed(),
-            },
+            it_value: at.expect("a stamp is at most 584 years"),
         };
         timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::ABSTIME, &spec)?;
         self.armed = due;

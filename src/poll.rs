@@ -155,16 +155,10 @@ impl Poll {
     }
 
     fn sleep(&mut self, duration: Duration) -> io::Result<()> {
-        let timeout = Timespec {
-            tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: duration.subsec_nanos().into(),
-        };
+        let timeout = Timespec::try_from(duration).expect("stamps are at most 584 years apart");
         self.events.clear();
-        match epoll::wait(
-            &self.epoll,
-            spare_capacity(&mut self.events),
-            Some(&timeout),
-        ) {
+        let found = spare_capacity(&mut self.events);
+        match epoll::wait(&self.epoll, found, Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(Errno::NOSYS) => Err(io::Error::other(
                 "this kernel has no epoll_pwait2, which came with Linux 5.11; a newer kernel is needed",
