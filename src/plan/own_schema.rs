@@ -18,13 +18,13 @@ pub(super) fn move_to(
         OWN_SCHEMA.clone_into(&mut table.schema);
         names.push((before, table.qualified()));
     }
-    let moved = |what: &dyn Fn() -> String, sql: &mut String| {
+    let moved = |what: String, sql: &mut String| {
         for (before, after) in &names {
             *sql = sql.replace(before, after);
         }
         if sql.to_ascii_lowercase().contains("public.") {
             return Err(PlanError::NotThere {
-                what: what(),
+                what,
                 servers: given.name(),
                 option: given.option(),
                 reason: "it names schema public, which may be somebody else's; name tables without a schema, or as `{id}`".into(),
@@ -33,14 +33,13 @@ pub(super) fn move_to(
         Ok(())
     };
     for table in tables {
-        let name = table.name.clone();
-        moved(&|| format!("`ddl` of table `{name}`"), &mut table.ddl)?;
-        moved(&|| format!("`fill` of table `{name}`"), &mut table.fill)?;
+        moved(format!("`ddl` of table `{}`", table.name), &mut table.ddl)?;
+        moved(format!("`fill` of table `{}`", table.name), &mut table.fill)?;
     }
     for transaction in transactions {
-        let name = transaction.name.clone();
         for statement in &mut transaction.statements {
-            moved(&|| format!("transaction `{name}`"), &mut statement.sql)?;
+            let what = format!("transaction `{}`", transaction.name);
+            moved(what, &mut statement.sql)?;
         }
     }
     Ok(())
