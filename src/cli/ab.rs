@@ -103,25 +103,17 @@ pub(super) fn ab(arguments: &AbArgs) -> Result<Exit, Stop> {
         SideItems::parse(items)
             .map_err(|error| Stop::usage(anyhow!("--{side}: {}", visible(&error.to_string()))))
     })?;
-    if given.base.items.is_empty() && given.head.items.is_empty() {
-        return Err(Stop::usage(anyhow!(
-            "both sides would be the same; name what differs, such as `--head wal_compression=on`, or use `replbench aa`"
-        )));
-    }
-    if given.base.items == given.head.items {
-        return Err(Stop::usage(anyhow!(
-            "both sides are given the same; give them what differs, or use `replbench aa`"
-        )));
-    }
     let has_revision = given.base.git.is_some() || given.head.git.is_some();
-    match (&arguments.build, has_revision) {
-        (None, true) => Err(Stop::usage(anyhow!(
-            "a `git=` revision has to be built; say how with --build, or `--build true` if there is nothing to build"
-        ))),
-        (Some(_), false) => Err(Stop::usage(anyhow!(
-            "--build is for a side with `git=REV`, and none has it; add that, or leave out --build"
-        ))),
-        _ => Job {
+    let problem = if given.base.items.is_empty() && given.head.items.is_empty() {
+        "both sides would be the same; name what differs, such as `--head wal_compression=on`, or use `replbench aa`"
+    } else if given.base.items == given.head.items {
+        "both sides are given the same; give them what differs, or use `replbench aa`"
+    } else if has_revision && arguments.build.is_none() {
+        "a `git=` revision has to be built; say how with --build, or `--build true` if there is nothing to build"
+    } else if !has_revision && arguments.build.is_some() {
+        "--build is for a side with `git=REV`, and none has it; add that, or leave out --build"
+    } else {
+        let job = Job {
             profile: &arguments.profile,
             given,
             build: arguments.build.as_deref(),
@@ -129,9 +121,10 @@ pub(super) fn ab(arguments: &AbArgs) -> Result<Exit, Stop> {
             place: &arguments.place,
             terms: &arguments.terms,
             question: Question::WhatChanged,
-        }
-        .run(),
-    }
+        };
+        return job.run();
+    };
+    Err(Stop::usage(anyhow!(problem)))
 }
 
 pub(super) fn aa(arguments: &AaArgs) -> Result<Exit, Stop> {
