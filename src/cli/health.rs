@@ -92,13 +92,9 @@ fn figures(node: &NodeHealth) -> String {
         parts.extend(millis.map(|it| format!("{what} in {it:.1} ms")));
     }
     let bytes = |bytes: i64| format_bytes(bytes as f64);
-    parts.extend(
-        node.unreplayed_bytes
-            .map(|it| format!("{} behind", bytes(it))),
-    );
-    parts.extend(
-        node.retained_bytes
-            .map(|it| format!("slot holds {}", bytes(it))),
-    );
+    let behind = node.unreplayed_bytes.map(bytes);
+    parts.extend(behind.map(|it| format!("{it} behind")));
+    let held = node.retained_bytes.map(bytes);
+    parts.extend(held.map(|it| format!("slot holds {it}")));
     parts.join(", ")
 }

@@ -86,19 +86,17 @@ fn text(profiles: &[(Profile, Duration)]) -> String {
 }
 
 fn json(profiles: &[(Profile, Duration)]) -> String {
-    let entries: Vec<_> = profiles
-        .iter()
-        .map(|(profile, estimate)| {
-            serde_json::json!({
-                "name": profile.name,
-                "question": profile.question(),
-                "description": profile.description,
-                "modes": modes(profile),
-                "estimated_s": estimate.as_secs(),
-            })
+    let entry = |(profile, estimate): &(Profile, Duration)| {
+        serde_json::json!({
+            "name": profile.name,
+            "question": profile.question(),
+            "description": profile.description,
+            "modes": modes(profile),
+            "estimated_s": estimate.as_secs(),
         })
-        .collect();
-    format!("{:#}\n", serde_json::Value::from(entries))
+    };
+    let entries: serde_json::Value = profiles.iter().map(entry).collect();
+    format!("{entries:#}\n")
 }
 
 fn modes(profile: &Profile) -> Vec<&str> {
@@ -153,12 +151,8 @@ fn runs_text(lines: &[IndexLine], results: &Path) -> String {
         );
     }
     let id = |line: &IndexLine| escape_control(&line.run_id).into_owned();
-    let width = lines
-        .iter()
-        .map(|line| id(line).chars().count())
-        .max()
-        .unwrap_or(0)
-        .min(MOST_WIDTH);
+    let widths = lines.iter().map(|line| id(line).chars().count());
+    let width = widths.max().unwrap_or(0).min(MOST_WIDTH);
     let mut out = String::new();
     for line in lines {
         let valid: usize = line.modes.iter().map(|mode| mode.valid).sum();

@@ -102,10 +102,11 @@ pub(super) fn draw(directory: &Path, on_mismatch: OnMismatch) -> Result<Drawn, S
     let run = Run::open_with(directory, on_mismatch).or_exit(Exit::Results)?;
     let analysis = Analysis::of(&run);
     let outputs = write_run(&run, &analysis).or_exit(Exit::Results)?;
+    let cautions = cautions_of(&analysis);
     Ok(Drawn {
         html: outputs.html,
-        text: text_of(&analysis),
-        cautions: cautions_of(&analysis),
+        text: format!("{cautions}{}", findings_of(&analysis)),
+        cautions,
         gates: Gates::of(&analysis.gates, &analysis.audit),
         status: run.manifest.status,
         is_altered: run.is_altered(),
@@ -113,19 +114,9 @@ pub(super) fn draw(directory: &Path, on_mismatch: OnMismatch) -> Result<Drawn, S
     })
 }
 
-/// What to know first, the headline, the table of modes and the gates.
-pub(super) fn text_of(analysis: &Analysis) -> String {
-    format!("{}{}", cautions_of(analysis), findings_of(analysis))
-}
-
 /// What to know before anything else of a run; often nothing.
 pub(super) fn cautions_of(analysis: &Analysis) -> String {
-    paragraphs(
-        analysis
-            .cautions
-            .iter()
-            .map(|caution| caution.text.as_str()),
-    )
+    paragraphs(analysis.cautions.iter().map(|it| it.text.as_str()))
 }
 
 /// The headline, the table of modes and the gates.
