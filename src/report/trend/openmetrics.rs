@@ -7,151 +7,108 @@ use std::fmt::Write as _;
 use crate::analyse::{Point, Series};
 use crate::report::escape_control;
 
-/// A family: its name, the unit at the end of that, if it is one, and what it is.
-struct Family {
-    metric: &'static str,
-    name: &'static str,
-    unit: Option<&'static str>,
-    help: &'static str,
-    /// From the unit of `summary.csv` to the base unit.
-    divisor: f64,
-}
-
-const MICROS: f64 = 1e6;
-
-const FAMILIES: [Family; 5] = [
-    Family {
-        metric: "achieved_tps",
-        name: "replbench_commits_per_second",
-        unit: None,
-        help: "Acknowledged commits a second.",
-        divisor: 1.0,
-    },
-    Family {
-        metric: "service",
-        name: "replbench_service_seconds",
-        unit: Some("seconds"),
-        help: "From the send of a transaction to its answer.",
-        divisor: MICROS,
-    },
-    Family {
-        metric: "response",
-        name: "replbench_response_seconds",
-        unit: Some("seconds"),
-        help: "From the intended start of a transaction to its answer.",
-        divisor: MICROS,
-    },
-    Family {
-        metric: "visibility",
-        name: "replbench_visibility_seconds",
-        unit: Some("seconds"),
-        help: "From the acknowledgement of a commit until a read on the replica sees it. May be negative.",
-        divisor: MICROS,
-    },
-    Family {
-        metric: "replay_lag_bytes",
-        name: "replbench_replay_lag_bytes",
-        unit: Some("bytes"),
-        help: "WAL that the replica has yet to replay.",
-        divisor: 1.0,
-    },
+/// The families of figures: of which metric, its name, which ends with the base unit where it has one, and what it is.
+const FIGURES: [(&str, &str, &str); 5] = [
+    (
+        "achieved_tps",
+        "replbench_commits_per_second",
+        "Acknowledged commits a second.",
+    ),
+    (
+        "service",
+        "replbench_service_seconds",
+        "From the send of a transaction to its answer.",
+    ),
+    (
+        "response",
+        "replbench_response_seconds",
+        "From the intended start of a transaction to its answer.",
+    ),
+    (
+        "visibility",
+        "replbench_visibility_seconds",
+        "From the acknowledgement of a commit until a read on the replica sees it. May be negative.",
+    ),
+    (
+        "replay_lag_bytes",
+        "replbench_replay_lag_bytes",
+        "WAL that the replica has yet to replay.",
+    ),
 ];
 
 /// The newest valid run of each series. A censored figure has no sample, because its value is unknown.
 pub fn trend_openmetrics(series: &[Series]) -> String {
-    let newest: Vec<(&Series, &Point)> = series
-        .iter()
-        .filter_map(|one| Some((one, one.newest()?)))
-        .collect();
+    let newest = series.iter().filter_map(|one| Some((one, one.newest()?)));
+    let newest: Vec<(&Series, &Point)> = newest.collect();
     let mut out = String::new();
-    for family in &FAMILIES {
-        let own = newest.iter().filter(|(one, _)| one.metric == family.metric);
+    for (metric, name, help) in FIGURES {
+        // Times are in microseconds elsewhere.
+        let divisor = if unit(name) == Some("seconds") {
+            1e6
+        } else {
+            1.0
+        };
+        let own = newest.iter().filter(|(one, _)| one.metric == metric);
         let samples = own.filter_map(|(one, point)| {
-            let value = point.value? / family.divisor;
+            let value = point.value? / divisor;
             Some((figure_labels(one), value.to_string()))
         });
-        write_family(
-            &mut out,
-            (family.name, "gauge", family.unit, family.help),
-            "",
-            samples,
-        );
+        write_family(&mut out, name, "gauge", help, samples);
     }
     let regressed = newest.iter().map(|(one, _)| {
-        let value = if one.has_regressed() { "1" } else { "0" };
+        let value = u8::from(one.has_regressed());
         let mut labels = selectors(one);
         labels.push(("figure", one.figure()));
-        (labels, value.to_owned())
+        (labels, value.to_string())
     });
-    write_family(
-        &mut out,
-        (
-            "replbench_regressed",
-            "gauge",
-            None,
-            "1 when a regression of the series stands that nobody has blessed.",
-        ),
-        "",
-        regressed,
-    );
+    let help = "1 when a regression of the series stands that nobody has blessed.";
+    write_family(&mut out, "replbench_regressed", "gauge", help, regressed);
     let started = newest.iter().filter_map(|(one, point)| {
         let started: jiff::Timestamp = point.started_at.parse().ok()?;
-        Some((
-            vec![("series", one.id.clone())],
-            started.as_second().to_string(),
-        ))
+        let labels = vec![("series", one.id.clone())];
+        Some((labels, started.as_second().to_string()))
     });
-    write_family(
-        &mut out,
-        (
-            "replbench_run_start_time_seconds",
-            "gauge",
-            Some("seconds"),
-            "When the newest run of the series was started, since 1970.",
-        ),
-        "",
-        started,
-    );
+    let name = "replbench_run_start_time_seconds";
+    let help = "When the newest run of the series was started, since 1970.";
+    write_family(&mut out, name, "gauge", help, started);
     let runs = newest
         .iter()
         .map(|(one, point)| (run_labels(one, point), "1".to_owned()));
-    write_family(
-        &mut out,
-        (
-            "replbench_run",
-            "info",
-            None,
-            "The newest run of the series and its conditions.",
-        ),
-        "_info",
-        runs,
-    );
+    let help = "The newest run of the series and its conditions.";
+    write_family(&mut out, "replbench_run", "info", help, runs);
     out + "# EOF\n"
+}
+
+/// The base unit at the end of a family's name.
+fn unit(name: &str) -> Option<&str> {
+    let (_, last) = name.rsplit_once('_')?;
+    ["seconds", "bytes"].contains(&last).then_some(last)
 }
 
 type Labels = Vec<(&'static str, String)>;
 
+/// Nothing without samples.
 fn write_family(
     out: &mut String,
-    (name, kind, unit, help): (&str, &str, Option<&str>, &str),
-    suffix: &str,
+    name: &str,
+    kind: &str,
+    help: &str,
     samples: impl Iterator<Item = (Labels, String)>,
 ) {
-    let mut samples = samples.peekable();
-    if samples.peek().is_none() {
-        return;
-    }
-    let _ = writeln!(out, "# TYPE {name} {kind}");
-    if let Some(unit) = unit {
-        let _ = writeln!(out, "# UNIT {name} {unit}");
-    }
-    let _ = writeln!(out, "# HELP {name} {help}");
-    for (labels, value) in samples {
-        let labels: Vec<String> = labels
+    let suffix = if kind == "info" { "_info" } else { "" };
+    for (index, (labels, value)) in samples.enumerate() {
+        if index == 0 {
+            let _ = writeln!(out, "# TYPE {name} {kind}");
+            if let Some(unit) = unit(name) {
+                let _ = writeln!(out, "# UNIT {name} {unit}");
+            }
+            let _ = writeln!(out, "# HELP {name} {help}");
+        }
+        let labels = labels
             .iter()
-            .map(|(label, text)| format!("{label}=\"{}\"", escape(&escape_control(text))))
-            .collect();
-        let _ = writeln!(out, "{name}{suffix}{{{}}} {value}", labels.join(","));
+            .map(|(label, text)| format!("{label}=\"{}\"", escape(&escape_control(text))));
+        let labels = labels.collect::<Vec<_>>().join(",");
+        let _ = writeln!(out, "{name}{suffix}{{{labels}}} {value}");
     }
 }
 
@@ -193,14 +150,6 @@ fn run_labels(one: &Series, point: &Point) -> Labels {
 }
 
 fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            _ => out.push(c),
-        }
-    }
-    out
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    text.replace('\n', "\\n")
 }
