@@ -8,22 +8,19 @@ mod sparkline;
 mod table;
 mod text;
 
-use std::collections::HashMap;
-
 pub use exports::trend_github_action_benchmark;
 pub use openmetrics::trend_openmetrics;
 pub use otava::trend_otava;
 pub use table::{trend_csv, trend_json};
 pub use text::trend_text;
 
+use itertools::Itertools as _;
+
 use crate::analyse::Series;
 
 /// A name for each series, the same as long as no other series has it too: then both get their id.
 fn names(series: &[Series], name: impl Fn(&Series) -> String) -> Vec<String> {
-    let mut count: HashMap<String, usize> = HashMap::new();
-    for series in series {
-        *count.entry(name(series)).or_default() += 1;
-    }
+    let count = series.iter().map(&name).counts();
     let unique = |series: &Series| match name(series) {
         shared if count[&shared] > 1 => format!("{shared}_{}", series.id),
         own => own,

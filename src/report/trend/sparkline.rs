@@ -1,5 +1,9 @@
 //! A series in one line of text: blocks as high as the figures, and a mark under each change.
 
+use std::ops::Range;
+
+use itertools::Itertools as _;
+
 use crate::analyse::{Point, Series, Terms, median};
 
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -24,31 +28,15 @@ pub(super) struct Sparkline {
 /// Draws a series at most `width` characters wide. Where it is longer, a block is the median of neighbours, and no block
 /// has neighbours on both sides of a change unless changes are closer than a block is wide.
 pub(super) fn sparkline(series: &Series, width: usize) -> Sparkline {
-    let points = &series.points;
-    let starts = starts(points.len(), width.max(1), series);
-    let ends = starts.iter().skip(1).copied().chain([points.len()]);
-    let values: Vec<Option<f64>> = starts
+    let columns = columns(series, width.max(1));
+    let values = columns
         .iter()
-        .zip(ends)
-        .map(|(start, end)| middle(&points[*start..end]))
-        .collect();
-    let known = || values.iter().flatten().filter(|value| value.is_finite());
-    let lowest = known().copied().reduce(f64::min);
-    let highest = known().copied().reduce(f64::max);
-    let range = lowest.zip(highest);
-    let mut marks = String::new();
-    let mut changes = series.changes.iter().map(|change| change.index).peekable();
-    for (column, start) in starts.iter().enumerate() {
-        let end = starts.get(column + 1).copied().unwrap_or(points.len());
-        let mut here = false;
-        while changes
-            .next_if(|index| *start <= *index && *index < end)
-            .is_some()
-        {
-            here = true;
-        }
-        marks.push(if here { MARK } else { ' ' });
-    }
+        .map(|column| middle(&series.points[column.clone()]));
+    let values: Vec<Option<f64>> = values.collect();
+    let known = values.iter().flatten().copied();
+    let known = known.filter(|value| value.is_finite());
+    let range = known.minmax().into_option();
+    let marks: String = columns.iter().map(|column| mark(series, column)).collect();
     Sparkline {
         blocks: values.iter().map(|value| block(*value, range)).collect(),
         marks: marks.trim_end().to_owned(),
@@ -56,25 +44,30 @@ pub(super) fn sparkline(series: &Series, width: usize) -> Sparkline {
     }
 }
 
-/// The first point of each column: evenly, but a column that a change falls into begins with it.
-fn starts(points: usize, width: usize, series: &Series) -> Vec<usize> {
-    let columns = points.min(width);
-    let mut starts: Vec<usize> = (0..columns)
-        .map(|column| column * points / columns)
-        .collect();
+/// The points of each column: as many in each, but a column that a change falls into begins with it.
+fn columns(series: &Series, width: usize) -> Vec<Range<usize>> {
+    let points = series.points.len();
+    let count = points.min(width);
+    let mut starts: Vec<usize> = (0..count).map(|column| column * points / count).collect();
+    let is_change = |index| series.changes.iter().any(|it| it.index == index);
     for change in &series.changes {
         let column = starts.partition_point(|start| *start <= change.index);
         // The first column begins the series; a column moved twice would swallow the change before.
-        if column > 1
-            && !series
-                .changes
-                .iter()
-                .any(|it| it.index == starts[column - 1])
-        {
+        if column > 1 && !is_change(starts[column - 1]) {
             starts[column - 1] = change.index;
         }
     }
-    starts
+    let bounds = starts.into_iter().chain([points]).tuple_windows();
+    bounds.map(|(start, end)| start..end).collect()
+}
+
+fn mark(series: &Series, column: &Range<usize>) -> char {
+    let mut changes = series.changes.iter();
+    if changes.any(|change| column.contains(&change.index)) {
+        MARK
+    } else {
+        ' '
+    }
 }
 
 fn middle(points: &[Point]) -> Option<f64> {
@@ -98,14 +91,11 @@ fn block(value: Option<f64>, range: Option<(f64, f64)>) -> char {
         return BLOCKS[BLOCKS.len() / 2];
     }
     let share = (value - centre) / span + 0.5;
-    let last = BLOCKS.len() - 1;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "from 0 to 7 by the clamp"
+        reason = "from 0 to 8; what rounding puts below 0 becomes 0"
     )]
-    let height = (share * BLOCKS.len() as f64)
-        .floor()
-        .clamp(0.0, last as f64) as usize;
-    BLOCKS[height]
+    let height = (share * BLOCKS.len() as f64) as usize;
+    BLOCKS[height.min(BLOCKS.len() - 1)]
 }
