@@ -10,7 +10,7 @@ use crate::analyse::{Analysis, AuditLine, GateLine};
 use crate::plan::fold;
 use crate::record::{OnMismatch, Run, RunStatus};
 use crate::report::audit::text as audit_text;
-use crate::report::gates::{Paint, text as gate_text};
+use crate::report::gates::text as gate_text;
 use crate::report::{escape_control, text_table, write_run};
 use crate::sample::AuditResult;
 
@@ -124,11 +124,11 @@ pub(super) fn findings_of(analysis: &Analysis) -> String {
     let mut text = paragraphs(analysis.headline.iter().map(String::as_str));
     text.push_str(&text_table(&analysis.modes, WIDTH));
     if !analysis.audit.is_empty() {
-        let lines = audit_text(analysis, WIDTH, Paint::Ansi);
+        let lines = audit_text(analysis, WIDTH);
         let _ = write!(text, "\n{lines}");
     }
     if !analysis.gates.is_empty() {
-        let lines = gate_text(&analysis.gates, WIDTH, Paint::Ansi);
+        let lines = gate_text(&analysis.gates, WIDTH);
         let _ = write!(text, "\n{lines}");
     }
     text

@@ -169,7 +169,7 @@ pub(super) fn modes_table(modes: &[ModeSummary]) -> Markup {
 }
 
 fn cell(found: Option<&Figure>, scale: f64) -> Markup {
-    shown(of_figure(found, scale), None, found)
+    shown(of_figure(found, scale), found)
 }
 
 /// As in the report; others come first.

@@ -1,50 +1,24 @@
 //! What the audit of a run found, as text for a terminal: a line for each mode, one more for each promise that was violated, and one
 //! for each restore.
 
-use std::fmt::Write as _;
+use itertools::Itertools as _;
 
-use super::escape_control;
-use super::gates::Paint;
+use super::gates::{FAIL, PASS, verdict_line};
 use crate::analyse::{Analysis, AuditLine, RestoreLine};
-use crate::plan::fold;
 use crate::sample::{AuditCheck, AuditResult};
 use crate::units::{plural, thousands};
 
 /// None wider than `width`.
-pub fn text(analysis: &Analysis, width: usize, paint: Paint) -> String {
-    const MARGIN: usize = 6;
-    let mut out = String::new();
-    for of_mode in analysis.audit.chunk_by(|a, b| a.mode == b.mode) {
+pub fn text(analysis: &Analysis, width: usize) -> String {
+    let of_modes = analysis.audit.chunk_by(|a, b| a.mode == b.mode);
+    let told = of_modes.flat_map(|of_mode| {
         let restores = analysis.restores.iter();
-        let restores = restores.filter(|it| of_mode.iter().any(|line| line.mode == it.mode));
-        let told = sentences(of_mode).into_iter();
-        for (word, sentence) in told.chain(restores.map(restored)) {
-            let folded = fold(
-                &escape_control(&sentence),
-                width.saturating_sub(MARGIN).max(MARGIN),
-            );
-            for (index, part) in folded.iter().enumerate() {
-                let colour = match word {
-                    PASS => "32",
-                    FAIL => "1;31",
-                    _ => "33",
-                };
-                // Written to a string, which does not fail.
-                let _ = match (index, paint) {
-                    (0, Paint::Ansi) => {
-                        writeln!(out, "\u{1b}[{colour}m{word}\u{1b}[0m  {part}")
-                    }
-                    (0, Paint::Plain) => writeln!(out, "{word}  {part}"),
-                    _ => writeln!(out, "      {part}"),
-                };
-            }
-        }
-    }
-    out
+        let restores = restores.filter(|it| it.mode == of_mode[0].mode);
+        sentences(of_mode).into_iter().chain(restores.map(restored))
+    });
+    told.map(|(word, sentence)| verdict_line(word, &sentence, width))
+        .collect()
 }
-
-const PASS: &str = "PASS";
-const FAIL: &str = "FAIL";
 
 /// One word a result, four letters long.
 pub(super) fn word(check: AuditCheck, result: AuditResult) -> &'static str {
@@ -56,37 +30,36 @@ pub(super) fn word(check: AuditCheck, result: AuditResult) -> &'static str {
     }
 }
 
+/// Of one mode, at least one line.
 fn sentences(of_mode: &[AuditLine]) -> Vec<(&'static str, String)> {
-    let Some(first) = of_mode.first() else {
-        return Vec::new();
-    };
-    let kept = of_mode
-        .iter()
-        .filter(|it| it.result == AuditResult::Pass && !it.check.is_of_a_restore());
-    let (of_rows, others): (Vec<_>, Vec<_>) = kept.partition(|it| it.check.is_of_rows());
-    let of_rows: Vec<_> = of_rows.iter().map(|it| it.check.promise()).collect();
-    let others = others.iter().map(|it| {
-        let nodes = plural(it.nodes, "node");
-        format!("{} (on {nodes})", it.check.promise())
+    let AuditLine {
+        mode,
+        examined,
+        nodes,
+        ..
+    } = &of_mode[0];
+    let passed = |it: &&AuditLine| it.result == AuditResult::Pass;
+    let (kept, broken): (Vec<_>, Vec<_>) = of_mode.iter().partition(passed);
+    let broken = broken.into_iter().map(|it| {
+        let word = word(it.check, it.result);
+        (word, format!("{mode}: {}", it.evidence))
     });
-    let others: Vec<_> = others.collect();
-    let mut told = Vec::new();
-    for line in of_mode.iter().filter(|it| it.result != AuditResult::Pass) {
-        let word = word(line.check, line.result);
-        told.push((word, format!("{}: {}", line.mode, line.evidence)));
-    }
+    let mut told: Vec<_> = broken.collect();
+    let kept = kept.into_iter().filter(|it| !it.check.is_of_a_restore());
+    let (of_rows, others): (Vec<_>, Vec<_>) = kept.partition(|it| it.check.is_of_rows());
     if !of_rows.is_empty() {
-        let sentence = format!(
-            "{}: {} ({} commits on each of {} nodes)",
-            first.mode,
-            of_rows.join(", "),
-            thousands(first.examined),
-            first.nodes
-        );
+        let promises = of_rows.iter().map(|it| it.check.promise()).join(", ");
+        let examined = thousands(*examined);
+        let sentence = format!("{mode}: {promises} ({examined} commits on each of {nodes} nodes)");
         told.push((PASS, sentence));
     }
     if !others.is_empty() {
-        told.push((PASS, format!("{}: {}", first.mode, others.join(", "))));
+        let promise = |it: &AuditLine| {
+            let nodes = plural(it.nodes, "node");
+            format!("{} (on {nodes})", it.check.promise())
+        };
+        let promises = others.into_iter().map(promise).join(", ");
+        told.push((PASS, format!("{mode}: {promises}")));
     }
     told
 }
@@ -97,9 +70,8 @@ pub(super) fn restored(line: &RestoreLine) -> (&'static str, String) {
         mode,
         cell_id,
         sentence,
-        result,
         ..
     } = line;
-    let word = word(AuditCheck::TargetReached, *result);
+    let word = word(AuditCheck::TargetReached, line.result);
     (word, format!("{mode}, cell {cell_id}: {sentence}"))
 }

@@ -4,35 +4,30 @@ use std::fmt::Write as _;
 
 use super::comparison::escape;
 use super::escape_control;
+use super::text::folded;
 use crate::analyse::GateLine;
-use crate::plan::fold;
 use crate::units::thousands;
 
-/// Whether the verdicts have colours, as ANSI escapes; the words are there in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Paint {
-    Plain,
-    Ansi,
+pub(super) const PASS: &str = "PASS";
+pub(super) const FAIL: &str = "FAIL";
+
+/// One paragraph a line, none wider than `width`; empty without gates. The verdicts have colours, as ANSI escapes.
+pub fn text(lines: &[GateLine], width: usize) -> String {
+    let told = |line| verdict_line(verdict(line), &sentence(line), width);
+    lines.iter().map(told).collect()
 }
 
-/// One paragraph a line, none wider than `width`; empty without gates.
-pub fn text(lines: &[GateLine], width: usize, paint: Paint) -> String {
-    const MARGIN: usize = 6;
-    let mut out = String::new();
-    for line in lines {
-        let folded = fold(&sentence(line), width.saturating_sub(MARGIN).max(MARGIN));
-        for (index, part) in folded.iter().enumerate() {
-            let head = match (index, paint) {
-                (0, Paint::Ansi) if line.passed => "\u{1b}[32mPASS\u{1b}[0m",
-                (0, Paint::Ansi) => "\u{1b}[1;31mFAIL\u{1b}[0m",
-                (0, Paint::Plain) => verdict(line),
-                _ => "    ",
-            };
-            // Written to a string, which does not fail.
-            let _ = writeln!(out, "{head}  {part}");
-        }
-    }
-    out
+/// A verdict of four letters in its colour, and the sentence beside it.
+pub(super) fn verdict_line(word: &str, sentence: &str, width: usize) -> String {
+    const MARGIN: &str = "      ";
+    let colour = match word {
+        PASS => "32",
+        FAIL => "1;31",
+        _ => "33",
+    };
+    let first = format!("\u{1b}[{colour}m{word}\u{1b}[0m  ");
+    let width = width.saturating_sub(MARGIN.len()).max(MARGIN.len());
+    folded(&escape_control(sentence), width, [&first, MARGIN])
 }
 
 /// A table for a pull request or an issue; empty without gates.
@@ -64,7 +59,7 @@ pub fn markdown(lines: &[GateLine]) -> String {
 }
 
 pub(super) fn verdict(line: &GateLine) -> &'static str {
-    if line.passed { "PASS" } else { "FAIL" }
+    if line.passed { PASS } else { FAIL }
 }
 
 /// What a person calls it; a number where it has no name.
@@ -87,11 +82,10 @@ fn sentence(line: &GateLine) -> String {
         _ if line.passed => format!("{subject} is {found} ({})", line.wanted()),
         _ => format!("{subject} is {found}, must be {}", line.wanted()),
     };
-    let text = match &line.reason {
+    match &line.reason {
         Some(reason) => format!("{text}: {reason}"),
         None => text,
-    };
-    escape_control(&text).into_owned()
+    }
 }
 
 /// Text from a file as a table cell and nothing else.
@@ -129,14 +123,13 @@ mod tests {
     #[test]
     fn the_verdict_is_a_word_and_colour_comes_on_top() {
         let lines = [line("cart", 0.004, None), line("cart", 0.4, None)];
-        let plain = text(&lines, 80, Paint::Plain);
+        let painted = text(&lines, 80);
+        let plain = anstream::adapter::strip_str(&painted).to_string();
         assert_eq!(
             plain,
             "PASS  cart: visibility.p99 on s1 under sync:any-2 is 4.00 ms (at most 50 ms)\n\
              FAIL  cart: visibility.p99 on s1 under sync:any-2 is 400 ms, must be at most 50\n      ms\n"
         );
-        let painted = text(&lines, 80, Paint::Ansi);
-        assert_eq!(anstream::adapter::strip_str(&painted).to_string(), plain);
         assert_ne!(painted, plain);
     }
 
@@ -144,7 +137,8 @@ mod tests {
     fn lines_fit_whatever_they_are_called() {
         let long = line(&"browse ".repeat(9), 1.0, Some(&"x".repeat(200)));
         for width in [20, 40, 80] {
-            for row in text(std::slice::from_ref(&long), width, Paint::Plain).lines() {
+            let painted = text(std::slice::from_ref(&long), width);
+            for row in anstream::adapter::strip_str(&painted).to_string().lines() {
                 assert!(row.chars().count() <= width, "{row}");
             }
         }

@@ -170,10 +170,10 @@ fn mode_row(mode: &ModeFigures) -> Markup {
             (cell(mode.achieved_tps, 1.0))
             (cell(mode.response_p50, 1e3))
             (cell(mode.response_p99, 1e3))
-            (shown(ratio_figure(ratio), ratio.map(|_| "×"), None))
+            (shown(ratio_figure(ratio), None))
             (cell(mode.service_p50, 1e3))
-            (shown(of_figure(mode.summary.worst("visibility", "p50"), 1e-3), None, mode.summary.worst("visibility", "p50")))
-            (shown(of_figure(mode.summary.worst("visibility", "p99"), 1e-3), None, mode.summary.worst("visibility", "p99")))
+            (shown(of_figure(mode.summary.worst("visibility", "p50"), 1e-3), mode.summary.worst("visibility", "p50")))
+            (shown(of_figure(mode.summary.worst("visibility", "p99"), 1e-3), mode.summary.worst("visibility", "p99")))
             td { (mode.visibility_resolution.map_or_else(|| "–".into(), |width| number(width * 1e3))) }
             td {
                 @if let Some((bytes, node)) = &mode.lag_peak {
@@ -186,15 +186,14 @@ fn mode_row(mode: &ModeFigures) -> Markup {
 }
 
 fn cell(estimate: Option<Estimate>, scale: f64) -> Markup {
-    shown(figure(estimate, scale), None, None)
+    shown(figure(estimate, scale), None)
 }
 
 /// A figure, its interval, and the replica that it is of.
-pub(crate) fn shown((value, interval): Shown, unit: Option<&str>, of: Option<&Figure>) -> Markup {
+pub(crate) fn shown((value, interval): Shown, of: Option<&Figure>) -> Markup {
     html! {
         td {
             (value)
-            @if let Some(unit) = unit { (unit) }
             @if let Some((lo, hi)) = interval { span.ci { (lo) " to " (hi) } }
             @if let Some(node) = of.and_then(|of| of.node.as_deref()) { span.ci { (escape_control(node)) } }
         }

@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 
+use itertools::Itertools as _;
+
 use super::escape_control;
 use crate::analyse::{Estimate, Figure, ModeFigures, ModesTable};
 use crate::plan::fold;
-use crate::units::{format_bytes, format_ratio, thousands, three_digits};
+use crate::units::{format_bytes, format_ratio, plural, thousands, three_digits};
 
 /// The narrowest table that is drawn: a mode and one figure.
 const NARROWEST: usize = 40;
@@ -30,8 +32,7 @@ pub fn text_table(table: &ModesTable, width: usize) -> String {
         let heads: Vec<&str> = columns.iter().map(|column| column.head[line]).collect();
         out.push_str(&row(&columns, &heads));
     }
-    let total: usize = columns.iter().map(|column| column.width() + 2).sum();
-    out.push_str(&"─".repeat(total.saturating_sub(2)));
+    out.push_str(&"─".repeat(total_width(&columns)));
     out.push('\n');
     for mode in 0..table.modes.len() {
         for line in 0..2 {
@@ -51,52 +52,44 @@ pub fn text_table(table: &ModesTable, width: usize) -> String {
 fn foot(table: &ModesTable, columns: &[Column], width: usize) -> String {
     let mut out = String::from("Times in ms. Means over repetitions, 95 % intervals below them.\n");
     if let Some(nodes) = slowest_to_show(table) {
-        for line in fold(&nodes, width) {
-            let _ = writeln!(out, "{line}");
-        }
+        out += &folded(&nodes, width, ["", ""]);
     }
-    let resolutions: Vec<String> = (0..table.modes.len())
-        .filter(|mode| {
-            let mut shown = columns.iter().map(|column| &column.cells[*mode][0]);
-            shown.any(|cell| cell.starts_with(AT_MOST))
-        })
-        .filter_map(|mode| {
-            let mode = &table.modes[mode];
-            let resolution = number(mode.visibility_resolution? * 1e3);
-            Some(format!("{} {resolution}", short(&mode.mode)))
-        })
-        .collect();
+    let is_bound = |mode: usize| {
+        let mut shown = columns.iter().map(|column| &column.cells[mode][0]);
+        shown.any(|cell| cell.starts_with(AT_MOST))
+    };
+    let bounded = (0..table.modes.len()).filter(|mode| is_bound(*mode));
+    let mut resolutions = bounded.filter_map(|mode| {
+        let mode = &table.modes[mode];
+        let resolution = number(mode.visibility_resolution? * 1e3);
+        Some(format!("{} {resolution}", short(&mode.mode)))
+    });
+    let resolutions = resolutions.join(", ");
     if !resolutions.is_empty() {
         let sentence = format!(
-            "≤: an upper bound and no more, since the gap between two looks of the probe, its resolution, is as large: {}.{}",
-            resolutions.join(", "),
+            "≤: an upper bound and no more, since the gap between two looks of the probe, its resolution, is as large: {resolutions}.{}",
             table.finer()
         );
-        for line in fold(&sentence, width) {
-            out.push_str(&line);
-            out.push('\n');
-        }
+        out += &folded(&sentence, width, ["", ""]);
     }
     let unseen = table.modes.iter().filter(|mode| mode.unseen > 0);
-    let unseen: Vec<String> = unseen
-        .map(|mode| format!("{} {}", short(&mode.mode), thousands(mode.unseen)))
-        .collect();
+    let mut unseen = unseen.map(|mode| format!("{} {}", short(&mode.mode), thousands(mode.unseen)));
+    let unseen = unseen.join(", ");
+    // Written to a string, which does not fail.
     if !unseen.is_empty() {
-        let _ = writeln!(
-            out,
-            "Commits never seen on a replica: {}.",
-            unseen.join(", ")
-        );
+        let _ = writeln!(out, "Commits never seen on a replica: {unseen}.");
     }
     if !table.excluded.is_empty() {
-        // Written to a string, which does not fail.
-        let _ = writeln!(out, "Left out as invalid: {}.", cells(table.excluded.len()));
+        let cells = plural(table.excluded.len(), "cell");
+        let _ = writeln!(out, "Left out as invalid: {cells}.");
     }
     out
 }
 
-fn cells(count: usize) -> String {
-    format!("{count} cell{}", if count == 1 { "" } else { "s" })
+/// Text in lines of at most `width` characters, with `first` before the first of them and `rest` before each other.
+pub(super) fn folded(text: &str, width: usize, [first, rest]: [&str; 2]) -> String {
+    let lines = fold(text, width).join(&format!("\n{rest}"));
+    format!("{first}{lines}\n")
 }
 
 impl Column {
@@ -114,67 +107,53 @@ fn columns(table: &ModesTable) -> Vec<Column> {
         cells: table.modes.iter().map(cell).collect(),
     };
     let one = |text: String| [text, String::new()];
+    let time = |estimate| stacked(figure(estimate, 1e3));
     vec![
         column(["mode", ""], 0, &|mode| one(short(&mode.mode))),
         column(["", "reps"], 3, &|mode| one(repetitions(mode))),
         column(["commits", "a second"], 4, &|mode| {
-            stacked(mode.achieved_tps, 1.0, "")
+            stacked(figure(mode.achieved_tps, 1.0))
         }),
-        column(["commit", "p50"], 0, &|mode| {
-            stacked(mode.response_p50, 1e3, "")
-        }),
-        column(["commit", "p99"], 1, &|mode| {
-            stacked(mode.response_p99, 1e3, "")
-        }),
+        column(["commit", "p50"], 0, &|mode| time(mode.response_p50)),
+        column(["commit", "p99"], 1, &|mode| time(mode.response_p99)),
         column(["times", "baseline"], 2, &|mode| {
-            let ratio = mode.ratios.and_then(|ratios| ratios.response_p50);
-            stacked_as(ratio_figure(ratio), "×")
+            stacked(ratio_figure(mode.ratios.and_then(|it| it.response_p50)))
         }),
         column(["visible", "p50"], 5, &|mode| visible(mode, "p50")),
         column(["visible", "p99"], 1, &|mode| visible(mode, "p99")),
-        column(["most", "behind"], 2, &|mode| {
-            let peak = mode.lag_peak.as_ref();
-            peak.map_or_else(
-                || one("–".into()),
-                |(bytes, node)| [format_bytes(*bytes), short(node)],
-            )
+        column(["most", "behind"], 2, &|mode| match &mode.lag_peak {
+            Some((bytes, node)) => [format_bytes(*bytes), short(node)],
+            None => one(NOTHING.into()),
         }),
     ]
 }
 
 /// Leaves columns out, the least important first, until the rest fit.
 fn fitting(mut columns: Vec<Column>, width: usize) -> Vec<Column> {
-    let total = |columns: &[Column]| {
-        columns
-            .iter()
-            .map(|column| column.width() + 2)
-            .sum::<usize>()
-            - 2
-    };
-    while columns.len() > 2 && total(&columns) > width {
-        let Some(last) = (0..columns.len())
-            .rev()
-            .max_by_key(|index| columns[*index].rank)
-        else {
-            break;
-        };
-        columns.remove(last);
+    while columns.len() > 2 && total_width(&columns) > width {
+        let least = columns.iter().map(|column| column.rank).max();
+        let index = columns.iter().position(|column| Some(column.rank) == least);
+        columns.remove(index.expect("one has the highest rank"));
     }
     columns
 }
 
+/// With two spaces between columns.
+fn total_width(columns: &[Column]) -> usize {
+    let widths = columns.iter().map(|column| column.width() + 2);
+    widths.sum::<usize>() - 2
+}
+
+/// The first column begins at the left, the others end at the right.
 fn row(columns: &[Column], cells: &[&str]) -> String {
     let mut line = String::new();
-    for (index, (column, cell)) in columns.iter().zip(cells).enumerate() {
-        let gap = " ".repeat(column.width().saturating_sub(cell.chars().count()));
-        if index == 0 {
-            line.push_str(cell);
-            line.push_str(&gap);
+    for (column, cell) in columns.iter().zip(cells) {
+        let width = column.width();
+        let _ = if line.is_empty() {
+            write!(line, "{cell:<width$}")
         } else {
-            line.push_str("  ");
-            line.push_str(&gap);
-            line.push_str(cell);
-        }
+            write!(line, "  {cell:>width$}")
+        };
     }
     format!("{}\n", line.trim_end())
 }
@@ -198,14 +177,10 @@ pub(super) fn repetitions(mode: &ModeFigures) -> String {
     }
 }
 
-fn stacked(estimate: Option<Estimate>, scale: f64, unit: &str) -> [String; 2] {
-    stacked_as(figure(estimate, scale), unit)
-}
-
-fn stacked_as((value, interval): Shown, unit: &str) -> [String; 2] {
-    let unit = if value == NOTHING { "" } else { unit };
+/// A figure above its interval.
+fn stacked((value, interval): Shown) -> [String; 2] {
     let interval = interval.map(|(lo, hi)| format!("{lo}..{hi}"));
-    [format!("{value}{unit}"), interval.unwrap_or_default()]
+    [value, interval.unwrap_or_default()]
 }
 
 const NOTHING: &str = "–";
@@ -229,28 +204,24 @@ pub(super) fn ratio_figure(ratio: Option<Estimate>) -> Shown {
     };
     let interval = ratio.interval;
     let interval = interval.map(|it| (format_ratio(it.lo), format_ratio(it.hi)));
-    (format_ratio(ratio.value), interval)
+    (format!("{}×", format_ratio(ratio.value)), interval)
 }
 
 /// The replica that the figures of visibility are of, where a mode has several.
 fn slowest_to_show(table: &ModesTable) -> Option<String> {
-    let modes = table.modes.iter().filter_map(|mode| {
+    let mut modes = table.modes.iter().filter_map(|mode| {
         mode.summary.best("visibility", "p99")?;
         let node = mode.summary.worst("visibility", "p99")?.node.as_deref()?;
         Some(format!("{} under {}", short(node), short(&mode.mode)))
     });
-    let modes: Vec<String> = modes.collect();
-    (!modes.is_empty()).then(|| {
-        format!(
-            "Visible p99: of the replica where it is largest, {}.",
-            modes.join(", ")
-        )
-    })
+    let modes = modes.join(", ");
+    (!modes.is_empty())
+        .then(|| format!("Visible p99: of the replica where it is largest, {modes}."))
 }
 
 /// A time until commits are visible on the replica where that takes longest, in milliseconds.
 fn visible(mode: &ModeFigures, stat: &str) -> [String; 2] {
-    stacked_as(of_figure(mode.summary.worst("visibility", stat), 1e-3), "")
+    stacked(of_figure(mode.summary.worst("visibility", stat), 1e-3))
 }
 
 /// A figure and its interval, in the unit that `scale` gives.

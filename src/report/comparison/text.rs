@@ -7,9 +7,9 @@ use super::{
     tally,
 };
 use crate::analyse::{Comparison, Consequence, Kind, Row, Subject};
-use crate::plan::fold;
 use crate::report::escape_control;
-use crate::report::gates::{self, Paint};
+use crate::report::gates;
+use crate::report::text::folded;
 
 const HEAD: [&str; 8] = ["base", "head", "ratio", "95 %", "q", "n", "MDE", "verdict"];
 
@@ -30,18 +30,14 @@ pub fn comparison_text(comparison: &Comparison, width: usize) -> String {
             line(&mut out, &widths, &row.figure, cells(row));
         }
         for note in none_lost(rows).into_iter().chain(notes(rows)) {
-            for line in fold(&note, width.saturating_sub(2)) {
-                let _ = writeln!(out, "  {line}");
-            }
+            out += &folded(&note, width.saturating_sub(2), ["  ", "  "]);
         }
     }
     out.push('\n');
-    for line in fold(&format!("{}.", tally(&comparison.rows)), width) {
-        let _ = writeln!(out, "{line}");
-    }
-    out.push_str(&gates::text(&comparison.gates, width, Paint::Ansi));
-    for line in legend(comparison).iter().flat_map(|text| fold(text, width)) {
-        let _ = writeln!(out, "{line}");
+    out += &folded(&format!("{}.", tally(&comparison.rows)), width, ["", ""]);
+    out += &gates::text(&comparison.gates, width);
+    for sentence in legend(comparison) {
+        out += &folded(&sentence, width, ["", ""]);
     }
     out
 }
@@ -73,16 +69,10 @@ fn head(comparison: &Comparison, width: usize) -> String {
             Consequence::Subject => "* ",
             Consequence::Noted => "  ",
         };
-        let mut mark = mark;
-        for line in fold(&difference_text(difference), width - 2) {
-            let _ = writeln!(out, "{mark}{line}");
-            mark = "  ";
-        }
+        out += &folded(&difference_text(difference), width - 2, [mark, "  "]);
     }
     for note in &comparison.notes {
-        for line in fold(&escape_control(note), width) {
-            let _ = writeln!(out, "{line}");
-        }
+        out += &folded(&escape_control(note), width, ["", ""]);
     }
     out
 }
@@ -179,11 +169,9 @@ pub fn noise_text(comparison: &Comparison, width: usize) -> String {
         }
     }
     out.push('\n');
-    out.push_str(&gates::text(&comparison.gates, width, Paint::Ansi));
+    out += &gates::text(&comparison.gates, width);
     for sentence in noise_sentences(comparison) {
-        for line in fold(&sentence, width) {
-            let _ = writeln!(out, "{line}");
-        }
+        out += &folded(&sentence, width, ["", ""]);
     }
     out
 }

@@ -5,9 +5,8 @@ use std::fmt::Write as _;
 use super::sparkline::{Sparkline, sparkline};
 use crate::analyse::{Change, Conditions, Point, Series, Verdict};
 use crate::metric::Scale;
-use crate::plan::fold;
 use crate::report::escape_control;
-use crate::report::text::{number, short};
+use crate::report::text::{folded, number, short};
 use crate::units::{format_bytes, format_seconds};
 
 const INDENT: &str = "  ";
@@ -22,30 +21,27 @@ pub fn trend_text(series: &[Series], width: usize) -> String {
     for one in series {
         if shown != Some(&one.conditions) {
             shown = Some(&one.conditions);
-            paragraph(&mut out, &conditions(one, series), width);
+            out += &paragraph(&conditions(one, series), width);
             out.push('\n');
         }
-        paragraph(&mut out, &head(one, series), width);
+        out += &paragraph(&head(one, series), width);
         spark(&mut out, one, width);
         for change in &one.changes {
-            paragraph(&mut out, &sentence(one, change), width);
+            out += &paragraph(&sentence(one, change), width);
         }
         out.push('\n');
     }
-    for line in legend(series).iter().flat_map(|text| fold(text, width)) {
-        let _ = writeln!(out, "{line}");
+    for sentence in legend(series) {
+        out += &folded(&sentence, width, ["", ""]);
     }
     out
 }
 
-/// Folded, what continues a line is indented, as is everything that begins with an indent.
-fn paragraph(out: &mut String, text: &str, width: usize) {
-    let own = if text.starts_with(INDENT) { INDENT } else { "" };
-    let mut indent = own.to_owned();
-    for line in fold(text, width - 2 * INDENT.len()) {
-        let _ = writeln!(out, "{indent}{line}");
-        indent = format!("{own}{INDENT}");
-    }
+/// What continues a line is indented, as is everything that begins with an indent.
+fn paragraph(text: &str, width: usize) -> String {
+    let first = if text.starts_with(INDENT) { INDENT } else { "" };
+    let rest = format!("{first}{INDENT}");
+    folded(text, width - 2 * INDENT.len(), [first, &rest])
 }
 
 /// The profile, server and host; the workload where another series of the profile has done other work.
