@@ -60,10 +60,8 @@ pub fn write_run(run: &Run, analysis: &Analysis) -> Result<Outputs, ReportError>
     output::replace(&html, html::page(run, analysis, &charts).as_bytes())?;
     // Figures that were not made from what was recorded get no checksum, and replace none that were.
     if !run.is_altered() {
-        output::replace(
-            &summary,
-            &output::csv_of(&summary_of(run, &analysis.cells))?,
-        )?;
+        let rows = output::summary_csv(&summary_of(run, &analysis.cells))?;
+        output::replace(&summary, rows.as_bytes())?;
         let drawn = written.iter().chain([&summary, &html]);
         let drawn: Vec<&Path> = drawn.map(PathBuf::as_path).collect();
         renew_checksums(&run.dir, &drawn)?;

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use crate::escape::escape_formula;
 use crate::record::{ReadError, WriteError};
 use crate::sample::SummaryRow;
@@ -64,37 +66,29 @@ pub(super) fn failed(path: &Path, source: io::Error) -> ReportError {
     }
 }
 
-/// The rows of `summary.csv`, with its head also when there are none.
-pub(super) fn csv_of(rows: &[SummaryRow]) -> Result<Vec<u8>, csv::Error> {
+/// The rows of `summary.csv`.
+pub(super) fn summary_csv(rows: &[SummaryRow]) -> Result<String, csv::Error> {
+    let rows = rows.iter().map(|row| SummaryRow {
+        mode: plain(&row.mode),
+        node: row.node.as_deref().map(plain),
+        ..row.clone()
+    });
+    let head = "cell_id,mode,rep,node,metric,stat,value,unit,direction,n";
+    csv_text(head, rows)
+}
+
+/// Rows below a head, which is there also when there are none. Where a row holds tuples, each of their values has a column.
+pub(super) fn csv_text(
+    head: &str,
+    rows: impl Iterator<Item = impl Serialize>,
+) -> Result<String, csv::Error> {
     let mut writer = csv::WriterBuilder::new()
         .has_headers(false)
         .from_writer(Vec::new());
-    writer.write_record([
-        "cell_id",
-        "mode",
-        "rep",
-        "node",
-        "metric",
-        "stat",
-        "value",
-        "unit",
-        "direction",
-        "n",
-    ])?;
+    writer.write_record(head.split(','))?;
     for row in rows {
-        writer.serialize(SummaryRow {
-            mode: plain(&row.mode),
-            node: row.node.as_deref().map(plain),
-            ..row.clone()
-        })?;
+        writer.serialize(row)?;
     }
-    writer
-        .into_inner()
-        .map_err(|error| csv::Error::from(error.into_error()))
-}
-
-/// What was written in memory, as text.
-pub(super) fn csv_text(writer: csv::Writer<Vec<u8>>) -> Result<String, csv::Error> {
     let bytes = writer
         .into_inner()
         .map_err(|error| csv::Error::from(error.into_error()))?;
@@ -135,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_summary_has_its_head_without_rows() {
-        let head = String::from_utf8(csv_of(&[]).unwrap()).unwrap();
+        let head = summary_csv(&[]).unwrap();
         assert!(head.starts_with("cell_id,mode,rep,node,metric,stat,value"));
     }
 }

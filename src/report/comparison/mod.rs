@@ -6,8 +6,6 @@ mod text;
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
-
 pub use markdown::comparison_markdown;
 pub(super) use markdown::escape;
 pub use page::write_comparison;
@@ -332,71 +330,35 @@ pub fn comparison_json(comparison: &Comparison) -> String {
 
 /// One row a figure.
 pub fn comparison_csv(comparison: &Comparison) -> Result<String, csv::Error> {
-    #[derive(Serialize)]
-    struct Line<'a> {
-        base_run: &'a str,
-        head_run: &'a str,
-        base_mode: String,
-        head_mode: String,
-        node: Option<String>,
-        metric: &'a str,
-        stat: &'a str,
-        unit: &'a str,
-        base: Option<f64>,
-        head: Option<f64>,
-        base_lo: Option<f64>,
-        head_lo: Option<f64>,
-        base_resolution: Option<f64>,
-        head_resolution: Option<f64>,
-        base_n: usize,
-        head_n: usize,
-        base_censored: usize,
-        head_censored: usize,
-        pairs: Option<usize>,
-        scale: Scale,
-        effect: Option<f64>,
-        effect_lo: Option<f64>,
-        effect_hi: Option<f64>,
-        p: Option<f64>,
-        q: Option<f64>,
-        spread: Option<f64>,
-        detectable: Option<f64>,
-        verdict: Verdict,
-        note: Option<&'a str>,
-    }
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for row in &comparison.rows {
-        writer.serialize(Line {
-            base_run: &comparison.base.run_id,
-            head_run: &comparison.head.run_id,
-            base_mode: plain(&row.base_mode),
-            head_mode: plain(&row.head_mode),
-            node: row.node.as_deref().map(plain),
-            metric: &row.metric,
-            stat: &row.stat,
-            unit: &row.unit,
-            base: row.base,
-            head: row.head,
-            base_lo: row.base_lo,
-            head_lo: row.head_lo,
-            base_resolution: row.base_resolution,
-            head_resolution: row.head_resolution,
-            base_n: row.base_n,
-            head_n: row.head_n,
-            base_censored: row.base_censored,
-            head_censored: row.head_censored,
-            pairs: row.pairs,
-            scale: row.scale,
-            effect: row.effect,
-            effect_lo: row.interval.and_then(|bounds| bounds.lo),
-            effect_hi: row.interval.and_then(|bounds| bounds.hi),
-            p: row.p,
-            q: row.q,
-            spread: row.spread,
-            detectable: row.detectable,
-            verdict: row.verdict,
-            note: row.note.as_deref(),
-        })?;
-    }
-    csv_text(writer)
+    // A line of names for a line of values below.
+    const COLUMNS: [&str; 10] = [
+        "base_run,head_run",
+        "base_mode,head_mode",
+        "node,metric,stat,unit",
+        "base,head,base_lo,head_lo",
+        "base_resolution,head_resolution",
+        "base_n,head_n,base_censored,head_censored",
+        "pairs,scale",
+        "effect,effect_lo,effect_hi",
+        "p,q,spread,detectable",
+        "verdict,note",
+    ];
+    let rows = comparison.rows.iter().map(|row| {
+        let node = row.node.as_deref().map(plain);
+        let lo = row.interval.and_then(|bounds| bounds.lo);
+        let hi = row.interval.and_then(|bounds| bounds.hi);
+        (
+            (&comparison.base.run_id, &comparison.head.run_id),
+            (plain(&row.base_mode), plain(&row.head_mode)),
+            (node, &row.metric, &row.stat, &row.unit),
+            (row.base, row.head, row.base_lo, row.head_lo),
+            (row.base_resolution, row.head_resolution),
+            (row.base_n, row.head_n, row.base_censored, row.head_censored),
+            (row.pairs, row.scale),
+            (row.effect, lo, hi),
+            (row.p, row.q, row.spread, row.detectable),
+            (row.verdict, &row.note),
+        )
+    });
+    csv_text(&COLUMNS.join(","), rows)
 }

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use itertools::Itertools as _;
+
 use super::names;
 use crate::analyse::{Point, Series};
 use crate::report::output::{csv_text, plain};
@@ -11,27 +13,20 @@ use crate::report::output::{csv_text, plain};
 /// One row a valid run, in the order of the commits, for the series that share the conditions of the first: runs under other
 /// ones are no history of these. A run without any figure has no row, a censored figure no value.
 pub fn trend_otava(series: &[Series]) -> Result<String, csv::Error> {
-    let conditions = series.first().map(|one| &one.conditions);
-    let own = series
-        .iter()
-        .filter(|one| Some(&one.conditions) == conditions);
-    let own: Vec<Series> = own.cloned().collect();
-    let columns = names(&own, column);
-    let mut writer = csv::Writer::from_writer(Vec::new());
+    let same = |one: &&Series| one.conditions == series[0].conditions;
+    let own: Vec<Series> = series.iter().filter(same).cloned().collect();
     let fixed = ["time", "commit", "run"].map(str::to_owned);
-    writer.write_record(fixed.into_iter().chain(columns))?;
-    for (point, values) in rows(&own) {
-        let known = [
+    let heads = fixed.into_iter().chain(names(&own, column)).join(",");
+    let rows = rows(&own).into_iter().map(|(point, values)| {
+        let values = values.iter().map(|it| it.map(|it| it.to_string()));
+        (
             plain(&point.started_at),
-            plain(point.commit.as_deref().unwrap_or_default()),
+            point.commit.as_deref().map(plain),
             plain(&point.run_id),
-        ];
-        let values = values
-            .into_iter()
-            .map(|value| value.map_or_else(String::new, |value| value.to_string()));
-        writer.write_record(known.into_iter().chain(values))?;
-    }
-    csv_text(writer)
+            values.collect::<Vec<_>>(),
+        )
+    });
+    csv_text(&heads, rows)
 }
 
 /// The runs of any series, with their figures.
@@ -58,7 +53,7 @@ fn column(one: &Series) -> String {
         one.node.clone(),
         unit,
     ];
-    let text = parts.into_iter().flatten().collect::<Vec<_>>().join("_");
+    let text = parts.into_iter().flatten().join("_");
     let safe = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     text.chars().map(safe).collect()
 }
