@@ -11,13 +11,12 @@ use super::files::{PAGE, href, words_of};
 use super::frame::{Frame, Page, Place, moment, short_commit};
 use super::run_catalog::{Entry, RunCatalog, folder_of};
 use super::site::Site;
-use crate::analyse::{Figure, ModeSummary, cautions, status_text};
+use crate::analyse::{ModeSummary, cautions, status_text};
 use crate::record::{RunStatus, files};
 use crate::report::escape_control;
-use crate::report::html::cautions_list;
 use crate::report::html::environment::environment;
-use crate::report::html::shown;
-use crate::report::text::{AT_MOST, of_figure};
+use crate::report::html::{cautions_list, figure_cell};
+use crate::report::text::AT_MOST;
 use crate::units::format_bytes;
 
 /// Every run: its page, and its raw files beside it.
@@ -151,13 +150,13 @@ pub(super) fn modes_table(modes: &[ModeSummary]) -> Markup {
                         (mode.valid)
                         @if mode.invalid > 0 { "/" (mode.valid + mode.invalid) }
                     }
-                    (cell(mode.worst("achieved_tps", "value"), 1.0))
-                    (cell(mode.worst("service", "p50"), 1e-3))
-                    (cell(mode.worst("response", "p50"), 1e-3))
-                    (cell(mode.worst("response", "p99"), 1e-3))
-                    (cell(mode.worst("visibility", "p50"), 1e-3))
-                    (cell(mode.worst("visibility", "p99"), 1e-3))
-                    (cell(mode.worst("replay_lag_bytes", "p99"), 1.0 / 1024.0))
+                    (figure_cell(mode.worst("achieved_tps", "value"), 1.0))
+                    (figure_cell(mode.worst("service", "p50"), 1e-3))
+                    (figure_cell(mode.worst("response", "p50"), 1e-3))
+                    (figure_cell(mode.worst("response", "p99"), 1e-3))
+                    (figure_cell(mode.worst("visibility", "p50"), 1e-3))
+                    (figure_cell(mode.worst("visibility", "p99"), 1e-3))
+                    (figure_cell(mode.worst("replay_lag_bytes", "p99"), 1.0 / 1024.0))
                 } } }
             }
         }
@@ -166,10 +165,6 @@ pub(super) fn modes_table(modes: &[ModeSummary]) -> Markup {
             "the replica named below, where it is largest; " (AT_MOST) "marks an upper bound that the looks at visibility leave open. A commit's time is its response time: from the intended start to the reply."
         }
     }
-}
-
-fn cell(found: Option<&Figure>, scale: f64) -> Markup {
-    shown(of_figure(found, scale), found)
 }
 
 /// As in the report; others come first.

@@ -3,11 +3,13 @@
 
 pub(crate) mod environment;
 pub(crate) mod gates;
+pub(crate) mod layout;
 mod outages;
 mod shell;
 
 pub(crate) use shell::Shell;
 
+use layout::{scrolling, section, table};
 use maud::{Markup, PreEscaped, html};
 
 use super::chart::{Chart, Table, overview_chart};
@@ -117,48 +119,44 @@ pub(crate) fn cautions_list(cautions: &[Caution]) -> Markup {
     }
 }
 
-fn modes_section(table: &ModesTable) -> Markup {
-    let baseline = table.baseline.as_deref().unwrap_or_default();
-    html! {
-        section id="modes" aria-labelledby="modes-h" {
-            h2 id="modes-h" { "The modes" }
-            div.scroll tabindex="0" role="region" aria-label="Table of modes" {
-                table.dense {
-                    thead { tr {
-                        th scope="col" { "mode" }
-                        th scope="col" { "reps" }
-                        th scope="col" { "commits/s" }
-                        th scope="col" { "commit p50" }
-                        th scope="col" { "commit p99" }
-                        th scope="col" { "p50 against " (escape_control(baseline)) }
-                        th scope="col" { "service p50" }
-                        th scope="col" { "visible p50" }
-                        th scope="col" { "visible p99" }
-                        th scope="col" { "resolution" }
-                        th scope="col" { "most behind" }
-                        th scope="col" { "unseen" }
-                    } }
-                    tbody { @for mode in &table.modes { (mode_row(mode)) } }
-                }
-            }
-            p.caption {
-                "Times in ms. Means over repetitions with 95 % intervals below, geometric for times of commits and rates. A commit's time is its response time: from the intended start to the reply. "
-                "Visible: from the acknowledgement until a read on the replica sees the row, on the replica where that takes longest, named below. "
-                "Factors are paired by block. "
-                "Resolution: the median gap between the last look of the probe that missed a commit and the first that saw it; a time marked ≤ is no larger than "
-                "that gap, so it is an upper bound and the truth may lie anywhere below."
-                (table.finer().replace('`', ""))
-            }
-            dl {
-                @for mode in &table.modes {
-                    @if let Some(explanation) = &mode.explanation {
-                        dt { (escape_control(&mode.mode)) }
-                        dd { (escape_control(explanation)) }
-                    }
+fn modes_section(modes: &ModesTable) -> Markup {
+    let baseline = escape_control(modes.baseline.as_deref().unwrap_or_default());
+    let against = format!("p50 against {baseline}");
+    let heads = [
+        "mode",
+        "reps",
+        "commits/s",
+        "commit p50",
+        "commit p99",
+        &against,
+        "service p50",
+        "visible p50",
+        "visible p99",
+        "resolution",
+        "most behind",
+        "unseen",
+    ];
+    let rows = html! { @for mode in &modes.modes { (mode_row(mode)) } };
+    let content = html! {
+        (table("Table of modes", "dense", &heads, &rows))
+        p.caption {
+            "Times in ms. Means over repetitions with 95 % intervals below, geometric for times of commits and rates. A commit's time is its response time: from the intended start to the reply. "
+            "Visible: from the acknowledgement until a read on the replica sees the row, on the replica where that takes longest, named below. "
+            "Factors are paired by block. "
+            "Resolution: the median gap between the last look of the probe that missed a commit and the first that saw it; a time marked ≤ is no larger than "
+            "that gap, so it is an upper bound and the truth may lie anywhere below."
+            (modes.finer().replace('`', ""))
+        }
+        dl {
+            @for mode in &modes.modes {
+                @if let Some(explanation) = &mode.explanation {
+                    dt { (escape_control(&mode.mode)) }
+                    dd { (escape_control(explanation)) }
                 }
             }
         }
-    }
+    };
+    section("modes", "The modes", &content)
 }
 
 fn mode_row(mode: &ModeFigures) -> Markup {
@@ -172,8 +170,8 @@ fn mode_row(mode: &ModeFigures) -> Markup {
             (cell(mode.response_p99, 1e3))
             (shown(ratio_figure(ratio), None))
             (cell(mode.service_p50, 1e3))
-            (shown(of_figure(mode.summary.worst("visibility", "p50"), 1e-3), mode.summary.worst("visibility", "p50")))
-            (shown(of_figure(mode.summary.worst("visibility", "p99"), 1e-3), mode.summary.worst("visibility", "p99")))
+            (figure_cell(mode.summary.worst("visibility", "p50"), 1e-3))
+            (figure_cell(mode.summary.worst("visibility", "p99"), 1e-3))
             td { (mode.visibility_resolution.map_or_else(|| "–".into(), |width| number(width * 1e3))) }
             td {
                 @if let Some((bytes, node)) = &mode.lag_peak {
@@ -189,8 +187,13 @@ fn cell(estimate: Option<Estimate>, scale: f64) -> Markup {
     shown(figure(estimate, scale), None)
 }
 
+/// A declared figure in the unit that `scale` gives.
+pub(crate) fn figure_cell(found: Option<&Figure>, scale: f64) -> Markup {
+    shown(of_figure(found, scale), found)
+}
+
 /// A figure, its interval, and the replica that it is of.
-pub(crate) fn shown((value, interval): Shown, of: Option<&Figure>) -> Markup {
+fn shown((value, interval): Shown, of: Option<&Figure>) -> Markup {
     html! {
         td {
             (value)
@@ -200,13 +203,8 @@ pub(crate) fn shown((value, interval): Shown, of: Option<&Figure>) -> Markup {
     }
 }
 
-fn chart_section(chart: &Chart) -> Markup {
-    html! {
-        section id=(chart.id) aria-labelledby={ (chart.id) "-h" } {
-            h2 id={ (chart.id) "-h" } { (chart.title) }
-            (figure_of(chart, Some("")))
-        }
-    }
+pub(crate) fn chart_section(chart: &Chart) -> Markup {
+    section(chart.id, chart.title, &figure_of(chart, Some("")))
 }
 
 /// Both widths of a chart, its caption and its figures. `beside` leads to the directory that holds it as a file, if one does.
@@ -220,7 +218,7 @@ pub(crate) fn figure_of(chart: &Chart, beside: Option<&str>) -> Markup {
         }
         details {
             summary { "The figures as a table" }
-            (table(&chart.table, chart.title))
+            (chart_table(chart))
             @if let Some(beside) = beside {
                 p.note { a href={ (beside) "charts/" (chart.id) ".svg" } { "charts/" (chart.id) ".svg" } }
             }
@@ -228,23 +226,23 @@ pub(crate) fn figure_of(chart: &Chart, beside: Option<&str>) -> Markup {
     }
 }
 
-pub(crate) fn table(table: &Table, title: &str) -> Markup {
-    html! {
-        div.scroll tabindex="0" role="region" aria-label={ "Figures: " (title) } {
-            table {
-                thead { tr { @for head in &table.head { th scope="col" { (escape_control(head)) } } } }
-                tbody {
-                    @for row in &table.rows {
-                        tr {
-                            @for (index, cell) in row.iter().enumerate() {
-                                @if index == 0 { th scope="row" { (escape_control(cell)) } } @else { td { (escape_control(cell)) } }
-                            }
+fn chart_table(chart: &Chart) -> Markup {
+    let Table { head, rows } = &chart.table;
+    let content = html! {
+        table {
+            thead { tr { @for head in head { th scope="col" { (escape_control(head)) } } } }
+            tbody {
+                @for row in rows {
+                    tr {
+                        @for (index, cell) in row.iter().enumerate() {
+                            @if index == 0 { th scope="row" { (escape_control(cell)) } } @else { td { (escape_control(cell)) } }
                         }
                     }
                 }
             }
         }
-    }
+    };
+    scrolling(&format!("Figures: {}", chart.title), &content)
 }
 
 /// What not to rely on, and what to know.
@@ -262,41 +260,39 @@ fn validity(run: &Run, analysis: &Analysis) -> Markup {
         && manifest.warnings.is_empty()
         && manifest.invalid_reasons.is_empty()
         && run.warnings.is_empty();
-    html! {
-        section id="validity" aria-labelledby="validity-h" {
-            h2 id="validity-h" { "Validity" }
-            @if quiet {
-                p {
-                    "Every cell is valid and nothing was noted. "
-                    @if run.cells.iter().all(|cell| cell.host_busy_share.is_some()) {
-                        "The host was never above 80 % busy over a cell."
-                    } @else {
-                        "How busy the host was is not known of every cell."
+    let content = html! {
+        @if quiet {
+            p {
+                "Every cell is valid and nothing was noted. "
+                @if run.cells.iter().all(|cell| cell.host_busy_share.is_some()) {
+                    "The host was never above 80 % busy over a cell."
+                } @else {
+                    "How busy the host was is not known of every cell."
+                }
+            }
+        } @else {
+            div.warn {
+                ul {
+                    @for reason in &manifest.invalid_reasons { li { strong { "Invalid: " } (escape_control(reason)) } }
+                    @for cell in &modes.excluded {
+                        li { strong { "Left out: " } "cell " (cell.cell_id) " (" (escape_control(&cell.mode)) ", repetition " (cell.rep) "): " (escape_control(&cell.reason)) }
+                    }
+                    @for warning in manifest.warnings.iter().chain(&run.warnings) { li { (escape_control(warning)) } }
+                    @if !noted.is_empty() {
+                        li { (noted.len()) " of " (run.cells.len()) " repetitions are valid, with notes:" }
                     }
                 }
-            } @else {
-                div.warn {
-                    ul {
-                        @for reason in &manifest.invalid_reasons { li { strong { "Invalid: " } (escape_control(reason)) } }
-                        @for cell in &modes.excluded {
-                            li { strong { "Left out: " } "cell " (cell.cell_id) " (" (escape_control(&cell.mode)) ", repetition " (cell.rep) "): " (escape_control(&cell.reason)) }
-                        }
-                        @for warning in manifest.warnings.iter().chain(&run.warnings) { li { (escape_control(warning)) } }
-                        @if !noted.is_empty() {
-                            li { (noted.len()) " of " (run.cells.len()) " repetitions are valid, with notes:" }
-                        }
-                    }
-                    @if !noted.is_empty() {
-                        details {
-                            summary { "Notes of each repetition" }
-                            ul { @for cell in noted {
-                                li { "Cell " (cell.cell_id) " (" (escape_control(&cell.mode)) ", repetition " (cell.rep) "): " (escape_control(&cell.notes)) }
-                            } }
-                        }
+                @if !noted.is_empty() {
+                    details {
+                        summary { "Notes of each repetition" }
+                        ul { @for cell in noted {
+                            li { "Cell " (cell.cell_id) " (" (escape_control(&cell.mode)) ", repetition " (cell.rep) "): " (escape_control(&cell.notes)) }
+                        } }
                     }
                 }
             }
-            p.note { "One host ran the load, the probes and every server unless the environment below says otherwise: this compares modes, it does not measure capacity." }
         }
-    }
+        p.note { "One host ran the load, the probes and every server unless the environment below says otherwise: this compares modes, it does not measure capacity." }
+    };
+    section("validity", "Validity", &content)
 }

@@ -13,7 +13,8 @@ use crate::analyse::{Comparison, Consequence, Kind, Row, Subject, Verdict};
 use crate::metric::Scale;
 use crate::report::chart::{Chart, comparison_chart};
 use crate::report::html::gates::gates;
-use crate::report::html::{Shell, figure_of};
+use crate::report::html::layout::{section, table};
+use crate::report::html::{Shell, chart_section};
 use crate::report::output::{failed, folder, replace};
 use crate::report::{ReportError, escape_control};
 use crate::units::format_ratio;
@@ -154,33 +155,25 @@ fn navigation(comparison: &Comparison) -> Markup {
 }
 
 fn main(comparison: &Comparison, chart: Option<&Chart>) -> Markup {
+    let figures = html! {
+        @for (mode, rows) in by_mode(comparison) { (figures_of(&mode, &rows)) }
+        @if comparison.rows.is_empty() { p { "Neither side has a figure that is compared." } }
+    };
+    let files = html! {
+        dl {
+            dt { a href=(JSON) { (JSON) } } dd { "everything here, for programs" }
+            dt { a href=(CSV) { (CSV) } } dd { "one row a figure" }
+            dt { a href=(MARKDOWN) { (MARKDOWN) } } dd { "for a comment on a pull request" }
+        }
+    };
     html! {
         (answer(comparison))
-        @if let Some(chart) = chart {
-            section id="effects" aria-labelledby="effects-h" {
-                h2 id="effects-h" { (chart.title) }
-                (figure_of(chart, Some("")))
-            }
-        }
-        section id="figures" aria-labelledby="figures-h" {
-            h2 id="figures-h" { "All figures" }
-            @for (mode, rows) in by_mode(comparison) { (table(&mode, &rows)) }
-            @if comparison.rows.is_empty() { p { "Neither side has a figure that is compared." } }
-        }
+        @if let Some(chart) = chart { (chart_section(chart)) }
+        (section("figures", "All figures", &figures))
         (gates(&comparison.gates))
-        (differences(comparison))
-        section id="legend" aria-labelledby="legend-h" {
-            h2 id="legend-h" { "How to read it" }
-            @for sentence in legend(comparison) { p { (sentence) } }
-        }
-        section id="files" aria-labelledby="files-h" {
-            h2 id="files-h" { "Files" }
-            dl {
-                dt { a href=(JSON) { (JSON) } } dd { "everything here, for programs" }
-                dt { a href=(CSV) { (CSV) } } dd { "one row a figure" }
-                dt { a href=(MARKDOWN) { (MARKDOWN) } } dd { "for a comment on a pull request" }
-            }
-        }
+        (section("differences", "Differences and notes", &differences(comparison)))
+        (section("legend", "How to read it", &html! { @for sentence in legend(comparison) { p { (sentence) } } }))
+        (section("files", "Files", &files))
     }
 }
 
@@ -225,28 +218,24 @@ fn change(row: &Row) -> String {
     }
 }
 
-fn table(mode: &str, rows: &[&Row]) -> Markup {
+fn figures_of(mode: &str, rows: &[&Row]) -> Markup {
     const HEAD: [&str; 9] = [
         "figure", "base", "head", "ratio", "95 %", "q", "n", "MDE", "verdict",
     ];
-    html! {
-        h3 { (mode) }
-        div.scroll tabindex="0" role="region" aria-label={ "Figures: " (mode) } {
-            table.dense.verdicts {
-                thead { tr { @for name in HEAD { th scope="col" { (name) } } } }
-                tbody { @for row in rows.iter().filter(|row| !row.is_none_lost()) {
-                    @let shown = Shown::of(row);
-                    tr {
-                        th scope="row" { (shown.figure) }
-                        @for cell in [shown.base, shown.head, shown.effect, shown.interval, shown.q, shown.n, shown.detectable] { td { (cell) } }
-                        td class=(class(row.verdict)) {
-                            (shown.verdict)
-                            @if let Some(note) = &row.note { span.ci { (escape_control(note)) } }
-                        }
-                    }
-                } }
+    let shown = html! { @for row in rows.iter().filter(|row| !row.is_none_lost()) {
+        @let shown = Shown::of(row);
+        tr {
+            th scope="row" { (shown.figure) }
+            @for cell in [shown.base, shown.head, shown.effect, shown.interval, shown.q, shown.n, shown.detectable] { td { (cell) } }
+            td class=(class(row.verdict)) {
+                (shown.verdict)
+                @if let Some(note) = &row.note { span.ci { (escape_control(note)) } }
             }
         }
+    } };
+    html! {
+        h3 { (mode) }
+        (table(&format!("Figures: {mode}"), "dense verdicts", &HEAD, &shown))
         @if let Some(none) = none_lost(rows) { p.caption { (none) "." } }
     }
 }
@@ -261,26 +250,22 @@ fn class(verdict: Verdict) -> &'static str {
 }
 
 fn differences(comparison: &Comparison) -> Markup {
+    if comparison.differences.is_empty() && comparison.notes.is_empty() {
+        return html! { p { "The sides differ in nothing that is recorded, and nothing was noted." } };
+    }
     html! {
-        section id="differences" aria-labelledby="differences-h" {
-            h2 id="differences-h" { "Differences and notes" }
-            @if comparison.differences.is_empty() && comparison.notes.is_empty() {
-                p { "The sides differ in nothing that is recorded, and nothing was noted." }
-            } @else {
-                div.warn { ul {
-                    @for difference in &comparison.differences {
-                        li {
-                            @match difference.consequence {
-                                Consequence::Forbids => strong { "Forbids comparing: " },
-                                Consequence::Subject => strong { "Compared: " },
-                                Consequence::Noted => "",
-                            }
-                            (difference_text(difference))
-                        }
+        div.warn { ul {
+            @for difference in &comparison.differences {
+                li {
+                    @match difference.consequence {
+                        Consequence::Forbids => strong { "Forbids comparing: " },
+                        Consequence::Subject => strong { "Compared: " },
+                        Consequence::Noted => "",
                     }
-                    @for note in &comparison.notes { li { (escape_control(note)) } }
-                } }
+                    (difference_text(difference))
+                }
             }
-        }
+            @for note in &comparison.notes { li { (escape_control(note)) } }
+        } }
     }
 }

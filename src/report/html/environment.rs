@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::super::escape_control;
+use super::layout::{section, table};
 use crate::analyse::status_text;
 use crate::record::{Manifest, NodeInfo, Run, files, is_drawn};
 use crate::sample::{CellRow, EventKind, EventRow};
@@ -39,27 +40,27 @@ pub(super) fn method(run: &Run) -> Markup {
         ),
         ("Inconclusive", "the interval of a factor crosses 1."),
     ];
-    html! {
-        section id="method" aria-labelledby="method-h" {
-            h2 id="method-h" { "Method in short" }
-            p { "The words as METHODOLOGY.md of replbench uses them, where each number's error is given too." }
-            dl { @for (word, meaning) in words { dt { (word) } dd { (meaning) } } }
-            @if let Some(load) = plan.load { p {
-                "Load offered: " (load.offered)
-                @if let Some(client) = plan.client { ", by the client " (client) }
-                @if let Some(priority) = run.manifest.load_priority { " at " (priority) " priority" }
-                "."
-            } }
-            @if let Some(probes) = plan.probes && probes.visibility {
-                p { "How visibility was known on standbys: by " (probes.method.as_str()) "." }
-            }
+    let content = html! {
+        p { "The words as METHODOLOGY.md of replbench uses them, where each number's error is given too." }
+        dl { @for (word, meaning) in words { dt { (word) } dd { (meaning) } } }
+        @if let Some(load) = plan.load { p {
+            "Load offered: " (load.offered)
+            @if let Some(client) = plan.client { ", by the client " (client) }
+            @if let Some(priority) = run.manifest.load_priority { " at " (priority) " priority" }
+            "."
+        } }
+        @if let Some(probes) = plan.probes && probes.visibility {
+            p { "How visibility was known on standbys: by " (probes.method.as_str()) "." }
         }
-    }
+    };
+    section("method", "Method in short", &content)
 }
 
 pub(crate) fn environment(manifest: &Manifest, cells: &[CellRow]) -> Markup {
-    let host = &manifest.host;
-    let rows: Vec<(&str, String)> = vec![
+    let Manifest { host, subject, .. } = manifest;
+    let harness = &manifest.harness;
+    let found_or = |found: &Option<String>, none: &str| found.as_deref().unwrap_or(none).to_owned();
+    let rows = [
         ("Processor", format!("{}, {} cores", host.cpu, host.cores)),
         ("Memory", format_bytes(host.memory_bytes as f64)),
         ("Kernel", host.kernel.clone()),
@@ -70,24 +71,18 @@ pub(crate) fn environment(manifest: &Manifest, cells: &[CellRow]) -> Markup {
         ),
         (
             "Virtualisation",
-            host.virtualisation
-                .clone()
-                .unwrap_or_else(|| "none found".into()),
+            found_or(&host.virtualisation, "none found"),
         ),
         ("Host id", host.host_id.clone()),
         (
             "replbench",
-            with_commit(&manifest.harness.version, manifest.harness.git.as_deref()),
+            with_commit(&harness.version, harness.git.as_deref()),
         ),
         (
             "Benchmarked directory",
-            manifest
-                .subject
-                .git
-                .clone()
-                .unwrap_or_else(|| "not a git repository".into()),
+            found_or(&subject.git, "not a git repository"),
         ),
-        ("Tags", pairs(&manifest.subject.tags)),
+        ("Tags", pairs(&subject.tags)),
         ("Command", manifest.argv.join(" ")),
         ("Seed", manifest.seed.to_string()),
         (
@@ -100,32 +95,32 @@ pub(crate) fn environment(manifest: &Manifest, cells: &[CellRow]) -> Markup {
         ),
         ("Status", status_text(manifest, cells)),
     ];
-    let is_elsewhere = manifest.nodes.iter().any(|node| node.reached.is_some());
-    html! {
-        section id="environment" aria-labelledby="environment-h" {
-            h2 id="environment-h" { "Environment" }
-            dl { @for (name, value) in rows { @if !value.is_empty() { dt { (name) } dd { (escape_control(&value)) } } } }
-            h3 { "Nodes" }
-            div.scroll tabindex="0" role="region" aria-label="Nodes" {
-                table.text {
-                    thead { tr { @for head in ["cluster", "node", "role", "version"] { th scope="col" { (head) } } @if is_elsewhere { th scope="col" { "reached by" } } } }
-                    tbody { @for node in &manifest.nodes { tr {
-                        td { (escape_control(&node.cluster)) }
-                        td { (escape_control(&node.name)) }
-                        td { (escape_control(&node.role)) }
-                        td { (escape_control(&node.version)) }
-                        @if is_elsewhere { td { (escape_control(node.reached.as_deref().unwrap_or_default())) } }
-                    } } }
-                }
-            }
-            @for (nodes, settings) in by_settings(&manifest.nodes) {
-                details {
-                    summary { "Settings of " (escape_control(&nodes)) }
-                    dl { @for (name, value) in settings { dt { code { (escape_control(name)) } } dd { code { (escape_control(value)) } } } }
-                }
+    let content = html! {
+        dl { @for (name, value) in rows { @if !value.is_empty() { dt { (name) } dd { (escape_control(&value)) } } } }
+        h3 { "Nodes" }
+        (nodes(&manifest.nodes))
+        @for (nodes, settings) in by_settings(&manifest.nodes) {
+            details {
+                summary { "Settings of " (escape_control(&nodes)) }
+                dl { @for (name, value) in settings { dt { code { (escape_control(name)) } } dd { code { (escape_control(value)) } } } }
             }
         }
-    }
+    };
+    section("environment", "Environment", &content)
+}
+
+fn nodes(nodes: &[NodeInfo]) -> Markup {
+    let is_elsewhere = nodes.iter().any(|node| node.reached.is_some());
+    let heads = ["cluster", "node", "role", "version", "reached by"];
+    let shown = if is_elsewhere { 5 } else { 4 };
+    let rows = html! { @for node in nodes { tr {
+        td { (escape_control(&node.cluster)) }
+        td { (escape_control(&node.name)) }
+        td { (escape_control(&node.role)) }
+        td { (escape_control(&node.version)) }
+        @if is_elsewhere { td { (escape_control(node.reached.as_deref().unwrap_or_default())) } }
+    } } };
+    table("Nodes", "text", &heads[..shown], &rows)
 }
 
 fn with_commit(version: &str, commit: Option<&str>) -> String {
@@ -169,30 +164,27 @@ pub(super) fn events(run: &Run) -> Markup {
         .iter()
         .filter(|event| event.kind != EventKind::Rows)
         .collect();
-    html! {
-        section id="events" aria-labelledby="events-h" {
-            h2 id="events-h" { "Events" }
-            @if told.is_empty() { p { "None." } } @else {
-                details {
-                    summary { (thousands(told.len() as u64)) " events" @if told.len() > MOST_EVENTS { ", the first " (MOST_EVENTS) " here" } }
-                    div.scroll tabindex="0" role="region" aria-label="Events" {
-                        table.text {
-                            thead { tr { @for head in ["cell", "time (s)", "node", "kind", "SQLSTATE", "count", "detail"] { th scope="col" { (head) } } } }
-                            tbody { @for event in told.iter().take(MOST_EVENTS) { tr {
-                                td { @if let Some(cell) = event.cell_id { (cell) } }
-                                td { (format!("{:.1}", event.t_us as f64 / 1e6)) }
-                                td { (escape_control(event.node.as_deref().unwrap_or_default())) }
-                                td { (escape_control(event.kind.as_str())) }
-                                td { (escape_control(event.sqlstate.as_deref().unwrap_or_default())) }
-                                td { @if let Some(count) = event.count { (count) } }
-                                td { (escape_control(&event.detail)) }
-                            } } }
-                        }
-                    }
-                }
+    let heads = [
+        "cell", "time (s)", "node", "kind", "SQLSTATE", "count", "detail",
+    ];
+    let rows = html! { @for event in told.iter().take(MOST_EVENTS) { tr {
+        td { @if let Some(cell) = event.cell_id { (cell) } }
+        td { (format!("{:.1}", event.t_us as f64 / 1e6)) }
+        td { (escape_control(event.node.as_deref().unwrap_or_default())) }
+        td { (escape_control(event.kind.as_str())) }
+        td { (escape_control(event.sqlstate.as_deref().unwrap_or_default())) }
+        td { @if let Some(count) = event.count { (count) } }
+        td { (escape_control(&event.detail)) }
+    } } };
+    let content = html! {
+        @if told.is_empty() { p { "None." } } @else {
+            details {
+                summary { (thousands(told.len() as u64)) " events" @if told.len() > MOST_EVENTS { ", the first " (MOST_EVENTS) " here" } }
+                (table("Events", "text", &heads, &rows))
             }
         }
-    }
+    };
+    section("events", "Events", &content)
 }
 
 pub(super) fn files(run: &Run) -> Markup {
@@ -205,20 +197,18 @@ pub(super) fn files(run: &Run) -> Markup {
         (files::EVENTS, "faults, state changes, errors by SQLSTATE"),
         (files::SUMMARY, "every figure in long form"),
     ];
-    html! {
-        section id="files" aria-labelledby="files-h" {
-            h2 id="files-h" { "Files" }
-            dl {
-                @for (name, what) in names { dt { a href=(name) { (name) } } dd { (what) } }
-                dt { code { (files::HISTOGRAMS) "/cell-NNN.hlog" } }
-                dd { "HdrHistogram interval logs, nanoseconds, one a cell" }
-            }
-            @if !run.manifest.files.is_empty() {
-                details {
-                    summary { "SHA-256 of the measured files" }
-                    dl { @for (name, sum) in run.manifest.files.iter().filter(|(name, _)| !is_drawn(name)) { dt { code { (escape_control(name)) } } dd { code { (escape_control(sum)) } } } }
-                }
+    let content = html! {
+        dl {
+            @for (name, what) in names { dt { a href=(name) { (name) } } dd { (what) } }
+            dt { code { (files::HISTOGRAMS) "/cell-NNN.hlog" } }
+            dd { "HdrHistogram interval logs, nanoseconds, one a cell" }
+        }
+        @if !run.manifest.files.is_empty() {
+            details {
+                summary { "SHA-256 of the measured files" }
+                dl { @for (name, sum) in run.manifest.files.iter().filter(|(name, _)| !is_drawn(name)) { dt { code { (escape_control(name)) } } dd { code { (escape_control(sum)) } } } }
             }
         }
-    }
+    };
+    section("files", "Files", &content)
 }

@@ -4,32 +4,33 @@ use maud::{Markup, html};
 
 use super::super::escape_control;
 use super::super::gates::{metric, name, verdict};
+use super::layout::{section, table};
 use crate::analyse::GateLine;
 use crate::units::thousands;
 
 /// Nothing for a run without gates.
 pub(crate) fn gates(lines: &[GateLine]) -> Markup {
-    html! {
-        @if !lines.is_empty() {
-            section id="gates" aria-labelledby="gates-h" {
-                h2 id="gates-h" { "Gates" }
-                div.scroll tabindex="0" role="region" aria-label="Table of gates" {
-                    table.dense.gates {
-                        thead { tr {
-                            @for head in ["gate", "verdict", "mode", "replica", "found", "wanted", "observations"] {
-                                th scope="col" { (head) }
-                            }
-                        } }
-                        tbody { @for line in lines { (row(line)) } }
-                    }
-                }
-                p.caption {
-                    "Figures are of all valid repetitions of a mode, merged. Commits that were never seen, and arrivals never sent or "
-                    "answered, count as larger than all others. A gate without data fails."
-                }
-            }
-        }
+    if lines.is_empty() {
+        return Markup::default();
     }
+    let heads = [
+        "gate",
+        "verdict",
+        "mode",
+        "replica",
+        "found",
+        "wanted",
+        "observations",
+    ];
+    let rows = html! { @for line in lines { (row(line)) } };
+    let content = html! {
+        (table("Table of gates", "dense gates", &heads, &rows))
+        p.caption {
+            "Figures are of all valid repetitions of a mode, merged. Commits that were never seen, and arrivals never sent or "
+            "answered, count as larger than all others. A gate without data fails."
+        }
+    };
+    section("gates", "Gates", &content)
 }
 
 fn row(line: &GateLine) -> Markup {

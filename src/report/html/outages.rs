@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::super::audit::{restored, word};
 use super::super::escape_control;
+use super::layout::{section, table};
 use crate::analyse::{Analysis, AuditLine, Estimate, ModeOutages, ModeSetback, RestoreLine};
 use crate::metric::Unit;
 use crate::sample::AuditResult;
@@ -11,29 +12,20 @@ use crate::units::{format_bytes, format_seconds, format_share_band, thousands};
 
 /// Nothing for a run without faults.
 pub(crate) fn faults(analysis: &Analysis) -> Markup {
-    html! {
-        @if !analysis.audit.is_empty() || !analysis.setbacks.is_empty() {
-            section id="faults" aria-labelledby="faults-h" {
-                h2 id="faults-h" { "Faults: what they cost, and what was lost" }
-                @if !analysis.outages.is_empty() { (outages(&analysis.outages)) }
-                @if !analysis.setbacks.is_empty() { (setbacks(&analysis.setbacks)) }
-                @if !analysis.audit.is_empty() { (audit(&analysis.audit)) }
-                @if !analysis.restores.is_empty() { (restores(&analysis.restores)) }
-            }
-        }
+    if analysis.audit.is_empty() && analysis.setbacks.is_empty() {
+        return Markup::default();
     }
-}
-
-/// A table with these heads; `label` says what it has to whoever does not see it.
-fn table(label: &str, class: &str, heads: &[&str], rows: &Markup) -> Markup {
-    html! {
-        div.scroll tabindex="0" role="region" aria-label=(label) {
-            table class=(class) {
-                thead { tr { @for head in heads { th scope="col" { (head) } } } }
-                tbody { (rows) }
-            }
-        }
-    }
+    let content = html! {
+        @if !analysis.outages.is_empty() { (outages(&analysis.outages)) }
+        @if !analysis.setbacks.is_empty() { (setbacks(&analysis.setbacks)) }
+        @if !analysis.audit.is_empty() { (audit(&analysis.audit)) }
+        @if !analysis.restores.is_empty() { (restores(&analysis.restores)) }
+    };
+    section(
+        "faults",
+        "Faults: what they cost, and what was lost",
+        &content,
+    )
 }
 
 fn outages(lines: &[ModeOutages]) -> Markup {
