@@ -49,12 +49,8 @@ pub fn write(dir: &Path) -> Result<Outputs, ReportError> {
 pub fn write_run(run: &Run, analysis: &Analysis) -> Result<Outputs, ReportError> {
     let charts = chart::charts(analysis);
     let folder = output::folder(&run.dir.join(files::CHARTS))?;
-    let mut written = Vec::new();
-    for chart in &charts {
-        let path = folder.join(format!("{}.svg", chart.id));
-        output::replace(&path, chart.svg().as_bytes())?;
-        written.push(path);
-    }
+    let written = charts.iter().map(|chart| output::draw(chart, &folder));
+    let written: Vec<PathBuf> = written.collect::<Result<_, _>>()?;
     let summary = run.dir.join(files::SUMMARY);
     let html = run.dir.join(files::REPORT);
     output::replace(&html, html::page(run, analysis, &charts).as_bytes())?;

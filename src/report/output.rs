@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::chart::Chart;
 use crate::escape::escape_formula;
 use crate::record::{ReadError, WriteError};
 use crate::sample::SummaryRow;
@@ -57,6 +58,13 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), ReportError> {
         Ok(())
     };
     write().map_err(|source| failed(path, source))
+}
+
+/// Draws a chart as a file of its own in `folder`.
+pub(super) fn draw(chart: &Chart, folder: &Path) -> Result<PathBuf, ReportError> {
+    let path = folder.join(format!("{}.svg", chart.id));
+    replace(&path, chart.svg().as_bytes())?;
+    Ok(path)
 }
 
 pub(super) fn failed(path: &Path, source: io::Error) -> ReportError {

@@ -15,7 +15,7 @@ use crate::report::chart::{Chart, comparison_chart};
 use crate::report::html::gates::gates;
 use crate::report::html::layout::{section, table};
 use crate::report::html::{Shell, chart_section};
-use crate::report::output::{failed, folder, replace};
+use crate::report::output::{draw, failed, folder, replace};
 use crate::report::{ReportError, escape_control};
 use crate::units::format_ratio;
 
@@ -62,11 +62,7 @@ pub(crate) fn write_framed(
     fs::create_dir_all(dir).map_err(|source| failed(dir, source))?;
     let chart = comparison_chart(comparison);
     if let Some(chart) = &chart {
-        let charts = folder(&dir.join("charts"))?;
-        replace(
-            &charts.join(format!("{}.svg", chart.id)),
-            chart.svg().as_bytes(),
-        )?;
+        draw(chart, &folder(&dir.join("charts"))?)?;
     }
     let title = title(comparison);
     let shell = Shell {
