@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Shown, by_mode, difference_text, legend, none_lost, notes, tally};
-use crate::analyse::{Comparison, Consequence, Kind, Row, Subject, Verdict};
+use super::{HEADS, Shown, by_mode, difference_text, legend, none_lost, notes, tally};
+use crate::analyse::{Comparison, Consequence, Kind, Row, Subject};
 use crate::report::{escape_control, gates};
 
 /// A comment that begins with it may be replaced by the next.
@@ -31,12 +31,10 @@ pub fn comparison_markdown(comparison: &Comparison) -> String {
     if !comparison.gates.is_empty() {
         let _ = write!(out, "\n{}", gates::markdown(&comparison.gates));
     }
-    let told = |row: &&Row| matches!(row.verdict, Verdict::Regressed | Verdict::Improved);
-    let changed: Vec<&Row> = comparison.rows.iter().filter(told).collect();
-    if !changed.is_empty() {
+    if comparison.rows.iter().any(Row::is_told) {
         out.push('\n');
-        for (mode, rows) in by_mode(comparison) {
-            let rows: Vec<_> = rows.into_iter().filter(told).collect();
+        for (mode, mut rows) in by_mode(comparison) {
+            rows.retain(|row| row.is_told());
             if !rows.is_empty() {
                 table(&mut out, &mode, &rows);
             }
@@ -56,20 +54,14 @@ pub fn comparison_markdown(comparison: &Comparison) -> String {
 
 fn subjects(comparison: &Comparison) -> String {
     let one = |name: &str, subject: &Subject| {
-        let commit = subject
-            .commit
-            .as_deref()
-            .map(|commit| format!(" at `{}`", code(commit)));
-        let items = if subject.items.is_empty() {
-            String::new()
-        } else {
-            format!(" (`{}`)", code(&subject.items.join(", ")))
-        };
-        format!(
-            "- {name}: `{}`{}{items}\n",
-            code(&subject.run_id),
-            commit.unwrap_or_default()
-        )
+        let mut line = format!("- {name}: `{}`", code(&subject.run_id));
+        if let Some(commit) = &subject.commit {
+            let _ = write!(line, " at `{}`", code(commit));
+        }
+        if !subject.items.is_empty() {
+            let _ = write!(line, " (`{}`)", code(&subject.items.join(", ")));
+        }
+        line + "\n"
     };
     match comparison.kind {
         Kind::Modes => one(
@@ -85,37 +77,26 @@ fn subjects(comparison: &Comparison) -> String {
 }
 
 fn table(out: &mut String, mode: &str, rows: &[&Row]) {
-    let _ = writeln!(
-        out,
-        "| {} | base | head | ratio | 95 % | q | n | MDE | verdict |",
-        escape(mode)
-    );
+    let mut heads = HEADS.map(str::to_owned);
+    heads[0] = escape(mode);
+    line(out, &heads);
     out.push_str("|---|--:|--:|--:|--:|--:|--:|--:|---|\n");
     for row in rows.iter().filter(|row| !row.is_none_lost()) {
-        let shown = Shown::of(row);
-        let verdict = match row.verdict {
-            Verdict::Regressed | Verdict::Improved => format!("**{}**", shown.verdict),
-            _ => shown.verdict,
-        };
-        let cells = [
-            shown.figure,
-            shown.base,
-            shown.head,
-            shown.effect,
-            shown.interval,
-            shown.q,
-            shown.n,
-            shown.detectable,
-            verdict,
-        ];
-        let cells: Vec<_> = cells.iter().map(|cell| escape(cell)).collect();
-        let _ = writeln!(out, "| {} |", cells.join(" | "));
+        let mut cells = Shown::of(row).into_cells();
+        if row.is_told() {
+            cells[8] = format!("**{}**", cells[8]);
+        }
+        line(out, &cells.map(|cell| escape(&cell)));
     }
     out.push('\n');
     for note in none_lost(rows).into_iter().chain(notes(rows)) {
         let _ = writeln!(out, "- {}", escape(&note));
     }
     out.push('\n');
+}
+
+fn line(out: &mut String, cells: &[String; 9]) {
+    let _ = writeln!(out, "| {} |", cells.join(" | "));
 }
 
 /// Inside backticks nothing but a backtick means anything.

@@ -4,7 +4,7 @@ mod markdown;
 mod page;
 mod text;
 
-use std::collections::BTreeSet;
+use itertools::Itertools as _;
 
 pub use markdown::comparison_markdown;
 pub(super) use markdown::escape;
@@ -34,6 +34,11 @@ struct Shown {
 }
 
 const NOTHING: &str = "–";
+
+/// Over [`Shown::into_cells`].
+const HEADS: [&str; 9] = [
+    "figure", "base", "head", "ratio", "95 %", "q", "n", "MDE", "verdict",
+];
 
 impl Shown {
     fn of(row: &Row) -> Self {
@@ -73,6 +78,20 @@ impl Shown {
             verdict: row.word().into(),
         }
     }
+
+    fn into_cells(self) -> [String; 9] {
+        [
+            self.figure,
+            self.base,
+            self.head,
+            self.effect,
+            self.interval,
+            self.q,
+            self.n,
+            self.detectable,
+            self.verdict,
+        ]
+    }
 }
 
 /// `visibility p99 s1`.
@@ -102,7 +121,7 @@ pub(crate) fn mode_name(row: &Row) -> String {
 
 /// What is to be known of the way to the figures, a sentence each.
 pub(crate) fn legend(comparison: &Comparison) -> Vec<String> {
-    let any = |verdict| comparison.rows.iter().any(|row| row.verdict == verdict);
+    let any = |is: fn(&Row) -> bool| comparison.rows.iter().any(is);
     let threshold = format!("{} %", comparison.threshold * 100.0);
     let values = if comparison.kind.is_paired() {
         "Base and head: means of the paired repetitions, geometric where the effect is a ratio; medians where one is censored"
@@ -124,27 +143,19 @@ pub(crate) fn legend(comparison: &Comparison) -> Vec<String> {
             worse.to_lowercase()
         ),
     ];
-    if comparison
-        .rows
-        .iter()
-        .any(|row| row.scale == Scale::Difference)
-    {
+    if any(|row| row.scale == Scale::Difference) {
         out.push(format!(
             "Visibility, lag and shares are compared by their difference, which has a sign: there the threshold is {threshold} of the \
              time from send until visible (visibility) or of the larger side."
         ));
     }
-    if any(Verdict::BelowResolution) {
+    if any(|row| row.verdict == Verdict::BelowResolution) {
         out.push(
             "Below what can be told: what there is of a difference is within 8 kiB of lag, or within the resolution of the looks at visibility."
                 .into(),
         );
     }
-    if comparison
-        .rows
-        .iter()
-        .any(|row| row.is_unresolved() != [false; 2])
-    {
+    if any(|row| row.is_unresolved() != [false; 2]) {
         out.push(format!(
             "{}: the looks lie as far apart as the figure is large; it is an upper bound only.",
             AT_MOST.trim()
@@ -156,13 +167,13 @@ pub(crate) fn legend(comparison: &Comparison) -> Vec<String> {
                 .into(),
         );
     }
-    if any(Verdict::Inconclusive) {
+    if any(|row| row.verdict == Verdict::Inconclusive) {
         out.push(
             "Inconclusive: neither a change that matters nor its absence is shown; more --repeats or a quieter host would tell."
                 .into(),
         );
     }
-    if any(Verdict::NotComparable) {
+    if any(|row| row.verdict == Verdict::NotComparable) {
         out.push("Not comparable: only one side has such a figure.".into());
     }
     out
@@ -244,29 +255,25 @@ pub(crate) fn tally(rows: &[Row]) -> String {
         Verdict::Inconclusive,
         Verdict::NotComparable,
     ];
-    let words = order.into_iter().filter_map(|verdict| {
+    let mut words = order.into_iter().filter_map(|verdict| {
         let of_verdict = |row: &&Row| row.verdict == verdict && !row.is_none_lost();
         let found: Vec<&Row> = rows.iter().filter(of_verdict).collect();
         Some(format!("{} {}", found.len(), found.first()?.word()))
     });
-    let words: Vec<_> = words.collect();
+    let words = words.join(", ");
     if words.is_empty() {
         "nothing to compare".into()
     } else {
-        words.join(", ")
+        words
     }
 }
 
 /// What is lost on neither side: `failed, missed, unseen: none on either side`.
 pub(crate) fn none_lost(rows: &[&Row]) -> Option<String> {
-    let mut names: Vec<&str> = rows
-        .iter()
-        .filter(|row| row.is_none_lost())
-        .map(|row| row.metric.trim_end_matches("_share"))
-        .collect();
-    let mut seen = BTreeSet::new();
-    names.retain(|name| seen.insert(*name));
-    (!names.is_empty()).then(|| format!("{}: none on either side", names.join(", ")))
+    let lost = rows.iter().filter(|row| row.is_none_lost());
+    let names = lost.map(|row| row.metric.trim_end_matches("_share"));
+    let names = names.unique().join(", ");
+    (!names.is_empty()).then(|| format!("{names}: none on either side"))
 }
 
 /// The notes of the rows, each once with the figures that it is about, unless it is about all.
@@ -283,10 +290,9 @@ pub(crate) fn notes(rows: &[&Row]) -> Vec<String> {
             None => found.push((part, vec![figure])),
         }
     }
-    let is_of_all = |figures: &[String]| figures.len() == rows.len();
     let words = found.into_iter().map(|(note, figures)| {
         let note = escape_control(note);
-        if is_of_all(&figures) {
+        if figures.len() == rows.len() {
             note.into_owned()
         } else {
             format!("{}: {note}", figures.join(", "))
@@ -297,15 +303,11 @@ pub(crate) fn notes(rows: &[&Row]) -> Vec<String> {
 
 /// Rows of one mode after the other.
 pub(crate) fn by_mode(comparison: &Comparison) -> Vec<(String, Vec<&Row>)> {
-    let mut groups: Vec<(String, Vec<&Row>)> = Vec::new();
-    for row in &comparison.rows {
-        let name = mode_name(row);
-        match groups.last_mut() {
-            Some((last, rows)) if *last == name => rows.push(row),
-            _ => groups.push((name, vec![row])),
-        }
-    }
-    groups
+    let groups = comparison
+        .rows
+        .chunk_by(|a, b| mode_name(a) == mode_name(b));
+    let named = groups.map(|rows| (mode_name(&rows[0]), rows.iter().collect()));
+    named.collect()
 }
 
 /// `setting wal_compression (primary): off → on`.

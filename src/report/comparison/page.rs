@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use itertools::Itertools as _;
 use maud::{Markup, html};
 
 use super::{
-    Shown, by_mode, comparison_csv, comparison_json, comparison_markdown, difference_text,
-    figure_name, legend, none_lost, shown_unit, tally,
+    HEADS, Shown, by_mode, comparison_csv, comparison_json, comparison_markdown, difference_text,
+    legend, none_lost, shown_unit, tally,
 };
 use crate::analyse::{Comparison, Consequence, Kind, Row, Subject, Verdict};
 use crate::metric::Scale;
@@ -17,7 +18,6 @@ use crate::report::html::layout::{section, table};
 use crate::report::html::{Shell, chart_section};
 use crate::report::output::{draw, failed, folder, replace};
 use crate::report::{ReportError, escape_control};
-use crate::units::format_ratio;
 
 const PAGE: &str = "comparison.html";
 const JSON: &str = "comparison.json";
@@ -96,24 +96,20 @@ fn title(comparison: &Comparison) -> String {
 }
 
 fn head(comparison: &Comparison, title: &str) -> Markup {
+    let how = match comparison.kind {
+        Kind::Modes => "Repetitions pair by block.",
+        Kind::Session => "One session in which the sides took turns: repetitions pair by block.",
+        Kind::Runs => "Two runs, each by itself: repetitions do not pair.",
+    };
     html! {
         h1 { (escape_control(title)) }
-        @match comparison.kind {
-            Kind::Modes => {
-                (subject("Run", &comparison.base))
-                p.meta { "Repetitions pair by block." }
-            }
-            Kind::Session => {
-                (subject("Base", &comparison.base))
-                (subject("Head", &comparison.head))
-                p.meta { "One session in which the sides took turns: repetitions pair by block." }
-            }
-            Kind::Runs => {
-                (subject("Base", &comparison.base))
-                (subject("Head", &comparison.head))
-                p.meta { "Two runs, each by itself: repetitions do not pair." }
-            }
+        @if comparison.kind == Kind::Modes {
+            (subject("Run", &comparison.base))
+        } @else {
+            (subject("Base", &comparison.base))
+            (subject("Head", &comparison.head))
         }
+        p.meta { (how) }
     }
 }
 
@@ -192,56 +188,48 @@ fn answer(comparison: &Comparison) -> Markup {
 }
 
 fn changes(rows: &[&Row]) -> Option<String> {
-    let word = |verdict: Verdict| {
-        let found = rows.iter().find(|row| row.verdict == verdict);
-        found.map_or(verdict.as_str(), |row| row.word())
-    };
     let told = |verdict: Verdict| {
         let rows = rows.iter().filter(|row| row.verdict == verdict);
-        let rows: Vec<String> = rows.map(|row| change(row)).collect();
-        (!rows.is_empty()).then(|| format!("{}: {}", word(verdict), rows.join(", ")))
+        let rows: Vec<&Row> = rows.copied().collect();
+        let changes = rows.iter().map(|row| change(row)).join(", ");
+        Some(format!("{}: {changes}", rows.first()?.word()))
     };
     let parts = [Verdict::Regressed, Verdict::Improved].map(told);
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    (!parts.is_empty()).then(|| parts.join("; "))
+    let parts = parts.into_iter().flatten().join("; ");
+    (!parts.is_empty()).then_some(parts)
 }
 
 fn change(row: &Row) -> String {
-    let name = figure_name(row);
+    let Shown { figure, effect, .. } = Shown::of(row);
     match (row.scale, row.effect) {
-        (Scale::Ratio, Some(ratio)) => format!("{name} {}×", format_ratio(ratio)),
-        _ => format!("{name} {} {}", Shown::of(row).effect, shown_unit(&row.unit)),
+        (Scale::Ratio, Some(_)) => format!("{figure} {effect}"),
+        _ => format!("{figure} {effect} {}", shown_unit(&row.unit)),
     }
 }
 
 fn figures_of(mode: &str, rows: &[&Row]) -> Markup {
-    const HEAD: [&str; 9] = [
-        "figure", "base", "head", "ratio", "95 %", "q", "n", "MDE", "verdict",
-    ];
     let shown = html! { @for row in rows.iter().filter(|row| !row.is_none_lost()) {
-        @let shown = Shown::of(row);
+        @let [name, figures @ .., verdict] = Shown::of(row).into_cells();
         tr {
-            th scope="row" { (shown.figure) }
-            @for cell in [shown.base, shown.head, shown.effect, shown.interval, shown.q, shown.n, shown.detectable] { td { (cell) } }
+            th scope="row" { (name) }
+            @for figure in figures { td { (figure) } }
             td class=(class(row.verdict)) {
-                (shown.verdict)
+                (verdict)
                 @if let Some(note) = &row.note { span.ci { (escape_control(note)) } }
             }
         }
     } };
     html! {
         h3 { (mode) }
-        (table(&format!("Figures: {mode}"), "dense verdicts", &HEAD, &shown))
+        (table(&format!("Figures: {mode}"), "dense verdicts", &HEADS, &shown))
         @if let Some(none) = none_lost(rows) { p.caption { (none) "." } }
     }
 }
 
 fn class(verdict: Verdict) -> &'static str {
     match verdict {
-        Verdict::Regressed => "regressed",
-        Verdict::Improved => "improved",
-        Verdict::Equivalent => "equivalent",
         Verdict::BelowResolution | Verdict::Inconclusive | Verdict::NotComparable => "open",
+        told => told.as_str(),
     }
 }
 

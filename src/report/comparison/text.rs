@@ -1,33 +1,28 @@
 //! A comparison as a table for a terminal.
 
 use std::fmt::Write as _;
+use std::iter;
 
 use super::{
-    NOTHING, Shown, UNITS, by_mode, difference_text, legend, none_lost, notes, probability, share,
-    tally,
+    HEADS, NOTHING, Shown, UNITS, by_mode, difference_text, figure_name, legend, none_lost, notes,
+    probability, share, tally,
 };
 use crate::analyse::{Comparison, Consequence, Kind, Row, Subject};
 use crate::report::escape_control;
 use crate::report::gates;
 use crate::report::text::folded;
-
-const HEAD: [&str; 8] = ["base", "head", "ratio", "95 %", "q", "n", "MDE", "verdict"];
+use crate::units::plural;
 
 /// Both sides, every figure, the sum of it; folded to `width` where it is prose.
 pub fn comparison_text(comparison: &Comparison, width: usize) -> String {
     let mut out = head(comparison, width);
-    let shown = |row: &&Row| (!row.is_none_lost()).then(|| Shown::of(row));
-    let by_mode = by_mode(comparison);
-    let groups: Vec<(String, Vec<Shown>)> = by_mode
-        .iter()
-        .map(|(mode, rows)| (mode.clone(), rows.iter().filter_map(shown).collect()))
-        .collect();
-    let widths = widths(&groups);
-    for ((mode, shown), (_, rows)) in groups.iter().zip(&by_mode) {
+    let groups = by_mode(comparison);
+    let tables: Vec<Vec<[String; 9]>> = groups.iter().map(table_of).collect();
+    let widths = widths(&tables);
+    for (table, (_, rows)) in tables.iter().zip(&groups) {
         out.push('\n');
-        line(&mut out, &widths, mode, HEAD);
-        for row in shown {
-            line(&mut out, &widths, &row.figure, cells(row));
+        for cells in table {
+            line(&mut out, &widths, cells);
         }
         for note in none_lost(rows).into_iter().chain(notes(rows)) {
             out += &folded(&note, width.saturating_sub(2), ["  ", "  "]);
@@ -43,23 +38,14 @@ pub fn comparison_text(comparison: &Comparison, width: usize) -> String {
 }
 
 fn head(comparison: &Comparison, width: usize) -> String {
-    let mut out = String::new();
-    match comparison.kind {
-        Kind::Modes => {
-            let _ = writeln!(out, "run   {}", subject(&comparison.base));
-            let _ = writeln!(out, "Modes against the first, paired by block.");
+    let (base, head) = (subject(&comparison.base), subject(&comparison.head));
+    let mut out = match comparison.kind {
+        Kind::Modes => format!("run   {base}\nModes against the first, paired by block.\n"),
+        Kind::Session => {
+            format!("base  {base}\nhead  {head}\nOne session, sides took turns: paired by block.\n")
         }
-        Kind::Session | Kind::Runs => {
-            let _ = writeln!(out, "base  {}", subject(&comparison.base));
-            let _ = writeln!(out, "head  {}", subject(&comparison.head));
-            let how = if comparison.kind == Kind::Session {
-                "One session, sides took turns: paired by block."
-            } else {
-                "Two runs, not paired."
-            };
-            let _ = writeln!(out, "{how}");
-        }
-    }
+        Kind::Runs => format!("base  {base}\nhead  {head}\nTwo runs, not paired.\n"),
+    };
     if comparison.forced {
         out.push_str("NOT COMPARABLE, and compared by --force:\n");
     }
@@ -85,48 +71,35 @@ fn subject(subject: &Subject) -> String {
     text
 }
 
-fn cells(row: &Shown) -> [&str; 8] {
-    [
-        &row.base,
-        &row.head,
-        &row.effect,
-        &row.interval,
-        &row.q,
-        &row.n,
-        &row.detectable,
-        &row.verdict,
-    ]
+/// The heads, the mode among them, and the figures.
+fn table_of((mode, rows): &(String, Vec<&Row>)) -> Vec<[String; 9]> {
+    let mut heads = HEADS.map(str::to_owned);
+    heads[0].clone_from(mode);
+    let shown = rows.iter().filter(|row| !row.is_none_lost());
+    let cells = shown.map(|row| Shown::of(row).into_cells());
+    iter::once(heads).chain(cells).collect()
 }
 
 /// A name in a damaged file may be of any length, and a width may not: longer ones stand out of their column.
 const MOST_WIDTH: usize = 80;
 
-/// Of the figure's name and of each column but the last, which has the rest of the line.
-fn widths(groups: &[(String, Vec<Shown>)]) -> [usize; 8] {
-    let length = |text: &str| text.chars().count();
-    let mut widths = [0; 8];
-    for (mode, rows) in groups {
-        widths[0] = widths[0].max(length(mode));
-        for row in rows {
-            widths[0] = widths[0].max(length(&row.figure));
-            for (width, cell) in widths[1..].iter_mut().zip(cells(row)) {
-                *width = (*width).max(length(cell));
-            }
+fn widths(tables: &[Vec<[String; 9]>]) -> [usize; 9] {
+    let mut widths = [0; 9];
+    for cells in tables.iter().flatten() {
+        for (width, cell) in widths.iter_mut().zip(cells) {
+            *width = cell.chars().count().min(MOST_WIDTH).max(*width);
         }
     }
-    for (width, head) in widths[1..].iter_mut().zip(HEAD) {
-        *width = (*width).max(length(head));
-    }
-    widths.map(|width| width.min(MOST_WIDTH))
+    widths
 }
 
-fn line(out: &mut String, widths: &[usize; 8], name: &str, cells: [&str; 8]) {
-    let mut line = format!("{name:<width$}", width = widths[0]);
-    let (last, others) = cells.split_last().expect("there are eight");
-    for (cell, width) in others.iter().zip(&widths[1..]) {
-        let _ = write!(line, " {cell:>width$}");
+/// The verdict has the rest of the line.
+fn line(out: &mut String, widths: &[usize; 9], [name, figures @ .., verdict]: &[String; 9]) {
+    let _ = write!(out, "{name:<width$}", width = widths[0]);
+    for (cell, width) in figures.iter().zip(&widths[1..]) {
+        let _ = write!(out, " {cell:>width$}");
     }
-    let _ = writeln!(out, "{line} {last}");
+    let _ = writeln!(out, " {verdict}");
 }
 
 const NOISE_HEAD: [&str; 6] = ["value", "spread", "MDE", "to find", "p", "verdict"];
@@ -137,13 +110,9 @@ pub fn noise_text(comparison: &Comparison, width: usize) -> String {
     let mut out = head(comparison, width);
     let groups = by_mode(comparison);
     let names = groups.iter().map(|(mode, _)| mode.clone());
-    let figures = comparison.rows.iter().map(super::figure_name);
-    let first = names
-        .chain(figures)
-        .map(|name| name.chars().count())
-        .max()
-        .unwrap_or(0)
-        .min(MOST_WIDTH);
+    let names = names.chain(comparison.rows.iter().map(figure_name));
+    let longest = names.map(|name| name.chars().count()).max();
+    let first = longest.unwrap_or(0).min(MOST_WIDTH);
     for (mode, rows) in &groups {
         out.push('\n');
         noise_line(&mut out, first, mode, NOISE_HEAD);
@@ -188,14 +157,12 @@ fn noise_sentences(comparison: &Comparison) -> Vec<String> {
     let rows = &comparison.rows;
     let alarms = rows.iter().filter(|row| row.is_told()).count();
     let tested = rows.iter().filter(|row| row.p.is_some()).count();
-    let early = rows
-        .iter()
-        .filter(|row| row.p.is_some_and(|p| p <= 0.05))
-        .count();
+    let is_early = |row: &&Row| row.p.is_some_and(|p| p <= 0.05);
+    let early = rows.iter().filter(is_early).count();
     let mut out = vec![format!(
-        "{alarms} false alarm{} among {} figures. Before the correction for their number {early} of {tested} had p <= 0.05, where chance alone makes \
+        "{} among {} figures. Before the correction for their number {early} of {tested} had p <= 0.05, where chance alone makes \
          about {:.1}.",
-        if alarms == 1 { "" } else { "s" },
+        plural(alarms, "false alarm"),
         rows.len(),
         tested as f64 * 0.05
     )];
