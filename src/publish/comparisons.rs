@@ -129,22 +129,16 @@ fn pairs(catalog: &RunCatalog) -> Vec<Pair<'_>> {
 }
 
 fn are_one_session(one: &Entry, other: &Entry) -> bool {
-    let id = |entry: &Entry| {
-        let session = entry.run_summary.manifest.session.as_ref()?;
-        Some(session.id.clone())
-    };
+    let id = |entry: &Entry| entry.session().map(|session| session.id.clone());
     id(one).is_some() && id(one) == id(other)
 }
 
 /// The session that a run is the head of.
 fn session<'a>(catalog: &'a RunCatalog, head: &'a Entry) -> Option<Pair<'a>> {
-    let session = head.run_summary.manifest.session.as_ref()?;
-    (session.side == Side::Head).then_some(())?;
-    let base = catalog.runs.iter().find(|base| {
-        let other = base.run_summary.manifest.session.as_ref();
-        other.is_some_and(|other| other.id == session.id && other.side == Side::Base)
-    })?;
-    Some(Pair {
+    let is_side = |entry: &Entry, side| entry.session().is_some_and(|it| it.side == side);
+    let is_base = |base: &&Entry| is_side(base, Side::Base) && are_one_session(base, head);
+    let base = catalog.runs.iter().find(is_base)?;
+    is_side(head, Side::Head).then_some(Pair {
         kind: "session",
         base: Some(base),
         head,
@@ -218,8 +212,7 @@ fn title(pair: &Pair<'_>) -> String {
 /// What the sides of a session were given, as in `commit_delay=1000 against the plain profile`.
 fn contest(pair: &Pair<'_>) -> String {
     let given = |entry: Option<&Entry>| {
-        let session = entry?.run_summary.manifest.session.as_ref()?;
-        let items = session.items.join(", ");
+        let items = entry?.session()?.items.join(", ");
         (!items.is_empty()).then(|| escape_control(&items).into_owned())
     };
     let plain = || "the plain profile".to_owned();

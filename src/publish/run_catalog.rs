@@ -4,12 +4,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use itertools::Itertools as _;
 use rayon::prelude::*;
 
 use super::files::{RawFile, raw_files, slug};
 use super::{Options, PublishError};
 use crate::analyse::{ModeSummary, Series, mode_summaries, read_blessings, run_summary, trend};
-use crate::record::{Altered, OnMismatch, RunStatus, RunSummary, run_directories, verify};
+use crate::record::{Altered, OnMismatch, RunStatus, RunSummary, Session, run_directories, verify};
 
 /// A run on its way to the site.
 #[derive(Debug)]
@@ -22,20 +23,21 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn of((run_summary, (modes, files)): Found) -> Self {
-        let name = run_summary.dir.file_name().unwrap_or_default();
-        Self {
-            slug: slug(&name.to_string_lossy()),
-            modes,
-            files,
-            run_summary,
-        }
+    fn began(&self) -> Option<jiff::Timestamp> {
+        self.run_summary.manifest.started_at.parse().ok()
     }
 
     /// Later times are greater, whatever their zone; runs of one moment are told apart by their ids.
     fn age(&self) -> (Option<jiff::Timestamp>, &str) {
-        let manifest = &self.run_summary.manifest;
-        (manifest.started_at.parse().ok(), &manifest.run_id)
+        (self.began(), self.id())
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.run_summary.manifest.run_id
+    }
+
+    pub(super) fn session(&self) -> Option<&Session> {
+        self.run_summary.manifest.session.as_ref()
     }
 
     pub(super) fn profile(&self) -> &str {
@@ -88,13 +90,12 @@ impl RunCatalog {
                 }
             }
         }
-        let (recent, older) = recent_ones(found);
-        let (run_summaries, derived): (Vec<RunSummary>, Vec<Derived>) = recent.into_iter().unzip();
-        let mut series = trend(&run_summaries, &options.order, &blessed);
+        let (mut runs, older) = recent_ones(found);
+        let recent = runs.iter().map(|entry| &entry.run_summary);
+        let mut series = trend(recent, &options.order, &blessed);
         series.retain(|series| !series.is_none_lost());
-        let recent = run_summaries.into_iter().zip(derived);
         let left_out = older.len();
-        let mut runs: Vec<Entry> = recent.chain(older).map(Entry::of).collect();
+        runs.extend(older);
         runs.sort_by(|a, b| b.age().cmp(&a.age()));
         name_apart(&mut runs);
         let catalog = Self {
@@ -116,11 +117,6 @@ impl RunCatalog {
     }
 }
 
-/// What follows from a run's summary alone.
-type Derived = (Vec<ModeSummary>, Vec<RawFile>);
-
-type Found = (RunSummary, Derived);
-
 /// Why a run is not on the site.
 #[derive(Debug, thiserror::Error)]
 enum Unread {
@@ -131,7 +127,7 @@ enum Unread {
 }
 
 /// Every file of a run is published, and so every one of them must be as it was recorded.
-fn read_run(directory: &Path, on_mismatch: OnMismatch) -> Result<Found, Unread> {
+fn read_run(directory: &Path, on_mismatch: OnMismatch) -> Result<Entry, Unread> {
     let mut run_summary = run_summary(directory, on_mismatch).map_err(|error| {
         let source = std::error::Error::source(&error);
         Unread::Damaged(
@@ -139,23 +135,20 @@ fn read_run(directory: &Path, on_mismatch: OnMismatch) -> Result<Found, Unread> 
         )
     })?;
     let altered = verify(directory, &run_summary.manifest);
-    let told: Vec<_> = altered.iter().map(ToString::to_string).collect();
-    if !told.is_empty() && on_mismatch == OnMismatch::LeaveOut {
+    if !altered.is_empty() && on_mismatch == OnMismatch::LeaveOut {
         let run = &run_summary.manifest.run_id;
-        return Err(Unread::Altered(format!("{run}: {}", told.join(", "))));
+        let told = altered.iter().join(", ");
+        return Err(Unread::Altered(format!("{run}: {told}")));
     }
-    let is_news = |it: &Altered| !run_summary.altered.contains(it);
-    let news: Vec<_> = altered
-        .iter()
-        .filter(|it| is_news(it))
-        .map(ToString::to_string)
-        .collect();
+    let is_news = |it: &&Altered| !run_summary.altered.contains(it);
+    let news = altered.iter().filter(is_news).map(ToString::to_string);
     run_summary.warnings.extend(news);
-    let derived = (
-        mode_summaries(&run_summary),
-        raw_files(directory, &run_summary.manifest.files),
-    );
-    Ok((run_summary, derived))
+    Ok(Entry {
+        slug: slug(&directory.file_name().unwrap_or_default().to_string_lossy()),
+        modes: mode_summaries(&run_summary),
+        files: raw_files(directory, &run_summary.manifest.files),
+        run_summary,
+    })
 }
 
 /// Of the runs of one profile, workload and host this many make its histories: a picture has no room for more dots, and the
@@ -163,14 +156,11 @@ fn read_run(directory: &Path, on_mismatch: OnMismatch) -> Result<Found, Unread> 
 const MOST_RECENT: usize = 600;
 
 /// The newest of each kind, and the others.
-fn recent_ones(mut runs: Vec<Found>) -> (Vec<Found>, Vec<Found>) {
-    runs.sort_by_cached_key(|(run_summary, _)| {
-        let began: Option<jiff::Timestamp> = run_summary.manifest.started_at.parse().ok();
-        Reverse(began)
-    });
+fn recent_ones(mut runs: Vec<Entry>) -> (Vec<Entry>, Vec<Entry>) {
+    runs.sort_by_cached_key(|entry| Reverse(entry.began()));
     let mut counts: BTreeMap<[String; 3], usize> = BTreeMap::new();
-    runs.into_iter().partition(|(run_summary, _)| {
-        let manifest = &run_summary.manifest;
+    runs.into_iter().partition(|entry| {
+        let manifest = &entry.run_summary.manifest;
         let count = counts
             .entry([
                 manifest.plan.profile.clone().unwrap_or_default(),

@@ -45,16 +45,9 @@ pub(super) fn write(
     if series.is_empty() {
         return Ok(());
     }
-    let slugs: BTreeMap<&str, &str> = catalog
-        .runs
-        .iter()
-        .map(|entry| {
-            (
-                entry.run_summary.manifest.run_id.as_str(),
-                entry.slug.as_str(),
-            )
-        })
-        .collect();
+    let runs = catalog.runs.iter();
+    let slugs = runs.map(|entry| (entry.id(), entry.slug.as_str()));
+    let slugs: BTreeMap<&str, &str> = slugs.collect();
     let sections = series.par_iter().map(|series| Section {
         series,
         content: section(series, &slugs),

@@ -131,14 +131,18 @@ fn declared(series: &Series) -> Option<Metric> {
 /// Runs stand where their commit does, those of one commit by time, and those of its work tree with changes after it. A run
 /// whose commit is unknown or not in `order` comes behind the latest commit of which a run had been started before it,
 /// several such by time. A run that was found twice, such as in a folder of published copies, counts once.
-pub fn trend(run_summaries: &[RunSummary], order: &[String], blessed: &[Blessing]) -> Vec<Series> {
+pub fn trend<'a>(
+    run_summaries: impl IntoIterator<Item = &'a RunSummary>,
+    order: &[String],
+    blessed: &[Blessing],
+) -> Vec<Series> {
     trend_of(run_summaries, order, blessed, |_| true)
 }
 
 /// As [`trend`], for those series alone that are `wanted`, which is asked before their change points are searched: that
 /// is what takes time.
-pub fn trend_of(
-    run_summaries: &[RunSummary],
+pub fn trend_of<'a>(
+    run_summaries: impl IntoIterator<Item = &'a RunSummary>,
     order: &[String],
     blessed: &[Blessing],
     wanted: impl Fn(&Series) -> bool,

@@ -40,12 +40,12 @@ enum Rank {
 
 /// Each run once, from the oldest commit to the newest.
 pub(super) fn in_order<'a>(
-    run_summaries: &'a [RunSummary],
+    run_summaries: impl IntoIterator<Item = &'a RunSummary>,
     history: &History,
 ) -> Vec<&'a RunSummary> {
     let started = |it: &RunSummary| it.manifest.started_at.parse::<jiff::Timestamp>().ok();
     let runs = run_summaries
-        .iter()
+        .into_iter()
         .unique_by(|it| it.manifest.run_id.as_str())
         .sorted_by_cached_key(|it| (started(it), it.manifest.run_id.as_str()));
     let mut latest = None;
