@@ -9,13 +9,14 @@ use rayon::prelude::*;
 
 use super::PublishError;
 use super::files::{href, link, slug};
-use super::frame::{Frame, Page, Place, moment};
+use super::frame::{COMPARISONS, Frame, Page, moment};
 use super::run_catalog::{Entry, RunCatalog};
 use super::site::Site;
-use crate::analyse::{Comparison, Terms, Verdict, compare_modes, compare_runs};
+use crate::analyse::{Terms, Verdict, compare_modes, compare_runs};
 use crate::plan::Side;
-use crate::report::comparison::{tally, write_framed};
+use crate::report::comparison::{PAGE, tally, write_framed};
 use crate::report::escape_control;
+use crate::report::html::layout::table;
 
 /// Of a profile, how many earlier runs are tried.
 const TRIED: usize = 50;
@@ -23,7 +24,7 @@ const TRIED: usize = 50;
 /// A comparison on the site.
 #[derive(Debug)]
 pub(super) struct Written {
-    pub(super) slug: String,
+    slug: String,
     pub(super) title: String,
     pub(super) tally: String,
     verdict: Verdict,
@@ -37,6 +38,11 @@ impl Written {
     /// Modes of one run cost what they cost; a newer run that is slower has got worse.
     fn has_regressed(&self) -> bool {
         self.verdict == Verdict::Regressed && self.runs.len() > 1
+    }
+
+    /// To its page, where `root` leads to the folder of all.
+    pub(super) fn link(&self, root: &str) -> String {
+        format!("{root}{}/{PAGE}", href(&self.slug))
     }
 
     pub(super) fn is_of(&self, run: &str) -> bool {
@@ -64,38 +70,36 @@ pub(super) fn write(
     let written: Vec<Option<Written>> = written.collect::<Result<_, _>>()?;
     let written: Vec<Written> = written.into_iter().flatten().collect();
     let page = Page {
+        path: COMPARISONS,
         title: "Comparisons",
-        place: Place::Comparisons,
-        root: "../",
         has_script: false,
     };
     let head = html! {
         h1 { "Comparisons" }
         p.meta { "Sides of a session, the newest run of each profile with the one before it, and its modes with each other." }
     };
-    let text = frame.document(page, &head, &list(&written, ""));
-    site.page(Path::new("compare/index.html"), &text)?;
+    frame.write(site, page, &head, &list(&written, ""))?;
     Ok(written)
 }
 
 /// The table of comparisons; `root` leads to their folder.
 pub(super) fn list(written: &[Written], root: &str) -> Markup {
-    html! {
-        @if written.is_empty() {
+    if written.is_empty() {
+        return html! {
             p { "Nothing to compare yet: it takes a run of two modes, two runs of one profile, or " code { "replbench ab" } "." }
-        } @else {
-            div.scroll tabindex="0" role="region" aria-label="Comparisons" {
-                table.list {
-                    thead { tr { th scope="col" { "comparison" } th scope="col" { "of" } th scope="col" { "outcome" } } }
-                    tbody { @for one in written { tr {
-                        th.tally scope="row" { a href={ (root) (href(&one.slug)) "/comparison.html" } { (one.title) } }
-                        td { (moment(&one.at)) }
-                        td.tally.regressed[one.has_regressed()] { (one.tally) }
-                    } } }
-                }
-            }
-        }
+        };
     }
+    let rows = html! { @for one in written { tr {
+        th.tally scope="row" { a href=(one.link(root)) { (one.title) } }
+        td { (moment(&one.at)) }
+        td.tally.regressed[one.has_regressed()] { (one.tally) }
+    } } };
+    table(
+        "Comparisons",
+        "list",
+        &["comparison", "of", "outcome"],
+        &rows,
+    )
 }
 
 fn pairs(catalog: &RunCatalog) -> Vec<Pair<'_>> {
@@ -164,9 +168,8 @@ fn write_pair(
     let path = site.folder(&folder)?;
     let title = title(pair);
     let page = Page {
+        path: &format!("compare/{name}/{PAGE}"),
         title: &title,
-        place: Place::Inner,
-        root: "../../",
         has_script: false,
     };
     let written = write_framed(&path, &comparison, Frame::CSS, |content| {
@@ -178,26 +181,22 @@ fn write_pair(
     })?;
     let length = std::fs::metadata(&written).map_or(0, |it| it.len());
     site.keep_page(
-        &folder.join("comparison.html"),
+        &folder.join(PAGE),
         usize::try_from(length).unwrap_or(usize::MAX),
     );
     for name in ["json", "csv", "md"] {
         site.keep(&folder.join(format!("comparison.{name}")));
     }
     site.keep(&folder.join("charts/effects.svg"));
-    Ok(Some(described(pair, name, title, &comparison)))
-}
-
-fn described(pair: &Pair<'_>, slug: String, title: String, comparison: &Comparison) -> Written {
-    let entries = [pair.base, Some(pair.head)].into_iter().flatten();
-    Written {
-        slug,
+    let entries = pair.base.into_iter().chain([pair.head]);
+    Ok(Some(Written {
+        slug: name,
         title,
         tally: tally(&comparison.rows),
         verdict: comparison.verdict,
         at: pair.head.run_summary.manifest.started_at.clone(),
         runs: entries.map(|entry| entry.slug.clone()).collect(),
-    }
+    }))
 }
 
 fn title(pair: &Pair<'_>) -> String {

@@ -1,8 +1,14 @@
 //! What all pages of the site share: the way between them, the look, the script of filters and tips.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use maud::{Markup, html};
 
+use super::PublishError;
 use super::run_catalog::RunCatalog;
+use super::site::Site;
 use crate::report::escape_control;
 use crate::report::html::Shell;
 
@@ -11,38 +17,32 @@ const SCRIPT: &str = include_str!("site.js");
 /// The same for every page of one site.
 #[derive(Debug)]
 pub(super) struct Frame {
-    title: String,
+    pub(super) title: String,
     /// When the newest run began: the time of the site, so that the same runs give the same bytes.
     as_of: Option<String>,
     /// Whether there is a page of histories.
     has_trend: bool,
 }
 
-/// The sections of the site.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    Results,
-    Comparisons,
-    Trend,
-    Method,
-    /// Below one of them.
-    Inner,
-}
+pub(super) const RESULTS: &str = "index.html";
+pub(super) const COMPARISONS: &str = "compare/index.html";
+pub(super) const TREND: &str = "trend.html";
+pub(super) const METHOD: &str = "method.html";
 
-const PLACES: [(Place, &str, &str); 4] = [
-    (Place::Results, "index.html", "Results"),
-    (Place::Comparisons, "compare/index.html", "Comparisons"),
-    (Place::Trend, "trend.html", "Trend"),
-    (Place::Method, "method.html", "Method"),
+/// The sections of the site: the first page of each, and its name.
+const SECTIONS: [(&str, &str); 4] = [
+    (RESULTS, "Results"),
+    (COMPARISONS, "Comparisons"),
+    (TREND, "Trend"),
+    (METHOD, "Method"),
 ];
 
 /// A page to be framed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Page<'a> {
+    /// From the site's root.
+    pub(super) path: &'a str,
     pub(super) title: &'a str,
-    pub(super) place: Place,
-    /// From the page to the site's root: nothing, or `../` as often as needed.
-    pub(super) root: &'a str,
     /// Whether it has a filter or a plot that is pointed at.
     pub(super) has_script: bool,
 }
@@ -60,22 +60,25 @@ impl Frame {
         }
     }
 
-    pub(super) fn title(&self) -> &str {
-        &self.title
-    }
-
-    /// The document around a page's head and content.
-    pub(super) fn document(&self, page: Page<'_>, head: &Markup, main: &Markup) -> String {
+    /// Puts a page around its head and content into its place.
+    pub(super) fn write(
+        &self,
+        site: &Site,
+        page: Page<'_>,
+        head: &Markup,
+        main: &Markup,
+    ) -> Result<(), PublishError> {
         let shell = Shell {
             title: page.title,
             css: Self::CSS,
             script: page.has_script.then_some(SCRIPT),
             images: true,
         };
-        shell.document(&self.body(page, head, main))
+        let text = shell.document(&self.body(page, head, main));
+        site.page(Path::new(page.path), &text)
     }
 
-    /// As [`Frame::document`], for a document that somebody else makes.
+    /// What [`Frame::write`] puts into the document, for one that somebody else writes.
     pub(super) fn body(&self, page: Page<'_>, head: &Markup, main: &Markup) -> Markup {
         html! {
             a.skip href="#main" { "To the content" }
@@ -92,13 +95,14 @@ impl Frame {
     }
 
     fn navigation(&self, page: Page<'_>) -> Markup {
-        let shown = |place: Place| place != Place::Trend || self.has_trend;
+        let is_shown = |path: &str| path != TREND || self.has_trend;
+        let root = "../".repeat(page.path.matches('/').count());
         html! {
             nav.site aria-label="Site" {
                 span.brand { (escape_control(&self.title)) }
                 ul {
-                    @for (place, path, name) in PLACES.into_iter().filter(|it| shown(it.0)) {
-                        li { a href={ (page.root) (path) } aria-current=[(place == page.place).then_some("page")] { (name) } }
+                    @for (path, name) in SECTIONS.into_iter().filter(|it| is_shown(it.0)) {
+                        li { a href={ (root) (path) } aria-current=[(path == page.path).then_some("page")] { (name) } }
                     }
                 }
             }
@@ -142,14 +146,12 @@ impl Choice {
         label: &'static str,
         values: impl Iterator<Item = &'a str>,
     ) -> Self {
-        let values: std::collections::BTreeSet<&str> = values.filter(|it| !it.is_empty()).collect();
-        let values = values.into_iter().take(Self::MOST);
+        let values: BTreeSet<&str> = values.filter(|it| !it.is_empty()).collect();
+        let shown = values.into_iter().take(Self::MOST).map(escape_control);
         Self {
             name,
             label,
-            values: values
-                .map(|value| escape_control(value).into_owned())
-                .collect(),
+            values: shown.map(Cow::into_owned).collect(),
         }
     }
 }
@@ -172,6 +174,35 @@ pub(super) fn filter(items: &str, counted: &str, noun: &str, choices: &[Choice])
             output aria-live="polite" {}
         }
     }
+}
+
+/// Spreads a list over pages of `most` bytes, of which the first has `taken` ones already. One page at least, and no page after the
+/// first without an item.
+pub(super) fn pages_of<T>(
+    items: Vec<T>,
+    mut taken: usize,
+    most: usize,
+    bytes: impl Fn(&T) -> usize,
+) -> Vec<Vec<T>> {
+    let mut pages = vec![Vec::new()];
+    for item in items {
+        let bytes = bytes(&item);
+        let last = pages.last_mut().expect("there is one");
+        if taken + bytes > most && !last.is_empty() {
+            pages.push(vec![item]);
+            taken = bytes;
+        } else {
+            last.push(item);
+            taken += bytes;
+        }
+    }
+    pages
+}
+
+/// The paths of so many pages: `first`, then `runs-2.html` and so on.
+pub(super) fn paths_of(pages: usize, first: &str, others: &str) -> Vec<String> {
+    let others = (2..=pages).map(|number| format!("{others}-{number}.html"));
+    std::iter::once(first.to_owned()).chain(others).collect()
 }
 
 /// Pages of one list: where this one stands among them.

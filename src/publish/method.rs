@@ -1,26 +1,26 @@
 //! How the numbers come about: METHODOLOGY.md as it was when replbench was built, and the machines of these runs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
+use itertools::Itertools as _;
 use maud::{Markup, PreEscaped, html};
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
 use super::PublishError;
-use super::frame::{Frame, Page, Place};
+use super::frame::{Frame, METHOD, Page};
 use super::run_catalog::RunCatalog;
 use super::site::Site;
 use crate::record::Host;
 use crate::report::escape_control;
+use crate::report::html::layout::{section, table};
 use crate::units::format_bytes;
 
 const METHODOLOGY: &str = include_str!("../../METHODOLOGY.md");
 
 pub(super) fn write(site: &Site, frame: &Frame, catalog: &RunCatalog) -> Result<(), PublishError> {
     let page = Page {
+        path: METHOD,
         title: "Method",
-        place: Place::Method,
-        root: "",
         has_script: false,
     };
     let head = html! {
@@ -31,10 +31,7 @@ pub(super) fn write(site: &Site, frame: &Frame, catalog: &RunCatalog) -> Result<
         (PreEscaped(rendered(METHODOLOGY)))
         (machines(catalog))
     };
-    site.page(
-        Path::new("method.html"),
-        &frame.document(page, &head, &main),
-    )
+    frame.write(site, page, &head, &main)
 }
 
 /// Markdown as HTML. Its title is the page's own; links lead to files of the source tree, which is not here, and become text.
@@ -78,29 +75,33 @@ fn machines(catalog: &RunCatalog) -> Markup {
         versions.extend(manifest.nodes.iter().map(|node| node.version.as_str()));
         *runs += 1;
     }
-    html! {
-        section id="environment" aria-labelledby="environment-h" {
-            h2 id="environment-h" { "Environment" }
-            @if found.is_empty() { p { "No run was published." } } @else {
-                p { "As the newest run on each machine found it; every run's page has its own, with the settings of all servers." }
-                div.scroll tabindex="0" role="region" aria-label="Machines" {
-                    table.text {
-                        thead { tr { @for name in ["host", "processor", "memory", "kernel", "file system", "PostgreSQL", "runs"] { th scope="col" { (name) } } } }
-                        tbody { @for (id, (host, versions, runs)) in found { tr {
-                            th scope="row" { code { (escape_control(id)) } }
-                            td {
-                                (escape_control(&host.cpu)) ", " (host.cores) " cores"
-                                @if let Some(kind) = &host.virtualisation { ", " (escape_control(kind)) }
-                            }
-                            td { (format_bytes(host.memory_bytes as f64)) }
-                            td { (escape_control(&host.kernel)) }
-                            td { (escape_control(&host.filesystem)) }
-                            td { (escape_control(&versions.into_iter().collect::<Vec<_>>().join(", "))) }
-                            td { (runs) }
-                        } } }
-                    }
-                }
-            }
+    let heads = [
+        "host",
+        "processor",
+        "memory",
+        "kernel",
+        "file system",
+        "PostgreSQL",
+        "runs",
+    ];
+    let is_empty = found.is_empty();
+    let rows = html! { @for (id, (host, versions, runs)) in found { tr {
+        th scope="row" { code { (escape_control(id)) } }
+        td {
+            (escape_control(&host.cpu)) ", " (host.cores) " cores"
+            @if let Some(kind) = &host.virtualisation { ", " (escape_control(kind)) }
         }
-    }
+        td { (format_bytes(host.memory_bytes as f64)) }
+        td { (escape_control(&host.kernel)) }
+        td { (escape_control(&host.filesystem)) }
+        td { (escape_control(&versions.iter().join(", "))) }
+        td { (runs) }
+    } } };
+    let content = html! {
+        @if is_empty { p { "No run was published." } } @else {
+            p { "As the newest run on each machine found it; every run's page has its own, with the settings of all servers." }
+            (table("Machines", "text", &heads, &rows))
+        }
+    };
+    section("environment", "Environment", &content)
 }

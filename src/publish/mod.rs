@@ -84,17 +84,15 @@ pub fn publish(options: &Options) -> Result<Published, PublishError> {
     results::write(&site, &frame, &catalog, &comparisons)?;
     trend::write(&site, &frame, &catalog, &series)?;
     method::write(&site, &frame, &catalog)?;
-    let mut published = Published {
-        index: options.out.join(results::INDEX),
+    Ok(Published {
+        index: options.out.join(frame::RESULTS),
         runs: catalog.runs.len(),
         comparisons: comparisons.len(),
         series: series.len(),
         altered: catalog.altered,
         warnings: catalog.warnings(),
-        ..Published::default()
-    };
-    site.finish(&mut published)?;
-    Ok(published)
+        ..site.finish()?
+    })
 }
 
 /// An error with the path that it is about.

@@ -1,23 +1,23 @@
 //! The first page: what was found last, and the table of all runs, on as many pages as it takes.
 
-use std::path::Path;
-
+use itertools::Itertools as _;
 use maud::{Markup, html};
 
 use super::PublishError;
 use super::comparisons::{Written, list};
-use super::files::{href, link};
-use super::frame::{Choice, Frame, Page, Place, filter, moment, pager};
+use super::files::link;
+use super::frame::{
+    COMPARISONS, Choice, Frame, Page, RESULTS, filter, moment, pager, pages_of, paths_of,
+};
 use super::run::{base, commit_text, modes_table, status};
 use super::run_catalog::{Entry, RunCatalog};
 use super::site::Site;
 use crate::record::{OnMismatch, Run, files};
 use crate::report::escape_control;
 use crate::report::html::first_screen;
+use crate::report::html::layout::{section, table};
 use crate::units::thousands;
 
-/// The first page.
-pub(super) const INDEX: &str = "index.html";
 /// Rows of a page together; the rest of a page takes some 100 kB.
 const MOST_BYTES: usize = 600_000;
 /// Of what could not be read, as many are told on the page.
@@ -30,27 +30,22 @@ pub(super) fn write(
     catalog: &RunCatalog,
     comparisons: &[Written],
 ) -> Result<(), PublishError> {
-    let pages = pages_of(&catalog.runs);
-    let paths: Vec<String> = (0..pages.len()).map(path).collect();
+    let rows: Vec<Markup> = catalog.runs.iter().map(row).collect();
+    let pages = pages_of(rows, 0, MOST_BYTES, |row| row.0.len());
+    let paths = paths_of(pages.len(), RESULTS, "runs");
     for (index, rows) in pages.iter().enumerate() {
-        let title = if index == 0 {
-            frame.title().to_owned()
-        } else {
-            format!("{}, page {} of the runs", frame.title(), index + 1)
+        let title = match index {
+            0 => frame.title.clone(),
+            _ => format!("{}, page {} of the runs", frame.title, index + 1),
         };
         let page = Page {
+            path: &paths[index],
             title: &title,
-            place: if index == 0 {
-                Place::Results
-            } else {
-                Place::Inner
-            },
-            root: "",
             has_script: true,
         };
         let main = html! {
             @if index == 0 { (latest(catalog, comparisons)) }
-            (table(catalog, rows, &paths, index))
+            (all_runs(catalog, rows, &paths, index))
         };
         let head = html! {
             h1 { (escape_control(&title)) }
@@ -59,64 +54,33 @@ pub(super) fn write(
                 "as measured in " (thousands(catalog.runs.len() as u64)) " run" @if catalog.runs.len() != 1 { "s" } " of replbench."
             }
         };
-        let text = frame.document(page, &head, &main);
-        site.page(Path::new(&paths[index]), &text)?;
+        frame.write(site, page, &head, &main)?;
     }
     Ok(())
 }
 
-fn path(index: usize) -> String {
-    if index == 0 {
-        INDEX.into()
-    } else {
-        format!("runs-{}.html", index + 1)
-    }
-}
-
-/// The rows of each page; one page at least.
-fn pages_of(runs: &[Entry]) -> Vec<Vec<Markup>> {
-    let mut pages: Vec<Vec<Markup>> = vec![Vec::new()];
-    let mut bytes = 0;
-    for entry in runs {
-        let row = row(entry);
-        bytes += row.0.len();
-        if bytes > MOST_BYTES {
-            pages.push(Vec::new());
-            bytes = row.0.len();
-        }
-        pages.last_mut().expect("there is one").push(row);
-    }
-    pages
-}
-
 fn row(entry: &Entry) -> Markup {
     let manifest = &entry.run_summary.manifest;
-    let modes: Vec<_> = entry
-        .modes
-        .iter()
-        .map(|mode| escape_control(&mode.mode))
-        .collect();
+    let modes = || entry.modes.iter().map(|mode| escape_control(&mode.mode));
     let session = manifest.session.iter().flat_map(|session| {
         let side = std::iter::once(session.side.to_string());
         side.chain(session.items.iter().cloned())
     });
     let tags = manifest.subject.tags.iter();
-    let marks: Vec<String> = session
-        .chain(tags.map(|(name, value)| format!("{name}={value}")))
-        .collect();
+    let mut marks = session.chain(tags.map(|(name, value)| format!("{name}={value}")));
     html! {
-        tr data-profile=(escape_control(entry.profile())) data-status=(manifest.status.as_str()) data-mode=(modes.join("\n")) {
+        tr data-profile=(escape_control(entry.profile())) data-status=(manifest.status.as_str()) data-mode=(modes().join("\n")) {
             th scope="row" { a href=(link("", &entry.slug)) { (moment(&manifest.started_at)) } }
             td { (escape_control(entry.profile())) }
             td { (status(entry)) }
             td { (commit_text(manifest.subject.git.as_deref())) }
-            td { (modes.join(", ")) }
+            td { (modes().join(", ")) }
             td.tally { (escape_control(&marks.join(", "))) }
         }
     }
 }
 
-fn table(catalog: &RunCatalog, rows: &[Markup], paths: &[String], current: usize) -> Markup {
+fn all_runs(catalog: &RunCatalog, rows: &[Markup], paths: &[String], current: usize) -> Markup {
     let entries = &catalog.runs;
     let modes = entries.iter().flat_map(|entry| &entry.modes);
     let choices = [
@@ -130,26 +94,27 @@ fn table(catalog: &RunCatalog, rows: &[Markup], paths: &[String], current: usize
                 .map(|entry| entry.run_summary.manifest.status.as_str()),
         ),
     ];
-    html! {
-        section id="runs" aria-labelledby="runs-h" {
-            h2 id="runs-h" { "All runs" }
-            @if rows.is_empty() {
-                p { "There is no run yet: " code { "replbench run sync-vs-async" } " makes one." }
-            } @else {
-                @if paths.len() > 1 { p.note { "Newest first; the filter searches this page." } }
-                (pager(paths, current, "runs"))
-                (filter("#runs tbody tr", "tr", "runs", &choices))
-                div.scroll tabindex="0" role="region" aria-label="Table of runs" {
-                    table.list {
-                        thead { tr { @for name in ["began (UTC)", "profile", "status", "commit", "modes", "side and tags"] { th scope="col" { (name) } } } }
-                        tbody { @for row in rows { (row) } }
-                    }
-                }
-                (pager(paths, current, "runs, again"))
-            }
-            (unreadable(catalog))
+    let heads = [
+        "began (UTC)",
+        "profile",
+        "status",
+        "commit",
+        "modes",
+        "side and tags",
+    ];
+    let content = html! {
+        @if rows.is_empty() {
+            p { "There is no run yet: " code { "replbench run sync-vs-async" } " makes one." }
+        } @else {
+            @if paths.len() > 1 { p.note { "Newest first; the filter searches this page." } }
+            (pager(paths, current, "runs"))
+            (filter("#runs tbody tr", "tr", "runs", &choices))
+            (table("Table of runs", "list", &heads, &html! { @for row in rows { (row) } }))
+            (pager(paths, current, "runs, again"))
         }
-    }
+        (unreadable(catalog))
+    };
+    section("runs", "All runs", &content)
 }
 
 fn unreadable(catalog: &RunCatalog) -> Markup {
@@ -172,27 +137,34 @@ fn latest(catalog: &RunCatalog, comparisons: &[Written]) -> Markup {
     let sound = catalog.runs.iter().find(|entry| entry.is_sound());
     let newest = sound.or(catalog.runs.first());
     html! {
-        @if let Some(entry) = newest {
-            section id="latest" aria-labelledby="latest-h" {
-                h2 id="latest-h" { "The newest result: " (escape_control(entry.profile())) ", " (moment(&entry.run_summary.manifest.started_at)) }
-                (first_look(entry))
-                p {
-                    a href=(link("", &entry.slug)) { "This run" }
-                    @if entry.has(files::REPORT) { " · " a href={ (base(entry)) (files::REPORT) } { "its full report" } }
-                    @for written in comparisons.iter().filter(|written| written.is_of(&entry.slug)) {
-                        " · " a href={ "compare/" (href(&written.slug)) "/comparison.html" } { (written.title) }
-                    }
-                }
-            }
-        }
+        @if let Some(entry) = newest { (newest_result(entry, comparisons)) }
         @if !comparisons.is_empty() {
-            section id="comparisons" aria-labelledby="comparisons-h" {
-                h2 id="comparisons-h" { "Comparisons" }
+            (section("comparisons", "Comparisons", &html! {
                 (list(&comparisons[..comparisons.len().min(MOST_COMPARISONS)], "compare/"))
-                @if comparisons.len() > MOST_COMPARISONS { p { a href="compare/index.html" { "All " (comparisons.len()) } } }
-            }
+                @if comparisons.len() > MOST_COMPARISONS { p { a href=(COMPARISONS) { "All " (comparisons.len()) } } }
+            }))
         }
     }
+}
+
+fn newest_result(entry: &Entry, comparisons: &[Written]) -> Markup {
+    let began = moment(&entry.run_summary.manifest.started_at);
+    let profile = escape_control(entry.profile());
+    let content = html! {
+        (first_look(entry))
+        p {
+            a href=(link("", &entry.slug)) { "This run" }
+            @if entry.has(files::REPORT) { " · " a href={ (base(entry)) (files::REPORT) } { "its full report" } }
+            @for written in comparisons.iter().filter(|written| written.is_of(&entry.slug)) {
+                " · " a href=(written.link("compare/")) { (written.title) }
+            }
+        }
+    };
+    section(
+        "latest",
+        format!("The newest result: {profile}, {began}"),
+        &content,
+    )
 }
 
 /// Headline, chart and table from the distributions; where they do not read, the table of the summary.

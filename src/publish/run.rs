@@ -1,23 +1,22 @@
 //! The page of one run: how it ended, what it found, its pictures, its surroundings, its raw files.
 
-use std::path::Path;
-
 use maud::{Markup, html};
 use rayon::prelude::*;
 
 use super::PublishError;
 use super::comparisons::Written;
 use super::files::{PAGE, href, words_of};
-use super::frame::{Frame, Page, Place, moment, short_commit};
+use super::frame::{Frame, Page, moment, short_commit};
 use super::run_catalog::{Entry, RunCatalog, folder_of};
 use super::site::Site;
 use crate::analyse::{ModeSummary, cautions, status_text};
 use crate::record::{RunStatus, files};
 use crate::report::escape_control;
 use crate::report::html::environment::environment;
+use crate::report::html::layout::{scrolling, section, table};
 use crate::report::html::{cautions_list, figure_cell};
 use crate::report::text::AT_MOST;
-use crate::units::format_bytes;
+use crate::units::{format_bytes, plural};
 
 /// Every run: its page, and its raw files beside it.
 pub(super) fn write_all(
@@ -39,11 +38,8 @@ fn write(
     let folder = folder_of(entry);
     site.folder(&folder)?;
     for inner in [files::CHARTS, files::HISTOGRAMS] {
-        let is_used = |name: &str| {
-            name.split_once('/')
-                .is_some_and(|(start, _)| start == inner)
-        };
-        if entry.files.iter().any(|file| is_used(&file.name)) {
+        let start = format!("{inner}/");
+        if entry.files.iter().any(|it| it.name.starts_with(&start)) {
             site.folder(&folder.join(inner))?;
         }
     }
@@ -54,13 +50,11 @@ fn write(
         )?;
     }
     let page = Page {
+        path: &format!("runs/{}/{PAGE}", entry.slug),
         title: &entry.run_summary.manifest.run_id,
-        place: Place::Inner,
-        root: "../../",
         has_script: false,
     };
-    let text = frame.document(page, &head(entry), &content(entry, comparisons));
-    site.page(&folder.join(PAGE), &text)
+    frame.write(site, page, &head(entry), &content(entry, comparisons))
 }
 
 fn head(entry: &Entry) -> Markup {
@@ -90,7 +84,7 @@ fn content(entry: &Entry, comparisons: &[Written]) -> Markup {
         }
         @if !mine.is_empty() {
             ul {
-                @for written in mine { li { a href={ "../../compare/" (href(&written.slug)) "/comparison.html" } { (written.title) } ": " (written.tally) } }
+                @for written in mine { li { a href=(written.link("../../compare/")) { (written.title) } ": " (written.tally) } }
             }
         }
         @if !run_summary.warnings.is_empty() || !run_summary.manifest.warnings.is_empty() {
@@ -98,10 +92,7 @@ fn content(entry: &Entry, comparisons: &[Written]) -> Markup {
                 @for warning in run_summary.warnings.iter().chain(&run_summary.manifest.warnings) { li { (escape_control(warning)) } }
             } }
         }
-        section id="modes" aria-labelledby="modes-h" {
-            h2 id="modes-h" { "The modes" }
-            (modes_table(&entry.modes))
-        }
+        (section("modes", "The modes", &modes_table(&entry.modes)))
         (pictures(entry))
         (plan(entry))
         (environment(&run_summary.manifest, &run_summary.cells))
@@ -129,7 +120,7 @@ fn trust(entry: &Entry) -> Markup {
 
 /// The declared figures, of each mode a row.
 pub(super) fn modes_table(modes: &[ModeSummary]) -> Markup {
-    const HEAD: [&str; 9] = [
+    let heads = [
         "mode",
         "reps",
         "commits/s",
@@ -140,26 +131,22 @@ pub(super) fn modes_table(modes: &[ModeSummary]) -> Markup {
         "visible p99",
         "replay lag p99",
     ];
-    html! {
-        div.scroll tabindex="0" role="region" aria-label="Table of modes" {
-            table.dense {
-                thead { tr { @for name in HEAD { th scope="col" { (name) } } } }
-                tbody { @for mode in modes { tr {
-                    th scope="row" { (escape_control(&mode.mode)) }
-                    td {
-                        (mode.valid)
-                        @if mode.invalid > 0 { "/" (mode.valid + mode.invalid) }
-                    }
-                    (figure_cell(mode.worst("achieved_tps", "value"), 1.0))
-                    (figure_cell(mode.worst("service", "p50"), 1e-3))
-                    (figure_cell(mode.worst("response", "p50"), 1e-3))
-                    (figure_cell(mode.worst("response", "p99"), 1e-3))
-                    (figure_cell(mode.worst("visibility", "p50"), 1e-3))
-                    (figure_cell(mode.worst("visibility", "p99"), 1e-3))
-                    (figure_cell(mode.worst("replay_lag_bytes", "p99"), 1.0 / 1024.0))
-                } } }
-            }
+    let rows = html! { @for mode in modes { tr {
+        th scope="row" { (escape_control(&mode.mode)) }
+        td {
+            (mode.valid)
+            @if mode.invalid > 0 { "/" (mode.valid + mode.invalid) }
         }
+        (figure_cell(mode.worst("achieved_tps", "value"), 1.0))
+        (figure_cell(mode.worst("service", "p50"), 1e-3))
+        (figure_cell(mode.worst("response", "p50"), 1e-3))
+        (figure_cell(mode.worst("response", "p99"), 1e-3))
+        (figure_cell(mode.worst("visibility", "p50"), 1e-3))
+        (figure_cell(mode.worst("visibility", "p99"), 1e-3))
+        (figure_cell(mode.worst("replay_lag_bytes", "p99"), 1.0 / 1024.0))
+    } } };
+    html! {
+        (table("Table of modes", "dense", &heads, &rows))
         p.caption {
             "Times in ms, lag in kiB. Means over valid repetitions with 95 % intervals below, geometric for times and rates; figures of replicas are those of "
             "the replica named below, where it is largest; " (AT_MOST) "marks an upper bound that the looks at visibility leave open. A commit's time is its response time: from the intended start to the reply."
@@ -213,44 +200,38 @@ fn pictures(entry: &Entry) -> Markup {
 fn plan(entry: &Entry) -> Markup {
     let plan = &entry.run_summary.manifest.plan;
     let gates = plan.gates().len();
-    html! {
-        section id="plan" aria-labelledby="plan-h" {
-            h2 id="plan-h" { "What was run" }
-            @if gates > 0 {
-                p {
-                    (gates) " gate" @if gates > 1 { "s" } " in the profile"
-                    @if entry.has(files::REPORT) { "; " a href={ (files::REPORT) "#gates" } { "what became of them" } }
-                    "."
-                }
-            }
-            dl {
-                @for part in ["tables", "transactions", "load", "phases", "probes", "repeats", "settings"] {
-                    @let value = plan.part(part);
-                    @if !value.is_null() { dt { (part) } dd { code { (escape_control(&value.to_string())) } } }
-                }
+    let content = html! {
+        @if gates > 0 {
+            p {
+                (plural(gates, "gate")) " in the profile"
+                @if entry.has(files::REPORT) { "; " a href={ (files::REPORT) "#gates" } { "what became of them" } }
+                "."
             }
         }
-    }
+        dl {
+            @for part in ["tables", "transactions", "load", "phases", "probes", "repeats", "settings"] {
+                @let value = plan.part(part);
+                @if !value.is_null() { dt { (part) } dd { code { (escape_control(&value.to_string())) } } }
+            }
+        }
+    };
+    section("plan", "What was run", &content)
 }
 
 fn raw_files(entry: &Entry) -> Markup {
-    let digest = |sum: &Option<String>| sum.clone().unwrap_or_else(|| "–".into());
-    html! {
-        section id="files" aria-labelledby="files-h" {
-            h2 id="files-h" { "Files" }
-            p.note { "SHA-256 as recorded when the run ended, or when its report was drawn anew; early runs have none of what was drawn." }
-            div.scroll tabindex="0" role="region" aria-label="Files" {
-                table.list {
-                    thead { tr { th scope="col" { "file" } th.n scope="col" { "size" } th scope="col" { "SHA-256" } } }
-                    tbody { @for file in &entry.files { tr {
-                        th scope="row" { a href=(href(&file.name)) { (escape_control(&file.name)) } }
-                        td.n { (format_bytes(file.bytes as f64)) }
-                        td { code.sum { (escape_control(&digest(&file.sha256))) } }
-                    } } }
-                }
-            }
-        }
-    }
+    let table = html! { table.list {
+        thead { tr { th scope="col" { "file" } th.n scope="col" { "size" } th scope="col" { "SHA-256" } } }
+        tbody { @for file in &entry.files { tr {
+            th scope="row" { a href=(href(&file.name)) { (escape_control(&file.name)) } }
+            td.n { (format_bytes(file.bytes as f64)) }
+            td { code.sum { (escape_control(file.sha256.as_deref().unwrap_or("–"))) } }
+        } } }
+    } };
+    let content = html! {
+        p.note { "SHA-256 as recorded when the run ended, or when its report was drawn anew; early runs have none of what was drawn." }
+        (scrolling("Files", &table))
+    };
+    section("files", "Files", &content)
 }
 
 /// `3f2a91c`, or a dash.
@@ -266,5 +247,5 @@ pub(super) fn status(entry: &Entry) -> Markup {
 
 /// The run's folder as it stands on a page in the root.
 pub(super) fn base(entry: &Entry) -> String {
-    format!("{}/", Path::new("runs").join(href(&entry.slug)).display())
+    format!("runs/{}/", href(&entry.slug))
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{PublishError, Published, failed};
 use crate::report::output::{folder, replace};
@@ -30,10 +30,8 @@ pub(super) struct Site {
 struct Log {
     /// Everything that belongs to the site, relative.
     kept: BTreeSet<PathBuf>,
-    pages: usize,
-    largest_page: usize,
-    linked: usize,
-    copied: usize,
+    /// Counts alone.
+    published: Published,
 }
 
 impl Site {
@@ -81,40 +79,41 @@ impl Site {
 
     /// Takes note of a page that somebody else has written into the site.
     pub(super) fn keep_page(&self, relative: &Path, length: usize) {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.pages += 1;
-        log.largest_page = log.largest_page.max(length);
+        let mut log = self.log();
+        log.published.pages += 1;
+        log.published.largest_page = log.published.largest_page.max(length);
         log.kept.insert(relative.to_owned());
     }
 
     pub(super) fn keep(&self, relative: &Path) {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.kept.insert(relative.to_owned());
+        self.log().kept.insert(relative.to_owned());
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Shares a raw file with its original, or copies it where the file system does not allow that.
     pub(super) fn share(&self, original: &Path, relative: &Path) -> Result<(), PublishError> {
         let path = self.root.join(relative);
         let is_linked = share(original, &path).map_err(|source| failed(&path, source))?;
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_linked {
-            log.linked += 1;
-        } else {
-            log.copied += 1;
-        }
+        let mut log = self.log();
+        log.published.linked += usize::from(is_linked);
+        log.published.copied += usize::from(!is_linked);
         log.kept.insert(relative.to_owned());
         Ok(())
     }
 
-    /// Removes what an earlier publication had and this one has not.
-    pub(super) fn finish(self, published: &mut Published) -> Result<(), PublishError> {
+    /// Removes what an earlier publication had and this one has not. Returns what was done, in numbers.
+    pub(super) fn finish(self) -> Result<Published, PublishError> {
         let log = self
             .log
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
-        let mut removed = 0;
+        let mut published = log.published;
+        let removed = &mut published.removed;
         for name in FOLDERS {
-            sweep(&self.root, Path::new(name), &log.kept, &mut removed)?;
+            sweep(&self.root, Path::new(name), &log.kept, removed)?;
         }
         for entry in entries(&self.root)? {
             let name = entry.file_name();
@@ -127,15 +126,10 @@ impl Site {
             });
             if is_numbered && !log.kept.contains(Path::new(&name)) {
                 fs::remove_file(entry.path()).map_err(|source| failed(&entry.path(), source))?;
-                removed += 1;
+                *removed += 1;
             }
         }
-        published.pages = log.pages;
-        published.largest_page = log.largest_page;
-        published.linked = log.linked;
-        published.copied = log.copied;
-        published.removed = removed;
-        Ok(())
+        Ok(published)
     }
 }
 

@@ -1,14 +1,13 @@
 //! The histories: a table of all series, then each with its picture, its changes and its runs, on as many pages as it takes.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use maud::{Markup, PreEscaped, html};
 use rayon::prelude::*;
 
 use super::PublishError;
 use super::files::link;
-use super::frame::{Choice, Frame, Page, Place, filter, moment, pager};
+use super::frame::{Choice, Frame, Page, TREND, filter, moment, pager, pages_of, paths_of};
 use super::run::commit_text;
 use super::run_catalog::RunCatalog;
 use super::site::Site;
@@ -18,11 +17,10 @@ use crate::record::RunStatus;
 use crate::report::chart::{Plot, Spotted, trend_plot};
 use crate::report::comparison::{shown_unit, unit_scale};
 use crate::report::escape_control;
+use crate::report::html::layout::{scrolling, section, table};
 use crate::report::text::number;
-use crate::units::format_ratio;
-use crate::units::thousands;
+use crate::units::{format_ratio, thousands};
 
-const FIRST: &str = "trend.html";
 /// Of a page's series together; a page may have a fifth more.
 const MOST_BYTES: usize = 800_000;
 /// What a row of the table of all series takes, on the first page.
@@ -50,29 +48,23 @@ pub(super) fn write(
     let slugs: BTreeMap<&str, &str> = slugs.collect();
     let sections = series.par_iter().map(|series| Section {
         series,
-        content: section(series, &slugs),
+        content: history(series, &slugs),
     });
-    let pages = pages_of(sections.collect());
-    let paths: Vec<String> = (0..pages.len()).map(path).collect();
-    let on_page: Vec<(&Series, &str)> = pages
-        .iter()
-        .zip(&paths)
-        .flat_map(|(page, path)| page.iter().map(move |it| (it.series, path.as_str())))
-        .collect();
+    let sections: Vec<Section<'_>> = sections.collect();
+    let taken = ROW_BYTES * sections.len().min(MOST_LISTED);
+    let pages = pages_of(sections, taken, MOST_BYTES, |it| it.content.0.len());
+    let paths = paths_of(pages.len(), TREND, "trend");
+    let on_page = pages.iter().zip(&paths);
+    let on_page = on_page.flat_map(|(page, path)| page.iter().map(|it| (it.series, path.as_str())));
+    let on_page: Vec<(&Series, &str)> = on_page.collect();
     for (index, sections) in pages.iter().enumerate() {
-        let title = if index == 0 {
-            "Trend".to_owned()
-        } else {
-            format!("Trend, page {}", index + 1)
+        let title = match index {
+            0 => "Trend".to_owned(),
+            _ => format!("Trend, page {}", index + 1),
         };
         let page = Page {
+            path: &paths[index],
             title: &title,
-            place: if index == 0 {
-                Place::Trend
-            } else {
-                Place::Inner
-            },
-            root: "",
             has_script: true,
         };
         let head = html! {
@@ -93,35 +85,9 @@ pub(super) fn write(
             (grouped(sections))
             (pager(&paths, index, "histories, again"))
         };
-        let text = frame.document(page, &head, &main);
-        site.page(Path::new(&paths[index]), &text)?;
+        frame.write(site, page, &head, &main)?;
     }
     Ok(())
-}
-
-fn path(index: usize) -> String {
-    if index == 0 {
-        FIRST.into()
-    } else {
-        format!("trend-{}.html", index + 1)
-    }
-}
-
-fn pages_of(sections: Vec<Section<'_>>) -> Vec<Vec<Section<'_>>> {
-    let mut pages: Vec<Vec<Section<'_>>> = vec![Vec::new()];
-    let mut bytes = ROW_BYTES * sections.len().min(MOST_LISTED);
-    for section in sections {
-        let length = section.content.0.len();
-        let last = pages.last_mut().expect("there is one");
-        if bytes + length > MOST_BYTES && !last.is_empty() {
-            pages.push(vec![section]);
-            bytes = length;
-        } else {
-            last.push(section);
-            bytes += length;
-        }
-    }
-    pages
 }
 
 fn choices(series: &[Series]) -> [Choice; 4] {
@@ -145,39 +111,32 @@ fn choices(series: &[Series]) -> [Choice; 4] {
 
 /// The table of all series, with the way to each.
 fn all(series: &[(&Series, &str)]) -> Markup {
-    let page = |path: &str| {
-        if path == FIRST {
-            String::new()
-        } else {
-            path.to_owned()
+    let rows = html! { @for (one, path) in series.iter().take(MOST_LISTED) {
+        // The table is on the first page itself.
+        @let path = if *path == TREND { "" } else { path };
+        tr data-profile=(escape_control(&one.conditions.profile)) data-mode=(escape_control(&one.mode)) data-figure=(one.figure())
+            data-node=(escape_control(one.node.as_deref().unwrap_or_default())) {
+            th scope="row" { a href={ (path) "#s" (one.id) } { (one.figure()) } }
+            td { (escape_control(&one.mode)) }
+            td { (escape_control(one.node.as_deref().unwrap_or("–"))) }
+            td { (escape_control(&one.conditions.profile)) }
+            td.n { (one.points.len()) }
+            td.n { (one.newest().map_or_else(|| "–".into(), |point| value_text(one, point))) " " (shown_unit(&one.unit)) }
+            td { @if let Some(change) = one.standing() { (outcome(one, change)) } @else { "none" } }
         }
+    } };
+    let table = html! { table.list {
+        thead { tr {
+            th scope="col" { "figure" } th scope="col" { "mode" } th scope="col" { "replica" } th scope="col" { "profile" }
+            th.n scope="col" { "runs" } th.n scope="col" { "newest" } th scope="col" { "last change" }
+        } }
+        tbody { (rows) }
+    } };
+    let content = html! {
+        @if series.len() > MOST_LISTED { p.note { "The first " (MOST_LISTED) " of " (thousands(series.len() as u64)) "." } }
+        (scrolling("Table of series", &table))
     };
-    html! {
-        section id="all" aria-labelledby="all-h" {
-            h2 id="all-h" { "All series" }
-            @if series.len() > MOST_LISTED { p.note { "The first " (MOST_LISTED) " of " (thousands(series.len() as u64)) "." } }
-            div.scroll tabindex="0" role="region" aria-label="Table of series" {
-                table.list {
-                    thead { tr {
-                        th scope="col" { "figure" } th scope="col" { "mode" } th scope="col" { "replica" } th scope="col" { "profile" }
-                        th.n scope="col" { "runs" } th.n scope="col" { "newest" } th scope="col" { "last change" }
-                    } }
-                    tbody { @for (one, path) in series.iter().take(MOST_LISTED) {
-                        tr data-profile=(escape_control(&one.conditions.profile)) data-mode=(escape_control(&one.mode)) data-figure=(one.figure())
-                            data-node=(escape_control(one.node.as_deref().unwrap_or_default())) {
-                            th scope="row" { a href={ (page(path)) "#s" (one.id) } { (one.figure()) } }
-                            td { (escape_control(&one.mode)) }
-                            td { (escape_control(one.node.as_deref().unwrap_or("–"))) }
-                            td { (escape_control(&one.conditions.profile)) }
-                            td.n { (one.points.len()) }
-                            td.n { (one.newest().map_or_else(|| "–".into(), |point| value_text(one, point))) " " (shown_unit(&one.unit)) }
-                            td { @if let Some(change) = one.standing() { (outcome(one, change)) } @else { "none" } }
-                        }
-                    } }
-                }
-            }
-        }
-    }
+    section("all", "All series", &content)
 }
 
 /// Sections under a heading for the conditions that they share.
@@ -197,7 +156,7 @@ fn grouped(sections: &[Section<'_>]) -> Markup {
     }
 }
 
-fn section(series: &Series, slugs: &BTreeMap<&str, &str>) -> Markup {
+fn history(series: &Series, slugs: &BTreeMap<&str, &str>) -> Markup {
     let plot = trend_plot(series);
     let table = format!("t{}", series.id);
     html! {
@@ -241,28 +200,29 @@ fn changes(series: &Series) -> Markup {
     let scale = unit_scale(&series.unit);
     let level =
         |value: Option<f64>| value.map_or_else(|| "not seen".into(), |value| number(value * scale));
-    html! {
-        @if series.changes.is_empty() {
-            p.note { "No change of level was found." }
-        } @else {
-            div.scroll tabindex="0" role="region" aria-label="Changes" {
-                table.list {
-                    thead { tr { @for name in ["change at", "run", "before → after", "outcome", "p", "accepted"] { th scope="col" { (name) } } } }
-                    tbody { @for change in series.changes.iter().rev() { tr {
-                        @let point = &series.points[change.index];
-                        th scope="row" { (commit_text(point.commit.as_deref())) }
-                        td { (moment(&point.started_at)) }
-                        td { (level(change.before)) " → " (level(change.after)) " " (shown_unit(&series.unit)) }
-                        td { (outcome(series, change)) }
-                        td { (format!("{:.3}", change.p)) }
-                        td {
-                            @if change.blessed { "yes" @if let Some(reason) = &change.reason { ": " (escape_control(reason)) } } @else { "–" }
-                        }
-                    } } }
-                }
-            }
-        }
+    if series.changes.is_empty() {
+        return html! { p.note { "No change of level was found." } };
     }
+    let heads = [
+        "change at",
+        "run",
+        "before → after",
+        "outcome",
+        "p",
+        "accepted",
+    ];
+    let rows = html! { @for change in series.changes.iter().rev() { tr {
+        @let point = &series.points[change.index];
+        th scope="row" { (commit_text(point.commit.as_deref())) }
+        td { (moment(&point.started_at)) }
+        td { (level(change.before)) " → " (level(change.after)) " " (shown_unit(&series.unit)) }
+        td { (outcome(series, change)) }
+        td { (format!("{:.3}", change.p)) }
+        td {
+            @if change.blessed { "yes" @if let Some(reason) = &change.reason { ": " (escape_control(reason)) } } @else { "–" }
+        }
+    } } };
+    table("Changes", "list", &heads, &rows)
 }
 
 /// `1.35× regressed`.

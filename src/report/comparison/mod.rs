@@ -9,7 +9,7 @@ use itertools::Itertools as _;
 pub use markdown::comparison_markdown;
 pub(super) use markdown::escape;
 pub use page::write_comparison;
-pub(crate) use page::write_framed;
+pub(crate) use page::{PAGE, write_framed};
 pub use text::{comparison_text, noise_text};
 
 use super::escape_control;

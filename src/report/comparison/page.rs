@@ -19,7 +19,7 @@ use crate::report::html::{Shell, chart_section};
 use crate::report::output::{draw, failed, folder, replace};
 use crate::report::{ReportError, escape_control};
 
-const PAGE: &str = "comparison.html";
+pub(crate) const PAGE: &str = "comparison.html";
 const JSON: &str = "comparison.json";
 const CSV: &str = "comparison.csv";
 const MARKDOWN: &str = "comparison.md";
