@@ -11,7 +11,7 @@ use clap::{ArgGroup, Args};
 use serde::Deserialize;
 
 use super::signals::interruptible;
-use super::{Exit, OrExit as _, Stop, tell};
+use super::{Exit, OrExit as _, Stop, note};
 use crate::cluster::existing::{self, Survey};
 use crate::cluster::{ClusterError, ComposeFile, NamedServer, Servers};
 use crate::mode::Given;
@@ -206,7 +206,7 @@ pub(super) fn read(text: &str) -> Result<Parameters, Stop> {
     let completed = parsed.and_then(|it| it.complete(&OwnSurroundings));
     let parameters = completed.or_exit(Exit::Usage)?;
     for warning in &parameters.warnings {
-        tell(format!("note: {warning}"));
+        note(warning);
     }
     Ok(parameters)
 }
@@ -225,15 +225,13 @@ fn survey(mut servers: Servers, overrides: &mut Overrides) -> Result<Servers, St
     }
     overrides.given = Some(Given::Existing(survey.found));
     // What a standby pushes is dated by its own clock, which is this machine's or tells nothing here.
-    match overrides.visibility {
-        _ if survey.are_local => {}
-        None => overrides.visibility = Some(VisibilityMethod::Looks),
-        Some(VisibilityMethod::Looks) => {}
-        Some(VisibilityMethod::Push) => {
+    if !survey.are_local {
+        if overrides.visibility == Some(VisibilityMethod::Push) {
             return Err(Stop::usage(anyhow!(
                 "--visibility push needs standbys on this machine, because it reads their clocks; use looks"
             )));
         }
+        overrides.visibility = Some(VisibilityMethod::Looks);
     }
     Ok(servers)
 }
@@ -251,8 +249,8 @@ fn ask_for(other: &Receiver, servers: &Servers) -> Option<NamedServer> {
     let place = address.map_or("on the primary's host".to_owned(), |it| {
         format!("at {it}:{}", primary.port)
     });
-    tell(format!(
-        "note: standby {} {place} streams from the primary and is not named",
+    note(&format!(
+        "standby {} {place} streams from the primary and is not named",
         other.name
     ));
     let address = address.filter(|_| io::stdin().is_terminal() && io::stderr().is_terminal())?;
