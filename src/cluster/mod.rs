@@ -58,7 +58,7 @@ use crate::mode::Mode;
 use crate::pg::provisioning::{self, ServerSettings};
 use crate::pg::{self, Endpoint, Failure, Session};
 use crate::topology::{Node, Role, Topology, WalLevel};
-use compose::{Project, Wanted};
+use compose::Project;
 use existing::Existing;
 use workspace::Workspace;
 
@@ -130,6 +130,17 @@ impl ClusterConfig {
             deadline: Self::DEADLINE,
         }
     }
+}
+
+/// What servers are to have that were not made for the run.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Statements run on the primary and on each subscriber.
+    pub schema: &'a [String],
+    /// Tables to publish, quoted and qualified.
+    pub publish: &'a [String],
+    /// Connections to the primary that the load opens.
+    pub connections: u16,
 }
 
 /// A server that runs and has its place in the cluster.
@@ -268,15 +279,9 @@ impl Cluster {
     }
 
     /// Takes servers that exist, and makes the tables there.
-    pub async fn attach(
-        servers: &Servers,
-        ddl: &[String],
-        publish: &[String],
-        load_connections: u16,
-    ) -> Result<Self, ClusterError> {
+    pub async fn attach(servers: &Servers, wanted: Wanted<'_>) -> Result<Self, ClusterError> {
         let inspected = existing::inspect(servers).await?;
-        let (existing, nodes) =
-            Existing::take(servers, inspected, ddl, publish, load_connections).await?;
+        let (existing, nodes) = Existing::take(servers, inspected, wanted).await?;
         Ok(Self {
             nodes,
             deadline: ClusterConfig::DEADLINE,
@@ -288,17 +293,10 @@ impl Cluster {
     /// is removed before this returns `None`. A failed start removes it as well. `is_kept`: its end does not.
     pub async fn compose(
         file: &ComposeFile,
-        schema: &[String],
-        publish: &[String],
-        load_connections: u16,
+        wanted: Wanted<'_>,
         is_kept: bool,
         cancelled: impl Future<Output = ()>,
     ) -> Result<Option<Self>, ClusterError> {
-        let wanted = Wanted {
-            schema,
-            publish,
-            connections: load_connections,
-        };
         let started = Project::start(file, Some(wanted), is_kept, cancelled).await?;
         Ok(started.map(|(project, nodes)| Self {
             nodes,

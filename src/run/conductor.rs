@@ -11,7 +11,7 @@ use super::{
 };
 use crate::clock::{self, Stamp};
 use crate::cluster::{
-    Binaries, Cluster, ClusterConfig, ClusterError, RunningNode, create_reachable,
+    Binaries, Cluster, ClusterConfig, ClusterError, RunningNode, Wanted, create_reachable,
 };
 use crate::load::check::{Mistake, check};
 use crate::pg;
@@ -187,19 +187,22 @@ impl<'a> Conductor<'a> {
         let cancelled = async {
             interrupt.raised().await;
         };
-        let connections = self.plan.load.connections;
         let (schema, published) = (self.schema(), self.published());
+        let wanted = Wanted {
+            schema: &schema,
+            publish: &published,
+            connections: self.plan.load.connections,
+        };
         match &self.origin {
             Origin::Made(binaries) => {
                 Cluster::start_unless(self.config(topology, binaries), cancelled).await
             }
             Origin::Given(GivenServers::Existing(servers)) => {
                 // It ends within its deadlines, and leaves nothing half made.
-                let attached = Cluster::attach(servers, &schema, &published, connections).await?;
-                Ok(Some(attached))
+                Cluster::attach(servers, wanted).await.map(Some)
             }
             Origin::Given(GivenServers::Compose { file, is_kept }) => {
-                Cluster::compose(file, &schema, &published, connections, *is_kept, cancelled).await
+                Cluster::compose(file, wanted, *is_kept, cancelled).await
             }
         }
     }

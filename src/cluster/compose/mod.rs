@@ -13,9 +13,9 @@ use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::RunningNode;
 use super::error::{ClusterError, ComposeError, LogTail};
 use super::tree::ProcessId;
+use super::{RunningNode, Wanted};
 use crate::clock;
 use crate::mode::ComposeNodes;
 use crate::pg::conninfo::{Conninfo, OwnSurroundings};
@@ -106,13 +106,6 @@ struct NodeContainer {
     attachments: BTreeMap<String, Attachment>,
 }
 
-/// What is to be there before a run.
-pub(super) struct Wanted<'a> {
-    pub(super) schema: &'a [String],
-    pub(super) publish: &'a [String],
-    pub(super) connections: u16,
-}
-
 impl Project {
     /// A project of which nothing is known yet.
     fn new(engine: Engine, name: &str, is_kept: bool) -> Self {
@@ -161,7 +154,7 @@ impl Project {
         let nodes = self.reach_all(&file.arrangement).await?;
         setup::replicating(&nodes, READY).await?;
         match wanted {
-            Some(wanted) => setup::prepare(&nodes, &wanted, READY).await,
+            Some(wanted) => setup::prepare(&nodes, wanted, READY).await,
             None => Ok(nodes),
         }
     }

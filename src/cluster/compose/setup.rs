@@ -50,7 +50,7 @@ pub(super) async fn replicating(
 /// Makes the database on every server that takes writes, its tables, and subscriptions to them. The nodes in that database.
 pub(super) async fn prepare(
     nodes: &[RunningNode],
-    wanted: &Wanted<'_>,
+    wanted: Wanted<'_>,
     deadline: Duration,
 ) -> Result<Vec<RunningNode>, ClusterError> {
     let primary = primary(nodes);
@@ -78,7 +78,7 @@ pub(super) async fn prepare(
 
 async fn create(
     node: &RunningNode,
-    wanted: &Wanted<'_>,
+    wanted: Wanted<'_>,
     deadline: Duration,
 ) -> Result<(), ClusterError> {
     if node.node.role == Role::Primary {
@@ -92,7 +92,7 @@ async fn create(
     tables::create(&node.in_database(DATABASE), wanted.schema, deadline).await
 }
 
-async fn publish(primary: &RunningNode, wanted: &Wanted<'_>) -> Result<(), ClusterError> {
+async fn publish(primary: &RunningNode, wanted: Wanted<'_>) -> Result<(), ClusterError> {
     primary
         .in_database(DATABASE)
         .ask("publish the tables", async |client| {

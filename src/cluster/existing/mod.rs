@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::error::{ClusterError, ExistingError};
-use super::{RunningNode, of_role, tables};
+use super::{RunningNode, Wanted, of_role, tables};
 use crate::mode::{Found, Mode, SyncLevel, SyncSet};
 use crate::pg::attach::Identity;
 use crate::pg::conninfo::Parameters;
@@ -67,12 +67,10 @@ impl Existing {
     pub(super) async fn take(
         servers: &Servers,
         inspected: Inspected,
-        ddl: &[String],
-        publish: &[String],
-        load_connections: u16,
+        wanted: Wanted<'_>,
     ) -> Result<(Self, Vec<RunningNode>), ClusterError> {
         let (session, identity) = inspected.primary;
-        check_connections(&identity, load_connections)?;
+        check_connections(&identity, wanted.connections)?;
         // What a killed run left on them holds slots of the primary, so they come first.
         let mut subscribers = Vec::new();
         for node in of_role(&inspected.nodes, Role::Subscriber) {
@@ -94,9 +92,8 @@ impl Existing {
             found: inspected.survey.found,
             standby_names: identity.standby_names,
         };
-        let made = existing.fill(servers, &inspected.nodes, subscribers, ddl, publish);
-        let filled = made.await;
-        if let Err(error) = filled {
+        let made = existing.fill(servers, &inspected.nodes, subscribers, wanted);
+        if let Err(error) = made.await {
             existing.leave().await?;
             return Err(error);
         }
@@ -108,11 +105,10 @@ impl Existing {
         servers: &Servers,
         nodes: &[RunningNode],
         owned: Vec<Marked>,
-        ddl: &[String],
-        publish: &[String],
+        wanted: Wanted<'_>,
     ) -> Result<(), ClusterError> {
         let primary = &nodes[0].endpoint;
-        tables::create(&nodes[0], ddl, PATIENCE).await?;
+        tables::create(&nodes[0], wanted.schema, PATIENCE).await?;
         if servers.may_set {
             let action = "read what commits wait for";
             let written = self
@@ -132,11 +128,12 @@ impl Existing {
         let names: Vec<_> = subscribers.iter().map(|it| it.node.name.clone()).collect();
         self.primary.are_free(&names).await?;
         self.primary.note(|it| it.slots = names).await?;
-        self.primary.publish(publish).await?;
+        self.primary.publish(wanted.publish).await?;
         let conninfo = servers.publisher.clone();
         let conninfo = conninfo.unwrap_or_else(|| as_subscribers_write_it(primary));
         for (node, marked) in subscribers.into_iter().zip(owned) {
-            self.subscribe(node, marked, ddl, &conninfo).await?;
+            self.subscribe(node, marked, wanted.schema, &conninfo)
+                .await?;
         }
         Ok(())
     }
