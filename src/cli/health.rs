@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::{Exit, WIDTH};
-use crate::cluster::health::{Health, Member, NodeHealth, Verdict};
+use crate::cluster::health::{Health, NodeHealth, Verdict};
 use crate::cluster::state::{ClusterState, NodeState};
-use crate::cluster::{ClusterError, compose};
+use crate::cluster::{ClusterError, RunningNode, compose};
 use crate::plan::fold;
 use crate::report::escape_control;
 use crate::topology::Role;
@@ -24,16 +24,16 @@ pub(super) fn exit(verdict: Verdict) -> Exit {
 pub(super) async fn members_of(
     project: Option<&str>,
     directory: &Path,
-) -> Result<Vec<Member>, ClusterError> {
+) -> Result<Vec<RunningNode>, ClusterError> {
     if let Some(project) = project {
-        let kept = compose::find(project).await?;
-        return Ok(kept.nodes.into_iter().map(Member::from).collect());
+        return Ok(compose::find(project).await?.nodes);
     }
     let state = ClusterState::load(directory)?;
     let member = |node: &NodeState| {
-        Ok(Member {
+        Ok(RunningNode {
             node: node.node.clone(),
             endpoint: state.endpoint(node)?,
+            process: None,
         })
     };
     state.nodes.iter().map(member).collect()

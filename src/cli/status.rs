@@ -10,7 +10,8 @@ use super::health::{exit, members_of, text};
 use super::servers::{named, read};
 use super::signals::EndSignals;
 use super::{Exit, OrExit as _, Stop, print};
-use crate::cluster::health::{self, Health, Limits, Member};
+use crate::cluster::RunningNode;
+use crate::cluster::health::{self, Health, Limits};
 use crate::pg::locate;
 use crate::topology::{Role, Topology};
 use crate::units::{parse_bytes, parse_duration};
@@ -103,7 +104,7 @@ pub(super) fn run(arguments: &StatusArgs) -> Result<Exit, Stop> {
     })
 }
 
-async fn members(arguments: &StatusArgs) -> Result<Vec<Member>, Stop> {
+async fn members(arguments: &StatusArgs) -> Result<Vec<RunningNode>, Stop> {
     if let Some(primary) = &arguments.primary {
         return given(primary, arguments).await;
     }
@@ -111,7 +112,7 @@ async fn members(arguments: &StatusArgs) -> Result<Vec<Member>, Stop> {
 }
 
 /// Servers by their connection strings.
-async fn given(primary: &str, arguments: &StatusArgs) -> Result<Vec<Member>, Stop> {
+async fn given(primary: &str, arguments: &StatusArgs) -> Result<Vec<RunningNode>, Stop> {
     let mut texts = vec![primary.to_owned()];
     let mut replicas = Vec::new();
     for (prefix, role, given) in [
@@ -131,9 +132,10 @@ async fn given(primary: &str, arguments: &StatusArgs) -> Result<Vec<Member>, Sto
         let located = locate(&node.name, &parameters, "replbench status").await;
         let (endpoint, session) = located.or_exit(Exit::Server)?;
         session.close().await;
-        members.push(Member {
+        members.push(RunningNode {
             node: node.clone(),
             endpoint,
+            process: None,
         });
     }
     Ok(members)

@@ -1,5 +1,6 @@
 //! Replaces a primary that has died by a standby, and takes the dead one back as a standby of the new one.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -86,12 +87,10 @@ impl Cluster {
         }
         let old = self.primary();
         let received = candidates(&self.nodes).map(|node| self.received(node));
-        let mut received = try_join_all(received).await?;
+        let received = try_join_all(received).await?.into_iter();
         // The first of those that have the same.
-        received.sort_by_key(|(_, position)| std::cmp::Reverse(*position));
-        let Some((chosen, parted)) = received.first() else {
-            return Err(ClusterError::NoCandidate);
-        };
+        let most = received.min_by_key(|(_, position)| Reverse(*position));
+        let (chosen, parted) = most.ok_or(ClusterError::NoCandidate)?;
         let next_xid = self.promote(chosen).await?;
         let nodes = self.nodes.iter().filter(|it| it.node.name != old.node.name);
         let nodes = nodes.map(|it| {
@@ -108,7 +107,7 @@ impl Cluster {
         Ok(Promotion {
             nodes,
             next_xid,
-            parted: *parted,
+            parted,
         })
     }
 

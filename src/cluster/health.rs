@@ -92,24 +92,8 @@ pub struct NodeHealth {
     pub conflicts: Option<i64>,
 }
 
-/// A server, and what it is to be.
-#[derive(Debug, Clone)]
-pub struct Member {
-    pub node: Node,
-    pub endpoint: Endpoint,
-}
-
-impl From<RunningNode> for Member {
-    fn from(node: RunningNode) -> Self {
-        Self {
-            node: node.node,
-            endpoint: node.endpoint,
-        }
-    }
-}
-
 /// Looks at all servers; the first is the primary.
-pub async fn check(members: &[Member], limits: Limits) -> Health {
+pub async fn check(members: &[RunningNode], limits: Limits) -> Health {
     let sessions = join_all(members.iter().map(|it| reach(&it.endpoint))).await;
     let primary = sessions.first().and_then(|it| it.as_ref().ok());
     let reached = members.iter().zip(&sessions);
@@ -172,7 +156,7 @@ async fn reach(endpoint: &Endpoint) -> Result<Session, String> {
 }
 
 /// The name under which a node replicates: a standby's own, a subscriber's subscription's.
-async fn replicates_as(member: &Member, session: Option<&Session>) -> String {
+async fn replicates_as(member: &RunningNode, session: Option<&Session>) -> String {
     let own = member.node.name.clone();
     let Some(session) = session.filter(|_| member.node.role == Role::Subscriber) else {
         return own;
@@ -250,7 +234,7 @@ async fn arrival(
 
 /// Pure: from what servers say to what is to be said of one.
 fn judge(
-    (member, replicates_as): (&Member, &str),
+    (member, replicates_as): (&RunningNode, &str),
     own: &Result<Facts, String>,
     upstream_says: Option<Result<&Facts, &String>>,
     (mark, arrival): (&Result<Lsn, String>, Arrival),

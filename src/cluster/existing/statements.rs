@@ -22,7 +22,7 @@ pub struct Statements {
 
 impl Statements {
     pub fn of(servers: &Servers, ddl: &[String], publish: &[String], modes: &[Mode]) -> Self {
-        let primary = || Topology::PRIMARY.to_owned();
+        let on_primary = |statement| (Topology::PRIMARY.to_owned(), statement);
         let subscribers = servers.subscribers.iter().enumerate();
         let subscribers: Vec<_> = subscribers
             .map(|(index, given)| given.name_as_subscriber(index))
@@ -33,14 +33,13 @@ impl Statements {
             all.map(|it| (node.to_owned(), it)).collect::<Vec<_>>()
         };
         let mut before = make(Topology::PRIMARY);
-        let changes = servers.may_set || !subscribers.is_empty();
-        if changes {
+        if servers.may_set || !subscribers.is_empty() {
             let note = format!("{MARK} (what is about to be changed)");
-            before.push((primary(), attach::comment_schema(&servers.schema, &note)));
+            before.push(on_primary(attach::comment_schema(&servers.schema, &note)));
         }
         if !subscribers.is_empty() {
             let publication = attach::create_publication(PUBLICATION, MARK, publish);
-            before.push((primary(), publication));
+            before.push(on_primary(publication));
         }
         for name in &subscribers {
             before.extend(make(name));
@@ -51,7 +50,7 @@ impl Statements {
         let set = modes.iter().filter(|_| servers.may_set).map(|mode| {
             let names = mode.sync.as_ref().map(SyncSet::setting).unwrap_or_default();
             let statement = provisioning::alter_system("synchronous_standby_names", Some(&names));
-            (primary(), format!("{statement}; SELECT pg_reload_conf()"))
+            on_primary(format!("{statement}; SELECT pg_reload_conf()"))
         });
         let mut end = Vec::new();
         let drop_schema = || attach::drop_schema(&servers.schema);
@@ -61,15 +60,13 @@ impl Statements {
         }
         if servers.may_set {
             let back = "ALTER SYSTEM (what it was before); SELECT pg_reload_conf()";
-            end.push((primary(), back.into()));
+            end.push(on_primary(back.into()));
         }
         if !subscribers.is_empty() {
-            end.push((
-                primary(),
-                format!("DROP PUBLICATION {}", quote_ident(PUBLICATION)),
-            ));
+            let drop = format!("DROP PUBLICATION {}", quote_ident(PUBLICATION));
+            end.push(on_primary(drop));
         }
-        end.push((primary(), drop_schema()));
+        end.push(on_primary(drop_schema()));
         Self {
             before,
             modes: set.collect(),
