@@ -28,18 +28,19 @@ const OVERDUE: Duration = Duration::from_millis(1);
 const SOONER: Duration = Duration::from_micros(400);
 
 #[derive(Debug)]
-enum Link {
-    Closed {
-        retry_at: Stamp,
-    },
+struct Link {
+    session: Session,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
     Opening {
-        session: Session,
         deadline: Stamp,
     },
-    Open {
-        session: Session,
-        look: Option<Stamp>,
-    },
+    Idle,
+    /// A look that was begun at this time has not been answered.
+    Looking(Stamp),
 }
 
 /// One replica, and how it is looked at.
@@ -48,7 +49,10 @@ pub(super) struct Observer {
     endpoint: Arc<Endpoint>,
     addresses: Vec<Address>,
     opening: Arc<Opening>,
-    link: Link,
+    /// `None`: it was lost, or not opened yet.
+    link: Option<Link>,
+    /// When it is opened.
+    retry_at: Stamp,
     /// Of its socket in the poll, and what is waited for on it; `None`: nothing.
     key: u64,
     interest: Option<Interest>,
@@ -82,7 +86,8 @@ impl Observer {
             addresses: resolve(&endpoint)?,
             endpoint: Arc::new(endpoint),
             opening: Arc::new(opening),
-            link: Link::Closed { retry_at: now },
+            link: None,
+            retry_at: now,
             key: 0,
             interest: None,
             shares_thread: false,
@@ -104,11 +109,9 @@ impl Observer {
 
     pub(super) fn on_event(&mut self, poll: &Poll, is_writable: bool) {
         let done = match &mut self.link {
-            Link::Closed { .. } => return,
-            Link::Opening { session, .. } | Link::Open { session, .. } if is_writable => {
-                session.on_writable()
-            }
-            Link::Opening { .. } | Link::Open { .. } => self.read(),
+            None => return,
+            Some(link) if is_writable => link.session.on_writable(),
+            Some(_) => self.read(),
         };
         self.settle(poll, done);
     }
@@ -117,11 +120,11 @@ impl Observer {
     pub(super) fn before_sleep(&mut self, poll: &Poll, now: Stamp, pending: Pending) -> Stamp {
         let done = self.go_on(now, pending);
         self.settle(poll, done);
-        match &self.link {
-            Link::Closed { retry_at } => *retry_at,
-            Link::Opening { deadline, .. } => *deadline,
-            Link::Open { look: Some(_), .. } if self.is_woken() => now + LATER,
-            Link::Open { .. } => {
+        match self.state() {
+            None => self.retry_at,
+            Some(State::Opening { deadline }) => deadline,
+            Some(State::Looking(_)) if self.is_woken() => now + LATER,
+            Some(State::Idle | State::Looking(_)) => {
                 let due = self.cadence.next(now, pending);
                 // Overdue means that the last look has not been answered.
                 if due > now { due } else { now + OVERDUE }
@@ -129,10 +132,15 @@ impl Observer {
         }
     }
 
+    /// `None`: there is no session.
+    fn state(&self) -> Option<State> {
+        self.link.as_ref().map(|link| link.state)
+    }
+
     fn go_on(&mut self, now: Stamp, pending: Pending) -> Result<(), Failure> {
         let shares_thread = !self.is_woken();
-        match &mut self.link {
-            Link::Closed { retry_at } if *retry_at <= now => {
+        match self.state() {
+            None if self.retry_at <= now => {
                 let (endpoint, opening) = (self.endpoint.clone(), self.opening.clone());
                 let mut session = Session::open(endpoint, self.addresses[0].clone(), opening)?;
                 session.answer.keeps = match (&self.pushed, &self.watch.tracker) {
@@ -140,26 +148,25 @@ impl Observer {
                     (None, Tracker::Physical(_)) => Keeps::LastRow,
                     (None, Tracker::Logical(_)) => Keeps::Rows,
                 };
-                self.link = Link::Opening {
-                    session,
-                    deadline: now + CONNECT_DEADLINE,
-                };
+                let deadline = now + CONNECT_DEADLINE;
+                let state = State::Opening { deadline };
+                self.link = Some(Link { session, state });
                 self.interest = None;
             }
-            Link::Opening { deadline, .. } if *deadline <= now => {
+            Some(State::Opening { deadline }) if deadline <= now => {
                 let seconds = CONNECT_DEADLINE.as_secs_f64();
                 return Err(Failure::lost(format!("no answer within {seconds} s")));
             }
-            Link::Open { look: Some(_), .. } if shares_thread => self.read()?,
-            Link::Closed { .. } | Link::Opening { .. } | Link::Open { .. } => {}
+            Some(State::Looking(_)) if shares_thread => self.read()?,
+            None | Some(_) => {}
         }
         let sooner = if shares_thread {
             SOONER
         } else {
             Duration::ZERO
         };
-        if let Link::Open { session, look } = &mut self.link
-            && look.is_none()
+        if let Some(Link { session, state }) = &mut self.link
+            && matches!(state, State::Idle)
             && (self.pushed.is_some() || self.cadence.next(now, pending) <= now + sooner)
         {
             self.request.clear();
@@ -169,21 +176,19 @@ impl Observer {
             }
             let start = clock::now();
             session.ask(&self.request)?;
-            *look = Some(start);
+            *state = State::Looking(start);
             self.cadence.look(start);
         }
         Ok(())
     }
 
     fn read(&mut self) -> Result<(), Failure> {
-        let (session, look) = match &mut self.link {
-            Link::Closed { .. } => return Ok(()),
-            Link::Opening { session, .. } => (session, None),
-            Link::Open { session, look } => (session, *look),
+        let Some(Link { session, state }) = &mut self.link else {
+            return Ok(());
         };
         let event = session.on_readable()?;
         if !session.answer.notices.is_empty()
-            && let (Some(asked), Some(pushed)) = (look, &mut self.pushed)
+            && let (State::Looking(asked), Some(pushed)) = (*state, &mut self.pushed)
             && let Tracker::Physical(tracker) = &mut self.watch.tracker
         {
             let clocks = Clocks::read();
@@ -195,27 +200,15 @@ impl Observer {
         }
         match event {
             Event::Awaiting => {}
-            Event::Opened => {
-                let closed = Link::Closed {
-                    retry_at: Stamp::default(),
-                };
-                if let Link::Opening { session, .. } = std::mem::replace(&mut self.link, closed) {
-                    self.link = Link::Open {
-                        session,
-                        look: None,
-                    };
-                }
-            }
+            Event::Opened => *state = State::Idle,
             Event::Answered(_) => {
                 let clocks = Clocks::read();
                 if let Some(failure) = session.answer.failure.take() {
                     return Err(failure);
                 }
-                if let Some(start) = look {
+                if let State::Looking(start) = *state {
                     answered(&session.answer, start, &clocks, &mut self.watch)?;
-                }
-                if let Link::Open { look, .. } = &mut self.link {
-                    *look = None;
+                    *state = State::Idle;
                 }
                 self.told.clear();
             }
@@ -236,12 +229,12 @@ impl Observer {
     fn settle(&mut self, poll: &Poll, done: Result<(), Failure>) {
         let done = done.and_then(|()| Ok(self.update_interest(poll)?));
         let Err(failure) = done else { return };
-        let link = Link::Closed {
-            retry_at: clock::now() + RETRY,
-        };
-        let message = match std::mem::replace(&mut self.link, link) {
-            Link::Opening { session, .. } => session.opening_failed(failure).to_string(),
-            Link::Open { .. } | Link::Closed { .. } => failure.to_string(),
+        self.retry_at = clock::now() + RETRY;
+        let message = match self.link.take() {
+            Some(link) if link.session.is_opening() => {
+                link.session.opening_failed(failure).to_string()
+            }
+            _ => failure.to_string(),
         };
         if message != self.told {
             // The channel is closed only when the cell is over.
@@ -260,11 +253,11 @@ impl Observer {
 
     /// Tells the poll what to wait for: on a shared thread an answer wakes nobody.
     fn update_interest(&mut self, poll: &Poll) -> io::Result<()> {
-        let (session, wakes) = match &self.link {
-            Link::Closed { .. } => return Ok(()),
-            Link::Opening { session, .. } => (session, true),
-            Link::Open { session, .. } => (session, self.is_woken()),
+        let Some(link) = &self.link else {
+            return Ok(());
         };
+        let session = &link.session;
+        let wakes = session.is_opening() || self.is_woken();
         let interest = session.interest();
         let wanted = (wakes || interest == Interest::ReadableOrWritable).then_some(interest);
         match (self.interest, wanted) {
@@ -279,7 +272,9 @@ impl Observer {
 
     /// Whether its session is open.
     pub(super) fn is_open(&self) -> bool {
-        matches!(self.link, Link::Open { .. })
+        self.link
+            .as_ref()
+            .is_some_and(|link| !link.session.is_opening())
     }
 
     /// The last trouble, if its session is not open.
