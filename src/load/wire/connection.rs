@@ -159,7 +159,8 @@ impl Connection {
             if ready.in_transaction {
                 self.work = Work::RollBack;
                 self.since = now;
-                self.session.ask(ROLLBACK)?;
+                // The transaction has failed either way. A connection that cannot be written to is given up when it is next read.
+                let _ = self.session.ask(ROLLBACK);
             }
             return Ok(Progress::Ended(ended));
         }
