@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::super::diagnostics::{self, Diagnostics};
+use super::super::diagnostics::{self, Diagnostics, Refusal};
 use super::super::error::suggestion;
-use super::super::wire;
+use super::super::wire::{self, Value};
 use super::super::workload::Length;
 use super::{Fault, FaultKind, Slowness, impossible};
 use crate::mode::Mode;
@@ -174,10 +174,19 @@ fn slowness(diagnostics: &mut Diagnostics, fields: &wire::Fault) -> Slowness {
     Slowness {
         delay: diagnostics.read_or("delay", &fields.delay, time(), Duration::ZERO),
         jitter: diagnostics.read_or("jitter", &fields.jitter, time(), Duration::ZERO),
-        bandwidth: diagnostics
-            .read("bandwidth", &fields.bandwidth, diagnostics::bytes)
-            .filter(|it| *it > 0),
+        bandwidth: diagnostics.read("bandwidth", &fields.bandwidth, bandwidth),
     }
+}
+
+/// Bytes a second.
+fn bandwidth(value: &Value) -> Result<u64, Refusal> {
+    let bytes = diagnostics::bytes(value)?;
+    if bytes == 0 {
+        return Err(Refusal::new(
+            "more than 0 B a second; a `partition` lets nothing through",
+        ));
+    }
+    Ok(bytes)
 }
 
 fn refuse_kind(diagnostics: &mut Diagnostics, span: Range<usize>, kind: &str) {
