@@ -147,10 +147,12 @@ async fn receiver(client: &Client) -> Result<Option<Receiver>, Error> {
 }
 
 async fn subscriptions(client: &Client) -> Result<Vec<Subscription>, Error> {
-    let sql = "SELECT s.subname::text, s.subenabled, a.pid IS NOT NULL, \
-                      extract(epoch FROM clock_timestamp() - a.last_msg_receipt_time)::float8 \
+    // From PostgreSQL 16 on a subscription may have several apply workers: the leader and parallel ones.
+    let sql = "SELECT s.subname::text, s.subenabled, count(a.pid) > 0, \
+                      extract(epoch FROM clock_timestamp() - max(a.last_msg_receipt_time))::float8 \
                FROM pg_subscription AS s LEFT JOIN pg_stat_subscription AS a ON a.subid = s.oid AND a.relid IS NULL \
-               WHERE s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1";
+               WHERE s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+               GROUP BY s.subname, s.subenabled ORDER BY 1";
     let rows = client.query(sql, &[]).await?;
     let subscription = |row: &Row| {
         Ok(Subscription {
