@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use itertools::Itertools as _;
 
+use crate::escape::is_invisible;
 use crate::units::format_bytes;
 
 /// A profile that cannot be used.
@@ -187,13 +188,6 @@ fn neutralised(text: &str) -> String {
         });
     }
     out
-}
-
-/// Characters that reorder or hide their neighbours.
-fn is_invisible(character: char) -> bool {
-    matches!(character,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
