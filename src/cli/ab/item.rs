@@ -48,7 +48,7 @@ pub(super) enum ItemError {
 }
 
 /// What a profile says and a server does not, and somebody may well try.
-const OF_PROFILES: [&str; 16] = [
+const OF_PROFILES: [&str; 17] = [
     "arrivals",
     "connections",
     "count",
@@ -64,6 +64,7 @@ const OF_PROFILES: [&str; 16] = [
     "standbys",
     "subscribers",
     "threads",
+    "visibility",
     "warmup",
 ];
 
@@ -226,6 +227,7 @@ mod tests {
         assert!(refusal(&["=1"]).contains("not the name"));
         assert!(refusal(&["work_mem=1\n2"]).contains("control characters"));
         assert!(refusal(&["standbys=2"]).contains("profile=PATH"));
+        assert!(refusal(&["visibility=push"]).contains("profile=PATH"));
         assert!(refusal(&["mode=snyc"]).contains("unknown mode"));
         assert!(refusal(&["bindir="]).contains("bindir=VALUE"));
     }
