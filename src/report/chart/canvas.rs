@@ -343,8 +343,7 @@ impl Canvas {
 
     pub(super) fn text(&mut self, at: (f64, f64), text: &str, kind: Type) {
         let (x, y) = fine(at);
-        // As plotters rounded it, which drew these charts before: a run that is drawn again looks the same to the byte.
-        let size = kind.size * FINE * 1.24 / 1.24;
+        let size = kind.size * FINE;
         let anchor = match kind.anchor {
             Anchor::Start => "",
             Anchor::Middle => r#" text-anchor="middle""#,

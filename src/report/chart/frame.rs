@@ -195,7 +195,7 @@ pub(super) fn plot_of_lines(
     y: Axis,
 ) -> (Canvas, Frame) {
     let keys = [layout.pick(&[][..], lines), meaning].concat();
-    let top = 44.0 + legend_height(0.0, layout.width(), &keys);
+    let top = 44.0 + legend_height(4.0, layout.width(), &keys);
     let frame = Frame {
         left,
         top,

@@ -100,7 +100,7 @@ fn panel(
         .enumerate()
         .map(|(index, curve)| Key::new(curve.node.clone(), paint, Mark::Line(Dash::nth(index))))
         .collect();
-    let legend_room = layout.pick(0.0, legend_height(area.left, area.right, &keys));
+    let legend_room = layout.pick(0.0, legend_height(area.left + 4.0, area.right, &keys));
     let frame = Frame {
         left: area.left + 52.0,
         top: area.top + 46.0 + legend_room,
