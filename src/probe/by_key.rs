@@ -1,9 +1,9 @@
-//! The commits of one subscriber that changed a row with a known key: inserts by a key that does not grow, updates and deletes.
+//! The commits of one subscriber that changed a row with a known key: inserts whose keys do not grow, updates and deletes.
 //!
-//! A subscriber applies transactions in the order of their commits, so the row tells: an insert is visible once the row is there, an
-//! update once the row's version is at least its own, a delete once the row is gone. A row that was there before the first
-//! transaction and is gone has been deleted since, after every update of it. What a later commit, sent after the acknowledgement,
-//! proves to have been applied is visible even where its row shows nothing any more.
+//! A subscriber applies transactions in the order of their commits, so the row shows which commits have been applied: an insert is visible
+//! once the row is there, an update once the row's version is at least the one that the update wrote, a delete once the row is gone. A row
+//! that was there before the first transaction and is gone has been deleted since, after every update of it. If a commit has been applied
+//! that was sent after the acknowledgement of an earlier commit, the earlier one is visible, even if its row does not show it any more.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -13,21 +13,24 @@ use super::tracker::{ASKED, CommitVisibility};
 use crate::clock::Stamp;
 use crate::sample::{ChangedRow, Commit, RowChange, RowKey};
 
-/// A row that is gone may also be one whose insert has not been applied, and the insert's acknowledgement may be told after the
-/// delete's, by another load thread. Once the delete is so old, it has been told.
+/// How old a delete must be before a missing row counts as deleted. The row may also be missing because its insert has not been applied,
+/// and another load thread may report the insert's acknowledgement after the delete's. Once the delete is this old, the insert has been
+/// reported.
 const INSERT_TOLD: Duration = Duration::from_secs(1);
 
 type Row = (u8, RowKey);
 
 #[derive(Debug, Default)]
 pub(super) struct ByKey {
-    /// In the order in which they were told.
+    /// Awaited commits, numbered in the order in which they were reported.
     awaited: BTreeMap<u64, Awaited>,
-    /// How many awaited commits inserted this row.
+    /// For each row, how many awaited commits inserted it.
     inserted: HashMap<Row, u32>,
+    /// How many commits have been reported; the number of the next one.
     told: u64,
-    /// The rows that the poll under way asks about, for commits told before this one.
+    /// The rows that the current poll asks about.
     asked: HashSet<Row>,
+    /// The current poll's answer counts only for commits with a lower number than this.
     asked_to: u64,
 }
 
@@ -36,9 +39,9 @@ struct Awaited {
     commit: Commit,
     row: Row,
     change: RowChange,
-    /// Start of the last poll that missed it.
+    /// Start of the last poll that did not show the commit.
     missed_at: Option<Stamp>,
-    /// Of a delete: the end of the first poll of those that did not find the row.
+    /// For a delete: the end of the first poll that did not find the row, if no later poll found it.
     gone_at: Option<Stamp>,
 }
 
@@ -60,7 +63,7 @@ impl ByKey {
         self.told += 1;
     }
 
-    /// The keys to ask about in the next poll, by table: those that have been awaited for longest.
+    /// The keys to ask about in the next poll, by table. If there are too many, the ones that have been awaited for longest are taken.
     pub(super) fn question(&mut self, tables: usize) -> Vec<Vec<RowKey>> {
         let mut question = vec![Vec::new(); tables];
         self.asked.clear();
@@ -78,8 +81,8 @@ impl ByKey {
         question
     }
 
-    /// Takes the rows that a poll found of those that it asked about, with their versions. `is_to_come` tells of rows whose insert
-    /// is awaited elsewhere.
+    /// Takes the rows that a poll found, with their versions, of the rows that it asked about. `is_to_come` says whether a row's insert is
+    /// still awaited by [`ByRow`](super::by_row::ByRow).
     pub(super) fn poll(
         &mut self,
         start: Stamp,
@@ -127,7 +130,8 @@ impl ByKey {
         }
     }
 
-    /// As [`ByRow::applied`](super::by_row::ByRow::applied). A delete whose row is gone is dated by when it was, see [`INSERT_TOLD`].
+    /// Does the same as [`ByRow::applied`](super::by_row::ByRow::applied). Leaves out deletes whose row is gone: [`ByKey::poll`] settles
+    /// them with the time at which the row was first missing, see [`INSERT_TOLD`].
     pub(super) fn applied(
         &mut self,
         sent: Stamp,
@@ -147,7 +151,7 @@ impl ByKey {
         }
     }
 
-    /// A commit is awaited no more.
+    /// Stops awaiting a commit.
     fn remove(&mut self, number: u64) -> Option<Awaited> {
         let awaited = self.awaited.remove(&number)?;
         if awaited.change == RowChange::Inserted
@@ -199,7 +203,7 @@ mod tests {
         tracker.commit(commit, row);
     }
 
-    /// The commits, by when they were acknowledged, that a poll of 10 us shows, and their intervals.
+    /// The commits that a poll of 10 us shows, with their intervals. A commit is named by the time of its acknowledgement.
     fn poll(tracker: &mut ByKey, start: u64, row: &[Option<i64>]) -> Vec<(u64, Stamp, Stamp)> {
         let mut out = Vec::new();
         assert!(tracker.question(1)[0].len() <= 1);
@@ -234,7 +238,7 @@ mod tests {
         assert!(poll(&mut tracker, 120, &[Some(2)]).is_empty());
         let seen = poll(&mut tracker, 150, &[Some(5)]);
         assert_eq!(seen, [(100, at(120), at(160)), (110, at(120), at(160))]);
-        // Deleted since: after every update.
+        // The row has been deleted since, after every update.
         assert_eq!(poll(&mut tracker, 180, &[]), [(115, at(150), at(190))]);
     }
 
@@ -263,7 +267,7 @@ mod tests {
         let mut tracker = ByKey::default();
         told(&mut tracker, 100, RowChange::Deleted { was_there: false });
         assert!(poll(&mut tracker, 120, &[]).is_empty());
-        // The insert was acknowledged before and is told later.
+        // The insert was acknowledged earlier and is reported later.
         told(&mut tracker, 90, RowChange::Inserted);
         assert!(poll(&mut tracker, 2_000_000, &[]).is_empty());
         let seen = poll(&mut tracker, 2_000_100, &[None]);
@@ -321,7 +325,7 @@ mod tests {
         told(&mut tracker, 300, RowChange::Deleted { was_there: false });
         assert!(poll(&mut tracker, 120, &[]).is_empty());
         let mut out = Vec::new();
-        // Sent at 200: after the first two were acknowledged.
+        // Sent at 200, after the first two commits were acknowledged.
         tracker.applied(at(200), at(130), |_| false, &mut out);
         assert_eq!(out.len(), 0, "lost, where nothing is deleted");
         tracker.applied(at(200), at(130), |_| true, &mut out);

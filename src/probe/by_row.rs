@@ -1,4 +1,4 @@
-//! Which commits a subscriber has shown, by the rows that they inserted. Pure: see [`tracker`](super::tracker).
+//! Which commits a subscriber has shown, by the rows that the commits inserted. Pure: see [`tracker`](super::tracker).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,9 +6,9 @@ use super::tracker::{ASKED, CommitVisibility, MEMORY, MOST};
 use crate::clock::Stamp;
 use crate::sample::{Commit, RowKey};
 
-/// The commits of one subscriber, by the rows that they inserted. Numbers of rows are handed out before the commit, so they do
-/// not become visible in order: every gap below the highest row seen is looked for until it is too old, and again once
-/// its commit is known.
+/// The commits of one subscriber, by the rows that they inserted. Row numbers are handed out before the commit, so rows do not become
+/// visible in the order of their numbers. Every gap below the highest row seen is looked for until it is too old, and again once the
+/// commit of its row is known.
 #[derive(Debug)]
 pub(super) struct ByRow {
     tables: Vec<RowsOfTable>,
@@ -21,19 +21,20 @@ pub(super) struct ByRow {
     last_tidied: Stamp,
 }
 
-/// What is to be looked for in one table.
+/// Which rows to look for in one table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct RowsOfTable {
     /// The highest row seen.
     pub(super) high: i64,
-    /// Rows below it that have not been seen.
+    /// Rows below `high` that have not been seen.
     gaps: BTreeMap<i64, Gap>,
-    /// Those of them that the poll under way looks for.
+    /// The gaps that the current poll asks about.
     asked: Vec<i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Gap {
+    /// End of the poll in which the row was first passed over; the acknowledgement of its commit, if the gap had been forgotten by then.
     noticed: Stamp,
     /// Start of the last poll that looked for the row and missed it.
     missed_at: Option<Stamp>,
@@ -58,12 +59,12 @@ impl ByRow {
         }
     }
 
-    /// What to look for in the next poll, by table: the rows above this one, and these.
+    /// What to look for in the next poll, by table: all rows above the given number, and the listed rows.
     pub(super) fn question(&mut self) -> Vec<(i64, Vec<i64>)> {
         let mut question = Vec::with_capacity(self.tables.len());
         for (index, table) in (0_u8..).zip(&mut self.tables) {
             table.asked.clear();
-            // Those that are known to come first, then the youngest: old ones are mostly of transactions that failed.
+            // Rows whose commits are known come first, then the youngest gaps: old gaps mostly belong to transactions that failed.
             let awaited = (index, i64::MIN)..=(index, table.high);
             let awaited = self.outstanding.range(awaited).map(|((_, row), _)| *row);
             table.asked.extend(awaited.take(ASKED));
@@ -76,7 +77,7 @@ impl ByRow {
         question
     }
 
-    /// Takes an acknowledged commit that inserted this row of this table.
+    /// Takes an acknowledged commit that inserted this row into this table.
     pub(super) fn commit(
         &mut self,
         commit: Commit,
@@ -89,7 +90,7 @@ impl ByRow {
         if let Some(table) = self.tables.get_mut(usize::from(index))
             && row <= table.high
         {
-            // Forgotten, as a gap or as unclaimed: nothing is known of it but that it was sent.
+            // The row has been forgotten, as a gap or as an unclaimed row: nothing is known except when its commit was sent.
             table.gaps.entry(row).or_insert(Gap {
                 noticed: commit.acked,
                 missed_at: None,
@@ -113,10 +114,10 @@ impl ByRow {
                 continue;
             };
             let missed_at = if row > seen.high {
-                // The youngest, where keys lie far apart.
+                // If keys lie far apart, only the youngest gaps are kept.
                 let room = MOST.saturating_sub(seen.gaps.len());
                 for gap in (seen.high + 1..row).rev().take(room) {
-                    // A row of this poll that comes out of order takes itself out again.
+                    // If a row of this poll comes out of order, its gap is removed again when its turn comes.
                     let noticed = Gap {
                         noticed: end,
                         missed_at: last_start,
@@ -139,7 +140,7 @@ impl ByRow {
         }
         self.missed.clear();
         for (index, table) in (0_u8..).zip(&mut self.tables) {
-            // The rows that this poll has passed by, and those that it looked for.
+            // This poll missed the rows that it passed over and the rows that it asked about.
             for (_, gap) in table
                 .gaps
                 .iter_mut()
@@ -162,8 +163,9 @@ impl ByRow {
         }
     }
 
-    /// Whatever was acknowledged before `sent` has been applied by `end`, the end of the last poll: a row that it missed was there
-    /// and has been deleted since, if rows of its table are deleted at all. Since when it was there is unknown.
+    /// Settles rows that have been deleted again. Every commit that was acknowledged before `sent` has been applied by `end`, the end of
+    /// the last poll. If rows of the table are deleted at all, a row that the poll missed was there and has been deleted since. When it
+    /// became visible is unknown, so the interval begins when its commit was sent.
     pub(super) fn applied(
         &mut self,
         sent: Stamp,
@@ -186,7 +188,7 @@ impl ByRow {
         }
     }
 
-    /// Forgets gaps that failed transactions left, and rows that nobody claimed; never what is outstanding.
+    /// Forgets gaps that failed transactions left and rows that no commit claimed, but never an outstanding commit.
     fn tidy(&mut self, now: Stamp) {
         self.last_tidied = now;
         for (index, table) in (0_u8..).zip(&mut self.tables) {
@@ -198,7 +200,7 @@ impl ByRow {
             .retain(|_, (_, seen)| now.since(*seen) <= MEMORY);
     }
 
-    /// Whether this row's commit is known and has not been seen.
+    /// Whether this row's commit is known and the row has not been seen.
     pub(super) fn awaits(&self, table: u8, row: i64) -> bool {
         self.outstanding.contains_key(&(table, row))
     }
@@ -207,7 +209,7 @@ impl ByRow {
         self.outstanding.len()
     }
 
-    /// About the longest awaited commit.
+    /// Approximately the commit that has been awaited for longest: the first by table and row.
     pub(super) fn oldest(&self) -> Option<Commit> {
         self.outstanding.values().next().copied()
     }
@@ -233,7 +235,7 @@ mod tests {
         assert_eq!(tracker.question(), [(12, vec![11])]);
         tracker.poll(at(300), at(310), &[(0, 11)], &mut out);
         assert_eq!((out[0].lo, out[0].hi), (at(200), at(310)));
-        // 12 was visible before anybody knew of it.
+        // Row 12 was visible before its commit was known.
         let early = tell(&mut tracker, commit(12, 150, 400)).unwrap();
         assert_eq!((early.lo, early.hi), (at(150), at(210)));
         assert_eq!(tracker.outstanding(), 0);
@@ -260,7 +262,7 @@ mod tests {
         assert_eq!(tracker.question(), [(4, vec![])]);
         let sent = late + 20;
         tell(&mut tracker, commit(3, sent, late + 40));
-        // The poll under way did not look for it: that it is not in the answer means nothing.
+        // The current poll did not ask for the row, so its absence from the answer means nothing.
         tracker.poll(at(late + 30), at(late + 45), &[], &mut out);
         assert_eq!(tracker.question(), [(4, vec![3])]);
         tracker.poll(at(late + 50), at(late + 60), &[(0, 3)], &mut out);
@@ -289,7 +291,7 @@ mod tests {
         assert_eq!(tell(&mut tracker, commit(13, 190, 200)), None);
         tracker.question();
         tracker.poll(at(210), at(220), &[(0, 13)], &mut out);
-        // The poll passed row 11 by without having asked for it.
+        // The poll passed over row 11 without having asked for it.
         tracker.question();
         tracker.poll(at(230), at(240), &[], &mut out);
         tracker.applied(at(99), at(240), |_| true, &mut out);

@@ -8,35 +8,37 @@ use crate::clock::Stamp;
 use crate::pg::catalog::VisibleTransactions;
 use crate::sample::Commit;
 
-/// Of transactions that nobody has acknowledged yet, these are asked about: the newest that the last poll saw, which may still be
-/// in progress, and those that may have begun since. A poll that lies outside tells less, and nothing wrong.
+/// How many of the newest transactions that the last poll saw are asked about without being acknowledged: they may still be in progress. A
+/// poll tells less about transactions outside this range, but nothing wrong.
 const NEWEST: u64 = 256;
+/// How many transactions that may have begun since the last poll are asked about.
 const AHEAD: u64 = 32;
 
 /// The commits of one physical standby, by transaction id.
 #[derive(Debug, Default)]
 pub(super) struct ByTransaction {
     polls: VecDeque<Poll>,
-    /// How many polls there have been before the first kept one.
+    /// How many polls there were before the first one that is still kept.
     forgotten: u64,
     outstanding: BTreeMap<u64, Awaited>,
-    /// What the last question was: all of these, and of the outstanding ones those up to this id.
+    /// The last question asked about all of these ids.
     newest: Range<u64>,
+    /// The last question asked about the outstanding commits up to this id.
     asked_to: u64,
-    /// A question has been taken and its poll has not come back.
+    /// Whether a question has been taken whose poll has not come back.
     asking: bool,
-    /// The first transaction id of another server that has become the primary.
+    /// The first transaction id that the new primary gives out; `None` if the primary has not changed.
     fork: Option<u64>,
-    /// All transactions below it had ended for some poll.
+    /// At least one poll saw that all transactions below this id had ended.
     ended_below: u64,
-    /// Polls for which one of these had not.
+    /// Polls that saw a transaction below `ended_below` that had not ended, since [`ByTransaction::take_backwards`] was last called.
     backwards: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Awaited {
     commit: Commit,
-    /// Number of the first poll that asked about it.
+    /// Number of the first poll that asked about this commit.
     known_from: u64,
 }
 
@@ -45,8 +47,9 @@ struct Poll {
     start: Stamp,
     end: Stamp,
     visible: VisibleTransactions,
-    /// All of these were asked about, and commits known then up to this id.
+    /// The poll asked about all of these ids.
     newest: Range<u64>,
+    /// The poll asked about the commits known at the time, up to this id.
     asked_to: u64,
 }
 
@@ -57,7 +60,7 @@ impl Poll {
 }
 
 impl ByTransaction {
-    /// The transactions to ask about in the next poll, and from here on known to it.
+    /// The transactions to ask about in the next poll. Commits that come later are unknown to that poll.
     pub(super) fn question(&mut self) -> Vec<u64> {
         self.asking = true;
         let mut asked: Vec<_> = self.outstanding.keys().copied().take(ASKED).collect();
@@ -73,8 +76,8 @@ impl ByTransaction {
         asked
     }
 
-    /// Another server is the primary: from an id on, what the old one had committed will be seen nowhere, and the new one gives the same
-    /// ids to others.
+    /// Takes a change of the primary. What the old primary committed from `next_xid` on will be seen nowhere, and the new primary gives
+    /// the same ids to other transactions.
     pub(super) fn fork(&mut self, next_xid: u64) {
         self.fork = Some(next_xid);
         self.ended_below = self.ended_below.min(next_xid);
@@ -148,7 +151,8 @@ impl ByTransaction {
         }
     }
 
-    /// Takes what the standby saw without having been asked: of all transactions from `newest` on it says whether it sees them.
+    /// Takes a look that the standby reported without having been asked. It says of all transactions from `newest` on whether they are
+    /// visible.
     pub(super) fn told(
         &mut self,
         start: Stamp,
@@ -162,7 +166,7 @@ impl ByTransaction {
         self.poll(start, end, visible, out);
     }
 
-    /// How many polls saw less than an earlier one, since this was last asked.
+    /// How many polls since the last call saw less than an earlier poll.
     pub(super) fn take_backwards(&mut self) -> u64 {
         std::mem::take(&mut self.backwards)
     }
@@ -171,7 +175,7 @@ impl ByTransaction {
         self.outstanding.len()
     }
 
-    /// About the longest awaited commit: ids are handed out nearly in order.
+    /// Approximately the commit that has been awaited for longest: ids are handed out nearly in order.
     pub(super) fn oldest(&self) -> Option<Commit> {
         self.outstanding
             .values()
@@ -295,7 +299,7 @@ mod tests {
         assert_eq!(tracker.question()[0], 5);
         assert!(poll(&mut tracker, 120, visible_transactions(5, 8, &[7])).is_empty());
         let seen = poll(&mut tracker, 140, visible_transactions(5, 8, &[5, 7]));
-        // The first poll did not know of it, the second asked and was told no.
+        // The first poll did not know of the commit; the second asked about it and did not see it.
         assert_eq!((seen[0].lo, seen[0].hi), (at(120), at(150)));
     }
 
@@ -317,7 +321,7 @@ mod tests {
     fn a_look_that_did_not_ask_about_a_commit_bounds_it_on_neither_side() {
         let mut tracker = ByTransaction::default();
         poll(&mut tracker, 100, visible_transactions(5, 6, &[]));
-        // Far more have begun than were foreseen.
+        // Far more transactions have begun than `AHEAD` allows for.
         poll(&mut tracker, 200, visible_transactions(5, 900, &[7]));
         assert_eq!(tracker.question()[0], 900 - NEWEST);
         poll(&mut tracker, 300, visible_transactions(5, 900, &[700]));

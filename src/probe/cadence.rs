@@ -4,22 +4,22 @@ use std::time::Duration;
 
 use crate::clock::Stamp;
 
-/// Looks a second, on average, that a node is worth: above it the probe would slow what it watches.
+/// How many looks per second a node may get on average. More would slow down the server that is watched.
 const LOOKS_PER_SECOND: f64 = 2_000.0;
-/// A shorter pause between looks is none.
+/// Pauses between looks that are shorter than this are skipped: the thread would wake up late.
 const SHORTEST_SLEEP: Duration = Duration::from_micros(50);
-/// The longest pause between looks while something is outstanding, however old.
+/// The longest pause between looks while a commit is outstanding, however old the commit is.
 const COARSEST: Duration = Duration::from_millis(1);
-/// Looks that may be spent at once.
+/// The most looks that may follow each other without a pause.
 const BURST: f64 = 64.0;
 
-/// What an observer looks for.
+/// What an observer waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pending {
     Nothing,
     /// A transaction that has not been acknowledged.
     InFlight,
-    /// The commit, not seen yet, that was acknowledged first.
+    /// At least one commit has been acknowledged and not been seen; `since` is when the oldest of them was acknowledged.
     Outstanding {
         since: Stamp,
     },
@@ -28,20 +28,20 @@ pub(super) enum Pending {
 /// How finely time is resolved while something is awaited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Grain {
-    /// Looks follow each other while a transaction is in flight, because a commit is often visible before its acknowledgement, and
-    /// then until it has been seen: at an eighth of the age of the one that has been outstanding for longest, so that a short delay
-    /// is resolved finely and a long one costs little.
+    /// Looks follow each other without a pause while a transaction is in flight, because a commit is often visible before its
+    /// acknowledgement. While a commit is outstanding, the pause is an eighth of the age of the oldest outstanding commit, so that a short
+    /// delay is resolved finely and a long one costs little.
     Fine,
-    /// A look a millisecond.
+    /// One look per millisecond.
     Coarse,
 }
 
-/// When to look. With nothing in flight or outstanding there is one look a tick, to notice a lost connection.
+/// Decides when to look. With nothing in flight or outstanding one look is made per tick, to notice a lost connection.
 #[derive(Debug)]
 pub(super) struct Cadence {
     grain: Grain,
     tick: Duration,
-    /// Looks that may be made.
+    /// Looks that may be made now. It grows at [`LOOKS_PER_SECOND`], up to [`BURST`].
     credit: f64,
     refilled: Stamp,
     last: Stamp,
@@ -69,7 +69,7 @@ impl Cadence {
             (Pending::InFlight, Grain::Fine) => Duration::ZERO,
             (Pending::Outstanding { since }, Grain::Fine) => now.since(since),
         };
-        // Going to sleep for less than that would only wake up late.
+        // A shorter sleep is skipped: the thread would wake up late.
         let gap = Some(age / 8)
             .filter(|gap| *gap >= SHORTEST_SLEEP)
             .unwrap_or_default();
@@ -77,7 +77,7 @@ impl Cadence {
         (self.last + gap.min(COARSEST)).max(now + debt.min(COARSEST))
     }
 
-    /// A look is made.
+    /// Records that a look is made.
     pub(super) fn look(&mut self, now: Stamp) {
         self.credit -= 1.0;
         self.last = now;
@@ -117,7 +117,7 @@ mod tests {
             now = cadence.next(now, Pending::InFlight);
             cadence.look(now);
             looks += 1;
-            // The look itself.
+            // The time that the look itself takes.
             now = now + Duration::from_micros(20);
         }
         assert!((1_950..=2_150).contains(&looks), "{looks}");

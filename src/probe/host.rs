@@ -5,9 +5,9 @@ use procfs::{CpuTime, CurrentSI, KernelStats};
 /// Shares of all processors' time, 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HostShares {
-    /// Neither idle nor waiting for a disk.
+    /// Share that was neither idle nor waiting for a disk.
     pub busy: f64,
-    /// Taken by the hypervisor for others.
+    /// Share that the hypervisor gave to other machines.
     pub steal: f64,
     pub iowait: f64,
 }
@@ -17,7 +17,7 @@ pub(super) fn read() -> Option<CpuTime> {
     Some(KernelStats::current().ok()?.total)
 }
 
-/// `None` where one of the two is, or when no time has passed.
+/// The shares between two readings; `None` if one of the readings is, or if no time has passed between them.
 pub(super) fn shares(then: Option<&CpuTime>, now: Option<&CpuTime>) -> Option<HostShares> {
     let (then, now) = then.zip(now)?;
     let ticks = total(now).checked_sub(total(then));
@@ -35,7 +35,7 @@ pub(super) fn shares(then: Option<&CpuTime>, now: Option<&CpuTime>) -> Option<Ho
     })
 }
 
-/// Without the time of guests, which is part of `user` and `nice`.
+/// All ticks, without those of guests, which are part of `user` and `nice`.
 fn total(time: &CpuTime) -> u64 {
     let optional = [time.iowait, time.irq, time.softirq, time.steal];
     let known: u64 = optional.into_iter().flatten().sum();

@@ -1,7 +1,7 @@
-//! Samples positions and lag at fixed times: all upstreams and all replicas at once, each in one query.
+//! Samples WAL positions and lag at fixed times: all upstreams and all replicas at once, each in one query.
 //!
-//! A server that does not answer holds up no other. An upstream's late answer still belongs to the sample that asked for it, which
-//! is handed over when it has come or has been given up; meanwhile the upstream is asked nothing else.
+//! A server that does not answer delays no other. A late answer of an upstream still belongs to the sample that asked for it. That sample
+//! is handed over when the answer has come or has been given up; until then the upstream is asked nothing else.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -19,7 +19,7 @@ use crate::pg::{self, Session};
 use crate::sample::{LagRow, Timeline};
 use crate::topology::{Node, Role};
 
-/// A server that has not answered for so long is connected to anew.
+/// A server that has not answered for this long is connected to again.
 const GIVE_UP: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
@@ -36,19 +36,19 @@ struct Ready {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum View {
-    /// Of the replicas that hang on the server.
+    /// What the server knows about the replicas that are connected to it.
     Upstream { level: SyncLevel },
-    /// Of the server itself.
+    /// What the replica knows about itself.
     Replica { physical: bool },
 }
 
-/// A server's answer, and when it had come.
+/// A server's answer, when it had come, and the session for the next question; or why there is no answer.
 type Asked = Result<(Ready, Answer, Stamp), String>;
 
-/// A question that has not been answered yet. Dropped, it is not waited for any more.
+/// A question that has not been answered yet. Dropping it ends the wait for the answer.
 #[derive(Debug)]
 struct Question {
-    /// The instant of the sample that it was put for.
+    /// The instant of the sample that asked the question.
     sampled: Stamp,
     handle: JoinHandle<Asked>,
 }
@@ -70,7 +70,7 @@ struct Source {
 }
 
 impl Source {
-    /// Not connected yet.
+    /// A source that is not connected yet.
     fn of(target: Target, view: View) -> Self {
         Self {
             target,
@@ -89,7 +89,7 @@ impl Source {
         })
     }
 
-    /// Puts the question, unless the last one still waits for its answer.
+    /// Asks the server, unless a question of less than [`GIVE_UP`] ago still waits for its answer.
     fn ask(&mut self, sampled: Stamp) {
         if let Some(Question {
             sampled: since,
@@ -128,8 +128,8 @@ impl Source {
         self.pending = Some(Question { sampled, handle });
     }
 
-    /// The answer, if it comes by `deadline`, with the instant of the sample that asked for it and its own; a sentence when the server
-    /// was lost just now.
+    /// The answer, if it comes by `deadline`: the instant of the sample that asked for it, the answer, and when it had come. An error is a
+    /// sentence, returned once when the server has been lost.
     async fn answer(&mut self, deadline: Stamp) -> Result<Option<(Stamp, Answer, Stamp)>, String> {
         let Some(mut question) = self.pending.take() else {
             return Ok(None);
@@ -153,7 +153,7 @@ impl Source {
         }
     }
 
-    /// Whether it may still answer for a sample, however late.
+    /// Whether this server may still answer for a sample, however late. Only upstreams may.
     fn owes(&self, sampled: Stamp) -> bool {
         let is_upstream = matches!(self.view, View::Upstream { .. });
         let pending = self.pending.as_ref();
@@ -244,7 +244,7 @@ impl Sampler {
                     .map(|(target, view)| Source::of(target, view))
                     .collect();
             }
-            // What has been answered since the last sample's deadline, so that its server can be asked again.
+            // Takes what has been answered since the last sample's deadline, so that those servers can be asked again.
             collect(&mut self.sources, at, samples).await;
             samples.open.push_back(Sample::new(at));
             for source in &mut self.sources {
@@ -256,7 +256,8 @@ impl Sampler {
             if samples.hand_over(is_whole).is_err() {
                 return Ok(());
             }
-            // Samples stay on their grid; those that a slow one ran over are left out, not made up.
+            // Samples stay on their grid: if one takes longer than the interval, the instants that it missed are left out, not made up
+            // for.
             while due <= clock::now() {
                 due = due + self.interval;
             }
@@ -264,7 +265,7 @@ impl Sampler {
     }
 }
 
-/// Which servers are asked, and for what.
+/// Which servers are asked, and which view each is asked for.
 fn sources(
     primary: &Target,
     replicas: &[Target],
@@ -302,7 +303,7 @@ async fn collect(sources: &mut [Source], deadline: Stamp, samples: &mut Samples)
     }
 }
 
-/// What has been answered for one instant, by server, and when the answer had come.
+/// The answers for one instant, by server; for upstreams also when each answer had come.
 #[derive(Debug)]
 struct Sample {
     at: Stamp,
@@ -320,13 +321,13 @@ impl Sample {
     }
 }
 
-/// The samples that have not been handed over, the oldest first. Dropping it hands them all over.
+/// The samples that have not been handed over, the oldest first. Dropping this value hands all of them over.
 #[derive(Debug)]
 struct Samples {
     cell_id: u32,
     primary: String,
     replicas: Vec<Node>,
-    /// An answer that takes longer is late.
+    /// An answer that takes longer than this is late.
     patience: Duration,
     timeline: Timeline,
     readings: mpsc::UnboundedSender<Reading>,
@@ -343,7 +344,7 @@ impl Samples {
             Answer::Upstream(found) => {
                 sample.upstreams.insert(name.to_owned(), (found, answered));
             }
-            // Its distance from a position that was read long before would flatter it.
+            // Its distance from a position of the primary that was read long before would be too small.
             Answer::Replica(_) if is_late => {}
             Answer::Replica(found) => {
                 sample.replicas.insert(name.to_owned(), found);
@@ -351,7 +352,7 @@ impl Samples {
         }
     }
 
-    /// Hands over, in order, those that nothing can be added to; an error when the channel is closed.
+    /// Hands over samples in order, up to the first that an answer can still be added to. An error means that the channel is closed.
     fn hand_over(
         &mut self,
         is_whole: impl Fn(Stamp) -> bool,
@@ -401,7 +402,7 @@ impl Samples {
             row.replayed_lag_bytes = behind(own.replayed);
             row.replay_timestamp_age_us = own.replay_timestamp_age_us;
             if node.role == Role::ArchiveStandby {
-                // No upstream reports its position, so its own is used.
+                // No upstream reports the position of an archive standby, so the standby's own report is used.
                 row.replay_lag_bytes = row.replayed_lag_bytes;
                 row.sampler_rtt_us = Some(since(*answered));
             }
@@ -412,7 +413,7 @@ impl Samples {
 
 impl Drop for Samples {
     fn drop(&mut self) {
-        // The cell is over: unanswered samples stay so. The channel is closed only when the run is being abandoned.
+        // The cell is over: no answers come any more. The channel is closed only when the run is being abandoned.
         let _ = self.hand_over(|_| true);
     }
 }

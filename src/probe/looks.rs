@@ -23,9 +23,9 @@ use crate::sample::{Commit, FeedReceiver, Fork, Looks, Timeline, Told};
 
 /// How often finished seconds of visibility are handed over.
 const FLUSH: Duration = Duration::from_millis(200);
-/// How often it is checked whether every commit has been seen, once it was told to finish.
+/// How often the thread checks whether every commit has been seen, once it has been told to finish.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
-/// The longest sleep: how soon the thread notices that it was told to finish.
+/// The longest sleep of the thread, and so the longest time until it notices that it has been told to finish.
 const NAP: Duration = Duration::from_millis(10);
 
 /// The looks at all replicas of a cell.
@@ -34,7 +34,7 @@ pub(super) struct ReplicaLooks {
     feed: FeedReceiver,
     /// Whether another server has become the primary.
     has_forked: bool,
-    /// What that had committed before this was told.
+    /// Commits on the new primary that arrived before the report of the failover.
     early: Vec<Commit>,
     observers: Vec<Observer>,
     readings: mpsc::UnboundedSender<Reading>,
@@ -44,7 +44,7 @@ pub(super) struct ReplicaLooks {
 }
 
 impl ReplicaLooks {
-    /// Connects everywhere and learns the highest rows, before the first commit of the cell.
+    /// Connects to all replicas and reads the highest keys of a subscriber's tables, before the first commit of the cell.
     pub(super) async fn open(
         assignment: &Assignment,
         feed: FeedReceiver,
@@ -110,7 +110,7 @@ impl ReplicaLooks {
         Ok(())
     }
 
-    /// Brings all commits that have been told of to every node's watch.
+    /// Passes the commits and failovers that the feed has told to the watch of every node.
     fn distribute(&mut self) {
         while let Some(told) = self.feed.take() {
             match told {
@@ -129,7 +129,8 @@ impl ReplicaLooks {
         }
     }
 
-    /// The load finds a new primary by itself, and may have committed there before its first transaction id was read.
+    /// Takes a failover. The load finds the new primary by itself, and may have committed there before the fork's first transaction id was
+    /// read.
     fn fork(&mut self, mut fork: Fork) {
         self.has_forked = true;
         let early = std::mem::take(&mut self.early);
@@ -143,7 +144,7 @@ impl ReplicaLooks {
         }
     }
 
-    /// Hands over the seconds before `before` that are complete, or all there are.
+    /// Hands over the complete seconds before `before`, or all seconds if `before` is `None`.
     fn hand_over(&mut self, before: Option<i64>) {
         for observer in &mut self.observers {
             for second in observer.watch.take_seconds(before) {
@@ -186,7 +187,8 @@ impl Looks for ReplicaLooks {
     }
 
     fn before_sleep(&mut self, poll: &Poll, now: Stamp) -> Stamp {
-        // In this order: a transaction that is no longer in flight has left its commit before.
+        // This must be asked before the commits are taken: a transaction that is no longer in flight has put its commit into the feed
+        // before.
         let mut is_in_flight = self.feed.is_in_flight();
         self.distribute();
         if now >= self.flush_due {
@@ -218,7 +220,7 @@ impl Looks for ReplicaLooks {
     }
 }
 
-/// Learns what there is to know of a replica before the first commit.
+/// Makes the tracker of a replica, before the first commit. For a subscriber this reads the types of keys and the highest keys.
 async fn learn(target: &Target, tables: &Arc<[TrackedTable]>) -> Result<Tracker, ProbeError> {
     if target.node.role.is_physical() {
         return Ok(Tracker::Physical(ByTransaction::default()));
@@ -238,7 +240,7 @@ async fn learn(target: &Target, tables: &Arc<[TrackedTable]>) -> Result<Tracker,
 /// When the thread is to end, and the processor time that it has used.
 #[derive(Debug, Default)]
 pub(super) struct Finish {
-    /// A [`Stamp`]; 0: not told yet.
+    /// A [`Stamp`] in nanoseconds; 0 if the thread has not been told to finish.
     deadline_ns: AtomicU64,
     cpu_ns: AtomicU64,
 }
@@ -268,7 +270,7 @@ impl Finish {
     }
 }
 
-/// Makes the looks until it is told to finish, and then until all commits have been seen or the deadline has come.
+/// Makes looks until the thread is told to finish, and from then on until all commits have been seen or the deadline has come.
 pub(super) fn run(looks: &mut dyn Looks, finish: &Finish) -> io::Result<()> {
     let mut poll = Poll::new()?;
     looks.attach(&poll, 0, false)?;

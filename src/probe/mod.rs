@@ -1,8 +1,8 @@
-//! Watches replicas: visibility of every commit, lag, and the host. Knows nodes, a timeline, a feed, and which tables
-//! transactions change; never at what rate load is offered, nor how.
+//! Measures when each commit becomes visible on the replicas, samples their lag, and watches the host. Knows nodes, a timeline, a feed of
+//! commits, and which tables transactions change; knows neither the rate of the load nor how it is offered.
 //!
-//! The samplers of lag and host share one thread. The looks by which visibility is known are made by a thread of the load, if it lends
-//! itself to that, and else by one of their own.
+//! One thread samples lag and the host. A look is a query that asks a replica which commits it shows. A thread of the load makes the looks
+//! if it can ([`Assignment::is_lent`]); otherwise a separate thread makes them.
 
 mod by_key;
 mod by_row;
@@ -49,25 +49,25 @@ pub struct Target {
     pub endpoint: Endpoint,
 }
 
-/// A table whose rows carry commits, at the same index as in the plan.
+/// A table by whose rows commits are recognised, at the same index as in the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackedTable {
-    /// Quoted, with its schema.
+    /// The table's name, quoted and qualified with its schema.
     pub name: String,
-    /// Quoted; of an integer type, or uuid where a subscriber is watched.
+    /// Name of the key column, quoted. Where a subscriber is watched, the column's type is an integer type or uuid.
     pub key: String,
-    /// Quoted.
+    /// Name of the version column, quoted; `None` if the table has none.
     pub version: Option<String>,
-    /// Whether transactions end by inserting its rows.
+    /// Whether any transaction's last statement inserts a row into this table.
     pub is_inserted: bool,
-    /// Whether transactions end by updating or deleting its rows.
+    /// Whether any transaction's last statement updates or deletes a row of this table.
     pub is_changed: bool,
-    /// Whether a statement of a transaction deletes its rows: only then may an inserted row be gone again.
+    /// Whether any statement of a transaction deletes rows of this table. Only then may an inserted row be missing again later.
     pub is_deleted: bool,
 }
 
 impl TrackedTable {
-    /// Those of a plan.
+    /// The tables of a plan, in the plan's order.
     pub fn of(plan: &Plan) -> Vec<Self> {
         let deletes = |table| {
             let mut statements = plan.transactions.iter().flat_map(|it| &it.statements);
@@ -97,45 +97,46 @@ pub struct Assignment {
     pub primary: Target,
     pub replicas: Vec<Target>,
     pub tables: Vec<TrackedTable>,
-    /// What commits wait for: it tells from which position of the primary lag is a distance.
+    /// What a commit waits for. It decides whether lag is measured from the position that the primary has written or has inserted into the
+    /// WAL.
     pub level: SyncLevel,
-    /// A thread of the load makes the looks; see [`Probes::open`].
+    /// Whether a thread of the load makes the looks; see [`Probes::open`].
     pub lends_looks: bool,
 }
 
 impl Assignment {
-    /// Whether the load of a plan is to make the looks: one that can, and where few are to be made.
+    /// Whether a thread of the load makes the looks: the plan's client must be able to, and its method must need few looks.
     pub fn is_lent(plan: &Plan) -> bool {
         let probes = plan.probes;
         plan.client == Client::Wire && probes.visibility && probes.method == VisibilityMethod::Push
     }
 }
 
-/// What a probe has to say.
+/// What a probe reports.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reading {
     Lag(LagSample),
     Visibility(VisibilitySecond),
-    /// Looks at a standby saw less than an earlier one.
+    /// A number of looks at a standby saw less than an earlier look there.
     Backwards {
         node: String,
         at: Stamp,
         looks: u64,
     },
     Host(HostSecond),
-    /// A probe lost its server; it goes on trying.
+    /// A probe lost the connection to its server, and goes on trying to connect.
     Trouble {
         node: String,
         detail: String,
     },
 }
 
-/// One sample of all positions. A field is `None` when its server did not answer.
+/// One sample of all WAL positions. A field is `None` if the server that it comes from did not answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LagSample {
     pub at: Stamp,
     pub rows: Vec<LagRow>,
-    /// The primary's position in the write-ahead log, and when it had been read.
+    /// The primary's WAL position, and when the answer with the position had come.
     pub position: Option<(Stamp, Lsn)>,
     pub syncrep_waiters: Option<i64>,
     pub primary_started_us: Option<i64>,
@@ -143,7 +144,7 @@ pub struct LagSample {
     pub checkpoints: Option<i64>,
 }
 
-/// The host in one second.
+/// How busy the host was in one second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HostSecond {
     /// Seconds from the start of the measurement.
@@ -153,7 +154,7 @@ pub struct HostSecond {
     pub probe_cpu: Duration,
 }
 
-/// Probes that could not be set up. A server lost later is a [`Reading::Trouble`].
+/// Why the probes could not be set up, or why one of their threads failed. A server that is lost later is a [`Reading::Trouble`] instead.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     #[error("a probe cannot connect: {0}")]
@@ -184,7 +185,7 @@ pub struct Probes {
     looks: JoinHandle<io::Result<()>>,
     readings: mpsc::UnboundedReceiver<Reading>,
     start: Option<oneshot::Sender<Timeline>>,
-    /// Which the thread gets at the start, if nobody has borrowed them.
+    /// The looks, if no thread of the load has borrowed them: [`Probes::start`] hands them to the probes' own thread.
     unlent: Option<LentLooks>,
     finish: Arc<Finish>,
     moved: watch::Sender<Option<Moved>>,
@@ -197,7 +198,7 @@ pub struct Follower {
     moved: watch::Sender<Option<Moved>>,
 }
 
-/// Where lag is sampled after a failover.
+/// The servers whose lag is sampled after a failover.
 #[derive(Debug, Clone)]
 struct Moved {
     primary: Target,
@@ -205,20 +206,21 @@ struct Moved {
 }
 
 impl Follower {
-    /// The looks go on at the nodes where they are made; `replicas` are those of which lag is sampled from here on.
+    /// Reports a failover. Looks go on at the same nodes as before; lag is sampled at `primary` and `replicas` from here on.
     pub fn follow(&self, fork: Fork, primary: Target, replicas: Vec<Target>) {
         self.feed.fork(fork);
         self.sample(primary, replicas);
     }
 
-    /// Has lag sampled at other servers.
+    /// Samples lag at other servers from here on.
     pub fn sample(&self, primary: Target, replicas: Vec<Target>) {
         self.moved.send_replace(Some(Moved { primary, replicas }));
     }
 }
 
 impl Probes {
-    /// For whoever changes the primary. As a clone of the feed it is to be dropped when there are no more commits.
+    /// A handle for the code that changes the primary. The handle contains a clone of the feed, so it must be dropped when there are no
+    /// more commits.
     pub fn follower(&self, feed: &FeedSender) -> Follower {
         Follower {
             feed: feed.clone(),
@@ -226,8 +228,9 @@ impl Probes {
         }
     }
 
-    /// Connects everywhere. The feed takes what is in flight and every acknowledged commit; dropping all its clones tells that
-    /// there are no more. Looks are lent if the assignment says so: whoever takes them makes them until it gives them back.
+    /// Connects to all servers. The feed takes the transactions in flight and every acknowledged commit; dropping all clones of the feed
+    /// says that there are no more commits. The looks are returned if the assignment lends them: the borrower makes them until it gives
+    /// them back.
     pub async fn open(
         assignment: Assignment,
     ) -> Result<(Self, FeedSender, Option<LentLooks>), ProbeError> {
@@ -249,7 +252,7 @@ impl Probes {
         let samplers = std::thread::Builder::new()
             .name("samplers".into())
             .spawn(move || sample_all(&assignment, receiver, &sender, control))?;
-        // Dropped without an answer: the thread failed, and its end says why.
+        // The sender was dropped without a message: the thread failed, and joining it gives the reason.
         let Ok(looks) = is_ready.await else {
             return Err(match ended(samplers) {
                 Err(error) => error,
@@ -270,8 +273,8 @@ impl Probes {
                 let _end = end;
                 match given_back.blocking_recv() {
                     Ok(mut looks) => looks::run(looks.as_mut(), &told),
-                    // The thread of the load that had them has failed, and says so itself, or whoever opened the probes has given up
-                    // before the start.
+                    // The thread of the load that had borrowed the looks failed, and reports that itself; or the caller gave up before the
+                    // start.
                     Err(_) => Ok(()),
                 }
             })?;
@@ -304,8 +307,8 @@ impl Probes {
         self.readings.recv().await
     }
 
-    /// Ends the probes: as soon as every commit has been seen everywhere, and at `deadline` in any case.
-    /// The feed must have been dropped, and what was lent given back.
+    /// Ends the probes as soon as every commit has been seen on every replica, and at `deadline` in any case. The feed must have been
+    /// dropped, and lent looks must have been given back.
     pub fn finish(&self, deadline: Stamp) {
         self.finish.tell(deadline);
     }
@@ -326,17 +329,17 @@ fn panicked() -> ProbeError {
     ProbeError::Ended("it panicked; please report this".into())
 }
 
-/// What the conductor and the samplers' thread tell each other.
+/// The channels between the conductor and the samplers' thread.
 struct Control {
     ready: oneshot::Sender<Box<dyn Looks>>,
     starting: oneshot::Receiver<Timeline>,
     finish: Arc<Finish>,
-    /// Its sender is dropped when no look is made any more.
+    /// The sender is dropped after the last look.
     looks_ended: oneshot::Receiver<()>,
     following: watch::Receiver<Option<Moved>>,
 }
 
-/// Opens all probes, hands the looks over, and samples lag and host as long as looks are made.
+/// Opens all probes, hands over the looks, and samples lag and the host until the last look has been made.
 fn sample_all(
     assignment: &Assignment,
     feed: FeedReceiver,
@@ -364,7 +367,7 @@ fn sample_all(
                 control.finish.clone(),
             )),
         ];
-        // An end without a word is one all the same.
+        // The sender is dropped without sending anything, so an error is the normal end.
         let _ = control.looks_ended.await;
         for task in &tasks {
             task.abort();

@@ -19,12 +19,12 @@ use crate::poll::{Interest, Poll};
 
 /// Pause before a lost connection is tried again.
 const RETRY: Duration = Duration::from_millis(200);
-/// A server that has not answered a look for so long is no news any more: until then nothing else is to be done.
+/// The longest sleep while a look waits for an answer that wakes the thread. Nothing else has to be done until the answer comes.
 const LATER: Duration = Duration::from_secs(1);
 
-/// How often the answer to an overdue look is asked for, where it wakes nobody.
+/// How often an overdue answer is read for, where the answer does not wake the thread.
 const OVERDUE: Duration = Duration::from_millis(1);
-/// On a thread that is awake anyway, a look is made so much sooner than it is due: the wake-up is saved.
+/// On a thread that is awake anyway, a look is made up to this much before it is due, to save a wake-up.
 const SOONER: Duration = Duration::from_micros(400);
 
 #[derive(Debug)]
@@ -43,29 +43,30 @@ enum State {
     Looking(Stamp),
 }
 
-/// One replica, and how it is looked at.
+/// One replica, the session to it, and how it is looked at.
 #[derive(Debug)]
 pub(super) struct Observer {
     endpoint: Arc<Endpoint>,
     addresses: Vec<Address>,
     opening: Arc<Opening>,
-    /// `None`: it was lost, or not opened yet.
+    /// `None` before the session is opened, and after it was lost.
     link: Option<Link>,
-    /// When it is opened.
+    /// When the session is opened, if there is none.
     retry_at: Stamp,
-    /// Of its socket in the poll, and what is waited for on it; `None`: nothing.
+    /// Key of the session's socket in the poll.
     key: u64,
+    /// What the poll waits for on the socket; `None` if nothing.
     interest: Option<Interest>,
-    /// The thread that makes the looks has other work to do. Then an answer does not wake it, and is read when it is awake: the server's
-    /// clock says when the look was made, so that nothing of its resolution is lost.
+    /// Whether the thread that makes the looks has other work to do. If so, an answer does not wake the thread, and is read when the
+    /// thread is awake anyway. No resolution is lost, because the server's clock says when the look was made.
     shares_thread: bool,
     cadence: Cadence,
-    /// Of a replica that is asked once and tells by itself from then on; `None`: every look is a question.
+    /// Set for a replica that is asked once and then reports by itself; `None` if every look is a query.
     pushed: Option<Pushed>,
     request: BytesMut,
     pub(super) watch: Watch,
     readings: mpsc::UnboundedSender<Reading>,
-    /// The last trouble that was told of: a server that stays away is tried again five times a second, and told of once.
+    /// The last trouble that was reported. A server that stays away is tried again five times a second, and reported once.
     told: String,
 }
 
@@ -100,7 +101,7 @@ impl Observer {
         })
     }
 
-    /// Moves to another poll. `shares_thread`: that of a thread which has other work to do.
+    /// Moves to another poll. `shares_thread` says whether the thread of that poll has other work to do.
     pub(super) fn attach(&mut self, poll: &Poll, key: u64, shares_thread: bool) -> io::Result<()> {
         (self.key, self.interest) = (key, None);
         self.shares_thread = shares_thread;
@@ -116,7 +117,7 @@ impl Observer {
         self.settle(poll, done);
     }
 
-    /// Opens, reads or looks, whatever is due. When it wants to be awake again at the latest.
+    /// Opens the session, reads or looks, whatever is due. Returns when it must be called again at the latest.
     pub(super) fn before_sleep(&mut self, poll: &Poll, now: Stamp, pending: Pending) -> Stamp {
         let done = self.go_on(now, pending);
         self.settle(poll, done);
@@ -126,7 +127,7 @@ impl Observer {
             Some(State::Looking(_)) if self.is_woken() => now + LATER,
             Some(State::Idle | State::Looking(_)) => {
                 let due = self.cadence.next(now, pending);
-                // Overdue means that the last look has not been answered.
+                // A due time in the past means that the last look has not been answered.
                 if due > now { due } else { now + OVERDUE }
             }
         }
@@ -225,7 +226,7 @@ impl Observer {
         Ok(())
     }
 
-    /// A lost connection is an event, and then tried again.
+    /// Takes the result of a step. A lost connection is reported, and tried again later.
     fn settle(&mut self, poll: &Poll, done: Result<(), Failure>) {
         let done = done.and_then(|()| Ok(self.update_interest(poll)?));
         let Err(failure) = done else { return };
@@ -246,12 +247,12 @@ impl Observer {
         }
     }
 
-    /// Whether an answer wakes the thread: a standby that tells by itself does so seldom.
+    /// Whether an answer wakes the thread. On a shared thread only a standby that reports by itself does, because its reports are rare.
     fn is_woken(&self) -> bool {
         !self.shares_thread || self.pushed.is_some()
     }
 
-    /// Tells the poll what to wait for: on a shared thread an answer wakes nobody.
+    /// Tells the poll what to wait for. On a shared thread, answers to queries do not wake the thread.
     fn update_interest(&mut self, poll: &Poll) -> io::Result<()> {
         let Some(link) = &self.link else {
             return Ok(());
@@ -270,14 +271,14 @@ impl Observer {
         Ok(())
     }
 
-    /// Whether its session is open.
+    /// Whether the session is open.
     pub(super) fn is_open(&self) -> bool {
         self.link
             .as_ref()
             .is_some_and(|link| !link.session.is_opening())
     }
 
-    /// The last trouble, if its session is not open.
+    /// The last trouble; `None` if the session is open or there was no trouble.
     pub(super) fn trouble(&self) -> Option<&str> {
         (!self.told.is_empty() && !self.is_open()).then_some(self.told.as_str())
     }

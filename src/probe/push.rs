@@ -1,7 +1,8 @@
-//! A standby that tells by itself which transactions a read there sees.
+//! A standby that reports by itself which transactions a read there sees.
 //!
-//! A loop in one statement looks once a millisecond, which is the shortest sleep that SQL has, and tells in batches what has changed.
-//! It costs the client next to nothing, and the server as much as its own looks. No snapshot is held for longer than one turn.
+//! One statement loops on the standby. It looks once a millisecond, the shortest sleep that SQL has, and reports changes in batches. This
+//! costs the client next to nothing, and the server as much as the looks themselves. No snapshot is held for longer than one turn of the
+//! loop.
 
 use std::io;
 use std::time::Duration;
@@ -15,13 +16,13 @@ use crate::clock::{Clocks, Stamp};
 use crate::pg::catalog::VisibleTransactions;
 use crate::pg::wire::Broken;
 
-/// The statement ends with its connection, whatever limits the server has for others.
+/// Options of the session. The statement runs until its connection ends, whatever time-outs the server sets for other sessions.
 pub(super) const OPTIONS: &str = "-c client_min_messages=notice -c client_connection_check_interval=200ms \
      -c statement_timeout=0 -c jit=off";
 
-/// Tells, for each look that saw something new: when the look before was begun, when this one was, and when it was over (seconds since
-/// 1970), xmin, xmax, and which transactions between them a read sees, of the newest 256. A batch has 20 looks; nothing at all is
-/// told twice a second.
+/// Reports each look that saw something new: when the look before it began, when it began and when it ended (seconds since 1970), xmin,
+/// xmax, and which of the newest 256 transactions between them a read sees. A batch covers at least 20 looks, unless its text is long. If
+/// nothing is new, an empty notice is sent twice a second.
 const SQL: &str = "DO $$
 DECLARE
   before timestamptz := clock_timestamp();
@@ -62,34 +63,34 @@ BEGIN
   END LOOP;
 END $$";
 
-/// What a standby has told since it was asked to.
+/// What a standby has reported since the statement was sent.
 #[derive(Debug, Default)]
 pub(super) struct Pushed {
     last: Option<Last>,
 }
 
-/// What the standby saw last.
+/// The last look that the standby reported.
 #[derive(Debug)]
 struct Last {
     visible: VisibleTransactions,
-    /// The first transaction of which it said whether it sees it.
+    /// The lowest transaction id from which on the look says whether it sees each transaction.
     newest: u64,
-    /// When that look was over.
+    /// When the look ended.
     over: Stamp,
 }
 
-/// The newest transactions that a look names.
+/// How many of the newest transactions a look names.
 const NEWEST: u64 = 256;
 const MICROSECOND: Duration = Duration::from_micros(1);
 
 impl Pushed {
-    /// Asks the standby anew: what it saw before says nothing of what it saw since.
+    /// Sends the statement again. The last look is forgotten, because it says nothing about the time since then.
     pub(super) fn ask(&mut self, out: &mut BytesMut) -> io::Result<()> {
         self.last = None;
         frontend::query(SQL, out)
     }
 
-    /// Takes notices that have just been read, a line each. `asked`: when the standby was asked to tell.
+    /// Takes notices that have just been read, one per line. `asked` is when the statement was sent.
     pub(super) fn take(
         &mut self,
         notices: &str,
@@ -118,23 +119,23 @@ impl Pushed {
             let [xmin, xmax, committed @ ..] = ids.as_slice() else {
                 return Err(wrong());
             };
-            // By the server's clock, if it says instants between the question and now, as the clock of the same host does.
+            // The server's times are used if they lie between the statement and now, as those of a server on the same host do.
             let by_server = match times {
                 [Some(before), Some(begun), Some(over)]
                     if asked <= before && before <= begun && begun <= over && over < now =>
                 {
-                    // The clock told whole microseconds.
+                    // The server's clock gave whole microseconds: round up.
                     Some((before, begun, over + MICROSECOND))
                 }
                 _ => None,
             };
-            // Until the look before, nothing had changed. Nothing is gained where that is the one that was told of last.
+            // Nothing had changed until the look before this one. That look adds nothing if it is the one that was reported last.
             if let (Some((before, ..)), Some(last)) = (by_server, &self.last)
                 && before > last.over
             {
                 tracker.told(before, before, last.visible.clone(), last.newest, out);
             }
-            // Without a clock to date it by, the look was made at some time since the question.
+            // Without the server's times, the look was made at some time between the statement and now.
             let (_, begun, over) = by_server.unwrap_or((asked, asked, now));
             let visible = VisibleTransactions {
                 xmin: *xmin,
@@ -153,7 +154,7 @@ impl Pushed {
     }
 }
 
-/// Microseconds of a number of seconds with six decimals.
+/// Microseconds of a text that gives seconds with six decimals.
 fn unix_us(text: &str) -> Option<i64> {
     let (seconds, micros) = text.split_once('.').unwrap_or((text, "0"));
     let micros = format!("{micros:0<6}");
@@ -171,7 +172,8 @@ mod tests {
     use crate::clock;
     use crate::sample::Commit;
 
-    /// A standby that tells these looks, in microseconds before now: begin of the one before, begin, end, and what it sees.
+    /// A standby reports these looks. Each has, in microseconds before now, the begin of the look before it, its begin and its end; and
+    /// what it sees.
     fn takes(
         pushed: &mut Pushed,
         tracker: &mut ByTransaction,
@@ -221,7 +223,7 @@ mod tests {
             (300_000, 200_000, 190_000, "8 8"),
         ];
         let seen = takes(&mut pushed, &mut tracker, &clocks, &looks);
-        // The clocks are read a moment apart.
+        // The clocks are read a moment apart, so there is a tolerance.
         assert!((250_000..=300_000).contains(&before_us(&clocks, seen[0].lo)));
         assert!((140_000..=190_000).contains(&before_us(&clocks, seen[0].hi)));
     }

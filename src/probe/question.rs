@@ -1,4 +1,4 @@
-//! What a look asks a replica, and what its answer shows.
+//! The query that a look sends to a replica, and which commits the answer shows.
 
 use std::io;
 use std::time::Duration;
@@ -16,17 +16,17 @@ use crate::pg::catalog::{VISIBLE_TRANSACTIONS, VisibleTransactions};
 use crate::pg::wire::{Answer, Broken, Opening};
 use crate::sample::RowKey;
 
-/// What sessions that look are called.
+/// The application name of the sessions that look.
 pub(super) const NAME: &str = "replbench visibility";
 /// The name of the prepared statement.
 const LOOK: &str = "look";
-/// Microseconds from 1970, where Unix counts from, to 2000, where PostgreSQL does.
+/// Microseconds from 1970, the epoch of Unix, to 2000, the epoch of PostgreSQL.
 const EPOCH_US: i64 = 946_684_800_000_000;
 const MICROSECOND: Duration = Duration::from_micros(1);
 
-/// What a session that answers the questions is opened with.
+/// Application name, options and prepared statement of a session that looks.
 pub(super) fn opening(tracker: &Tracker) -> io::Result<Opening> {
-    // A plan made for unknown parameters would guess that a third of the table is new and read it all.
+    // A plan made for unknown parameters would assume that a third of the table is new, and read the whole table.
     let options = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
                    -c enable_bitmapscan=off -c jit=off";
     let mut opening = Opening::new(NAME, Some(options));
@@ -39,7 +39,7 @@ pub(super) fn opening(tracker: &Tracker) -> io::Result<Opening> {
     Ok(opening)
 }
 
-/// Writes the next question.
+/// Writes the messages of the next look's query.
 pub(super) fn write(tracker: &mut Tracker, out: &mut BytesMut) -> io::Result<()> {
     match tracker {
         Tracker::Physical(tracker) => {
@@ -57,7 +57,7 @@ pub(super) fn write(tracker: &mut Tracker, out: &mut BytesMut) -> io::Result<()>
     Ok(())
 }
 
-/// Takes the answer to a look that began at `start` and has just been read.
+/// Takes the answer to a look. `start` is when the look began, `read` when its answer was read.
 pub(super) fn answered(
     answer: &Answer,
     start: Stamp,
@@ -118,8 +118,8 @@ fn bind(parameters: &[(Box<dyn ToSql + Sync + '_>, Type)], out: &mut BytesMut) -
     })
 }
 
-/// When the look was made, which is after its snapshot was taken: by the server's clock, if that says an instant between the question
-/// and the reading of its answer, as the clock of the same host does; else the latter.
+/// An instant by which the look's snapshot had been taken. The server's clock gives it if its time lies between the query and the reading
+/// of the answer, as it does on the same host; otherwise it is the time at which the answer was read.
 fn made(at: Option<&[u8]>, start: Stamp, read: &Clocks) -> Result<Stamp, Broken> {
     let now = read.monotonic();
     let Some(since_2000) = fixed(at)?.map(i64::from_be_bytes) else {
@@ -128,7 +128,7 @@ fn made(at: Option<&[u8]>, start: Stamp, read: &Clocks) -> Result<Stamp, Broken>
     let made = since_2000
         .checked_add(EPOCH_US)
         .and_then(|unix_us| read.stamp_of(unix_us))
-        // The clock told whole microseconds.
+        // The server's clock gave whole microseconds: round up.
         .map(|it| it + MICROSECOND);
     Ok(made.filter(|it| (start..=now).contains(it)).unwrap_or(now))
 }
@@ -143,8 +143,8 @@ fn number(bytes: Option<&[u8]>) -> Result<u64, Broken> {
     number.ok_or_else(|| Broken::new("NULL for a transaction id"))
 }
 
-/// The elements of a `xid8[]`: dimensions, whether there are NULLs, type; then length and lower bound of the one dimension; then
-/// each with its length.
+/// The elements of a `xid8[]` in binary: dimensions, whether there are NULLs, type; then length and lower bound of the one dimension; then
+/// each element after its length.
 fn array(bytes: Option<&[u8]>) -> Result<Vec<u64>, Broken> {
     let bytes = bytes.unwrap_or_default();
     let elements = bytes.get(20..).unwrap_or_default();

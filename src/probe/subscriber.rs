@@ -1,4 +1,4 @@
-//! The rows of a subscriber by which it shows commits: what a look asks for, and which commits its answer shows.
+//! How the rows of a subscriber show commits: which rows a look asks for, and which commits its answer shows.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::clock::Stamp;
 use crate::pg::Uuid;
 use crate::sample::{ChangedRow, Commit, RowChange, RowKey};
 
-/// A subscriber's commits: those that insert growing keys are seen by the new rows, all others by their keys.
+/// The commits of one subscriber. Inserts with growing keys are recognised by the new rows, all other commits by the keys of their rows.
 #[derive(Debug)]
 pub(super) struct SubscriberTracker {
     by_row: ByRow,
@@ -63,7 +63,7 @@ impl SubscriberTracker {
         None
     }
 
-    /// What to look for in the next look, by table.
+    /// What the next look asks for, by table.
     pub(super) fn question(&mut self) -> Vec<Asked> {
         let by_key = self.by_key.question(self.keys.len());
         let by_row = self.by_row.question().into_iter();
@@ -104,7 +104,7 @@ impl SubscriberTracker {
         // Transactions are applied in the order of their commits.
         let latest = out[before..].iter().map(|seen| seen.commit.sent).max();
         if let Some(sent) = latest {
-            // Elsewhere a missing row is a lost one, and stays unseen.
+            // In a table from which nothing is deleted, a missing row is a lost one: its commit stays unseen.
             let may_be_gone = |(table, key): (u8, RowKey)| {
                 let table_of = self.tables.get(usize::from(table));
                 table_of.is_some_and(|it| it.is_deleted) && !found.contains_key(&(table, key))
@@ -124,7 +124,7 @@ impl SubscriberTracker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FoundRow {
     pub(super) table: Option<u16>,
-    /// It was looked for as a new row.
+    /// Whether the look asked for the row as a new row.
     pub(super) is_new: bool,
     pub(super) key: Option<RowKey>,
     pub(super) version: Option<i64>,
@@ -133,19 +133,20 @@ pub(super) struct FoundRow {
 /// What one look asks of a table.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Asked {
-    /// New rows have a key above this one.
+    /// The highest key that has been seen; new rows have a higher one.
     above: i64,
-    /// Rows below it that have not been seen.
+    /// Keys below `above` whose rows have not been seen.
     gaps: Vec<i64>,
-    /// Rows that awaited commits changed.
+    /// Keys of rows that awaited commits changed.
     keys: Vec<RowKey>,
 }
 
 /// How the rows of a table are looked for.
 #[derive(Debug, Clone, Copy)]
 struct Lookup {
-    /// Rows above the highest one seen, and those of the gaps below it.
+    /// Whether to look for rows above the highest one seen, and for those in the gaps below it.
     new: bool,
+    /// Whether to look for rows by the keys that commits changed.
     by_key: bool,
 }
 
@@ -159,9 +160,9 @@ impl Lookup {
     }
 }
 
-/// The rows looked for, of all tables: index of the table, whether looked for as a new row, its key as a number or a UUID, its
-/// version, and NULL; and one more row that has only the server's clock after the snapshot was taken, in that last column.
-/// [`parameters`] makes its parameters.
+/// The query for the rows of all tables. Its columns: index of the table, whether the row was looked for as a new row, its key as a
+/// number, its key as a UUID, its version, and NULL. One more row has only the last column, the server's clock after the snapshot was
+/// taken. [`parameters`] makes the parameters.
 pub(super) fn rows_sql(tables: &[TrackedTable], keys: &[KeyKind]) -> String {
     let mut arms = Vec::new();
     let mut number = 0;
@@ -240,7 +241,7 @@ fn uuids(keys: &[RowKey]) -> Vec<Uuid> {
     keys.iter().filter_map(uuid).collect()
 }
 
-/// The types of the keys.
+/// The type of each table's key.
 pub(super) async fn key_kinds(
     client: &Client,
     tables: &[TrackedTable],

@@ -1,22 +1,23 @@
 //! Which commits a node has shown, and between which two instants each became visible. Pure: polls go in, times of visibility come out.
 //!
-//! A poll gives an interval, not a point: the commit was not visible at the start of the last poll that missed it, and was
-//! by the end of the first that saw it. Polls are kept for a while, because a commit is often visible before its
-//! acknowledgement has told which transaction to look for.
+//! A poll gives an interval, not a point: a commit was not visible at the start of the last poll that missed it, and was visible by the
+//! end of the first poll that saw it. Polls are kept for a while, because a commit is often visible before its acknowledgement has told
+//! which transaction to look for.
 
 use std::time::Duration;
 
 use crate::clock::Stamp;
 use crate::sample::Commit;
 
-/// How long polls and unclaimed rows are remembered: longer than a commit stays unacknowledged, save in a stall.
+/// How long polls and unclaimed rows are remembered. A commit is acknowledged sooner than this, except in a stall.
 pub(super) const MEMORY: Duration = Duration::from_secs(5);
 /// The most polls, unclaimed rows or gaps that are remembered.
 pub(super) const MOST: usize = 65_536;
-/// The most transactions, gaps of one table, or keys asked about in one poll.
+/// The most transactions, gaps of one table, or keys that one poll asks about.
 pub(super) const ASKED: usize = 256;
 
-/// A commit seen on a node. Both ends are instants; the delay from the acknowledgement may be negative.
+/// A commit that was seen on a node: it was not visible at `lo`, and was visible at `hi`. The delay from the acknowledgement may be
+/// negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CommitVisibility {
     pub(super) commit: Commit,
@@ -36,7 +37,7 @@ impl CommitVisibility {
     }
 }
 
-/// What the tests of trackers are about.
+/// Instants and commits for the tests of trackers.
 #[cfg(test)]
 pub(super) mod made {
     use super::{Commit, Stamp};

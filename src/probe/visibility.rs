@@ -1,4 +1,4 @@
-//! What is known of the commits on one node, sorted by the second of the acknowledgement.
+//! Which commits one node has shown, by the second of their acknowledgement.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,16 @@ use super::tracker::CommitVisibility;
 use crate::clock::Stamp;
 use crate::sample::{Commit, Fork, Timeline};
 
-/// How one commit became visible on a node, in nanoseconds from its acknowledgement; negative: before it.
+/// The interval in which one commit became visible on a node, in nanoseconds from the commit's acknowledgement; negative before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delay {
     /// When the commit was acknowledged.
     pub acked: Stamp,
-    /// Not visible yet.
+    /// The last known instant at which the commit was not visible.
     pub lo: i64,
-    /// Visible by then.
+    /// The first known instant at which the commit was visible.
     pub hi: i64,
-    /// The end of the interval counted from the send.
+    /// Nanoseconds from the sending of the commit to the instant of `hi`.
     pub hi_from_send: u64,
 }
 
@@ -29,9 +29,9 @@ pub struct VisibilitySecond {
     /// Seconds from the start of the measurement.
     pub index: i64,
     pub commits: u64,
-    /// One a commit that was seen; `commits - delays.len()` are censored.
+    /// One delay per commit that was seen. The other `commits - delays.len()` commits are censored: they were not seen.
     pub delays: Vec<Delay>,
-    /// Measured commits that were acknowledged by the end of the second and not visible by then.
+    /// Measured commits that were acknowledged by the end of this second and not visible by then.
     pub behind: u64,
 }
 
@@ -47,16 +47,16 @@ pub(super) enum Tracker {
     Logical(Box<SubscriberTracker>),
 }
 
-/// What is known of one node.
+/// Which commits one node has shown.
 #[derive(Debug)]
 pub(super) struct Watch {
     node: String,
     pub(super) tracker: Tracker,
     pub(super) timeline: Timeline,
-    /// It is the primary now.
+    /// Whether the node has become the primary.
     is_promoted: bool,
     buckets: BTreeMap<i64, Bucket>,
-    /// By second, those that have been seen since, and were not visible at its end.
+    /// By second: how many commits were not visible at the end of the second and have been seen since.
     seen_later: BTreeMap<i64, u64>,
 }
 
@@ -72,7 +72,7 @@ impl Watch {
         }
     }
 
-    /// What to look for, given whether a transaction is in flight.
+    /// What to look for. `is_in_flight` says whether a transaction is in flight.
     pub(super) fn pending(&self, is_in_flight: bool) -> Pending {
         match self.oldest() {
             Some(Commit { acked, .. }) => Pending::Outstanding { since: acked },
@@ -81,7 +81,7 @@ impl Watch {
         }
     }
 
-    /// Another node is the primary. What is lost is not awaited any more, and counts as never seen.
+    /// Takes a change of the primary. Commits that were lost are no longer awaited, and count as never seen.
     pub(super) fn fork(&mut self, fork: &Fork) {
         self.is_promoted |= self.node == fork.promoted;
         match &mut self.tracker {
@@ -113,7 +113,7 @@ impl Watch {
         }
     }
 
-    /// How many looks saw less than an earlier one, since this was last asked. Of a subscriber that is not known.
+    /// How many looks since the last call saw less than an earlier look. Always 0 for a subscriber, where this is not known.
     pub(super) fn take_backwards(&mut self) -> u64 {
         match &mut self.tracker {
             Tracker::Physical(tracker) => tracker.take_backwards(),
@@ -147,7 +147,7 @@ impl Watch {
         }
     }
 
-    /// Takes out every second before `before` of which all commits have been seen, or all seconds if it is `None`.
+    /// Takes out the seconds before `before` whose commits have all been seen, or all seconds if `before` is `None`.
     pub(super) fn take_seconds(&mut self, before: Option<i64>) -> Vec<VisibilitySecond> {
         let ready: Vec<_> = self
             .buckets
@@ -157,7 +157,7 @@ impl Watch {
                     **index < before && bucket.delays.len() as u64 == bucket.commits
                 })
             })
-            // Before any of them is taken out.
+            // Computed before any second is taken out, because it includes the commits of earlier seconds.
             .map(|(index, _)| (*index, self.behind(*index)))
             .collect();
         ready
@@ -175,7 +175,7 @@ impl Watch {
             .collect()
     }
 
-    /// Commits that were not visible at the end of a second: those acknowledged by then that have not been seen, or were seen later.
+    /// Commits that were not visible at the end of a second: acknowledged by then, and either not seen yet or seen later.
     fn behind(&self, index: i64) -> u64 {
         let earlier = self.buckets.range(..=index).map(|(_, bucket)| bucket);
         let unseen = earlier.map(|it| it.commits.saturating_sub(it.delays.len() as u64));
