@@ -27,11 +27,11 @@ use crate::sample::{CellRow, EventKind, EventRow, Phase, Timeline};
 use crate::topology::Role;
 use crate::units::format_duration;
 
-/// From both sides being ready to the first arrival.
+/// Time from when load and probes are ready to the first arrival.
 const LEAD: Duration = Duration::from_millis(20);
-/// Replicas may take so long to follow the reset of the tables.
+/// The longest that replicas may take to apply the reset of the tables.
 const CATCH_UP: Duration = Duration::from_mins(1);
-/// Checkpoints on all nodes and their way to the disk may take so long.
+/// The longest that checkpoints on all nodes may take, including their writes to disk.
 const SETTLE: Duration = Duration::from_mins(2);
 const RESET: Duration = Duration::from_mins(5);
 const CONNECT: Duration = Duration::from_secs(10);
@@ -107,7 +107,7 @@ impl<'a> CellContext<'a> {
             .await;
         let undone = script.undo_all().await;
         let noted = self.take_faults(&script, &mut progress);
-        // Both threads end by themselves from here on; an error of theirs comes after one of ours.
+        // Both threads end by themselves from here on. Their errors are returned only if the cell itself had none.
         load.stopper().stop();
         probes.finish(clock::now());
         let joined = load.join().map_err(RunError::from);
@@ -131,7 +131,7 @@ impl<'a> CellContext<'a> {
         Ok(ended)
     }
 
-    /// Brings tables, mode and replicas to where every cell begins.
+    /// Brings tables, mode and replicas into the state in which every cell begins.
     async fn prepare(&self) -> Result<Restore<'a>, RunError> {
         let primary = &self.cluster.primary().endpoint;
         let options = Some("-c synchronous_commit=local");
@@ -151,7 +151,7 @@ impl<'a> CellContext<'a> {
         Ok(before)
     }
 
-    /// A subscriber's tables are its own to vacuum; standbys have replayed the primary's vacuum.
+    /// Vacuums the tables of subscribers. Standbys have replayed the primary's vacuum.
     async fn vacuum_subscribers(&self) -> Result<(), RunError> {
         let nodes = self.cluster.nodes().iter();
         for node in nodes.filter(|node| node.node.role == Role::Subscriber) {
@@ -186,7 +186,7 @@ impl<'a> CellContext<'a> {
         }
     }
 
-    /// Takes in what load and probes say until both have ended.
+    /// Takes in what load, probes and faults report until all have ended.
     async fn measure(
         &mut self,
         load: &mut Load,
@@ -209,10 +209,10 @@ impl<'a> CellContext<'a> {
                     }
                 }
                 reading = probes.next(), if probing => {
-                    // Probes that end before the load have failed: joining them says why.
+                    // Probes that end before the load have failed: joining them gives the reason.
                     probing = reading.is_some();
                     if let Some(reading) = reading {
-                        // What happened before it comes first.
+                        // Faults that happened before this reading are recorded before it.
                         self.take_faults(script, progress)?;
                         self.take_reading(reading, progress)?;
                     }
@@ -237,7 +237,7 @@ impl<'a> CellContext<'a> {
         Ok(())
     }
 
-    /// An event of this cell, of no node yet.
+    /// An event of this cell, without a node.
     pub(super) fn event(&self, t_us: i64, kind: EventKind, detail: impl Into<String>) -> EventRow {
         EventRow::new(Some(self.cell.id), t_us, kind, detail)
     }
@@ -255,7 +255,7 @@ impl<'a> CellContext<'a> {
             let mut sqlstate = None;
             let kind = match event.what {
                 Happened::Began => EventKind::FaultBegan,
-                // It follows at once.
+                // `Killed` follows `Began` at once, so it gets no row.
                 Happened::Killed => continue,
                 Happened::Promoted(promoted, _) => {
                     node = promoted;
@@ -316,7 +316,7 @@ impl<'a> CellContext<'a> {
         progress.live.take_second(second);
         self.observer.on(Progress::Second(&progress.live));
         self.write_intervals(&mut progress.figures, false)?;
-        // A primary that has died would otherwise be noticed as failing transactions only.
+        // Without this check, the death of a primary would show only as failing transactions.
         for (node, how) in self.cluster.exited() {
             self.trouble(progress, &node, EventKind::Exit, &how)?;
         }
@@ -339,7 +339,7 @@ impl<'a> CellContext<'a> {
                 }
             }
             Reading::Host(mut second) => {
-                // Of another machine's processors nothing is known, and this one's say nothing of the servers.
+                // The servers run on another machine, so this host's processor shares say nothing about them.
                 second.shares = second.shares.filter(|_| self.cluster.is_on_this_machine());
                 progress.figures.host(second);
                 self.write_intervals(&mut progress.figures, false)?;
@@ -414,7 +414,7 @@ impl<'a> CellContext<'a> {
         Ok(())
     }
 
-    /// Counts rows, judges, and writes the cell's row.
+    /// Judges the cell, audits the nodes, and writes the cell's row.
     async fn conclude(
         &mut self,
         mut progress: CellProgress,
@@ -448,7 +448,7 @@ impl<'a> CellContext<'a> {
     }
 }
 
-/// Sends statements, each with the table that it fills, in a session of their own.
+/// Sends statements in a session opened for them. Each comes with the table that the statement fills, if it fills one.
 async fn reset(
     endpoint: &Endpoint,
     options: Option<&str>,
@@ -468,7 +468,8 @@ async fn reset(
         .map_err(|_| RunError::ResetTooSlow(RESET))?
 }
 
-/// A `fill` that the server took and that fails on its rows is a mistake of the profile, unlike a full disk or a lost connection.
+/// If the server accepts a `fill` statement and the statement fails on its rows, the profile has a mistake. A full disk or a lost
+/// connection is another matter.
 fn reset_failed(filled: Option<&Table>, error: &tokio_postgres::Error) -> RunError {
     let failure = pg::describe(error);
     let is_of_the_statement = failure.sqlstate.as_ref().is_some_and(|state| {

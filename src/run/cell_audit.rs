@@ -1,4 +1,4 @@
-//! What is looked for on the nodes when a cell has ended, and what of it goes into the record.
+//! Looks for rows and commits on the nodes when a cell has ended, and records what was found.
 
 use std::time::Duration;
 
@@ -15,20 +15,20 @@ use crate::pg::catalog;
 use crate::pg::failover::is_in_recovery;
 use crate::sample::{AuditCheck, AuditResult, AuditRow, EventKind, EventRow};
 
-/// For a connection to a node.
+/// Time-out for connecting to a node.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Replicas may take so long to have what the primary has, after the last fault.
+/// The longest that replicas may take to catch up with the primary after the last fault.
 const CATCH_UP: Duration = Duration::from_mins(1);
 
 impl CellContext<'_> {
-    /// Where every acknowledged commit is written down, if the plan has faults.
+    /// The ledger of all acknowledged commits; `None` if the plan has no faults.
     pub(super) fn ledger(&self) -> Result<Option<Ledger>, RunError> {
         let is_kept = self.plan.is_audited_row_by_row();
         let ledger = is_kept.then(|| Ledger::create(self.recorder.directory()));
         ledger.transpose().map_err(RunError::Ledger)
     }
 
-    /// Counts the rows of every node; after faults looks for every acknowledged commit too.
+    /// Counts the rows of every node. After faults, also looks for every acknowledged commit.
     pub(super) async fn audit(
         &mut self,
         progress: &mut CellProgress,
@@ -73,7 +73,7 @@ impl CellContext<'_> {
             .await
     }
 
-    /// `None`: the nodes could not be compared, and the cell is invalid.
+    /// Looks for every acknowledged commit on every node. `None` if the nodes could not be compared: then the cell is invalid.
     async fn look_for_commits(
         &mut self,
         ledger: Ledger,
@@ -130,7 +130,8 @@ impl CellContext<'_> {
         Ok(Some(found))
     }
 
-    /// Whether the node that had been the primary has acknowledged anything since another one is, and takes writes if it is back.
+    /// Checks that the old primary was fenced: that it acknowledged nothing after another node had replaced it, and takes no writes if it
+    /// is back. `None` if there was no failover, or nothing to examine.
     async fn fenced(
         &self,
         script: &Script<'_>,
@@ -171,7 +172,7 @@ impl CellContext<'_> {
         )))
     }
 
-    /// Writes promises down, and notes those that are broken.
+    /// Records the promises that were checked, and notes the broken ones.
     pub(super) fn take_audit(
         &mut self,
         rows: &[AuditRow],
@@ -217,7 +218,7 @@ impl CellContext<'_> {
                     format!(" (its log: {})", process.log.display())
                 });
                 let sentence = format!("`{name}` met {errors} errors while applying changes{log}");
-                // A primary that was stopped is one, and every commit has been looked for.
+                // After a fault this is only a note: a stopped primary is such an error, and every commit has been looked for.
                 validity.add(!is_audited, sentence);
             }
         }
@@ -229,7 +230,7 @@ impl CellContext<'_> {
             })?;
         }
         if is_audited {
-            // Which rows may be there and which must be is known one by one.
+            // The audit has checked row by row which rows may be there and which must be.
             return Ok(());
         }
         let behind: Vec<_> = progress
@@ -256,7 +257,8 @@ impl CellContext<'_> {
     }
 }
 
-/// Errors a subscriber has met while applying, since it was made; `None` for other nodes and before PostgreSQL 15.
+/// Errors that a subscriber has met while applying changes since it was made. `None` for other nodes, before PostgreSQL 15, and if the
+/// node does not answer.
 async fn apply_errors(node: &RunningNode) -> Option<i64> {
     if node.node.role.is_physical() {
         return None;

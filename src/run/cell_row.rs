@@ -1,4 +1,4 @@
-//! What is collected while a cell runs, and the row that comes of it.
+//! What is collected while a cell runs, and the cell's row that is made from it.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +19,7 @@ pub(super) struct CellProgress {
     pub(super) live: LiveSecond,
     pub(super) timer_early: Option<Duration>,
     pub(super) outages: Outages,
-    /// `None`: the plan has no faults.
+    /// `None` if the plan has no faults.
     pub(super) ledger: Option<Ledger>,
     pub(super) reads: Reads,
 }

@@ -1,5 +1,5 @@
-//! One run directory and the servers that its cells need: makes them, runs cells on them, takes them away. `run` does that once,
-//! a session once a turn. Knows nothing of turns.
+//! One run directory and the servers that its cells need: makes the servers, runs cells on them, removes them. `run` does that once, a
+//! session once per turn. Knows nothing of turns.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,11 +21,11 @@ use crate::sample::{EventKind, EventRow};
 use crate::topology::Topology;
 use crate::units::format_duration;
 
-/// Where the servers keep their data when nobody says otherwise, inside the directory of results.
+/// The directory inside the results in which the servers keep their data, unless the caller names another.
 const DATA: &str = ".data";
-/// The server is asked about the workload for no longer than this.
+/// Time-out for asking the server about the workload.
 const CHECK: Duration = Duration::from_secs(10);
-/// The most reasons that a manifest carries; the cells' rows have them all.
+/// The most reasons that a manifest lists. The rows of the cells have all of them.
 const MOST_REASONS: usize = 50;
 
 pub(super) struct Conductor<'a> {
@@ -35,40 +35,41 @@ pub(super) struct Conductor<'a> {
     recorder: Recorder,
     data_dir: PathBuf,
     started: Stamp,
-    /// Those that run, in the order of the plan's topologies.
+    /// The running clusters, in the order of the plan's topologies.
     clusters: Vec<(Topology, Cluster)>,
-    /// How many were begun. No directory is used twice: the keepers of its last cluster may not have left it yet.
+    /// How many clusters have been begun. It numbers their directories, so that none is used twice: the keepers of the last cluster may
+    /// not have left theirs yet.
     made: usize,
-    /// Discarded cells that were begun.
+    /// Discarded cells that have been begun.
     discarded: u32,
-    /// A cell was begun.
+    /// Whether any cell has been begun.
     has_begun: bool,
-    /// Cells that ended before anybody asked for the end.
+    /// Cells that ended before a person asked for the end of the run.
     whole: usize,
 }
 
 /// Where the servers come from.
 #[derive(Debug)]
 pub(super) enum Origin<'a> {
-    /// They are made for the run, from these programs.
+    /// The run makes the servers, from these programs.
     Made(Binaries),
-    /// Somebody gives them.
+    /// The caller names the servers.
     Given(&'a GivenServers),
 }
 
-/// Why a run ends before its plan does, apart from a person's wish.
+/// Why a run ends before its plan does. A person's wish is not one of the reasons here.
 #[derive(Debug, Default)]
 pub(super) enum Cut {
     #[default]
     Not,
-    /// By an error of its own.
+    /// An error of this run.
     Error(RunError),
-    /// By something else, in words. Of no consequence to one that had run all its cells by then.
+    /// Another cause, as a sentence. A run that had already measured all its cells is not affected.
     Other(String),
 }
 
 impl<'a> Conductor<'a> {
-    /// Makes the run directory; no server yet.
+    /// Makes the run directory, but no server yet.
     pub(super) fn open(
         plan: &'a Plan,
         options: &'a Options,
@@ -76,7 +77,7 @@ impl<'a> Conductor<'a> {
         manifest: Manifest,
     ) -> Result<Self, WriteError> {
         if options.data_dir.is_none() {
-            // What cannot be made the recorder reports.
+            // If the directory cannot be made, the recorder reports that.
             let _ = create_reachable(&options.results);
         }
         let recorder = Recorder::create(&options.results, manifest)?;
@@ -103,7 +104,7 @@ impl<'a> Conductor<'a> {
         self.recorder.directory()
     }
 
-    /// Whether there may be something measured in its directory.
+    /// Whether the run directory may contain measurements.
     pub(super) fn has_begun(&self) -> bool {
         self.has_begun
     }
@@ -135,7 +136,8 @@ impl<'a> Conductor<'a> {
         Ok(())
     }
 
-    /// Makes a cluster for each topology of the plan. Ends early, and well, when a person asks for the end.
+    /// Makes a cluster for each topology of the plan, and runs a discarded cell on each. Returns early without an error when a person asks
+    /// for the end.
     pub(super) async fn provision(&mut self, caller: &mut Caller<'_>) -> Result<(), RunError> {
         self.make(&self.plan.topologies(), caller).await?;
         self.run_discarded(caller).await
@@ -173,12 +175,12 @@ impl<'a> Conductor<'a> {
         Ok(())
     }
 
-    /// The one that was started just now.
+    /// The cluster that was started last.
     fn last(&self) -> &Cluster {
         &self.clusters.last().expect("one was started").1
     }
 
-    /// `None`: a person asked for the end.
+    /// Starts a cluster; `None` if a person asked for the end.
     async fn start(
         &self,
         topology: &Topology,
@@ -198,7 +200,7 @@ impl<'a> Conductor<'a> {
                 Cluster::start_unless(self.config(topology, binaries), cancelled).await
             }
             Origin::Given(GivenServers::Existing(servers)) => {
-                // It ends within its deadlines, and leaves nothing half made.
+                // Attaching is not cancelled: it ends within its deadlines and leaves nothing half made.
                 Cluster::attach(servers, wanted).await.map(Some)
             }
             Origin::Given(GivenServers::Compose { file, is_kept }) => {
@@ -215,7 +217,7 @@ impl<'a> Conductor<'a> {
         self.plan.tables.iter().map(Table::qualified).collect()
     }
 
-    /// A refused schema as what it is: the DDL of a table.
+    /// Turns a refused schema into a mistake in the workload: the DDL of one table.
     fn schema_refused(&self, error: ClusterError) -> RunError {
         match error {
             ClusterError::Schema { index, failure } => {
@@ -226,7 +228,7 @@ impl<'a> Conductor<'a> {
         }
     }
 
-    /// Asks the primary that was made last whether it takes the workload.
+    /// Asks the primary that was started last whether it takes the workload.
     async fn check_workload(&self) -> Result<(), RunError> {
         let cluster = self.last();
         let endpoint = &cluster.primary().endpoint;
@@ -245,7 +247,7 @@ impl<'a> Conductor<'a> {
         }
     }
 
-    /// One cell on each cluster that was just made, so that the first one that counts is like the others.
+    /// Runs one discarded cell on each new cluster, so that the first cell that counts is like the others.
     async fn run_discarded(&mut self, caller: &mut Caller<'_>) -> Result<(), RunError> {
         for topology in self.plan.topologies() {
             if caller.wants_the_end() {
@@ -258,7 +260,7 @@ impl<'a> Conductor<'a> {
         Ok(())
     }
 
-    /// One block on servers of its own: makes them, runs the block's cells, takes them away.
+    /// Runs one block on servers of its own: makes the servers, runs the block's cells, removes the servers.
     pub(super) async fn run_block(
         &mut self,
         block: u32,
@@ -272,7 +274,8 @@ impl<'a> Conductor<'a> {
         self.stop().await
     }
 
-    /// Runs cells on the clusters of [`Conductor::provision`], until all have run or a person asks for the end.
+    /// Runs cells until all have run or a person asks for the end. They run on the clusters of [`Conductor::provision`]; in a plan that
+    /// changes the primary, each cell has servers of its own.
     pub(super) async fn run_cells(
         &mut self,
         cells: impl Iterator<Item = &Cell>,
@@ -292,7 +295,7 @@ impl<'a> Conductor<'a> {
         Ok(())
     }
 
-    /// A cell on servers of its own.
+    /// Runs a cell on servers that are made for this cell alone.
     async fn run_alone(&mut self, cell: &Cell, caller: &mut Caller<'_>) -> Result<(), RunError> {
         let topology = &self.plan.modes[cell.mode].topology;
         self.make(&[topology], caller).await?;
@@ -326,7 +329,7 @@ impl<'a> Conductor<'a> {
             observer: &mut *caller.observer,
             interrupt: &mut caller.interrupt,
         };
-        // On the heap: it is most of what a run or session holds on to while it waits.
+        // On the heap, because this future is most of what a waiting run or session holds in memory.
         let ended = Box::pin(context.run()).await?;
         if !ended.validity.is_valid() && !cell.is_discarded() {
             let reasons = ended.validity.invalid.iter();
@@ -351,7 +354,7 @@ impl<'a> Conductor<'a> {
             wal_level: self.plan.wal_level,
             settings: self.plan.settings.clone(),
             max_connections: self.plan.client_connections(),
-            // `.data` and the run's own below it, or only that in a directory that somebody named.
+            // `.data` and the run's directory in it; in a data directory that the caller named, only the run's directory.
             own_parents: if self.options.data_dir.is_none() {
                 2
             } else {
@@ -364,8 +367,8 @@ impl<'a> Conductor<'a> {
         }
     }
 
-    /// Writes who serves into the manifest, with what it could only learn now; of a topology that was there before, only
-    /// what has changed about it.
+    /// Writes the nodes into the manifest, and what could be learned about the host only now. For a topology that was made before, adds
+    /// only warnings about what has changed.
     async fn describe_nodes(&mut self, topology: &Topology) -> Result<(), RunError> {
         let cluster = self.last();
         let mut nodes = Vec::new();
@@ -409,7 +412,7 @@ impl<'a> Conductor<'a> {
         Ok(())
     }
 
-    /// Stops all clusters, also when one of them resists.
+    /// Stops all clusters, even if stopping one of them fails. Returns the first error.
     pub(super) async fn stop(&mut self) -> Result<(), RunError> {
         let mut first = Ok(());
         for (_, cluster) in std::mem::take(&mut self.clusters) {
@@ -421,7 +424,7 @@ impl<'a> Conductor<'a> {
         Ok(first?)
     }
 
-    /// Ends the record. The clusters have been stopped.
+    /// Ends the record. The clusters must have been stopped before.
     pub(super) fn close(mut self, caller: &Caller<'_>, cut: Cut) -> Finished {
         self.recorder.release_reserve();
         let is_whole = self.whole == self.plan.cells.len();
@@ -449,7 +452,7 @@ impl<'a> Conductor<'a> {
         });
         let manifest = self.recorder.manifest().clone();
         let directory = self.recorder.directory().to_owned();
-        // A disk that is full cannot take the rows that are still held either; the first error is the one to tell.
+        // A full disk cannot take the rows that are still held either, so the first error is the one to report.
         let closed = amended.and(self.recorder.close().map(drop));
         Finished {
             directory,
@@ -458,23 +461,23 @@ impl<'a> Conductor<'a> {
         }
     }
 
-    /// Takes away a directory in which nothing was measured, because the run cannot begin.
+    /// Removes a run directory in which nothing was measured, because the run cannot begin.
     pub(super) fn discard(self) {
         let directory = self.recorder.directory().to_owned();
-        // The reason why the run cannot begin is worth more than this one.
+        // This error is dropped: the reason why the run cannot begin matters more.
         let _ = std::fs::remove_dir_all(directory);
     }
 }
 
-/// How a node is reached, where that is not over the loopback alone.
+/// How a node of a compose project is reached; `None` for other servers.
 fn reached(origin: &Origin<'_>, node: &RunningNode) -> Option<String> {
     let place = node.endpoint.place();
     matches!(origin, Origin::Given(GivenServers::Compose { .. }))
         .then(|| format!("a port that Docker publishes at {place}"))
 }
 
-/// What differs between the nodes of one topology and those of the same topology made before. initdb, for one, looks at the
-/// memory that is free, and settles on less when there is little.
+/// What differs between the nodes of a topology and the nodes of the same topology that were made before. For example, initdb looks at the
+/// free memory, and chooses less when there is little.
 fn changes(known: &[NodeInfo], nodes: &[NodeInfo]) -> Vec<String> {
     let mut found = Vec::new();
     for node in nodes {

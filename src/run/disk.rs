@@ -1,4 +1,4 @@
-//! How long the disk takes to keep a write: the least that a commit waits for. As `pg_test_fsync` measures it.
+//! How long the disk takes to make a write durable, which is the least that a commit waits for. Measured as `pg_test_fsync` does.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,20 +10,20 @@ use crate::clock;
 use crate::histogram::Histogram;
 use crate::record::Fdatasync;
 
-/// The measurement ends after this time or so many writes, whichever comes first. The 99th percentile of 10,000 writes has 100 above it,
-/// and more writes would only keep a fast disk busy.
+/// The measurement ends after this time or after [`WRITES`] writes, whichever comes first.
 const FOR: Duration = Duration::from_secs(1);
+/// Of 10,000 writes, 100 are above the 99th percentile. More writes would only keep a fast disk busy.
 const WRITES: u64 = 10_000;
 /// A page of WAL.
 const PAGE: [u8; 8_192] = [0x5a; 8_192];
 
-/// Writes a page in place and waits for `fdatasync`, over and over for a second or 10,000 times. Blocks.
+/// Writes a page in place and waits for `fdatasync`, again and again for a second or 10,000 times. Blocks.
 ///
-/// In place, because WAL segments have their size before they are written.
+/// The writes are in place, because a WAL segment has its full size before it is written.
 pub(super) fn fdatasync(directory: &Path) -> io::Result<Fdatasync> {
     let path = directory.join(format!(".replbench-fdatasync-{}", std::process::id()));
     let file = File::create_new(&path)?;
-    // Nothing is left of it, however this process ends.
+    // The unlinked file is gone, however this process ends.
     fs::remove_file(&path)?;
     file.write_all_at(&PAGE, 0)?;
     file.sync_all()?;
@@ -50,7 +50,7 @@ pub(super) fn fdatasync(directory: &Path) -> io::Result<Fdatasync> {
     })
 }
 
-/// The directory itself, or the nearest one above it that is there: its file system is the one it will lie on.
+/// The directory itself, or the nearest directory above it that exists: both lie on the same file system.
 pub(super) fn existing(directory: &Path) -> io::Result<PathBuf> {
     let absolute = std::path::absolute(directory)?;
     let found = absolute.ancestors().find(|it| it.is_dir());

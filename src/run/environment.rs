@@ -1,4 +1,4 @@
-//! Where a run takes place: the host, the file system under the data, the state of the directory it was started in.
+//! Where a run takes place: the host, the file system under the data, and the state of the directory in which the run was started.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ pub(super) fn harness() -> Harness {
     }
 }
 
-/// The commit of the current directory, with `-dirty` when it has changes, unless another is named; `None` outside a repository.
+/// The named commit, or else the commit of the current directory, with `-dirty` if the directory has changes; `None` outside a repository.
 pub(super) fn subject(options: &Options) -> Subject {
     Subject {
         git: options.subject.clone().or_else(git_revision),
@@ -43,7 +43,7 @@ fn git_revision() -> Option<String> {
     })
 }
 
-/// This machine, and the file system that holds `data`; `None`: what the servers' data lies on is not known.
+/// This machine, and the file system that holds `data`. `data` is `None` if it is not known where the servers' data lies.
 pub(super) fn host(data: Option<&Path>) -> Host {
     let cpu = procfs::CpuInfo::current().ok();
     let memory = procfs::Meminfo::current().ok();
@@ -79,7 +79,7 @@ fn filesystem(path: &Path) -> Option<String> {
         .map(|mount| mount.fs_type)
 }
 
-/// A digest, so that the machine id itself is not published.
+/// A digest of the machine id, so that the id itself is not published.
 fn host_id() -> String {
     // Containers have an empty machine id, or none.
     let id = ["/etc/machine-id", "/proc/sys/kernel/hostname"]

@@ -1,4 +1,4 @@
-//! Makes the faults of a cell happen when they are due, and undoes each of them, whatever ends the cell.
+//! Begins the faults of a cell when they are due, and undoes each of them, however the cell ends.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -23,25 +23,25 @@ pub(super) struct Script<'a> {
     cluster: &'a Cluster,
     faults: &'a [Fault],
     timeline: Timeline,
-    /// Who is told of a new primary, as long as the load runs.
+    /// The follower that is told of a new primary; `None` once the load has ended, and if no fault changes the primary.
     follower: RefCell<Option<Follower>>,
     promotion: RefCell<Option<Promotion>>,
-    /// Nodes that were made replicas again, by the index of the fault.
+    /// Nodes that were made replicas again, by index into `faults`.
     rejoined: RefCell<BTreeMap<usize, Rejoined>>,
-    /// To which the primary is to be restored.
+    /// Points in time to which the primary is to be restored.
     points: RefCell<Vec<RecoveryPoint>>,
-    /// Those that have begun and are not undone, by their index.
+    /// Faults that have begun and have not been undone, by index into `faults`.
     active: RefCell<BTreeMap<usize, Lasting>>,
     events: RefCell<Vec<FaultEvent>>,
-    /// Held while one is begun.
+    /// Held while a fault is begun, so that faults begin one after the other.
     begins: Mutex<()>,
     ended: watch::Sender<bool>,
 }
 
-/// What a fault lasts by, as long as it is kept.
+/// What keeps a fault in effect; ending or dropping it undoes the fault.
 #[derive(Default)]
 enum Lasting {
-    /// It lasts until a statement or a command undoes it.
+    /// The fault stays in effect until a statement or a command undoes it.
     #[default]
     Untended,
     PausedReplay(Box<PausedReplay>),
@@ -49,7 +49,7 @@ enum Lasting {
     Processes(Vec<StoppedProcess>),
 }
 
-/// A fault is about to begin, or has been undone.
+/// What happened to a fault, and when.
 #[derive(Debug, Clone)]
 pub(super) struct FaultEvent {
     pub(super) fault: Fault,
@@ -59,15 +59,15 @@ pub(super) struct FaultEvent {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Happened {
-    /// It is about to.
+    /// The fault is about to begin.
     Began,
-    /// The node's server has ended.
+    /// The server of the fault's node has ended.
     Killed,
-    /// Another node is the primary, and had the old one's WAL up to there.
+    /// Another node has become the primary: its name, and the position up to which it had the old primary's WAL.
     Promoted(String, Option<Lsn>),
-    /// The standby has ended the long query itself: why.
+    /// The standby has cancelled the long query itself, for this reason.
     QueryCancelled(Failure),
-    /// It has been undone.
+    /// The fault has been undone.
     Ended,
 }
 
@@ -93,8 +93,8 @@ impl<'a> Script<'a> {
         }
     }
 
-    /// Begins every fault at its time, one after the other, and undoes it at its time, whatever the others take; returns when all are
-    /// undone.
+    /// Begins every fault at its time, one after the other, and undoes each at its time, however long the others take. Returns when all
+    /// have been undone.
     pub(super) async fn play(&self) -> Result<(), ClusterError> {
         try_join_all((0..self.faults.len()).map(|index| self.act(index))).await?;
         Ok(())
@@ -104,7 +104,7 @@ impl<'a> Script<'a> {
         let fault = &self.faults[index];
         if !self.ends_before(fault.at).await {
             {
-                // In their order: a later one may end the server that an earlier one asks.
+                // Faults begin in their order: a later one may end the server that an earlier one sends statements to.
                 let _turn = self.begins.lock().await;
                 self.begin(index).await?;
             }
@@ -114,7 +114,7 @@ impl<'a> Script<'a> {
         Ok(())
     }
 
-    /// Waits until then; whether [`Script::end`] came first.
+    /// Waits until `after` has passed since the start of the measurement phase; true if [`Script::end`] came first.
     async fn ends_before(&self, after: Duration) -> bool {
         let due = self.timeline.measure_from + after;
         let mut ended = self.ended.subscribe();
@@ -125,17 +125,17 @@ impl<'a> Script<'a> {
         }
     }
 
-    /// No further fault is to begin, and those that have begun are to be undone now.
+    /// Ends the faults: no further fault begins, and active ones are undone now.
     pub(super) fn end(&self) {
         self.ended.send_replace(true);
     }
 
-    /// The load has ended: no commit comes any more.
+    /// Drops the follower and its clone of the feed. The load has ended, so no more commits come.
     pub(super) fn let_go(&self) {
         self.follower.take();
     }
 
-    /// The nodes as they are now: the primary first.
+    /// The current nodes, the primary first.
     pub(super) fn nodes(&self) -> Vec<RunningNode> {
         let Some(promotion) = &*self.promotion.borrow() else {
             return self.cluster.nodes().to_vec();
@@ -157,7 +157,8 @@ impl<'a> Script<'a> {
         self.points.borrow().clone()
     }
 
-    /// The node that had been the primary, where another one is; and as it is now, where it is a replica again.
+    /// The node that was the primary before a failover, and its current state if it is a replica again. `None` if no other node has become
+    /// the primary.
     pub(super) fn replaced(&self) -> Option<(&str, Option<RunningNode>)> {
         self.promotion.borrow().as_ref()?;
         let old = self.cluster.primary().node.name.as_str();
@@ -166,12 +167,12 @@ impl<'a> Script<'a> {
         Some((old, back.map(|it| it.node.clone())))
     }
 
-    /// Undoes what [`Script::play`] has left undone, because it failed or was dropped.
+    /// Undoes the faults that [`Script::play`] has not undone, because it failed or was dropped.
     pub(super) async fn undo_all(&self) -> Result<(), ClusterError> {
         let active: Vec<usize> = self.active.borrow().keys().copied().collect();
         let mut outcome = Ok(());
         for index in active {
-            // The others are undone even so.
+            // If undoing one fault fails, the other faults are undone even so.
             outcome = outcome.and(self.undo(index).await);
         }
         outcome
@@ -180,7 +181,7 @@ impl<'a> Script<'a> {
     async fn begin(&self, index: usize) -> Result<(), ClusterError> {
         let fault = &self.faults[index];
         self.tell(fault, Happened::Began);
-        // Whatever becomes of the attempt, it is undone.
+        // The fault counts as active even if the attempt to begin it fails, so that it is undone.
         self.active.borrow_mut().insert(index, Lasting::default());
         let lasting = self.make(fault).await?;
         self.active.borrow_mut().insert(index, lasting);
@@ -256,7 +257,7 @@ impl<'a> Script<'a> {
         self.cluster.follow(&promotion).await
     }
 
-    /// Takes the node that was killed back as a standby; whether it is one then.
+    /// Makes the killed primary a standby of the new one; false if it stays stopped.
     async fn rejoin(&self, index: usize) -> Result<bool, ClusterError> {
         let Some(promotion) = self.promotion.borrow().clone() else {
             // The failover failed, and the servers are not used any more.
@@ -277,7 +278,7 @@ impl<'a> Script<'a> {
     async fn undo(&self, index: usize) -> Result<(), ClusterError> {
         let fault = &self.faults[index];
         let mut is_undone = true;
-        // It stays among the active until all of it is undone.
+        // The fault stays active until all of it has been undone.
         let lasting = self.active.borrow_mut().insert(index, Lasting::default());
         match lasting.unwrap_or_default() {
             Lasting::Untended => {}
@@ -317,7 +318,7 @@ impl<'a> Script<'a> {
         Ok(())
     }
 
-    /// What has happened since the last time this was asked.
+    /// The events since the last call.
     pub(super) fn take_events(&self) -> Vec<FaultEvent> {
         self.events.take()
     }
@@ -335,7 +336,7 @@ impl<'a> Script<'a> {
     }
 }
 
-/// A node as the probes are told of it.
+/// What the probes are told about a node.
 pub(super) fn target(node: &RunningNode) -> Target {
     Target {
         node: node.node.clone(),

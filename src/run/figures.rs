@@ -1,4 +1,4 @@
-//! What one cell amounts to so far: sums for its row, rows of seconds that wait for the host's share, and evidence for its validity.
+//! The sums of one cell so far: totals for its row, rows of seconds that wait for the host's share, and evidence for its validity.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,12 +13,13 @@ use crate::probe::{Delay, HostSecond, LagSample, VisibilitySecond};
 use crate::sample::{IntervalRow, Phase, Timeline, VisibilityRow};
 use crate::units::Lsn;
 
-/// A cell in three figures.
+/// The three figures of a cell that a person is shown.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CellHeadline {
     pub response_p50: Option<Duration>,
     pub response_p99: Option<Duration>,
-    /// Of the worst node, from the acknowledgement; `None` also when more than 1 % were not seen in time.
+    /// 99th percentile of visibility on the worst node, from the acknowledgement; `None` also if more than 1 % of the commits were not
+    /// seen in time.
     pub visibility_p99_s: Option<f64>,
 }
 
@@ -28,16 +29,16 @@ pub(super) struct Figures {
     pub(super) cell_id: u32,
     pub(super) timeline: Timeline,
     expected: Expected,
-    /// What became of the arrivals of the measurement phase.
+    /// Outcomes of the arrivals of the measurement phase.
     pub(super) arrivals: Outcomes,
     pub(super) arrival_counts: ArrivalCounts,
     /// Acknowledgements that came within the measurement phase.
     pub(super) acks: u64,
-    /// Why transactions were not committed since the warm-up, by SQLSTATE.
+    /// Why transactions after the warm-up were not committed, by SQLSTATE.
     pub(super) failures: Failures,
-    /// What became of arrivals of the measurement phase in the second in which a fault stopped the primary, and later.
+    /// Outcomes of the arrivals of the measurement phase, from the second on in which a fault stopped the primary.
     pub(super) after_stop: Outcomes,
-    /// Arrivals of all phases that were due and had not ended at the end of the last second before that one.
+    /// Arrivals of all phases that were due and had not ended at the end of the last second before a fault stopped the primary.
     pub(super) open_before_stop: Option<u64>,
     pub(super) measured: Duration,
     pub(super) peak_backlog: u64,
@@ -47,7 +48,7 @@ pub(super) struct Figures {
     pub(super) service: Histogram,
     response: Histogram,
     visibility: BTreeMap<String, (SignedHistogram, u64)>,
-    /// By table, as [`Second::row_changes`].
+    /// By table: rows inserted less rows deleted, as in [`Second::row_changes`].
     pub(super) row_changes: Vec<i64>,
     pub(super) unknown: u64,
     load_cpu: Duration,
@@ -58,7 +59,7 @@ pub(super) struct Figures {
     positions: Vec<(Stamp, Lsn)>,
     pub(super) lag: LagEvidence,
     pub(super) unseen: BTreeMap<String, u64>,
-    /// `None`: a server did not say.
+    /// `None` if a server did not answer.
     pub(super) maintenance: Option<Maintenance>,
     waiting: BTreeMap<(i64, bool), IntervalRow>,
     syncrep: BTreeMap<i64, i64>,
@@ -152,7 +153,7 @@ impl Figures {
         self.hosts.insert(second.index, second);
     }
 
-    /// The rows that nothing more can be added to, or all of them.
+    /// The rows to which nothing can be added any more, or all rows if `all` is set.
     pub(super) fn take_intervals(&mut self, all: bool) -> Vec<IntervalRow> {
         let mut rows = Vec::new();
         while let Some(entry) = self.waiting.first_entry() {
@@ -175,7 +176,7 @@ impl Figures {
         rows
     }
 
-    /// Bytes of WAL written between the samples nearest to the two ends.
+    /// Bytes of WAL written in a span of time, between the lag samples nearest to its start and its end.
     fn wal_between(&self, t_us: i64, length_us: u64) -> Option<i64> {
         let start = self
             .timeline
@@ -191,7 +192,8 @@ impl Figures {
         (to > from).then(|| last.distance_from(*first).bytes())
     }
 
-    /// Checkpoints between the first and the last lag sample; `None` also where these are of two servers, or of one that started anew.
+    /// Checkpoints between the first and the last lag sample. `None` if no sample has a count, or if a fault stopped the primary: then the
+    /// counts come from two servers, or from a server that was restarted.
     pub(super) fn checkpoints(&self) -> Option<u64> {
         if self.lag.primary_was_stopped() {
             return None;
@@ -200,7 +202,7 @@ impl Figures {
         u64::try_from(last - first).ok()
     }
 
-    /// WAL of the whole measurement phase.
+    /// Bytes of WAL written in the whole measurement phase.
     pub(super) fn wal_bytes(&self) -> Option<i64> {
         self.wal_between(0, u64::try_from(self.measured.as_micros()).ok()?)
     }
@@ -234,7 +236,7 @@ impl Figures {
         }
     }
 
-    /// The row of one second of visibility, and its distributions by tag.
+    /// The row of one second of visibility, and the distributions of its delays.
     pub(super) fn visibility(
         &mut self,
         second: &VisibilitySecond,
@@ -287,7 +289,7 @@ impl Figures {
         CellHeadline {
             response_p50: self.response_quantile(0.5),
             response_p99: self.response_quantile(0.99),
-            // One node on which the quantile is censored makes the worst one unknown.
+            // If the quantile is censored on one node, the worst one is unknown.
             visibility_p99_s: worst.reduce(|one, other| Some(one?.max(other?))).flatten(),
         }
     }
@@ -305,7 +307,7 @@ impl Figures {
         self.dispatch_lag.quantile(0.99).map(micros)
     }
 
-    /// The response time below which a share `q` of all arrivals lies; `None` where it falls among those without an answer.
+    /// The response time below which a share `q` of all arrivals lies; `None` if the quantile falls among the arrivals without an answer.
     pub(super) fn response_quantile(&self, q: f64) -> Option<Duration> {
         self.response.quantile_of(q, self.arrivals.offered)
     }
@@ -315,12 +317,12 @@ impl Figures {
         share(self.load_cpu, self.measured)
     }
 
-    /// CPU time of the probe thread, in cores.
+    /// CPU time of the probes' threads, in cores.
     pub(super) fn probe_cpu_share(&self) -> Option<f64> {
         self.mean_of_hosts(|host| Some(host.probe_cpu.as_secs_f64()))
     }
 
-    /// Mean shares of the host's processors over the measurement phase: busy, and stolen.
+    /// Mean shares of the host's processors over the measurement phase: busy and steal.
     pub(super) fn host_shares(&self) -> Option<(f64, f64)> {
         let busy = self.mean_of_hosts(|host| host.shares.map(|shares| shares.busy))?;
         let steal = self.mean_of_hosts(|host| host.shares.map(|shares| shares.steal))?;
@@ -345,21 +347,22 @@ impl Figures {
     }
 }
 
-/// Where the arrivals of all phases are, second by second.
+/// Counts arrivals of all phases by whether they have ended, second by second.
 #[derive(Debug, Default, Clone)]
 pub(super) struct ArrivalCounts {
     all: Outcomes,
-    /// Due and not ended at the end of the last second.
+    /// Arrivals that were due and had not ended at the end of the last second.
     open: u64,
-    /// Due and not ended when the measurement phase began, and when it ended.
+    /// Arrivals that were due and had not ended when the measurement phase began.
     pub(super) open_at_start: u64,
+    /// Arrivals that were due and had not ended when the measurement phase ended.
     pub(super) open_at_end: u64,
-    /// The first contradiction that was found.
+    /// The first contradiction between the counts, as a sentence.
     pub(super) error: Option<String>,
 }
 
 impl ArrivalCounts {
-    /// Of all phases.
+    /// Acknowledged arrivals of all phases.
     pub(super) fn acknowledged(&self) -> u64 {
         self.all.acknowledged()
     }
@@ -406,7 +409,7 @@ impl Distributions {
     }
 }
 
-/// Microseconds, to the nanosecond.
+/// Microseconds, rounded to the nanosecond.
 fn micros(duration: Duration) -> f64 {
     thousandths(duration.as_secs_f64() * 1e6)
 }
@@ -415,7 +418,7 @@ fn share(part: Duration, whole: Duration) -> Option<f64> {
     (!whole.is_zero()).then(|| thousandths(part.as_secs_f64() / whole.as_secs_f64()))
 }
 
-/// Without the digits beyond the third decimal, which nothing here is measured to.
+/// Rounds to three decimals, because nothing here is measured more finely.
 fn thousandths(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }

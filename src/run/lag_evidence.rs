@@ -11,31 +11,33 @@ use crate::sample::{LagRow, Presence};
 /// What a healthy sample shows.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Expected {
-    /// Nodes that somebody streams to.
+    /// Nodes that an upstream streams to.
     pub(super) streaming: BTreeSet<String>,
-    /// The least number of synchronous nodes.
+    /// The least number of synchronous nodes; `None` if the mode has no synchronous set.
     pub(super) synchronous: Option<u8>,
-    /// The end of the measurement phase, if it is known beforehand.
+    /// The end of the measurement phase; `None` if it is not known beforehand.
     pub(super) measure_until: Option<Stamp>,
 }
 
-/// The samples of the measurement phase.
+/// What the lag samples of the measurement phase showed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct LagEvidence {
-    /// Samples that were taken, and those that the primary answered.
+    /// Samples that were taken.
     pub(super) samples: u64,
+    /// Samples that the primary answered.
     pub(super) answered: u64,
-    /// Of each node that somebody streams to, the samples that its upstream answered.
+    /// For each node that an upstream streams to: the samples that the upstream answered.
     pub(super) streaming: BTreeMap<String, Vec<Streamed>>,
-    /// Samples with fewer synchronous nodes than the mode asks for.
+    /// When samples showed fewer synchronous nodes than the mode asks for.
     pub(super) too_few_sync: Vec<Stamp>,
-    /// Start times of the primary that were seen.
+    /// The start times of the primary that were seen, in microseconds since 1970.
     pub(super) primary_starts: Vec<i64>,
+    /// Checkpoint counts of the primary in the first and the last sample.
     pub(super) checkpoints: Option<(i64, i64)>,
     pub(super) faults: Vec<FaultWindow>,
 }
 
-/// Whether a node streamed at a time.
+/// Whether a node streamed at the time of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Streamed {
     pub(super) at: Stamp,
@@ -47,11 +49,11 @@ pub(super) struct Streamed {
 pub(super) struct FaultWindow {
     pub(super) fault: Fault,
     pub(super) from: Stamp,
-    /// `None`: not undone yet.
+    /// When the fault was undone; `None` if it has not been.
     pub(super) until: Option<Stamp>,
-    /// When its node's server had ended, which in a container takes a while.
+    /// When the server of the fault's node had ended, which takes a while in a container.
     pub(super) killed: Option<Stamp>,
-    /// The node that is the primary since.
+    /// The node that has become the primary because of the fault.
     pub(super) promoted: Option<String>,
 }
 
@@ -82,7 +84,7 @@ impl LagEvidence {
         }
     }
 
-    /// A fault began or was undone.
+    /// Takes an event of a fault.
     pub(super) fn fault(&mut self, event: &FaultEvent) {
         if event.what == Happened::Began {
             self.faults.push(FaultWindow {
@@ -104,9 +106,10 @@ impl LagEvidence {
         }
     }
 
-    /// Whether a fault kept the node from streaming at this time: from its beginning until, after its end, the node streams again.
+    /// Whether a fault kept the node from streaming at this time: from the beginning of the fault until the node streams again after the
+    /// fault's end.
     ///
-    /// Without a primary none does.
+    /// No node streams without a primary, so a fault that stops the primary counts for every node.
     pub(super) fn excuses(&self, node: &str, at: Stamp) -> bool {
         let own = |it: &&FaultWindow| {
             let kind = it.fault.kind;
@@ -117,7 +120,7 @@ impl LagEvidence {
                 return at >= window.from;
             }
             let since = match &window.promoted {
-                // Others stream from the new primary while the old one is still down.
+                // Other nodes stream from the new primary while the old one is still down.
                 Some(_) => Some(window.killed.unwrap_or(window.from)),
                 None => window.until,
             };
@@ -163,7 +166,7 @@ mod tests {
         }
     }
 
-    /// Samples of one second after the other.
+    /// Evidence from samples that are one second apart.
     fn evidence(samples: &[&[LagRow]], primary_answered: bool) -> LagEvidence {
         let expected = Expected {
             streaming: ["s1".to_owned(), "c1".to_owned()].into(),
@@ -237,7 +240,7 @@ mod tests {
         assert_eq!(excused, [false, true, true, true, true, false, false]);
         assert!(!found.excuses("c1", second(2)) && found.excuses_any(second(2)));
 
-        // A failover at 0 s, whose primary is gone at 1 s: the node is no longer seen to stream, and streams from the new one at 5 s.
+        // A failover at 0 s. The old primary is gone at 1 s; `s1` no longer streams, and streams from the new primary at 5 s.
         let window = &mut found.faults[0];
         window.fault = "failover primary at 0s for 2s".parse().unwrap();
         (window.from, window.killed) = (second(0), Some(second(1)));

@@ -18,9 +18,9 @@ pub struct LiveSecond {
     pub planned: Option<Duration>,
     /// Acknowledgements in the last second.
     pub acks: u64,
-    /// Response time of the last second.
+    /// 99th percentile of the response time in the last second.
     pub response_p99: Option<Duration>,
-    /// Of the last finished second, worst node, in microseconds from the acknowledgement.
+    /// 99th percentile of visibility in the last finished second on the worst node, in microseconds from the acknowledgement.
     pub visibility_p99_us: Option<f64>,
     pub worst_replay_lag_bytes: Option<i64>,
     pub backlog: u64,

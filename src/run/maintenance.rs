@@ -1,5 +1,5 @@
-//! What servers do of their own accord while a cell is measured: autovacuum and full-page images. Knows which nodes do it;
-//! the statistics of a server may be up to a second late, which is its own doing.
+//! What servers do of their own accord while a cell is measured: autovacuum and full-page images. Knows which nodes do that. The
+//! statistics of a server may be up to a second late, because the server reports them late.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use crate::pg::catalog::{self, MaintenanceCounters};
 use crate::pg::{self, Endpoint, Session};
 use crate::topology::Role;
 
-/// Asking takes milliseconds; a server that is stopped must not hold up the cell's end.
+/// Time-out of a query. A query takes milliseconds, and a stopped server must not delay the end of the cell.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// From the start of the measurement to the end of the drain.
+/// What was done from the start of the measurement to the end of the drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Maintenance {
     /// Runs of autovacuum, vacuum or analyze, on the primary and on subscribers.
     pub(super) autovacuums: u64,
-    /// In the primary's WAL.
+    /// Full-page images in the primary's WAL.
     pub(super) full_page_images: u64,
 }
 
-/// Sessions with the nodes that vacuum by themselves, and what they had counted when the measurement began.
+/// Sessions with the nodes that vacuum by themselves, and the nodes' counters when the measurement began.
 pub(super) struct Watch(JoinHandle<Option<Vec<(Session, MaintenanceCounters)>>>);
 
 impl Watch {
-    /// Connects at once, so that nothing is started when the measurement begins, and asks then.
+    /// Connects at once, so that no session has to be opened when the measurement begins. The counters are read then.
     pub(super) fn begin(cluster: &Cluster, measure_from: Stamp) -> Self {
         let vacuums = |node: &&RunningNode| {
             // Standbys replay what the primary's vacuum did.
@@ -51,9 +51,9 @@ impl Watch {
         }))
     }
 
-    /// What was done since the measurement began; `None` when a node did not say.
+    /// What was done since the measurement began; `None` if a node did not answer.
     pub(super) async fn end(mut self) -> Option<Maintenance> {
-        // The measurement began long ago, or never.
+        // The counters are read when the measurement begins. If they have not been read by now, the measurement never began.
         if !self.0.is_finished() {
             return None;
         }

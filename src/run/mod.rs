@@ -1,5 +1,5 @@
-//! Conducts a run: provisions, measures cell by cell, records, tears down. The one place that brings cluster, load and probes
-//! together. Prints nothing: an [`Observer`] hears what happens.
+//! Conducts a run: provisions servers, measures cell by cell, records, tears down. The only module that brings cluster, load and probes
+//! together. Prints nothing: an [`Observer`] is told what happens.
 
 mod audit;
 mod cell;
@@ -49,19 +49,19 @@ use crate::sample::CellRow;
 use crate::topology::Topology;
 use conductor::{Conductor, Cut, Origin};
 
-/// Where and with what to run.
+/// Where a run writes, which programs or servers it uses, and what it records about itself.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The directory that run directories go into.
     pub results: PathBuf,
-    /// The servers' data; `None`: beside the results.
+    /// The directory for the servers' data; `None` for a directory inside `results`.
     pub data_dir: Option<PathBuf>,
     pub pg_bindir: Option<PathBuf>,
-    /// Servers to be measured instead of a cluster made for it.
+    /// Servers to measure; `None` to make a cluster for the run.
     pub given: Option<GivenServers>,
     pub argv: Vec<String>,
     pub tags: BTreeMap<String, String>,
-    /// The commit of what is benchmarked, where that is not the current directory's.
+    /// The commit of the program that is benchmarked; `None` to take the current directory's.
     pub subject: Option<String>,
 }
 
@@ -71,7 +71,7 @@ pub enum GivenServers {
     Existing(Arc<Servers>),
     Compose {
         file: Arc<ComposeFile>,
-        /// Whether they stay after the run.
+        /// Whether the servers stay after the run.
         is_kept: bool,
     },
 }
@@ -85,7 +85,7 @@ pub enum RunError {
     Cluster(#[from] ClusterError),
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// Found before anything was measured.
+    /// Mistakes in the workload that the server refused, before anything was measured.
     #[error("the server refuses the workload\n{}", list(.0))]
     Workload(Vec<Mistake>),
     #[error("cannot ask the server about the workload: {0}")]
@@ -117,14 +117,14 @@ fn list(mistakes: &[Mistake]) -> String {
     mistakes.join("\n")
 }
 
-/// Tells a run that a person wants it to end: 1 drains and keeps everything, 2 does not wait for the drain.
+/// How a person asks a run to end. Level 1 drains and keeps everything, level 2 does not wait for the drain; 0 if nobody has asked.
 #[derive(Debug, Clone)]
 pub struct Interrupt {
     level: watch::Receiver<u8>,
 }
 
 impl Interrupt {
-    /// The sender counts signals.
+    /// An interrupt, and the sender of its level: the number of signals so far.
     pub fn new() -> (watch::Sender<u8>, Self) {
         let (sender, level) = watch::channel(0);
         (sender, Self { level })
@@ -134,7 +134,7 @@ impl Interrupt {
         *self.level.borrow()
     }
 
-    /// Resolves when the level rises; never again when nobody can raise it any more.
+    /// Resolves when the level rises. Never resolves if nobody can raise the level any more.
     pub async fn raised(&mut self) -> u8 {
         if self.level.changed().await.is_err() {
             std::future::pending::<()>().await;
@@ -143,14 +143,14 @@ impl Interrupt {
     }
 }
 
-/// What happens in a run, for whoever shows it.
+/// What happens in a run, as an [`Observer`] is told.
 #[derive(Debug)]
 pub enum Progress<'a> {
     /// The run directory exists.
     Recording {
         directory: &'a std::path::Path,
     },
-    /// In a session: what follows is of this side and block.
+    /// A turn of a session begins: what follows belongs to its side and block.
     Turn(Turn),
     Provisioning(&'a Topology),
     Provisioned {
@@ -172,12 +172,12 @@ pub enum Progress<'a> {
     Note(String),
 }
 
-/// Hears of progress.
+/// Is told of a run's progress.
 pub trait Observer {
     fn on(&mut self, progress: Progress<'_>);
 }
 
-/// Whoever started a run.
+/// The caller of a run: whom to tell of progress, and how to learn that the run is to end.
 struct Caller<'a> {
     observer: &'a mut dyn Observer,
     interrupt: Interrupt,
@@ -193,17 +193,17 @@ impl Caller<'_> {
     }
 }
 
-/// A run that has a directory: all of it or what was measured until it was cut short.
+/// A run that has a directory: complete, or with what was measured until the run was cut short.
 #[derive(Debug)]
 pub struct Finished {
-    /// Still under its temporary name: the report is to be drawn, then [`crate::record::seal`] renames it.
+    /// The run directory, still under its temporary name. Once the report has been drawn, [`crate::record::seal`] renames the directory.
     pub directory: PathBuf,
     pub manifest: Manifest,
-    /// Why it was cut short.
+    /// The error that cut the run short, if one did.
     pub error: Option<RunError>,
 }
 
-/// Runs a plan. An error means that nothing was measured; later ones are in [`Finished`].
+/// Runs a plan. An error means that nothing was measured; later errors are in [`Finished`].
 pub async fn run(
     plan: &Plan,
     options: &Options,

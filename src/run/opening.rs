@@ -6,7 +6,7 @@ use super::{GivenServers, Options, environment};
 use crate::plan::{Plan, ServersMade, Side};
 use crate::record::{Manifest, RunStatus, SCHEMA_VERSION};
 
-/// Of a run that begins at this time.
+/// The manifest of a run that begins at `at`.
 pub(super) fn manifest(
     at: jiff::Timestamp,
     plan: &Plan,
@@ -43,7 +43,7 @@ pub(super) fn manifest(
         nodes: Vec::new(),
         session: None,
         servers_made: Some(match side {
-            // Every turn of a session has servers of its own, at least.
+            // Every turn of a session has servers of its own, if not every cell.
             Some(_) if !plan.changes_primary() => ServersMade::EveryBlock,
             _ => plan.servers_made(),
         }),
@@ -52,7 +52,7 @@ pub(super) fn manifest(
     }
 }
 
-/// `20260714T091503Z-sync-vs-async-head-3f2a91c-dirty`: when, what, which side of a session, at which commit.
+/// For example `20260714T091503Z-sync-vs-async-head-3f2a91c-dirty`: time, profile, side of a session, commit.
 fn run_id(at: jiff::Timestamp, profile: &str, side: Option<Side>, git: Option<&str>) -> String {
     let mut id = format!("{}-{profile}", at.strftime("%Y%m%dT%H%M%SZ"));
     if let Some(side) = side {

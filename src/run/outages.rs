@@ -11,16 +11,16 @@ use crate::probe::{Delay, LagSample, VisibilitySecond};
 use crate::sample::{Commit, FaultRow, Timeline};
 use crate::units::Lsn;
 
-/// A read so long (nanoseconds) after the acknowledgement of a commit is stale if it misses it.
+/// A read this many nanoseconds after the acknowledgement of a commit is stale if it does not see the commit.
 const STALE: i64 = 100_000_000;
 
-/// The faults that have begun.
+/// The faults that have begun, and what each did to commits.
 #[derive(Debug, Default)]
 pub(super) struct Outages {
     all: Vec<Outage>,
     /// The latest acknowledgement so far.
     last_ack: Option<Stamp>,
-    /// The primary's latest position so far.
+    /// The latest known WAL position of the primary.
     written: Option<Lsn>,
 }
 
@@ -28,34 +28,37 @@ pub(super) struct Outages {
 struct Outage {
     fault: Fault,
     began: Stamp,
-    /// When the primary's processes had ended; only of faults that stop it.
+    /// When the primary's processes had ended; `None` for faults that do not stop the primary.
     killed: Option<Stamp>,
     promoted: Option<String>,
-    /// Up to where the new primary had the WAL of the old one.
+    /// The position up to which the new primary had the old primary's WAL.
     parted: Option<Lsn>,
-    /// The last position of the old one that is known.
+    /// The last known WAL position of the old primary.
     written: Option<Lsn>,
     ended: Option<Stamp>,
-    /// The latest acknowledgement of what was sent before the primary had ended.
+    /// The latest acknowledgement of a transaction that was sent before the primary had ended.
     last_before: Option<Stamp>,
-    /// The earliest of what was sent after that.
+    /// The earliest acknowledgement of a transaction that was sent after the primary had ended.
     first_after: Option<Stamp>,
-    /// Commits that were sent after that, and those of them that the primary of before acknowledged.
+    /// Acknowledged commits that were sent after the primary had ended.
     acked_after: u64,
+    /// How many of `acked_after` the primary from before the fault acknowledged.
     acked_by_old: u64,
     syncrep_waiters: Option<i64>,
-    /// Measured commits acknowledged while it lasted.
+    /// Measured commits acknowledged while the fault lasted.
     commits: u64,
     seen: Seen,
 }
 
-/// Commits that were acknowledged while a fault lasted, as its node showed them.
+/// Commits that were acknowledged while a fault lasted, as the fault's node showed them.
 #[derive(Debug, Default)]
 struct Seen {
     commits: u64,
+    /// Commits that a read after [`STALE`] certainly misses.
     stale_lo: u64,
+    /// Commits that a read after [`STALE`] possibly misses.
     stale_hi: u64,
-    /// Nanoseconds.
+    /// The longest delay until a commit was seen, in nanoseconds from its acknowledgement.
     slowest: i64,
 }
 
@@ -112,7 +115,7 @@ impl Outages {
         }
     }
 
-    /// Takes the commits of a second of the load, which comes after the events of that second.
+    /// Takes the commits of a second of the load. The events of that second have been taken before.
     pub(super) fn commits(&mut self, commits: &[Commit]) {
         for Commit {
             sent,
@@ -138,7 +141,7 @@ impl Outages {
         }
     }
 
-    /// Takes what a node showed of the commits of a second, which comes after the events of that second.
+    /// Takes what a node showed of the commits of a second. The events of that second have been taken before.
     pub(super) fn visibility(&mut self, second: &VisibilitySecond) {
         let own = |it: &&mut Outage| it.fault.target == second.node;
         for outage in self.all.iter_mut().filter(own) {
@@ -154,7 +157,7 @@ impl Outages {
         if let Some((answered, position)) = sample.position {
             self.written = Some(position);
             for outage in &mut self.all {
-                // Sampled before it had ended, but perhaps answered after that was known.
+                // The primary answered before it had ended, but the answer may be taken in after that event.
                 if outage.killed.is_some_and(|killed| answered < killed) {
                     outage.written = outage.written.max(Some(position));
                 }
@@ -170,7 +173,7 @@ impl Outages {
         }
     }
 
-    /// Commits that were sent after a primary had been stopped that another one replaces, and how many of them it acknowledged.
+    /// Commits that were sent after the replaced primary had been stopped, and how many of them that primary acknowledged.
     pub(super) fn acked_after_replacing(&self) -> (u64, u64) {
         let replaced = self.all.iter().find(|it| it.fault.kind.changes_primary());
         replaced.map_or((0, 0), |it| (it.acked_after, it.acked_by_old))
@@ -181,7 +184,7 @@ impl Outages {
         self.all.iter().filter_map(|it| it.killed).min()
     }
 
-    /// `watches`: whether it is known when commits were visible.
+    /// The rows of `faults.csv`. `watches` says whether it is known when commits became visible.
     pub(super) fn rows(
         &self,
         cell_id: u32,
@@ -272,7 +275,7 @@ mod tests {
                 at: at(millis),
             });
         }
-        // Sent before the primary had ended, and heard of after: the old primary's, which is none of a primary that goes on.
+        // The second commit was sent before the old primary had ended, and heard of afterwards: it does not show that a primary is back.
         let by_new = |sent, acked| Commit {
             server: 1,
             ..commit(sent, acked)

@@ -1,4 +1,4 @@
-//! Restores the primary to each point in time that the faults of a cell took, and looks at what is there.
+//! Restores the primary to each point in time that the faults of a cell took, and audits what is there.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use super::validity::Validity;
 use crate::cluster::{ClusterError, RecoveryPoint, RecoveryTarget};
 use crate::sample::{AuditCheck, AuditRow};
 
-/// The archive may take so long to have all WAL of a cell.
+/// The longest that the archive may take to receive all WAL of a cell.
 const ARCHIVE: Duration = Duration::from_mins(1);
-/// A restored server may take so long to reach its target.
+/// The longest that a restored server may take to reach its target.
 const REPLAY: Duration = Duration::from_mins(10);
 
-/// What became of a restore.
+/// How a restore ended.
 enum Outcome {
-    /// The server ended before its target, or did not reach it in time.
+    /// The server ended before it reached its target, or did not reach the target in time.
     NotReached(String),
-    /// Something else failed, and nothing is known.
+    /// Something else failed, so that nothing is known about the restore.
     Unknown(String),
     Audited(Finding),
 }
 
 impl CellContext<'_> {
-    /// Restores one server after the other to the name, the LSN and the time of every point, audits it, and removes it.
+    /// Restores one server after the other: to the name, to the LSN and to the time of every point. Audits and removes each.
     pub(super) async fn restore(
         &mut self,
         points: &[RecoveryPoint],
@@ -58,7 +58,7 @@ impl CellContext<'_> {
                     outcome = self.restore_to(point, &target, &name, ledger) => Some(outcome),
                     _ = interrupt.raised() => None,
                 };
-                // Whatever became of it.
+                // The server is removed, however the restore ended.
                 self.cluster.remove_restored(&name).await?;
                 let found = match outcome {
                     None => {
@@ -115,8 +115,8 @@ impl CellContext<'_> {
     }
 }
 
-/// Without the end of the log but for its last FATAL. What a connecting client was told, `the database system is in recovery mode` and
-/// the like, is no reason.
+/// Drops the end of the log, except for its last FATAL message that is a reason. What a connecting client was told, such as `the database
+/// system is in recovery mode`, is no reason.
 fn in_short(error: &str) -> String {
     let head = error.split("; the end of its log").next().unwrap_or(error);
     let lines = error.lines().rev();

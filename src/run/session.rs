@@ -1,5 +1,5 @@
-//! Two runs measured in turns, so that whatever changes about the host in the meantime meets both alike. Owns the order of
-//! turns and what one side's failure means for the other; what a turn does is the conductor's.
+//! Measures two runs in turns, so that changes of the host meanwhile affect both alike. Owns the order of turns and what one side's
+//! failure means for the other; the conductor knows what a turn does.
 
 use super::conductor::{Conductor, Cut, Origin};
 use super::{Caller, Finished, Interrupt, Observer, Options, Progress, RunError, opening};
@@ -8,21 +8,20 @@ use crate::cluster::Binaries;
 use crate::plan::{Plan, Side, Sides, turns};
 use crate::record::{Session, WriteError};
 
-/// What one side runs, with what.
+/// The plan of one side of a session, and the options to run it with.
 #[derive(Debug, Clone, Copy)]
 pub struct SideRun<'a> {
     pub plan: &'a Plan,
     pub options: &'a Options,
-    /// What it was given besides the common profile, for its manifest.
+    /// What this side was given besides the common profile, for the side's manifest.
     pub items: &'a [String],
 }
 
-/// Runs two plans in turns into two run directories. Each turn, one block of one side, has servers of its own: one that
-/// lived for the whole session would have its place on the disk and in memory, and no repetition could tell what that
-/// does from what its side does.
+/// Runs two plans in turns into two run directories. A turn is one block of one side, and has servers of its own. Servers that lived for
+/// the whole session would keep their place on the disk and in memory, and no repetition could tell the effect of that place from the
+/// effect of the side.
 ///
-/// The plans are comparable ([`Sides::comparable`] of them). An error means that nothing was measured; later ones are in
-/// [`Finished`].
+/// The plans must be comparable ([`Sides::comparable`]). An error means that nothing was measured; later errors are in [`Finished`].
 pub async fn session(
     sides: Sides<SideRun<'_>>,
     observer: &mut dyn Observer,
@@ -55,10 +54,10 @@ pub async fn session(
     }))
 }
 
-/// Both directories, each knowing of the other, or none.
+/// Makes both run directories, each of which names the other; or neither.
 fn open(sides: Sides<SideRun<'_>>) -> Result<Sides<Conductor<'_>>, RunError> {
     let binaries = sides.try_map(|_, side| Binaries::find(side.options.pg_bindir.as_deref()))?;
-    // One time for both names, which keeps the two together wherever they are sorted.
+    // Both names get the same time, which keeps the two together wherever they are sorted.
     let at = clock::wall();
     let conductor = |side: Side| {
         let SideRun { plan, options, .. } = *sides.get(side);
@@ -84,7 +83,7 @@ fn open(sides: Sides<SideRun<'_>>) -> Result<Sides<Conductor<'_>>, RunError> {
     }
 }
 
-/// Tells each side's manifest about the session.
+/// Writes the session into each side's manifest.
 fn introduce(
     conductors: &mut Sides<Conductor<'_>>,
     sides: &Sides<SideRun<'_>>,
@@ -92,7 +91,7 @@ fn introduce(
     let run_ids = conductors
         .as_ref()
         .map(|_, conductor| conductor.run_id().to_owned());
-    // As unique as a directory's name.
+    // The run id of the base side, which is as unique as a directory's name.
     let id = run_ids.base.clone();
     for side in Side::BOTH {
         let session = Session {
@@ -108,7 +107,7 @@ fn introduce(
     Ok(())
 }
 
-/// An error comes with the side on which it happened.
+/// Measures the disk and runs all turns. An error comes with the side on which it happened.
 async fn conduct(
     sides: &Sides<SideRun<'_>>,
     conductors: &mut Sides<Conductor<'_>>,
@@ -130,7 +129,8 @@ async fn conduct(
     Ok(())
 }
 
-/// The error that a side ends with, and what the other side is told. Only the first counts: what follows, follows from it.
+/// Notes the error that one side ends with, and what the other side is told. Only the first error counts, because later ones follow from
+/// it.
 fn cut(cuts: &mut Sides<Cut>, side: Side, error: RunError) {
     if matches!(cuts.get(side.other()), Cut::Not) {
         *cuts.get_mut(side.other()) = Cut::Other(format!(

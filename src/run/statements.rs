@@ -1,4 +1,4 @@
-//! What a run is going to send to servers of somebody else's, as a page of text.
+//! The statements that a run is going to send to servers that replbench did not make, as a page of text.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use crate::pg::provisioning::RESUME_REPLAY;
 use crate::plan::{Fault, FaultKind, Plan, Table};
 use crate::topology::Topology;
 
-/// All statements that make or change something, node by node in their order, and where the others look.
+/// All statements that make or change something, in their order and with their nodes, and what the other statements read.
 pub fn statements(plan: &Plan, servers: &Servers) -> String {
     let ddl: Vec<_> = plan.tables.iter().map(|it| it.ddl.clone()).collect();
     let publish: Vec<_> = plan.tables.iter().map(Table::qualified).collect();
@@ -53,7 +53,7 @@ pub fn statements(plan: &Plan, servers: &Servers) -> String {
     page
 }
 
-/// What a fault sends; of one that does not go over SQL nothing.
+/// The statements of a fault, with their nodes; none for a fault that does not use SQL.
 fn of_fault(fault: &Fault, tables: &[String]) -> Vec<(String, String)> {
     let to = |node: &str, sql: String| (node.to_owned(), sql);
     let to_target = |sql: &str| to(&fault.target, sql.into());
@@ -82,7 +82,7 @@ fn of_fault(fault: &Fault, tables: &[String]) -> Vec<(String, String)> {
     }
 }
 
-/// What is only looked at.
+/// What is only read, as the last part of the page.
 const LOOKS: &str = "
 -- besides, questions that change nothing: to the primary pg_stat_replication, pg_replication_slots, pg_stat_activity, pg_stat_wal and
 -- pg_settings; to standbys pg_stat_wal_receiver, replay positions and snapshots; to subscribers pg_stat_subscription and the tables' keys;

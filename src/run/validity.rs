@@ -11,27 +11,28 @@ use crate::mode::Mode;
 use crate::plan::{Offered, Plan};
 use crate::units::{exact_share, format_duration, thousands};
 
-/// Above this the host's processors shape the result.
+/// If a greater share of the host's processors is busy, they shape the result.
 const HOST_BUSY: f64 = 0.80;
-/// Processor time that the hypervisor gave to others: each percent takes 10 ms of every processor's second, at any moment of it.
+/// A greater share of processor time that the hypervisor gave to other machines is noted. Each percent takes 10 ms of every processor's
+/// second, at any moment of that second.
 const STEAL_NOTED: f64 = 0.02;
-/// With a tenth of the processors gone the figures are about the neighbours.
+/// A greater share of such time makes a cell invalid: with a tenth of the processors gone, the figures are about the neighbours.
 const STEAL_INVALID: f64 = 0.10;
 
-/// Full-page images above this share of the WAL shape the time that replicas take. After a checkpoint the first change of each
-/// page writes one, so a few are in every cell.
+/// If full-page images are a greater share of the WAL, they shape the time that replicas take. The first change of each page after a
+/// checkpoint writes one, so every cell has a few.
 const FULL_PAGES: f64 = 0.10;
-/// Bytes of a page of WAL's image; fewer with `wal_compression`.
+/// Bytes of the image of a page in the WAL; fewer with `wal_compression`.
 const PAGE: u64 = 8_192;
 
-/// What is to be said of one cell.
+/// What is to be said about one cell.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Validity {
-    /// Why its figures are not to be relied on.
+    /// Why the cell's figures are not to be relied on.
     pub(super) invalid: Vec<String>,
-    /// What a reader should know of a valid one.
+    /// What a reader should know about the cell, even if it is valid.
     pub(super) notes: Vec<String>,
-    /// Whether more was offered than was answered; `None` where that cannot be told.
+    /// Whether more was offered than was answered; `None` if that cannot be told, as in a closed loop.
     pub(super) overloaded: Option<bool>,
 }
 
@@ -40,7 +41,7 @@ impl Validity {
         self.invalid.is_empty()
     }
 
-    /// Adds a sentence: a reason against the cell, or a note.
+    /// Adds a sentence, as a reason against the cell or as a note.
     pub(super) fn add(&mut self, is_invalid: bool, sentence: String) {
         if is_invalid {
             self.invalid.push(sentence);
@@ -74,7 +75,7 @@ pub(super) fn judge(
             format_duration(figures.measured)
         ));
     }
-    // Whatever came late while replbench stood still says nothing about generator, servers or replicas.
+    // If replbench stood still, lateness says nothing about generator, servers or replicas.
     if !standstill.stood_still() {
         rate::judge(plan, figures, &mut validity);
         lateness::judge(figures, &mut validity);
@@ -99,7 +100,7 @@ pub(super) fn judge(
     validity
 }
 
-/// Whether the host's processors were there for the cell.
+/// Judges whether the host's processors were available to the cell.
 fn judge_host(plan: &Plan, figures: &Figures, validity: &mut Validity) {
     let Some((busy, steal)) = figures.host_shares() else {
         return;
@@ -107,7 +108,7 @@ fn judge_host(plan: &Plan, figures: &Figures, validity: &mut Validity) {
     if busy > HOST_BUSY {
         let remedy = match plan.load.offered {
             Offered::Open { .. } => ", lower --rate",
-            // It is as fast as the servers are, whatever they run on.
+            // A closed loop has no rate to lower: it is as fast as the servers are.
             Offered::Closed => "",
         };
         validity.notes.push(format!(
@@ -124,7 +125,7 @@ fn judge_host(plan: &Plan, figures: &Figures, validity: &mut Validity) {
     }
 }
 
-/// What the servers did besides serving, which makes a cell unlike the others.
+/// Notes what the servers did besides serving, because it makes a cell unlike the others.
 fn note_maintenance(figures: &Figures, validity: &mut Validity) {
     let checkpoints = figures.checkpoints().unwrap_or(0);
     if checkpoints > 0 {
@@ -132,7 +133,7 @@ fn note_maintenance(figures: &Figures, validity: &mut Validity) {
             .notes
             .push(format!("{checkpoints} checkpoint(s) fell into the cell"));
     }
-    // Its columns are empty when a server did not say.
+    // A server did not answer: then the columns are empty.
     let Some(done) = figures.maintenance else {
         return;
     };
@@ -153,7 +154,7 @@ fn note_maintenance(figures: &Figures, validity: &mut Validity) {
     }
 }
 
-/// Whether so many transactions came to nothing that the rest stands for other transactions than those planned.
+/// Judges whether so many transactions failed that the others no longer represent the planned ones.
 fn judge_failures(
     plan: &Plan,
     figures: &Figures,
@@ -161,12 +162,12 @@ fn judge_failures(
     validity: &mut Validity,
 ) {
     let arrivals = &figures.arrivals;
-    // Of what a primary that was stopped on purpose leaves without an answer or a connection that is the reason. A transaction that the
-    // server refused is another matter.
+    // If a primary was stopped on purpose, that is the reason for transactions without an answer or a connection. It is not the reason for
+    // transactions that the server refused.
     let mut by_stop = figures.after_stop.no_connection;
     let mut failed = arrivals.failed + arrivals.no_connection;
     if !standstill.stood_still() {
-        // Answers may have come in time and not have been heard otherwise.
+        // If replbench stood still, the answers may have come in time without being read.
         by_stop += figures.after_stop.indeterminate;
         failed += arrivals.indeterminate;
     }
@@ -207,7 +208,7 @@ fn judge_failures(
     validity.add(is_invalid, sentence);
 }
 
-/// A server's message as part of a sentence of ours: one line, not endless, and without what separates sentences in `cells.csv`.
+/// A server's message as part of a sentence of replbench: one line, not endless, and without the separator of sentences in `cells.csv`.
 fn clause(message: &str) -> String {
     const LONGEST: usize = 200;
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -285,7 +286,7 @@ mod tests {
         second
     }
 
-    /// A cell in whose every second so many were offered and so many acknowledged, each 1 ms after its send.
+    /// A cell with this many arrivals offered, acknowledged and failed in every second. Each acknowledgement comes 1 ms after the send.
     fn seconds(offered: u64, acked: u64, failed: u64) -> Figures {
         let mut figures = empty();
         let mut backlog = 0;
@@ -407,7 +408,8 @@ mod tests {
         assert!(of(&plan, &seconds(100, 98, 2)).is_valid());
     }
 
-    /// A cell whose primary is stopped in its fifth second, with what became of each second's 6,000 arrivals before that and from then on.
+    /// A cell whose primary is stopped in its fifth second. `before` and `after` are the outcomes of each second's 6,000 arrivals, before
+    /// the stop and from then on.
     fn stopped(before: Outcomes, after: Outcomes) -> Validity {
         let mut figures = empty();
         let mut backlog = 0;

@@ -1,4 +1,4 @@
-//! Notices when replbench itself stood still, so that what came late then is not held against the servers.
+//! Notices when replbench itself stood still, so that the servers are not blamed for what was late then.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,10 +11,10 @@ use crate::units::format_duration;
 
 /// How long the watchdog sleeps at a time.
 const NAP: Duration = Duration::from_millis(50);
-/// It does nothing but sleep, so a busy host wakes it within some milliseconds. What comes later than this was stopped, or had
-/// no processor for so long that nothing else of replbench was on time either.
+/// A wake-up later than this is a stall. The watchdog only sleeps, so even a busy host wakes it within some milliseconds. If it wakes
+/// later than this, replbench was stopped, or had no processor for so long that nothing else in replbench was on time either.
 const LATE: Duration = Duration::from_millis(250);
-/// Clocks are read one after the other, and a thread may lose its processor in between.
+/// Smaller differences between clocks are ignored: clocks are read one after the other, and a thread may lose its processor in between.
 const CLOCK_TOLERANCE: Duration = Duration::from_millis(100);
 /// NTP slews a clock by at most 500 parts in a million.
 const SLEW: f64 = 0.0005;
@@ -31,7 +31,7 @@ pub(super) struct Stall {
 pub(super) struct Standstill {
     pub(super) stalls: Vec<Stall>,
     pub(super) suspended: Duration,
-    /// By how much the wall clock was moved, and whether ahead.
+    /// How far the wall clock was moved, and whether ahead; `None` if it was not moved.
     pub(super) wall_moved: Option<(Duration, bool)>,
 }
 
@@ -41,7 +41,7 @@ impl Standstill {
         !self.stalls.is_empty() || !self.suspended.is_zero()
     }
 
-    /// Why the cell's times are not to be relied on.
+    /// Why the times measured in the cell are not to be relied on.
     pub(super) fn reasons(&self) -> Vec<String> {
         let longest = self.stalls.iter().map(|stall| stall.length).max();
         let stalled = longest.map(|longest| {
@@ -68,7 +68,7 @@ impl Standstill {
     }
 }
 
-/// Watches from its start to its end.
+/// A thread that watches for stalls from start to finish.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     thread: JoinHandle<()>,
@@ -96,7 +96,7 @@ impl Watchdog {
     pub(super) fn finish(self) -> Standstill {
         self.ended.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();
-        // A thread that only sleeps and counts has nothing to panic about; without it there is nothing to tell.
+        // The thread only sleeps and counts, so it does not panic; if it did, there would be nothing to report.
         let _ = self.thread.join();
         let now = Clocks::read();
         let mut stalls = self.stalls.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,7 +126,7 @@ fn watch(ended: &AtomicBool, stalls: &Mutex<Vec<Stall>>) {
     }
 }
 
-/// Suspended time, and by how much the wall clock moved, beyond what reading and slewing explain.
+/// How long the host was suspended, and how far the wall clock moved, beyond what reading the clocks and slewing explain.
 fn parted(before: &Clocks, after: &Clocks) -> (Duration, Option<(Duration, bool)>) {
     let suspended = after.suspended(before);
     let moved = after.wall_moved_ns(before);

@@ -1,4 +1,4 @@
-//! What arrives on the other side: each kind of change is made on a primary and looked for on a standby and on a subscriber, next to what
+//! Which kinds of change arrive on replicas: each is made on a primary and looked for on a standby and on a subscriber, next to what
 //! PostgreSQL's documentation says.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::topology::{NodeCounts, Role};
 const ANSWER: Duration = Duration::from_secs(10);
 const CATCH_UP: Duration = Duration::from_mins(1);
 
-/// The tables that are there on all nodes from the beginning; the first two are published.
+/// The tables and the sequence that exist on all nodes from the beginning. Only the first two tables are published.
 const SCHEMA: [&str; 4] = [
     "CREATE TABLE thing (id bigint PRIMARY KEY, name text NOT NULL)",
     "CREATE TABLE emptied (id bigint PRIMARY KEY)",
@@ -25,16 +25,17 @@ const PUBLISHED: [&str; 2] = ["public.thing", "public.emptied"];
 /// A kind of change.
 struct Change {
     name: &'static str,
-    /// One after the other, in one session.
+    /// The statements that make the change, sent one after the other in one session.
     sql: &'static [&'static str],
-    /// Whether it is there: one boolean.
+    /// A query that returns one boolean: whether the change has arrived.
     look: &'static str,
-    /// Whether it arrives according to the documentation: on a standby, on a subscriber. All supported versions agree.
+    /// Whether the change arrives on a standby according to the documentation of all supported versions.
     standby: bool,
+    /// Whether the change arrives on a subscriber according to the documentation of all supported versions.
     subscriber: bool,
 }
 
-/// A change of the tables' contents, which both ways carry.
+/// A change of the tables' contents, which physical and logical replication both carry.
 const fn of_rows(name: &'static str, sql: &'static [&'static str], look: &'static str) -> Change {
     Change {
         name,
@@ -45,7 +46,7 @@ const fn of_rows(name: &'static str, sql: &'static [&'static str], look: &'stati
     }
 }
 
-/// What logical replication leaves out.
+/// A change that logical replication leaves out.
 const fn physical(name: &'static str, sql: &'static [&'static str], look: &'static str) -> Change {
     Change {
         subscriber: false,
@@ -53,7 +54,7 @@ const fn physical(name: &'static str, sql: &'static [&'static str], look: &'stat
     }
 }
 
-/// What stays on the primary.
+/// A change that stays on the primary.
 const fn nowhere(name: &'static str, sql: &'static [&'static str], look: &'static str) -> Change {
     Change {
         standby: false,
@@ -193,7 +194,7 @@ pub struct Seen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Side {
     pub arrived: bool,
-    /// According to the documentation.
+    /// Whether the change should arrive according to the documentation.
     pub documented: bool,
 }
 
@@ -203,7 +204,7 @@ impl Side {
     }
 }
 
-/// All kinds of changes on a cluster made for it, and the version of PostgreSQL.
+/// Tries all kinds of changes on a new cluster. Returns the version of PostgreSQL and what was seen.
 pub async fn what_replicates(options: &Options) -> Result<(String, Vec<Seen>), RunError> {
     let binaries = Binaries::find(options.pg_bindir.as_deref())?;
     let version = binaries.version().to_owned();
@@ -213,7 +214,7 @@ pub async fn what_replicates(options: &Options) -> Result<(String, Vec<Seen>), R
         ..NodeCounts::default()
     };
     let results = options.data_dir.as_ref().unwrap_or(&options.results);
-    // What cannot be made the cluster reports.
+    // If the directory cannot be made, the cluster reports that.
     let _ = create_reachable(results);
     let place = results.join(format!(".what-replicates-{}", std::process::id()));
     let config = ClusterConfig {
@@ -267,7 +268,8 @@ async fn look_at_all(cluster: &Cluster) -> Result<Vec<Seen>, RunError> {
     Ok(seen)
 }
 
-/// Whether a change is there. A relation that is not there, or that a standby cannot read because it is unlogged, has no rows.
+/// Whether a change has arrived. A relation that does not exist, or that a standby cannot read because it is unlogged, counts as having no
+/// rows.
 async fn look(session: &Session, sql: &str, documented: bool) -> Result<Side, RunError> {
     let arrived = match session.client().query_one(sql, &[]).await {
         Ok(row) => row.get::<_, Option<bool>>(0) == Some(true),
@@ -282,7 +284,7 @@ async fn look(session: &Session, sql: &str, documented: bool) -> Result<Side, Ru
     })
 }
 
-/// Whether a node takes a write; a standby refuses it with a SQLSTATE of its own.
+/// Whether a node takes a write. A standby refuses writes with SQLSTATE 25006.
 async fn write(session: &Session, documented: bool) -> Result<Side, RunError> {
     let written = session
         .client()

@@ -1,4 +1,4 @@
-//! From what the nodes have to the promises that were kept or broken. Pure.
+//! Decides from what the nodes have which promises were kept and which were broken. Pure.
 
 use itertools::Itertools as _;
 
@@ -10,7 +10,7 @@ use crate::sample::{AuditCheck, AuditResult, AuditRow};
 use crate::topology::Role;
 use crate::units::{format_duration, thousands};
 
-/// What one node has of every table that is audited.
+/// What one node has of every audited table.
 #[derive(Debug, Default)]
 pub(super) struct NodeAccount {
     pub(super) node: String,
@@ -22,12 +22,12 @@ pub(super) struct TableAccount {
     /// An index into the plan's tables.
     pub(super) table: usize,
     pub(super) account: Account,
-    /// The same for the same rows, whatever their order.
+    /// A hash of all rows: the same for the same rows, whatever their order.
     pub(super) contents: String,
 }
 
 impl NodeAccount {
-    /// All tables together.
+    /// The sum of the accounts of all tables.
     pub(super) fn total(&self) -> Account {
         let mut all = Account::default();
         for table in &self.tables {
@@ -36,7 +36,7 @@ impl NodeAccount {
         all
     }
 
-    /// The tables, quoted, whose rows differ from another node's.
+    /// The quoted names of the tables whose rows differ from another node's.
     pub(super) fn differing(&self, other: &Self, plan: &Plan) -> Vec<String> {
         let pairs = self.tables.iter().zip(&other.tables);
         let differing = pairs.filter(|(own, other)| {
@@ -51,18 +51,19 @@ impl NodeAccount {
 /// What the load knows of a cell.
 #[derive(Debug)]
 pub(in crate::run) struct Known<'a> {
-    /// By table of the plan: rows inserted by acknowledged transactions, less those they deleted.
+    /// By table of the plan: rows that acknowledged transactions inserted, less rows that they deleted.
     pub(in crate::run) row_changes: &'a [i64],
-    /// Transactions of which it is unknown whether they committed.
+    /// Transactions whose outcome is unknown.
     pub(in crate::run) unknown: u64,
-    /// Acknowledged commits that no row shows: of a key that cannot be looked for, or an update of a table without a version.
+    /// Acknowledged commits that no row shows: the row's key cannot be looked for, or the commit updated a table without a version.
     pub(in crate::run) rowless: u64,
-    /// When the first fault of the primary began, and when the primary's processes had ended.
+    /// When the first fault that stopped the primary began.
     pub(in crate::run) primary_failed: Option<Stamp>,
+    /// When the primary's processes had ended because of a fault.
     pub(in crate::run) primary_died: Option<Stamp>,
 }
 
-/// Why acknowledged commits may be lost in a mode by these faults; `None`: they may not.
+/// Why acknowledged commits may be lost in a mode with these faults; `None` if they may not be lost.
 pub(super) fn excuse(mode: &Mode, faults: &[Fault]) -> Option<&'static str> {
     let has = |kind| faults.iter().any(|fault| fault.kind == kind);
     let waits_for_standby = matches!(
@@ -86,7 +87,7 @@ pub(super) fn excuse(mode: &Mode, faults: &[Fault]) -> Option<&'static str> {
     None
 }
 
-/// The rows of `audit.csv` of one node; `primary` is what the node has that is the primary now.
+/// The rows of `audit.csv` for one node. `primary` is the account of the node that is the primary now.
 pub(super) fn check(
     cell_id: u32,
     plan: &Plan,
@@ -135,7 +136,7 @@ pub(super) fn check(
     found
 }
 
-/// What there is to know of commits that are lost, and of those of which that cannot be told.
+/// Details about commits that are lost, and about commits of which it is unknown whether they are lost.
 fn why_lost(all: &Account, known: &Known<'_>, excuse: Option<&str>) -> String {
     let mut details = Vec::new();
     let lost = all.lost.iter();
@@ -175,19 +176,19 @@ fn why_lost(all: &Account, known: &Known<'_>, excuse: Option<&str>) -> String {
     details.join("; ")
 }
 
-/// Rows of a node against those that acknowledged transactions have left.
+/// How the row counts of a node differ from what acknowledged transactions have left.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
-    /// More than can be accounted for.
+    /// Rows that are more than can be accounted for.
     pub(super) phantom: u64,
-    /// Fewer.
+    /// Rows that are fewer than there must be.
     pub(super) missing: u64,
-    /// More than were acknowledged, from transactions of unknown outcome.
+    /// Rows that are more than were acknowledged, explained by transactions whose outcome is unknown.
     of_unknown: u64,
 }
 
 impl Rows {
-    /// `hidden`: acknowledged commits of which it is unknown whether the node has them.
+    /// `hidden` is the number of acknowledged commits of which it is unknown whether the node has them.
     pub(super) fn of(
         plan: &Plan,
         node: &NodeAccount,
@@ -206,7 +207,8 @@ impl Rows {
                 statements(plan, *table, Change::Insert),
                 statements(plan, *table, Change::Delete),
             );
-            // The ledger has the row of the last statement; rows that earlier ones of a lost transaction made are lost with it.
+            // The ledger has only the row of a transaction's last statement. Rows that earlier statements of a lost transaction made are
+            // lost with it.
             let lost = all.not_kept();
             let unseen = |all: Statements| lost * all.earlier;
             let may_be = |done: Statements, undone: Statements| {
@@ -221,7 +223,7 @@ impl Rows {
         rows
     }
 
-    /// Of a replica that has all that the primary has: exactly as many.
+    /// Compares a replica with the primary: the replica must have exactly as many rows.
     fn beside(node: &NodeAccount, primary: &NodeAccount) -> Self {
         let mut rows = Self::default();
         for (own, other) in node.tables.iter().zip(&primary.tables) {
@@ -248,7 +250,7 @@ impl Rows {
 #[derive(Debug, Clone, Copy)]
 struct Statements {
     most: u64,
-    /// Without the last statement of the transaction.
+    /// The same without the last statement of the transaction.
     earlier: u64,
 }
 
@@ -297,7 +299,7 @@ mod tests {
             let crash = "primary-crash primary at 1s for 1s";
             assert_eq!(why(name, crash), name == "off", "{name}");
         }
-        // Commits of this mode wait for a standby of the standby.
+        // Commits of this mode wait for a cascading standby.
         let mut cascade = mode("sync");
         cascade.sync.as_mut().unwrap().nodes = vec!["c1".into()];
         assert!(excuse(&cascade, &[failover.parse().unwrap()]).is_some());
@@ -322,7 +324,7 @@ mod tests {
         }
     }
 
-    /// The checks that fail, for 100 acknowledged inserts and so many of unknown outcome.
+    /// The checks that fail for 100 acknowledged inserts and `unknown` transactions whose outcome is unknown.
     fn failing(
         own: &NodeAccount,
         primary: &NodeAccount,
@@ -351,7 +353,7 @@ mod tests {
             failing(&own, &own, unknown, excuse)
         };
         assert_eq!(check(100, &[], 0, None), []);
-        // Of two transactions of unknown outcome none, one or both may have left a row.
+        // Two transactions have an unknown outcome: none, one or both may have left a row.
         for rows in 100..=102 {
             assert_eq!(check(rows, &[], 2, None), []);
         }
@@ -359,7 +361,7 @@ mod tests {
         assert_eq!(check(99, &[], 2, None), [AuditCheck::NoneMissing]);
         assert_eq!(check(98, &[60, 70], 0, None), [AuditCheck::Present]);
         assert_eq!(check(98, &[60, 70], 0, Some("it may")), []);
-        // One was acknowledged before another was sent that is there.
+        // One lost commit was acknowledged before a commit was sent that is there.
         assert_eq!(
             check(98, &[40, 70], 0, Some("it may")),
             [AuditCheck::Suffix]

@@ -1,4 +1,4 @@
-//! Counts rows on every node after a cell: every insert must be there exactly once, everywhere.
+//! Counts rows on every node after a cell: every inserted row must be there exactly once on every node.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(in crate::run) struct RowCount {
     pub(in crate::run) rows: u64,
 }
 
-/// A node whose rows are not those that were acknowledged.
+/// A node whose row count contradicts the acknowledged transactions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::run) struct Finding {
     pub(in crate::run) node: String,
@@ -25,7 +25,7 @@ pub(in crate::run) struct Finding {
     pub(in crate::run) detail: String,
 }
 
-/// The rows of all tables on a node; a sentence when it does not answer.
+/// The row counts of all audited tables on a node. An error is a sentence.
 pub(in crate::run) async fn count(
     plan: &Plan,
     node: &RunningNode,
@@ -64,13 +64,13 @@ pub(in crate::run) async fn count(
 pub(in crate::run) struct Bounds {
     least: u64,
     most: u64,
-    /// By so much the number may differ between a replica and the primary: a commit that still waits for a standby is
-    /// visible there, and not yet on the primary.
+    /// How far the count of a replica may differ from the primary's. A commit that still waits for a standby is visible on that standby,
+    /// and not yet on the primary.
     unknown: u64,
 }
 
-/// Rows that the primary must have by table: those from before the cell and what acknowledged transactions made of them, give or
-/// take those of which it is unknown whether they committed.
+/// Bounds for the primary's row counts, by table: rows from before the cell and what acknowledged transactions made of them, plus or minus
+/// transactions whose outcome is unknown.
 pub(in crate::run) fn expected(
     plan: &Plan,
     changes: &[i64],

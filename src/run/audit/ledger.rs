@@ -1,6 +1,6 @@
-//! The client's own account of a cell: every acknowledged commit that can be looked for afterwards, outside the database.
+//! The client's own account of a cell, kept outside the database: every acknowledged commit that can be looked for afterwards.
 //!
-//! It is a file without a name, so that nothing of it stays, whatever ends the process. Memory is bounded: what does not fit is
+//! The account is a file without a name, so that nothing of it remains, however the process ends. Memory is bounded: what does not fit is
 //! sorted in parts.
 
 use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, Write as _};
@@ -15,12 +15,12 @@ use crate::sample::{ChangedRow, Commit, RowChange, RowKey};
 /// Entries that are sorted in memory at once: 56 MiB.
 const PART: usize = 1 << 20;
 
-/// A commit, and the row that shows it. Sorted by table, row and acknowledgement.
+/// A commit, and the row that shows it. Entries are sorted by table, key and acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub(super) struct Entry {
     table: u64,
-    /// As [`OrderedKey`].
+    /// The row's key, as in [`OrderedKey`].
     key: [u8; 16],
     acked: u64,
     sent: u64,
@@ -33,7 +33,7 @@ const INSERTED: u32 = 0;
 const UPDATED: u32 = 1;
 const DELETED: u32 = 2;
 
-/// A key in the order in which PostgreSQL sorts it.
+/// A key as bytes whose order is the one in which PostgreSQL sorts keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct OrderedKey([u8; 16]);
 
@@ -117,7 +117,7 @@ pub(in crate::run) struct Ledger {
 }
 
 impl Ledger {
-    /// In a directory whose filesystem has room for it.
+    /// Creates the ledger in a directory whose file system has room for it.
     pub(in crate::run) fn create(directory: &Path) -> io::Result<Self> {
         Ok(Self {
             directory: directory.to_owned(),
@@ -134,7 +134,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Commits that can be looked for.
+    /// How many commits can be looked for.
     pub(in crate::run) fn entries(&self) -> u64 {
         self.entries
     }
@@ -167,7 +167,7 @@ impl Ledger {
     }
 }
 
-/// The account of a cell, which can be read as often as there are nodes.
+/// The sorted account of a cell, which can be read as often as there are nodes.
 #[derive(Debug)]
 pub(in crate::run) struct SortedLedger(Vec<Part>);
 
@@ -178,7 +178,7 @@ enum Part {
 }
 
 impl SortedLedger {
-    /// All entries by table, row and acknowledgement.
+    /// All entries, sorted by table, key and acknowledgement.
     pub(super) fn entries(&mut self) -> io::Result<impl Iterator<Item = io::Result<Entry>>> {
         type Entries<'a> = Box<dyn Iterator<Item = io::Result<Entry>> + 'a>;
         let mut sources: Vec<Entries<'_>> = Vec::new();
@@ -191,7 +191,7 @@ impl SortedLedger {
                 }
             });
         }
-        // An error comes before everything else, so that it is met at once.
+        // An error sorts before everything else, so that it is met at once.
         Ok(sources.into_iter().kmerge_by(|a, b| match (a, b) {
             (Ok(a), Ok(b)) => a <= b,
             (a, _) => a.is_err(),
@@ -214,7 +214,7 @@ fn read(mut file: impl io::Read) -> impl Iterator<Item = io::Result<Entry>> {
 pub(super) mod tests {
     use super::*;
 
-    /// Sent a nanosecond before its acknowledgement.
+    /// A commit that was sent a nanosecond before its acknowledgement.
     pub(in super::super) fn commit(number: i64, change: RowChange, acked: u64) -> Commit {
         Commit {
             row: Some(ChangedRow {

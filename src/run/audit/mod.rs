@@ -1,5 +1,5 @@
-//! What the nodes have after a cell. Rows are counted on every node, after every cell; after a cell with faults every acknowledged
-//! commit is looked for on each of them as well.
+//! What the nodes have after a cell. Rows are counted on every node after every cell. After a cell with faults, every acknowledged commit
+//! is looked for on every node as well.
 
 mod checks;
 mod counts;
@@ -28,18 +28,19 @@ use crate::sample::AuditRow;
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) rows: Vec<AuditRow>,
-    /// When each commit was acknowledged that the primary does not have.
+    /// The acknowledgement times of the commits that the primary does not have.
     pub(super) lost: Vec<Stamp>,
 }
 
-/// Ends the account of a cell.
+/// Ends the account of a cell and sorts it. An error is a sentence.
 pub(super) async fn sort(ledger: Ledger) -> Result<SortedLedger, String> {
     let sorted = tokio::task::spawn_blocking(move || ledger.sort()).await;
     let sorted = sorted.map_err(io::Error::other).and_then(|sorted| sorted);
     sorted.map_err(|error| format!("the ledger cannot be sorted: {error}"))
 }
 
-/// Looks for every commit of the ledger on every node; the first node is the primary. A sentence when a node cannot be read.
+/// Looks for every commit of the ledger on every node; the first node is the primary. An error is a sentence about the node that could not
+/// be read.
 pub(super) async fn audit(
     cell_id: u32,
     (plan, mode): (&Plan, &Mode),

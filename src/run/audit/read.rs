@@ -1,4 +1,4 @@
-//! Reads what a server has of the plan's tables, next to the ledger.
+//! Reads which rows of the plan's tables a server has, and compares them with the ledger.
 
 use std::io;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use crate::plan::{Plan, Table};
 use crate::sample::RowKey;
 
 const CONNECT: Duration = Duration::from_secs(30);
-/// Reading all rows of a node may take so long.
+/// The longest that reading all rows of a node may take.
 const DEADLINE: Duration = Duration::from_mins(10);
-/// Contents are compared as text, which is to be the same on all nodes.
+/// Rows are compared as text, which must be the same on all nodes.
 const OPTIONS: &str = "-c timezone=UTC -c datestyle=ISO -c synchronous_commit=local";
 
-/// A node that could not be read to its end.
+/// Why a node could not be read to its end.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unread {
     #[error(transparent)]
@@ -39,7 +39,7 @@ impl From<tokio_postgres::Error> for Unread {
     }
 }
 
-/// Reading all rows of the server of a name. A sentence when that fails, or does not end.
+/// Waits until all rows of the server `name` have been read. An error is a sentence: reading failed, or did not end within [`DEADLINE`].
 pub(super) async fn in_time<T>(
     name: &str,
     reading: impl Future<Output = Result<T, Unread>>,
@@ -57,7 +57,7 @@ pub(super) async fn session(node: &RunningNode) -> Result<Session, Unread> {
     Ok(session.await?)
 }
 
-/// All tables that are audited.
+/// The account of all audited tables of a node.
 pub(super) async fn account(
     plan: &Plan,
     node: &RunningNode,
@@ -110,7 +110,8 @@ async fn table_account(
     })
 }
 
-/// The rows in the order of their keys, each with a number, which is an SQL expression on `t`. `None`: their keys have no such order.
+/// The rows in the order of their keys, each with the value of `number`, an SQL expression on the row `t`. `None` if the key is neither an
+/// integer nor a uuid.
 pub(super) async fn numbered_rows(
     client: &Client,
     table: &Table,

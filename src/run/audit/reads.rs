@@ -1,4 +1,4 @@
-//! What reads on the replicas saw while the load ran, next to what is promised of them.
+//! What reads on the replicas saw while the load ran, and which promises about reads were kept.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use crate::probe::VisibilitySecond;
 use crate::sample::{AuditCheck, AuditResult, AuditRow};
 use crate::topology::Role;
 
-/// A commit that was not visible for longer than this (nanoseconds) after its acknowledgement was not visible when it came. The clocks of the client
-/// and of a server of the same host differ by less.
+/// If a commit was not visible this many nanoseconds after its acknowledgement, it was not visible when the acknowledgement came. The
+/// clocks of the client and of a server on the same host differ by less.
 const CERTAIN: i64 = 1_000_000;
 
-/// What was seen of each replica.
+/// What reads saw on each replica.
 #[derive(Debug, Default)]
 pub(in crate::run) struct Reads {
     by_node: BTreeMap<String, OfNode>,
@@ -24,7 +24,7 @@ struct OfNode {
     seen: u64,
     /// Commits that were certainly not visible when they were acknowledged.
     late: u64,
-    /// Looks that saw less than an earlier one.
+    /// Looks that saw less than an earlier look.
     backwards: u64,
 }
 
@@ -40,8 +40,8 @@ impl Reads {
         self.by_node.entry(node.to_owned()).or_default().backwards += looks;
     }
 
-    /// The promises about reads, of the nodes that are replicas now. `warned`: whether commits were acknowledged that may not have been
-    /// replicated.
+    /// The promises about reads, for the nodes that are replicas now. `warned` says whether commits were acknowledged that may not have
+    /// been replicated.
     pub(in crate::run) fn rows(
         &self,
         cell_id: u32,
@@ -51,7 +51,7 @@ impl Reads {
     ) -> Vec<AuditRow> {
         let mut rows = Vec::new();
         let faults = &plan.faults;
-        // What is awaited may change where a standby is gone, or another one is the primary.
+        // The standbys that commits wait for may change if a standby is gone or another node becomes the primary.
         let keeps_standbys = !warned
             && !faults
                 .iter()
@@ -96,7 +96,7 @@ mod tests {
     use crate::probe::Delay;
     use crate::profile::Profile;
 
-    /// Of the standby `s1`.
+    /// The audit rows of the standby `s1`.
     fn rows(
         mode: &str,
         faults: &[&str],
@@ -152,7 +152,7 @@ mod tests {
             rows("remote_apply", &[], late, 0),
             [(MonotonicReads, Pass, 0), (VisibleWhenAcked, Fail, 1)]
         );
-        // Another standby may have been awaited meanwhile.
+        // Commits may have waited for another standby meanwhile.
         assert_eq!(
             rows("remote_apply", &["standby-crash s1 at 1s for 1s"], late, 2),
             [(MonotonicReads, Permitted, 2)]

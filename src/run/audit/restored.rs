@@ -1,4 +1,4 @@
-//! What a server has that was restored to a point in time, and the promises about it.
+//! What a server has after it was restored to a point in time, and which promises about it were kept.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::plan::{Change, Plan};
 use crate::sample::{AuditCheck, AuditRow};
 use crate::units::{format_duration, thousands};
 
-/// What the text of a row comes to.
+/// SQL expression for a hash of the text of a row.
 const CONTENTS: &str = "hashtextextended(t::text, 0)";
 
 /// What was found on a restored server.
@@ -24,21 +24,21 @@ pub(in crate::run) struct Finding {
     target: RecoveryTarget,
     took: Duration,
     account: NodeAccount,
-    /// Of the two known commits around the target those that are on its wrong side.
+    /// How many of the two known commits around the target are on its wrong side.
     wrong_side: u64,
     contents: Contents,
 }
 
-/// Restored rows next to those of the primary.
+/// How restored rows compare with the primary's rows.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Contents {
     compared: u64,
     differing: u64,
-    /// Tables of which this cannot be said.
+    /// Tables whose rows cannot be compared.
     left_out: Vec<String>,
 }
 
-/// Reads all rows of a restored server, next to those of the primary. A sentence when one of them cannot be read.
+/// Reads all rows of a restored server, and compares them with the primary's. An error is a sentence: one of the two could not be read.
 pub(in crate::run) async fn look_at(
     plan: &Plan,
     point: &RecoveryPoint,
@@ -84,7 +84,7 @@ pub(in crate::run) async fn look_at(
     read::in_time(&node.node.name, reading).await
 }
 
-/// Whether no transaction changes or deletes a row of the table: then what is there at any time is there at the end.
+/// Whether no transaction updates or deletes rows of the table: then every row that is there at any time is there at the end.
 fn only_grows(plan: &Plan, table: usize) -> bool {
     let mut statements = plan.transactions.iter().flat_map(|it| &it.statements);
     let changes = |change| change == (Change::Update, table) || change == (Change::Delete, table);
@@ -92,7 +92,7 @@ fn only_grows(plan: &Plan, table: usize) -> bool {
 }
 
 impl Contents {
-    /// Looks for every restored row on the primary; both in the order of keys.
+    /// Looks for every restored row on the primary. Both streams are in the order of keys.
     async fn compare<E>(
         &mut self,
         restored: impl Stream<Item = Result<(OrderedKey, Option<i64>), E>>,
@@ -112,7 +112,8 @@ impl Contents {
     }
 }
 
-/// The rows of `audit.csv` of a restored server. `by_name` is what a restore to the name of the same point had.
+/// The rows of `audit.csv` for a restored server. `by_name` is what was found on the server that was restored to the name of the same
+/// point.
 pub(in crate::run) fn check(
     cell_id: u32,
     plan: &Plan,
@@ -165,7 +166,7 @@ pub(in crate::run) fn check(
     checked
 }
 
-/// Exactly which commits are there.
+/// A sentence that says how many commits are there: before the target, in flight and after it.
 fn sentence(target: &RecoveryTarget, took: Duration, commits: &RestoredCommits) -> String {
     let all = commits.all();
     let before = commits.before;
@@ -241,7 +242,7 @@ mod tests {
         Part { commits, kept }
     }
 
-    /// Restored of 100 acknowledged inserts: 50 before the target, 10 in flight, 40 after.
+    /// What is found on a restored server of 100 acknowledged inserts: 50 were before the target, 10 in flight and 40 after it.
     fn found(rows: u64, before: u64, during: u64, after: u64) -> Finding {
         let commits = RestoredCommits {
             before: part(before, 50),

@@ -1,4 +1,5 @@
-//! The rows of a node next to the ledger: what became of each acknowledged commit. Pure but for the two sources it walks along.
+//! Compares the rows of a node with the ledger, and decides for each acknowledged commit whether the node has it. Pure, except that it
+//! reads its two sources.
 
 use std::io;
 
@@ -11,7 +12,7 @@ use crate::clock::Stamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) key: OrderedKey,
-    /// `None` where the table has no such column.
+    /// `None` if the table has no version column.
     pub(super) version: Option<i64>,
 }
 
@@ -22,32 +23,32 @@ pub(super) struct Account {
     pub(super) rows: u64,
     /// Commits of the ledger.
     pub(super) commits: u64,
-    /// When each of those that the node does not have was acknowledged.
+    /// The acknowledgement times of the commits that the node does not have.
     pub(super) lost: Vec<Stamp>,
-    /// Those of them that the server had warned of.
+    /// How many of the lost commits the server had warned about.
     pub(super) lost_warned: u64,
-    /// Inserted rows that are not there, less deleted ones that are: by so much the node has fewer rows than were acknowledged.
+    /// Inserted rows that are missing, less deleted rows that are there: the node has this many fewer rows than were acknowledged.
     pub(super) fewer_rows: i64,
-    /// The latest time at which a commit was sent that the node has.
+    /// When the latest of the commits that the node has was sent.
     pub(super) last_kept_sent: Option<Stamp>,
     /// Rows whose key another row has too.
     pub(super) duplicates: u64,
-    /// What a restored server has of the commits; of others nothing is counted here.
+    /// What a restored server has of the commits; 0 for other servers.
     pub(super) restored: RestoredCommits,
 }
 
-/// Commits by when they were made, seen from a recovery target.
+/// Commits by when they were made, relative to a recovery target.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RestoredCommits {
-    /// Acknowledged before the target was asked for.
+    /// Commits acknowledged before the target was asked for.
     pub(super) before: Part,
-    /// In flight while it was taken.
+    /// Commits in flight while the target was taken.
     pub(super) during: Part,
-    /// Sent after it had been taken.
+    /// Commits sent after the target had been taken.
     pub(super) after: Part,
 }
 
-/// Commits, and those of them that are there.
+/// A number of commits, and how many of them the server has.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) commits: u64,
@@ -75,19 +76,19 @@ impl RestoredCommits {
     }
 }
 
-/// While a recovery target was taken.
+/// The time during which a recovery target was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
     pub(super) asked: Stamp,
     pub(super) taken: Stamp,
 }
 
-/// As of when a server has its rows.
+/// The moment as of which a server has its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AsOf {
-    /// It has all commits. Those acknowledged after `until` say nothing of the order of what was lost.
+    /// The server has all commits. Commits acknowledged after `until` say nothing about the order of what was lost.
     TheEnd { until: Stamp },
-    /// It was restored to a target.
+    /// The server was restored to a target.
     Target(Window),
 }
 
@@ -103,7 +104,7 @@ impl Account {
         self.restored.add(&other.restored);
     }
 
-    /// Commits of the ledger that are not there.
+    /// Commits of the ledger that the node does not have.
     pub(super) fn not_kept(&self) -> u64 {
         let restored = self.restored.all();
         self.lost.len() as u64 + restored.commits - restored.kept
@@ -135,10 +136,11 @@ impl Account {
         }
     }
 
-    /// Settles the commits on one row of a restored server.
+    /// Decides which of the commits on one row a restored server has.
     fn settle_restored(&mut self, commits: &mut [Entry], row: Option<Row>, window: Window) {
         let as_of = AsOf::Target(window);
-        // Those after the target are not to be there: the others explain the row without them. The order among them stays.
+        // Commits after the target should not be there, so the row is first explained by the other commits. The sort keeps the order
+        // within both groups.
         commits.sort_by_key(|entry| entry.sent() > window.taken);
         let first = commits.partition_point(|entry| entry.sent() <= window.taken);
         let (earlier, later) = commits.split_at(first);
@@ -173,7 +175,7 @@ impl Account {
         }
     }
 
-    /// Settles the commits on one row, the earliest acknowledged first.
+    /// Decides which of the commits on one row a node has. `commits` are in the order of their acknowledgement.
     fn settle(&mut self, commits: &[Entry], row: Option<Row>, as_of: AsOf) {
         let is_deleted = commits.iter().any(|it| it.did() == Did::Delete);
         for (index, entry) in commits.iter().enumerate() {
@@ -181,7 +183,7 @@ impl Account {
             let is_kept = match entry.did() {
                 Did::Insert => {
                     let is_removed = later.iter().any(|it| it.did() == Did::Delete);
-                    // A key that is given out twice and was not freed in between: a new primary gives out again what was lost.
+                    // The key was inserted twice without a delete in between: a new primary gave out the key of a lost row again.
                     let is_replaced = !is_removed && later.iter().any(|it| it.did() == Did::Insert);
                     let is_kept = !is_replaced && (row.is_some() || is_removed);
                     self.fewer_rows += i64::from(!is_kept);
@@ -203,7 +205,7 @@ impl Account {
     }
 }
 
-/// Walks along the rows of a table and the ledger's entries of it, both in the order of keys.
+/// Compares the rows of a table with the ledger's entries for it; both are in the order of keys.
 pub(super) async fn compare<E: From<io::Error>>(
     rows: impl Stream<Item = Result<Row, E>>,
     mut entries: impl Iterator<Item = io::Result<Entry>>,
@@ -215,7 +217,7 @@ pub(super) async fn compare<E: From<io::Error>>(
     let mut rows = std::pin::pin!(rows);
     let mut row = rows.try_next().await?;
     loop {
-        // Rows that no acknowledged commit has touched.
+        // No acknowledged commit has touched this row.
         if let Some(Row { key, .. }) = row
             && next.is_none_or(|entry| key < entry.key())
         {
@@ -241,7 +243,7 @@ pub(super) async fn compare<E: From<io::Error>>(
     }
 }
 
-/// Counts the row that was looked at and its copies; the next one.
+/// Counts the current row and its copies; returns the next row.
 async fn advance<E>(
     rows: &mut (impl Stream<Item = Result<Row, E>> + Unpin),
     key: OrderedKey,
@@ -332,7 +334,7 @@ mod tests {
     fn a_key_that_a_new_primary_gave_out_again_was_lost_before() {
         let found = account(&[row(1, 0)], &[(1, INSERT, 10), (1, INSERT, 90)]);
         assert_eq!(found.lost, [at(10)]);
-        // Freed in between it was not.
+        // With a delete in between, nothing was lost.
         let freed = [(1, INSERT, 10), (1, DELETE, 20), (1, INSERT, 90)];
         assert_eq!(account(&[row(1, 0)], &freed).lost, []);
         assert_eq!(account(&[], &freed[..2]).lost, []);
@@ -345,7 +347,7 @@ mod tests {
         assert_eq!((found.rows, found.duplicates, found.lost), (4, 1, vec![]));
     }
 
-    /// What a server has that was restored to a target taken between 100 and 200.
+    /// What a server has after it was restored to a target that was taken between 100 and 200.
     fn restored(rows: &[Row], commits: &[(i64, RowChange, u64)]) -> Account {
         let commits = commits.iter();
         let commits: Vec<_> = commits
@@ -386,7 +388,7 @@ mod tests {
 
     #[test]
     fn what_happened_to_a_row_after_the_target_does_not_hide_it() {
-        // Inserted, changed and deleted; restored to between the last two.
+        // Inserted, updated twice and deleted; the target is between the two updates.
         let all = [
             (1, INSERT, 50),
             (1, update(1), 60),
@@ -401,7 +403,7 @@ mod tests {
         assert_eq!(kept(&[row(1, 1)], &all), (2, 0, -1));
         // The later update is there too.
         assert_eq!(kept(&[row(1, 2)], &all), (2, 1, -1));
-        // Nothing explains that the row is gone but the deletion.
+        // Only the deletion explains that the row is gone.
         assert_eq!(kept(&[], &all), (0, 1, 1));
         // A row that was there before the cell.
         assert_eq!(kept(&[], &all[3..]), (0, 1, 0));
@@ -409,7 +411,7 @@ mod tests {
         // Inserted and deleted after the target: not there, as it should be.
         let later = [(1, INSERT, 300), (1, DELETE, 310)];
         assert_eq!(kept(&[], &later), (0, 0, 0));
-        // Deleted before and inserted again after.
+        // Deleted before the target, and inserted again after it.
         let again = [(1, DELETE, 50), (1, INSERT, 300)];
         assert_eq!(kept(&[], &again), (1, 0, 1));
     }

@@ -1,4 +1,4 @@
-//! Whether the generator's own lateness reaches into the percentiles that are reported.
+//! Whether the generator's own lateness affects the percentiles that are reported.
 
 use std::time::Duration;
 
@@ -6,17 +6,16 @@ use super::Validity;
 use crate::run::figures::Figures;
 use crate::units::format_duration;
 
-/// Where the generator's own lateness is so large a share of the response time at the same quantile, that quantile is rather its
-/// own than the servers'.
+/// From this share of the response time at the same quantile on, lateness makes the quantile the generator's rather than the servers'.
 const INVALID: f64 = 0.5;
-/// Lateness up to this may be one time slice of a busy host's scheduler, which its servers suffer as well.
+/// Lateness up to this may be one time slice of a busy host's scheduler, which delays the host's servers as well.
 pub(super) const LEAST: Duration = Duration::from_millis(5);
-/// Arrivals that exceed a percentile by which a cell is called INVALID.
+/// The fewest arrivals that must exceed a percentile before it can make a cell INVALID.
 const FEWEST: f64 = 10.0;
-/// From so large a share on it is worth telling: in a run on two cores it was 12 to 33 % at the 99th percentile.
+/// From this share on, lateness is noted. In a run on two cores it was 12 to 33 % at the 99th percentile.
 const NOTED: f64 = 1.0 / 3.0;
 
-/// Compares dispatch lag with response time at the median, the 90th and the 99th percentile; the worst of them is told.
+/// Compares dispatch lag with response time at the median, the 90th and the 99th percentile, and reports the worst of the three.
 pub(super) fn judge(figures: &Figures, validity: &mut Validity) {
     let late = |(q, name): (f64, &'static str)| {
         let own = figures.dispatch_lag.quantile(q)?;
@@ -27,7 +26,7 @@ pub(super) fn judge(figures: &Figures, validity: &mut Validity) {
             format_duration(own),
             format_duration(whole)
         );
-        // A percentile that few arrivals exceed hangs on single ones.
+        // A percentile that few arrivals exceed depends on single arrivals.
         let exceeding = ((1.0 - q) * figures.arrivals.offered as f64).round();
         let is_invalid = share >= INVALID && own >= LEAST && exceeding >= FEWEST;
         (is_invalid || share >= NOTED).then_some((is_invalid, share, sentence))
@@ -52,7 +51,7 @@ mod tests {
     use crate::run::lag_evidence::Expected;
     use crate::sample::{Phase, Timeline};
 
-    /// A second in which 2 % of the arrivals found the generator late by so much, all else taking 20 ms.
+    /// A second in which the generator was late by `millis` for 2 % of the arrivals, and everything else took 20 ms.
     fn late(arrivals: u64, millis: u64) -> Figures {
         let timeline = Timeline::new(Stamp::from_nanos(1_000_000_000), Duration::ZERO);
         let mut figures = Figures::new(1, timeline, Expected::default());
@@ -79,7 +78,7 @@ mod tests {
         check(1_000, 25, true, false);
         check(1_000, 15, false, true);
         check(1_000, 5, false, false);
-        // Two arrivals of a hundred are chance, and told all the same.
+        // Two late arrivals of a hundred may be chance, so this is only a note.
         check(100, 25, false, true);
     }
 }

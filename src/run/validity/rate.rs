@@ -1,24 +1,24 @@
-//! Whether an open loop was answered as fast as it was offered, and who was too slow.
+//! Whether an open loop was answered as fast as it was offered, and which side was too slow if not.
 
 use super::{Validity, lateness};
 use crate::plan::{Offered, Plan};
 use crate::run::figures::Figures;
 use crate::units::{format_rate, thousands, with_headroom};
 
-/// An open loop that answers less than this share of what was offered within its phase measures the growth of a queue.
+/// An open loop that answers a smaller share of what was offered, within its phase, measures the growth of a queue.
 const ACHIEVED: f64 = 0.97;
-/// Seconds of arrivals that one hiccup leaves unanswered at the end of a phase. In a short one they are more than three in a hundred.
+/// Seconds of arrivals that one hiccup leaves unanswered at the end of a phase. In a short phase they are more than 3 % of all arrivals.
 const HICCUP_S: f64 = 0.1;
-/// A load thread above this share of a core is itself the bottleneck.
+/// A load thread that uses a greater share of a core is itself the bottleneck.
 const GENERATOR_BUSY: f64 = 0.85;
 
-/// Whether an open loop was answered as fast as it was offered.
+/// Judges whether an open loop was answered as fast as it was offered.
 pub(super) fn judge(plan: &Plan, figures: &Figures, validity: &mut Validity) {
     let Offered::Open { rate, .. } = plan.load.offered else {
         return;
     };
     let offered = rate.as_per_second();
-    // What a server that keeps up has under way at any time (Little's law) is not a queue.
+    // Transactions that are under way on a server that keeps up (Little's law) are not a queue.
     let service = figures.service.quantile(0.5).unwrap_or_default();
     let under_way = offered * service.as_secs_f64();
     let counts = &figures.arrival_counts;
@@ -31,11 +31,12 @@ pub(super) fn judge(plan: &Plan, figures: &Figures, validity: &mut Validity) {
         return;
     }
     let busy = figures.load_cpu_share().unwrap_or(0.0) / f64::from(plan.load.threads);
-    // What waits for a connection waits for a server.
+    // Arrivals that wait for a connection wait for a server.
     let late = figures.dispatch_lag.quantile(0.5).unwrap_or_default();
     let start_lag = figures.start_lag.quantile(0.5).unwrap_or_default();
     let by_generator = busy > GENERATOR_BUSY || (late >= lateness::LEAST && late >= start_lag / 2);
-    // What has been waiting since the primary was stopped on purpose is the outage that was to be measured, unless there was a queue before.
+    // Arrivals that have waited since the primary was stopped on purpose are the outage that was to be measured, unless there was a queue
+    // before.
     let waited_before = figures
         .open_before_stop
         .map_or(0.0, |open| open as f64 - under_way);

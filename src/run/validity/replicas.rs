@@ -1,4 +1,4 @@
-//! Whether the replicas replicated all the time, as far as no fault kept them from it.
+//! Whether the replicas replicated all the time, except while a fault kept them from it.
 
 use super::Validity;
 use crate::mode::Mode;
@@ -86,7 +86,8 @@ mod tests {
         }
     }
 
-    /// Of 40 samples so many were answered, in the first of which `c1` did not stream.
+    /// Evidence from 40 samples. The upstream of `c1` answered `answered` of them; `c1` did not stream in the first `not_streaming` of
+    /// these.
     fn evidence(answered: usize, not_streaming: usize) -> LagEvidence {
         let samples = (0..answered).map(|index| Streamed {
             at: Stamp::from_nanos(index as u64),
