@@ -204,7 +204,7 @@ impl<'a> CellContext<'a> {
                         self.take_second(&second, progress)?;
                     } else {
                         script.end();
-                        script.let_go();
+                        script.release_follower();
                         probes.finish(clock::now() + self.plan.phases.drain);
                     }
                 }

@@ -31,7 +31,7 @@ pub(super) struct Script<'a> {
     /// Points in time to which the primary is to be restored.
     points: RefCell<Vec<RecoveryPoint>>,
     /// Faults that have begun and have not been undone, by index into `faults`.
-    active: RefCell<BTreeMap<usize, Lasting>>,
+    active: RefCell<BTreeMap<usize, FaultGuard>>,
     events: RefCell<Vec<FaultEvent>>,
     /// Held while a fault is begun, so that faults begin one after the other.
     begins: Mutex<()>,
@@ -40,10 +40,10 @@ pub(super) struct Script<'a> {
 
 /// What keeps a fault in effect; ending or dropping it undoes the fault.
 #[derive(Default)]
-enum Lasting {
+enum FaultGuard {
     /// The fault stays in effect until a statement or a command undoes it.
     #[default]
-    Untended,
+    Unguarded,
     PausedReplay(Box<PausedReplay>),
     LongQuery(LongQuery),
     Processes(Vec<StoppedProcess>),
@@ -131,7 +131,7 @@ impl<'a> Script<'a> {
     }
 
     /// Drops the follower and its clone of the feed. The load has ended, so no more commits come.
-    pub(super) fn let_go(&self) {
+    pub(super) fn release_follower(&self) {
         self.follower.take();
     }
 
@@ -182,21 +182,23 @@ impl<'a> Script<'a> {
         let fault = &self.faults[index];
         self.tell(fault, Happened::Began);
         // The fault counts as active even if the attempt to begin it fails, so that it is undone.
-        self.active.borrow_mut().insert(index, Lasting::default());
-        let lasting = self.make(fault).await?;
-        self.active.borrow_mut().insert(index, lasting);
+        self.active
+            .borrow_mut()
+            .insert(index, FaultGuard::default());
+        let guard = self.make(fault).await?;
+        self.active.borrow_mut().insert(index, guard);
         Ok(())
     }
 
-    async fn make(&self, fault: &Fault) -> Result<Lasting, ClusterError> {
+    async fn make(&self, fault: &Fault) -> Result<FaultGuard, ClusterError> {
         match fault.kind {
             FaultKind::PauseReplay => {
                 let pause = self.cluster.pause_replay(&fault.target, fault.length);
-                return Ok(Lasting::PausedReplay(Box::new(pause.await?)));
+                return Ok(FaultGuard::PausedReplay(Box::new(pause.await?)));
             }
             FaultKind::PauseSending => {
                 let stopped = self.cluster.pause_sending(&fault.target).await?;
-                return Ok(Lasting::Processes(vec![stopped]));
+                return Ok(FaultGuard::Processes(vec![stopped]));
             }
             FaultKind::Partition | FaultKind::SlowNetwork => {
                 let Slowness {
@@ -214,7 +216,7 @@ impl<'a> Script<'a> {
             }
             FaultKind::FrozenStandby => {
                 let stopped = self.cluster.freeze(&fault.target).await?;
-                return Ok(Lasting::Processes(stopped));
+                return Ok(FaultGuard::Processes(stopped));
             }
             FaultKind::StandbyCrash | FaultKind::PrimaryCrash => {
                 self.cluster.kill(&fault.target).await?;
@@ -222,7 +224,7 @@ impl<'a> Script<'a> {
             }
             FaultKind::LongQuery => {
                 let query = self.cluster.begin_long_query(&fault.target, fault.length);
-                return Ok(Lasting::LongQuery(query.await?));
+                return Ok(FaultGuard::LongQuery(query.await?));
             }
             FaultKind::SlotLoss => self.cluster.lose_slot(&fault.target).await?,
             FaultKind::ApplyError => self.cluster.refuse_rows(&fault.target, true).await?,
@@ -232,7 +234,7 @@ impl<'a> Script<'a> {
                 self.points.borrow_mut().push(point);
             }
         }
-        Ok(Lasting::Untended)
+        Ok(FaultGuard::Unguarded)
     }
 
     async fn fail_over(&self, fault: &Fault) -> Result<(), ClusterError> {
@@ -279,16 +281,19 @@ impl<'a> Script<'a> {
         let fault = &self.faults[index];
         let mut is_undone = true;
         // The fault stays active until all of it has been undone.
-        let lasting = self.active.borrow_mut().insert(index, Lasting::default());
-        match lasting.unwrap_or_default() {
-            Lasting::Untended => {}
-            Lasting::PausedReplay(paused) => paused.end().await?,
-            Lasting::LongQuery(query) => {
+        let guard = self
+            .active
+            .borrow_mut()
+            .insert(index, FaultGuard::default());
+        match guard.unwrap_or_default() {
+            FaultGuard::Unguarded => {}
+            FaultGuard::PausedReplay(paused) => paused.end().await?,
+            FaultGuard::LongQuery(query) => {
                 if let Some(Conflict { at, failure }) = query.end().await? {
                     self.tell_at(at, fault, Happened::QueryCancelled(failure));
                 }
             }
-            Lasting::Processes(stopped) => drop(stopped),
+            FaultGuard::Processes(stopped) => drop(stopped),
         }
         match fault.kind {
             FaultKind::PauseReplay

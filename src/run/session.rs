@@ -74,7 +74,7 @@ fn open(sides: Sides<SideRun<'_>>) -> Result<Sides<Conductor<'_>>, RunError> {
         }
     };
     let mut conductors = Sides { base, head };
-    match introduce(&mut conductors, &sides) {
+    match record_session(&mut conductors, &sides) {
         Ok(()) => Ok(conductors),
         Err(error) => {
             conductors.map(|_, conductor| conductor.discard());
@@ -84,7 +84,7 @@ fn open(sides: Sides<SideRun<'_>>) -> Result<Sides<Conductor<'_>>, RunError> {
 }
 
 /// Writes the session into each side's manifest.
-fn introduce(
+fn record_session(
     conductors: &mut Sides<Conductor<'_>>,
     sides: &Sides<SideRun<'_>>,
 ) -> Result<(), WriteError> {

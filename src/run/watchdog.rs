@@ -100,7 +100,7 @@ impl Watchdog {
         let _ = self.thread.join();
         let now = Clocks::read();
         let mut stalls = self.stalls.lock().unwrap_or_else(PoisonError::into_inner);
-        let (suspended, wall_moved) = parted(&self.clocks, &now);
+        let (suspended, wall_moved) = clock_changes(&self.clocks, &now);
         Standstill {
             stalls: std::mem::take(&mut stalls),
             suspended,
@@ -127,7 +127,7 @@ fn watch(ended: &AtomicBool, stalls: &Mutex<Vec<Stall>>) {
 }
 
 /// How long the host was suspended, and how far the wall clock moved, beyond what reading the clocks and slewing explain.
-fn parted(before: &Clocks, after: &Clocks) -> (Duration, Option<(Duration, bool)>) {
+fn clock_changes(before: &Clocks, after: &Clocks) -> (Duration, Option<(Duration, bool)>) {
     let suspended = after.suspended(before);
     let moved = after.wall_moved_ns(before);
     let by = Duration::from_nanos(u64::try_from(moved.unsigned_abs()).unwrap_or(u64::MAX));
