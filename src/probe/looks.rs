@@ -187,8 +187,7 @@ impl Looks for ReplicaLooks {
     }
 
     fn before_sleep(&mut self, poll: &Poll, now: Stamp) -> Stamp {
-        // This must be asked before the commits are taken: a transaction that is no longer in flight has put its commit into the feed
-        // before.
+        // Asked before the commits are taken: a transaction that is no longer in flight has already put its commit into the feed.
         let mut is_in_flight = self.feed.is_in_flight();
         self.distribute();
         if now >= self.flush_due {

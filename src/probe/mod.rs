@@ -355,7 +355,7 @@ fn sample_all(
         if control.ready.send(Box::new(looks)).is_err() {
             return Ok(());
         }
-        // Whoever opened the probes may have given up before the start.
+        // The caller that opened the probes may have given up before the start.
         let Ok(timeline) = control.starting.await else {
             return Ok(());
         };

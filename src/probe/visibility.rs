@@ -56,7 +56,7 @@ pub(super) struct Watch {
     /// Whether the node has become the primary.
     is_promoted: bool,
     buckets: BTreeMap<i64, Bucket>,
-    /// By second: how many commits were not visible at the end of the second and have been seen since.
+    /// For each second: how many commits were not visible at the end of the second and have been seen since.
     seen_later: BTreeMap<i64, u64>,
 }
 

@@ -12,7 +12,7 @@ use crate::record::Fdatasync;
 
 /// The measurement ends after this time or after [`WRITES`] writes, whichever comes first.
 const FOR: Duration = Duration::from_secs(1);
-/// Of 10,000 writes, 100 are above the 99th percentile. More writes would only keep a fast disk busy.
+/// The most writes. 100 of 10,000 are above the 99th percentile, and more writes would only keep a fast disk busy.
 const WRITES: u64 = 10_000;
 /// A page of WAL.
 const PAGE: [u8; 8_192] = [0x5a; 8_192];

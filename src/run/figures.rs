@@ -48,7 +48,7 @@ pub(super) struct Figures {
     pub(super) service: Histogram,
     response: Histogram,
     visibility: BTreeMap<String, (SignedHistogram, u64)>,
-    /// By table: rows inserted less rows deleted, as in [`Second::row_changes`].
+    /// For each table: rows inserted less rows deleted, as in [`Second::row_changes`].
     pub(super) row_changes: Vec<i64>,
     pub(super) unknown: u64,
     load_cpu: Duration,

@@ -115,8 +115,8 @@ impl CellContext<'_> {
     }
 }
 
-/// Drops the end of the log, except for its last FATAL message that is a reason. What a connecting client was told, such as `the database
-/// system is in recovery mode`, is no reason.
+/// Shortens an error: drops the end of the log, except for the last FATAL message that gives a reason. A message to a connecting client,
+/// such as `the database system is in recovery mode`, gives none.
 fn in_short(error: &str) -> String {
     let head = error.split("; the end of its log").next().unwrap_or(error);
     let lines = error.lines().rev();

@@ -51,7 +51,7 @@ impl NodeAccount {
 /// What the load knows of a cell.
 #[derive(Debug)]
 pub(in crate::run) struct Known<'a> {
-    /// By table of the plan: rows that acknowledged transactions inserted, less rows that they deleted.
+    /// For each table of the plan: rows that acknowledged transactions inserted, less rows that they deleted.
     pub(in crate::run) row_changes: &'a [i64],
     /// Transactions whose outcome is unknown.
     pub(in crate::run) unknown: u64,

@@ -83,7 +83,7 @@ pub(super) struct Window {
     pub(super) taken: Stamp,
 }
 
-/// The moment as of which a server has its rows.
+/// The point in time to which the rows of a server belong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AsOf {
     /// The server has all commits. Commits acknowledged after `until` say nothing about the order of what was lost.

@@ -6,13 +6,13 @@ use super::Validity;
 use crate::run::figures::Figures;
 use crate::units::format_duration;
 
-/// From this share of the response time at the same quantile on, lateness makes the quantile the generator's rather than the servers'.
+/// If lateness is at least this share of the response time at the same quantile, the quantile shows the generator, not the servers.
 const INVALID: f64 = 0.5;
 /// Lateness up to this may be one time slice of a busy host's scheduler, which delays the host's servers as well.
 pub(super) const LEAST: Duration = Duration::from_millis(5);
 /// The fewest arrivals that must exceed a percentile before it can make a cell INVALID.
 const FEWEST: f64 = 10.0;
-/// From this share on, lateness is noted. In a run on two cores it was 12 to 33 % at the 99th percentile.
+/// Lateness of at least this share of the response time is noted. In a run on two cores it was 12 to 33 % at the 99th percentile.
 const NOTED: f64 = 1.0 / 3.0;
 
 /// Compares dispatch lag with response time at the median, the 90th and the 99th percentile, and reports the worst of the three.
