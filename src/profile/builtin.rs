@@ -1,6 +1,6 @@
 //! The profiles inside the binary: one table of names and texts.
 
-/// Names with the texts of their files.
+/// Pairs each profile name with the text of its file in `workloads`.
 macro_rules! with_texts {
     ($($name:literal),* $(,)?) => {
         [$(($name, include_str!(concat!("../../workloads/", $name, ".toml")))),*]

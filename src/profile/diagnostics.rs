@@ -1,5 +1,5 @@
-//! Turns values as written into domain types, one at a time, and remembers every value that is refused.
-//! Knows what a duration, a count or a word of a list looks like; not what a profile means.
+//! Turns written values into domain types, one at a time, and collects a mistake for every value that is refused.
+//! Knows what a duration, a count or a word of a list looks like, but not what a profile means.
 
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::units::{
 /// Why a value is refused.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    /// Completes "must be ...".
+    /// What the value must be: the end of the sentence "... must be ...".
     expected: String,
     help: Option<String>,
 }
@@ -29,7 +29,7 @@ impl Refusal {
         }
     }
 
-    /// A refusal of a value that should be a number; a number in quotes is the commonest mistake.
+    /// The refusal of a value that should be a number. A number in quotes is the commonest mistake and gets its own remedy.
     fn of_number(expected: impl Into<String>, value: &Value) -> Self {
         let quoted = matches!(value, Value::Text(text) if text.parse::<f64>().is_ok());
         Self {
@@ -39,7 +39,7 @@ impl Refusal {
     }
 }
 
-/// Collects mistakes, so that one look at a profile finds all of them.
+/// Collects mistakes, so that all mistakes of a profile are reported at once.
 #[derive(Debug, Default)]
 pub(super) struct Diagnostics {
     found: Vec<Mistake>,
@@ -50,17 +50,17 @@ impl Diagnostics {
         self.found
     }
 
-    /// Whether nothing was refused so far.
+    /// Whether no mistake has been found so far.
     pub(super) fn found_nothing(&self) -> bool {
         self.found.is_empty()
     }
 
-    /// How many values have been refused so far.
+    /// The number of mistakes found so far.
     pub(super) fn count(&self) -> usize {
         self.found.len()
     }
 
-    /// As [`Diagnostics::read`], for a key that has no default; `entry` is where it is missing.
+    /// Like [`Diagnostics::read`], for a key that has no default; `entry` is the place to report if the key is missing.
     pub(super) fn required<'v, T>(
         &mut self,
         key: &str,
@@ -85,7 +85,7 @@ impl Diagnostics {
         self.value(&format!("`{key}`"), field.as_ref()?, parse)
     }
 
-    /// As [`Diagnostics::read`], with the default where there is no value.
+    /// Like [`Diagnostics::read`], but gives `default` when the key is absent or refused.
     pub(super) fn read_or<T>(
         &mut self,
         key: &str,
@@ -96,7 +96,7 @@ impl Diagnostics {
         self.read(key, field, parse).unwrap_or(default)
     }
 
-    /// As [`Diagnostics::read`], for a value that is there.
+    /// Like [`Diagnostics::read`], for a value that is present; `subject` names the value in the message.
     pub(super) fn value<'v, T>(
         &mut self,
         subject: &str,
@@ -116,7 +116,7 @@ impl Diagnostics {
         }
     }
 
-    /// A mistake that is not about one value alone.
+    /// Adds a mistake that is not about a single value.
     pub(super) fn refuse(&mut self, span: Range<usize>, title: String, help: &str) {
         self.found.push(Mistake {
             span,
@@ -133,7 +133,7 @@ pub(super) fn text(value: &Value) -> Result<String, Refusal> {
     }
 }
 
-/// The entries of a table; `expected` says what the table is.
+/// Reads a table; `expected` says in a refusal what the table should be.
 pub(super) fn table(expected: &'static str) -> impl Fn(&Value) -> Result<&Entries, Refusal> {
     move |value| match value {
         Value::Table(entries) => Ok(entries),
@@ -141,7 +141,7 @@ pub(super) fn table(expected: &'static str) -> impl Fn(&Value) -> Result<&Entrie
     }
 }
 
-/// An integer within bounds; the bounds are those of `T` or narrower.
+/// Reads an integer within `bounds`, which must fit into `T`.
 pub(super) fn integer<T: TryFrom<u64>>(
     bounds: RangeInclusive<u64>,
 ) -> impl Fn(&Value) -> Result<T, Refusal> {
@@ -161,7 +161,7 @@ pub(super) fn integer<T: TryFrom<u64>>(
     }
 }
 
-/// A duration within bounds.
+/// Reads a duration within `bounds`.
 pub(super) fn duration(
     bounds: RangeInclusive<Duration>,
 ) -> impl Fn(&Value) -> Result<Duration, Refusal> {
@@ -179,13 +179,13 @@ pub(super) fn duration(
     }
 }
 
-/// A number of bytes with a unit.
+/// Reads a number of bytes with a unit.
 pub(super) fn bytes(value: &Value) -> Result<u64, Refusal> {
     let parsed = value.text().and_then(|text| parse_bytes(text).ok());
     parsed.ok_or_else(|| Refusal::new(BYTES_EXPECTED))
 }
 
-/// A share of a whole, as a percentage or a number.
+/// Reads a share from 0 to 1, written as a percentage or a number.
 pub(super) fn share(value: &Value) -> Result<f64, Refusal> {
     let parsed = match value {
         Value::Text(text) if text.trim_end().ends_with('%') => parse_share(text).ok(),
@@ -205,7 +205,7 @@ pub(super) fn boolean(value: &Value) -> Result<bool, Refusal> {
     }
 }
 
-/// A finite number, not below zero.
+/// Reads a finite number that is 0 or above.
 pub(super) fn amount(value: &Value) -> Result<f64, Refusal> {
     let amount = value.number();
     amount
@@ -213,7 +213,7 @@ pub(super) fn amount(value: &Value) -> Result<f64, Refusal> {
         .ok_or_else(|| Refusal::of_number("a number, 0 or above", value))
 }
 
-/// One of a few words.
+/// Reads one of the given words.
 pub(super) fn word<T: Copy>(
     words: &[T],
     name: impl Fn(T) -> &'static str,
@@ -222,7 +222,7 @@ pub(super) fn word<T: Copy>(
     move |value| word_index(&names)(value).map(|index| words[index])
 }
 
-/// The position of one of a few words.
+/// Reads one of the given words; gives its index in `words`.
 pub(super) fn word_index(words: &[&str]) -> impl Fn(&Value) -> Result<usize, Refusal> {
     move |value| {
         let written = value.text().unwrap_or_default();
@@ -247,7 +247,7 @@ pub(super) fn pace(value: &Value) -> Result<Pace, Refusal> {
         .ok_or_else(|| Refusal::of_number(Pace::EXPECTED, value))
 }
 
-/// `"uniform"`, or a table with the exponent of Zipf's law.
+/// Reads `"uniform"`, or a table with the exponent of Zipf's law.
 pub(super) fn keys(value: &Value) -> Result<KeyChoice, Refusal> {
     let zipf = match value {
         Value::Text(text) if text == "uniform" => return Ok(KeyChoice::Uniform),
@@ -262,9 +262,9 @@ pub(super) fn keys(value: &Value) -> Result<KeyChoice, Refusal> {
     })
 }
 
-/// The exponent of Zipf's law.
+/// Reads the exponent of Zipf's law.
 pub(super) fn exponent(value: &Value) -> Result<f64, Refusal> {
-    // Beyond this every draw is the first row, and the sampler's powers overflow.
+    // With a larger exponent nearly every draw is row 1, and the sampler's powers overflow.
     const STEEPEST: f64 = 10.0;
     let exponent = value.number();
     exponent
@@ -272,7 +272,7 @@ pub(super) fn exponent(value: &Value) -> Result<f64, Refusal> {
         .ok_or_else(|| Refusal::of_number("a number above 0 and at most 10", value))
 }
 
-/// A name that PostgreSQL takes as it is: longer ones are cut short in silence.
+/// Reads a name of at most 63 bytes, because PostgreSQL silently truncates longer names.
 pub(super) fn identifier(value: &Value) -> Result<String, Refusal> {
     match value {
         Value::Text(name) if (1..=63).contains(&name.len()) && !name.contains('\0') => {
@@ -282,7 +282,7 @@ pub(super) fn identifier(value: &Value) -> Result<String, Refusal> {
     }
 }
 
-/// A name that is safe as part of a directory's name.
+/// Reads a name that is safe as part of a directory's name.
 pub(super) fn profile_name(value: &Value) -> Result<String, Refusal> {
     match value {
         Value::Text(name) if is_profile_name(name) => Ok(name.clone()),

@@ -1,4 +1,4 @@
-//! An entry of a profile over the one of the library that its `kind` names.
+//! A table or transaction of a profile, combined with the library entry that its `kind` names.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -14,7 +14,7 @@ const LIBRARY_TEXT: &str = include_str!("../../workloads/library.toml");
 pub(super) static LIBRARY: LazyLock<wire::Library> =
     LazyLock::new(|| toml::from_str(LIBRARY_TEXT).expect("a test reads the library"));
 
-/// Where a profile came from, to turn places into lines.
+/// A profile's text and its path, to turn byte offsets into line numbers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Text<'a> {
     pub(super) origin: &'a str,
@@ -42,7 +42,7 @@ impl Text<'_> {
     }
 }
 
-/// An entry of the profile over the one of the library that its `kind` names.
+/// A table or transaction of a profile; a key that it lacks is taken from the library entry that its `kind` names.
 pub(super) struct Entry<'a, T> {
     pub(super) own: &'a Spanned<T>,
     pub(super) base: Option<&'a T>,
@@ -50,7 +50,7 @@ pub(super) struct Entry<'a, T> {
 }
 
 impl<'a, T> Entry<'a, T> {
-    /// Finds the library's entry. `None`: it has none of this kind, which is noted.
+    /// Finds the library entry that `kind` names. `None` if the library has no such kind, which is reported in `diagnostics`.
     pub(super) fn new(
         diagnostics: &mut Diagnostics,
         own: &'a Spanned<T>,
@@ -71,7 +71,7 @@ impl<'a, T> Entry<'a, T> {
         Some(Self { own, base, text })
     }
 
-    /// A key's value and the text it stands in.
+    /// A key's value, and the text (profile or library) in which it is written.
     pub(super) fn field(
         &self,
         of: impl Fn(&T) -> &Field,
@@ -92,7 +92,7 @@ impl<'a, T> Entry<'a, T> {
         diagnostics.value(&format!("`{key}`"), value, parse)
     }
 
-    /// As [`Entry::read`]; the help says what the key is for where it is missing.
+    /// Like [`Entry::read`], but a missing key is refused with `help`, which says what the key is for.
     pub(super) fn required<V>(
         &self,
         diagnostics: &mut Diagnostics,
@@ -104,7 +104,7 @@ impl<'a, T> Entry<'a, T> {
         diagnostics.value(&format!("`{key}`"), value, parse)
     }
 
-    /// As [`Entry::field`]; the help says what the key is for where it is missing.
+    /// Like [`Entry::field`], but a missing key is refused with `help`, which says what the key is for.
     pub(super) fn present(
         &self,
         diagnostics: &mut Diagnostics,
@@ -120,7 +120,7 @@ impl<'a, T> Entry<'a, T> {
     }
 }
 
-/// The text of a `kind` in the library.
+/// The text of a `kind`; empty if there is none.
 pub(super) fn word_of(field: &Field) -> &str {
     let value = field.as_ref().map(Spanned::get_ref);
     value.and_then(Value::text).unwrap_or_default()

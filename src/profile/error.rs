@@ -1,5 +1,5 @@
-//! What is wrong with a profile, drawn for a person: file, line, column, a caret and a remedy.
-//! Knows text and places in it; judges nothing itself.
+//! Shows what is wrong with a profile: file, line, column, a caret and a remedy.
+//! Knows only text and byte ranges in it; does not decide what is a mistake.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -18,7 +18,7 @@ pub enum ProfileError {
     #[error("unknown profile `{}`; {}", visible(.name), nearest_profiles(.nearest))]
     Unknown {
         name: String,
-        /// Names of built-in profiles, best first.
+        /// Names of the most similar built-in profiles, the most similar first.
         nearest: Vec<&'static str>,
     },
     #[error("profile `{}` cannot be read: {source}", visible(&.path.to_string_lossy()))]
@@ -36,7 +36,7 @@ pub enum ProfileError {
     NotUtf8 {
         path: PathBuf,
         line: usize,
-        /// In characters.
+        /// Counted in characters, from 1.
         column: usize,
     },
     #[error("{0}")]
@@ -44,7 +44,7 @@ pub enum ProfileError {
 }
 
 impl ProfileError {
-    /// As [`Display`](fmt::Display), with colours as ANSI escapes where they help.
+    /// The text of [`Display`](fmt::Display), with colours as ANSI escapes for mistakes in a profile's text.
     pub fn styled(&self) -> String {
         match self {
             Self::Wrong(mistakes) => mistakes.render(&Renderer::styled()),
@@ -69,18 +69,18 @@ pub struct Mistakes {
     found: Vec<Mistake>,
 }
 
-/// One mistake and where it stands.
+/// One mistake and its place in the text.
 #[derive(Debug)]
 pub(super) struct Mistake {
-    /// Bytes of the text.
+    /// The range of bytes in the text that is wrong.
     pub(super) span: Range<usize>,
     pub(super) title: String,
-    /// A remedy, in words of replbench's own: it may have several lines.
+    /// A remedy, which may have several lines. It is printed unescaped, so it contains only replbench's own words.
     pub(super) help: Option<String>,
 }
 
 impl Mistakes {
-    /// More than a screenful helps nobody.
+    /// The most mistakes that are shown in full, so that the message fits on about a screen; the rest are only counted.
     const MOST_SHOWN: usize = 10;
 
     pub(super) fn new(origin: &str, text: &str, mut found: Vec<Mistake>) -> Self {
@@ -118,9 +118,9 @@ impl Mistakes {
         out
     }
 
-    /// The part of a span on its first line: a table's span covers lines that are fine.
+    /// The part of a span on its first line, because the span of a whole table also covers lines that are correct.
     fn one_line(&self, span: &Range<usize>) -> Range<usize> {
-        // The parser counts bytes and may point into a character.
+        // The parser counts bytes, and its offset may be inside a character.
         let start = self.text.floor_char_boundary(span.start);
         let end = self.text.floor_char_boundary(span.end.max(start));
         let length = self.text[start..end]
@@ -136,7 +136,7 @@ impl fmt::Display for Mistakes {
     }
 }
 
-/// The candidate most like `text`, if one is like enough to be what was meant.
+/// The candidate most similar to `text`; `None` if no candidate is similar enough to be what was meant.
 pub(super) fn nearest<'a>(
     text: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -149,7 +149,7 @@ pub(super) fn nearest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// The remedy for a word that is none of these: the nearest, or all of them. `what` says what they are.
+/// The remedy for a word that is not in `known`: the most similar known word, or the list of all. `what` says what the known words are.
 pub(super) fn suggestion(word: &str, known: &[&str], what: &str) -> String {
     match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
@@ -157,8 +157,7 @@ pub(super) fn suggestion(word: &str, known: &[&str], what: &str) -> String {
     }
 }
 
-/// Text from outside with nothing in it that steers a terminal or reorders a line: control characters,
-/// bidirectional and invisible ones are written as escapes.
+/// Makes untrusted text safe to print on a terminal: control, bidirectional and invisible characters are written as escapes.
 pub fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -171,8 +170,8 @@ pub fn visible(text: &str) -> String {
     out
 }
 
-/// As [`visible`], but byte for byte as long, so that places in the text stay where they were.
-/// The renderer itself draws the C0 characters and keeps line ends.
+/// Like [`visible`], but the result has the same length in bytes, so that byte offsets stay valid.
+/// ASCII control characters stay: the renderer draws them itself and keeps line ends.
 fn neutralised(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,5 +1,5 @@
-//! Gates: bounds that figures of a run must keep.
-//! Knows which figures there are and in what unit; never a value of one.
+//! Gates: limits that figures of a run must keep.
+//! Knows which figures exist and their units, but never a measured value.
 
 mod read;
 
@@ -11,22 +11,23 @@ use crate::topology::Topology;
 
 pub(super) use read::gates;
 
-/// One bound on one figure. A manifest carries it, so that an old run can be judged again.
+/// One limit on one figure. The manifest stores the gates, so that an old run can be judged again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Gate {
-    /// What a person calls it.
+    /// The name that the profile gives the gate.
     pub name: Option<String>,
     pub metric: Metric,
-    /// `None`: every mode of the plan.
+    /// The mode that the gate applies to; `None` for every mode of the plan.
     pub mode: Option<String>,
-    /// `None`: every replica of the mode, where the metric is one of replicas.
+    /// The node that the gate applies to; `None` for every replica of the mode, if the metric is measured per replica.
     #[serde(alias = "standby")]
     pub node: Option<String>,
     pub limit: Limit,
 }
 
 impl Gate {
-    /// The nodes of a mode that the gate judges by name; none when its metric is of replicas and the mode has no such one.
+    /// The names of the mode's nodes that the gate judges. Empty if the metric is not measured per replica, or if the mode has no such
+    /// node.
     pub fn nodes_in(&self, mode: &Mode) -> Vec<String> {
         let replicas = mode.topology.replicas().map(|node| node.name.clone());
         match &self.node {
@@ -37,7 +38,7 @@ impl Gate {
         }
     }
 
-    /// Whether it is about this mode.
+    /// Whether the gate applies to the mode of this name.
     pub fn concerns(&self, mode: &str) -> bool {
         self.mode.as_deref().is_none_or(|own| own == mode)
     }
@@ -52,7 +53,7 @@ impl Gate {
     }
 }
 
-/// The bound, itself allowed, in the base unit of the metric: seconds, bytes, transactions a second, or a count.
+/// An inclusive limit, in the base unit of the metric: seconds, bytes, transactions a second, a share, or a count.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {

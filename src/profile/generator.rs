@@ -1,4 +1,4 @@
-//! How a profile writes where the values of a parameter come from.
+//! Reads the generators of parameters: where a profile says that a parameter's values come from.
 
 use toml::Spanned;
 
@@ -7,12 +7,12 @@ use super::error::suggestion;
 use super::wire::Value;
 use super::workload::{Constant, Generator, KeyChoice, Parameter};
 
-/// Everything that can stand for a parameter.
+/// The names of all generators.
 const NAMES: [&str; 9] = [
     "uniform", "zipf", "integer", "decimal", "words", "person", "email", "uuid", "value",
 ];
 
-/// The parameters of a transaction, in the order in which they are written; `tables` are the ids of the profile's.
+/// The parameters of a transaction, in the order in which they are written; `tables` are the ids of the profile's tables.
 pub(super) fn parameters(
     diagnostics: &mut Diagnostics,
     written: &Spanned<Value>,
@@ -25,7 +25,7 @@ pub(super) fn parameters(
     };
     let mut parameters = Vec::with_capacity(entries.len());
     for (name, value) in entries {
-        // One that is refused keeps its place, so that the statements that name it are not refused for that.
+        // A refused parameter is kept with a placeholder generator, so that statements that name it are not refused as well.
         let generator = generator(diagnostics, value, tables);
         parameters.push(Parameter {
             name: name.get_ref().clone(),

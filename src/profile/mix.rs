@@ -1,5 +1,5 @@
-//! Tables and transactions: what a profile gives of them over what the library has, and whether the parts fit each other.
-//! What only a server can tell (types, columns, syntax) is checked there, before a run measures anything.
+//! Reads tables and transactions, combines them with the library's, and checks that they fit together.
+//! Types, columns and syntax are checked by the server, before a run measures anything.
 
 use toml::Spanned;
 
@@ -10,7 +10,7 @@ use super::transactions::{NamedTransaction, transaction};
 use super::wire;
 use super::workload::Table;
 
-/// The tables as listed, then those of the library that transactions need besides; and the transactions with a weight.
+/// The listed tables, followed by library tables that transactions need in addition; and the transactions with a weight above 0.
 pub(super) fn workload(
     diagnostics: &mut Diagnostics,
     text: Text<'_>,

@@ -1,5 +1,5 @@
 //! Profiles: what a person asks to be measured, from TOML to validated values.
-//! Owns the file format and its errors; refuses to know overrides, the order of cells, and servers.
+//! Owns the file format and its errors; knows nothing of command-line overrides, the order of cells, or servers.
 
 mod builtin;
 mod diagnostics;
@@ -41,40 +41,40 @@ pub use workload::{
     Phases, Priority, Statement, Table, Transaction, VisibilityMethod,
 };
 
-/// A validated profile. Made by [`Profile::load`] and [`Profile::parse`] alone.
+/// A validated profile. Only [`Profile::load`] and [`Profile::parse`] make one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Profile {
-    /// Letters, digits, `-` and `_`: it becomes part of a directory's name.
+    /// The profile's name: letters, digits, `-` and `_` only, because it becomes part of a directory's name.
     pub name: String,
-    /// One paragraph, its whitespace folded.
+    /// What the profile measures and why: one paragraph, with runs of whitespace folded into single spaces.
     pub description: String,
-    /// `None`: drawn anew for every run.
+    /// The seed of arrivals, rows and the order of cells; `None` if a new seed is drawn for every run.
     pub seed: Option<u64>,
-    /// At least one, no name twice; the first is the baseline.
+    /// The replication modes to compare: at least one, with distinct names. The first is the baseline.
     pub modes: Vec<ModeSpec>,
     pub standbys: u8,
-    /// `None`: as many as standbys.
+    /// The number of subscribers; `None` for as many as there are standbys.
     pub subscribers: Option<u8>,
     pub load: Load,
     pub phases: Phases,
     pub repeats: u32,
     pub probes: Probes,
     pub expect: Expect,
-    /// One of each kind at most, and every one that the transactions need.
+    /// The tables of the workload: at most one of each kind, and every table that the transactions need.
     pub tables: Vec<Table>,
-    /// At least one, no kind twice, each with a weight above 0.
+    /// The transactions of the workload: at least one, with distinct names, each with a weight above 0.
     pub transactions: Vec<Transaction>,
-    /// Server settings beyond replbench's own.
+    /// Settings of every server, in addition to those that replbench sets itself.
     pub settings: BTreeMap<String, String>,
-    /// By the name of the node that has them besides.
+    /// Additional settings of single nodes, by the node's name.
     pub node_settings: BTreeMap<String, BTreeMap<String, String>>,
-    /// No name twice.
+    /// Limits on figures of the run; gates that have a name have distinct names.
     pub gates: Vec<Gate>,
-    /// None of them meet on one node.
+    /// The faults of every cell. Faults of the same node do not overlap.
     pub faults: Vec<Fault>,
 }
 
-/// What load is offered, and through what.
+/// The load that is offered, and the client, connections and threads that send it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
     pub pace: Pace,
@@ -88,15 +88,15 @@ pub struct Load {
 }
 
 impl Load {
-    /// Connections that may be asked for.
+    /// The number of connections that a profile may ask for.
     pub const CONNECTIONS: RangeInclusive<u64> = 1..=1000;
     pub const THREADS: RangeInclusive<u64> = 1..=64;
 }
 
-/// What a cell may show and still be valid. It judges a run and does not change what is measured.
+/// What a cell may show and still be valid. These limits judge a run; they do not change what is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Expect {
-    /// The largest share of arrivals that may fail: refused, never answered, or without a connection.
+    /// The largest share of arrivals, from 0 to 1, that may fail: be refused, never answered, or get no connection.
     pub failures: f64,
     /// Whether the servers may be unable to keep up with an open loop.
     pub overload: bool,
@@ -105,15 +105,15 @@ pub struct Expect {
 impl Default for Expect {
     fn default() -> Self {
         Self {
-            // A percentile over 99 % of the arrivals is still one over nearly all; a deadlock now and then is no reason to
-            // throw a cell away.
+            // A percentile over 99 % of the arrivals still describes nearly all of them, and an occasional deadlock is no reason to
+            // discard a cell.
             failures: 0.01,
             overload: false,
         }
     }
 }
 
-/// How often the probes look.
+/// How visibility is probed, and how often the probes query the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probes {
     pub visibility: VisibilityMethod,
@@ -122,7 +122,7 @@ pub struct Probes {
 }
 
 impl Profile {
-    /// Repetitions that may be asked for.
+    /// The number of repetitions that a profile may ask for.
     pub const REPEATS: RangeInclusive<u64> = 1..=1000;
     /// The largest profile file, in bytes.
     pub const MOST_BYTES: u64 = 1 << 20;
@@ -132,7 +132,7 @@ impl Profile {
         BUILT_IN.iter().map(|(name, _)| *name)
     }
 
-    /// A built-in profile by its name, or a file by its path: with a `/` or ending in `.toml`.
+    /// Loads a built-in profile by its name, or a file by its path. Text with a `/` or ending in `.toml` is a path.
     pub fn load(name_or_path: &str) -> Result<Self, ProfileError> {
         let path = Path::new(name_or_path);
         if name_or_path.contains('/') || path.extension().is_some_and(|it| it == "toml") {
@@ -163,7 +163,7 @@ impl Profile {
         };
         let file = File::open(path).map_err(read)?;
         let mut bytes = Vec::new();
-        // Not the file's length: a pipe or a device has none.
+        // The limit is on the bytes read, not on the file's length, because a pipe or a device has no length.
         file.take(Self::MOST_BYTES + 1)
             .read_to_end(&mut bytes)
             .map_err(read)?;
@@ -185,7 +185,7 @@ impl Profile {
         Self::parse(&path.to_string_lossy(), &text)
     }
 
-    /// What the profile answers: the first sentence of its description.
+    /// The question that the profile answers: the first sentence of its description.
     pub fn question(&self) -> &str {
         match self.description.find(['?', '.']) {
             Some(end) => &self.description[..=end],
@@ -194,7 +194,7 @@ impl Profile {
     }
 }
 
-/// Why a subscriber of this mode could not show that such a transaction committed, if it could not.
+/// Why a subscriber of this mode cannot show that the transaction committed; `None` if it can.
 pub fn unseen_commit(mode: &Mode, transaction: &Transaction, tables: &[Table]) -> Option<String> {
     let table = tables.get(transaction.table)?;
     let is_unseen = mode.topology.has(Role::Subscriber)
@@ -212,7 +212,7 @@ pub fn unseen_commit(mode: &Mode, transaction: &Transaction, tables: &[Table]) -
 pub const UNSEEN_HELP: &str =
     "give the table a column that every update raises, as `version`, or leave out the mode";
 
-/// The first transaction that chooses rows of a table that has none.
+/// The name of the first transaction that chooses rows of an empty table.
 pub fn without_rows<'a>(tables: &[Table], transactions: &'a [Transaction]) -> Option<&'a str> {
     let is_empty = |index: usize| tables.get(index).is_some_and(|table| table.rows == 0);
     transactions
@@ -221,7 +221,7 @@ pub fn without_rows<'a>(tables: &[Table], transactions: &'a [Transaction]) -> Op
         .map(|transaction| transaction.name.as_str())
 }
 
-/// What the parser refuses: syntax, unknown keys, a value where a table belongs.
+/// The mistake for an error of the TOML parser: bad syntax, an unknown key, or a value where a table belongs.
 fn toml_mistake(error: &toml::de::Error) -> Mistake {
     let span = error.span().unwrap_or(0..0);
     let message = error.message();
@@ -242,7 +242,7 @@ fn toml_mistake(error: &toml::de::Error) -> Mistake {
     Mistake { span, title, help }
 }
 
-/// A file's stem with everything replaced that a directory's name should not have.
+/// The profile name made from a file's stem: characters that do not belong in a directory's name are replaced by `-`.
 fn name_from(origin: &str) -> String {
     let stem = Path::new(origin).file_stem().unwrap_or_default();
     let is_unfit = |it: char| !it.is_ascii_alphanumeric() && it != '_';
@@ -260,7 +260,7 @@ fn most_like(name: &str) -> Vec<&'static str> {
     names
 }
 
-/// Line and column of the end of a text, both from 1.
+/// Line and column of the end of a text, both counted from 1.
 fn place(before: &str) -> (usize, usize) {
     let last = before.rsplit('\n').next().unwrap_or_default();
     (before.matches('\n').count() + 1, last.chars().count() + 1)
@@ -271,7 +271,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Whatever it is, it is a profile or an error that can be shown.
+    /// Asserts that any text gives either a profile or an error that can be shown.
     fn survives(text: &str) {
         if let Err(error) = Profile::parse("p.toml", text) {
             assert!(error.to_string().starts_with("error: "), "{error}");

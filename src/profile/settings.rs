@@ -1,5 +1,5 @@
 //! Server settings of a profile: which may be given, and how they are written.
-//! Knows the form of `postgresql.conf`; not what any setting does.
+//! Knows the syntax of `postgresql.conf`, but not what any setting does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use super::wire::{Field, Value};
 use crate::mode::Mode;
 use crate::server_settings;
 
-/// Values of server settings by their names.
+/// The values of server settings, by the setting's name.
 type Settings = BTreeMap<String, String>;
 
 /// A setting that may not be given.
@@ -27,7 +27,7 @@ pub enum SettingError {
 const EXPECTED: &str = "a string without control characters, a number or a boolean";
 
 impl SettingError {
-    /// The remedy.
+    /// What the user can do about the error.
     pub fn help(&self) -> &'static str {
         match self {
             Self::Name(_) => {
@@ -39,7 +39,7 @@ impl SettingError {
     }
 }
 
-/// One setting from outside of a profile, under the rules of a profile's.
+/// Reads one setting that does not come from a profile, under the same rules as a profile's settings.
 pub fn setting(name: &str, value: &str) -> Result<(String, String), SettingError> {
     let name = name_of(name)?;
     match setting_value(&Value::Text(value.to_owned())) {
@@ -48,7 +48,7 @@ pub fn setting(name: &str, value: &str) -> Result<(String, String), SettingError
     }
 }
 
-/// A name as PostgreSQL writes it.
+/// The setting's name as PostgreSQL writes it, in lower case.
 fn name_of(written: &str) -> Result<String, SettingError> {
     let name = written.to_ascii_lowercase();
     if !server_settings::is_name(&name) {
@@ -60,14 +60,15 @@ fn name_of(written: &str) -> Result<String, SettingError> {
     }
 }
 
-/// The settings as PostgreSQL writes them.
+/// The settings of a table, with names and values as PostgreSQL writes them.
 pub(super) fn settings(diagnostics: &mut Diagnostics, field: &Field) -> Settings {
     field
         .as_ref()
         .map_or_else(Settings::new, |written| table(diagnostics, written))
 }
 
-/// Settings of single nodes, by their names. `modes` is `None` where the modes themselves are in doubt.
+/// The settings of single nodes, by the node's name. `modes` is `None` if the modes themselves have mistakes; then node names are not
+/// checked.
 pub(super) fn of_nodes(
     diagnostics: &mut Diagnostics,
     field: &Field,
@@ -130,7 +131,7 @@ fn table(diagnostics: &mut Diagnostics, written: &Spanned<Value>) -> Settings {
     found
 }
 
-/// As PostgreSQL writes it. A value stays on its line of `postgresql.conf`.
+/// The value as PostgreSQL writes it. Control characters are refused, so that a value cannot add lines to `postgresql.conf`.
 fn setting_value(value: &Value) -> Result<String, Refusal> {
     match value {
         Value::Text(text) if !text.contains(|it: char| it.is_control()) => Ok(text.clone()),

@@ -1,5 +1,5 @@
-//! The SQL of a workload as far as replbench has to read it: where its parameters and tables stand, and which table a
-//! statement changes. A scanner that knows strings, quoted names and comments; everything else is PostgreSQL's to judge.
+//! Reads the SQL of a workload as far as replbench needs: where parameters and tables occur, and which table a statement changes. A
+//! scanner that knows strings, quoted names and comments; PostgreSQL checks everything else.
 
 use std::fmt::Write as _;
 
@@ -14,25 +14,25 @@ pub enum Change {
     Delete,
 }
 
-/// What a statement turned out to be.
+/// What was found in a statement.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Read {
-    /// With `$1`, `$2` .. and the names of tables.
+    /// The statement with `$1`, `$2` .. in place of `:name` and quoted table names in place of `{id}`.
     pub(super) sql: String,
-    /// The names of `$1`, `$2` .., each once.
+    /// The names of the parameters `$1`, `$2` .. in order, each once.
     pub(super) parameters: Vec<String>,
-    /// What it changes: the change and the table as it is written, unquoted.
+    /// What the statement does to which table; the table's name is as written, without quotes. `None` if the statement changes no rows.
     pub(super) change: Option<(Change, String)>,
     pub(super) verb: String,
     pub(super) has_returning: bool,
-    /// An INSERT that may update instead.
+    /// Whether the statement is an INSERT that may update instead (`ON CONFLICT DO UPDATE`).
     pub(super) is_upsert: bool,
-    /// Names outside of strings, folded to lower case where they are not quoted.
+    /// All words and names outside of strings and comments in order, folded to lower case where they are not quoted.
     names: Vec<String>,
 }
 
 impl Read {
-    /// Whether an UPDATE sets this column.
+    /// Whether the column is named in the SET clause of an UPDATE.
     pub(super) fn sets(&self, column: &str) -> bool {
         let set = self.names.iter().position(|name| name == "set");
         let to_where = self.names.iter().position(|name| name == "where");
@@ -50,12 +50,12 @@ enum Token<'a> {
     Parameter(&'a str),
     /// `{id}`.
     Table(&'a str),
-    /// A semicolon outside of everything.
+    /// A semicolon outside of strings, quoted names and comments.
     End,
     Other(&'a str),
 }
 
-/// Reads one statement. `name_of` gives the quoted name of the table with an id, if there is one.
+/// Reads one statement. `name_of` gives the quoted name of the table with a given id, if there is such a table. The error is a sentence.
 pub(super) fn read(text: &str, name_of: impl Fn(&str) -> Option<String>) -> Result<Read, String> {
     let mut read = Read {
         sql: String::with_capacity(text.len() + 64),
@@ -121,7 +121,7 @@ pub(super) fn read(text: &str, name_of: impl Fn(&str) -> Option<String>) -> Resu
     Ok(read)
 }
 
-/// Replaces `:rows` and the like by numbers and `{id}` by names, in SQL that is sent as text.
+/// Replaces parameters such as `:rows` by their numbers and `{id}` by table names, in SQL that is sent as text.
 pub(super) fn fill_in(
     text: &str,
     numbers: &[(&str, u64)],
@@ -213,7 +213,7 @@ fn next(text: &str) -> Option<(Token<'_>, usize)> {
     }
 }
 
-/// The length of what begins with this quote; a doubled quote inside does not end it.
+/// The length in bytes of the string or quoted name at the start of `text`; a doubled quote inside does not end it.
 fn quoted(text: &str, quote: char) -> usize {
     let mut end = 1;
     loop {
@@ -228,7 +228,7 @@ fn quoted(text: &str, quote: char) -> usize {
     }
 }
 
-/// As [`quoted`], for a string in which a backslash escapes what follows.
+/// Like [`quoted`], for a string in which a backslash escapes the next character.
 fn escaped(text: &str) -> usize {
     let mut is_escaped = false;
     for (index, c) in text.char_indices().skip(1) {
@@ -242,7 +242,7 @@ fn escaped(text: &str) -> usize {
     text.len()
 }
 
-/// The length of `$tag$ .. $tag$`, or of the dollar alone.
+/// The length in bytes of the string `$tag$ .. $tag$`, or 1 for a dollar sign alone.
 fn dollar_quoted(text: &str) -> usize {
     let Some(end) = text[1..].find('$') else {
         return 1;

@@ -1,4 +1,4 @@
-//! The tables of a workload: those that a profile lists, then those of the library that its transactions need.
+//! The tables of a workload: the tables that a profile lists, followed by library tables that its transactions need.
 
 use std::ops::Range;
 
@@ -11,16 +11,16 @@ use super::sql;
 use super::wire::{self, Field, Value};
 use super::workload::{Origin, Table, Transaction};
 
-/// Rows of a table whose rows transactions choose, when the profile gives no number.
+/// The default number of rows of a table whose rows transactions choose. Other tables are empty by default.
 const ROWS: u64 = 10_000;
 const ROW_BYTES: u32 = 100;
 
 /// A table whose number of rows may still depend on the transactions.
 pub(super) struct OpenTable {
     pub(super) value: Table,
-    /// Where it stands, or the transaction that needs it.
+    /// The place of the table in the profile, or of the transaction that needs the table.
     span: Range<usize>,
-    /// `None`: not given.
+    /// The number of rows and the place where it is written; `None` if it is not given.
     rows: Option<(u64, Range<usize>)>,
 }
 
@@ -45,7 +45,7 @@ pub(super) fn listed_tables(
 
 const CLASH_HELP: &str = "each table has a name of its own, and each `kind` stands once";
 
-/// Why a table cannot stand beside the others.
+/// Why a table conflicts with the other tables; `None` if it does not.
 fn clash(table: &Table, others: &[OpenTable]) -> Option<String> {
     let others = || others.iter().map(|it| &it.value);
     if others().any(|other| other.id == table.id && other.id != other.name) {
@@ -138,7 +138,7 @@ pub(super) fn add_from_library(
     }
 }
 
-/// Whether a transaction names a table, in its SQL or as where rows are chosen.
+/// Whether a transaction uses the library table of this kind, in its SQL or as the table that a parameter chooses rows of.
 fn mentions(entry: &Entry<'_, wire::Transaction>, kind: &str) -> bool {
     let name = format!("{{{kind}}}");
     let in_sql = |value: &Value| value.text().is_some_and(|sql| sql.contains(&name));
@@ -153,7 +153,7 @@ fn mentions(entry: &Entry<'_, wire::Transaction>, kind: &str) -> bool {
         .is_some_and(|(params, _)| generator::chooses_from(params.get_ref(), kind))
 }
 
-/// Numbers of rows, now that it is known whose rows are chosen.
+/// The tables with their final numbers of rows, which depend on the tables whose rows the transactions choose.
 pub(super) fn finished_tables(
     diagnostics: &mut Diagnostics,
     open: Vec<OpenTable>,

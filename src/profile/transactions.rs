@@ -13,7 +13,7 @@ use super::tables::OpenTable;
 use super::wire::{self, Value};
 use super::workload::{Change, Generator, KeyChoice, Parameter, Statement, Transaction};
 
-/// A transaction and where it was named.
+/// A transaction, and the place of its name in the profile.
 #[derive(Debug)]
 pub(super) struct NamedTransaction {
     pub(super) value: Transaction,
@@ -101,7 +101,7 @@ fn parameters(
     parameters
 }
 
-/// The statements of a text or of a list of texts, each with its place; at least one.
+/// The statements of a text or of a list of texts, each with its place in the profile. At least one; `None` if the value is neither.
 fn statement_texts(written: &Spanned<Value>) -> Option<Vec<(&str, Range<usize>)>> {
     let items = match written.get_ref() {
         Value::List(items) if !items.is_empty() => items,

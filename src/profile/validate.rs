@@ -1,5 +1,5 @@
-//! From the wire form to the domain: defaults, bounds, and the rules between parts of a profile.
-//! Collects every mistake it can; reads no file.
+//! Turns the wire form of a profile into domain types: applies defaults, bounds, and the rules between parts of a profile.
+//! Collects as many mistakes as it can; reads no file.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::units::Rate;
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// The domain form, or every mistake. `fallback_name` is the profile's name when it gives none.
+/// The validated profile, or all its mistakes. `fallback_name` is the profile's name if the file gives none.
 pub(super) fn profile(
     wire: &wire::Profile,
     text: Text<'_>,
@@ -39,7 +39,7 @@ pub(super) fn profile(
     }
 }
 
-/// The profile with defaults where a value is refused.
+/// Reads the profile; a refused value is replaced by its default.
 fn read(
     diagnostics: &mut Diagnostics,
     wire: &wire::Profile,
@@ -55,7 +55,7 @@ fn read(
         standbys,
         subscribers.unwrap_or(standbys),
     );
-    // Where the modes are in doubt, so is everything that a gate or a fault says of them.
+    // If the modes have mistakes, what gates, faults and node settings say about modes and nodes cannot be checked.
     let known: Option<Vec<Mode>> = (diagnostics.found_nothing())
         .then(|| modes.iter().filter_map(|it| it.mode.clone()).collect());
     let gates = super::gate::gates(diagnostics, &wire.gate, known.as_deref());
@@ -89,10 +89,10 @@ fn read(
     }
 }
 
-/// A mode and where it was named.
+/// A mode and its resolved form.
 struct NamedMode {
     spec: ModeSpec,
-    /// Absent when the topology cannot carry it, which was reported.
+    /// The mode on the profile's nodes; `None` if the topology has too few nodes, which has been reported.
     mode: Option<Mode>,
 }
 
@@ -175,7 +175,7 @@ fn refuse_mode(diagnostics: &mut Diagnostics, span: Range<usize>, error: &ModeEr
             format!("mode `{mode}` waits for {needed} nodes, and the topology has {available}"),
             "add nodes under `[topology]` or lower the quorum",
         ),
-        // Whether there are such servers the command line says.
+        // These errors depend on servers that the command line names, so they are not mistakes of the profile.
         ModeError::NothingFound(_) | ModeError::NotThere { .. } => {}
     }
 }

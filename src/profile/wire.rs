@@ -1,5 +1,5 @@
-//! The shape of a profile file: which tables and keys exist. Values stay as written, each with its place in the file,
-//! so that the domain can judge all of them and report every mistake at once.
+//! The shape of a profile file: which tables and keys exist. Values stay as written, each with its place in the file, so that validation
+//! can check all of them and report every mistake at once.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
-/// Any value with its place; absent when the key is.
+/// Any value with its place in the file; `None` if the key is absent.
 pub(super) type Field = Option<Spanned<Value>>;
 
 #[derive(Debug, Default, Deserialize)]
@@ -36,7 +36,7 @@ pub(super) struct Profile {
     #[serde(default)]
     pub(super) fault: Vec<Spanned<Fault>>,
     pub(super) settings: Field,
-    /// By the node's name.
+    /// A table of node settings, by the node's name.
     pub(super) node: Field,
 }
 
@@ -110,7 +110,7 @@ pub(super) struct Transaction {
     pub(super) sql: Field,
 }
 
-/// The tables and transactions that come with replbench; `kind` is what a profile calls them by.
+/// The tables and transactions that come with replbench. A profile refers to each by its `kind`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Library {
@@ -145,7 +145,7 @@ pub(super) struct Fault {
 /// The keys and values of a table, in the order in which they are written.
 pub(super) type Entries = [(Spanned<String>, Spanned<Value>)];
 
-/// A TOML value as it was written. Dates are none: toml gives them no place, and no key wants one.
+/// A TOML value as it was written. There is no variant for dates: the toml crate gives dates no place in the file, and no key takes one.
 #[derive(Debug)]
 pub(super) enum Value {
     Text(String),
@@ -164,7 +164,7 @@ impl Value {
         }
     }
 
-    /// A number, whole or not.
+    /// The value as a number, if it is an integer or a float.
     pub(super) fn number(&self) -> Option<f64> {
         match self {
             Self::Integer(number) => Some(*number as f64),

@@ -1,5 +1,5 @@
-//! The words of a workload: its tables, transactions, arrivals and phases. A plan uses the same ones.
-//! Plain data; knows neither how it was written nor what order it runs in.
+//! The types of a workload: its tables, transactions, arrivals and phases. A plan uses the same types.
+//! Plain data; knows neither how a profile writes it nor in which order cells run.
 
 use std::time::Duration;
 
@@ -13,31 +13,32 @@ use crate::units::{Rate, UnitError};
 /// A table of the workload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
-    /// What stands for it in SQL, as `{id}`, and in `of`: the built-in it comes from, or its name.
+    /// The id by which SQL (`{id}`) and generators (`of`) refer to the table: the `kind` of the library table that it comes from, or its
+    /// name.
     pub id: String,
-    /// Unquoted, 1 to 63 bytes without NUL.
+    /// The table's name without quotes: 1 to 63 bytes without NUL.
     pub name: String,
-    /// Unquoted.
+    /// The table's schema without quotes.
     #[serde(
         default = "Table::usual_schema",
         skip_serializing_if = "Table::is_usual_schema"
     )]
     pub schema: String,
-    /// Statements that make it.
+    /// The statements that create the table.
     pub ddl: String,
-    /// The statement that makes the rows before each cell; `:rows` and `:row_bytes` stand for the numbers below.
+    /// The statement that inserts the rows before each cell; `:rows` and `:row_bytes` stand for the fields of these names.
     pub fill: String,
-    /// Rows before the first transaction of a cell.
+    /// The number of rows before the first transaction of a cell.
     pub rows: u64,
-    /// Width to which the text of a row is filled, in bytes.
+    /// The width to which the text of a row is filled, in bytes.
     pub row_bytes: u32,
-    /// The column by which a row is found.
+    /// The name of the column by which a row is found.
     pub key: String,
-    /// The column that every update raises: by it a subscriber shows an update.
+    /// The name of a column that every update raises, so that a subscriber can show that an update was applied. `None` if there is none.
     pub version: Option<String>,
-    /// Whether rows are counted after a cell. Not where triggers or cascades change their number.
+    /// Whether rows are counted after a cell. False for a table in which triggers or cascades change the number of rows.
     pub audit: bool,
-    /// Where its DDL stands.
+    /// The place of `ddl` in the profile or library.
     #[serde(skip)]
     pub origin: Origin,
     #[serde(skip)]
@@ -45,7 +46,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// The most rows of one table: beyond it populating alone takes days.
+    /// The most rows that one table may have; populating more would take days.
     pub const MOST_ROWS: u64 = 10_000_000_000;
 
     pub(super) fn usual_schema() -> String {
@@ -57,7 +58,7 @@ impl Table {
         schema == "public"
     }
 
-    /// The name with its schema, quoted.
+    /// The table's name with its schema, quoted for SQL.
     pub fn qualified(&self) -> String {
         let name = quote_ident(&self.name);
         if Self::is_usual_schema(&self.schema) {
@@ -66,24 +67,24 @@ impl Table {
         format!("{}.{name}", quote_ident(&self.schema))
     }
 
-    /// The statement that makes the rows; `None` where there are none.
+    /// The statement that inserts the rows, with its numbers filled in; `None` if the table has no rows.
     pub fn fill_statement(&self) -> Option<String> {
         let numbers = [("rows", self.rows), ("row_bytes", self.row_bytes.into())];
         (self.rows > 0).then(|| sql::fill_in(&self.fill, &numbers, |_| None))
     }
 }
 
-/// The place in a profile where something stands, for messages about what only a server can tell. Places are no part of a
-/// workload: two workloads that differ in nothing else are equal.
+/// A place in a profile, for messages about mistakes that only a server can find. Places are not part of a workload: two workloads that
+/// differ only in places are equal.
 #[derive(Debug, Clone, Default)]
 pub struct Origin {
     pub file: String,
-    /// Counts from 1.
+    /// The line, counted from 1.
     pub line: usize,
 }
 
 impl Origin {
-    /// The line of a place inside the text that begins here, by its characters before that.
+    /// The place inside the text that begins here, `characters` characters after its start.
     #[must_use]
     pub fn at(&self, text: &str, characters: usize) -> Self {
         let before = text.chars().take(characters);
@@ -112,24 +113,24 @@ impl std::fmt::Display for Origin {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Transaction {
     pub name: String,
-    /// Share of arrivals, relative to the sum of all weights; above 0.
+    /// The transaction's share of arrivals, relative to the sum of all weights; above 0.
     pub weight: u32,
     pub parameters: Vec<Parameter>,
-    /// At least one. More than one stand between BEGIN and COMMIT, each sent when the one before was answered, as an
-    /// application does. The last changes a row of `table`.
+    /// The statements, at least one. Several statements run between BEGIN and COMMIT; each is sent after the previous one was answered,
+    /// as an application does. The last one changes a row of `table`.
     pub statements: Vec<Statement>,
     /// The table whose row shows that the transaction committed, as an index into the profile's tables.
     pub table: usize,
 }
 
 impl Transaction {
-    /// What the last statement does to its row.
+    /// What the last statement does to the row that shows the commit.
     pub fn change(&self) -> Change {
         let last = self.statements.last().expect("it has a statement");
         last.change.expect("the last statement changes a row").0
     }
 
-    /// Parameters that choose among the rows that a table had before the first transaction.
+    /// For each parameter that chooses a row that was inserted before the first transaction: the table's index and the distribution.
     pub fn rows_chosen(&self) -> impl Iterator<Item = (usize, KeyChoice)> {
         self.parameters
             .iter()
@@ -143,17 +144,18 @@ impl Transaction {
 /// A statement of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {
-    /// With `$1`, `$2` .. for its parameters and names in place of `{id}`; without a RETURNING of its own.
+    /// The SQL with `$1`, `$2` .. for its parameters and table names in place of `{id}`. The last statement of a transaction has no
+    /// RETURNING of its own.
     pub sql: String,
-    /// What `$1`, `$2` .. are, as indices into the transaction's parameters.
+    /// The parameters `$1`, `$2` .. as indices into the transaction's parameters.
     pub parameters: Vec<usize>,
-    /// What it does to a table of the profile, as an index into its tables.
+    /// What the statement does to a table of the profile, and the table's index; `None` if it changes no table of the profile.
     pub change: Option<(Change, usize)>,
     #[serde(skip)]
     pub origin: Origin,
 }
 
-/// A named value that every transaction gets anew.
+/// A named value that is generated anew for every transaction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Parameter {
     pub name: String,
@@ -164,25 +166,25 @@ pub struct Parameter {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Generator {
-    /// The number of a row that a table had before the first transaction, from 1.
+    /// The number, counted from 1, of a row that the table had before the first transaction.
     Row { table: usize, choice: KeyChoice },
-    /// An integer between these, both included.
+    /// An integer from `least` to `most`, both included.
     Integer { least: i64, most: i64 },
-    /// A number with two decimals between these, in hundredths, both included.
+    /// A number with two decimals from `least` to `most`, both included and given in hundredths.
     Decimal { least: i64, most: i64 },
-    /// Words, filled to so many bytes; `None`: until the texts of the row together have the table's `row_bytes`.
+    /// Words, up to this number of bytes; `None` if the texts of the row together are filled to the table's `row_bytes`.
     Words(Option<u32>),
-    /// A person's name, filled in the same way.
+    /// A person's name, filled to a width in the same way as [`Generator::Words`].
     Person(Option<u32>),
-    /// An address of electronic mail, some 30 bytes.
+    /// An email address of about 30 bytes.
     Email,
     /// A random UUID, version 4.
     Uuid,
-    /// Always the same.
+    /// The same constant for every transaction.
     Value(Constant),
 }
 
-/// A value that a profile gives.
+/// A constant value that a profile gives for a parameter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Constant {
@@ -192,12 +194,12 @@ pub enum Constant {
     Text(String),
 }
 
-/// How a transaction chooses among the rows that were there before.
+/// How a transaction chooses among the rows that a table had before the first transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyChoice {
     Uniform,
-    /// Zipf's law with this exponent, above 0.
+    /// Zipf's law with this exponent, which is above 0.
     Zipf(f64),
 }
 
@@ -235,7 +237,7 @@ impl std::str::FromStr for Pace {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Arrivals {
-    /// Exponential gaps: independent users.
+    /// Exponentially distributed gaps, as from independent users.
     Poisson,
     /// Equal gaps.
     Uniform,
@@ -265,9 +267,9 @@ impl std::str::FromStr for Arrivals {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Client {
-    /// One loop a thread that speaks the protocol itself: as little as can be between an arrival and the server.
+    /// One event loop per thread that speaks the protocol itself, to add as little time as possible between an arrival and the server.
     Wire,
-    /// tokio-postgres behind a deadpool, as many applications have it.
+    /// tokio-postgres with a deadpool connection pool, as in many applications.
     Pool,
 }
 
@@ -281,7 +283,7 @@ impl Client {
         }
     }
 
-    /// The one of runs that were recorded before there was a choice.
+    /// The client of runs that were recorded before the client could be chosen.
     pub fn of_older_runs() -> Self {
         Self::Pool
     }
@@ -302,15 +304,15 @@ impl std::str::FromStr for Client {
     }
 }
 
-/// How much sooner than others the kernel lets the load's threads go on.
+/// The scheduling priority of the load's threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
-    /// As every process.
+    /// The default priority of a process.
     Normal,
-    /// nice -10, where that is permitted.
+    /// A nice value of -10 if that is permitted.
     Raised,
-    /// `SCHED_FIFO` at its lowest priority, where that is permitted; else raised.
+    /// `SCHED_FIFO` at its lowest priority if that is permitted; otherwise as [`Priority::Raised`].
     Realtime,
 }
 
@@ -325,7 +327,7 @@ impl Priority {
         }
     }
 
-    /// The one of runs that were recorded before there was a choice.
+    /// The priority of runs that were recorded before the priority could be chosen.
     pub fn of_older_runs() -> Self {
         Self::Normal
     }
@@ -346,13 +348,13 @@ impl std::fmt::Display for Priority {
     }
 }
 
-/// How it is known when a commit is visible on a physical standby.
+/// How replbench learns when a commit is visible on a physical standby.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VisibilityMethod {
-    /// The client asks.
+    /// The probe queries the standby repeatedly.
     Looks,
-    /// The standby tells.
+    /// The standby reports it to the probe.
     Push,
 }
 
@@ -366,7 +368,7 @@ impl VisibilityMethod {
         }
     }
 
-    /// The one of runs that were recorded before there was a choice.
+    /// The method of runs that were recorded before the method could be chosen.
     pub fn of_older_runs() -> Self {
         Self::Looks
     }
@@ -391,7 +393,7 @@ pub struct Phases {
 }
 
 impl Phases {
-    /// The shortest measurement.
+    /// The shortest measurement phase.
     pub const SHORTEST: Duration = Duration::from_millis(1);
 }
 
@@ -400,15 +402,15 @@ impl Phases {
 #[serde(rename_all = "snake_case")]
 pub enum Length {
     For(Duration),
-    /// Exactly so many arrivals.
+    /// Until exactly this number of arrivals.
     Count(u64),
 }
 
 impl Length {
-    /// The most arrivals of a fixed-count measurement.
+    /// The most arrivals of a measurement phase with a fixed count.
     pub const MOST: u64 = 1_000_000_000;
 
-    /// How long it takes, if that is known beforehand.
+    /// How long the measurement phase lasts; `None` if it has a fixed number of arrivals.
     pub fn duration(self) -> Option<Duration> {
         match self {
             Self::For(duration) => Some(duration),

@@ -1,5 +1,5 @@
-//! Faults: what is done to a node at a time of the measurement, and undone.
-//! Knows how a fault is written and which nodes it can befall; not how it is done.
+//! Faults: what is done to a node at a given time of the measurement phase, and then undone.
+//! Knows how a fault is written and which nodes can be its target, but not how it is carried out.
 
 mod written;
 
@@ -16,67 +16,68 @@ use crate::mode::Mode;
 use crate::topology::Role;
 use crate::units::{exact_bytes, exact_duration};
 
-/// One fault of every cell. Written `pause-replay s1 at 2s for 3s`.
+/// One fault, which happens in every cell. Written as `pause-replay s1 at 2s for 3s`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     pub kind: FaultKind,
-    /// The node's name.
+    /// The name of the node that the fault happens to.
     pub target: String,
-    /// From the start of the measurement.
+    /// When the fault begins, counted from the start of the measurement phase.
     pub at: Duration,
-    /// How long it lasts before it is undone; zero of one that is an instant.
+    /// How long the fault lasts before it is undone; zero for a fault that is an instant.
     #[serde(rename = "for")]
     pub length: Duration,
-    /// Of a slow network.
+    /// The delay, jitter and bandwidth of a [`FaultKind::SlowNetwork`]; default for other kinds.
     #[serde(flatten)]
     pub slowness: Slowness,
 }
 
-/// What a slow network is like, in each direction.
+/// The delay and bandwidth of a slow network, in each direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Slowness {
     #[serde(default, skip_serializing_if = "Duration::is_zero")]
     pub delay: Duration,
-    /// At most this is added to the delay.
+    /// The largest random addition to the delay.
     #[serde(default, skip_serializing_if = "Duration::is_zero")]
     pub jitter: Duration,
-    /// Bytes a second; `None`: as many as go.
+    /// The bandwidth in bytes a second; `None` if it is not limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<u64>,
 }
 
-/// What is done to the node.
+/// The kinds of faults: what is done to the target node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
-    /// `pg_wal_replay_pause()`, then `pg_wal_replay_resume()`. The standby receives WAL meanwhile.
+    /// `pg_wal_replay_pause()`, then `pg_wal_replay_resume()`. While replay is paused the standby still receives WAL.
     PauseReplay,
-    /// Nothing passes between the node and the one that it replicates from, and neither is told.
+    /// No data passes between the node and the server that it replicates from; their connection is not closed.
     Partition,
-    /// What passes between them is delayed and throttled.
+    /// The data between the node and the server that it replicates from is delayed and throttled.
     SlowNetwork,
-    /// SIGSTOP to the walsender that streams to the standby, then SIGCONT: what commits meanwhile is not sent to it.
+    /// SIGSTOP to the walsender that streams to the standby, then SIGCONT: WAL of commits in between is not sent until SIGCONT.
     PauseSending,
-    /// SIGSTOP to all processes of the server, then SIGCONT: it keeps its connections and does nothing.
+    /// SIGSTOP to all processes of the standby, then SIGCONT: while stopped the standby keeps its connections and does nothing.
     FrozenStandby,
-    /// SIGKILL to all processes of the server, then its start.
+    /// SIGKILL to all processes of the standby, then a start of the standby.
     StandbyCrash,
-    /// A query runs on the standby, and the primary removes rows that it may still see: replay waits for it, up to
+    /// A query runs on the standby, and the primary removes rows that the query may still see: replay waits for the query, up to
     /// `max_standby_streaming_delay`, unless the standby has `hot_standby_feedback`.
     LongQuery,
-    /// SIGKILL to all processes of the server; meanwhile the primary removes WAL that the slot needs (`max_slot_wal_keep_size`). In the end
-    /// the node is made anew by a base backup or, of a subscriber, an initial copy.
+    /// SIGKILL to all processes of the replica; while it is down the primary removes WAL that the replica's slot needs
+    /// (`max_slot_wal_keep_size`). At the end the replica is made anew by a base backup or, for a subscriber, an initial copy.
     SlotLoss,
-    /// The subscriber's tables refuse every row that is applied, by a constraint; then they take them again.
+    /// A constraint on the subscriber's tables refuses every row that is applied; at the end the constraint is dropped.
     ApplyError,
-    /// As that, of the primary: nothing takes its place meanwhile.
+    /// SIGKILL to all processes of the primary, then a start of the primary: no standby is promoted while it is down.
     PrimaryCrash,
-    /// SIGKILL to all processes of the primary; the standby that has most of its WAL is promoted, and load and other standbys follow it. In
-    /// the end the node that was killed becomes a standby of the new primary.
+    /// SIGKILL to all processes of the primary; the standby that has received the most WAL is promoted, and the load and the other
+    /// standbys follow the new primary. At the end the killed node becomes a standby of the new primary.
     Failover,
-    /// As that, but the primary is shut down (fast) instead of killed: it ends when its standbys have all of its WAL.
+    /// Like [`FaultKind::Failover`], but the primary is shut down (fast) instead of killed: the shutdown ends when the standbys have all
+    /// of its WAL.
     Switchover,
-    /// Nothing that the load notices: a point in time to which the primary is restored from its archive after the cell.
+    /// Marks a point in time, which the load does not notice; after the cell the primary is restored to that time from its archive.
     Pitr,
 }
 
@@ -115,7 +116,7 @@ impl FaultKind {
         }
     }
 
-    /// Whether it can befall a node of this role.
+    /// Whether the target of the fault can be a node of this role.
     fn befalls(self, role: Role) -> bool {
         match self {
             Self::PauseReplay | Self::FrozenStandby | Self::StandbyCrash | Self::LongQuery => {
@@ -133,43 +134,43 @@ impl FaultKind {
         }
     }
 
-    /// Whether its node cannot stream meanwhile.
+    /// Whether the target cannot stream WAL during the fault.
     pub fn stops_streaming(self) -> bool {
-        // A walsender that hears nothing for wal_sender_timeout gives up, and an apply worker that fails ends.
+        // A walsender that receives no reply for wal_sender_timeout ends the connection, and an apply worker exits on an error.
         matches!(
             self,
             Self::StandbyCrash | Self::Partition | Self::SlotLoss | Self::ApplyError
         )
     }
 
-    /// Whether it needs a network between the nodes that can be made worse.
+    /// Whether the fault needs a network between the nodes that replbench can delay, throttle or cut.
     pub fn is_of_the_network(self) -> bool {
         matches!(self, Self::Partition | Self::SlowNetwork)
     }
 
-    /// Whether the primary is what it befalls.
+    /// Whether the target of the fault is the primary.
     pub fn is_of_primary(self) -> bool {
         self.befalls(Role::Primary)
     }
 
-    /// Whether the primary is gone meanwhile, and with it every connection of the load.
+    /// Whether the primary is down during the fault, so that every connection of the load is lost.
     pub fn stops_primary(self) -> bool {
         self == Self::PrimaryCrash || self.changes_primary()
     }
 
-    /// Whether it is over as soon as it has begun, and is written without a length.
+    /// Whether the fault has no duration and is therefore written without `for`.
     pub fn is_instant(self) -> bool {
         self == Self::Pitr
     }
 
-    /// Whether another node is the primary afterwards.
+    /// Whether another node is the primary after the fault.
     pub fn changes_primary(self) -> bool {
         matches!(self, Self::Failover | Self::Switchover)
     }
 }
 
 impl Fault {
-    /// When it is undone, from the start of the measurement.
+    /// When the fault is undone, counted from the start of the measurement phase.
     pub fn end(&self) -> Duration {
         self.at + self.length
     }
@@ -204,7 +205,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A fault that cannot happen in a plan: which, why, and the remedy.
+/// A fault that cannot happen in a plan: its index, the reason, and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Impossible {
     pub index: usize,
@@ -212,7 +213,7 @@ pub struct Impossible {
     pub remedy: String,
 }
 
-/// The first of the faults that cannot happen in all of these modes within such a measurement.
+/// The first fault that cannot happen in every one of these modes within a measurement phase of this length.
 pub fn impossible(faults: &[Fault], modes: &[Mode], measure: Length) -> Option<Impossible> {
     faults.iter().enumerate().find_map(|(index, fault)| {
         let (reason, remedy) = modes
@@ -321,7 +322,7 @@ fn second_failover(fault: &Fault, earlier: &[Fault]) -> Option<(String, String)>
 
 fn outlasts(fault: &Fault, measure: Length) -> Option<(String, String)> {
     match measure {
-        // The load has ended by then, and all commits are before it.
+        // At that time the load has ended, so all commits would be before the fault.
         Length::For(duration) if fault.kind.is_instant() && fault.at >= duration => Some((
             format!(
                 "fault `{fault}` comes after the measurement, which lasts {}",

@@ -1,4 +1,4 @@
-//! Faults as they are written: as one line on the command line, and as a table in a profile.
+//! Reads faults: as one line from the command line, and as a table from a profile.
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -14,12 +14,12 @@ use super::{Fault, FaultKind, Slowness, impossible};
 use crate::mode::Mode;
 use crate::units::{parse_bytes, parse_duration};
 
-/// The longest time until a fault, and that it lasts.
+/// The longest time from the start of the measurement phase to a fault, and the longest duration of a fault.
 const LONGEST: Duration = Duration::from_hours(24);
-/// The longest delay of a network.
+/// The longest delay and the longest jitter of a slow network.
 const SLOWEST: Duration = Duration::from_mins(1);
 
-/// A fault that cannot be read.
+/// A text of the command line that is not a fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{written}` is no fault; write KIND NODE at TIME for TIME, such as `pause-replay s1 at 2s for 3s`; a slow-network has at least one of `delay TIME`, `jitter TIME` and `bandwidth BYTES` behind it (a second); a pitr is an instant and has no `for`; kinds are {kinds}",
@@ -49,7 +49,7 @@ impl FromStr for Fault {
                 });
             }
             let (at, rest) = rest.split_once(" for ")?;
-            // From the last to the first, in the order in which they are written.
+            // The options are cut off the end of the text, from the last to the first in the order in which they are written.
             let (rest, bandwidth) = without(rest, " bandwidth ");
             let (rest, jitter) = without(rest, " jitter ");
             let (length, delay) = without(rest, " delay ");
@@ -77,7 +77,7 @@ impl FromStr for Fault {
     }
 }
 
-/// The text before a word, and the one behind it if it is there.
+/// The text before a word, and the text behind the word; the latter is `None` if the word does not occur.
 fn without<'a>(text: &'a str, word: &str) -> (&'a str, Option<&'a str>) {
     match text.split_once(word) {
         Some((before, behind)) => (before, Some(behind)),
@@ -85,7 +85,7 @@ fn without<'a>(text: &'a str, word: &str) -> (&'a str, Option<&'a str>) {
     }
 }
 
-/// The faults as they are written. `modes` is `None` where the modes themselves are in doubt.
+/// Reads the faults of a profile. `modes` is `None` if the modes themselves have mistakes; then targets are not checked.
 pub(in crate::profile) fn faults(
     diagnostics: &mut Diagnostics,
     written: &[Spanned<wire::Fault>],
@@ -147,7 +147,7 @@ fn fault(diagnostics: &mut Diagnostics, entry: &Spanned<wire::Fault>) -> Option<
     })
 }
 
-/// Zero of an instant, which has none.
+/// Reads how long a fault lasts; zero for a fault that is an instant, which may not have a `for`.
 fn length(
     diagnostics: &mut Diagnostics,
     entry: &Spanned<wire::Fault>,

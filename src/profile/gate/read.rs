@@ -1,5 +1,5 @@
-//! Reads the gates of a profile, with the mistakes in them.
-//! Knows how a gate is written and which modes and nodes there are; never a value of a figure.
+//! Reads the gates of a profile and reports the mistakes in them.
+//! Knows how a gate is written and which modes and nodes exist, but never a measured value.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::metric::{Metric, Stat, Unit};
 use crate::mode::Mode;
 use crate::topology::Topology;
 
-/// The gates as they are written. `modes` is `None` where the modes themselves are in doubt.
+/// Reads the gates. `modes` is `None` if the modes themselves have mistakes; then modes and nodes of gates are not checked.
 pub(in crate::profile) fn gates(
     diagnostics: &mut Diagnostics,
     written: &[Spanned<wire::Gate>],
@@ -90,7 +90,7 @@ fn gate(diagnostics: &mut Diagnostics, entry: &Spanned<wire::Gate>) -> Option<Ga
     })
 }
 
-/// Reads a bound in this unit.
+/// Reads a limit, in the base unit of `unit`.
 fn bound(unit: Unit, value: &Value) -> Result<f64, Refusal> {
     const DAY: Duration = Duration::from_hours(24);
     // The upper limit of count gates.
@@ -99,7 +99,7 @@ fn bound(unit: Unit, value: &Value) -> Result<f64, Refusal> {
         Unit::Micros => {
             diagnostics::duration(Duration::ZERO..=DAY)(value).map(|it| it.as_secs_f64())
         }
-        // Of bytes a second nothing is gated.
+        // No gate can be set on a metric in bytes a second, so that case does not occur.
         Unit::Bytes | Unit::BytesPerSecond => diagnostics::bytes(value).map(|it| it as f64),
         Unit::PerSecond => diagnostics::amount(value),
         Unit::Share => diagnostics::share(value),
@@ -107,7 +107,7 @@ fn bound(unit: Unit, value: &Value) -> Result<f64, Refusal> {
     }
 }
 
-/// Fit for a line of a terminal.
+/// Reads a gate's name, with whitespace folded so that it fits on one line.
 fn name(value: &Value) -> Result<String, Refusal> {
     const LONGEST: usize = 63;
     match value {
@@ -118,7 +118,7 @@ fn name(value: &Value) -> Result<String, Refusal> {
     }
 }
 
-/// What a person may have meant by an unknown metric.
+/// The remedy for an unknown metric: what the user may have meant.
 fn likely_metric(text: &str) -> String {
     let (name, stat) = text.split_once('.').unwrap_or((text, ""));
     let stats: Vec<_> = Metric::gateable()
