@@ -1,50 +1,50 @@
-//! Modes on servers whose arrangement is given: those that exist, and those of a compose file.
+//! Modes on servers whose topology is given: servers that exist already, and servers of a compose file.
 
 use std::collections::BTreeMap;
 
 use super::{Mode, ModeError, ModeSpec, Replicas, SyncLevel, SyncSet, Waits};
 use crate::topology::{Role, Topology};
 
-/// What replicates on servers that exist, and what their commits wait for unless a session says otherwise.
+/// The topology of servers that exist, and what commits wait for there unless a session sets `synchronous_commit`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     pub topology: Topology,
     pub level: SyncLevel,
     pub sync: Option<SyncSet>,
-    /// Whether `synchronous_standby_names` may be changed.
+    /// Whether replbench may change `synchronous_standby_names`.
     pub may_set: bool,
-    /// Whether faults may befall them; then of which standbys this user may pause the replay.
+    /// `None` if faults are not allowed on the servers; otherwise the standbys whose replay this user may pause.
     pub faults: Option<MayPause>,
 }
 
-/// The standbys whose replay a user may pause, and why not that of the others.
+/// The standbys whose replay a user may pause (`nodes`), and why the user may not pause the replay of the others (`lacks`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MayPause {
     pub nodes: Vec<String>,
     pub lacks: String,
 }
 
-/// What a compose file's services are, and which faults cannot befall them.
+/// The topology of a compose file's services, and which faults cannot happen to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ComposeNodes {
     pub topology: Topology,
-    /// By the node's name, why it cannot be cut off from the primary. Those that are not here can be.
+    /// Nodes that cannot be cut off from the primary, with the reason, by the node's name. All other nodes can be cut off.
     pub never_cut: BTreeMap<String, String>,
-    /// Why no standby can take the primary's place; `None`: one can.
+    /// Why no standby can be promoted; `None` if one can.
     pub never_failed_over: Option<String>,
 }
 
-/// Servers whose arrangement a plan takes as it is.
+/// Servers whose topology a plan takes as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Given {
-    /// Somebody else's, which run.
+    /// Servers that run already and do not belong to replbench.
     Existing(Found),
-    /// Those of a compose file, which are started for the run.
+    /// Servers of a compose file, which are started for the run.
     Compose(ComposeNodes),
 }
 
 impl Given {
-    /// What they are in a sentence.
+    /// What to call the servers in a sentence.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Existing(_) => "servers that exist",
@@ -52,7 +52,7 @@ impl Given {
         }
     }
 
-    /// The option of the command line that names them.
+    /// The command-line option that names the servers.
     pub fn option(&self) -> &'static str {
         match self {
             Self::Existing(_) => "--primary",
@@ -62,7 +62,7 @@ impl Given {
 }
 
 impl ModeSpec {
-    /// The mode on servers that are given.
+    /// Resolves the mode on given servers.
     pub fn resolve_on(&self, given: &Given) -> Result<Mode, ModeError> {
         let resolved = match given {
             Given::Existing(found) if found.may_set && self.kind.replicas != Replicas::Found => {
@@ -79,7 +79,8 @@ impl ModeSpec {
         })
     }
 
-    /// On servers that exist, where only what a session waits for is chosen; an error is the reason why not.
+    /// Resolves the mode on servers that exist without changing `synchronous_standby_names`: only the session's `synchronous_commit` can
+    /// be chosen. An error is the reason why the mode is impossible.
     fn resolve_found(&self, found: &Found) -> Result<Mode, String> {
         let names_stay = "needs other synchronous_standby_names than there are; --set-sync may set them for the run";
         let (level, sync) = match (self.kind.replicas, self.kind.waits, &found.sync) {
@@ -93,7 +94,8 @@ impl ModeSpec {
             (Replicas::Standbys | Replicas::Subscribers, Waits::Never, None) => {
                 (self.kind.level, None)
             }
-            // The names stay, so that the session alone says that it waits for nobody.
+            // synchronous_standby_names stays set, so only the session's synchronous_commit can keep a commit from waiting: `local` at
+            // most.
             (Replicas::Standbys | Replicas::Subscribers, Waits::Never, Some(_)) => {
                 (self.kind.level.min(SyncLevel::Local), None)
             }
@@ -118,13 +120,14 @@ impl ModeSpec {
         Ok(Mode {
             name: self.name.clone(),
             level,
-            // With `local` and `off` nobody is waited for, whatever the names.
+            // With `local` and `off` a commit waits for no standby, whatever synchronous_standby_names is.
             sync: sync.filter(|_| level > SyncLevel::Local),
             topology: found.topology.clone(),
         })
     }
 
-    /// On these nodes, with any choice of what commits wait for; an error is the reason why not.
+    /// Resolves the mode on these nodes, where replbench may choose what commits wait for. An error is the reason why the mode is
+    /// impossible.
     fn resolve_among(&self, topology: &Topology) -> Result<Mode, String> {
         let role = match self.kind.replicas {
             Replicas::Standbys => Role::Standby,

@@ -1,5 +1,5 @@
 //! How commits are acknowledged: synchronous levels, quorums, and the modes that are compared.
-//! Pure words; knows neither servers nor measurements.
+//! Plain data; knows neither servers nor measurements.
 
 mod given;
 mod sync;
@@ -13,20 +13,19 @@ use crate::topology::{NodeCounts, Topology};
 pub use given::{ComposeNodes, Found, Given, MayPause};
 pub use sync::{Quorum, SyncLevel, SyncSet};
 
-/// One way to replicate that is compared with others.
+/// One replication mode, which is compared with others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Mode {
-    /// As written in the profile; unique in a plan.
+    /// The mode's name as written in the profile; unique in a plan.
     pub name: String,
     pub level: SyncLevel,
-    /// `None`: `synchronous_standby_names` is empty.
+    /// The value of `synchronous_standby_names`; `None` if it is empty.
     pub sync: Option<SyncSet>,
     pub topology: Topology,
 }
 
 impl Mode {
-    /// The replicas that a commit always waits for until they have replayed it. A quorum of any awaits none in particular, unless it is
-    /// of all.
+    /// The replicas whose replay every commit waits for. With an `ANY` quorum there are none, unless the quorum is all replicas.
     pub fn awaits_replay_of(&self) -> Vec<String> {
         match (&self.sync, self.level) {
             (Some(set), SyncLevel::RemoteApply) => match set.quorum {
@@ -38,8 +37,8 @@ impl Mode {
         }
     }
 
-    /// Whether a commit waits for the same on the same nodes in both; their own names do not count. Where it waits for all that are
-    /// named, neither does the order of those.
+    /// Whether both modes have the same topology and commits wait for the same in both. The names of the modes may differ, and so may the
+    /// order of standbys if a commit waits for all of them.
     pub fn is_same_as(&self, other: &Self) -> bool {
         let wait_alike = match (&self.sync, &other.sync) {
             (Some(one), Some(two)) => {
@@ -54,14 +53,14 @@ impl Mode {
         self.level == other.level && self.topology == other.topology && wait_alike
     }
 
-    /// On nodes with these settings of their own, by their names.
+    /// The mode with these additional settings of single nodes, by the node's name.
     #[must_use]
     pub fn with_settings(mut self, of_nodes: &BTreeMap<String, BTreeMap<String, String>>) -> Self {
         self.topology = self.topology.with_settings(of_nodes);
         self
     }
 
-    /// One line for a person: what a commit waits for in this mode.
+    /// One line that explains what a commit waits for in this mode.
     pub fn explain(&self) -> String {
         match (self.level, &self.sync) {
             (SyncLevel::Off, _) => {
@@ -84,18 +83,18 @@ impl Mode {
     }
 }
 
-/// A mode as written, before the numbers of nodes are known: `async`, `sync`, `remote_apply:any-2`, `logical:3`.
+/// A mode as written, such as `async`, `sync`, `remote_apply:any-2` or `logical:3`, before the numbers of nodes are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModeSpec {
     name: String,
     kind: &'static ModeKind,
-    /// `:first-1`, `:any-2`.
+    /// The quorum that `:first-1` or `:any-2` gives; `None` if none is written.
     quorum: Option<Quorum>,
-    /// `:3` subscribers.
+    /// The number of subscribers that `:3` gives; `None` if none is written.
     subscribers: Option<u8>,
 }
 
-/// Everything that a mode's word says.
+/// Everything that a mode's word determines.
 #[derive(Debug, PartialEq, Eq)]
 struct ModeKind {
     word: &'static str,
@@ -108,11 +107,11 @@ struct ModeKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Replicas {
     Standbys,
-    /// The last standby hangs on the first.
+    /// The last standby replicates from the first standby.
     Cascade,
     Archive,
     Subscribers,
-    /// Whatever servers that exist have.
+    /// The replicas that existing servers have.
     Found,
 }
 
@@ -120,13 +119,13 @@ enum Replicas {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waits {
     Never,
-    /// For the first one, and no option says otherwise.
+    /// Commits wait for the first replica, and no option can change that.
     ForFirst,
-    /// For the first one, or those that `:first-N` or `:any-N` says.
+    /// Commits wait for the first replica, or for the quorum that `:first-N` or `:any-N` gives.
     ForQuorum,
 }
 
-/// The modes that exist. To add one that differs in settings alone is to add a line.
+/// All modes. A new mode that differs only in settings needs only a new line here.
 #[rustfmt::skip]
 const MODES: [ModeKind; 12] = [
     ModeKind::new("async", SyncLevel::On, Replicas::Standbys, Waits::Never),
@@ -143,10 +142,10 @@ const MODES: [ModeKind; 12] = [
     ModeKind::new(AS_IS, SyncLevel::On, Replicas::Found, Waits::Never),
 ];
 
-/// What `synchronous_commit` itself calls `sync`: understood, and not listed beside it.
+/// The value of `synchronous_commit` that `sync` stands for. It is accepted as a mode, but not listed beside `sync`.
 const ALIAS: &str = "on";
 
-/// What servers that exist do of their own accord.
+/// The mode in which existing servers keep their own replication settings.
 const AS_IS: &str = "as-is";
 
 impl ModeKind {
@@ -160,7 +159,7 @@ impl ModeKind {
     }
 }
 
-/// A mode that does not exist or cannot be had with the nodes at hand.
+/// A mode that does not exist or is impossible with the available nodes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModeError {
     #[error(
@@ -192,12 +191,12 @@ pub enum ModeError {
 }
 
 impl ModeSpec {
-    /// What servers that exist do of their own accord.
+    /// The mode in which existing servers keep their own replication settings.
     pub fn as_is() -> Self {
         AS_IS.parse().expect("it is in the table")
     }
 
-    /// For which of the replicas commits wait; `None`: for none.
+    /// The quorum of replicas that commits wait for; `None` if they wait for none.
     fn awaited(&self) -> Option<Quorum> {
         match self.kind.waits {
             Waits::Never => None,
@@ -217,8 +216,8 @@ impl ModeSpec {
         &self.name
     }
 
-    /// The mode on a cluster whose profile asks for so many standbys and subscribers. A physical mode runs
-    /// without subscribers and a logical one without standbys: nodes that a mode does not use would share its host.
+    /// Resolves the mode on a cluster whose profile asks for these numbers of standbys and subscribers. A physical mode runs without
+    /// subscribers and a logical mode without standbys, because nodes that a mode does not use would share its host.
     pub fn resolve(&self, standbys: u8, subscribers: u8) -> Result<Mode, ModeError> {
         let mut counts = NodeCounts::default();
         let (awaited, available) = match self.kind.replicas {
@@ -231,7 +230,7 @@ impl ModeSpec {
                 ("sub", counts.subscribers)
             }
             Replicas::Cascade => {
-                // As many replicas as without a cascade.
+                // The cascade has as many replicas in total as the other modes.
                 counts.standbys = standbys.saturating_sub(1).max(1);
                 counts.cascading = 1;
                 ("s", counts.standbys)

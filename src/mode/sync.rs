@@ -25,7 +25,7 @@ impl SyncLevel {
         }
     }
 
-    /// The level of this setting.
+    /// The level of a value of `synchronous_commit`; `None` if the value is none of the levels.
     pub fn parse(setting: &str) -> Option<Self> {
         let all = [
             Self::Off,
@@ -44,7 +44,7 @@ impl SyncLevel {
 pub enum Quorum {
     /// The first n by priority.
     First(u8),
-    /// Any n of them.
+    /// Any n of the named standbys.
     Any(u8),
 }
 
@@ -60,13 +60,13 @@ impl Quorum {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SyncSet {
     pub quorum: Quorum,
-    /// Names of nodes, in order of priority.
+    /// The names of the standbys, in order of priority.
     pub nodes: Vec<String>,
 }
 
 impl SyncSet {
-    /// Reads `synchronous_standby_names`; `None` where it is empty or not of its form. `*` stands for every name in `all`, and a
-    /// name in other letters for the one there, as the server takes it.
+    /// Parses `synchronous_standby_names`; `None` if it is empty or malformed. `*` stands for every name in `all`. Names are matched with
+    /// those in `all` without regard to case, as the server does.
     pub fn parse(setting: &str, all: &[String]) -> Option<Self> {
         let setting = setting.trim();
         let is_word = |it: &char| it.is_ascii_alphanumeric();
