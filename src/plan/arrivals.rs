@@ -1,5 +1,5 @@
-//! When each arrival of an open loop is due, what it does and on which row: pure functions of a cell's seed.
-//! Nothing here depends on how many threads send, nor on how the server answers.
+//! When each arrival of an open loop is due, which transaction it is and which rows it uses: pure functions of a cell's seed.
+//! Nothing here depends on how many threads send or how fast the server answers.
 
 use std::num::NonZeroU64;
 
@@ -13,7 +13,7 @@ use crate::units::Rate;
 
 const NS_PER_S: f64 = 1e9;
 
-/// Yields, for slot 0, 1, 2 and so on without end, when it is due: nanoseconds after the start, never falling.
+/// An endless iterator over the due times of slots 0, 1, 2 and so on: nanoseconds after the start, never decreasing.
 #[derive(Debug, Clone)]
 pub struct Schedule(Gaps);
 
@@ -25,7 +25,7 @@ enum Gaps {
     },
     Poisson {
         due_ns: u64,
-        /// What whole nanoseconds left over, carried so that no error grows with time.
+        /// The fraction of a nanosecond that rounding down left over. It is carried over, so that no error grows with time.
         fraction: f64,
         mean_ns: f64,
         rng: Xoshiro256PlusPlus,
@@ -78,7 +78,8 @@ impl Iterator for Schedule {
     }
 }
 
-/// From the slot's number, never accumulated. Two roundings of 2^-53 each: below 0.1 ns in a day, 1 ns in 50.
+/// The due time of a slot, computed from its number so that no error accumulates. Two roundings of 2^-53 each give an error below 0.1 ns
+/// after a day and below 1 ns after 50 days.
 #[inline]
 fn uniform_due_ns(slot: u64, per_second: f64) -> u64 {
     whole_ns(slot as f64 * NS_PER_S / per_second + 0.5)
@@ -94,7 +95,7 @@ fn whole_ns(ns: f64) -> u64 {
     ns as u64
 }
 
-/// The generator of everything random about arrival `slot` of a cell: its transaction, its keys, its row.
+/// The random number generator for everything about arrival `slot` of a cell: its transaction, keys and row contents.
 #[inline]
 pub fn rng(seed: u64, slot: u64) -> Xoshiro256PlusPlus {
     Xoshiro256PlusPlus::seed_from_u64(derive(seed, Stream::Rows, slot))
@@ -109,7 +110,7 @@ pub struct Mix {
 }
 
 impl Mix {
-    /// The weights of a plan's transactions; their sum is above 0.
+    /// Takes the weights of a plan's transactions, whose sum is above 0.
     pub fn new(transactions: &[Transaction]) -> Self {
         let mut total = 0;
         let bounds = transactions
@@ -122,7 +123,7 @@ impl Mix {
         Self { bounds, total }
     }
 
-    /// An index into the transactions.
+    /// Picks a transaction, as an index into the plan's transactions.
     #[inline]
     pub fn pick(&self, rng: &mut impl Rng) -> usize {
         let ticket = below(self.total, rng);
@@ -130,7 +131,7 @@ impl Mix {
     }
 }
 
-/// Chooses among the rows that were there before the first transaction, numbered from 1.
+/// Chooses among the rows that a table had before the first transaction, numbered from 1.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyChooser {
     rows: NonZeroU64,
@@ -149,7 +150,7 @@ impl KeyChooser {
         Self { rows, zipf }
     }
 
-    /// A row, 1 to the number of rows. Under Zipf's law row 1 is the most frequent.
+    /// Picks a row, from 1 to the number of rows. Under Zipf's law row 1 is the most frequent.
     #[inline]
     pub fn pick(&self, rng: &mut impl Rng) -> u64 {
         match &self.zipf {
@@ -172,7 +173,7 @@ mod tests {
     fn uniform_slots_are_exact_far_out() {
         assert_eq!(uniform_due_ns(1_000_000_000, 1000.0), 1_000_000_000_000_000);
         assert_eq!(uniform_due_ns(1_000_000_000, 3000.0), 333_333_333_333_333);
-        // A day at a million a second, against integers.
+        // A day at a million arrivals a second, compared with integer arithmetic.
         for slot in [1, 86_399_999_999, 86_400_000_000] {
             assert_eq!(uniform_due_ns(slot, 1e6), slot * 1000);
             let exact = u128::from(slot) * 1_000_000_000 / 700_001;

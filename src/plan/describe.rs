@@ -1,5 +1,5 @@
-//! A plan as a page of text, 80 columns wide, for `run --dry-run` and `check`.
-//! Only words what the plan says; decides nothing.
+//! Describes a plan as a page of text, 80 columns wide, for `run --dry-run` and `check`.
+//! Only puts the plan into words; decides nothing.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -19,7 +19,7 @@ const WIDTH: usize = 80;
 const MARGIN: usize = 14;
 
 impl Plan {
-    /// What will run, for a person: modes, servers, load, phases, tables, settings, every cell in order.
+    /// Describes what will run: modes, servers, load, phases, tables, settings, and every cell in order.
     pub fn describe(&self) -> String {
         let mut page = Page::default();
         self.describe_work(&mut page);
@@ -37,7 +37,7 @@ impl Plan {
         page.text
     }
 
-    /// What belongs to the figures of a quick run, wherever they are told.
+    /// The warning to show with the figures of a quick run; `None` if the run is not quick.
     pub fn caution(&self) -> Option<String> {
         let repeats = counted(self.repeats.into(), "short repetition");
         self.quick.then(|| {
@@ -223,7 +223,7 @@ impl Plan {
 }
 
 impl Sides<Plan> {
-    /// What a session will run: each side with what it was given, then the order of their turns.
+    /// Describes what a session will run: each side with the items it was given, then the order of the turns.
     pub fn describe(&self, given: &Sides<Vec<String>>) -> String {
         let mut page = Page::default();
         for side in Side::BOTH {
@@ -287,7 +287,7 @@ fn describe_table(table: &Table) -> String {
     )
 }
 
-/// An estimate, coarse on purpose: `about 6 min`.
+/// An estimated duration in words, coarse on purpose: `about 6 min`.
 pub fn about(duration: Duration) -> String {
     format!("about {}", minutes(duration))
 }
@@ -300,7 +300,7 @@ fn minutes(duration: Duration) -> String {
     }
 }
 
-/// Rows of a label and a text that is folded beside it.
+/// A page of rows, each with a label and a text that is folded beside the label.
 #[derive(Debug, Default)]
 struct Page {
     text: String,
@@ -311,7 +311,7 @@ impl Page {
         let _ = writeln!(self.text, "\n{title}");
     }
 
-    /// As wide as the page, between parts that have sections of their own.
+    /// Adds a title, folded to the page's width, above a part that has sections of its own.
     fn title(&mut self, title: &str) {
         if !self.text.is_empty() {
             self.text.push('\n');

@@ -1,4 +1,4 @@
-//! The cell that is run first on servers that were just made, and is left out of every figure.
+//! The discarded cell: it runs first on servers that were just made, and is left out of all figures.
 
 use std::time::Duration;
 
@@ -7,18 +7,19 @@ use super::{Cell, Length, Phases, Plan};
 use crate::topology::Topology;
 
 impl Plan {
-    /// The first discarded cell of a run lasts as long as a counted one, and no longer than this: in published runs the first
-    /// cell was slower than all later ones of its mode for the whole of its 10 s, from the warm-up on.
+    /// The longest first discarded cell of a run; it lasts as long as a counted cell if that is shorter. In published runs the first cell
+    /// was slower than all later cells of its mode during all of its 10 s, from the warm-up on.
     const FIRST_DISCARDED: Duration = Duration::from_secs(10);
-    /// Later servers find the host busy already. What is new is theirs: pages and WAL that are touched for the first time.
+    /// The longest discarded cell of later servers. The host is already warm by then; only the servers' own pages and WAL are touched for
+    /// the first time.
     const LATER_DISCARDED: Duration = Duration::from_secs(2);
 
-    /// The cell to run first on the `made`th cluster of a run (counting from 1), which has this topology, and the plan to run
-    /// it by. Without it the first counted cell would be unlike the others.
+    /// The cell to run first on the `made`th cluster of a run (counted from 1), which has this topology, and the plan for that cell.
+    /// Without a discarded cell the first counted cell would differ from the others.
     pub fn discarded(&self, topology: &Topology, made: u32) -> (Self, Cell) {
         let mode = self.modes.iter().position(|it| it.topology == *topology);
         let cell = Cell {
-            // Behind those that count, so that these keep their numbers.
+            // Ids of discarded cells follow those of the counted cells, so that counted cells keep their numbers.
             id: u32::try_from(self.cells.len())
                 .unwrap_or(u32::MAX)
                 .saturating_add(made),

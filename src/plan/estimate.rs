@@ -1,29 +1,31 @@
-//! How long a plan takes, so that a person knows before it starts. Pure; coarse on purpose.
+//! Estimates how long a plan takes, to show it before the run starts. Pure; coarse on purpose.
 
 use std::time::Duration;
 
 use super::{Cell, Length, Offered, Plan, ServersMade, Sides};
 use crate::topology::{Role, Topology};
 
-/// Connecting, resetting the tables, checkpoints and the last answers: 0.2 s on an idle host with two cores and a fast disk.
+/// Time per cell for connecting, resetting the tables, checkpoints and the last answers. It is 0.2 s on an idle host with two cores and a
+/// fast disk.
 const AROUND_CELL: Duration = Duration::from_millis(500);
-/// initdb, a start and the removal: with two standbys 1 to 3 s in all on the same host.
+/// Time for initdb, the start and the removal of a primary. With two standbys all of it takes 1 to 3 s on the same host.
 const PRIMARY: Duration = Duration::from_millis(1_500);
-/// A base backup or an initial copy.
+/// Time to make one replica, by a base backup or an initial copy.
 const REPLICA: Duration = Duration::from_millis(500);
-/// A base backup before a cell, which waits until its WAL is archived, and three restores after it.
+/// Time per cell with a `pitr` fault: a base backup before the cell, which waits until its WAL is archived, and three restores after the
+/// cell.
 const RESTORES: Duration = Duration::from_secs(6);
-/// The rate of a closed loop is that of the server, which is unknown beforehand.
+/// The assumed rate of a closed loop in transactions a second: the real rate depends on the server and is unknown beforehand.
 const GUESSED_RATE: f64 = 2_000.0;
 
 impl Plan {
-    /// How long the run takes on a quiet host, the making of its servers included.
+    /// How long the run takes on an otherwise idle host, including the time to make the servers.
     pub fn estimate(&self) -> Duration {
         self.estimate_cells()
             .saturating_add(self.estimate_servers())
     }
 
-    /// The part of [`Plan::estimate`] in which servers are made, run a discarded cell and are taken away.
+    /// The part of [`Plan::estimate`] in which servers are made, run a discarded cell and are removed.
     pub fn estimate_servers(&self) -> Duration {
         match self.servers_made() {
             ServersMade::Once | ServersMade::Never | ServersMade::Compose => {
@@ -45,7 +47,8 @@ impl Plan {
     }
 
     fn estimate_cell(&self, cell: &Cell) -> Duration {
-        // An archive's last segment is what its drain waits for; elsewhere replicas are done at once.
+        // The drain of an archive standby waits until the last WAL segment is archived; other replicas show the last commit almost at
+        // once.
         let drain = if self.modes[cell.mode].topology.has(Role::ArchiveStandby) {
             self.phases.drain
         } else {
@@ -73,7 +76,7 @@ impl Plan {
         self.phases.warmup.saturating_add(measure)
     }
 
-    /// To make all servers so many times.
+    /// How long it takes to make all servers this many times, including their discarded cells.
     fn estimate_provisioning(&self, times: u32) -> Duration {
         let topologies = self.topologies();
         let cluster = |topology: &&Topology| {
@@ -93,7 +96,7 @@ impl Plan {
 }
 
 impl Sides<Plan> {
-    /// How long the session takes on a quiet host, the servers of every turn included.
+    /// How long the session takes on an otherwise idle host, including the time to make the servers of every turn.
     pub fn estimate(&self) -> Duration {
         let side = |plan: &Plan| {
             plan.estimate_cells()

@@ -34,45 +34,46 @@ pub use own_schema::OWN_SCHEMA;
 pub use resolve::{Overrides, PlanError, resolve};
 pub use session::{Incomparable, Side, Sides, Turn, turns};
 
-/// A profile resolved against the overrides of the command line.
+/// A profile with the overrides of the command line applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub profile: String,
     pub description: String,
-    /// The one seed: arrivals, row contents and the order of cells derive from it. Drawn for the run unless it was given.
+    /// The seed from which arrivals, row contents and the order of cells are derived. Drawn for the run unless it was given.
     pub seed: u64,
     pub tables: Vec<Table>,
     pub transactions: Vec<Transaction>,
     pub load: LoadPlan,
-    /// It sends the same arrivals whichever it is, and is no part of what servers were asked.
+    /// The client that sends the transactions. Every client sends the same arrivals, so the client is not part of the workload hash.
     #[serde(default = "Client::of_older_runs")]
     pub client: Client,
-    /// As it is wanted. It sends the same arrivals, and is no part of what servers were asked either.
+    /// The requested priority of the load's threads, which the system may refuse. Every priority sends the same arrivals, so the priority
+    /// is not part of the workload hash.
     #[serde(default = "Priority::of_older_runs")]
     pub priority: Priority,
     pub phases: Phases,
     pub probes: ProbePlan,
     pub expect: Expect,
-    /// In the order of the profile; the first is the baseline of comparisons.
+    /// The modes in the order of the profile; the first is the baseline of comparisons.
     pub modes: Vec<Mode>,
     pub repeats: u32,
-    /// `--quick`: a first look, too short for a verdict.
+    /// Whether the run is a first look (`--quick`), too short for a verdict.
     pub quick: bool,
-    /// In the order in which they run.
+    /// The cells in the order in which they run.
     pub cells: Vec<Cell>,
-    /// Of all clusters of the run: what the mode that needs most of it needs.
+    /// The `wal_level` of every cluster of the run: the highest level that any mode needs.
     pub wal_level: WalLevel,
-    /// Server settings beyond replbench's own, applied to every node.
+    /// Settings of every node, in addition to those that replbench sets itself.
     pub settings: BTreeMap<String, String>,
-    /// What the run must keep to. They judge a run and do not change what is measured.
+    /// Limits on figures of the run. Gates judge a run; they do not change what is measured.
     pub gates: Vec<Gate>,
-    /// What happens to nodes in every cell, in the order of the profile.
+    /// The faults of every cell, in the order of the profile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
-    /// How its servers are made, where somebody gives them; else it follows from the modes.
+    /// How often the servers are made if they are given; `None` if that follows from the modes.
     #[serde(skip)]
     pub given: Option<ServersMade>,
-    /// Modes of the profile that the servers cannot have, each with the reason.
+    /// Sentences about modes of the profile that are impossible on the servers, each with the reason.
     #[serde(skip)]
     pub left_out: Vec<String>,
 }
@@ -83,49 +84,50 @@ pub struct Plan {
 pub enum ServersMade {
     Once,
     EveryBlock,
-    /// They exist, and somebody else made them.
+    /// The servers exist already and replbench does not make them.
     Never,
     /// Once, by docker compose.
     Compose,
-    /// By docker compose, anew for every cell, because each ends with another primary.
+    /// By docker compose, anew for every cell, because each cell ends with another primary.
     ComposeEveryCell,
-    /// Anew for every cell, because each ends with another primary.
+    /// Anew for every cell, because each cell ends with another primary.
     EveryCell,
 }
 
 /// One repetition of one mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
-    /// Counts from 1 in the order of running.
+    /// The cell's number, counted from 1 in the order of running.
     pub id: u32,
     /// An index into [`Plan::modes`].
     pub mode: usize,
-    /// Counts from 1; 0 is a discarded cell.
+    /// The repetition, counted from 1; 0 for a discarded cell.
     pub rep: u32,
-    /// Cells of one block are neighbours in time and share arrivals: they may be compared in pairs. Equals `rep`.
+    /// The block, which equals `rep`. Cells of one block are neighbours in time and have the same arrivals, so they may be compared in
+    /// pairs.
     pub block: u32,
     /// Seed of the cell's arrivals and rows; the same for all modes of a block.
     pub seed: u64,
 }
 
 impl Cell {
-    /// Whether it belongs to no figure: see [`Plan::discarded`].
+    /// Whether the cell is left out of all figures: see [`Plan::discarded`].
     pub fn is_discarded(&self) -> bool {
         self.rep == 0
     }
 }
 
-/// What load is offered, and through what.
+/// The load that is offered, and the connections and threads that send it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LoadPlan {
     pub offered: Offered,
-    /// Connections in all pools together.
+    /// The number of connections of all threads together.
     pub connections: u16,
-    /// Load threads, each with a runtime and a pool of its own; at most `connections`.
+    /// The number of load threads, each with its own runtime and its own share of the connections; at most `connections`.
     pub threads: u16,
-    /// Arrivals handed to the pools and not yet answered; beyond it they wait in the backlog, counted.
+    /// The most arrivals that may be handed to connections and not yet answered. Further arrivals wait in the backlog, which is counted.
     pub max_in_flight: u32,
-    /// After this a transaction is given up as indeterminate and its connection discarded.
+    /// How long a transaction may take; after that it counts as indeterminate and its connection is discarded.
     pub transaction_deadline: Duration,
 }
 
@@ -135,25 +137,25 @@ pub struct LoadPlan {
 pub enum Offered {
     /// Arrivals follow a schedule, whatever the server does.
     Open { rate: Rate, arrivals: Arrivals },
-    /// Every connection sends its next transaction when the last one is answered (`--rate max`).
+    /// Every connection sends its next transaction when its previous transaction is answered (`--rate max`).
     Closed,
 }
 
-/// What the probes watch, and how often.
+/// What the probes measure, and how often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbePlan {
-    /// Whether visibility is probed at all; off only to measure the probe's own cost.
+    /// Whether visibility is probed at all. It is off only to measure the cost of the probe itself.
     pub visibility: bool,
-    /// How that of physical standbys is.
+    /// How visibility on physical standbys is probed.
     #[serde(default = "VisibilityMethod::of_older_runs")]
     pub method: VisibilityMethod,
-    /// Time between two looks at a replica on which nothing is outstanding.
+    /// Time between two queries of a replica that has shown every commit so far.
     pub tick: Duration,
     pub lag_interval: Duration,
 }
 
 impl Plan {
-    /// The distinct topologies of the modes, in order of first use. Each becomes one cluster.
+    /// The distinct topologies of the modes, in order of first use. One cluster is made for each topology.
     pub fn topologies(&self) -> Vec<&Topology> {
         let mut found = Vec::new();
         for mode in &self.modes {
@@ -164,9 +166,9 @@ impl Plan {
         found
     }
 
-    /// Modes of one topology share their servers, and whatever these owe to their place on the disk and in memory is alike for
-    /// all of them. Modes of several topologies have different servers: made once, their place would pass for a difference
-    /// between the modes, and no number of repetitions could tell.
+    /// How often the servers are made. Modes of one topology share their servers, so the servers' placement on disk and in memory affects
+    /// all modes alike. Modes of several topologies have different servers: if these were made only once, an effect of their placement
+    /// would look like a difference between the modes, however many repetitions there are.
     pub fn servers_made(&self) -> ServersMade {
         if self.changes_primary() {
             return match self.given {
@@ -186,17 +188,17 @@ impl Plan {
         self.cells.iter().filter(move |cell| cell.block == block)
     }
 
-    /// Whether every acknowledged commit is looked for on every node after a cell.
+    /// Whether the audit after a cell looks for every acknowledged commit on every node.
     pub fn is_audited_row_by_row(&self) -> bool {
         !self.faults.is_empty()
     }
 
-    /// Whether replicas are to replicate over a network that can be made worse.
+    /// Whether replicas replicate over a network that replbench can delay, throttle or cut.
     pub fn has_network_faults(&self) -> bool {
         self.faults.iter().any(|it| it.kind.is_of_the_network())
     }
 
-    /// Whether the primary of a cell is restored to a point in time after it.
+    /// Whether the primary is restored to a point in time after each cell.
     pub fn is_restored(&self) -> bool {
         self.faults.iter().any(|it| it.kind == FaultKind::Pitr)
     }
@@ -206,10 +208,10 @@ impl Plan {
         self.faults.iter().any(|it| it.kind.changes_primary())
     }
 
-    /// Names what was asked of every server alike: tables, transactions, load, phases and faults, in hexadecimal.
-    /// Runs with different hashes are not comparable. Seed, repetitions and modes do not enter.
+    /// The SHA-256 hash, in hexadecimal, of what was asked of every server alike: tables, transactions, load, phases and faults. Runs
+    /// with different hashes are not comparable. Seed, repetitions and modes are not part of the hash.
     pub fn workload_hash(&self) -> String {
-        // The order of fields is that of the types; reordering them changes every hash.
+        // Fields are hashed in the order in which the types declare them, so reordering the fields of a type changes every hash.
         let workload = (
             "replbench workload 1",
             &self.tables,
@@ -218,7 +220,7 @@ impl Plan {
             &self.phases,
         );
         let mut digest = Sha256::new_with_prefix(to_json(&workload));
-        // Without faults the hash is what it was before there were any.
+        // Faults are hashed only if there are any, so that older runs without faults keep their hash.
         if !self.faults.is_empty() {
             digest.update(to_json(&self.faults));
         }

@@ -1,4 +1,4 @@
-//! The modes of a plan: those of the profile or the command line, on the servers that there are.
+//! The modes of a plan: the modes of the profile or the command line, resolved on the available servers.
 
 use super::{Overrides, PlanError};
 use crate::mode::{Found, Given, Mode, ModeError, ModeSpec};
@@ -10,7 +10,7 @@ pub(super) fn on_own(profile: &Profile, overrides: &Overrides) -> Result<Vec<Mod
     let most = u64::from(Topology::MOST);
     let standbys = overrides.standbys.unwrap_or(profile.standbys);
     let subscribers = overrides.subscribers.or(profile.subscribers);
-    // As many replicas in every mode, unless somebody asks for something else.
+    // Logical modes have as many subscribers as physical modes have standbys, unless the profile or the command line gives a number.
     let subscribers = subscribers.unwrap_or(standbys);
     PlanError::within("standbys", standbys.into(), 0..=most)?;
     PlanError::within("subscribers", subscribers.into(), 0..=most)?;
@@ -30,8 +30,8 @@ pub(super) fn on_own(profile: &Profile, overrides: &Overrides) -> Result<Vec<Mod
     Ok(modes)
 }
 
-/// The modes on servers that are given, and why others of the profile are left out. What somebody asks for on the command line and
-/// only servers made for a run can have is refused.
+/// The modes on given servers, and why other modes of the profile are left out. Anything that is possible only on servers made for a run
+/// is refused, except modes of the profile, which are left out.
 pub(super) fn on_given(
     profile: &Profile,
     overrides: &Overrides,
@@ -63,7 +63,8 @@ pub(super) fn on_given(
         }
     }
     let as_is = vec![ModeSpec::as_is()];
-    // A profile that does not speak of servers that exist means modes of servers made for it.
+    // The modes of a profile that does not list `as-is` are meant for servers made for the run, so existing servers are measured as they
+    // are.
     let means_these = !is_existing || profile.modes.contains(&as_is[0]);
     let of_profile = if means_these { &profile.modes } else { &as_is };
     let (mut modes, mut left_out) = (Vec::new(), Vec::new());
@@ -86,7 +87,7 @@ pub(super) fn on_given(
     }
 }
 
-/// Why a fault cannot befall servers that are given; `None`: it can.
+/// Why a fault is impossible on given servers; `None` if it is possible.
 fn never_befalls<'a>(fault: &Fault, given: &'a Given) -> Option<&'a str> {
     let nodes = match given {
         Given::Existing(found) => return never_befalls_existing(fault, found),
@@ -124,7 +125,7 @@ fn never_befalls_existing<'a>(fault: &Fault, found: &'a Found) -> Option<&'a str
     }
 }
 
-/// Refuses a mode that is there already.
+/// Adds a mode; refuses one with the name or the meaning of a mode that is already in the list.
 fn add(modes: &mut Vec<Mode>, spec: &ModeSpec, mode: Mode) -> Result<(), PlanError> {
     if modes.iter().any(|mode| mode.name == spec.name()) {
         return Err(PlanError::DuplicateMode(spec.name().into()));

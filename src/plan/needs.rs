@@ -1,5 +1,5 @@
-//! What a plan needs of server settings that a person may make: connections, senders, slots and workers.
-//! Refuses what is too small; what is needed and left out the cluster chooses itself.
+//! What a plan needs of server settings that the user may give: connections, WAL senders, slots and workers.
+//! Refuses values that are too small; settings that are not given are chosen by the cluster.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use super::{Plan, PlanError};
 use crate::mode::Mode;
 use crate::topology::{Role, Topology};
 
-/// Connections to each node beyond the load's: probes, audits, administration, and one for a person with psql.
+/// Connections to each node in addition to the load's: for probes, audits, administration, and one for a person with psql.
 const SPARE_CONNECTIONS: u16 = 20;
 
 impl Plan {
-    /// Connections that clients want to each node at most.
+    /// The most connections that clients open to each node.
     pub fn client_connections(&self) -> u16 {
         self.load.connections + SPARE_CONNECTIONS
     }
 }
 
-/// Replicas that are made of a base backup.
+/// The number of replicas that are made from a base backup.
 fn standbys(nodes: &Topology) -> u16 {
     let roles = [Role::Standby, Role::CascadingStandby, Role::ArchiveStandby];
     roles.map(|role| nodes.count(role)).iter().sum()
@@ -30,8 +30,8 @@ pub(super) fn check(
     modes: &[Mode],
 ) -> Result<(), PlanError> {
     let topologies = || modes.iter().map(|mode| &mode.topology);
-    // A standby streams and takes its base backup through two senders at a time, and holds a slot; a subscriber has one of each
-    // for itself and for each of two tables that it copies.
+    // A standby needs two WAL senders, which stream and take its base backup, and one slot. A subscriber needs one sender and one slot
+    // for itself and one of each for each of two tables that it copies at a time.
     let senders = topologies().map(|nodes| 3 * nodes.count(Role::Subscriber) + 2 * standbys(nodes));
     let slots = topologies().map(|nodes| 3 * nodes.count(Role::Subscriber) + standbys(nodes));
     let has_subscribers = topologies().any(|nodes| nodes.has(Role::Subscriber));
@@ -61,7 +61,7 @@ pub(super) fn check(
         let mut given = std::iter::once(settings)
             .chain(own)
             .filter_map(|settings| settings.get(name))
-            // What is no number the server refuses.
+            // Values that are not numbers are skipped here: the server refuses them.
             .filter_map(|value| value.trim().parse::<i64>().ok());
         if let Some(value) = given.find(|value| *value < i64::from(least)) {
             return Err(PlanError::SettingTooSmall {

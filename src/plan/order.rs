@@ -1,4 +1,4 @@
-//! In which order cells run, and which seed each has.
+//! The order in which cells run, and the seed of each cell.
 //! Pure; every choice derives from the plan's one seed.
 
 use rand::Rng;
@@ -7,7 +7,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::Cell;
 
-/// What a derived seed is for: streams that must not be alike.
+/// The purposes of derived seeds. Each purpose has its own stream of seeds, so that they are unrelated.
 #[derive(Debug, Clone, Copy)]
 #[repr(u64)]
 pub(super) enum Stream {
@@ -19,13 +19,13 @@ pub(super) enum Stream {
     Discarded = 6,
 }
 
-/// A seed for stream and index, well mixed: neighbouring indices give unrelated seeds.
+/// The seed for a stream and an index, mixed so that neighbouring indices give unrelated seeds.
 pub(super) fn derive(seed: u64, stream: Stream, index: u64) -> u64 {
     mix(mix(seed ^ mix(stream as u64)).wrapping_add(index))
 }
 
-/// The output function of `SplitMix64` (Steele, Lea and Flood 2014), spelled out so that a seed means
-/// the same run whatever the version of a random number crate.
+/// The output function of `SplitMix64` (Steele, Lea and Flood 2014). It is implemented here so that a seed gives the same run with every
+/// version of a random number crate.
 fn mix(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -33,8 +33,8 @@ fn mix(value: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Every repetition of every mode. Blocks come in pairs: a random order of the modes, then its mirror, so that
-/// over a pair every mode has the same mean position and a host that drifts evenly favours none.
+/// The cells for every repetition of every mode. Blocks come in pairs: the first has the modes in random order and the second in reverse,
+/// so that every mode has the same mean position and a steady drift of the host favours none.
 pub(super) fn cells(modes: usize, repeats: u32, seed: u64) -> Vec<Cell> {
     let mut cells = Vec::with_capacity(modes * repeats as usize);
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(derive(seed, Stream::Order, 0));
@@ -60,7 +60,7 @@ pub(super) fn cells(modes: usize, repeats: u32, seed: u64) -> Vec<Cell> {
     cells
 }
 
-/// Fisher and Yates.
+/// The Fisher-Yates shuffle.
 fn shuffle(items: &mut [usize], rng: &mut Xoshiro256PlusPlus) {
     for last in (1..items.len()).rev() {
         let chosen = below(last as u64 + 1, rng);

@@ -1,12 +1,12 @@
-//! Moves a workload into a schema of replbench's own, on servers where the others belong to somebody else.
+//! Moves a workload into replbench's own schema, on servers where other schemas do not belong to replbench.
 
 use super::{PlanError, Table, Transaction};
 use crate::mode::Given;
 
-/// The schema that replbench makes on servers that exist, and the only thing there that it writes into.
+/// The schema that replbench creates on existing servers, and the only one that it writes into there.
 pub const OWN_SCHEMA: &str = "replbench";
 
-/// Names tables in that schema, wherever SQL names them. SQL that names the usual schema itself is refused.
+/// Replaces the tables' schema with [`OWN_SCHEMA`] wherever SQL names the tables. SQL that names schema `public` itself is refused.
 pub(super) fn move_to(
     given: &Given,
     tables: &mut [Table],

@@ -1,4 +1,4 @@
-//! A profile and the overrides of the command line become a plan, or a reason why not.
+//! Turns a profile and the overrides of the command line into a plan, or gives a reason why that is impossible.
 //! Owns precedence: an override, else `--quick`, else the profile.
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::profile::{self, Impossible, Load, Profile};
 use crate::topology::WalLevel;
 use crate::units::{exact_duration, thousands};
 
-/// What the command line changes about a profile; `None` leaves it alone.
+/// What the command line changes about a profile; a field that is `None` leaves the profile's value.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Overrides {
     pub modes: Option<Vec<ModeSpec>>,
@@ -21,14 +21,14 @@ pub struct Overrides {
     pub measure: Option<Length>,
     pub warmup: Option<Duration>,
     pub drain: Option<Duration>,
-    /// Besides those of the profile.
+    /// Faults in addition to those of the profile.
     pub faults: Vec<Fault>,
     pub client: Option<Client>,
     pub connections: Option<u16>,
     pub threads: Option<u16>,
     pub repeats: Option<u32>,
     pub seed: Option<u64>,
-    /// The seed where neither this nor the profile names one. The caller draws it, so that resolving stays pure.
+    /// The seed to use if neither `seed` nor the profile gives one. The caller draws it, so that resolving stays pure.
     pub drawn_seed: u64,
     pub standbys: Option<u8>,
     pub subscribers: Option<u8>,
@@ -37,13 +37,13 @@ pub struct Overrides {
     /// Three short repetitions, for a first look.
     pub quick: bool,
     pub visibility: Option<VisibilityMethod>,
-    /// Leaves the visibility probe out, to measure what it costs.
+    /// Leaves out the visibility probe, to measure the cost of the probe.
     pub no_visibility: bool,
-    /// Servers that are given, instead of those that a profile asks for.
+    /// Servers that are given; `None` if replbench makes the servers that the profile asks for.
     pub given: Option<Given>,
 }
 
-/// A profile and overrides that do not go together.
+/// Why a profile and overrides do not give a plan.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PlanError {
     #[error(transparent)]
@@ -100,7 +100,7 @@ pub enum PlanError {
 }
 
 impl PlanError {
-    /// Refuses a value outside its bounds.
+    /// Refuses a value that is outside its bounds.
     pub(super) fn within(
         option: &'static str,
         value: u64,
@@ -261,7 +261,7 @@ fn load(profile: &Profile, overrides: &Overrides) -> Result<LoadPlan, PlanError>
 
 fn phases(profile: &Profile, overrides: &Overrides, faults: &[Fault]) -> Result<Phases, PlanError> {
     let phases = &profile.phases;
-    // Long enough to see what follows the last fault.
+    // A quick measurement still lasts long enough to show what follows the last fault.
     let after_faults = faults.iter().map(|fault| fault.end() + QUICK_AFTER_FAULT);
     let quick_measure = after_faults.fold(QUICK_MEASURE, Duration::max);
     let quick = |own: Duration, most: Duration| if overrides.quick { own.min(most) } else { own };
@@ -279,7 +279,7 @@ fn phases(profile: &Profile, overrides: &Overrides, faults: &[Fault]) -> Result<
             Length::Count(count)
         }
         (Some(measure), _) => measure,
-        // How many is the point of a fixed-count profile, so that stays.
+        // `--quick` keeps the number of arrivals of a fixed-count profile, because the number is the point of such a profile.
         (None, Length::Count(count)) => Length::Count(count),
         (None, Length::For(duration)) => Length::For(quick(duration, quick_measure)),
     };
@@ -409,7 +409,7 @@ mod tests {
         let one = built_in("sync-vs-async", &modes(&["async", "sync"]));
         assert_eq!(several.servers_made(), ServersMade::EveryBlock);
         assert_eq!(one.servers_made(), ServersMade::Once);
-        // A second of making and removing for every cluster of every block.
+        // At least one second to make and remove each cluster of each block.
         let clusters = 2 * several.repeats;
         assert!(several.estimate_servers() >= Duration::from_secs(1) * clusters);
         assert!(one.estimate_servers() < several.estimate_servers());

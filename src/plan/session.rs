@@ -1,5 +1,5 @@
-//! Two plans that are measured in turns, to be compared: which side of a block goes first, and whether comparing them would
-//! say anything. Pure; knows neither servers nor files.
+//! Two plans that are measured in turns and compared: which side of a block goes first, and whether the plans are comparable. Pure; knows
+//! neither servers nor files.
 
 use itertools::Itertools as _;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Plan;
 use super::order::{Stream, derive};
 
-/// One of the two that are compared.
+/// One of the two configurations that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
@@ -40,7 +40,7 @@ impl std::fmt::Display for Side {
     }
 }
 
-/// Something of either side. Named, because a swapped pair would turn every verdict round.
+/// One value for each side. The fields have names, because swapping the sides would reverse every verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sides<T> {
     pub base: T,
@@ -69,7 +69,7 @@ impl<T> Sides<T> {
         }
     }
 
-    /// The base first.
+    /// Applies `change` to the base and then to the head.
     pub fn map<U>(self, mut change: impl FnMut(Side, T) -> U) -> Sides<U> {
         Sides {
             base: change(Side::Base, self.base),
@@ -77,7 +77,7 @@ impl<T> Sides<T> {
         }
     }
 
-    /// The base first; its error keeps the head from being looked at.
+    /// Applies `change` to the base and then to the head; after an error of the base the head is not evaluated.
     pub fn try_map<U, E>(
         self,
         mut change: impl FnMut(Side, T) -> Result<U, E>,
@@ -89,16 +89,16 @@ impl<T> Sides<T> {
     }
 }
 
-/// One side's share of a block: its servers are made, all its cells of the block are run, its servers go.
+/// One side's share of a block: its servers are made, all its cells of the block run, and its servers are removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
-    /// Counts from 1.
+    /// The block, counted from 1.
     pub block: u32,
     pub side: Side,
 }
 
-/// Every side once a block. Blocks come in pairs, as those of a plan do: a side that was drawn goes first, and in the
-/// mirrored block second (ABBA or BAAB), so that a host that drifts evenly favours neither.
+/// The turns of a session: each side has one turn in every block. Blocks come in pairs, as in a plan: the side that goes first is drawn
+/// for the first block and goes second in the other (ABBA or BAAB), so that a steady drift of the host favours neither side.
 pub fn turns(repeats: u32, seed: u64) -> Vec<Turn> {
     let first = |block: u32| {
         let pair = (block - 1) / 2;
@@ -116,7 +116,7 @@ pub fn turns(repeats: u32, seed: u64) -> Vec<Turn> {
         .collect()
 }
 
-/// Two plans of which no comparison would say anything.
+/// Why two plans cannot be compared.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Incomparable {
     #[error(
@@ -136,15 +136,15 @@ pub enum Incomparable {
 }
 
 impl Sides<Plan> {
-    /// Gives both sides what the clusters of one run have in common.
+    /// Gives both sides the same `wal_level`, the higher of the two, as all clusters of one run have.
     pub fn align(&mut self) {
         let wal_level = self.base.wal_level.max(self.head.wal_level);
         self.base.wal_level = wal_level;
         self.head.wal_level = wal_level;
     }
 
-    /// Refuses before anything runs what could not be compared afterwards. Two sides of one mode each may differ in it: then
-    /// the modes are what is compared.
+    /// Refuses, before anything runs, plans that could not be compared afterwards. If each side has only one mode the modes may differ:
+    /// then the modes are compared.
     pub fn comparable(&self) -> Result<(), Incomparable> {
         let Self { base, head } = self;
         if base.workload_hash() != head.workload_hash() {
@@ -186,7 +186,7 @@ impl Sides<Plan> {
         Ok(())
     }
 
-    /// The order of the sides, from the base's plan; [`Sides::comparable`] has seen that the head's says the same.
+    /// The turns of the session, from the base's plan; [`Sides::comparable`] has checked that the head has the same repetitions and seed.
     pub fn turns(&self) -> Vec<Turn> {
         turns(self.base.repeats, self.base.seed)
     }
