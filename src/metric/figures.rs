@@ -1,4 +1,4 @@
-//! What a cell has of every quantity, in base units.
+//! The figures of a cell, from which every quantity is read, in base units: seconds, bytes and counts.
 
 use crate::histogram::{Histogram, SignedHistogram, rank};
 
@@ -12,31 +12,33 @@ pub struct CellFigures {
     pub pool_wait: Option<Spread>,
     pub service: Option<Spread>,
     pub response: Option<Spread>,
-    /// `None`: no fault stopped the primary.
+    /// The outages of the cell; `None` if no fault stopped the primary.
     pub outage: Option<OutageFigures>,
-    /// Most backends that waited for synchronous replication at a time during a fault, and the number of faults.
+    /// The most backends that waited for synchronous replication at the same time during a fault, and the number of faults.
     pub syncrep_waiters: Option<(i64, u64)>,
     pub replicas: Vec<ReplicaFigures>,
 }
 
-/// What the faults that stopped the primary did in a cell. Times are seconds.
+/// The effect of the faults of a cell that stopped the primary. Times are seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OutageFigures {
-    /// The longest from such a fault to the first acknowledgement of what was sent after it; infinite if there was none.
+    /// The longest time from a fault to the first acknowledgement of a transaction that was sent after the fault; infinite if none was
+    /// acknowledged after one of the faults.
     pub recovery: f64,
-    /// The longest time without an acknowledgement around such a fault; infinite in the same case.
+    /// The longest time without an acknowledgement around a fault; infinite if none was acknowledged after one of the faults.
     pub unavailable: f64,
-    /// The longest until the node that had failed replicated again; `None`: it did not become a replica.
+    /// The longest time until the node that had failed replicated again; `None` if it did not become a replica.
     pub rejoin: Option<f64>,
-    /// Acknowledged commits that were lost; `None`: that is unknown.
+    /// The number of acknowledged commits that were lost; `None` if it is unknown.
     pub lost: Option<u64>,
-    /// From the acknowledgement of the first of them to the fault.
+    /// The longest time from the acknowledgement of the first lost commit to the fault.
     pub lost_span: Option<f64>,
-    /// Such faults.
+    /// The number of faults that stopped the primary.
     pub faults: u64,
 }
 
-/// Quantiles of a distribution in seconds (of lag in bytes), over `n` observations; `None` falls among the censored.
+/// Quantiles of a distribution of `n` observations, in seconds or, for WAL lag, bytes. A quantile is `None` if it falls among the
+/// censored observations, which are larger than all recorded ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
     pub p50: Option<f64>,
@@ -44,66 +46,67 @@ pub struct Spread {
     pub p99: Option<f64>,
     pub p999: Option<f64>,
     pub max: Option<f64>,
-    /// Recorded and censored.
+    /// The number of observations, recorded and censored.
     pub n: u64,
     pub censored: u64,
-    /// The largest that was recorded: every censored observation is larger.
+    /// The largest recorded observation; every censored observation is larger.
     pub largest: Option<f64>,
 }
 
-/// What one replica showed in a cell.
+/// The figures of one replica in a cell. Times are seconds.
 #[derive(Debug, Clone)]
 pub struct ReplicaFigures {
     pub node: String,
-    /// From the acknowledgement to the end of the first look that saw the commit.
+    /// Time from the acknowledgement of a commit to the end of the probe's first check that saw the commit.
     pub visibility: Option<Spread>,
-    /// From the acknowledgement to the start of the last look that missed it.
+    /// Time from the acknowledgement of a commit to the start of the probe's last check that did not see the commit.
     pub visibility_lo: Option<Spread>,
-    /// From the send to the end of the first look that saw it.
+    /// Time from the send of a transaction to the end of the probe's first check that saw its commit.
     pub visibility_send: Option<Spread>,
     pub commits: u64,
     pub unseen: u64,
-    /// Median width of the intervals, seconds.
+    /// Median time, in seconds, between the probe's last check that did not see a commit and its first check that did.
     pub resolution: Option<f64>,
-    /// Bytes that the replica had yet to replay. Samples in which it was gone, or that were not answered, are larger than all
-    /// others.
+    /// Bytes of WAL that the replica had not yet replayed. Samples in which the replica was gone, or that were not answered, count as
+    /// larger than all others.
     pub replay_bytes: Option<Spread>,
     /// `replay_lag` of `pg_stat_replication`, seconds.
     pub replay_time: Option<Spread>,
-    /// Most WAL that the replica's slot held back.
+    /// The most bytes of WAL that the replica's slot retained.
     pub retained_bytes: Option<f64>,
     pub setback: SetbackFigures,
-    /// Samples of the measurement phase.
+    /// The number of lag samples of the measurement phase.
     pub samples: u64,
-    /// Those of them in which the replica was gone: its upstream answered and did not know it.
+    /// The number of lag samples in which the replica was gone: its upstream server answered, but did not list the replica.
     pub gaps: u64,
-    /// Those of them that its upstream did not answer.
+    /// The number of lag samples that the replica's upstream server did not answer.
     pub unanswered: u64,
 }
 
-/// What the faults of one node did to it in a cell. Times are seconds; all are `None` where no fault befell it.
+/// The effect of a node's faults on that node in a cell. Times are seconds; all fields are `None` if the node had no fault.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct SetbackFigures {
-    /// The most that it had to replay, from the beginning of a fault until it had caught up. Censored where it was gone meanwhile, or its
-    /// upstream did not answer: by how much it was behind then is unknown.
+    /// The most bytes that the node had to replay, from the beginning of a fault until the node had caught up. Censored if the node was
+    /// gone in that time or its upstream server did not answer, because its lag is then unknown.
     pub peak_bytes: Option<Spread>,
-    /// From the end of a fault to the first sample in which it had no more to replay than before the fault, seconds. Censored where there
-    /// is none.
+    /// Time from the end of a fault to the first lag sample in which the node had no more to replay than before the fault. Censored if
+    /// there is no such sample.
     pub catch_up: Option<Spread>,
-    /// What it had to replay when a fault ended, by the time that it took from there to catch up: bytes a second, the slowest; 0 if it did
-    /// not. It had caught up at some time before the sample that says so, so the rate is this or more.
+    /// The lowest rate of catching up, in bytes a second: the bytes that the node had to make up when a fault ended, divided by the time
+    /// from then until it had caught up; 0 if it did not catch up. The rate is a lower bound, because the node caught up some time before
+    /// the sample that shows it.
     pub catch_up_rate: Option<f64>,
-    /// Most commits that it did not show at the end of a second, over the same time as `peak_bytes`.
+    /// The most commits that the node did not show at the end of a second, over the same time as `peak_bytes`.
     pub behind: Option<u64>,
-    /// From the acknowledgement until the slowest commit was seen that was acknowledged during a fault, seconds. Censored where one
-    /// never was.
+    /// The longest time from the acknowledgement of a commit during a fault until the node showed that commit. Censored if the node never
+    /// showed one of these commits.
     pub slowest: Option<Spread>,
-    /// Of the commits acknowledged during the faults, and those of them that a read 100 ms later may miss.
+    /// The number of commits acknowledged during the faults, and the number of them that a read 100 ms later may miss.
     pub stale: Option<(u64, u64)>,
 }
 
 impl Spread {
-    /// From a function that gives the value below which a share of the observations lies, censored ones included.
+    /// Made from a function that gives the value below which a share of the observations lies, censored ones included.
     fn read(at: impl Fn(f64) -> Option<f64>, n: u64, censored: u64, largest: Option<f64>) -> Self {
         Self {
             p50: at(0.5),
@@ -117,12 +120,12 @@ impl Spread {
         }
     }
 
-    /// Of observations of which none is known.
+    /// The spread of `censored` observations, all of them unknown.
     pub fn unknown(censored: u64) -> Self {
         Self::read(|_| None, censored, censored, None)
     }
 
-    /// Of the histogram and as many unknown, larger observations.
+    /// The spread of a histogram and of `censored` unknown, larger observations.
     pub fn of(histogram: &Histogram, censored: u64) -> Self {
         let n = histogram.count().saturating_add(censored);
         let at = |q| histogram.quantile_of(q, n).map(|value| value.as_secs_f64());
@@ -130,14 +133,14 @@ impl Spread {
         Self::read(at, n, censored, largest)
     }
 
-    /// As [`Spread::of`], for delays with a sign.
+    /// Like [`Spread::of`], for delays that may be negative.
     pub fn of_signed(histogram: &SignedHistogram, censored: u64) -> Self {
         let n = histogram.count().saturating_add(censored);
         let largest = histogram.quantile_of(1.0, histogram.count());
         Self::read(|q| histogram.quantile_of(q, n), n, censored, largest)
     }
 
-    /// Of samples and as many unknown, larger ones; `None` when nothing was recorded.
+    /// The spread of samples and of `censored` unknown, larger samples; `None` if there is no finite sample.
     pub fn of_samples(mut samples: Vec<f64>, censored: u64) -> Option<Self> {
         samples.retain(|sample| sample.is_finite());
         samples.sort_by(f64::total_cmp);

@@ -2,7 +2,7 @@
 //! may be on it. The summary, the table of modes, comparisons, gates, histories and the site read this table; to add a figure is to add
 //! an entry to it.
 //!
-//! The figures that are judged are declared beforehand, so that none is picked by its outcome.
+//! The figures that are judged are declared before any measurement, so that none is chosen because of its result.
 
 mod figures;
 mod table;
@@ -22,23 +22,23 @@ use table::QUANTITIES;
 
 pub use figures::{CellFigures, OutageFigures, ReplicaFigures, SetbackFigures, Spread};
 
-/// What is measured, with one or more statistics. Quantities live in `table` and nowhere else.
+/// A measured quantity, with one or more statistics. All quantities are declared in `table`.
 #[derive(Debug)]
 pub struct Quantity {
-    /// As in the column `metric` of `summary.csv`.
+    /// The name in the column `metric` of `summary.csv`.
     pub name: &'static str,
     pub unit: Unit,
     pub direction: Direction,
-    /// How its values are averaged and compared.
+    /// How values of the quantity are averaged and compared.
     pub scale: Scale,
     over: Over,
-    /// A difference up to this cannot be told from none, in `unit`.
+    /// The largest difference, in `unit`, that cannot be told from no difference.
     pub floor: f64,
-    /// All that `summary.csv` has, in the order of [`Stat`].
+    /// All statistics that `summary.csv` has, in the order of [`Stat`].
     stats: &'static [Stat],
-    /// Those that comparisons and histories judge.
+    /// The statistics that comparisons and histories judge.
     judged: &'static [Stat],
-    /// `None`: no gate can be on it.
+    /// What a gate needs to know of the quantity; `None` if no gate can be set on it.
     gated: Option<Gated>,
     source: Source,
 }
@@ -47,48 +47,48 @@ pub struct Quantity {
 #[derive(Debug, Clone, Copy)]
 pub struct Gated {
     pub population: Population,
-    /// What became of the observations that are larger than everything recorded: `never sent`.
+    /// Why censored observations, which are larger than all recorded ones, have no value: for example `never sent`.
     pub censored: &'static str,
 }
 
-/// Of what a quantity must be whole, so that what a damaged directory has left does not pass for all of it.
+/// What must be complete before a gate judges a quantity, so that the part left in a damaged run directory is not taken for the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Population {
     /// Every acknowledged commit is recorded.
     Acknowledged,
     /// Every acknowledged commit is recorded or known to be censored.
     Commits,
-    /// Something was offered.
+    /// At least one arrival was offered.
     Arrivals,
     Samples,
 }
 
-/// From where a quantity is taken; this is also whether there is one a cell or one a replica of it.
+/// Where a quantity is read from, and thereby whether there is one value for each cell or one for each replica.
 #[derive(Debug, Clone, Copy)]
 enum Source {
     Cell(fn(&CellRow, &CellFigures) -> Option<Reading>),
     Replica(fn(&ReplicaFigures) -> Option<Reading>),
 }
 
-/// What a cell has of a quantity, in seconds, bytes or counts.
+/// What was measured of a quantity, in seconds, bytes or counts.
 #[derive(Debug, Clone, Copy)]
 enum Reading {
     /// Quantiles of a distribution.
     Spread(Spread),
-    /// One value, and the observations behind it.
+    /// One value, and the number of observations that it is based on.
     Value(f64, u64),
 }
 
-/// One statistic of a quantity, such as `response.p99`. In the order of their declaration.
+/// One statistic of a quantity, such as `response.p99`. Metrics are ordered as they are declared in `table`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Metric {
-    /// Its place among [`QUANTITIES`].
+    /// An index into [`QUANTITIES`].
     quantity: usize,
     pub stat: Stat,
 }
 
-/// By metric and stat, as `summary.csv` names them.
+/// All metrics by the texts of the columns `metric` and `stat` of `summary.csv`.
 static BY_NAME: LazyLock<HashMap<(&str, &str), Metric>> = LazyLock::new(|| {
     let names = |it: &Metric| (it.name(), it.stat.as_str());
     Metric::all().map(|it| (names(&it), it)).collect()
@@ -97,19 +97,19 @@ static BY_NAME: LazyLock<HashMap<(&str, &str), Metric>> = LazyLock::new(|| {
 /// A figure of one cell.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
-    /// In the unit of the quantity; `None` when it falls among the censored.
+    /// The value in the unit of the quantity; `None` if it falls among the censored observations.
     pub value: Option<f64>,
-    /// Observations behind it, censored ones included.
+    /// The number of observations that the value is based on, censored ones included.
     pub n: u64,
     pub censored: u64,
-    /// The largest that was recorded: every censored one is larger.
+    /// The largest recorded observation; every censored observation is larger.
     pub largest: Option<f64>,
 }
 
 /// A statistic of a quantity within one cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stat {
-    /// The quantity has but one value.
+    /// The value of a quantity that has only one.
     Value,
     P50,
     P90,
@@ -126,31 +126,31 @@ pub enum Unit {
     Bytes,
     BytesPerSecond,
     Count,
-    /// A part of a whole, from 0 to 1 (of processors: of one core).
+    /// A share of a whole, from 0 to 1; a share of processor time is relative to one core.
     Share,
 }
 
-/// What an effect on a quantity is, and so in what way its repetitions are averaged.
+/// How an effect on a quantity is expressed, and therefore how its repetitions are averaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
-    /// Head over base; means are geometric. For quantities with a natural zero that they do not reach.
+    /// The ratio of head to base; means are geometric. For quantities that have a natural zero and are always above it.
     Ratio,
-    /// Head less base; means are arithmetic.
+    /// The difference head minus base; means are arithmetic.
     Difference,
 }
 
 /// How the figures of several repetitions become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Over {
-    /// By their mean on the scale of the quantity.
+    /// The mean on the scale of the quantity.
     Mean,
     Largest,
     Sum,
 }
 
 impl Stat {
-    /// As in the column `stat`.
+    /// The text in the column `stat` of `summary.csv`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Value => "value",
@@ -164,7 +164,7 @@ impl Stat {
 }
 
 impl Unit {
-    /// As in the column `unit`.
+    /// The text in the column `unit` of `summary.csv`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PerSecond => "1/s",
@@ -175,7 +175,7 @@ impl Unit {
         }
     }
 
-    /// How many of the unit a second, a byte or a count is.
+    /// The factor from base units (seconds, bytes, counts) to this unit.
     pub fn per_base(self) -> f64 {
         match self {
             Self::Micros => 1e6,
@@ -183,7 +183,7 @@ impl Unit {
         }
     }
 
-    /// A figure in seconds, bytes or counts as a person reads it, three significant digits.
+    /// Formats a figure in seconds, bytes or counts for people, with three significant digits.
     pub fn rounded(self, value: f64) -> String {
         match self {
             Self::Micros => format_seconds(value),
@@ -194,7 +194,7 @@ impl Unit {
         }
     }
 
-    /// A bound, in seconds, bytes or counts, as a person would have written it, nothing rounded.
+    /// Formats a limit in seconds, bytes or counts as a person would write it, without rounding.
     pub fn exactly(self, value: f64) -> String {
         match self {
             Self::Micros => Duration::try_from_secs_f64(value)
@@ -232,7 +232,7 @@ impl Scale {
         }
     }
 
-    /// A distance on the scale as a share, or in the unit of the figure.
+    /// Converts a distance on the scale to a relative change (0.05 is 5 %) or to a difference in the unit of the figure.
     pub fn share(self, distance: f64) -> f64 {
         match self {
             Self::Ratio => distance.exp_m1(),
@@ -242,7 +242,7 @@ impl Scale {
 }
 
 impl Metric {
-    /// Every figure of the summary, in its order: those of a cell, then those of each of its replicas.
+    /// All figures of the summary, in its order: the figures of a cell, then the figures of a replica.
     pub fn all() -> impl Iterator<Item = Self> {
         let quantities = QUANTITIES.iter().enumerate();
         quantities.flat_map(|(quantity, declared)| {
@@ -255,28 +255,28 @@ impl Metric {
         &QUANTITIES[self.quantity]
     }
 
-    /// Every figure that comparisons and histories judge.
+    /// All figures that comparisons and histories judge.
     pub fn judged() -> Vec<Self> {
         Self::all().filter(|it| it.is_judged()).collect()
     }
 
-    /// Those that a word of `--metric` means: `response.p99`, or `response` for all of its kind.
+    /// The judged figures that a word of `--metric` means: `response.p99`, or `response` for all statistics of that quantity.
     pub fn named(word: &str) -> Vec<Self> {
         let means = |it: &Self| it.name() == word || it.to_string() == word;
         Self::judged().into_iter().filter(means).collect()
     }
 
-    /// Every figure that a gate can be on.
+    /// All figures that a gate can be set on.
     pub fn gateable() -> impl Iterator<Item = Self> {
         Self::all().filter(|it| it.quantity().gated.is_some())
     }
 
-    /// What a gate on it needs to know; `None` where no gate can be.
+    /// What a gate needs to know of the figure; `None` if no gate can be set on it.
     pub fn gated(self) -> Option<Gated> {
         self.quantity().gated
     }
 
-    /// The figure of these names in `summary.csv`.
+    /// The figure with these texts in the columns `metric` and `stat` of `summary.csv`.
     pub fn of(metric: &str, stat: &str) -> Option<Self> {
         let by_name: &HashMap<(&str, &str), Self> = &BY_NAME;
         by_name.get(&(metric, stat)).copied()
@@ -286,12 +286,12 @@ impl Metric {
         self.quantity().judged.contains(&self.stat)
     }
 
-    /// Whether a row of `summary.csv` is needed by what reads many runs.
+    /// Whether readers of many runs (comparisons and histories) need a row of `summary.csv`.
     pub fn is_needed(metric: &str, stat: &str) -> bool {
         Self::of(metric, stat).is_some_and(|it| it.is_judged() || table::is_beside(it))
     }
 
-    /// As in the column `metric`.
+    /// The name in the column `metric` of `summary.csv`.
     pub fn name(self) -> &'static str {
         self.quantity().name
     }
@@ -316,23 +316,23 @@ impl Metric {
         }
     }
 
-    /// Of when commits are visible to a read, counted from their acknowledgement.
+    /// Whether the figure is a delay from the acknowledgement of commits until a read sees them.
     pub fn is_visibility(self) -> bool {
         self.name() == table::VISIBILITY
     }
 
-    /// Of a delay of visibility, which is an upper bound, the figure of its lower bounds.
+    /// For a visibility delay, which is an upper bound: the same statistic of the lower bounds.
     pub fn lower_bound(self) -> Option<Self> {
         self.beside(table::VISIBILITY_LO)
     }
 
-    /// Of a delay of visibility, how far apart the looks were that found it.
+    /// For a visibility delay: the figure that says how far apart the probe's checks were.
     pub fn resolution(self) -> Option<Self> {
         self.is_visibility()
             .then(|| Self::of("resolution", "value"))?
     }
 
-    /// Of a delay of visibility, which counts from the acknowledgement, the whole from the send.
+    /// For a visibility delay, which counts from the acknowledgement: the same statistic of the delay from the send.
     pub fn from_send(self) -> Option<Self> {
         self.beside(table::VISIBILITY_SEND)
     }
@@ -346,12 +346,13 @@ impl Metric {
             .then(|| Self::of(name, self.stat.as_str()))?
     }
 
-    /// Whether there is one for each replica.
+    /// Whether the figure is measured for each replica.
     pub fn is_of_replica(self) -> bool {
         matches!(self.quantity().source, Source::Replica(_))
     }
 
-    /// How these values of it are averaged and compared. A value that is not above zero has no logarithm.
+    /// How these values of the figure are averaged and compared. If any value is not above zero, and so has no logarithm, differences are
+    /// used.
     pub fn scale<'a>(self, mut values: impl Iterator<Item = &'a f64>) -> Scale {
         match self.quantity().scale {
             Scale::Ratio if values.all(|value| *value > 0.0) => Scale::Ratio,
@@ -359,7 +360,7 @@ impl Metric {
         }
     }
 
-    /// The figure of a cell, if it is one of cells and was measured.
+    /// The figure's value in a cell; `None` if it is a figure of replicas or was not measured.
     pub fn in_cell(self, cell: &CellRow, figures: &CellFigures) -> Option<Measured> {
         match self.quantity().source {
             Source::Cell(read) => self.measured(read(cell, figures)?),
@@ -367,7 +368,7 @@ impl Metric {
         }
     }
 
-    /// The figure of a replica, if it is one of replicas and was measured.
+    /// The figure's value for a replica; `None` if it is a figure of cells or was not measured.
     pub fn in_replica(self, replica: &ReplicaFigures) -> Option<Measured> {
         match self.quantity().source {
             Source::Replica(read) => self.measured(read(replica)?),
@@ -378,7 +379,7 @@ impl Metric {
     fn measured(self, reading: Reading) -> Option<Measured> {
         let unit = |value: f64| Some(value * self.unit().per_base()).filter(|it| it.is_finite());
         let measured = match (reading, self.stat) {
-            // Infinite: larger than everything that was recorded.
+            // An infinite value is censored: it is larger than everything that was recorded.
             (Reading::Value(value, n), _) => Measured {
                 value: unit(value),
                 n,
@@ -406,12 +407,12 @@ impl Metric {
     }
 }
 
-/// A word that names no metric on which a gate can be.
+/// A word that is not the name of a metric on which a gate can be set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown metric `{0}`")]
 pub struct UnknownMetric(String);
 
-/// A gate names a metric as it is shown.
+/// Reads the metric of a gate, written as [`Display`](fmt::Display) shows it.
 impl TryFrom<String> for Metric {
     type Error = UnknownMetric;
 
@@ -428,7 +429,7 @@ impl From<Metric> for String {
 }
 
 impl fmt::Display for Metric {
-    /// `response.p99`; `achieved_tps` has but one value.
+    /// Writes the name with the statistic, `response.p99`, or the name alone, `achieved_tps`, if the quantity has only one value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.stat {
             Stat::Value => f.write_str(self.name()),

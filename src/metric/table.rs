@@ -1,4 +1,4 @@
-//! The declarations. Their order is that of `summary.csv`.
+//! The declarations of all quantities, in the order of `summary.csv`.
 
 use super::Scale::{Difference, Ratio};
 use super::Stat::{Max, P50, P90, P99, P999, Value};
@@ -9,19 +9,21 @@ use super::{
 use crate::sample::CellRow;
 use crate::sample::Direction::{HigherIsBetter, LowerIsBetter, Neutral};
 
-/// Below a page of WAL lag is a matter of which record was in flight when the sample was taken: a multiple of one record's length.
+/// One page of WAL, in bytes. Lag below this only shows which record was in flight when the sample was taken, so it is a multiple of one
+/// record's length.
 const WAL_PAGE: f64 = 8192.0;
 
-/// From the acknowledgement to the end of the first look that saw the commit: the delay, or less.
+/// Time from the acknowledgement of a commit to the end of the probe's first check that saw the commit: an upper bound of the delay.
 pub(super) const VISIBILITY: &str = "visibility";
-/// From the acknowledgement to the start of the last look that missed it: the delay, or more.
+/// Time from the acknowledgement of a commit to the start of the probe's last check that did not see the commit: a lower bound of the
+/// delay.
 pub(super) const VISIBILITY_LO: &str = "visibility_lo";
-/// From the send until it is seen: always above zero.
+/// Time from the send of a transaction to the end of the probe's first check that saw its commit: always above zero.
 pub(super) const VISIBILITY_SEND: &str = "visibility_send";
 
 const QUANTILES: &[Stat] = &[P50, P90, P99, P999, Max];
 
-/// What most quantities are.
+/// The defaults of a quantity: a count that is shown for context and neither judged nor gated.
 const CONTEXT: Quantity = Quantity {
     name: "",
     unit: Unit::Count,
@@ -35,7 +37,7 @@ const CONTEXT: Quantity = Quantity {
     source: Source::Cell(|_, _| None),
 };
 
-/// What a gate on a count or rate of arrivals asks for: that there were any.
+/// A gate on a count or rate of arrivals needs at least one arrival.
 const OFFERED: Option<Gated> = Some(Gated {
     population: Population::Arrivals,
     censored: "",
@@ -51,20 +53,20 @@ const GONE: Option<Gated> = Some(Gated {
     censored: "taken while the replica was gone or its upstream did not answer",
 });
 
-/// What a gate on a figure of a fault asks for: that there was one.
+/// A gate on a figure of a fault needs a fault in the cell.
 const OF_FAULT: Option<Gated> = Some(Gated {
     population: Population::Samples,
     censored: "",
 });
 
-/// How often something happened.
+/// A quantity that counts events; its repetitions are summed.
 const COUNT: Quantity = Quantity {
     direction: LowerIsBetter,
     over: Over::Sum,
     ..CONTEXT
 };
 
-/// A part of what was to be done that came to nothing.
+/// The share of arrivals or commits that failed, was missed or was not seen.
 const LOSS: Quantity = Quantity {
     unit: Unit::Share,
     direction: LowerIsBetter,
@@ -72,7 +74,7 @@ const LOSS: Quantity = Quantity {
     ..CONTEXT
 };
 
-/// A time of the load, from histograms.
+/// A time that the load measures, from histograms.
 const LOAD_TIME: Quantity = Quantity {
     unit: Unit::Micros,
     scale: Ratio,
@@ -87,14 +89,15 @@ const OUTAGE: Quantity = Quantity {
     ..CONTEXT
 };
 
-/// A delay of visibility. It counts from the acknowledgement, which is no natural zero: it may be negative, and has no ratio.
+/// A visibility delay. It counts from the acknowledgement, which is not a natural zero: the delay may be negative, so ratios make no
+/// sense.
 const DELAY: Quantity = Quantity {
     unit: Unit::Micros,
     stats: QUANTILES,
     ..CONTEXT
 };
 
-/// The worst that a fault did to a replica.
+/// The largest effect of a fault on a replica.
 const WORST_OF_FAULT: Quantity = Quantity {
     direction: LowerIsBetter,
     over: Over::Largest,
@@ -437,8 +440,9 @@ fn of_samples(replica: &ReplicaFigures, value: f64) -> Option<Reading> {
     (samples > 0).then_some(Reading::Value(value, samples))
 }
 
-/// What readers of many runs need beside the figures that are judged: the lower bounds of visibility, the yardstick of delays that are not
-/// above zero, how fine the looks were, how far behind a replica was at most, and the counts behind shares.
+/// Whether readers of many runs need the figure although it is not judged. They need the lower bounds of visibility delays, the delays
+/// from the send (the yardstick for delays that are not above zero), the resolution of the probe's checks, the largest replay lag of a
+/// replica, and the counts behind shares.
 pub(super) fn is_beside(metric: Metric) -> bool {
     match metric.name() {
         VISIBILITY_LO | VISIBILITY_SEND => matches!(metric.stat, P50 | P99),
