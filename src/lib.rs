@@ -1,6 +1,6 @@
 //! replbench: load generator and replication-lag benchmark for PostgreSQL.
 //!
-//! The layers, lowest first, are listed in ARCHITECTURE.md; `tests/layers.rs` holds them.
+//! ARCHITECTURE.md lists the layers, lowest first; `tests/layers.rs` checks that modules use only lower layers.
 
 pub mod analyse;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! The thin binary.
+//! The binary: only calls `replbench::cli::main`.
 
 use std::process::ExitCode;
 

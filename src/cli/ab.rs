@@ -1,4 +1,4 @@
-//! `replbench ab` and `replbench aa`: two configurations, or one twice, measured in turns in one session.
+//! `replbench ab` and `replbench aa`: measure two configurations, or one configuration twice, in turns in one session.
 
 mod item;
 mod worktree;
@@ -140,7 +140,7 @@ pub(super) fn aa(arguments: &AaArgs) -> Result<Exit, Stop> {
     job.run()
 }
 
-/// What is to be done, parsed.
+/// The parsed arguments of `ab` or `aa`.
 struct Job<'a> {
     profile: &'a str,
     given: Sides<SideItems>,
@@ -151,11 +151,11 @@ struct Job<'a> {
     question: Question,
 }
 
-/// What a session is to answer.
+/// The question that a session answers.
 #[derive(Debug, Clone, Copy)]
 enum Question {
     WhatChanged,
-    /// Both sides are the same, and whatever is found is a false alarm.
+    /// How large is the noise? Both sides are the same, so every difference that is found is a false alarm.
     WhatIsNoise,
 }
 
@@ -179,7 +179,7 @@ type Worktrees = Sides<Option<Worktree>>;
 
 impl Job<'_> {
     fn run(&self) -> Result<Exit, Stop> {
-        // A build may take half an hour: what can be refused without it is refused before.
+        // A build may take half an hour, so everything that can be refused without a build is refused first.
         let early = self.plans_without_worktrees()?;
         if self.place.dry_run {
             let plans = early.ok_or_else(|| {
@@ -204,7 +204,7 @@ impl Job<'_> {
         self.plans(&Worktrees::default()).map(Some)
     }
 
-    /// PostgreSQL of each side that has it already.
+    /// Finds the PostgreSQL of each side whose PostgreSQL does not have to be built first.
     fn find_servers(&self) -> Result<(), Stop> {
         let common = self.place.options().pg_bindir;
         for side in Side::BOTH {
@@ -219,10 +219,10 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// The plans of both sides, which may be compared.
+    /// The plans of both sides; refuses plans that are not comparable.
     fn plans(&self, worktrees: &Worktrees) -> Result<Sides<Plan>, Stop> {
         let base = self.plan(Side::Base, worktrees, self.overrides.seed)?;
-        // Profiles may name different seeds, and blocks of different seeds have different arrivals.
+        // The head takes the base's seed, because profiles may give different seeds, and different seeds give different arrivals.
         let head = self.plan(Side::Head, worktrees, Some(base.seed))?;
         let mut plans = Sides { base, head };
         plans.align();
@@ -277,7 +277,7 @@ impl Job<'_> {
         Ok(finished?)
     }
 
-    /// Checks out and builds what either side takes from a revision.
+    /// Checks out and builds the revision of each side that has one.
     async fn build(&self, interrupt: &mut Interrupt) -> Result<Worktrees, Stop> {
         let mut worktrees = Worktrees::default();
         for side in Side::BOTH {
@@ -299,13 +299,13 @@ impl Job<'_> {
     }
 }
 
-/// Draws both reports, gives both directories their names, compares them, and says what was found.
+/// Writes both reports, gives both run directories their final names, compares the runs, and prints what was found.
 fn conclude(finished: Sides<Finished>, terms: &TermArgs, question: Question) -> Result<Exit, Stop> {
     let mut stored = finished.map(|_, finished| StoredRun::from(finished));
     let has_measured = stored.base.has_measured || stored.head.has_measured;
     stored.base.has_measured = has_measured;
     stored.head.has_measured = has_measured;
-    // Why a side was cut short is worth more than that it cannot be compared.
+    // An error of the comparison is handled later: if a side was cut short, that error is more useful.
     let compared = compared(&stored, terms, question);
     print("\n")?;
     for side in Side::BOTH {
@@ -332,7 +332,7 @@ fn conclude(finished: Sides<Finished>, terms: &TermArgs, question: Question) -> 
     })?;
     match unreliable(ends) {
         Some(exit) => Ok(exit),
-        // A gate says what is good enough now: what the old side was is no news.
+        // Only the head's gates count: the base is the old state, so a failed gate of the base is not news.
         None if ends.head == Exit::Regression => Ok(Exit::Regression),
         None => compared?
             .context("nothing was measured on both sides")
@@ -340,7 +340,7 @@ fn conclude(finished: Sides<Finished>, terms: &TermArgs, question: Question) -> 
     }
 }
 
-/// Prints the comparison, also of what there is of a session that was cut short; what it means for the caller.
+/// Prints the comparison, even of a session that was cut short, and returns its exit code. `None` if there is nothing to compare.
 fn compared(
     stored: &Sides<StoredRun>,
     terms: &TermArgs,
@@ -368,7 +368,8 @@ fn compared(
     }
 }
 
-/// What a caller should know of rather than of any verdict: a session is as complete as its less complete side.
+/// The exit code of a side that is incomplete or invalid, which takes precedence over any verdict: a session is as complete as its less
+/// complete side.
 fn unreliable(ends: Sides<Exit>) -> Option<Exit> {
     [Exit::Incomplete, Exit::Invalid]
         .into_iter()

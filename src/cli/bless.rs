@@ -1,4 +1,4 @@
-//! `replbench bless`: a change of level that is as it should be.
+//! `replbench bless`: accepts a change of level as intended.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -92,7 +92,7 @@ pub(super) fn bless(arguments: &BlessArgs) -> Result<Exit, Stop> {
     Ok(Exit::Fine)
 }
 
-/// Whether the very same is there already, whenever that was; another reason makes it another.
+/// Whether the same blessing is already in the file, whatever its time. A blessing with another reason is a different one.
 fn is_known(blessing: &Blessing, results: &Path) -> anyhow::Result<bool> {
     let (known, _) = read_blessings(results)?;
     let at = &blessing.at;
@@ -103,7 +103,7 @@ fn is_known(blessing: &Blessing, results: &Path) -> anyhow::Result<bool> {
     Ok(known.any(|it| it == *blessing))
 }
 
-/// Adds a line in one write, also behind a last line that somebody has left without its end. Never through a link.
+/// Appends a line in a single write, and first ends the last line if its line end is missing. Refuses a symbolic link.
 fn append(path: &Path, blessing: &Blessing) -> anyhow::Result<()> {
     let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
     let mut file = File::options()

@@ -1,4 +1,4 @@
-//! `replbench clean`: removes what a killed replbench could not.
+//! `replbench clean`: removes servers and directories that a killed replbench has left.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -71,7 +71,7 @@ fn clean_servers(primary: &str, subscribers: &[String]) -> Result<Exit, Stop> {
     Ok(Exit::Fine)
 }
 
-/// What sessions of this user have checked out; git forgets one that is gone by itself.
+/// The directories of this user's worktrees in TMPDIR. Git drops the record of a removed worktree by itself.
 fn worktrees() -> impl Iterator<Item = PathBuf> {
     let own = rustix::process::geteuid().as_raw();
     let entries = std::fs::read_dir(std::env::temp_dir());

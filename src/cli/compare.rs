@@ -1,4 +1,4 @@
-//! `replbench compare`: did it get better or worse?
+//! `replbench compare`: whether one run or mode is better or worse than another.
 
 use std::path::PathBuf;
 
@@ -92,7 +92,7 @@ pub(super) struct TermArgs {
     force: bool,
 }
 
-/// What one word of `--metric` means.
+/// The figures that one word of `--metric` means.
 #[derive(Debug, Clone)]
 pub(super) struct Metrics(pub(super) Vec<Metric>);
 
@@ -114,7 +114,7 @@ impl TermArgs {
         OnMismatch::forced(self.force)
     }
 
-    /// What a comparison's outcome means for a caller; modes of one run regress where `modes_may_regress`.
+    /// The exit code for a comparison. With `modes_may_regress` a mode that is worse than the first mode of the same run is a regression.
     pub(super) fn exit(&self, comparison: &Comparison, modes_may_regress: bool) -> Exit {
         if comparison.has_failed(modes_may_regress) {
             Exit::Regression
@@ -146,7 +146,7 @@ pub(super) fn compare(arguments: &CompareArgs) -> Result<Exit, Stop> {
     })?;
     if let Some(directory) = &arguments.out {
         let page = write_comparison(directory, &comparison).or_exit(Exit::Results)?;
-        // Standard output may be JSON that a program reads.
+        // Printed on standard error, because standard output may be JSON that a program reads.
         tell(format!("wrote {}", page.display()));
     }
     Ok(arguments
@@ -199,7 +199,7 @@ pub(super) fn judge_gates(
     Ok(())
 }
 
-/// Of the runs of two commits the newest two that did the same work.
+/// The newest run of each of two commits that have the same profile and workload; the newest runs of both if no two have.
 fn best_pair<'a>(
     bases: &'a [RunSummary],
     heads: &'a [RunSummary],

@@ -1,4 +1,4 @@
-//! What replbench asks git: which commit a word means, in which order commits stand, where a repository lies.
+//! Queries of git: the commit of a revision, the order of commits, and the root of a repository.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,7 +21,7 @@ pub(super) fn commit_of(directory: &Path, revision: &str) -> Option<String> {
     rev_parse(directory, &arguments)
 }
 
-/// The root of the work tree that `directory` lies in.
+/// The root of the work tree that contains `directory`; `None` if there is none.
 pub(super) fn top_level(directory: &Path) -> Option<PathBuf> {
     rev_parse(directory, &["--show-toplevel"]).map(PathBuf::from)
 }
@@ -36,7 +36,7 @@ fn rev_parse(directory: &Path, arguments: &[&str]) -> Option<String> {
     (output.status.success() && !answer.is_empty()).then_some(answer)
 }
 
-/// All commits of the repository of `directory`, each after its parents; none, with a note, where git cannot list them.
+/// All commits of the repository of `directory`, each after its parents. Empty, with a note, if git cannot list them.
 pub(super) fn commits_in_order(directory: &Path) -> Vec<String> {
     list_commits(directory).unwrap_or_else(|error| {
         note(&format!("runs stand by time: {error:#}"));

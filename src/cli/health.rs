@@ -1,4 +1,4 @@
-//! Whether servers replicate, as a person reads it and as the exit code says it.
+//! Shows whether servers replicate, as text and as an exit code.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(super) fn exit(verdict: Verdict) -> Exit {
     }
 }
 
-/// The servers of a compose file's project, or else of the cluster in a directory.
+/// The servers of a compose project, or of the cluster in a directory if there is no project.
 pub(super) async fn members_of(
     project: Option<&str>,
     directory: &Path,
@@ -39,14 +39,14 @@ pub(super) async fn members_of(
     state.nodes.iter().map(member).collect()
 }
 
-/// A line for each node, one more for a replica's figures, and one for each reason.
+/// The text for all nodes: one line for each node, one more for a replica's figures, and one for each reason of the node's verdict.
 pub(super) fn text(health: &Health) -> String {
     const MARGIN: usize = 6;
     let mut out = String::new();
     for node in &health.nodes {
         let (name, role) = (escape_control(&node.node), node.role.as_str());
         let said = escape_control(&in_words(node)).into_owned();
-        // Written to a string, which does not fail.
+        // Writing to a string does not fail.
         let _ = writeln!(out, "{}{name:<8} {role:<15} {said}", coloured(node.verdict));
         let figures = Some(figures(node)).filter(|it| !it.is_empty());
         for line in figures.iter().chain(&node.reasons) {
@@ -67,7 +67,7 @@ fn coloured(verdict: Verdict) -> String {
     format!("\u{1b}[{colour}m{:<4}\u{1b}[0m  ", verdict.as_str())
 }
 
-/// What a node is at the moment.
+/// The state of a node in words.
 fn in_words(node: &NodeHealth) -> String {
     if node.role == Role::Primary {
         let version = node.version.as_deref().and_then(|it| it.split(' ').next());
@@ -81,7 +81,7 @@ fn in_words(node: &NodeHealth) -> String {
     }
 }
 
-/// How fast a replica is, and how far behind.
+/// The delays and the lag of a replica in words.
 fn figures(node: &NodeHealth) -> String {
     let mut parts = Vec::new();
     let arrivals = [

@@ -1,4 +1,4 @@
-//! Hidden subcommands: the processes that replbench starts itself as. See `cluster::keeper`.
+//! Hidden subcommands, with which replbench starts itself as a helper process. See `cluster::keeper`.
 
 use std::ffi::OsString;
 use std::io;
@@ -73,7 +73,7 @@ pub(super) fn supervisor(arguments: SuperviseArguments) -> ExitCode {
     exit("supervisor", supervise(&program))
 }
 
-/// Ends as the child has ended. An error goes into the child's log, which stderr is.
+/// Exits with the child's exit code. An error goes to standard error, which is the child's log.
 fn exit(what: &str, ended: io::Result<u8>) -> ExitCode {
     match ended {
         Ok(code) => code.into(),

@@ -1,4 +1,4 @@
-//! From a word on the command line to a run: a directory, a run id or its beginning, or a git revision.
+//! Finds the run that a word on the command line means: a directory, a run id or its beginning, or a git revision.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::record::{
 };
 use crate::report::escape_control;
 
-/// The runs that a word may mean: one for a directory or an id, all of a commit's, newest first, for a revision.
+/// The runs that a word may mean: one run for a directory or an id, or all runs of a commit, newest first, for a revision.
 pub(super) fn runs_of(
     word: &str,
     results: &Path,
@@ -47,7 +47,7 @@ pub(super) fn run_of(
     Ok(runs.remove(0))
 }
 
-/// Refuses a run of which a file is not as it was recorded, unless it was said to use it.
+/// Refuses a run with a file that differs from its recorded checksum, unless the user asked to use such files.
 pub(super) fn refuse_altered(
     run_id: &str,
     altered: &[Altered],
@@ -68,7 +68,7 @@ pub(super) fn refuse_altered(
     Err(Stop::new(Exit::Results, error))
 }
 
-/// Every run in `results`; none when there is no such directory.
+/// All run directories in `results`; none if `results` does not exist.
 pub(super) fn directories(results: &Path) -> Result<Vec<PathBuf>, Stop> {
     match run_directories(results) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -86,14 +86,14 @@ pub(super) fn directories(results: &Path) -> Result<Vec<PathBuf>, Stop> {
 /// The runs of a directory of results.
 #[derive(Default)]
 pub(super) struct ReadRuns {
-    /// Oldest first.
+    /// The summaries of the runs, oldest first.
     pub(super) run_summaries: Vec<RunSummary>,
     pub(super) warnings: Vec<String>,
-    /// How many were left out because a file is not as it was recorded.
+    /// The number of runs that were left out because a file differs from its recorded checksum.
     pub(super) altered: usize,
 }
 
-/// Every run in `results` that reads, and a warning for each thing that does not.
+/// All readable runs in `results`, and a warning for each run that cannot be read.
 pub(super) fn run_summaries(results: &Path, on_mismatch: OnMismatch) -> Result<ReadRuns, Stop> {
     let directories = directories(results)?;
     let mut runs = ReadRuns::default();
@@ -124,7 +124,7 @@ pub(super) fn open(directory: &Path, on_mismatch: OnMismatch) -> Result<RunSumma
     run_summary(directory, on_mismatch).or_exit(Exit::Results)
 }
 
-/// Newest first, those of a clean work tree only: a dirty one was not at that commit.
+/// The runs of a commit, newest first. Runs of a dirty work tree are left out, because they did not measure that commit.
 fn runs_of_commit(
     word: &str,
     results: &Path,
@@ -139,7 +139,7 @@ fn runs_of_commit(
             results.display()
         )));
     };
-    // A run that does not read is no run of that commit.
+    // Runs that cannot be read are skipped, because their commit is unknown.
     let readable = directories
         .iter()
         .rev()

@@ -1,4 +1,4 @@
-//! `replbench list`: the built-in profiles and the question that each answers, or the runs that there are.
+//! `replbench list`: shows the built-in profiles and the question that each answers, or the recorded runs.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ pub(super) fn list(arguments: &ListArgs) -> Result<Exit, Stop> {
     Ok(Exit::Fine)
 }
 
-/// A built-in profile, and how long it takes as it is.
+/// A built-in profile, and the estimated duration of its run without overrides.
 fn estimated(name: &str) -> Result<(Profile, Duration), Stop> {
     let profile = Profile::load(name)?;
     let plan = plan::resolve(&profile, &Overrides::default())?;
@@ -103,17 +103,17 @@ fn modes(profile: &Profile) -> Vec<&str> {
     profile.modes.iter().map(ModeSpec::name).collect()
 }
 
-/// A name of a damaged manifest may be of any length, and a width may not.
+/// The widest column, in characters: a damaged manifest may contain a name of any length, but a width is limited.
 const MOST_WIDTH: usize = 80;
 
-/// Writes the `index.jsonl` of `results` anew.
+/// Rewrites `index.jsonl` in `results`.
 pub(super) fn reindex(results: &Path) -> Result<(), Stop> {
     let (lines, _) = read_lines(results)?;
     write(results, &lines);
     Ok(())
 }
 
-/// Every run in `results` that reads, and what is to be said of them and of the others.
+/// The index lines of all readable runs in `results`, and warnings about runs.
 fn read_lines(results: &Path) -> Result<(Vec<IndexLine>, Vec<String>), Stop> {
     let mut lines = Vec::new();
     let mut warnings = Vec::new();
@@ -134,7 +134,7 @@ fn read_lines(results: &Path) -> Result<(Vec<IndexLine>, Vec<String>), Stop> {
     Ok((lines, warnings))
 }
 
-/// The index can be made again at any time: what a read-only or full disk does to it spoils nothing.
+/// Writes the index; a failure is only a warning, because the index can be made again at any time.
 fn write(results: &Path, lines: &[IndexLine]) {
     if results.is_dir()
         && let Err(error) = write_index(results, lines)

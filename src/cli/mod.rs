@@ -35,15 +35,15 @@ use crate::plan::PlanError;
 use crate::profile::ProfileError;
 use crate::report::escape_control;
 
-/// Columns of whatever is printed, without a terminal that says otherwise.
+/// The width of printed text in columns, whatever the width of the terminal.
 const WIDTH: usize = 80;
 
-/// What the process says to its caller.
+/// The exit codes of replbench.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
     Fine = 0,
-    /// A regression, a gate that failed, a broken promise, or servers to be warned of.
+    /// A regression, a failed gate, a failed audit, or servers with a warning.
     Regression = 1,
     /// Wrong arguments or a wrong profile.
     Usage = 2,
@@ -51,11 +51,11 @@ pub enum Exit {
     Server = 3,
     /// The run was cut short; what was measured is kept.
     Incomplete = 4,
-    /// The run is complete and not to be relied on.
+    /// The run is complete, but its figures are not reliable.
     Invalid = 5,
     /// Results could not be written or read.
     Results = 6,
-    /// Not comparable, or inconclusive with `--strict`.
+    /// The runs are not comparable, or the comparison is inconclusive with `--strict`.
     NotComparable = 7,
 }
 
@@ -65,7 +65,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error on its way to the terminal, with the exit code that belongs to it.
+/// An error to print, and the exit code that goes with it.
 #[derive(Debug)]
 pub struct Stop {
     pub exit: Exit,
@@ -80,7 +80,7 @@ impl Stop {
         }
     }
 
-    /// Arguments that cannot be followed.
+    /// An error in the arguments.
     fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self::new(Exit::Usage, error)
     }
@@ -98,7 +98,7 @@ impl From<PlanError> for Stop {
     }
 }
 
-/// Gives an error that does not say it by its type the exit code that belongs to it.
+/// Attaches an exit code to an error whose type does not determine it.
 trait OrExit<T> {
     fn or_exit(self, exit: Exit) -> Result<T, Stop>;
 }
@@ -145,17 +145,17 @@ enum Command {
     Exec(keeper::ExecArguments),
 }
 
-/// What the command line takes, for tools and tests that check commands without running them.
+/// The definition of the command line, for tools and tests that check commands without running them.
 pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Parses the arguments, runs the subcommand, prints its error if it has one.
+/// Parses the arguments, runs the subcommand, and prints its error if there is one.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version are no errors, and a closed pipe behind them is none either.
+            // Help and version are not errors, and neither is a closed pipe while they are printed.
             let _ = error.print();
             let exit = if error.use_stderr() {
                 Exit::Usage
@@ -188,10 +188,10 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(stop) => {
-            // A profile's mistakes bring their own layout.
+            // The mistakes of a profile have their own layout.
             match stop.error.downcast_ref::<ProfileError>() {
                 Some(error) => tell(error.styled()),
-                // What a file or a server says may be in it.
+                // Escaped, because the error may contain text from a file or a server.
                 None => tell(escape_lines(&format!("error: {:#}", stop.error))),
             }
             stop.exit.into()
@@ -199,13 +199,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Says something to a person, on standard error. That nobody can read it, behind a closed pipe or on a full disk, neither ends a run
-/// nor changes an exit code: `eprintln!` would panic.
+/// Prints a line for people, on standard error. If the write fails, because of a closed pipe or a full disk, the run goes on with the
+/// same exit code; `eprintln!` would panic.
 fn tell(text: impl Display) {
     let _ = writeln!(anstream::stderr().lock(), "{text}");
 }
 
-/// What to know of a command's outcome, and what may have been taken for granted.
+/// Prints a warning about the outcome of a command or about something that was assumed.
 fn warn(text: &str) {
     tell(format!("warning: {}", escape_control(text)));
 }
@@ -214,17 +214,17 @@ fn note(text: &str) {
     tell(format!("note: {}", escape_control(text)));
 }
 
-/// A line on standard output of what goes on regardless of whether anybody reads it.
+/// Prints a line on standard output; a failed write is ignored, because the command goes on whether or not anybody reads the line.
 fn say(line: &str) {
     let _ = print(&format!("{line}\n"));
 }
 
-/// Each line made fit to show, so that the tail of a server's log stays one line a line.
+/// Escapes control characters line by line, so that the lines of a server's log stay separate lines.
 fn escape_lines(text: &str) -> String {
     text.lines().map(escape_control).join("\n")
 }
 
-/// Prints to standard output. A reader that has seen enough (`| head`) is no error.
+/// Prints to standard output. A pipe that its reader has closed (`| head`) is not an error.
 fn print(text: &str) -> Result<(), Stop> {
     let mut out = anstream::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -103,7 +103,7 @@ impl OverrideArgs {
             threads: self.threads,
             repeats: self.repeats,
             seed: self.seed,
-            // Short enough to be typed again.
+            // 32 bits, so that the number is short enough to be typed again.
             drawn_seed: rand::random::<u32>().into(),
             standbys: self.standbys,
             subscribers: self.subscribers,

@@ -1,4 +1,4 @@
-//! The arguments that say where a run takes place and how much is shown of it, shared by `run`, `ab` and `aa`.
+//! The arguments for the directories of a run, its tags, and how much of it is shown, shared by `run`, `ab` and `aa`.
 
 use std::path::PathBuf;
 
@@ -57,7 +57,7 @@ impl PlaceArgs {
             data_dir: self.data_dir.clone(),
             pg_bindir: self.pg_bindir.clone(),
             given: None,
-            // An argument may be a path of any bytes.
+            // An argument may be a path that is not UTF-8.
             argv: std::env::args_os()
                 .map(|argument| argument.to_string_lossy().into_owned())
                 .collect(),

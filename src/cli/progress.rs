@@ -1,5 +1,5 @@
-//! Shows a run as it goes: one line that renews itself on a terminal, plain lines elsewhere. Always on standard error, so that
-//! standard output holds results alone.
+//! Shows the progress of a run: one line that is updated in place on a terminal, plain lines elsewhere. Always on standard error, so that
+//! standard output holds only results.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -13,32 +13,32 @@ use crate::run::{CellHeadline, LiveSecond, Observer, Progress};
 use crate::sample::{CellRow, Phase};
 use crate::units::{format_bytes, format_duration, format_seconds, plural};
 
-/// How much is shown.
+/// How much progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verbosity {
     Quiet,
     Normal,
 }
 
-/// Tells a person how the run goes.
+/// Prints the progress of a run.
 pub(super) struct Terminal {
     verbosity: Verbosity,
     line: ProgressBar,
     renewing: bool,
     begun: Stamp,
     estimate: Duration,
-    /// Of all plans together.
+    /// The number of cells of all plans together.
     cells: usize,
-    /// Which of them runs; counts from 1.
+    /// The cell that is running, counted from 1 over all plans.
     at: usize,
     mode_width: usize,
-    /// In a session.
+    /// The turn that is running; `None` outside a session.
     turn: Option<Turn>,
     cell: Option<(Cell, String)>,
 }
 
 impl Terminal {
-    /// For the plans that will be run, and how long that takes.
+    /// For the plans that will be run, and the estimated duration of all of them.
     pub(super) fn new(plans: &[&Plan], estimate: Duration, verbosity: Verbosity) -> Self {
         let renewing = verbosity == Verbosity::Normal && std::io::stderr().is_terminal();
         let target = if renewing {
@@ -65,13 +65,13 @@ impl Terminal {
         }
     }
 
-    /// Says how much there is to do, before any of it is done.
+    /// Prints the number of cells and the estimated duration, before the run starts.
     pub(super) fn announce(&self) {
         let time = about(self.estimate);
         self.say(&format!("{}, {time}", plural(self.cells, "cell")));
     }
 
-    /// Removes the renewing line.
+    /// Removes the line that is updated in place.
     pub(super) fn clear(&self) {
         self.line.finish_and_clear();
     }
@@ -90,13 +90,13 @@ impl Terminal {
         self.line.set_message(format!("{} resetting", self.place()));
     }
 
-    /// `head ` in a session, nothing elsewhere.
+    /// The side as `base ` or `head ` in a session; empty otherwise.
     fn side(&self) -> String {
         self.turn
             .map_or_else(String::new, |turn| format!("{} ", turn.side))
     }
 
-    /// `3/24 sync 1`: which cell, its mode and repetition.
+    /// The cell's number, mode and repetition, such as `3/24 sync 1`.
     fn place(&self) -> String {
         let Some((cell, mode)) = &self.cell else {
             return String::new();
@@ -142,7 +142,7 @@ impl Terminal {
         let width = self.cells.to_string().len();
         let mode_width = self.mode_width;
         let commit = |quantile: Option<Duration>| quantile.map_or_else(unknown, format_duration);
-        // The end of the first look that saw it: the commit was visible by then, perhaps before.
+        // The delay is an upper bound: the commit may have been visible before the probe's first check that saw it.
         let visible = headline
             .visibility_p99_s
             .map_or_else(unknown, |seconds| format!("≤ {}", format_seconds(seconds)));
@@ -176,7 +176,7 @@ impl Observer for Terminal {
                 self.line.set_message(format!("{side}starting {topology}"));
             }
             Progress::Provisioned { topology, took } => {
-                // In a session it happens every turn: once tells enough.
+                // In a session servers are made in every turn; printing it in the first block is enough.
                 if self.turn.is_none_or(|turn| turn.block == 1) {
                     let (side, took) = (self.side(), format_duration(took));
                     self.say(&format!("{side}{topology} ready in {took}"));

@@ -1,4 +1,4 @@
-//! `replbench publish`: a static site over all runs.
+//! `replbench publish`: writes a static site with all runs.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `replbench report`: everything that can be rebuilt from a run directory.
+//! `replbench report`: rebuilds the summary, charts and report of a run directory.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ pub(super) fn report(arguments: &ReportArguments) -> Result<Exit, Stop> {
     })
 }
 
-/// What a run's gates say together.
+/// The combined result of a run's gates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gates {
     None,
@@ -60,7 +60,7 @@ pub(super) enum Gates {
 }
 
 impl Gates {
-    /// A promise that was broken is as a gate that failed.
+    /// A failed audit counts as a failed gate.
     fn of(lines: &[GateLine], audit: &[AuditLine]) -> Self {
         let is_broken = audit.iter().any(|line| line.result == AuditResult::Fail);
         if is_broken || lines.iter().any(|line| !line.passed) {
@@ -73,7 +73,7 @@ impl Gates {
     }
 }
 
-/// How a run with a readable directory ends. Of figures that are not to be relied on a gate says nothing.
+/// The exit code for a run whose directory is readable. Gates count only if the run is complete and valid.
 pub(super) fn verdict(status: RunStatus, gates: Gates) -> Exit {
     match (status, gates) {
         (RunStatus::Complete, Gates::Failed) => Exit::Regression,
@@ -83,16 +83,16 @@ pub(super) fn verdict(status: RunStatus, gates: Gates) -> Exit {
     }
 }
 
-/// A run's report on disk, and what a terminal shows of it.
+/// A run's written report, and the text of it for the terminal.
 pub(super) struct Drawn {
     pub(super) html: PathBuf,
-    /// What to know first, the headline, the table of modes and the gates.
+    /// The cautions, the headline, the table of modes and the gates.
     pub(super) text: String,
-    /// What to know first, alone.
+    /// The cautions alone.
     pub(super) cautions: String,
     pub(super) gates: Gates,
     status: RunStatus,
-    /// Whether a measured file is not as it was recorded.
+    /// Whether a measured file differs from its recorded checksum.
     is_altered: bool,
     warnings: Vec<String>,
 }
@@ -114,7 +114,7 @@ pub(super) fn draw(directory: &Path, on_mismatch: OnMismatch) -> Result<Drawn, S
     })
 }
 
-/// What to know before anything else of a run; often nothing.
+/// The cautions, which the reader should know before anything else about a run; often empty.
 pub(super) fn cautions_of(analysis: &Analysis) -> String {
     paragraphs(analysis.cautions.iter().map(|it| it.text.as_str()))
 }
@@ -134,7 +134,7 @@ pub(super) fn findings_of(analysis: &Analysis) -> String {
     text
 }
 
-/// Each sentence folded, with an empty line behind it.
+/// Each sentence folded to the width, followed by an empty line.
 fn paragraphs<'a>(sentences: impl Iterator<Item = &'a str>) -> String {
     let mut text = String::new();
     for sentence in sentences {

@@ -70,7 +70,7 @@ pub(super) fn run(arguments: &RunArgs) -> Result<Exit, Stop> {
     conclude(finished?)
 }
 
-/// It measures nothing, so that nothing of a measurement can be asked for.
+/// Runs `what-replicates`, which measures nothing and therefore refuses all options of a measurement.
 fn make_all_changes(arguments: &RunArgs) -> Result<Exit, Stop> {
     let asked = Overrides {
         drawn_seed: Overrides::default().drawn_seed,
@@ -87,7 +87,7 @@ fn make_all_changes(arguments: &RunArgs) -> Result<Exit, Stop> {
     what_replicates::show(&version, &seen)
 }
 
-/// Draws the report, gives the directory its name, and says what was found.
+/// Writes the report, gives the run directory its final name, and prints what was found.
 fn conclude(finished: Finished) -> Result<Exit, Stop> {
     let warnings = finished.manifest.warnings.clone();
     let stored = StoredRun::from(finished);
@@ -107,13 +107,13 @@ fn conclude(finished: Finished) -> Result<Exit, Stop> {
     stored.exit()
 }
 
-/// A run directory with its report and under its own name, as far as that could be done.
+/// A run directory after the run. Writing the report and renaming the directory may each have failed.
 pub(super) struct StoredRun {
     pub(super) directory: PathBuf,
     pub(super) drawn: Result<Drawn, Stop>,
     renamed: Result<(), WriteError>,
     status: RunStatus,
-    /// Whether a second was measured at all, on either side of a session.
+    /// Whether at least one second was measured, in a session on either side.
     pub(super) has_measured: bool,
     error: Option<RunError>,
 }
@@ -145,7 +145,7 @@ impl StoredRun {
         drawn.is_ok_and(|drawn| drawn.gates == Gates::Failed)
     }
 
-    /// What the run's end means for the caller of replbench.
+    /// The exit code for the run.
     pub(super) fn exit(self) -> Result<Exit, Stop> {
         if let Some(error) = self.error {
             const CUT_SHORT: &str = "the run was cut short; what was measured is kept";
@@ -179,7 +179,7 @@ impl From<RunError> for Stop {
     }
 }
 
-/// The code for a run that could not begin.
+/// The exit code for a run that could not begin.
 fn exit_of(error: &RunError) -> Exit {
     match error {
         RunError::Write(_) | RunError::Ledger(_) => Exit::Results,

@@ -1,4 +1,4 @@
-//! The arguments that name servers which exist.
+//! The arguments that name existing servers or a compose file.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::IpAddr;
@@ -87,7 +87,7 @@ impl FromStr for ComposePath {
 }
 
 impl ServerArgs {
-    /// The servers that are named, noted in what is to be planned. `None`: replbench makes its own.
+    /// The servers that the arguments name, which are also entered in `overrides`. `None` if replbench makes its own servers.
     pub(super) fn given(&self, overrides: &mut Overrides) -> Result<Option<GivenServers>, Stop> {
         if let Some(ComposePath(path)) = &self.cluster {
             let read = async |_| ComposeFile::read(path).await.map_err(ClusterError::from);
@@ -134,7 +134,7 @@ impl ServerArgs {
     }
 }
 
-/// Servers as they are written, each with its name if it has one.
+/// Connection strings as they are written, each replica's with its name if one is given.
 struct Written {
     primary: String,
     standbys: Vec<(Option<String>, String)>,
@@ -142,7 +142,7 @@ struct Written {
     publisher: Option<String>,
 }
 
-/// The file of `--servers`.
+/// The contents of the file of `--servers`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ServersFile {
@@ -159,7 +159,7 @@ impl Written {
         let refuse = |problem: String| Stop::usage(anyhow!("{}: {problem}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
         let file: ServersFile = toml::from_str(&text).map_err(|error| {
-            // Without the line itself, which may have a password.
+            // The message leaves out the text of the line, which may contain a password.
             let before = error.span().map_or(0, |span| span.start).min(text.len());
             let line = text[..before].matches('\n').count() + 1;
             refuse(format!("line {line}: {}", error.message()))
@@ -190,7 +190,7 @@ fn read_all(written: Vec<(Option<String>, String)>) -> Result<Vec<NamedServer>, 
     written.into_iter().map(server).collect()
 }
 
-/// `NAME=CONNINFO`: what stands before the first `=` is a name where libpq has no such keyword.
+/// Splits `NAME=CONNINFO`. The text before the first `=` is a name unless libpq has a keyword of that name.
 pub(super) fn named(text: &str) -> (Option<String>, String) {
     match text.split_once('=') {
         Some((name, rest)) if !conninfo::is_keyword(name.trim()) && !name.contains("://") => {
@@ -200,7 +200,7 @@ pub(super) fn named(text: &str) -> (Option<String>, String) {
     }
 }
 
-/// A connection string, completed by what surrounds this process.
+/// Reads a connection string and completes it from the environment, such as PGHOST and ~/.pgpass.
 pub(super) fn read(text: &str) -> Result<Parameters, Stop> {
     let parsed = text.parse::<Conninfo>();
     let completed = parsed.and_then(|it| it.complete(&OwnSurroundings));
@@ -211,7 +211,8 @@ pub(super) fn read(text: &str) -> Result<Parameters, Stop> {
     Ok(parameters)
 }
 
-/// Looks at the servers before there is a plan, and notes what they have; with the standbys that somebody adds.
+/// Surveys the servers before there is a plan, and enters the result in `overrides`. Returns the servers with the standbys that the user
+/// adds.
 fn survey(mut servers: Servers, overrides: &mut Overrides) -> Result<Servers, Stop> {
     let mut survey = look(&servers)?;
     let added: Vec<_> = survey
@@ -224,7 +225,7 @@ fn survey(mut servers: Servers, overrides: &mut Overrides) -> Result<Servers, St
         survey = look(&servers)?;
     }
     overrides.given = Some(Given::Existing(survey.found));
-    // What a standby pushes is dated by its own clock, which is this machine's or tells nothing here.
+    // Times that a standby pushes are read from its own clock, and can be used only if that is this machine's clock.
     if !survey.are_local {
         if overrides.visibility == Some(VisibilityMethod::Push) {
             return Err(Stop::usage(anyhow!(
@@ -240,8 +241,8 @@ fn look(servers: &Servers) -> Result<Survey, Stop> {
     interruptible(async |_| existing::survey(servers).await.map_err(ClusterError::from))
 }
 
-/// A standby that was found and not named, if a person at a terminal says that it is to be measured too. It is looked for at the
-/// primary's port; where that cannot be its own, on the same host, it is told of only.
+/// Asks a user at a terminal whether to measure a standby that was found but not named. The standby is assumed to listen on the primary's
+/// port; on the primary's host that is impossible, so there the standby is only mentioned.
 fn ask_for(other: &Receiver, servers: &Servers) -> Option<NamedServer> {
     let (primary, password) = servers.primary.hosts.first()?;
     let is_elsewhere = |it: &&str| !it.parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
@@ -274,7 +275,7 @@ fn ask_for(other: &Receiver, servers: &Servers) -> Option<NamedServer> {
         })
 }
 
-/// The arguments of this process as they may be recorded: connection strings without passwords.
+/// The arguments of this process in a form that may be recorded, with connection strings without passwords.
 pub(super) fn without_passwords(argv: &[String]) -> Vec<String> {
     let mut is_conninfo = false;
     let hide = |text: &str| {

@@ -1,4 +1,4 @@
-//! `replbench show` and `replbench rm`: one run on the terminal, or gone.
+//! `replbench show` and `replbench rm`: shows a run on the terminal, or removes runs.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -110,7 +110,7 @@ fn facts(run: &Run, directory: &Path) -> String {
     out
 }
 
-/// What vouches for the files.
+/// Says which checksums of the run's files the manifest has.
 fn checksums(manifest: &Manifest) -> String {
     match manifest.files.len() {
         0 => "none: they are made when a run ends".into(),
@@ -137,7 +137,7 @@ pub(super) struct RmArgs {
     force: bool,
 }
 
-/// Removes all of them or, when one is not what it should be, none.
+/// Removes all named runs, or none of them if one cannot be removed.
 pub(super) fn rm(arguments: &RmArgs) -> Result<Exit, Stop> {
     let known = directories(&arguments.results)?;
     let mut doomed = arguments
@@ -160,9 +160,9 @@ pub(super) fn rm(arguments: &RmArgs) -> Result<Exit, Stop> {
     Ok(Exit::Fine)
 }
 
-/// The directory that is meant: a run of replbench's, whole in name, ended.
+/// The directory of a run to remove. Refuses words that are not a whole run id or a run directory, and runs that have not ended.
 fn removable(word: &str, known: &[PathBuf], arguments: &RmArgs) -> Result<PathBuf, Stop> {
-    // Without a slash or a dot behind it, through which a link would be taken for what it leads to.
+    // Removes a trailing `/` or `/.`, with which a symbolic link would be followed.
     let path: PathBuf = Path::new(word).components().collect();
     let directory = if is_run(&path) {
         path

@@ -1,4 +1,4 @@
-//! The signals by which a person or a service manager asks for the end.
+//! The signals with which a user or a service manager asks replbench to end.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use super::{Exit, OrExit as _, Stop};
 use crate::run::Interrupt;
 
-/// SIGINT, SIGTERM and SIGHUP; the last one unless it was ignored from the start, as under `nohup`. What comes while nobody awaits it
-/// is kept.
+/// SIGINT, SIGTERM and SIGHUP; SIGHUP only if it was not ignored at the start, as it is under `nohup`. A signal that arrives while nobody
+/// waits is kept.
 pub(super) struct EndSignals(Vec<Signal>);
 
 impl EndSignals {
@@ -38,7 +38,7 @@ impl EndSignals {
     }
 }
 
-/// Does something that a person may ask to end.
+/// Runs work that the user may interrupt.
 pub(super) fn interruptible<T, E: Into<Stop>>(
     work: impl AsyncFnOnce(Interrupt) -> Result<T, E>,
 ) -> Result<T, Stop> {
@@ -56,7 +56,7 @@ pub(super) fn interruptible<T, E: Into<Stop>>(
     })
 }
 
-/// Counts the signals by which a person or a service manager asks for the end.
+/// Counts the signals that ask replbench to end.
 async fn listen(raise: watch::Sender<u8>) -> io::Result<()> {
     let mut signals = EndSignals::listen()?;
     loop {
@@ -65,7 +65,7 @@ async fn listen(raise: watch::Sender<u8>) -> io::Result<()> {
     }
 }
 
-/// Whether whoever started this process wants it to outlive its terminal. Unknown is no.
+/// Whether SIGHUP is ignored, so that the process outlives its terminal. `false` if that is unknown.
 fn ignores_hangup() -> bool {
     const SIGHUP: u64 = 1;
     let status = procfs::process::Process::myself().and_then(|own| own.status());

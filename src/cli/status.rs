@@ -1,4 +1,4 @@
-//! `replbench status`: whether servers replicate, at a glance.
+//! `replbench status`: shows whether servers replicate.
 
 use std::io::{IsTerminal as _, stdout};
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::pg::locate;
 use crate::topology::{Role, Topology};
 use crate::units::{parse_bytes, parse_duration};
 
-/// Between two looks of `--watch`.
+/// The time between two checks of `--watch`.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Whether servers replicate: a record is written into the primary's WAL, into no table, and each replica must have it.
@@ -96,7 +96,7 @@ pub(super) fn run(arguments: &StatusArgs) -> Result<Exit, Stop> {
                 () = tokio::time::sleep(PAUSE) => {}
                 () = signals.came() => return Ok(exit(health.verdict)),
             }
-            // A server may have been started again, at another place.
+            // A server may have been restarted at another address.
             if let Ok(again) = self::members(arguments).await {
                 members = again;
             }
@@ -111,7 +111,7 @@ async fn members(arguments: &StatusArgs) -> Result<Vec<RunningNode>, Stop> {
     Ok(members_of(arguments.compose.as_deref(), &arguments.data_dir).await?)
 }
 
-/// Servers by their connection strings.
+/// The servers that connection strings name.
 async fn given(primary: &str, arguments: &StatusArgs) -> Result<Vec<RunningNode>, Stop> {
     let mut texts = vec![primary.to_owned()];
     let mut replicas = Vec::new();
@@ -148,7 +148,7 @@ fn show(health: &Health, arguments: &StatusArgs) -> Result<(), Stop> {
             print(&format!("{json}\n"))
         }
         Format::Text if arguments.watch && stdout().is_terminal() => {
-            // From the top of an empty screen.
+            // Clears the screen and starts at its top.
             print(&format!("\u{1b}[H\u{1b}[2J{}", text(health)))
         }
         Format::Text if arguments.watch => print(&format!("{}\n", text(health))),

@@ -1,4 +1,4 @@
-//! `replbench trend`: the history of figures over the commits of a repository.
+//! `replbench trend`: shows the history of figures over the commits of a repository.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,8 +19,8 @@ use crate::report::{
 };
 use crate::sample::Direction;
 
-/// What the terminal shows unless told otherwise: one series a mode says whether commits have become slower, and of a
-/// replica whether it shows them later.
+/// The figure that text output shows by default: one series per mode, which tells whether commits have become slower. For a replica the
+/// default is `DEFAULT_OF_NODE`, which tells whether the replica shows commits later.
 const DEFAULT: &str = "response.p99";
 const DEFAULT_OF_NODE: &str = "visibility.p99";
 
@@ -183,7 +183,7 @@ impl TrendArgs {
         })
     }
 
-    /// Why there is no series although there are runs. A mistyped name must not pass a gate.
+    /// The error if there are runs but no series, so that a mistyped name does not pass as a success.
     fn found_nothing(&self, run_summaries: &[RunSummary]) -> anyhow::Error {
         let listed = |names: BTreeSet<String>| {
             let mut names = names.iter().map(|name| escape_control(name));
@@ -208,7 +208,7 @@ impl TrendArgs {
     }
 }
 
-/// The commits of the repository, with a note where runs can only stand by time.
+/// The commits of the repository in order, with a note if runs can only be ordered by time.
 fn order(run_summaries: &[RunSummary], repository: &Path) -> Vec<String> {
     if run_summaries.is_empty() {
         return Vec::new();

@@ -1,14 +1,14 @@
-//! `replbench run what-replicates`: a table of what arrives on the other side.
+//! `replbench run what-replicates`: a table of which changes arrive on a standby and on a subscriber.
 
 use std::fmt::Write as _;
 
 use super::{Exit, Stop, print};
 use crate::run::{Seen, Side};
 
-/// The name that `run` knows it by.
+/// The name that `run` accepts in place of a profile.
 pub(super) const NAME: &str = "what-replicates";
 
-/// 1 where something is not as the documentation says.
+/// Prints the table; the exit code is 1 if anything differs from PostgreSQL's documentation.
 pub(super) fn show(version: &str, seen: &[Seen]) -> Result<Exit, Stop> {
     print(&table(version, seen))?;
     let as_documented =
@@ -23,7 +23,7 @@ pub(super) fn show(version: &str, seen: &[Seen]) -> Result<Exit, Stop> {
 fn table(version: &str, seen: &[Seen]) -> String {
     let mut out =
         format!("PostgreSQL {version}: what is made on the primary, and where it arrives\n\n");
-    // Written to a string, which does not fail.
+    // Writing to a string does not fail.
     let _ = writeln!(out, "{:<39} {:<17} subscriber", "", "standby");
     let word = |side: Side| {
         let found = if side.arrived { "yes" } else { "no" };

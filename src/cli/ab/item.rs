@@ -1,5 +1,5 @@
-//! What a side of a session is given on the command line: `--head wal_compression=on --head mode=sync`.
-//! Knows how items are written; not what they lead to.
+//! Reads the items of a side of a session from the command line: `--head wal_compression=on --head mode=sync`.
+//! Knows how items are written, but not what they do.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use crate::plan::Client;
 use crate::profile::{SettingError, setting, visible};
 use crate::units::UnitError;
 
-/// Everything one side was given, parsed. Empty: the plain profile.
+/// The parsed items of one side. Without items the side is the plain profile.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct SideItems {
-    /// As written, for the manifest.
+    /// The items as written, for the manifest.
     pub(super) items: Vec<String>,
-    /// A built-in profile's name, or a path.
+    /// The name of a built-in profile or a path; `None` for the profile of both sides.
     pub(super) profile: Option<String>,
     pub(super) modes: Vec<ModeSpec>,
     pub(super) bindir: Option<PathBuf>,
-    /// A revision whose worktree relative paths are taken from.
+    /// A git revision. Relative paths of this side are resolved inside a worktree of the revision.
     pub(super) git: Option<String>,
     pub(super) client: Option<Client>,
     pub(super) settings: BTreeMap<String, String>,
@@ -47,7 +47,7 @@ pub(super) enum ItemError {
     GitAlone(String),
 }
 
-/// What a profile says and a server does not, and somebody may well try.
+/// Keys that a user may try as items, but which belong to a profile and are not server settings.
 const OF_PROFILES: [&str; 17] = [
     "arrivals",
     "connections",
@@ -100,7 +100,7 @@ impl SideItems {
             "git" => (self.git.replace(value.to_owned()).is_some(), "revision"),
             "client" => (self.client.replace(value.parse()?).is_some(), "client"),
             "mode" => {
-                // Twice the same is refused with the rest of the plan.
+                // A mode that is given twice is refused when the plan is resolved.
                 self.modes.push(value.parse()?);
                 return Ok(());
             }
@@ -116,7 +116,7 @@ impl SideItems {
         Ok(())
     }
 
-    /// Whether a path of this side lies in a worktree.
+    /// Whether a path of this side is resolved inside a worktree.
     fn takes_from_worktree(&self) -> bool {
         self.takes_profile_from_worktree()
             || self.bindir.as_ref().is_some_and(|path| path.is_relative())
@@ -127,7 +127,7 @@ impl SideItems {
         self.git.is_some() && path.is_some_and(|path| is_file(path) && path.is_relative())
     }
 
-    /// The profile's name or path; a relative path from inside the worktree if there is one.
+    /// The profile's name or path; a relative path is resolved inside the worktree if there is one.
     pub(super) fn profile_in(&self, worktree: Option<&Path>) -> Option<String> {
         let named = self.profile.as_ref()?;
         Some(match worktree {
@@ -144,7 +144,7 @@ impl SideItems {
     }
 }
 
-/// Whether a profile is a file, as [`crate::profile::Profile::load`] sees it.
+/// Whether a profile is a path and not a built-in name, by the rule of [`crate::profile::Profile::load`].
 fn is_file(profile: &Path) -> bool {
     profile.to_string_lossy().contains('/') || profile.extension().is_some_and(|it| it == "toml")
 }
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(modes, ["sync", "remote_apply:any-2"]);
         assert_eq!(given.bindir, Some("/opt/pg/bin".into()));
         assert_eq!(given.settings["wal_compression"], "on");
-        // Neither a comma nor a second `=` divides an item.
+        // A comma or a second `=` does not split an item.
         assert_eq!(given.settings["log_line_prefix"], "a,b=c ");
         assert_eq!(given.items.len(), 6);
     }

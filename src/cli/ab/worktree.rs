@@ -1,6 +1,6 @@
-//! A revision of the current repository, checked out beside it and built, for as long as a session needs it.
+//! A git worktree of a revision of the current repository, which is checked out and built for a session.
 //!
-//! Owns a temporary directory, git's note of it, and the build's processes. All three go when this is dropped.
+//! Owns a temporary directory, git's record of the worktree, and the processes of the build. Dropping the worktree removes all three.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ use crate::plan::Side;
 use crate::profile::visible;
 use crate::run::{Interrupt, RunError};
 
-/// How the names of their directories begin, in `TMPDIR`.
+/// The prefix of the names of worktrees' directories in `TMPDIR`.
 pub(crate) const WORKTREE: &str = "replbench-worktree-";
 const CHECKOUT: Duration = Duration::from_mins(10);
 const BUILD: Duration = Duration::from_mins(30);
@@ -29,11 +29,11 @@ const BUILD: Duration = Duration::from_mins(30);
 pub(super) struct Worktree {
     side: Side,
     commit: String,
-    /// The repository that it belongs to; removing it is that one's business too.
+    /// The repository that the worktree belongs to, and from which its record is removed.
     repository: PathBuf,
-    /// Holds the checkout and the build's log. `None` once it is gone.
+    /// The temporary directory with the checkout and the build's log. `None` once the directory has been removed.
     place: Option<TempDir>,
-    /// Lets `replbench clean` see whether anybody is here any more.
+    /// Shows `replbench clean` that the directory is still in use.
     _claim: Claim,
 }
 
@@ -84,12 +84,12 @@ impl Worktree {
             .supervise(git, "git worktree add", CHECKOUT, interrupt)
             .await;
         done.map_err(|failure| failure.stop(&self.log(), None))?;
-        // What git said of a success is no part of the build's log.
+        // Output of git in a successful checkout does not belong in the build's log.
         let _ = fs::remove_file(self.log());
         Ok(())
     }
 
-    /// Where the checkout lies.
+    /// The root of the checkout.
     pub(super) fn root(&self) -> PathBuf {
         self.directory().join("tree")
     }
@@ -98,7 +98,7 @@ impl Worktree {
         &self.commit
     }
 
-    /// Its first letters, as people write it.
+    /// The first seven characters of the commit's id.
     pub(super) fn short(&self) -> &str {
         &self.commit[..self.commit.len().min(7)]
     }
@@ -112,7 +112,7 @@ impl Worktree {
         self.directory().join("build.log")
     }
 
-    /// Runs a command of the shell in the checkout. Of a failure the log is kept among the results.
+    /// Runs a shell command in the checkout. If the command fails its log is copied to the directory of results.
     pub(super) async fn build(
         &self,
         command: &str,
@@ -121,7 +121,7 @@ impl Worktree {
     ) -> Result<(), Stop> {
         let mut shell = process::supervisor("sh", &["-c".into(), command.into()]);
         shell.current_dir(self.root());
-        // A hook or an alias that replbench was started from must not turn the build's git to another repository.
+        // If replbench runs in a git hook or alias, GIT_* variables would point the build's git to another repository.
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"GIT_") {
                 shell.env_remove(name);
@@ -138,7 +138,7 @@ impl Worktree {
         })
     }
 
-    /// Runs a supervised command to its end, unless its time is over or a person asks for the end.
+    /// Runs a supervised command until it ends, its deadline passes, or the user interrupts replbench.
     async fn supervise(
         &self,
         mut command: Command,
@@ -190,21 +190,21 @@ impl Drop for Worktree {
         let is_removed = remove.output().is_ok_and(|it| it.status.success());
         drop(self.place.take());
         if !is_removed {
-            // Only then: it also forgets others whose directories are away for the moment. Of a failure nobody could make
-            // anything.
+            // `worktree prune` runs only if `worktree remove` failed, because it also drops the records of worktrees whose directories
+            // are temporarily unavailable. Its own failure is ignored: nobody could act on it.
             let _ = git(&self.repository).args(["worktree", "prune"]).output();
         }
     }
 }
 
-/// Entered by the servers' user too, who may run programs in it.
+/// Makes the temporary directory. The servers' user may enter it too, to run the programs that were built.
 fn place() -> std::io::Result<TempDir> {
     let place = TempDir::with_prefix(WORKTREE)?;
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755))?;
     Ok(place)
 }
 
-/// How a supervised command came to nothing.
+/// Why a supervised command did not succeed.
 #[derive(Debug)]
 enum Failure {
     Interrupted,
@@ -212,7 +212,7 @@ enum Failure {
 }
 
 impl Failure {
-    /// With the end of the log, and where it stays when the worktree is gone.
+    /// The error for the user: the problem, the end of the log, and the path of the log's copy, which stays when the worktree is removed.
     fn stop(self, log: &Path, kept: Option<&Path>) -> Stop {
         let problem = match self {
             Self::Interrupted => return RunError::Stopped.into(),
@@ -220,13 +220,13 @@ impl Failure {
         };
         let text = escape_lines(&LogTail::read(log).text);
         let path = kept.unwrap_or(Path::new("")).to_owned();
-        // The arguments were right, and what was to be measured is not there: as when no server is installed.
+        // The arguments are correct, but the server to measure is missing, as when no server is installed.
         Stop::new(Exit::Server, anyhow!("{problem}{}", LogTail { path, text }))
     }
 }
 
-/// A supervisor, which ends its command and all that this has started when the pipe to it closes: when this is dropped, or
-/// replbench is gone.
+/// A supervisor process. It ends its command and all processes of the command when the pipe to the supervisor closes: when this value is
+/// dropped or replbench ends.
 struct Supervised(Child);
 
 impl Drop for Supervised {
