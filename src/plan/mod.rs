@@ -149,7 +149,7 @@ pub struct ProbePlan {
     /// How visibility on physical standbys is probed.
     #[serde(default = "VisibilityMethod::of_older_runs")]
     pub method: VisibilityMethod,
-    /// Time between two queries of a replica that has shown every commit so far.
+    /// Time between two checks of a replica that has shown every commit so far.
     pub tick: Duration,
     pub lag_interval: Duration,
 }

@@ -21,7 +21,8 @@ pub(super) struct Read {
     pub(super) sql: String,
     /// The names of the parameters `$1`, `$2` .. in order, each once.
     pub(super) parameters: Vec<String>,
-    /// What the statement does to which table; the table's name is as written, without quotes. `None` if the statement changes no rows.
+    /// What the statement does to which table; the table's name is as written, without quotes. `None` if the statement
+    /// does not begin with INSERT INTO, UPDATE or DELETE FROM.
     pub(super) change: Option<(Change, String)>,
     pub(super) verb: String,
     pub(super) has_returning: bool,
