@@ -1,6 +1,6 @@
-//! Every figure of a cell, declared once: its name, its statistics, its unit, which way it is better, how it is taken, and whether a gate
-//! may be on it. The summary, the table of modes, comparisons, gates, histories and the site read this table; to add a figure is to add
-//! an entry to it.
+//! Every figure of a cell, declared once: its name, its statistics, its unit, which direction is better, where it is read from, and
+//! whether a gate may be set on it. The summary, the table of modes, comparisons, gates, histories and the site read this table; a new
+//! figure needs only a new entry.
 //!
 //! The figures that are judged are declared before any measurement, so that none is chosen because of its result.
 

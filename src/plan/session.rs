@@ -252,7 +252,7 @@ mod tests {
         let heads = (0..1000)
             .filter(|seed| turns(1, *seed)[0].side == Side::Head)
             .count();
-        // Outside of which a fair coin falls once in some 10^9 thousands.
+        // A fair coin falls outside this range about once in 10^9 series of a thousand tosses.
         assert!((400..=600).contains(&heads), "{heads}");
     }
 

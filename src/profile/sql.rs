@@ -47,9 +47,9 @@ impl Read {
 enum Token<'a> {
     /// A word or a quoted name.
     Name(&'a str),
-    /// `:name`.
+    /// A parameter, written `:name`.
     Parameter(&'a str),
-    /// `{id}`.
+    /// The table of an id, written `{id}`.
     Table(&'a str),
     /// A semicolon outside of strings, quoted names and comments.
     End,
