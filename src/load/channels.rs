@@ -1,4 +1,4 @@
-//! By what a load thread is joined to the others.
+//! The channels that connect a load thread to the servers, the probes and the conductor.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,26 +11,26 @@ use crate::pg::Endpoint;
 use crate::plan::Priority;
 use crate::sample::{FeedSender, LentLooks, Timeline};
 
-/// The longest sleep: how soon a thread notices that it was asked to stop.
+/// The longest sleep of a load thread, and so the longest time until it notices that it was asked to stop.
 pub(super) const NAP: Duration = Duration::from_millis(50);
 
-/// What is only known when a thread is ready.
+/// What a load thread reports once its connections are open.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Opened {
-    /// By how much the thread's waits for arrivals end early, if it makes use of that.
+    /// How long before an arrival the thread's waits end; `None` for a client whose waits do not end early.
     pub(super) early: Option<Duration>,
-    /// What it was permitted.
+    /// The priority that the thread has, which may be lower than the plan's.
     pub(super) priority: Priority,
 }
 
 /// The servers, the probes and the conductor, as a load thread sees them.
 pub(super) struct ThreadChannels {
-    /// The primary, and those that may take its place.
+    /// The primary first, then the servers that may take its place.
     pub(super) servers: Arc<[Arc<Endpoint>]>,
     pub(super) feed: Option<FeedSender>,
     pub(super) looks: Option<LentLooks>,
     pub(super) seconds: mpsc::UnboundedSender<(u16, Second)>,
-    /// Once all connections are open.
+    /// Receives a message once all connections of the thread are open, or cannot be opened.
     pub(super) ready: oneshot::Sender<Result<Opened, LoadError>>,
     pub(super) start: oneshot::Receiver<Timeline>,
     pub(super) stop: Stopper,

@@ -1,5 +1,5 @@
-//! Whether a server takes the workload of a plan. Asked before anything is measured: every statement is prepared there and the types
-//! that it wants are compared with what the generators make. Changes nothing.
+//! Checks before a run whether a server accepts the workload of a plan: every statement is prepared there, and the parameter types that the
+//! server wants are compared with the values that the generators make. Changes nothing.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::pg::{self, Failure};
 use crate::plan::{Change, Origin, Plan, Table, Transaction};
 use crate::topology::Role;
 
-/// What a server does not take, where it stands in the profile, and what to do about it.
+/// A part of the workload that a server does not accept, its place in the profile, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
     pub origin: Origin,
@@ -23,7 +23,7 @@ pub struct Mistake {
 }
 
 impl Mistake {
-    /// The server refused the statements that make a table.
+    /// The server refused the statements that create a table.
     pub fn of_ddl(table: &Table, failure: &Failure) -> Self {
         Self {
             origin: table.origin.clone(),
@@ -32,7 +32,7 @@ impl Mistake {
         }
     }
 
-    /// The statement that makes the rows of a table failed on them.
+    /// The statement that fills a table failed.
     pub fn of_fill(table: &Table, failure: &Failure) -> Self {
         Self {
             origin: table.fill_origin.clone(),
@@ -48,7 +48,8 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Everything that the server does not take; empty where it takes the workload. An error: the connection was lost.
+/// Everything in the plan that the server does not accept; empty if it accepts the whole workload. An error means that the connection was
+/// lost.
 pub async fn check(client: &Client, plan: &Plan) -> Result<Vec<Mistake>, Failure> {
     let mut check = Check {
         client,
@@ -80,7 +81,8 @@ struct Check<'a> {
     client: &'a Client,
     plan: &'a Plan,
     has_subscribers: bool,
-    /// Tables whose key or version is wrong: statements are then prepared without the RETURNING that names them.
+    /// Tables whose key or version column is wrong, by index into the plan's tables. Their statements are prepared without the RETURNING
+    /// clause that names these columns.
     unsound: Vec<usize>,
     mistakes: Vec<Mistake>,
 }
@@ -94,7 +96,7 @@ impl Check<'_> {
         });
     }
 
-    /// Prepares a statement that stands in the profile. `None`: the server refused it, which is noted.
+    /// Prepares a statement of the profile. `None` if the server refused it; the refusal is then among the mistakes.
     async fn prepare(
         &mut self,
         what: &str,
@@ -119,7 +121,7 @@ impl Check<'_> {
         }
     }
 
-    /// The statement that makes the rows.
+    /// Checks the statement that fills a table.
     async fn fill(&mut self, table: &Table) -> Result<(), Failure> {
         if let Some(fill) = table.fill_statement() {
             let what = format!("`fill` of table `{}`", table.name);
@@ -129,7 +131,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// The columns by which its rows are known.
+    /// Checks the key and version columns of a table.
     async fn columns(&mut self, table: &Table) -> Result<(), Failure> {
         let integers = [Type::INT2, Type::INT4, Type::INT8];
         if let Some(kind) = self.column(table, "key", &table.key).await?
@@ -156,7 +158,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// The type of a column; `None` where there is no such column, which is noted.
+    /// The type of a column. `None` if there is no such column, which is then among the mistakes.
     async fn column(
         &mut self,
         table: &Table,
@@ -184,7 +186,8 @@ impl Check<'_> {
         changes.any(|(change, of)| of == table && change != Change::Insert)
     }
 
-    /// A published table whose updates and deletes a subscriber could not apply refuses them.
+    /// Checks that a table has a replica identity: without one the server refuses updates and deletes once the table is published, because
+    /// a subscriber could not apply them.
     async fn replica_identity(&mut self, table: &Table) -> Result<(), Failure> {
         let sql = "SELECT c.relreplident IN ('f', 'i') OR c.relreplident = 'd' AND EXISTS \
                    (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) \
@@ -243,7 +246,7 @@ impl Check<'_> {
     }
 }
 
-/// What the server answered; an error where it did not.
+/// The server's refusal; an error if the connection was lost instead.
 fn refusal(error: &Error) -> Result<&DbError, Failure> {
     let failure = || pg::describe(error);
     error

@@ -1,4 +1,4 @@
-//! What a load thread counts, whichever client sends: every arrival by what became of it, second by second.
+//! What a load thread counts, whichever client sends: every arrival by its outcome, second by second.
 
 use std::time::Duration;
 
@@ -14,13 +14,14 @@ use crate::pg::Failure;
 use crate::plan::{self, Change, Mix, Transaction};
 use crate::sample::{ChangedRow, Commit, Phase, RowChange, RowKey, Timeline};
 
-/// A transaction of the mix, ready to draw values for it and to count what it did.
+/// A transaction of the mix, with what is needed to draw its values and to count its effects.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) sampler: Sampler,
-    /// What each statement does to a table of the plan.
+    /// The change that each statement makes, and the changed table as an index into the plan's tables. `None` for a statement that changes
+    /// no table.
     changes: Vec<Option<(Change, usize)>>,
-    /// The row that the last statement changes was there before the first transaction.
+    /// Whether the row that the last statement changes existed before the first transaction.
     was_there: bool,
 }
 
@@ -46,7 +47,7 @@ impl Entry {
         }
     }
 
-    /// The row by which a subscriber shows a commit; `None` of an update without a version.
+    /// The row whose change on a subscriber shows that a commit was applied. `None` for an update that returned no version.
     fn changed_row(&self, key: RowKey, version: Option<i64>) -> Option<ChangedRow> {
         let (change, table) = (*self.changes.last()?)?;
         Some(ChangedRow {
@@ -66,7 +67,7 @@ impl Entry {
     }
 }
 
-/// Which transaction an arrival is, and the values of its parameters: the same for every mode and every client.
+/// Draws the transaction of an arrival and the values of its parameters: the same for every mode and every client.
 #[derive(Debug)]
 pub(super) struct Draws {
     pub(super) mix: Mix,
@@ -74,20 +75,20 @@ pub(super) struct Draws {
 }
 
 impl Draws {
-    /// An index into the transactions of the mix, and where its values come from.
+    /// The arrival's transaction as an index into the mix, and the random generator for its values.
     pub(super) fn of_arrival(&self, number: u64) -> (usize, Xoshiro256PlusPlus) {
         let mut rng = plan::rng(self.seed, number);
         (self.mix.pick(&mut rng), rng)
     }
 }
 
-/// An arrival that a client has taken on.
+/// An arrival that a client has dispatched.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Attempt {
     pub(super) arrival: Arrival,
     /// An index into the transactions of the mix.
     pub(super) transaction: usize,
-    /// When it was handed to a connection, and how long it had waited for one.
+    /// When the arrival was handed to a connection, and how long it had waited for that connection. `None` if it was not sent.
     pub(super) sent: Option<(Stamp, Duration)>,
 }
 
@@ -96,68 +97,68 @@ pub(super) struct Attempt {
 pub(super) enum Ending {
     Committed(Reply),
     Uncommitted(Uncommitted, Failure),
-    /// The deadline passed before it could be sent.
+    /// The deadline passed before the transaction could be sent.
     Missed,
 }
 
 impl Ending {
-    /// The deadline passed without an answer.
+    /// An ending for a transaction that was sent and not answered by the deadline.
     pub(super) fn unanswered(deadline: Duration) -> Self {
         let message = format!("no answer within {} s", deadline.as_secs_f64());
         Self::Uncommitted(Uncommitted::Indeterminate, Failure::lost(message))
     }
 }
 
-/// What a committed transaction told.
+/// What the server answered to a committed transaction.
 #[derive(Debug, Default)]
 pub(super) struct Reply {
     pub(super) row: Option<ReturnedRow>,
-    /// Rows that each statement met.
+    /// The number of rows that each statement affected.
     pub(super) met: SmallVec<[u64; 4]>,
-    /// When COMMIT was sent, if it was a message of its own.
+    /// When COMMIT was sent; `None` if the transaction is a single statement, without a COMMIT of its own.
     pub(super) commit_sent: Option<Stamp>,
-    /// The server warned that the commit may not have been replicated.
+    /// Whether the server warned that the commit may not have been replicated.
     pub(super) warned: bool,
-    /// As in [`Commit`].
+    /// The server that acknowledged, as in [`Commit::server`].
     pub(super) server: u8,
 }
 
-/// What the last statement returned of a row that it changed.
+/// What the last statement of a transaction returned about the row that it changed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ReturnedRow {
     pub(super) xid: u64,
-    /// `None`: of a type that cannot be looked for.
+    /// `None` if the key has a type that the probes cannot look for.
     pub(super) key: Option<RowKey>,
     pub(super) version: Option<i64>,
 }
 
-/// The counts of one thread. Seconds that are over go to the conductor.
+/// The counts of one thread. Completed seconds are sent to the conductor.
 #[derive(Debug)]
 pub(super) struct Counters {
     pub(super) timeline: Timeline,
     /// Arrivals that this thread may have in flight.
     pub(super) max_in_flight: u32,
-    /// Whether its seconds are to have every acknowledged commit.
+    /// Whether the seconds list every acknowledged commit.
     keeps_commits: bool,
     index: u16,
     seconds: mpsc::UnboundedSender<(u16, Second)>,
     second: Second,
-    /// Dispatched and not ended.
+    /// Arrivals that were dispatched and have not ended.
     in_flight: u32,
-    /// Those of them that were sent.
+    /// Arrivals in flight that were sent and not answered.
     unanswered: Population,
-    /// Those of them that wait for a connection.
+    /// Arrivals in flight that wait for a connection.
     unsent: Population,
-    /// Due and not dispatched.
+    /// Arrivals that are due and not dispatched.
     undispatched: Population,
-    /// When `max_in_flight` last left room again.
+    /// When the number in flight last fell below `max_in_flight`.
     room_since: Stamp,
-    /// This thread's CPU time at the start of the second.
+    /// This thread's CPU time at the start of the current second.
     cpu: Duration,
 }
 
 impl Counters {
-    /// Those of the thread that calls.
+    /// The counters of the calling thread, whose CPU time they read.
     pub(super) fn new(
         timeline: Timeline,
         index: u16,
@@ -211,7 +212,8 @@ impl Counters {
         }
     }
 
-    /// To be called when the thread wakes, before it dispatches: what has only just become due waits for nothing yet.
+    /// Updates the peak of the backlog. Call this when the thread wakes, before [`Counters::pass_time`]: an arrival that becomes due just
+    /// then has not had to wait yet.
     pub(super) fn note_backlog(&mut self) {
         self.second.peak_backlog = self.second.peak_backlog.max(self.backlog().all);
     }
@@ -221,7 +223,7 @@ impl Counters {
         self.second.peak_in_flight = self.second.peak_in_flight.max(in_flight);
     }
 
-    /// Takes in what has become due by `now`, each arrival in the second in which it did, and closes the seconds that are over.
+    /// Counts every arrival that has become due by `now` in the second in which it became due, and closes the seconds that are over.
     pub(super) fn pass_time(&mut self, backlog: &mut Backlog, now: Stamp) {
         while now >= self.second_end() {
             let end = self.second_end();
@@ -238,8 +240,8 @@ impl Counters {
         self.undispatched = backlog.waiting();
     }
 
-    /// Takes the arrival that has waited longest, and since when it could have been dispatched, if that was not up to this
-    /// generator. `None`: nothing is due, or `max_in_flight` leaves no room.
+    /// Takes the arrival that has waited longest, and the instant from which the generator could have dispatched it: when it became due or,
+    /// if that is later, when `max_in_flight` left room for it. `None` if nothing is due or `max_in_flight` leaves no room.
     pub(super) fn dispatch(&mut self, backlog: &mut Backlog) -> Option<(Arrival, Stamp)> {
         if !self.has_room() {
             return None;
@@ -251,7 +253,7 @@ impl Counters {
         Some((arrival, ready))
     }
 
-    /// Takes in an arrival of a closed loop, which is due when it is sent.
+    /// Counts an arrival of a closed loop, which is due when it is sent.
     pub(super) fn offer(&mut self, measured: bool) {
         self.begin(measured);
         self.second
@@ -264,21 +266,21 @@ impl Counters {
         self.note_in_flight();
     }
 
-    /// A connection was asked for at `asked`, for an arrival that could have been dispatched at `ready`.
+    /// Records the dispatch lag of an arrival that could have been dispatched at `ready` and asked for a connection at `asked`.
     pub(super) fn note_dispatch(&mut self, measured: bool, ready: Stamp, asked: Stamp) {
         if self.second.records(measured) {
             self.second.dispatch_lag.record(asked.since(ready));
         }
     }
 
-    /// An arrival was handed to a connection.
+    /// Counts an arrival that was handed to a connection.
     pub(super) fn count_sent(&mut self, measured: bool) {
         self.unsent.remove(measured);
         self.unanswered.add(measured);
         self.second.count(measured, |outcomes| outcomes.sent += 1);
     }
 
-    /// Counts an attempt that ended at `now`. The commit, if it made one that a replica can show.
+    /// Counts an attempt that ended at `now`. Returns the commit, if the attempt committed and the last statement returned a row.
     pub(super) fn end(
         &mut self,
         entries: &[Entry],
@@ -342,7 +344,7 @@ impl Counters {
                 }
                 Some(commit)
             }
-            // Without a send there is no acknowledgement.
+            // An arrival that was not sent cannot have been acknowledged.
             (Ending::Committed(_) | Ending::Missed, _) => {
                 second.count(measured, |outcomes| outcomes.missed += 1);
                 None
@@ -350,7 +352,7 @@ impl Counters {
         }
     }
 
-    /// Counts what has not ended by the end of the drain: indeterminate if it was sent, else missed.
+    /// Counts arrivals that have not ended by the end of the drain: as indeterminate if they were sent, else as missed.
     pub(super) fn give_up(&mut self) {
         let (unanswered, unsent) = (self.unanswered, self.backlog());
         let second = &mut self.second;
@@ -382,17 +384,17 @@ impl Counters {
         }
     }
 
-    /// The phase is over: what follows belongs to the drain.
+    /// Ends the measurement phase: whatever follows belongs to the drain.
     pub(super) fn begin_drain(&mut self, now: Stamp) {
         if self.second.start_ns >= self.timeline.offset_ns(now) {
-            // Nothing was awaited since this second began, so nothing is in it.
+            // The thread has not waited since this second began, so nothing has been counted in it.
             self.second.phase = Phase::Drain;
         } else {
             self.close_second(now, Some(Phase::Drain));
         }
     }
 
-    /// Hands the current second over and begins the next one, in another phase if told so.
+    /// Sends the current second to the conductor and begins the next one, in `phase` if that is given.
     fn close_second(&mut self, end: Stamp, phase: Option<Phase>) {
         let cpu = clock::thread_cpu();
         let index = self.second.index;
@@ -415,7 +417,7 @@ impl Counters {
         closed.cpu = cpu.saturating_sub(self.cpu);
         self.cpu = cpu;
         self.note_in_flight();
-        // A conductor that has gone needs no more seconds.
+        // If the conductor has ended, nobody needs the second.
         let _ = self.seconds.send((self.index, closed));
     }
 }

@@ -1,14 +1,14 @@
-//! What a load thread has to tell the probes, on its way there.
+//! Buffers what a load thread reports to the probes.
 
 use crate::sample::{Commit, FeedSender};
 
-/// Acknowledged commits and the number of transactions in flight. Both are told when the thread has nothing else to do, which
-/// is microseconds after the send or the acknowledgement: so at most one wake-up of the other side, a system call, serves all
-/// that happened together.
+/// Acknowledged commits and the change in the number of transactions in flight. The thread reports both when it has nothing else to do,
+/// microseconds after the send or the acknowledgement. So everything that happened together costs at most one wake-up of the probes, which
+/// is a system call.
 pub(super) struct FeedBuffer {
     feed: Option<FeedSender>,
     commits: Vec<Commit>,
-    /// Transactions in flight now, and as the probes were last told.
+    /// Transactions in flight now, and the number that the probes were last told.
     in_flight: i64,
     told: i64,
 }
@@ -23,12 +23,12 @@ impl FeedBuffer {
         }
     }
 
-    /// A transaction is on its way to the server.
+    /// Counts a transaction that is being sent to the server.
     pub(super) fn sent(&mut self) {
         self.in_flight += 1;
     }
 
-    /// One that was sent has ended, with an acknowledged commit or without.
+    /// Counts the end of a transaction that was sent, with or without an acknowledged commit.
     pub(super) fn ended(&mut self, commit: Option<Commit>) {
         self.in_flight -= 1;
         if self.feed.is_some() {
@@ -48,7 +48,7 @@ impl FeedBuffer {
 
 impl Drop for FeedBuffer {
     fn drop(&mut self) {
-        // Transactions that are still unanswered are not awaited any more.
+        // The load no longer waits for unanswered transactions.
         self.in_flight = 0;
         self.tell();
     }

@@ -1,4 +1,4 @@
-//! Puts the seconds of several threads together.
+//! Merges the seconds of several threads into one sequence.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::stats::Second;
 use crate::sample::Phase;
 
-/// Puts the seconds of several threads together, in order.
+/// Merges the seconds of several threads and returns them in order of time.
 #[derive(Debug)]
 pub(super) struct ThreadMerger {
-    /// The last key each thread has closed.
+    /// For each thread, the key (index, whether it is the drain) of the last second that the thread closed.
     closed: Vec<Option<(i64, bool)>>,
     waiting: BTreeMap<(i64, bool), Second>,
 }
@@ -48,15 +48,15 @@ impl ThreadMerger {
     }
 }
 
-/// Holds each second back until the next one is there, to add that one to it if it is a short rest of the same phase: over a
-/// few milliseconds a rate says nothing, and looks like an outage when nothing was answered in them.
+/// Holds each second back until the next one arrives. If the next one belongs to the same phase and is too short for a row of its own, both
+/// become one: a rate over a few milliseconds means nothing, and looks like an outage when nothing was answered in them.
 #[derive(Debug, Default)]
 pub(super) struct TailMerger {
     held: Option<Second>,
 }
 
 impl TailMerger {
-    /// What is shorter stands in no row of its own.
+    /// The shortest second that gets a row of its own.
     const SHORTEST: Duration = Duration::from_millis(500);
 
     pub(super) fn push(&mut self, next: Second) -> Option<Second> {
@@ -69,7 +69,7 @@ impl TailMerger {
         }
     }
 
-    /// The last one.
+    /// The last second, which has no successor.
     pub(super) fn flush(&mut self) -> Option<Second> {
         self.held.take()
     }

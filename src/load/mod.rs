@@ -34,10 +34,10 @@ use crate::pg::Endpoint;
 use crate::plan::{Cell, Client, Plan, Priority};
 use crate::sample::{FeedSender, LentLooks, Timeline};
 
-/// Connecting all pools may take so long.
+/// The longest that opening the connections of all threads may take.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Load that could not be offered at all. A failed transaction is data and never one of these.
+/// Why load could not be offered at all. A failed transaction is data and never such an error.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error("cannot open the load's connections: {0}")]
@@ -50,15 +50,15 @@ pub enum LoadError {
     Ended(String),
 }
 
-/// How those who watch replicas hear of transactions.
+/// How the probes, which watch the replicas, are told of transactions.
 #[derive(Debug)]
 pub struct Watched {
     pub feed: FeedSender,
-    /// To be made by the first thread besides its own work; only with [`Client::Wire`].
+    /// Looks at replicas that the first load thread makes besides its own work; only with [`Client::Wire`].
     pub looks: Option<LentLooks>,
 }
 
-/// Load threads whose connections are open and which wait for the start.
+/// Load threads whose connections are open and that wait for the start.
 #[derive(Debug)]
 pub struct Load {
     threads: Vec<JoinHandle<io::Result<()>>>,
@@ -74,9 +74,9 @@ pub struct Load {
 impl Load {
     /// Starts the threads of one cell and opens all their connections.
     ///
-    /// A connection that is lost is opened again, at the primary or at whichever of its `successors` takes writes: all are asked, one
-    /// after another, at longer and longer intervals. `watched`: whoever watches replicas is told of every transaction that is sent and
-    /// of every acknowledged commit, of the warm-up too.
+    /// A connection that is lost is opened again, at the primary or at whichever of its `successors` accepts writes: all servers are asked,
+    /// one after another, at longer and longer intervals. `watched` is told of every transaction that is sent and of every acknowledged
+    /// commit, including those of the warm-up.
     pub async fn open(
         plan: &Plan,
         cell: &Cell,
@@ -149,13 +149,13 @@ impl Load {
         })
     }
 
-    /// By how much the threads' waits for arrivals end early, at most, to make up for how late this machine wakes them. `None`: with a
-    /// client that does not make up for it.
+    /// How long before an arrival the threads' waits end, at most, to make up for how late this machine wakes them. `None` for a client
+    /// that does not make up for it.
     pub fn timer_early(&self) -> Option<Duration> {
         self.timer_early
     }
 
-    /// The priority of the threads: that of the plan, as far as it was permitted.
+    /// The lowest priority among the threads: the plan's, or a lower one if that was not permitted.
     pub fn priority(&self) -> Priority {
         self.priority
     }
@@ -168,8 +168,8 @@ impl Load {
         }
     }
 
-    /// The next second that is complete in all threads; `None` when all have ended. A short rest at the end of a phase comes
-    /// with the second before it.
+    /// The next second that is complete in all threads; `None` when all threads have ended. A short remainder at the end of a phase is part
+    /// of the second before it.
     pub async fn next_second(&mut self) -> Option<Second> {
         loop {
             while let Some(second) = self.merger.pop() {
@@ -190,7 +190,7 @@ impl Load {
         self.tails.flush()
     }
 
-    /// Ends the phase early: no further arrivals, then the drain.
+    /// A handle that ends the phase early: no further arrivals, then the drain.
     pub fn stopper(&self) -> Stopper {
         Stopper(self.stop.clone())
     }
@@ -218,7 +218,7 @@ impl Stopper {
         self.0.fetch_max(1, Ordering::Relaxed);
     }
 
-    /// No drain either: what is in flight becomes indeterminate.
+    /// Skips the drain too: transactions in flight become indeterminate.
     pub fn abort(&self) {
         self.0.store(2, Ordering::Relaxed);
     }

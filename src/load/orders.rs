@@ -1,4 +1,4 @@
-//! What a load thread is told: plain data, the same whether the thread runs here or on another machine.
+//! What a load thread is told to do: plain data, the same whether the thread runs here or on another machine.
 
 use std::sync::Arc;
 
@@ -19,19 +19,20 @@ use crate::sample::Timeline;
 pub struct ThreadOrders {
     pub plan: Plan,
     pub cell: Cell,
-    /// Which of the plan's threads this is; it takes every arrival whose number leaves this remainder.
+    /// The thread's index among the plan's load threads. The thread takes every arrival whose number leaves this remainder when divided by
+    /// the number of threads.
     pub index: u16,
 }
 
 /// A transaction as a connection runs it.
 #[derive(Debug, Clone)]
 pub(super) struct Script {
-    /// SQL, and which of the transaction's values `$1`, `$2` .. are.
+    /// For each statement its SQL, and the transaction's values that are its `$1`, `$2` .., as indices.
     pub(super) statements: Vec<(String, Vec<usize>)>,
 }
 
 impl ThreadOrders {
-    /// Connections of this thread.
+    /// The number of connections of this thread.
     pub(super) fn connections(&self) -> usize {
         self.share(self.plan.load.connections.into()) as usize
     }
@@ -47,7 +48,7 @@ impl ThreadOrders {
         (total / count + u32::from(index < total % count)).max(1)
     }
 
-    /// The arrivals of this thread; `None`: closed loop.
+    /// The arrivals of this thread; `None` in a closed loop.
     pub(super) fn backlog(&self, timeline: Timeline) -> Option<Backlog> {
         let Offered::Open { rate, arrivals } = self.plan.load.offered else {
             return None;
@@ -58,7 +59,7 @@ impl ThreadOrders {
         Some(Backlog::new(share))
     }
 
-    /// When the measurement phase ends, if the clock decides.
+    /// When the measurement phase ends; `None` if it ends after a number of arrivals.
     pub(super) fn end(&self, timeline: Timeline) -> Option<Stamp> {
         match self.plan.phases.measure {
             Length::For(duration) => Some(timeline.measure_from + duration),
@@ -81,7 +82,7 @@ impl ThreadOrders {
         scripts.collect()
     }
 
-    /// Every transaction of the mix, ready to draw values for it.
+    /// Every transaction of the mix, with what is needed to draw its values and to count its effects.
     pub(super) fn entries(&self) -> Vec<Entry> {
         let transactions = self.plan.transactions.iter();
         transactions
@@ -89,7 +90,7 @@ impl ThreadOrders {
             .collect()
     }
 
-    /// What the thread counts.
+    /// The counters of this thread. Must be called on the thread itself, whose CPU time is read.
     pub(super) fn counters(
         &self,
         timeline: Timeline,
@@ -100,7 +101,7 @@ impl ThreadOrders {
         Counters::new(timeline, self.index, in_flight, keeps_commits, seconds)
     }
 
-    /// Which remainder the numbers of this thread's arrivals leave, and divided by what.
+    /// The remainder that the numbers of this thread's arrivals leave, and the divisor.
     fn remainder(&self) -> (u64, u64) {
         (self.index.into(), self.plan.load.threads.into())
     }
@@ -111,7 +112,7 @@ impl ThreadOrders {
         (index..).step_by(usize::try_from(of).unwrap_or(1))
     }
 
-    /// How many measured arrivals a closed loop of this thread has; without bound if the clock ends it.
+    /// The number of measured arrivals of this thread in a closed loop; `u64::MAX` if the clock ends the phase.
     pub(super) fn budget(&self) -> u64 {
         let (index, of) = self.remainder();
         match self.plan.phases.measure {

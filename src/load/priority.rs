@@ -1,4 +1,4 @@
-//! With what priority a load thread runs: how soon the kernel lets it go on when an arrival is due or an answer has come.
+//! The priority of a load thread, which decides how soon the kernel lets it run when an arrival is due or an answer has come.
 
 use rustix::process::setpriority_process;
 use thread_priority::{
@@ -8,10 +8,10 @@ use thread_priority::{
 
 use crate::plan::Priority;
 
-/// Of `raised`: half the way to the most.
+/// The nice value of [`Priority::Raised`]: half-way to -20, the highest priority.
 const NICE: i32 = -10;
 
-/// Gives the thread that calls a priority, as far as that is permitted: the one that it has then.
+/// Gives the calling thread the wanted priority, or the nearest lower one that is permitted. Returns the priority that it has then.
 pub(super) fn take(wanted: Priority) -> Priority {
     match wanted {
         Priority::Normal => Priority::Normal,
@@ -24,7 +24,7 @@ pub(super) fn take(wanted: Priority) -> Priority {
     }
 }
 
-/// On Linux the calling thread is meant, not its process.
+/// On Linux this changes the nice value of the calling thread, not of its process.
 fn raised() -> Priority {
     let set = setpriority_process(None, NICE);
     set.map_or(Priority::Normal, |()| Priority::Raised)
@@ -41,7 +41,7 @@ mod tests {
                 let taken = take(wanted);
                 let me = rustix::thread::gettid().as_raw_nonzero();
                 let stat = std::fs::read_to_string(format!("/proc/self/task/{me}/stat")).unwrap();
-                // Behind the name, which may hold anything: state is field 3, nice 19, policy 41.
+                // The fields after the process name, which may contain any character: state is field 3, nice 19, policy 41.
                 let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
                 (taken, fields[16].to_owned(), fields[38].to_owned())
             });

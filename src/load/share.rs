@@ -1,4 +1,4 @@
-//! Which arrivals of the one schedule fall to a load thread, and which of them are measured. Pure.
+//! Decides which arrivals of the cell's schedule a load thread dispatches, and which of them are measured. Pure.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::sample::Timeline;
 /// One arrival of the schedule.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrival {
-    /// Position in the schedule of all threads.
+    /// The position in the schedule that all threads share.
     pub(super) number: u64,
     pub(super) due: Stamp,
     pub(super) measured: bool,
 }
 
-/// How many arrivals, and how many of them are of the measurement phase.
+/// A number of arrivals, and how many of them belong to the measurement phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Population {
     pub(super) all: u64,
@@ -41,8 +41,8 @@ impl Population {
     }
 }
 
-/// The arrivals of a thread that are due and wait for their dispatch. They cost no memory: they are the distance between two
-/// walks over the same share of the schedule.
+/// The arrivals of a thread that are due and not dispatched. They are not stored: `due` and `next` are two walks over the same share of the
+/// schedule, and the backlog is the distance between them.
 #[derive(Debug)]
 pub(super) struct Backlog {
     due: Share,
@@ -57,7 +57,7 @@ impl Backlog {
         }
     }
 
-    /// Takes in what becomes due before `until`, and counts it.
+    /// Advances to `until` and returns how many arrivals became due before it.
     pub(super) fn become_due(&mut self, until: Stamp) -> Population {
         let before = self.due.taken;
         while self.due.peek().is_some_and(|arrival| arrival.due < until) {
@@ -66,7 +66,7 @@ impl Backlog {
         self.due.taken.without(before)
     }
 
-    /// The one that has waited longest.
+    /// Takes the arrival that has waited longest; `None` if none is waiting.
     pub(super) fn pop(&mut self) -> Option<Arrival> {
         if self.waiting().all == 0 {
             return None;
@@ -76,7 +76,7 @@ impl Backlog {
         arrival
     }
 
-    /// The one that will be taken next, due or not.
+    /// The arrival that will be taken next, whether or not it is due.
     pub(super) fn next(&self) -> Option<Arrival> {
         self.next.peek()
     }
@@ -85,7 +85,7 @@ impl Backlog {
         self.due.taken.without(self.next.taken)
     }
 
-    /// When the next one becomes due, if the phase still has one.
+    /// When the next arrival becomes due; `None` if the phase has no further arrival.
     pub(super) fn next_due(&self) -> Option<Stamp> {
         self.due.peek().map(|arrival| arrival.due)
     }
@@ -100,7 +100,7 @@ pub(super) struct Share {
     of: u64,
     timeline: Timeline,
     measure: Length,
-    /// Number of the first measured arrival.
+    /// The number of the first measured arrival of the schedule, once it has been reached.
     first_measured: Option<u64>,
     ahead: Option<Arrival>,
     /// Arrivals of this share that have been taken.
@@ -130,7 +130,7 @@ impl Share {
         share
     }
 
-    /// The arrival that comes next, if the phase still has one.
+    /// The next arrival; `None` if the phase has no further one.
     fn peek(&self) -> Option<Arrival> {
         self.ahead
     }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     proptest! {
-        /// However late the thread looks and however little it gets rid of, nothing is lost and nothing counted twice.
+        /// Arrivals are neither lost nor counted twice, however late the thread looks and however few it dispatches.
         #[test]
         fn what_is_due_was_taken_or_waits(
             rate in 1.0..1e6_f64,

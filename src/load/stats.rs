@@ -1,4 +1,4 @@
-//! What one load thread counts in one second, and the sum over threads.
+//! The counts of one load thread in one second, and their sum over threads.
 
 use std::time::Duration;
 
@@ -9,34 +9,34 @@ use crate::histogram::Histogram;
 use crate::pg::Failure;
 use crate::sample::{Commit, Phase};
 
-/// In which way a transaction was not acknowledged, where there is a reason to tell.
+/// How a transaction that was not acknowledged ended, for endings with an error message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Uncommitted {
-    /// The server refused it.
+    /// The server refused the transaction.
     Failed,
-    /// Sent, and no answer: the connection was lost, or the deadline passed.
+    /// The transaction was sent and not answered: the connection was lost, or the deadline passed.
     Indeterminate,
-    /// Never sent, because no connection could be had.
+    /// The transaction was never sent, because no connection could be opened.
     NoConnection,
 }
 
-/// Counts of arrivals by what became of them. At any time those offered are those sent, those missed and those that wait; in the
-/// end those sent are those acknowledged, failed and indeterminate.
+/// Counts of arrivals by outcome. At any time `offered` equals `sent` plus `missed` plus the backlog. At the end `sent` equals `acked` plus
+/// `acked_with_warning` plus `failed` plus `indeterminate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Outcomes {
-    /// Due.
+    /// Arrivals that became due.
     pub offered: u64,
-    /// Handed to a connection.
+    /// Arrivals that were handed to a connection.
     pub sent: u64,
     pub acked: u64,
     pub acked_with_warning: u64,
-    /// Sent and refused.
+    /// Transactions that were sent and that the server refused.
     pub failed: u64,
     pub indeterminate: u64,
-    /// Due and never sent.
+    /// Arrivals that were due and never sent.
     pub missed: u64,
-    /// Those of them for which no connection could be had.
+    /// Missed arrivals for which no connection could be opened.
     pub no_connection: u64,
 }
 
@@ -52,7 +52,7 @@ impl Outcomes {
         self.no_connection += other.no_connection;
     }
 
-    /// All acknowledged, with a warning or without.
+    /// All acknowledged transactions, with or without a warning.
     pub fn acknowledged(&self) -> u64 {
         self.acked + self.acked_with_warning
     }
@@ -68,24 +68,24 @@ impl Outcomes {
         }
     }
 
-    /// Those that came to nothing for a reason of the server's: refused, unanswered, or without a connection.
+    /// Arrivals that did not commit because of the server: refused, unanswered, or without a connection.
     pub fn uncommitted(&self) -> u64 {
         self.failed + self.indeterminate + self.no_connection
     }
 }
 
-/// Transactions that did not succeed, all with the same SQLSTATE and in the same way.
+/// A number of transactions that did not succeed, all with the same SQLSTATE and the same kind of ending.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureCount {
-    /// Empty when the server sent none.
+    /// Empty if the server sent no SQLSTATE.
     pub sqlstate: String,
     pub how: Uncommitted,
     pub count: u64,
-    /// The first message.
+    /// The message of the first of these failures.
     pub detail: String,
 }
 
-/// Why transactions did not succeed, and how many of each.
+/// The reasons why transactions did not succeed, and the number of transactions for each.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Failures(Vec<FailureCount>);
@@ -117,41 +117,42 @@ pub struct Second {
     /// Seconds since the start of the measurement phase; negative during warm-up.
     pub index: i64,
     pub phase: Phase,
-    /// From the start of the measurement phase, as `index`: it means the same on every machine.
+    /// Nanoseconds from the start of the measurement phase, like `index`, so that the value means the same on every machine.
     pub start_ns: i64,
     pub end_ns: i64,
-    /// What became in this second of arrivals of the measurement phase.
+    /// Outcomes in this second of arrivals of the measurement phase.
     pub measured: Outcomes,
-    /// What became in it of all arrivals, those of the warm-up among them.
+    /// Outcomes in this second of all arrivals, including those of the warm-up.
     pub all: Outcomes,
-    /// Arrivals that were due and not yet sent, at the end.
+    /// Arrivals that were due and not yet sent at the end of this second.
     pub backlog: u64,
     pub in_flight: u64,
     pub peak_backlog: u64,
     pub peak_in_flight: u64,
-    /// How late the generator itself was: from when an arrival was due, or `max_in_flight` left room for it, to when a connection
-    /// was asked for. Empty in a closed loop, where nothing is due. This and the next are during the warm-up of its arrivals,
-    /// later of those of the measurement phase.
+    /// How late the generator itself was: from when an arrival was due, or `max_in_flight` left room for it, to when a connection was asked
+    /// for. Empty in a closed loop, where nothing is due. This histogram and the following ones hold all arrivals in a second of the
+    /// warm-up, and only arrivals of the measurement phase in later seconds.
     pub dispatch_lag: Histogram,
     pub start_lag: Histogram,
     pub pool_wait: Histogram,
     pub service: Histogram,
     pub response: Histogram,
-    /// Of all arrivals.
+    /// Failures of all arrivals, including those of the warm-up.
     pub failures: Failures,
-    /// By table of the plan, of all phases: rows that acknowledged transactions inserted, less those they deleted.
+    /// For each table of the plan, the rows that acknowledged transactions inserted minus the rows that they deleted, in all phases.
     pub row_changes: Vec<i64>,
-    /// Transactions, of all phases, of which it is unknown whether they committed.
+    /// Transactions of all phases whose outcome is unknown: they may or may not have committed.
     pub unknown: u64,
-    /// Commits that were acknowledged in it, of all phases and in no order; only of a plan whose cells are audited row by row.
+    /// Commits of all phases that were acknowledged in this second, in no particular order. Filled only if the plan's cells are audited row
+    /// by row.
     #[serde(default)]
     pub commits: Vec<Commit>,
-    /// CPU time of the load threads.
+    /// CPU time of the load threads in this second.
     pub cpu: Duration,
 }
 
 impl Second {
-    /// One in which nothing has happened yet.
+    /// A second in which nothing has happened yet.
     pub fn new(index: i64, phase: Phase, start_ns: i64) -> Self {
         Self {
             index,
@@ -177,14 +178,14 @@ impl Second {
         }
     }
 
-    /// The service time below which a share `q` of what was sent and ended in this second lies; `None` where it falls among
-    /// those that failed or were never answered.
+    /// The quantile `q` (0 to 1) of the service times of transactions that were sent and ended in this second. Those that failed or were
+    /// never answered count as slower than all others; `None` if the quantile falls among them.
     pub fn service_quantile(&self, q: f64) -> Option<Duration> {
         self.service
             .quantile_of(q, self.answered_or_not(&self.service))
     }
 
-    /// As [`Second::service_quantile`], of the response time and with what was missed.
+    /// The quantile `q` of the response times, as [`Second::service_quantile`], but with missed arrivals among the slowest too.
     pub fn response_quantile(&self, q: f64) -> Option<Duration> {
         let ended = self.answered_or_not(&self.response) + self.recorded_outcomes().missed;
         self.response.quantile_of(q, ended)
@@ -195,7 +196,7 @@ impl Second {
         recorded.count() + outcomes.failed + outcomes.indeterminate
     }
 
-    /// The outcomes of those arrivals that enter this second's distributions.
+    /// The outcomes of the arrivals that this second's histograms hold.
     fn recorded_outcomes(&self) -> &Outcomes {
         match self.phase {
             Phase::Warmup => &self.all,
@@ -203,7 +204,7 @@ impl Second {
         }
     }
 
-    /// Whether an arrival enters this second's distributions.
+    /// Whether this second's histograms record an arrival.
     pub(super) fn records(&self, measured: bool) -> bool {
         measured || self.phase == Phase::Warmup
     }
@@ -212,7 +213,7 @@ impl Second {
         Duration::from_nanos(u64::try_from(self.end_ns - self.start_ns).unwrap_or(0))
     }
 
-    /// Counts something that became of an arrival.
+    /// Counts one event of an arrival, by applying `count` to every [`Outcomes`] that includes the arrival.
     pub(super) fn count(&mut self, measured: bool, count: impl Fn(&mut Outcomes)) {
         count(&mut self.all);
         if measured {
@@ -230,7 +231,7 @@ impl Second {
         });
     }
 
-    /// Rows were inserted into a table, or, below 0, deleted from it.
+    /// Counts rows that were inserted into a table or, if `change` is negative, deleted from it.
     pub(super) fn change_rows(&mut self, table: usize, change: i64) {
         if self.row_changes.len() <= table {
             self.row_changes.resize(table + 1, 0);
@@ -248,7 +249,7 @@ impl Second {
         self.add(other);
     }
 
-    /// Adds what followed, so that both are one longer second.
+    /// Appends the second that followed, so that both become one longer second.
     pub(super) fn append(&mut self, next: &Self) {
         self.end_ns = next.end_ns;
         self.backlog = next.backlog;
@@ -258,7 +259,7 @@ impl Second {
         self.add(next);
     }
 
-    /// Adds what is a sum.
+    /// Adds the fields that are sums.
     fn add(&mut self, other: &Self) {
         self.measured.add(&other.measured);
         self.all.add(&other.all);

@@ -80,7 +80,7 @@ const THING: [&str; 16] = [
     "Water Bottle",
 ];
 
-/// Writes what a thing is called, such as "Rugged Lantern".
+/// Writes the name of a product, such as "Rugged Lantern".
 pub(super) fn words(rng: &mut impl Rng, text: &mut String) {
     let (adjective, thing) = (choose(rng, &ADJECTIVE), choose(rng, &THING));
     text.extend([adjective, " ", thing]);
@@ -92,7 +92,7 @@ pub(super) fn person(rng: &mut impl Rng, text: &mut String) {
     text.extend([given, " ", family]);
 }
 
-/// Writes an address of electronic mail, in ASCII.
+/// Writes an e-mail address, in ASCII.
 pub(super) fn email(rng: &mut impl Rng, text: &mut String) {
     let (given, family) = (choose(rng, &GIVEN), choose(rng, &FAMILY));
     let number: u32 = rng.random_range(1..10_000_000);
@@ -106,7 +106,7 @@ fn choose<'a>(rng: &mut impl Rng, words: &[&'a str]) -> &'a str {
     words[rng.random_range(0..words.len())]
 }
 
-/// Adds words until a text has so many bytes. Texts of 24 bytes and less are not cut.
+/// Adds words until a text has at least `width` bytes, and cuts it to `width` bytes if `width` is above 24.
 pub(super) fn fill(rng: &mut impl Rng, text: &mut String, width: usize) {
     while text.len() < width {
         text.push(' ');
@@ -121,7 +121,7 @@ pub(super) fn fill(rng: &mut impl Rng, text: &mut String, width: usize) {
     }
 }
 
-/// A name as it stands in an address: ASCII letters alone, lower case.
+/// A name as an e-mail address contains it: only its ASCII letters, in lower case.
 fn ascii_lower(name: &str) -> impl Iterator<Item = char> {
     name.chars()
         .filter(char::is_ascii_alphabetic)

@@ -1,4 +1,4 @@
-//! The values of a transaction's parameters: drawn from generators, and written as the types that its statements want.
+//! The values of a transaction's parameters: drawn from generators, and encoded as the types that its statements want.
 
 use std::error::Error;
 use std::fmt;
@@ -25,7 +25,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// How SQL makes a value of this type from a parameter that is given this value.
+    /// The SQL that makes a value of type `kind` from a parameter that is given this value.
     pub(super) fn cast(&self, parameter: &str, kind: &Type) -> String {
         let own = match self {
             Self::Boolean(_) => "boolean",
@@ -128,7 +128,7 @@ impl ToSql for Value {
             },
             Self::Text(text) => {
                 if *kind == Type::JSONB {
-                    // The version of the format.
+                    // The version of the binary format of jsonb.
                     out.put_u8(1);
                 }
                 out.put_slice(text.as_bytes());
@@ -141,7 +141,7 @@ impl ToSql for Value {
         }
     }
 
-    /// Whatever the server wants: a type that a value cannot be written as is an error of the statement.
+    /// Accepts every type that the server may want. If a value cannot be encoded as that type, the statement fails.
     fn accepts(_: &Type) -> bool {
         true
     }
@@ -165,7 +165,7 @@ fn float(
     }
 }
 
-/// Values of a generator that between them show which types its parameter may have.
+/// Sample values of a generator, which together show the types that its parameter may have.
 pub(super) fn extremes(generator: &Generator, tables: &[Table]) -> Vec<Value> {
     match generator {
         Generator::Row { table, .. } => {
@@ -215,8 +215,8 @@ impl Sampler {
         }
     }
 
-    /// Draws the values of one transaction, in the order of its parameters. Values that are left from another draw lend their
-    /// memory.
+    /// Draws the values of one transaction, in the order of its parameters. `values` may hold values of an earlier draw, whose memory is
+    /// reused.
     pub fn draw(&self, rng: &mut impl Rng, values: &mut Vec<Value>) {
         values.resize_with(self.sources.len(), || Value::Boolean(false));
         for (source, value) in self.sources.iter().zip(values.iter_mut()) {
@@ -272,7 +272,7 @@ impl Source {
     }
 }
 
-/// Makes the value an empty text, in the memory of the text that it was.
+/// Makes the value an empty text. If it was a text, its memory is reused.
 fn emptied(value: &mut Value) -> &mut String {
     if !matches!(value, Value::Text(_)) {
         *value = Value::Text(String::new());
@@ -290,7 +290,7 @@ fn fill(rng: &mut impl Rng, text: &mut String, width: Option<u32>) {
     }
 }
 
-/// Version 4, RFC 9562: 122 random bits.
+/// A UUID of version 4 (RFC 9562): 122 bits are random.
 fn uuid(rng: &mut impl Rng) -> u128 {
     let random: u128 = rng.random();
     random & !(0xF << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62

@@ -1,11 +1,11 @@
-//! The SQL of a plan's workload: its tables, the rows before the first transaction, and each transaction's statements.
-//! Knows no column: everything stands in the profile.
+//! The SQL of a plan's workload: the reset of its tables, their initial rows, and the statements of each transaction. Knows no column of
+//! its own: the profile names them all.
 
 use crate::escape::quote_ident;
 use crate::plan::{Plan, Table, Transaction};
 
-/// Statements that bring the tables to the state in which every cell begins: emptied, filled with the planned rows, and
-/// vacuumed. Each is a statement of its own: VACUUM runs in no transaction block. With it the table that it fills, if it fills one.
+/// The statements that bring the tables to the state in which every cell begins: emptied, filled with the planned rows, and vacuumed. They
+/// are separate because VACUUM cannot run in a transaction block. Each comes with the table that it fills, `None` if it fills none.
 pub fn reset(plan: &Plan) -> Vec<(String, Option<&Table>)> {
     let truncate = format!("TRUNCATE {} RESTART IDENTITY", names(plan));
     let fills = plan.tables.iter();
@@ -16,7 +16,7 @@ pub fn reset(plan: &Plan) -> Vec<(String, Option<&Table>)> {
     statements
 }
 
-/// Leaves nothing for autovacuum to do, freezes the rows and sets their hint bits, so that no cell pays for the refill.
+/// The statement that freezes the rows, sets their hint bits and leaves nothing for autovacuum to do, so that no cell pays for the refill.
 pub fn vacuum(plan: &Plan) -> String {
     format!("VACUUM (ANALYZE, FREEZE) {}", names(plan))
 }
@@ -26,9 +26,9 @@ fn names(plan: &Plan) -> String {
     names.join(", ")
 }
 
-/// The statements of a transaction, in order. More than one stand between BEGIN and COMMIT. The last returns
-/// `pg_current_xact_id()`, by which a standby can tell whether a reader sees the commit, and the key of its row, by which a
-/// subscriber can; of an update also the row's version, where the table has one.
+/// The statements of a transaction, in order. If there are several, they run between BEGIN and COMMIT. The last one returns
+/// `pg_current_xact_id()`, from which a standby can tell whether a reader sees the commit, then the key of its row, from which a subscriber
+/// can tell, and the row's version if the table has one.
 pub fn statements(plan: &Plan, transaction: &Transaction) -> Vec<String> {
     let table = &plan.tables[transaction.table];
     let mut statements: Vec<_> = transaction

@@ -1,7 +1,7 @@
-//! The pool of one load thread: deadpool over connections that know their prepared statements and hear warnings.
+//! The connection pool of one load thread: deadpool over connections that keep their prepared statements and count warnings.
 //!
-//! deadpool-postgres would discard the notices by which a cancelled wait for synchronous replication is known, so the
-//! manager is our own; the pool itself is deadpool's.
+//! deadpool-postgres would discard the notices that report a cancelled wait for synchronous replication, so the connection manager is our
+//! own; the pool itself is deadpool's.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,31 +23,31 @@ use crate::load::values::Value;
 use crate::pg::{self, Endpoint, Failure, Session, TAKES_NO_WRITES, Uuid, Xid8};
 use crate::sample::RowKey;
 
-/// Connecting and preparing together may take so long.
+/// The longest that connecting and preparing all statements may take together.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
 const CANCEL_DEADLINE: Duration = Duration::from_secs(1);
 
-/// What the connections of a thread are opened with.
+/// Opens the connections of a thread.
 #[derive(Debug)]
 pub(super) struct Connector {
-    /// The primary and those that may take its place: a connection leads to the first of them that takes writes.
+    /// The primary first, then the servers that may take its place. A connection goes to the first of them that accepts writes.
     pub(super) servers: Arc<[Arc<Endpoint>]>,
-    /// By transaction of the mix.
+    /// One script for each transaction of the mix.
     pub(super) scripts: Arc<[Script]>,
 }
 
 /// A connection of the pool.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// As in [`Commit`](crate::sample::Commit).
+    /// The index of the server, as in [`Commit`](crate::sample::Commit).
     server: u8,
     session: Session,
     prepared: Vec<Vec<(Statement, Vec<usize>)>>,
 }
 
 impl Connection {
-    /// Runs one transaction of the mix with these values.
+    /// Runs the transaction with this index in the mix, with these values.
     pub(super) async fn run(&self, index: usize, values: &[Value]) -> Result<Reply, Error> {
         let warnings = self.session.warnings().count();
         let client = self.session.client();
@@ -103,7 +103,8 @@ impl Connection {
         })
     }
 
-    /// Asks the server to cancel what it runs for this connection, and leaves it. What fails here has no remedy.
+    /// Asks the server to cancel the statement that it runs for this connection, and closes the connection. A request that fails is
+    /// ignored, because nothing else could be done.
     pub(super) fn cancel(self) -> impl Future<Output = ()> + Send + 'static {
         let token = self.session.client().cancel_token();
         async move {
@@ -112,7 +113,7 @@ impl Connection {
         }
     }
 
-    /// Ends a transaction that failed half-way, so that the connection can serve the next one.
+    /// Rolls back a transaction that failed part-way, so that the connection can serve the next one.
     pub(super) async fn roll_back(&self, index: usize) -> Result<(), Error> {
         if self.prepared[index].len() == 1 {
             return Ok(());
@@ -121,7 +122,7 @@ impl Connection {
     }
 }
 
-/// The key of a row, if its type is one that can be looked for.
+/// The key of a row; `None` if it has a type that the probes cannot look for.
 fn key(row: &Row, column: usize) -> Option<RowKey> {
     match *row.columns()[column].type_() {
         Type::UUID => row
@@ -193,7 +194,7 @@ impl Manager for Connector {
     }
 }
 
-/// A pool of `size` connections. Waiting for one is bounded by the caller's deadline, opening one by ours.
+/// A pool of `size` connections. The caller's deadline bounds the wait for a connection; the pool's own time-out bounds its opening.
 pub(super) fn pool(connector: Connector, size: usize) -> Pool<Connector> {
     let config = PoolConfig {
         max_size: size,
@@ -202,7 +203,7 @@ pub(super) fn pool(connector: Connector, size: usize) -> Pool<Connector> {
             create: Some(2 * CONNECT_DEADLINE),
             recycle: None,
         },
-        // First in, first out: every connection is used in turn, as by applications that keep theirs warm.
+        // First in, first out: every connection is used in turn, as in applications that keep all their connections warm.
         queue_mode: QueueMode::Fifo,
     };
     Pool::builder(connector)

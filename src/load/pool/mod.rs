@@ -1,8 +1,8 @@
-//! The load as an application makes it: tokio-postgres and a deadpool, a task per transaction in flight, all on one
+//! The load as an application makes it: tokio-postgres and a deadpool, with one task for each transaction in flight, all on one
 //! current-thread runtime.
 //!
-//! Arrivals are dispatched when they are due, whatever has become of earlier ones. Those that find `max_in_flight` others
-//! unanswered wait in the backlog. What waits when the phase ends is sent during the drain.
+//! Arrivals are dispatched when they are due, whether or not earlier ones have been answered. While `max_in_flight` arrivals are
+//! unanswered, further ones wait in the backlog. Arrivals that still wait when the phase ends are sent during the drain.
 
 mod connection;
 mod transact;
@@ -42,7 +42,7 @@ pub(super) fn run(orders: &ThreadOrders, mut channels: ThreadChannels) -> io::Re
     LocalSet::new().block_on(&runtime, offer(orders, channels, feed))
 }
 
-/// Opens all connections before the first arrival, so that none pays for it.
+/// Opens all connections before the first arrival, so that no arrival has to wait for a connection to open.
 async fn open_all(pool: &Pool<Connector>, count: usize) -> Result<(), LoadError> {
     let mut held = Vec::with_capacity(count);
     for _ in 0..count {
@@ -68,7 +68,7 @@ async fn offer(
     let pool = connection::pool(connector, connections);
     let opened = open_all(&pool, connections).await;
     let failed = opened.is_err();
-    // The receiver is gone if the caller gave up: then no load is offered.
+    // If the caller has given up, the receiver is gone and no load is offered.
     let opened = opened.map(|()| Opened {
         early: None,
         priority: priority::take(orders.plan.priority),
@@ -107,10 +107,10 @@ async fn offer(
     }
 }
 
-/// Keeps time for a thread and dispatches arrivals.
+/// Dispatches the arrivals of a thread at their times.
 struct Dispatcher {
     thread: Rc<ThreadState>,
-    /// When the measurement phase ends, if the clock decides.
+    /// When the measurement phase ends; `None` if it ends after a number of arrivals.
     end: Option<Stamp>,
     timer: Timer,
     stop: Stopper,
@@ -155,7 +155,7 @@ impl Dispatcher {
         }
     }
 
-    /// Dispatches what is due, as far as `max_in_flight` lets it.
+    /// Dispatches arrivals that are due, as far as `max_in_flight` permits.
     fn dispatch_due(&self, backlog: &mut Backlog) {
         loop {
             let dispatched = self.thread.counters.borrow_mut().dispatch(backlog);
@@ -177,7 +177,8 @@ impl Dispatcher {
             tokio::task::spawn_local(async move {
                 loop {
                     let due = clock::now();
-                    // Not by the clock: until the phase has changed here too, nothing is counted.
+                    // The counters' phase decides, not the clock: while the counters are still in a second of the warm-up, no arrival is
+                    // measured.
                     let measured = thread.counters.borrow().phase() != Phase::Warmup;
                     if end.is_some_and(|end| due >= end) || stop.is_stopping() {
                         break;
@@ -220,8 +221,8 @@ impl Dispatcher {
         }
     }
 
-    /// Sends what still waits and waits for the last answers, `limit` at most. What is in flight then is indeterminate if it was
-    /// sent; what was not sent is missed.
+    /// Sends the arrivals that still wait, and waits at most `limit` for the last answers. Arrivals in flight after that are indeterminate
+    /// if they were sent; arrivals that were not sent are missed.
     async fn drain(
         &mut self,
         mut backlog: Option<&mut Backlog>,

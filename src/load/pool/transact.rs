@@ -1,4 +1,4 @@
-//! What the tasks of a load thread share, and what each of them does: one arrival from its dispatch to its end.
+//! What the tasks of a load thread share, and what each task does: it carries one arrival from its dispatch to its end.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,13 +16,13 @@ use crate::load::stats::Uncommitted;
 use crate::load::values::Value;
 use crate::pg::Failure;
 
-/// The feed buffer, which the tasks fill and the runtime empties when it parks the thread.
+/// The feed buffer. Tasks fill it, and the runtime empties it when it parks the thread.
 #[derive(Clone)]
 pub(super) struct SharedFeed(pub(super) Arc<Mutex<FeedBuffer>>);
 
 impl SharedFeed {
     pub(super) fn lock(&self) -> MutexGuard<'_, FeedBuffer> {
-        // Nothing that holds it can panic half-way through a change.
+        // No code that holds the lock can panic in the middle of a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -34,14 +34,14 @@ pub(super) struct ThreadState {
     pub(super) entries: Vec<Entry>,
     pub(super) deadline: Duration,
     pub(super) feed: SharedFeed,
-    /// A transaction ended.
+    /// Notified whenever a transaction ends.
     pub(super) finished: Notify,
     pub(super) counters: RefCell<Counters>,
 }
 
 impl ThreadState {
-    /// One arrival from its dispatch to its end, whatever that is. `ready` is from when it could have been dispatched, if that
-    /// was not up to this generator.
+    /// Carries one arrival from its dispatch to its end, whatever the outcome. `ready` is the instant from which the generator could have
+    /// dispatched the arrival; `None` in a closed loop.
     pub(super) async fn transact(&self, arrival: Arrival, ready: Option<Stamp>) {
         let mut values = Vec::new();
         let (transaction, mut rng) = self.draws.of_arrival(arrival.number);
@@ -70,8 +70,8 @@ impl ThreadState {
     }
 
     async fn run(&self, attempt: &mut Attempt, values: &[Value], asked: Stamp) -> Ending {
-        // The deadline bounds the wait and not the opening of a connection: where everybody waits up to it, whoever comes first
-        // in the queue has no time left, and no connection would ever be opened again.
+        // The deadline bounds the wait for a connection, but not its opening. When all tasks wait until their deadlines, the first task in
+        // the queue has no time left, so with a bound on the opening no connection would ever be opened again.
         let timeouts = Timeouts {
             wait: Some(self.deadline),
             ..self.pool.timeouts()
@@ -114,8 +114,8 @@ impl ThreadState {
     }
 }
 
-/// A connection on loan. Dropped in the middle of a transaction it is spent: it leaves the pool, and the server is asked to
-/// cancel what it runs, which would hold one of its connections otherwise.
+/// A connection taken from the pool. If it is dropped during a transaction, it leaves the pool, and the server is asked to cancel the
+/// statement, which would otherwise hold one of the server's connections.
 struct Leased(Option<Object<Connector>>);
 
 impl Leased {

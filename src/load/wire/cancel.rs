@@ -1,4 +1,4 @@
-//! Requests to cancel what a connection runs: each goes to the server on a short connection of its own.
+//! Requests to cancel the statement of a connection: each is sent to the server on a short connection of its own.
 
 use std::io;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use crate::pg::tls::Tls;
 use crate::pg::wire::{Address, CancelKey, Socket};
 use crate::poll::{Event, Interest, Poll};
 
-/// Keys from here on belong to requests; those below to connections of the load.
+/// Poll keys from this one up belong to cancel requests; smaller keys belong to connections of the load.
 const FIRST_KEY: u64 = 1 << 32;
-/// A request that takes longer is given up.
+/// The longest that a request may take before it is given up.
 const DEADLINE: Duration = Duration::from_secs(1);
 
 /// The requests under way.
@@ -56,13 +56,13 @@ impl Cancels {
         let Some(index) = self.under_way.iter().position(|it| it.key == event.key) else {
             return;
         };
-        // The server answers by closing the connection. What fails here has no remedy: the connection is given up anyway.
+        // The server answers by closing the connection. An error needs no handling: the cancelled connection is given up anyway.
         if self.under_way[index].go_on(poll, event).is_err() {
             self.under_way.swap_remove(index);
         }
     }
 
-    /// Gives up what takes too long.
+    /// Gives up requests that take too long.
     pub(super) fn expire(&mut self, now: Stamp) {
         self.under_way.retain(|it| now < it.deadline);
     }

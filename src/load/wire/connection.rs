@@ -1,4 +1,4 @@
-//! One connection of the load: a session that is led through one transaction after another, a message at a time.
+//! One connection of the load: a session that runs one transaction after another, one message at a time.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::poll::Interest;
 
 const ROLLBACK: &[u8] = b"Q\0\0\0\x0DROLLBACK\0";
 
-/// What the session is asked for, when it is not idle.
+/// What the session is doing; `None` if it is idle or still opening.
 #[derive(Debug)]
 #[allow(
     clippy::large_enum_variant,
@@ -26,13 +26,13 @@ enum Work {
     RollBack,
 }
 
-/// The transaction under way.
+/// The transaction that a connection is running.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) attempt: Attempt,
-    /// When a connection was asked for.
+    /// When the arrival asked for a connection.
     pub(super) asked: Stamp,
-    /// Which step has been sent.
+    /// The index of the step that was sent last.
     step: usize,
     reply: Reply,
 }
@@ -45,18 +45,18 @@ pub(super) struct Ended {
     pub(super) at: Stamp,
 }
 
-/// What has come of a message.
+/// What the bytes read from a connection have brought.
 #[derive(Debug)]
 #[allow(
     clippy::large_enum_variant,
     reason = "a transaction ends once, and a box would be an allocation for each"
 )]
 pub(super) enum Progress {
-    /// More is to come.
+    /// The answer is not complete, or a further message was sent.
     Awaiting,
     /// The connection can serve the next transaction.
     Free,
-    /// A transaction has ended; the connection is free now, or rolls back.
+    /// A transaction has ended. The connection is free now, or is rolling back.
     Ended(Ended),
 }
 
@@ -64,10 +64,10 @@ pub(super) enum Progress {
 pub(super) struct Connection {
     pub(super) session: Session,
     pub(super) opened_by: OpenAttempt,
-    /// As in [`Commit`](crate::sample::Commit).
+    /// The index of the server, as in [`Commit`](crate::sample::Commit).
     server: u8,
     work: Work,
-    /// When it began to be opened, or to roll back.
+    /// When the connection began to open or, later, to roll back.
     pub(super) since: Stamp,
     request: Request,
     interest: Interest,
@@ -93,7 +93,7 @@ impl Connection {
         })
     }
 
-    /// What to wait for from here on, if that has changed.
+    /// What the poll has to wait for from now on; `None` if that has not changed.
     pub(super) fn new_interest(&mut self) -> Option<Interest> {
         let interest = self.session.interest();
         let has_changed = interest != self.interest;
@@ -101,7 +101,7 @@ impl Connection {
         has_changed.then_some(interest)
     }
 
-    /// Whether it can serve a transaction.
+    /// Whether the connection can serve a transaction.
     pub(super) fn is_free(&self) -> bool {
         self.session.is_idle()
     }
@@ -113,7 +113,7 @@ impl Connection {
         }
     }
 
-    /// Sends a transaction, whose messages are taken out of `request`.
+    /// Sends the first message of a transaction. Takes the messages out of `request`, which gets the memory of the previous ones.
     pub(super) fn start(
         &mut self,
         attempt: Attempt,
@@ -133,7 +133,7 @@ impl Connection {
         Ok(self.session.ask(self.request.step(0))?)
     }
 
-    /// The socket has something to read.
+    /// Reads from the socket, which is readable.
     pub(super) fn on_readable(&mut self, requests: &Requests) -> Result<Progress, Failure> {
         match self.session.on_readable()? {
             Event::Awaiting => Ok(Progress::Awaiting),

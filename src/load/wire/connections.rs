@@ -1,4 +1,4 @@
-//! The connections of one thread: opened, handed out in turn, given up, and opened again.
+//! The connections of one thread. They are opened, handed out in turn, given up, and opened again.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,10 +20,10 @@ use crate::poll::{Event, Interest, Poll};
 /// The longest that the end of a cell waits for transactions to be cancelled.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Keys from here on belong to others who share the poll.
+/// Poll keys from this one up belong to other users of the thread's poll.
 pub(super) const FOREIGN_KEYS: u64 = 1 << 40;
 
-/// What a wait has brought.
+/// What one event of a wait has led to.
 #[derive(Debug)]
 #[allow(
     clippy::large_enum_variant,
@@ -31,9 +31,9 @@ pub(super) const FOREIGN_KEYS: u64 = 1 << 40;
 )]
 pub(super) enum Next {
     Ended(Ended),
-    /// Something to do for whoever has added the key.
+    /// An event on a key that another user of the poll has added.
     Other(Event),
-    /// Everything that came has been dealt with.
+    /// All events of the wait have been handled.
     Nothing,
 }
 
@@ -41,18 +41,18 @@ pub(super) struct Connections {
     poll: Poll,
     requests: Requests,
     opening: Arc<Opening>,
-    /// `None`: it is to be opened.
+    /// `None` for a connection that has to be opened.
     slots: Vec<Option<Connection>>,
-    /// Indices into `slots`; the first has been free for longest.
+    /// Indices of free connections in `slots`; the first has been free for longest.
     idle: VecDeque<usize>,
     search: Search,
     cancels: Cancels,
-    /// Why connecting failed, until it succeeds again.
+    /// Why connecting failed last; `None` once it has succeeded again.
     refusal: Option<Failure>,
 }
 
 impl Connections {
-    /// Opens all of them before the first arrival, so that none pays for it.
+    /// Opens all connections before the first arrival, so that no arrival has to wait for a connection to open.
     pub(super) fn open(
         count: usize,
         requests: Requests,
@@ -101,8 +101,8 @@ impl Connections {
         self.refusal.as_ref().filter(|_| !any_open)
     }
 
-    /// Sends a transaction on the connection that has been free for longest; there must be one. `Some`: it could not be sent
-    /// whole.
+    /// Sends a transaction on the connection that has been free for longest; at least one must be free. Returns the ended transaction if it
+    /// could not be sent.
     pub(super) fn start(
         &mut self,
         attempt: Attempt,
@@ -121,7 +121,7 @@ impl Connections {
         }
     }
 
-    /// The next of what a wait has brought.
+    /// Handles the events of a wait up to the next one that concerns the caller.
     pub(super) fn next_ended(&mut self) -> Next {
         while let Some(event) = self.poll.next_event() {
             if event.key >= FOREIGN_KEYS {
@@ -179,12 +179,12 @@ impl Connections {
                 .poll
                 .modify(&connection.session, index as u64, interest)
         {
-            // Without the poll it would never be heard of again: at its deadline it is given up.
+            // Without the poll no event of this connection is seen any more; it is given up at its deadline.
             self.refusal = Some(error.into());
         }
     }
 
-    /// Gives a connection up, and with it the transaction that it ran.
+    /// Gives up a connection and the transaction that it ran. Returns that transaction, if there was one.
     fn lose(&mut self, index: usize, failure: Failure) -> Option<Ended> {
         let connection = self.slots[index].take()?;
         self.idle.retain(|it| *it != index);
@@ -206,7 +206,8 @@ impl Connections {
         })
     }
 
-    /// Opens what is closed, or what looks for the primary, if that is due. When to do so again, if time alone brings it.
+    /// Begins to open closed connections: all of them or, while the primary is being searched for, one at a time. Returns when to call this
+    /// again; `None` if no connection is closed, or if the next attempt has to wait for one that is under way.
     pub(super) fn reopen(&mut self, now: Stamp) -> Option<Stamp> {
         for index in 0..self.slots.len() {
             while self.slots[index].is_none() {
@@ -239,7 +240,8 @@ impl Connections {
         Ok(())
     }
 
-    /// Gives up what has taken too long, and asks the server to cancel it. The ends of transactions, and when to look again.
+    /// Gives up connections and transactions that have taken too long, and asks the server to cancel these transactions. Returns them, and
+    /// when to call this again.
     pub(super) fn expire(&mut self, now: Stamp, deadline: Duration) -> (Vec<Ended>, Stamp) {
         self.cancels.expire(now);
         let mut ended = Vec::new();
@@ -277,12 +279,12 @@ impl Connections {
         };
         if let Some((key, address)) = connection.session.cancel_key() {
             let place = (address, connection.session.endpoint().tls.as_ref());
-            // Without it the server's process ends when it next writes to the connection.
+            // If this fails, the server's process still ends when it next writes to the connection.
             let _ = self.cancels.begin(&self.poll, place, key, now);
         }
     }
 
-    /// Cancels what still runs and says goodbye.
+    /// Cancels transactions that still run, and closes all connections.
     pub(super) fn close(mut self) -> io::Result<()> {
         let now = clock::now();
         for index in 0..self.slots.len() {

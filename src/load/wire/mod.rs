@@ -1,9 +1,9 @@
-//! The load with as little in its way as can be: one loop a thread over sockets that never block, one message at a time on each of
-//! its connections. No task, no lock and, once every buffer has its size, no allocation a transaction.
+//! The load with as little overhead as possible: each thread runs one loop over sockets that never block, with one message at a time on
+//! each connection. There is no task, no lock and, once every buffer has reached its size, no allocation per transaction.
 //!
-//! Arrivals are dispatched when they are due, whatever has become of earlier ones: to the connection that has been free for longest,
-//! else to a queue in which they wait for one. Those that find `max_in_flight` others unanswered wait in the backlog. What waits
-//! when the phase ends is sent during the drain. A lost connection is opened again, at growing intervals while that fails.
+//! Arrivals are dispatched when they are due, whether or not earlier ones have been answered: to the connection that has been free for
+//! longest, or to a queue if none is free. While `max_in_flight` arrivals are unanswered, further ones wait in the backlog. Arrivals that
+//! still wait when the phase ends are sent during the drain. A lost connection is opened again, at growing intervals while that fails.
 
 mod cancel;
 mod connection;
@@ -31,7 +31,7 @@ use super::{LoadError, Stopper};
 use crate::clock::{self, Stamp};
 use crate::sample::{LentLooks, Phase};
 
-/// Asking the server for the types of all statements may take so long.
+/// The longest that asking the server for the types of all statements may take.
 const DESCRIBE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Connects, waits for the start, offers the load, drains. Returns when no transaction is in flight.
@@ -48,7 +48,7 @@ pub(super) fn run(orders: &ThreadOrders, mut channels: ThreadChannels) -> io::Re
         }
         Err(error) => (None, Err(error)),
     };
-    // The receiver is gone if the caller gave up: then no load is offered.
+    // If the caller has given up, the receiver is gone and no load is offered.
     let is_awaited = channels.ready.send(answer).is_ok();
     let Some(connections) = connections.filter(|_| is_awaited) else {
         return Ok(());
@@ -111,17 +111,17 @@ enum Source {
     },
 }
 
-/// An arrival that waits for a connection, and since when.
+/// An arrival that waits for a connection, and the instant since when it waits.
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
     arrival: Arrival,
     asked: Stamp,
 }
 
-/// The messages of an arrival, made before they are needed.
+/// The messages of an arrival, prepared before the arrival is due.
 #[derive(Debug, Default)]
 struct Draft {
-    /// Which arrival; `None`: of none.
+    /// The number of the arrival; `None` if no messages are prepared.
     number: Option<u64>,
     transaction: usize,
     request: Request,
@@ -132,7 +132,7 @@ struct LoadLoop {
     source: Source,
     draws: Draws,
     entries: Vec<Entry>,
-    /// By transaction of the mix.
+    /// The values last drawn for each transaction of the mix.
     values: Vec<Vec<Value>>,
     counters: Counters,
     feed: FeedBuffer,
@@ -140,11 +140,11 @@ struct LoadLoop {
     waiting: VecDeque<Waiting>,
     next: Draft,
     deadline: Duration,
-    /// Nothing has to be given up before then.
+    /// No connection or arrival reaches its deadline before this instant.
     expires: Stamp,
-    /// When the measurement phase ends, if the clock decides.
+    /// When the measurement phase ends; `None` if it ends after a number of arrivals.
     end: Option<Stamp>,
-    /// The longest that the drain takes, and when it ends once it has begun.
+    /// The longest that the drain may take, and its deadline once it has begun.
     drain: Duration,
     drain_deadline: Option<Stamp>,
     stop: Stopper,
@@ -187,13 +187,13 @@ impl LoadLoop {
         self.counters.give_up();
         drop(self.feed);
         if let Some(LentLooks { looks, give_back }) = self.looks {
-            // Whoever lent them has given up, if nobody takes them.
+            // Sending fails only if the lender has given up waiting for the looks.
             let _ = give_back.send(looks);
         }
         self.connections.close()
     }
 
-    /// The next transaction that a wait has brought to its end; `None` when everything that came has been read.
+    /// The next transaction that has ended; `None` when all events of the last wait have been handled.
     fn next_ended(&mut self) -> Option<Ended> {
         loop {
             match self.connections.next_ended() {
@@ -208,7 +208,7 @@ impl LoadLoop {
         }
     }
 
-    /// Takes in what has become due, closes seconds that are over, and begins the drain when the phase is.
+    /// Counts arrivals that have become due, closes seconds that are over, and begins the drain when the phase is over.
     fn pass_time(&mut self, now: Stamp) {
         if self.drain_deadline.is_some() {
             self.counters.close_seconds(now);
@@ -233,7 +233,7 @@ impl LoadLoop {
         }
     }
 
-    /// Hands out connections: to those that wait for one, then to what is due.
+    /// Hands out free connections: first to arrivals that wait for one, then to arrivals that are due.
     fn dispatch(&mut self) -> io::Result<()> {
         while self.connections.has_idle()
             && let Some(Waiting { arrival, asked }) = self.waiting.pop_front()
@@ -273,7 +273,7 @@ impl LoadLoop {
             if self.end.is_some_and(|end| due >= end) || self.stop.is_stopping() {
                 return Ok(());
             }
-            // Not by the clock: until the phase has changed here too, nothing is counted.
+            // The counters' phase decides, not the clock: while the counters are still in a second of the warm-up, no arrival is measured.
             let measured = self.counters.phase() != Phase::Warmup;
             let Source::Closed { numbers, budget } = &mut self.source else {
                 return Ok(());
@@ -297,7 +297,7 @@ impl LoadLoop {
         Ok(())
     }
 
-    /// Makes the messages of an arrival, if that has not been done, and tells which transaction it is.
+    /// Prepares the messages of an arrival, unless that has been done, and returns the index of its transaction.
     fn draft(&mut self, number: u64) -> io::Result<usize> {
         if self.next.number != Some(number) {
             let (transaction, mut rng) = self.draws.of_arrival(number);
@@ -312,7 +312,7 @@ impl LoadLoop {
         Ok(self.next.transaction)
     }
 
-    /// Makes the messages of the arrival that comes next, unless something is due now.
+    /// Prepares the messages of the next arrival, unless arrivals are waiting for a connection.
     fn prepare_next(&mut self) -> io::Result<()> {
         if let Source::Open(backlog) = &self.source
             && self.waiting.is_empty()
@@ -323,7 +323,7 @@ impl LoadLoop {
         Ok(())
     }
 
-    /// Sends an arrival on a connection, of which one must be free.
+    /// Sends an arrival on a free connection; at least one must be free.
     fn send(&mut self, arrival: Arrival, asked: Stamp) -> io::Result<()> {
         let transaction = self.draft(arrival.number)?;
         self.next.number = None;
@@ -353,7 +353,7 @@ impl LoadLoop {
         }
     }
 
-    /// Gives up what has passed its deadline.
+    /// Gives up transactions and waiting arrivals that have passed their deadline.
     fn expire(&mut self, now: Stamp) {
         let (lost, mut next) = self.connections.expire(now, self.deadline);
         for lost in lost {
@@ -389,7 +389,7 @@ impl LoadLoop {
         let looks = self.looks.as_mut();
         let looks = looks.map(|it| it.looks.before_sleep(self.connections.poll(), clock::now()));
         for bound in [reopens, self.end, self.drain_deadline, looks] {
-            // What has passed has been dealt with.
+            // Instants that have passed were handled before this wait.
             wake = bound.filter(|it| *it > now).map_or(wake, |it| wake.min(it));
         }
         let poll = self.connections.poll();

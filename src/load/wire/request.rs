@@ -1,4 +1,4 @@
-//! How the transactions of the mix are put on the wire, and how the row that they return is read.
+//! The protocol messages of the mix's transactions, and how the row that a transaction returns is read.
 
 use std::io;
 use std::time::Duration;
@@ -25,21 +25,21 @@ pub(super) struct Requests {
 #[derive(Debug)]
 struct Prepared {
     statements: Vec<Statement>,
-    /// The types of the columns that say which row was changed.
+    /// The types of the returned key and version columns; `None` if the statement returns no such column.
     key: Option<Type>,
     version: Option<Type>,
 }
 
 #[derive(Debug)]
 struct Statement {
-    /// By which every connection calls it.
+    /// The name under which every connection prepares the statement.
     name: String,
     sql: String,
-    /// Which of the transaction's values the parameters are, and their types.
+    /// For each parameter, the index of its value among the transaction's values, and its type.
     parameters: Vec<(usize, Type)>,
 }
 
-/// The messages of one transaction, each to be sent when the one before was answered. It is reused, and so is its memory.
+/// The messages of one transaction. Each is sent when the one before has been answered. A request is reused, to keep its memory.
 #[derive(Debug, Default)]
 pub(super) struct Request {
     bytes: BytesMut,
@@ -61,7 +61,7 @@ impl Request {
         &self.bytes[start..self.ends[index]]
     }
 
-    /// Whether the transaction stands between BEGIN and COMMIT.
+    /// Whether the transaction runs between BEGIN and COMMIT.
     pub(super) fn is_block(&self) -> bool {
         self.steps() > 1
     }
@@ -116,7 +116,7 @@ impl Requests {
         Ok(Self { transactions })
     }
 
-    /// What the connections of the load are opened with.
+    /// How the connections of the load are opened, and the statements that they prepare.
     pub(super) fn opening(&self) -> io::Result<Opening> {
         let mut opening = Opening::new("replbench load", None).for_writes();
         for statement in self.transactions.iter().flat_map(|it| &it.statements) {
@@ -164,7 +164,7 @@ impl Requests {
         Ok(())
     }
 
-    /// The row that the last statement of a transaction returned; `None` where it met none.
+    /// The row that the last statement of a transaction returned; `None` if the statement affected no row.
     pub(super) fn returned(
         &self,
         transaction: usize,
@@ -188,7 +188,7 @@ impl Requests {
     }
 }
 
-/// What a column says; `None` where that is nothing, or of a type that cannot be looked for.
+/// The value of a key or version column. `None` if the column is absent or null, or has a type that the probes cannot look for.
 fn read(kind: Option<&Type>, bytes: Option<&[u8]>) -> Option<RowKey> {
     let bytes = bytes?;
     match *kind? {
@@ -206,7 +206,7 @@ fn read(kind: Option<&Type>, bytes: Option<&[u8]>) -> Option<RowKey> {
     }
 }
 
-/// Types are compared before a run, so that this is a fault of this program.
+/// An error for a value that cannot be encoded. Types are compared before a run, so this is a defect of replbench.
 fn cannot_write(statement: &Statement, error: frontend::BindError) -> io::Error {
     let cause = match error {
         frontend::BindError::Conversion(error) => error.to_string(),

@@ -1,5 +1,6 @@
-//! Where the connections of a thread look for the primary. All of them ask where it was last; once that has failed, one of them asks
-//! every server in turn, until one takes writes. If all did, the processor time of authentication at every standby would delay the promotion.
+//! Where the connections of a thread look for the primary. All of them first try the last known place. Once that has failed, one of them
+//! asks every server in turn, until one accepts writes. If all connections did so, the processor time that authentication takes on every
+//! standby would delay the promotion.
 
 use std::io;
 use std::sync::Arc;
@@ -9,20 +10,20 @@ use crate::clock::Stamp;
 use crate::pg::Endpoint;
 use crate::pg::wire::{Address, resolve};
 
-/// Connecting and preparing together may take so long.
+/// The longest that connecting and preparing all statements may take together.
 pub(super) const OPEN_DEADLINE: Duration = Duration::from_secs(5);
-/// The same during a search, where other servers can be asked instead.
+/// The longest that an attempt may take during a search, when another server can be asked instead.
 const ASK_DEADLINE: Duration = Duration::from_secs(2);
-/// The pause after every server has been asked in vain for the first time; it doubles with each further one.
+/// The longest pause after all servers have been asked without success for the first time. It doubles after each further round.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-/// The least share of a pause that is kept: threads that have lost the primary together do not ask together.
+/// Each pause is multiplied by a random factor between this and 1, so that threads that lost the primary together do not ask together.
 const LEAST_OF_PAUSE: f64 = 0.5;
 
 /// An address of a server.
 #[derive(Debug)]
 pub(super) struct Place {
-    /// As in [`Commit`](crate::sample::Commit).
+    /// The index of the server, as in [`Commit`](crate::sample::Commit).
     pub(super) server: u8,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) address: Address,
@@ -33,21 +34,21 @@ pub(super) struct Place {
 pub(super) struct OpenAttempt {
     /// An index into the places.
     place: usize,
-    /// Failures before it.
+    /// The number of failed attempts before this one, since the last success.
     failures: usize,
 }
 
 #[derive(Debug)]
 pub(super) struct Search {
-    /// All that may be the primary's; at least one.
+    /// All addresses that may be the primary's; at least one.
     places: Vec<Place>,
-    /// The one that is asked next.
+    /// The attempt to make next.
     next: OpenAttempt,
     retry_at: Stamp,
 }
 
 impl Search {
-    /// Of servers of which the first is the primary.
+    /// A search that starts at the first of these servers, which is the primary.
     pub(super) fn new(servers: &[Arc<Endpoint>]) -> io::Result<Self> {
         let mut places = Vec::with_capacity(servers.len());
         for (server, endpoint) in (0..).zip(servers) {
@@ -67,7 +68,7 @@ impl Search {
         })
     }
 
-    /// What to ask from `retry_at` on.
+    /// The attempt to make from `retry_at` on, and its address.
     pub(super) fn next_attempt(&self) -> (OpenAttempt, &Place) {
         (self.next, &self.places[self.next.place])
     }
@@ -76,12 +77,12 @@ impl Search {
         self.retry_at
     }
 
-    /// Whether the primary is not where it was: one connection looks for it.
+    /// Whether the primary was not found at its last known place, so that one connection searches for it.
     pub(super) fn is_on(&self) -> bool {
         self.next.failures > 0
     }
 
-    /// How long an attempt may take.
+    /// The longest that an attempt may take.
     pub(super) fn patience(&self, attempt: OpenAttempt) -> Duration {
         if self.places.len() > 1 && attempt.failures > 0 {
             ASK_DEADLINE
@@ -90,7 +91,7 @@ impl Search {
         }
     }
 
-    /// An attempt has failed. Of several that were made together the first counts.
+    /// Notes a failed attempt. Of several attempts that were made together only the first failure counts.
     pub(super) fn failed(&mut self, attempt: OpenAttempt, now: Stamp) {
         if attempt.failures != self.next.failures {
             return;
@@ -103,7 +104,7 @@ impl Search {
         self.retry_at = now + pause_after(self.next.failures, places);
     }
 
-    /// An attempt has succeeded.
+    /// Notes a successful attempt.
     pub(super) fn found(&mut self, attempt: OpenAttempt) {
         self.next = OpenAttempt {
             place: attempt.place,
@@ -113,7 +114,7 @@ impl Search {
     }
 }
 
-/// How long to wait after so many failures: not at all until all places have been asked.
+/// The pause after this many failures: zero until all places have been asked.
 fn pause_after(failures: usize, places: usize) -> Duration {
     if !failures.is_multiple_of(places) {
         return Duration::ZERO;
