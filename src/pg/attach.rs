@@ -1,4 +1,4 @@
-//! What is asked of a server that somebody else made, and the one schema that is made there.
+//! Queries and statements for a server that replbench did not make, and the one schema that replbench makes there.
 
 use tokio_postgres::Client;
 
@@ -6,25 +6,25 @@ use super::provisioning::{Answer, execute, publication};
 use super::quote_literal;
 use crate::escape::quote_ident;
 
-/// What a server says of itself.
+/// What a server reports about itself and about the rights of the connected user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Such as `17.5`.
+    /// The server's version, such as `17.5`.
     pub version: String,
-    /// Such as 170005.
+    /// `server_version_num`, such as 170005.
     pub version_number: i32,
     pub in_recovery: bool,
-    /// The same on a primary and all that descends from it.
+    /// The system identifier, which a primary and all its physical replicas share.
     pub system: String,
-    /// On which a primary writes; `None` of a standby.
+    /// The timeline on which a primary writes; `None` for a standby.
     pub timeline: Option<u32>,
     pub user: String,
     pub database: String,
-    /// Whether this user may make a schema in this database.
+    /// Whether this user may create a schema in this database.
     pub may_create: bool,
     /// Whether this user sees other users' rows in the statistics.
     pub may_monitor: bool,
-    /// Connections that this user may still open.
+    /// The number of connections that this user may still open.
     pub free_connections: i64,
     /// `synchronous_standby_names` and `synchronous_commit` of a new session.
     pub standby_names: String,
@@ -32,7 +32,7 @@ pub struct Identity {
     pub wal_level: String,
 }
 
-/// What a server says of itself to this user.
+/// Reads the identity of a server, as the connected user sees it.
 pub async fn identity(client: &Client) -> Answer<Identity> {
     let sql = "SELECT current_setting('server_version'), current_setting('server_version_num')::int, \
                  pg_is_in_recovery(), (SELECT system_identifier::text FROM pg_control_system()), \
@@ -68,17 +68,17 @@ fn timeline(file: &str) -> Option<u32> {
     u32::from_str_radix(file.get(..8)?, 16).ok()
 }
 
-/// From where a standby receives.
+/// The server from which a standby receives WAL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The connection string without its secrets.
     pub conninfo: String,
-    /// The name under which it does so where the string says nothing else.
+    /// The `application_name` of the standby, for a connection string that contains none.
     pub cluster_name: String,
     pub timeline: u32,
 }
 
-/// From where a standby receives. `None`: from nobody.
+/// Reads from where a standby receives WAL. `None` if it has no walreceiver.
 pub async fn source(client: &Client) -> Answer<Option<Source>> {
     let sql = "SELECT coalesce(conninfo, ''), current_setting('cluster_name'), received_tli FROM pg_stat_wal_receiver";
     let row = client.query_opt(sql, &[]).await?;
@@ -93,7 +93,7 @@ pub async fn source(client: &Client) -> Answer<Option<Source>> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receiver {
     pub name: String,
-    /// From where it connects; `None`: through a Unix-domain socket.
+    /// The address from which the standby connects; `None` if it connects through a Unix-domain socket.
     pub address: Option<String>,
 }
 
@@ -111,29 +111,29 @@ pub async fn receivers(client: &Client) -> Answer<Vec<Receiver>> {
     Ok(rows.collect())
 }
 
-/// Takes the lock that one replbench at a time holds in a database, until its session ends. `false`: another one has it. From then on
-/// no statement of the session takes longer than a minute: each may have to wait for somebody else's lock.
+/// Takes the lock that only one replbench at a time holds in a database, until the session ends. `false` if another replbench holds it.
+/// From then on no statement of the session may take longer than a minute, because each may have to wait for another user's lock.
 pub async fn lock(client: &Client) -> Answer<bool> {
     execute(client, "SET statement_timeout = '1min'").await?;
     let sql = "SELECT pg_try_advisory_lock(hashtextextended('replbench', 0))";
     Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
-/// The comment on a schema; `None` where there is no such schema.
+/// The comment on a schema: empty if the schema has none, `None` if the schema does not exist.
 pub async fn schema_comment(client: &Client, schema: &str) -> Answer<Option<String>> {
     let sql = "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = $1";
     let row = client.query_opt(sql, &[&schema]).await?;
     Ok(row.map(|row| row.get(0)))
 }
 
-/// Makes a schema with a comment, both or neither.
+/// Statements that create a schema and its comment in one transaction.
 pub fn create_schema(schema: &str, comment: &str) -> String {
     let named = quote_ident(schema);
     let comment = comment_schema(schema, comment);
     format!("BEGIN; CREATE SCHEMA {named}; {comment}; COMMIT")
 }
 
-/// Removes a schema with all that is in it.
+/// The statement that drops a schema and everything in it.
 pub fn drop_schema(schema: &str) -> String {
     format!("DROP SCHEMA {} CASCADE", quote_ident(schema))
 }
@@ -145,7 +145,7 @@ pub fn comment_schema(schema: &str, comment: &str) -> String {
 
 /// Whether this user may change `synchronous_standby_names` for the whole server.
 pub async fn may_set_standby_names(client: &Client, version_number: i32) -> Answer<bool> {
-    // Older servers have no such privilege: a superuser may.
+    // Servers before version 15 have no such privilege: only a superuser may change the setting.
     let sql = if version_number >= 150_000 {
         "SELECT has_parameter_privilege('synchronous_standby_names', 'ALTER SYSTEM') \
                 AND has_function_privilege('pg_reload_conf()', 'EXECUTE')"
@@ -162,16 +162,16 @@ pub async fn may_pause_replay(client: &Client) -> Answer<bool> {
     Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
-/// Whether this user may make subscriptions.
+/// Whether this user may create subscriptions.
 pub async fn may_subscribe(client: &Client) -> Answer<bool> {
-    // Older servers have no such role: a superuser may.
+    // Servers before version 16 have no such role: only a superuser may create subscriptions.
     let sql = "SELECT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) \
                    OR EXISTS (SELECT FROM pg_roles \
                               WHERE rolname = 'pg_create_subscription' AND pg_has_role(oid, 'USAGE'))";
     Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
-/// The first of these names that a slot or a subscription of this server has.
+/// One of these names that a slot or a subscription of this server already has; `None` if all of them are free.
 pub async fn taken(client: &Client, names: &[String]) -> Answer<Option<String>> {
     let sql = "SELECT name::text FROM (SELECT slot_name FROM pg_replication_slots \
                                        UNION ALL SELECT subname FROM pg_subscription) all_names (name) \
@@ -180,14 +180,14 @@ pub async fn taken(client: &Client, names: &[String]) -> Answer<Option<String>> 
     Ok(rows.first().map(|row| row.get(0)))
 }
 
-/// Makes a publication with a comment, both or neither. `tables` are quoted and qualified by the caller.
+/// Statements that create a publication and its comment in one transaction. `tables` are quoted and qualified by the caller.
 pub fn create_publication(name: &str, comment: &str, tables: &[String]) -> String {
     let create = publication(name, tables);
     let (name, comment) = (quote_ident(name), quote_literal(comment));
     format!("BEGIN; {create}; COMMENT ON PUBLICATION {name} IS {comment}; COMMIT")
 }
 
-/// Removes a publication if it is there and bears this comment.
+/// Drops a publication if it exists and has this comment.
 pub async fn drop_publication(client: &Client, name: &str, comment: &str) -> Answer<()> {
     let sql = "SELECT FROM pg_publication WHERE pubname = $1 AND obj_description(oid, 'pg_publication') = $2";
     let found = client.query_opt(sql, &[&name, &comment]).await?;
@@ -197,7 +197,7 @@ pub async fn drop_publication(client: &Client, name: &str, comment: &str) -> Ans
     Ok(())
 }
 
-/// Removes a subscription if it is there, with its slot where the publisher can be reached.
+/// Drops a subscription if it exists, together with its slot if the publisher can be reached.
 pub async fn drop_subscription(client: &Client, name: &str) -> Answer<()> {
     let sql = "SELECT FROM pg_subscription WHERE subname = $1";
     if client.query_opt(sql, &[&name]).await?.is_none() {
@@ -218,7 +218,7 @@ pub async fn drop_subscription(client: &Client, name: &str) -> Answer<()> {
     Ok(())
 }
 
-/// Removes those of these logical slots of the database that are there.
+/// Drops the logical slots of this database that have one of these names.
 pub async fn drop_slots(client: &Client, names: &[String]) -> Answer<()> {
     let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
                WHERE slot_name = ANY ($1) AND slot_type = 'logical' AND database = current_database()";

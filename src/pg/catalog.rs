@@ -1,6 +1,6 @@
-//! What the system views say of replication, one query a sample.
+//! Queries of the system views for lag samples, visibility and server counters. A sample takes one query.
 //!
-//! Figures that are NULL in the view stay `None`: NULL is not zero.
+//! A figure that is NULL in the view stays `None`, because NULL is not zero.
 
 use tokio_postgres::{Client, Error, Row, Statement};
 
@@ -8,34 +8,35 @@ use crate::mode::SyncLevel;
 use crate::sample::LagRow;
 use crate::units::Lsn;
 
-/// All replicas of one upstream, with the position that their lags are distances from.
+/// A sample of an upstream: all its replicas, and the position from which their lags are measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamSample {
     pub position: Lsn,
-    /// With what the upstream sees of each. Matched by `application_name`, which is the node's name.
+    /// One row for each replica or slot, with the columns that the upstream knows. `node` is the `application_name`, or the slot's name if
+    /// nobody streams from the slot; replbench gives both the node's name.
     pub replicas: Vec<LagRow>,
-    /// Backends that wait for synchronous replication now.
+    /// The number of backends that wait for synchronous replication now.
     pub syncrep_waiters: i64,
-    /// When the server started, in microseconds of the epoch: it changes when the server restarts.
+    /// When the server started, in microseconds since 1970. A changed value means that the server restarted.
     pub started_us: i64,
     /// Checkpoints and restartpoints since the statistics were reset.
     pub checkpoints: i64,
 }
 
-/// A replica's own word on how far it is.
+/// The WAL positions that a replica reports about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReplicaSample {
     pub received: Option<Lsn>,
-    /// For a subscriber: the end of the last transaction of the publisher that it has committed.
+    /// The replay position. On a subscriber it is the end of the publisher's last transaction that the subscriber has committed.
     pub replayed: Option<Lsn>,
     pub replay_timestamp_age_us: Option<i64>,
 }
 
 /// Prepares the query of [`upstream`]; `version` is `server_version_num`.
 ///
-/// Distances are from the position up to which commits may have been acknowledged: what has been written, or with
-/// `synchronous_commit = off`, which does not wait for that, what has been inserted into the WAL's buffers. A standby that others
-/// hang on has neither: there the received position counts.
+/// Distances are measured from the position up to which commits may have been acknowledged. That is the position up to which WAL has been
+/// written or, with `synchronous_commit = off`, which does not wait for the write, inserted into the WAL buffers. A standby that has
+/// replicas of its own has neither, so there the received position is used.
 pub async fn prepare_upstream(
     client: &Client,
     version: u32,
@@ -75,7 +76,7 @@ pub async fn prepare_upstream(
     client.prepare(&sql).await
 }
 
-/// One sample of an upstream and all its replicas, in one query, so that all positions are of one instant.
+/// Samples an upstream and all its replicas in one query, so that all positions belong to the same instant.
 pub async fn upstream(client: &Client, statement: &Statement) -> Result<UpstreamSample, Error> {
     let rows = client.query(statement, &[]).await?;
     let mut sample = UpstreamSample {
@@ -97,7 +98,7 @@ pub async fn upstream(client: &Client, statement: &Statement) -> Result<Upstream
     Ok(sample)
 }
 
-/// The columns that come from the upstream. Those of the slot are of the one that bears the node's name.
+/// The columns that come from the upstream. The slot columns describe the slot that has the node's name.
 fn replica_state(row: &Row) -> Result<Option<LagRow>, Error> {
     let Some(node) = row.try_get(4)? else {
         return Ok(None);
@@ -126,15 +127,15 @@ pub async fn prepare_replica(client: &Client, physical: bool) -> Result<Statemen
         "SELECT pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn(), \
          (extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) * 1e6)::bigint"
     } else {
-        // The apply worker alone: workers of the initial copy have a relid, parallel ones (16+) a leader.
-        // `latest_end_lsn` is a received position too; what has been applied is the progress of the subscription's origin.
+        // Only the apply worker: workers of the initial copy have a relid, and parallel workers (PostgreSQL 16 and later) have a leader.
+        // `latest_end_lsn` is a received position too; the applied position is the progress of the subscription's origin.
         "SELECT received_lsn, pg_replication_origin_progress('pg_' || subid, false), NULL::bigint \
          FROM pg_stat_subscription WHERE pid IS NOT NULL AND relid IS NULL ORDER BY received_lsn DESC NULLS LAST LIMIT 1"
     };
     client.prepare(sql).await
 }
 
-/// A replica's own positions; all `None` when it has no receiver.
+/// Reads a replica's own positions; all are `None` if a subscriber has no apply worker.
 pub async fn replica(client: &Client, statement: &Statement) -> Result<ReplicaSample, Error> {
     let Some(row) = client.query_opt(statement, &[]).await? else {
         return Ok(ReplicaSample::default());
@@ -146,23 +147,22 @@ pub async fn replica(client: &Client, statement: &Statement) -> Result<ReplicaSa
     })
 }
 
-/// What a reader on a physical standby sees.
+/// The transactions that a reader on a physical standby sees.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VisibleTransactions {
-    /// All below are visible (or aborted).
+    /// All transactions with a smaller id are visible or aborted.
     pub xmin: u64,
-    /// None from here up is visible.
+    /// No transaction with this id or a larger one is visible.
     pub xmax: u64,
-    /// Of those asked about, the committed ones between the two.
+    /// The transactions asked about that lie between `xmin` and `xmax` and have committed.
     pub committed: Vec<u64>,
 }
 
-/// Which transactions a read on a standby sees now, and when that was: xmin, xmax, those of `$1` between them that it sees, and the
-/// server's clock after the snapshot was taken.
+/// The query for the transactions that a reader on a standby sees now. Its columns are xmin, xmax, the ids in `$1` between them that have
+/// committed, and the server's clock after the snapshot was taken.
 ///
-/// On a standby `pg_current_snapshot()` lists no transaction as in progress, although some between xmin and xmax are
-/// (recovery keeps them elsewhere), so those are asked for one by one. `pg_xact_status` refuses ids from the future: hence
-/// the CASE.
+/// On a standby `pg_current_snapshot()` lists no transaction as in progress, although some between xmin and xmax are (recovery keeps them
+/// elsewhere), so the query asks for the status of each one. `pg_xact_status` refuses ids from the future, hence the CASE.
 pub const VISIBLE_TRANSACTIONS: &str = "SELECT pg_snapshot_xmin(s), pg_snapshot_xmax(s), ARRAY( \
        SELECT x FROM unnest($1::xid8[]) AS x \
        WHERE CASE WHEN x < pg_snapshot_xmin(s) THEN false \
@@ -170,7 +170,7 @@ pub const VISIBLE_TRANSACTIONS: &str = "SELECT pg_snapshot_xmin(s), pg_snapshot_
                   ELSE false END), clock_timestamp() \
      FROM pg_current_snapshot() AS s";
 
-/// Errors that this subscriber's apply and copy workers have met; `None` before PostgreSQL 15, which does not count them.
+/// The number of errors of this subscriber's apply and copy workers; `None` before PostgreSQL 15, which does not count them.
 pub async fn apply_errors(client: &Client) -> Result<Option<i64>, Error> {
     let sql = "SELECT current_setting('server_version_num')::int";
     let version: i32 = client.query_one(sql, &[]).await?.try_get(0)?;
@@ -182,15 +182,15 @@ pub async fn apply_errors(client: &Client) -> Result<Option<i64>, Error> {
     client.query_one(sql, &[]).await?.try_get(0)
 }
 
-/// What a server has done of its own accord since its statistics were reset.
+/// Counters of a server's background work since its statistics were reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaintenanceCounters {
-    /// Runs of autovacuum, vacuum or analyze, on tables of this database.
+    /// Runs of autovacuum (vacuum or analyze) on tables of this database.
     pub autovacuums: i64,
     pub full_page_images: i64,
 }
 
-/// Reads the counters. All of it exists from PostgreSQL 14 to 18.
+/// Reads the counters. The views and columns exist in PostgreSQL 14 to 18.
 pub async fn maintenance(client: &Client) -> Result<MaintenanceCounters, Error> {
     let sql = "SELECT (SELECT coalesce(sum(autovacuum_count + autoanalyze_count), 0)::bigint FROM pg_stat_all_tables), \
                       (SELECT wal_fpi::bigint FROM pg_stat_wal)";

@@ -1,4 +1,4 @@
-//! Connecting, with a deadline and an ear for warnings, and turning driver errors into sentences.
+//! Connects with a deadline, counts warnings about replication, and turns driver errors into sentences.
 
 use std::error::Error as _;
 use std::fmt;
@@ -18,10 +18,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::conninfo::ChannelBinding;
 use super::tls::Tls;
 
-/// A server says at the start of a session which of these are on: it takes no writes then.
+/// Parameters that a server reports at the start of a session. If one of them is `on`, the server accepts no writes.
 pub(super) const READ_ONLY: [&str; 2] = ["in_hot_standby", "default_transaction_read_only"];
 
-/// Of a server that cannot be used because of one of them.
+/// Why a server cannot be used if one of the parameters `READ_ONLY` is `on`.
 pub const TAKES_NO_WRITES: &str = "it is a standby or read-only, and takes no writes";
 
 /// A password that no formatter prints.
@@ -52,13 +52,13 @@ pub struct Endpoint {
     pub node: String,
     /// A name, an address, or the directory of a Unix-domain socket, which begins with a slash.
     pub host: String,
-    /// Where to connect, where the host is not to be looked up by name.
+    /// The address to connect to, if `host` is not to be looked up by name.
     pub address: Option<IpAddr>,
     pub port: u16,
     pub database: String,
     pub user: String,
     pub password: Option<Password>,
-    /// `None`: not encrypted.
+    /// `None` if connections are not encrypted.
     pub tls: Option<Tls>,
     pub binding: ChannelBinding,
     /// Settings of every session, such as `-c statement_timeout=0`.
@@ -66,7 +66,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// On this machine, not encrypted, with a user and a database of the same name.
+    /// An endpoint on this machine, not encrypted, whose user and database are both called `name`.
     pub fn on_loopback(node: &str, port: u16, name: &str, password: Option<Password>) -> Self {
         Self {
             node: node.to_owned(),
@@ -91,13 +91,13 @@ impl Endpoint {
         }
     }
 
-    /// Settings of a session: those of every session, and then its own, which count where both say something.
+    /// The settings of a session: those of every session, then its own, which take precedence.
     pub(super) fn options_with(&self, own: Option<&str>) -> Option<String> {
         let all: Vec<_> = self.options.as_deref().into_iter().chain(own).collect();
         (!all.is_empty()).then(|| all.join(" "))
     }
 
-    /// Where it is, for messages.
+    /// Host and port, for messages.
     pub fn place(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
@@ -112,7 +112,7 @@ impl Endpoint {
     }
 }
 
-/// A connection that could not be had.
+/// Why a connection could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("`{node}` at {address} refused the connection: {failure}")]
@@ -130,7 +130,7 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// The SQLSTATE with which the server refused, if it was the server.
+    /// The SQLSTATE with which the server refused the connection; `None` if the failure was not reported by the server.
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
             Self::Refused { failure, .. } => failure.sqlstate.as_ref(),
@@ -144,7 +144,7 @@ impl ConnectError {
 pub struct Failure {
     pub sqlstate: Option<SqlState>,
     pub message: String,
-    /// The connection is spent: whether the transaction committed is unknown.
+    /// Whether the connection was lost, so that it is unknown whether the transaction committed.
     pub connection_lost: bool,
 }
 
@@ -175,7 +175,7 @@ impl From<tokio_postgres::Error> for Failure {
 }
 
 impl Failure {
-    /// The connection is gone, for a reason that the server did not tell.
+    /// A lost connection, for a reason that the server did not report.
     pub fn lost(message: impl Into<String>) -> Self {
         Self {
             sqlstate: None,
@@ -194,7 +194,7 @@ impl Failure {
             message.push_str("; ");
             message.push_str(detail);
         }
-        // 57P01..57P03 end the session; class 08 is a broken connection.
+        // 57P01 to 57P03 end the session; class 08 is a broken connection.
         let ends_session = |code: &SqlState| {
             let ends = [
                 SqlState::ADMIN_SHUTDOWN,
@@ -211,7 +211,7 @@ impl Failure {
     }
 }
 
-/// The driver's own text is only "db error": this walks to the cause and keeps the SQLSTATE.
+/// Describes a driver error, whose own text is only "db error", by its causes and its SQLSTATE.
 pub fn describe(error: &tokio_postgres::Error) -> Failure {
     if let Some(db) = error.as_db_error() {
         return Failure::of_server(
@@ -237,7 +237,7 @@ pub fn describe(error: &tokio_postgres::Error) -> Failure {
     }
 }
 
-/// Counts warnings that a commit "may not have been replicated" on one connection.
+/// The number of warnings on one connection that a commit "may not have been replicated".
 #[derive(Debug, Clone, Default)]
 pub struct Warnings(Arc<AtomicU64>);
 
@@ -247,7 +247,7 @@ impl Warnings {
     }
 }
 
-/// An open connection. Its messages are read by a task of its own, which ends with the client.
+/// An open connection. A separate task reads its messages and ends with the client.
 #[derive(Debug)]
 pub struct Session {
     client: Client,
@@ -257,7 +257,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Whether it did when the session was opened: it was no standby, and its transactions were not read-only by default.
+    /// Whether the server accepted writes when the session was opened: it was not a standby, and its transactions were not read-only by
+    /// default.
     pub fn takes_writes(&self) -> bool {
         self.takes_writes
     }
@@ -278,7 +279,7 @@ impl Session {
         self.client.is_closed()
     }
 
-    /// Says goodbye to the server and waits until the connection is gone, a second at most.
+    /// Closes the session, and waits at most a second until the connection is gone.
     pub async fn close(self) {
         drop(self.client);
         let abort = self.reader.abort_handle();
@@ -291,7 +292,7 @@ impl Session {
     }
 }
 
-/// Connects within `deadline`, TCP, start-up and authentication together.
+/// Connects within `deadline`, which covers TCP, TLS, start-up and authentication together.
 ///
 /// `options` are settings of the session, such as `-c synchronous_commit=off`.
 pub async fn connect(
@@ -352,7 +353,7 @@ async fn open(
     }
 }
 
-/// Reads what the server says, in a task of its own.
+/// Reads the server's messages in a separate task.
 fn listen<S, T>(client: Client, mut connection: Connection<S, T>) -> Session
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -366,7 +367,8 @@ where
     let reader = tokio::spawn(async move {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
             match message {
-                // A cancelled wait for synchronous replication answers success, and only this warning says otherwise.
+                // A commit whose wait for synchronous replication was cancelled reports success; only this warning shows that it may not be
+                // replicated.
                 Ok(AsyncMessage::Notice(notice))
                     if notice.code() == &SqlState::WARNING
                         && notice.message().contains("synchronous replication") =>
@@ -386,7 +388,7 @@ where
     }
 }
 
-/// A string literal, whatever it contains (`standard_conforming_strings` is on since 9.1).
+/// The text as an SQL string literal. Any text is safe, because `standard_conforming_strings` is on by default since PostgreSQL 9.1.
 pub fn quote_literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

@@ -1,4 +1,4 @@
-//! Statements by which a standby becomes the primary, and others follow it.
+//! Statements that make a standby the primary, and make other standbys follow the new primary.
 
 use tokio_postgres::Client;
 
@@ -6,16 +6,16 @@ use super::provisioning::{Answer, execute, set_for_server};
 use super::{Xid8, quote_literal};
 use crate::units::Lsn;
 
-/// From where a standby streams.
+/// The server from which a standby streams, and the slot that it uses there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
-    /// In libpq's form, for `primary_conninfo`.
+    /// The connection string in libpq's form, for `primary_conninfo`.
     pub conninfo: String,
     pub slot: String,
 }
 
 impl Upstream {
-    /// The lines of a configuration file.
+    /// The lines of a configuration file that make a standby follow this upstream.
     pub fn conf(&self) -> String {
         format!(
             "primary_conninfo = {}\nprimary_slot_name = {}\n",
@@ -25,7 +25,7 @@ impl Upstream {
     }
 }
 
-/// A physical slot that keeps WAL from now on, unless there is one of that name.
+/// Creates a physical slot that keeps WAL from now on, unless a slot of that name exists.
 pub async fn create_slot(client: &Client, name: &str) -> Answer<()> {
     let name = quote_literal(name);
     let sql = format!(
@@ -35,13 +35,13 @@ pub async fn create_slot(client: &Client, name: &str) -> Answer<()> {
     execute(client, &sql).await
 }
 
-/// How a standby reaches the server that it streams from, in libpq's form.
+/// The connection string with which a standby reaches its upstream, in libpq's form.
 pub async fn conninfo(client: &Client) -> Answer<String> {
     let sql = "SELECT current_setting('primary_conninfo')";
     Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
-/// Has a standby stream from another server.
+/// Makes a standby stream from another server.
 pub async fn follow(client: &Client, upstream: &Upstream) -> Answer<()> {
     let settings = [
         ("primary_conninfo", Some(upstream.conninfo.as_str())),
@@ -50,7 +50,8 @@ pub async fn follow(client: &Client, upstream: &Upstream) -> Answer<()> {
     set_for_server(client, &settings).await
 }
 
-/// Up to where a standby has WAL on disk; `None`: it still receives. What a walreceiver has read it flushes before it ends.
+/// The position up to which a standby has WAL on disk. The outer `None` means that it still receives, the inner one that it has never
+/// received any. A walreceiver flushes everything that it has read before it ends.
 pub async fn received(client: &Client) -> Answer<Option<Option<Lsn>>> {
     let sql = "SELECT pg_last_wal_receive_lsn(), \
                EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')";
@@ -59,7 +60,7 @@ pub async fn received(client: &Client) -> Answer<Option<Option<Lsn>>> {
     Ok((!is_receiving).then_some(position))
 }
 
-/// Asks a standby to end its recovery; does not wait until it has.
+/// Asks a standby to end its recovery, and does not wait until that has happened.
 pub async fn promote(client: &Client) -> Answer<()> {
     execute(client, "SELECT pg_promote(false)").await
 }
@@ -69,7 +70,7 @@ pub async fn is_in_recovery(client: &Client) -> Answer<bool> {
     Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
-/// The transaction id that will be given out next.
+/// The next transaction id that the server will assign.
 pub async fn next_xid(client: &Client) -> Answer<u64> {
     let sql = "SELECT pg_snapshot_xmax(pg_current_snapshot())";
     let Xid8(next) = client.query_one(sql, &[]).await?.get(0);

@@ -1,4 +1,4 @@
-//! Statements by which faults come about, and are undone.
+//! Statements that cause faults and undo them.
 
 use std::time::Duration;
 
@@ -8,35 +8,36 @@ use super::provisioning::{Answer, execute, set_for_server};
 use super::quote_literal;
 use crate::units::Lsn;
 
-/// Has rows that nobody needs, so that VACUUM removes them.
+/// A table whose rows are deleted at once, so that VACUUM has dead rows to remove.
 const DEAD_ROWS: &str = "replbench_dead_rows";
-/// A constraint that no row fulfils.
+/// The name of a CHECK constraint that every new row violates.
 const REFUSES_ALL: &str = "replbench_apply_error";
 
-/// Begins a transaction whose snapshot stays: what is removed from now on it may still see. Its process.
+/// Begins a transaction that keeps its snapshot, so that rows removed from now on may still be visible to it. Returns the process id of its
+/// backend.
 pub async fn hold_snapshot(client: &Client) -> Answer<i32> {
-    // The server notices when replbench is gone, though it is not asked for anything.
+    // With this setting the server notices that replbench is gone, although replbench sends no further request.
     let begin = "SET client_connection_check_interval = '1s'; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     execute(client, begin).await?;
     backend(client).await
 }
 
-/// Ends the connection that a process serves.
+/// Ends the connection that this backend process serves.
 pub async fn terminate(client: &Client, process: i32) -> Answer<()> {
     execute(client, &format!("SELECT pg_terminate_backend({process})")).await
 }
 
-/// A query that takes so long.
+/// Runs a query that takes this long.
 pub async fn sleep(client: &Client, time: Duration) -> Answer<()> {
     execute(client, &format!("SELECT pg_sleep({})", time.as_secs_f64())).await
 }
 
-/// What a long query on a standby needs on the primary.
+/// Statements on the primary that make a long query on a standby conflict with replay.
 #[derive(Debug)]
 pub struct DeadRows {
-    /// Makes a table.
+    /// Creates the table.
     pub create: String,
-    /// Deletes a row of it and removes it, if no transaction of this server still sees it.
+    /// Inserts a row, deletes it, and removes it with VACUUM, provided that no transaction of this server still sees the row.
     pub remove: [String; 3],
     pub drop: String,
 }
@@ -48,7 +49,7 @@ impl DeadRows {
             remove: [
                 format!("INSERT INTO {DEAD_ROWS} VALUES (1)"),
                 format!("DELETE FROM {DEAD_ROWS}"),
-                // To cut the table's end off takes a lock that a standby's query would be in the way of as well.
+                // Truncating the end of the table would take a lock that conflicts with a standby's query too.
                 format!("VACUUM (TRUNCATE false) {DEAD_ROWS}"),
             ],
             drop: format!("DROP TABLE IF EXISTS {DEAD_ROWS}"),
@@ -56,7 +57,7 @@ impl DeadRows {
     }
 }
 
-/// Has the server itself resume replay, 5 s after a pause of this length, whatever becomes of this client.
+/// A statement with which the server itself resumes replay, 5 s after a pause of this length, even if this client is gone by then.
 pub fn resume_after(pause: Duration) -> String {
     let seconds = (pause + Duration::from_secs(5)).as_secs_f64();
     format!(
@@ -64,7 +65,7 @@ pub fn resume_after(pause: Duration) -> String {
     )
 }
 
-/// The process that serves this connection.
+/// The process id of the backend that serves this connection.
 pub async fn backend(client: &Client) -> Answer<i32> {
     let sql = "SELECT pg_backend_pid()";
     Ok(client.query_one(sql, &[]).await?.get(0))
@@ -80,7 +81,7 @@ pub async fn subscribed(client: &Client, subscription: &str) -> Answer<Vec<Strin
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// From now on a table takes no new row; those that it has stay. Or it takes them again.
+/// The statement that makes a table refuse every new row but keep the rows that it has or, with `refuse` false, accept new rows again.
 pub fn refuse_rows(table: &str, refuse: bool) -> String {
     if refuse {
         format!("ALTER TABLE {table} ADD CONSTRAINT {REFUSES_ALL} CHECK (false) NOT VALID")
@@ -89,7 +90,7 @@ pub fn refuse_rows(table: &str, refuse: bool) -> String {
     }
 }
 
-/// Whether slots keep no WAL older than the current segment, or as much as the server's configuration file says.
+/// With `none`, makes slots keep no WAL older than the current segment. Without it, restores the limits of the server's configuration file.
 pub async fn keep_no_wal(client: &Client, none: bool) -> Answer<()> {
     let settings = [("max_slot_wal_keep_size", "1MB"), ("wal_keep_size", "0")];
     let settings = settings.map(|(name, value)| (name, none.then_some(value)));
@@ -100,9 +101,9 @@ pub async fn keep_no_wal(client: &Client, none: bool) -> Answer<()> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotWal {
     pub name: String,
-    /// `None`: none any more, or none yet.
+    /// The oldest position of the WAL that the slot keeps; `None` if it keeps no WAL any more, or none yet.
     pub restart: Option<Lsn>,
-    /// Whether some of it has been removed, so that nothing can be streamed from the slot.
+    /// Whether some of the slot's WAL has been removed, so that nothing can be streamed from it.
     pub is_lost: bool,
 }
 
@@ -118,7 +119,7 @@ pub async fn slots(client: &Client) -> Answer<Vec<SlotWal>> {
     Ok(rows.collect())
 }
 
-/// Drops a slot unless somebody streams from it; whether it is gone.
+/// Drops a slot unless somebody streams from it. Returns whether the slot is gone.
 pub async fn drop_slot(client: &Client, name: &str) -> Answer<bool> {
     let name = quote_literal(name);
     let drop = format!(

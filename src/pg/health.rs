@@ -1,10 +1,10 @@
-//! What a server says of itself, of those that replicate from it, and of whom it replicates from. PostgreSQL 14 to 18.
+//! What a server reports about itself, about its replicas, and about the server from which it replicates. Works with PostgreSQL 14 to 18.
 
 use tokio_postgres::{Client, Error, Row};
 
 use crate::units::Lsn;
 
-/// A server that answers.
+/// The state of a server that answers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
     pub version: String,
@@ -12,7 +12,7 @@ pub struct Facts {
     pub standby_names: String,
     pub senders: Vec<Sender>,
     pub slots: Vec<Slot>,
-    /// The walreceiver of a standby; `None`: there is none.
+    /// The walreceiver of a standby; `None` if there is none.
     pub receiver: Option<Receiver>,
     pub is_replay_paused: bool,
     /// Queries that replay has cancelled since the statistics were reset.
@@ -20,13 +20,14 @@ pub struct Facts {
     pub subscriptions: Vec<Subscription>,
 }
 
-/// A replica, as the server sees it that sends to it.
+/// A replica, as its upstream sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sender {
     pub name: String,
     pub state: String,
     pub sync_state: String,
-    /// Bytes of WAL that it has not been sent, has not on disk, and has not replayed; `None`: unknown.
+    /// Bytes of WAL that the upstream has not sent to the replica; `None` if unknown. `unflushed` counts the bytes that the replica does
+    /// not have on disk, and `unreplayed` those that it has not replayed.
     pub unsent: Option<i64>,
     pub unflushed: Option<i64>,
     pub unreplayed: Option<i64>,
@@ -36,16 +37,16 @@ pub struct Sender {
 pub struct Slot {
     pub name: String,
     pub is_active: bool,
-    /// Bytes of WAL that it holds back; `None`: none.
+    /// Bytes of WAL that the slot holds back; `None` if it holds back none.
     pub retained: Option<i64>,
-    /// `reserved`, `extended`, `unreserved`, `lost`.
+    /// `reserved`, `extended`, `unreserved` or `lost`, as in `pg_replication_slots`.
     pub wal_status: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Receiver {
     pub status: String,
-    /// Seconds since the last message came from the upstream; `None`: none has come.
+    /// Seconds since the last message from the upstream; `None` if no message has come.
     pub silent_s: Option<f64>,
 }
 
@@ -57,7 +58,7 @@ pub struct Subscription {
     pub silent_s: Option<f64>,
 }
 
-/// Up to where a standby has WAL on disk, and up to where it has replayed it.
+/// The positions up to which a replica has WAL on disk and has replayed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reached {
     pub received: Option<Lsn>,
@@ -93,7 +94,7 @@ pub async fn facts(client: &Client) -> Result<Facts, Error> {
     })
 }
 
-/// Of a standby its own position is the one that it sends from.
+/// The position up to which a server can send WAL: on a standby the received position.
 const POSITION: &str =
     "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END";
 
@@ -165,7 +166,7 @@ async fn subscriptions(client: &Client) -> Result<Vec<Subscription>, Error> {
     rows.iter().map(subscription).collect()
 }
 
-/// The subscriptions in this database.
+/// The names of the subscriptions in this database.
 pub async fn subscription_names(client: &Client) -> Result<Vec<String>, Error> {
     let sql = "SELECT subname::text FROM pg_subscription \
                WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1";
@@ -173,13 +174,13 @@ pub async fn subscription_names(client: &Client) -> Result<Vec<String>, Error> {
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-/// How far a standby is.
+/// The positions that a standby reports about itself.
 pub async fn reached(client: &Client) -> Result<Reached, Error> {
     let sql = "SELECT pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()";
     reached_in(&client.query_one(sql, &[]).await?)
 }
 
-/// How far a subscriber has told its publisher that it is.
+/// The positions that a subscriber has reported to its publisher.
 pub async fn confirmed(client: &Client, name: &str) -> Result<Reached, Error> {
     let sql = "SELECT flush_lsn, replay_lsn FROM pg_stat_replication WHERE application_name = $1";
     let row = client.query_opt(sql, &[&name]).await?;

@@ -1,4 +1,4 @@
-//! Finds the one server that a connection string means, and how it is reached, once: every later session goes the same way.
+//! Finds the one server that a connection string means, and how to reach it. This is done once: every later session uses the same endpoint.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use super::conninfo::{Host, Parameters, SslMode, Target};
 use super::tls::{Tls, TlsError};
 use super::{ConnectError, Endpoint, Failure, Password, Session, connect, describe};
 
-/// For each server where no `connect_timeout` says otherwise.
+/// The time-out for each server if the connection string has no `connect_timeout`.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// None of the servers that a connection string names will do.
+/// Why none of the servers in a connection string can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LocateError {
     #[error(transparent)]
@@ -41,7 +41,8 @@ fn list(errors: &[LocateError]) -> String {
 }
 
 impl LocateError {
-    /// Whether libpq would not ask another server either: this one is there, and refuses this user.
+    /// Whether no further server is tried, as in libpq: this server exists and refuses the user, or a setting of the connection string is
+    /// wrong.
     fn is_final(&self) -> bool {
         let of_server = |error: &ConnectError| {
             let state = error.sqlstate();
@@ -56,7 +57,7 @@ impl LocateError {
     }
 }
 
-/// Tries the servers in order, each encrypted or not as `sslmode` has it. The first that will do, with a session on it.
+/// Tries the servers in order, each encrypted or not as `sslmode` requires. Returns the first that suits, with an open session.
 pub async fn locate(
     node: &str,
     parameters: &Parameters,
@@ -96,7 +97,7 @@ fn one_of(mut errors: Vec<LocateError>) -> LocateError {
     }
 }
 
-/// Connects to one server, encrypted or not, whatever of both is allowed and works.
+/// Connects to one server in the first way, encrypted or not, that `sslmode` permits and that works.
 async fn reach(
     node: &str,
     parameters: &Parameters,
@@ -125,12 +126,13 @@ async fn reach(
         };
         match connect(&endpoint, application_name, None, deadline).await {
             Ok(session) => return Ok((endpoint, session)),
-            // A server that says nothing says nothing in clear text either.
+            // A server that did not answer is not tried in the other way, because it would not answer then either.
             Err(error @ ConnectError::Silent { .. }) => return Err(error.into()),
             Err(error) => errors.push(LocateError::from(error)),
         }
     }
-    // What the server itself says tells more than that it cannot encrypt; the same reason once.
+    // An error that the server itself reported is more useful than one about encryption, so only such errors are kept if there is one. The
+    // same reason is kept once.
     let is_said = |error: &LocateError| match error {
         LocateError::Connect(error) => error.sqlstate().is_some(),
         _ => false,
@@ -138,14 +140,14 @@ async fn reach(
     if errors.iter().any(is_said) {
         errors.retain(is_said);
     } else if parameters.ssl.mode == SslMode::Prefer {
-        // That it cannot encrypt is no error there.
+        // With `prefer` a server that cannot encrypt is no error, so only the last error is kept.
         errors.drain(..errors.len().saturating_sub(1));
     }
     errors.dedup_by_key(|error| error.to_string());
     Err(one_of(errors))
 }
 
-/// Encrypted or not, in the order in which they are tried.
+/// Whether to encrypt, for each attempt in the order of the attempts.
 fn ways(mode: SslMode, host: &Host) -> &'static [bool] {
     match mode {
         _ if host.name.starts_with('/') && host.address.is_none() => &[false],
@@ -156,7 +158,7 @@ fn ways(mode: SslMode, host: &Host) -> &'static [bool] {
     }
 }
 
-/// Whether a server is what was asked for.
+/// Checks that a server has the role that `target_session_attrs` asks for.
 async fn suits(endpoint: &Endpoint, session: &Session, target: Target) -> Result<(), LocateError> {
     if target == Target::Any {
         return Ok(());

@@ -1,5 +1,5 @@
-//! Connections to PostgreSQL, every catalog query, and what differs between versions.
-//! Knows servers and SQL; never who is measured, nor why.
+//! Connections to PostgreSQL, every catalog query, and the differences between versions. Knows servers and SQL; never which server is
+//! measured, nor why.
 
 pub mod attach;
 pub mod catalog;

@@ -1,4 +1,4 @@
-//! Statements and catalog queries with which a cluster is built, switched to a mode and checked.
+//! Statements and catalog queries that build a cluster, switch it to a mode and check it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub struct Sender {
 /// Non-default settings of a server, and its version.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServerSettings {
-    /// Such as `15.8 (Debian 15.8-0+deb12u1)`.
+    /// The version with the packager's suffix, such as `15.8 (Debian 15.8-0+deb12u1)`.
     pub version: String,
     pub settings: BTreeMap<String, String>,
 }
@@ -44,13 +44,14 @@ pub async fn create_publication(client: &Client, name: &str, tables: &[String]) 
     execute(client, &publication(name, tables)).await
 }
 
-/// The statement of [`create_publication`]. `tables` are quoted and qualified by the caller: an apply worker's `search_path` is empty.
+/// The statement of [`create_publication`]. `tables` are quoted and qualified by the caller, because an apply worker's `search_path` is
+/// empty.
 pub fn publication(name: &str, tables: &[String]) -> String {
     let (name, tables) = (quote_ident(name), tables.join(", "));
     format!("CREATE PUBLICATION {name} FOR TABLE {tables}")
 }
 
-/// Makes the slot on the publisher as well, of the subscription's name, and begins the initial copy.
+/// Creates a subscription and, on the publisher, a slot with the subscription's name. Begins the initial copy.
 pub async fn create_subscription(
     client: &Client,
     name: &str,
@@ -70,20 +71,20 @@ pub fn subscription(name: &str, conninfo: &str, publication: &str) -> String {
     )
 }
 
-/// What the apply worker's own commits wait for before it confirms them to the publisher.
+/// Sets a subscription's `synchronous_commit`: what the apply worker's commits wait for before the worker confirms them to the publisher.
 pub async fn set_subscription_level(client: &Client, name: &str, level: &str) -> Answer<()> {
     let (name, level) = (quote_ident(name), quote_literal(level));
     let sql = format!("ALTER SUBSCRIPTION {name} SET (synchronous_commit = {level})");
     execute(client, &sql).await
 }
 
-/// The same, as it is.
+/// Reads a subscription's `synchronous_commit`.
 pub async fn subscription_level(client: &Client, name: &str) -> Answer<String> {
     let sql = "SELECT subsynccommit FROM pg_subscription WHERE subname = $1";
     Ok(client.query_one(sql, &[&name]).await?.get(0))
 }
 
-/// A subscription, and how it reaches its publisher: with a password, where one is in it.
+/// A subscription and the connection string of its publisher, which may contain a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Subscription {
     pub database: String,
@@ -97,7 +98,7 @@ impl std::fmt::Debug for Subscription {
     }
 }
 
-/// The subscriptions in all databases of a server, which a superuser may see.
+/// The subscriptions in all databases of a server. Only a superuser may read their connection strings.
 pub async fn subscriptions(client: &Client) -> Answer<Vec<Subscription>> {
     let sql = "SELECT datname::text, subname::text, subconninfo \
                FROM pg_subscription JOIN pg_database d ON d.oid = subdbid ORDER BY 1, 2";
@@ -116,7 +117,7 @@ pub async fn enable_subscription(client: &Client, name: &str, enable: bool) -> A
     execute(client, &format!("ALTER SUBSCRIPTION {name} {word}")).await
 }
 
-/// How many tables of a subscription are ready, and how many there are.
+/// The number of tables of a subscription that are ready, and the number of all its tables.
 pub async fn subscribed_tables(client: &Client, subscription: &str) -> Answer<(i64, i64)> {
     let sql = "SELECT count(*) FILTER (WHERE srsubstate = 'r'), count(*) \
                FROM pg_subscription_rel JOIN pg_subscription s ON s.oid = srsubid WHERE subname = $1";
@@ -124,7 +125,7 @@ pub async fn subscribed_tables(client: &Client, subscription: &str) -> Answer<(i
     Ok((row.get(0), row.get(1)))
 }
 
-/// Who receives WAL from this server.
+/// The replicas that receive WAL from this server.
 pub async fn senders(client: &Client) -> Answer<Vec<Sender>> {
     let sql = "SELECT application_name, coalesce(state, ''), coalesce(sync_state, ''), replay_lsn \
                FROM pg_stat_replication";
@@ -138,7 +139,7 @@ pub async fn senders(client: &Client) -> Answer<Vec<Sender>> {
     Ok(rows.collect())
 }
 
-/// The process that streams to a replica of this name.
+/// The process id of the walsender that streams to the replica of this name; `None` if none does.
 pub async fn sender_pid(client: &Client, name: &str) -> Answer<Option<i32>> {
     let sql =
         "SELECT pid FROM pg_stat_replication WHERE application_name = $1 AND state = 'streaming'";
@@ -146,16 +147,16 @@ pub async fn sender_pid(client: &Client, name: &str) -> Answer<Option<i32>> {
     Ok(row.map(|row| row.get(0)))
 }
 
-/// How far a standby has replayed.
+/// The replay position of a standby.
 pub async fn replay_lsn(client: &Client) -> Answer<Option<Lsn>> {
     let sql = "SELECT pg_last_wal_replay_lsn()";
     Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
-/// Writes a message into the WAL and returns its end: whoever has replayed that has everything before it.
+/// Writes a message into the WAL and returns the position of its end. A replica that has replayed up to there has everything before it.
 ///
-/// `pg_current_wal_insert_lsn()` would be no such position: at a page's boundary it points behind the header of a
-/// page that is not written until the next record, which an idle primary keeps nobody waiting for.
+/// `pg_current_wal_insert_lsn()` would not do: at a page boundary it points past the header of a page that is written only with the next
+/// record, so on an idle primary a wait for that position would not end.
 pub async fn fence(client: &Client) -> Answer<Lsn> {
     let sql = "SELECT pg_logical_emit_message(true, 'replbench', 'fence')";
     Ok(client.query_one(sql, &[]).await?.get(0))
@@ -166,7 +167,7 @@ pub async fn switch_wal(client: &Client) -> Answer<()> {
     execute(client, "SELECT pg_switch_wal()").await
 }
 
-/// Resumes the replay of a standby. One that has become the primary meanwhile replays nothing.
+/// Resumes the replay of a standby. Does nothing on a server that has become the primary meanwhile.
 pub async fn resume_replay(client: &Client) -> Answer<()> {
     execute(client, RESUME_REPLAY).await
 }
@@ -174,7 +175,7 @@ pub async fn resume_replay(client: &Client) -> Answer<()> {
 /// The statement of [`resume_replay`].
 pub const RESUME_REPLAY: &str = "SELECT pg_wal_replay_resume() WHERE pg_is_in_recovery()";
 
-/// Stops the replay of a standby; returns when it has.
+/// Pauses the replay of a standby, and returns when it is paused.
 pub async fn pause_replay(client: &Client) -> Answer<()> {
     const DEADLINE: Duration = Duration::from_secs(10);
     execute(client, "SELECT pg_wal_replay_pause()").await?;
@@ -198,14 +199,14 @@ pub async fn checkpoint(client: &Client) -> Answer<()> {
     execute(client, "CHECKPOINT").await
 }
 
-/// What ALTER SYSTEM says of what commits wait for; `None` where it says nothing.
+/// The settings by which commits wait, as ALTER SYSTEM has set them; `None` for a setting that ALTER SYSTEM has not set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Synchronous {
     pub standby_names: Option<String>,
     pub commit: Option<String>,
 }
 
-/// Tells the server what commits wait for.
+/// Sets with ALTER SYSTEM what commits wait for.
 pub async fn set_synchronous(client: &Client, synchronous: &Synchronous) -> Answer<()> {
     let names = synchronous.standby_names.as_deref();
     let commit = synchronous.commit.as_deref();
@@ -216,16 +217,16 @@ pub async fn set_synchronous(client: &Client, synchronous: &Synchronous) -> Answ
     set_for_server(client, &settings).await
 }
 
-/// Gives settings of the whole server these values; takes effect some milliseconds later.
+/// Sets server settings with ALTER SYSTEM and reloads them. They take effect some milliseconds later. `None` resets a setting.
 pub async fn set_for_server(client: &Client, settings: &[(&str, Option<&str>)]) -> Answer<()> {
-    // Each ALTER SYSTEM is a statement of its own: none may run in a transaction block.
+    // Each ALTER SYSTEM is sent on its own, because it cannot run in a transaction block.
     for (name, value) in settings {
         execute(client, &alter_system(name, *value)).await?;
     }
     execute(client, "SELECT pg_reload_conf()").await
 }
 
-/// Gives a setting of the whole server a value; `None`: as if ALTER SYSTEM had never been used on it.
+/// The ALTER SYSTEM statement for a setting. With `None` it removes any value that ALTER SYSTEM has set before.
 pub fn alter_system(name: &str, value: Option<&str>) -> String {
     match value {
         Some(value) => format!("ALTER SYSTEM SET {name} = {}", quote_literal(value)),
@@ -233,7 +234,8 @@ pub fn alter_system(name: &str, value: Option<&str>) -> String {
     }
 }
 
-/// `synchronous_standby_names` as ALTER SYSTEM has set it, for a user who may read all settings.
+/// The value of `synchronous_standby_names` that ALTER SYSTEM has set; `None` if it has set none. The user must be allowed to read all
+/// settings.
 pub async fn written_standby_names(client: &Client) -> Answer<Option<String>> {
     let sql = "SELECT setting FROM pg_settings \
                WHERE name = 'synchronous_standby_names' AND sourcefile LIKE '%/postgresql.auto.conf'";
@@ -241,7 +243,7 @@ pub async fn written_standby_names(client: &Client) -> Answer<Option<String>> {
     Ok(row.map(|row| row.get(0)))
 }
 
-/// What [`set_synchronous`] would replace.
+/// The settings that [`set_synchronous`] would replace.
 pub async fn written_synchronous(client: &Client) -> Answer<Synchronous> {
     let sql = "SELECT max(setting) FILTER (WHERE name = 'synchronous_standby_names'), \
                       max(setting) FILTER (WHERE name = 'synchronous_commit') \
@@ -260,9 +262,9 @@ pub async fn synchronous(client: &Client) -> Answer<(String, String)> {
     Ok((row.get(0), row.get(1)))
 }
 
-/// What differs from PostgreSQL's own defaults and says something about behaviour. Left out is what differs in
-/// every cluster and means nothing: ports, paths, connection strings, names. What a server was built with is its own default, so
-/// that assertions and other sizes of blocks are told from those of a usual build by value.
+/// The settings that differ from PostgreSQL's defaults and affect its behaviour. Settings that differ in every cluster and mean nothing are
+/// left out: ports, paths, connection strings, names. For build options such as assertions and block sizes the default in `pg_settings` is
+/// the build's own value, so they are compared with the values of a usual build.
 pub async fn settings(client: &Client) -> Answer<ServerSettings> {
     let rows = client
         .query(

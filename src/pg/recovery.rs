@@ -1,5 +1,5 @@
-//! Statements of a restore to a point in time: known commits on both sides of a target, the target, and which of the commits a
-//! restored server has.
+//! Statements for a restore to a point in time: they commit known rows before and after a target, set the target, and read which of the
+//! rows a restored server has.
 
 use tokio_postgres::types::PgLsn;
 use tokio_postgres::{Client, SimpleQueryMessage};
@@ -8,10 +8,10 @@ use super::provisioning::{Answer, execute};
 use super::{Failure, quote_literal};
 use crate::units::Lsn;
 
-/// A table of known commits, in a schema of its own.
+/// The table of known commits, which has a schema of its own.
 const MARKERS: &str = "replbench_pitr.marker";
 
-/// Makes the table of known commits, unless it is there.
+/// Creates the table of known commits, unless it exists.
 pub async fn create_markers(client: &Client) -> Answer<()> {
     let sql = format!(
         "CREATE SCHEMA IF NOT EXISTS replbench_pitr; \
@@ -20,22 +20,23 @@ pub async fn create_markers(client: &Client) -> Answer<()> {
     execute(client, &sql).await
 }
 
-/// Commits a row; its id.
+/// Commits a row and returns its id.
 pub async fn add_marker(client: &Client) -> Answer<i64> {
     let sql = format!("INSERT INTO {MARKERS} DEFAULT VALUES RETURNING id");
     Ok(client.query_one(&sql, &[]).await?.get(0))
 }
 
-/// Those of the rows that are there.
+/// The ids among `ids` whose rows exist.
 pub async fn markers(client: &Client, ids: &[i64]) -> Answer<Vec<i64>> {
     let sql = format!("SELECT id FROM {MARKERS} WHERE id = ANY ($1) ORDER BY id");
     let rows = client.query(&sql, &[&ids]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Writes a restore point of this name into the WAL: where it ends, and the server's time then, for `recovery_target_time`.
+/// Writes a restore point of this name into the WAL. Returns the position of its end, and the server's time then, for
+/// `recovery_target_time`.
 pub async fn restore_point(client: &Client, name: &str) -> Answer<(Lsn, String)> {
-    // The list is evaluated from left to right. One message, so that little happens between its sending and its answer.
+    // The select list is evaluated from left to right. A simple query is one message, so little happens between the request and the answer.
     let sql = format!(
         "SELECT pg_create_restore_point({}), \
                 to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'",
@@ -52,7 +53,7 @@ pub async fn restore_point(client: &Client, name: &str) -> Answer<(Lsn, String)>
     })
 }
 
-/// The WAL file that holds what lies before a position.
+/// The name of the WAL file that holds the WAL just before a position.
 pub async fn wal_file(client: &Client, position: Lsn) -> Answer<String> {
     let sql = "SELECT pg_walfile_name($1)";
     let position = PgLsn::from(position.as_u64());

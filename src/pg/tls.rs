@@ -1,4 +1,4 @@
-//! TLS as libpq's `sslmode` means it: what of a server's certificate is checked, and by which roots.
+//! TLS as libpq's `sslmode` defines it: which parts of a server's certificate are checked, and against which root certificates.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
@@ -20,7 +20,7 @@ use x509_cert::der::oid::db::rfc5912;
 
 use super::conninfo::{Ssl, SslMode};
 
-/// What TLS cannot be set up with.
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error(
@@ -66,7 +66,7 @@ impl PartialEq for Tls {
 
 impl Eq for Tls {}
 
-/// A key that others may read is none, as libpq has it: of root's the group may.
+/// Reads a private key. As in libpq, a key file that others can access is refused; the group may read a file that root owns.
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let refuse = |why: String| TlsError::File {
         what: "private key",
@@ -86,7 +86,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
 }
 
 impl Tls {
-    /// For a host that is known by this name, which a certificate must have for `verify-full`.
+    /// The TLS settings for a host. With `verify-full` the server's certificate must be issued for this host name.
     pub fn new(ssl: &Ssl, host: &str) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let verifier = Verifier::new(ssl, &provider)?;
@@ -95,7 +95,7 @@ impl Tls {
             .map_err(TlsError::Client)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
-        // libpq goes on without a certificate whose file is not there.
+        // As in libpq, a client certificate whose file does not exist is left out.
         let certificate = ssl.certificate.as_deref().filter(|path| path.exists());
         let config = match (certificate, &ssl.key) {
             (None, _) => builder.with_no_client_auth(),
@@ -114,7 +114,7 @@ impl Tls {
         })
     }
 
-    /// The state of a new connection.
+    /// The TLS state of a new connection.
     pub(super) fn connection(&self) -> Result<ClientConnection, Error> {
         ClientConnection::new(self.config.clone(), self.name.clone())
     }
@@ -124,7 +124,7 @@ impl Tls {
     }
 }
 
-/// All certificates of a file, of which there must be one.
+/// All certificates in a file, which must have at least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let failed = |why: String| TlsError::File {
         what: "certificate",
@@ -141,10 +141,10 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(found)
 }
 
-/// What a server's certificate must satisfy.
+/// Checks a server's certificate.
 #[derive(Debug)]
 struct Verifier {
-    /// `None`: any certificate will do.
+    /// `None` if any certificate is accepted.
     roots: Option<Roots>,
     provider: Arc<CryptoProvider>,
 }
@@ -167,7 +167,7 @@ impl Verifier {
                 }
                 Some(found.certs)
             }
-            // libpq checks by a root that is at hand, whatever the mode.
+            // As in libpq, a root certificate file that exists is used whatever the mode.
             Some(path) if ssl.mode > SslMode::Require || Path::new(path).exists() => {
                 Some(certificates(Path::new(path))?)
             }
@@ -214,12 +214,12 @@ impl ServerCertVerifier for Verifier {
             now,
         );
         match verified {
-            // The name is looked at when all else was found right.
+            // The verifier checks the name last, so everything else was right.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !roots.checks_name => Ok(ServerCertVerified::assertion()),
-            // A certificate that a server has signed itself is a root of its own, as PostgreSQL's manual makes one; its
-            // dates have been looked at.
+            // A self-signed server certificate is its own root, as in the example of PostgreSQL's manual. The verifier has already checked
+            // its dates.
             Err(Error::InvalidCertificate(CertificateError::Other(other)))
                 if is_root_itself(&other) && roots.trusted.contains(end_entity) =>
             {
@@ -265,13 +265,13 @@ fn is_root_itself(error: &rustls::OtherError) -> bool {
     matches!(error, Some(webpki::Error::CaUsedAsEndEntity))
 }
 
-/// What binds a password's proof to this connection (RFC 5929, `tls-server-end-point`); `None` where the certificate's algorithm
-/// has no digest for it.
+/// The data that binds a password's proof to this connection (RFC 5929, `tls-server-end-point`); `None` if the RFC defines no digest for
+/// the certificate's signature algorithm.
 pub(super) fn server_end_point(connection: &ClientConnection) -> Option<Vec<u8>> {
     let certificate = connection.peer_certificates()?.first()?;
     let parsed = x509_cert::Certificate::from_der(certificate).ok()?;
     Some(match parsed.signature_algorithm.oid {
-        // MD5 and SHA-1 are replaced by SHA-256.
+        // The RFC replaces MD5 and SHA-1 by SHA-256.
         rfc5912::MD_5_WITH_RSA_ENCRYPTION
         | rfc5912::SHA_1_WITH_RSA_ENCRYPTION
         | rfc5912::SHA_256_WITH_RSA_ENCRYPTION

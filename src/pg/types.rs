@@ -1,4 +1,4 @@
-//! Types of PostgreSQL that the driver has no Rust type for.
+//! PostgreSQL types for which the driver has no Rust type.
 
 use std::error::Error;
 

@@ -1,12 +1,12 @@
-//! What libpq reads from files: passwords and services.
+//! The files that libpq reads: passwords and services.
 
 use super::text::{Pairs, insert};
 use super::{ConninfoError, Host};
 
-/// The password that a file in the format of `.pgpass` has for a server.
+/// The password for a server in a file in the format of `.pgpass`; `None` if no line matches.
 pub(super) fn password(text: &str, host: &Host, database: &str, user: &str) -> Option<String> {
     let port = host.port.to_string();
-    // A socket in a directory is written `localhost`.
+    // In `.pgpass` a Unix-domain socket is written as `localhost`.
     let name = if host.name.starts_with('/') {
         "localhost"
     } else {
@@ -28,7 +28,7 @@ pub(super) fn password(text: &str, host: &Host, database: &str, user: &str) -> O
         })
 }
 
-/// Up to the next colon without a backslash before it, and what comes after.
+/// The text up to the next unescaped colon, and the text after it; `None` if there is no such colon.
 fn take_field(text: &str) -> Option<(&str, &str)> {
     let mut escaped = false;
     let colon = text.char_indices().find(|(_, character)| {
@@ -51,7 +51,7 @@ fn unescape(text: &str) -> String {
     plain
 }
 
-/// Takes what a service file says under a name and `pairs` does not say yet. `false`: there is no such service.
+/// Adds the settings of a service to `pairs`, except keywords that `pairs` already has. `false` if the file has no such service.
 pub(super) fn service(text: &str, name: &str, pairs: &mut Pairs) -> Result<bool, ConninfoError> {
     let lines = text.lines().map(str::trim);
     let mut lines = lines.skip_while(|line| {

@@ -1,5 +1,5 @@
-//! Connection strings as libpq reads them: both forms, completed by a service, the environment, a file of passwords and defaults.
-//! Source: PostgreSQL's manual, "Database Connection Control Functions". Connects to nothing.
+//! Connection strings as libpq reads them, in both forms, completed from a service, the environment, a password file and defaults. Source:
+//! PostgreSQL's manual, "Database Connection Control Functions". Connects to nothing.
 
 mod files;
 mod surroundings;
@@ -19,7 +19,7 @@ use super::Password;
 pub use surroundings::{OwnSurroundings, Surroundings};
 use text::Pairs;
 
-/// A connection string that says nothing, or nothing that can be done. No message has a password in it.
+/// Why a connection string cannot be used. No message contains a password.
 #[derive(Debug, thiserror::Error)]
 pub enum ConninfoError {
     #[error(
@@ -56,18 +56,18 @@ pub enum ConninfoError {
     File { path: PathBuf, source: io::Error },
 }
 
-/// A connection string, taken apart and not completed yet.
+/// A parsed connection string that has not been completed yet.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Conninfo(Pairs);
 
-/// Without values: one of them may be a password.
+/// Prints the keywords without their values, because one of them may be a password.
 impl fmt::Debug for Conninfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
-/// As `key=value ...`, without the password.
+/// Prints `key=value ...`, without the password.
 impl fmt::Display for Conninfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = self.0.iter().filter(|(key, _)| **key != "password");
@@ -92,8 +92,8 @@ impl FromStr for Conninfo {
     }
 }
 
-/// The name under which a standby receives, as its receiver's connection string has it. The server's own strings are read, so
-/// that keywords do not matter.
+/// The name under which a standby receives, from its walreceiver's connection string. The string was written by the server, so unknown
+/// keywords are accepted.
 pub fn application_name(text: &str) -> Result<Option<String>, ConninfoError> {
     let pairs = text::split(text)?;
     let of = |wanted: &str| {
@@ -115,30 +115,30 @@ pub fn is_keyword(word: &str) -> bool {
 pub struct Host {
     /// A name or an address, or the directory of a Unix-domain socket, which begins with a slash.
     pub name: String,
-    /// Where to connect, where that was not to be looked up by name.
+    /// The address to connect to, if `name` is not to be looked up.
     pub address: Option<String>,
     pub port: u16,
 }
 
-/// `sslmode`: whether a connection is encrypted, and how much of the server's certificate is checked.
-/// Each asks for more than those before it.
+/// `sslmode`: whether a connection is encrypted, and how much of the server's certificate is checked. The modes are in rising order of
+/// strictness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SslMode {
     /// Never encrypted.
     Disable,
-    /// Encrypted where the server refuses otherwise.
+    /// Encrypted if the server refuses an unencrypted connection.
     Allow,
-    /// Encrypted where the server can.
+    /// Encrypted if the server supports it.
     Prefer,
-    /// Always encrypted. Here as in the modes before, any certificate will do unless root certificates are at hand.
+    /// Always encrypted. As in the modes before, any certificate is accepted unless root certificates are available.
     Require,
-    /// The certificate is signed by a root that is trusted.
+    /// The certificate must be signed by a trusted root.
     VerifyCa,
-    /// And it is this host's.
+    /// The certificate must be signed by a trusted root and issued for this host.
     VerifyFull,
 }
 
-/// `target_session_attrs`: which of several servers will do.
+/// `target_session_attrs`: the role that a server must have to be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     Any,
@@ -146,11 +146,11 @@ pub enum Target {
     ReadOnly,
     Primary,
     Standby,
-    /// A standby, and where there is none, any.
+    /// A standby or, if there is none, any server.
     PreferStandby,
 }
 
-/// What is known for TLS.
+/// The settings for TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ssl {
     pub mode: SslMode,
@@ -158,32 +158,33 @@ pub struct Ssl {
     pub root: Option<String>,
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
-    /// Whether the proof of a password is bound to the encrypted connection over which it goes.
+    /// Whether the proof of a password is bound to the encrypted connection that carries it.
     pub binding: ChannelBinding,
 }
 
-/// All that a connection needs to know.
+/// Everything that is needed to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameters {
-    /// In the order in which they are tried, each with its password; never empty.
+    /// The servers in the order in which they are tried, each with its password; never empty.
     pub hosts: Vec<(Host, Option<Password>)>,
     pub database: String,
     pub user: String,
     /// Settings of the session.
     pub options: Option<String>,
-    /// For each host: TCP, TLS and authentication together. `None`: no bound was asked for.
+    /// The time-out for each host, for TCP, TLS and authentication together. `None` if the connection string sets no limit.
     pub connect_timeout: Option<Duration>,
     pub target: Target,
     pub ssl: Ssl,
-    /// What a person should know of the files that were read.
+    /// Warnings about the files that were read.
     pub warnings: Vec<String>,
 }
 
-/// Where a socket is looked for when no host is named: Debian's directory and PostgreSQL's own.
+/// The directories in which a socket is looked for when no host is named: Debian's and PostgreSQL's own.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
 impl Conninfo {
-    /// Fills what it leaves open: from the service that it or `PGSERVICE` names, then the environment, then defaults.
+    /// Fills in missing settings: from the service named by the connection string or `PGSERVICE`, then from the environment, then from
+    /// defaults.
     pub fn complete(self, here: &impl Surroundings) -> Result<Parameters, ConninfoError> {
         let mut pairs = self.0;
         take_service(&mut pairs, here)?;
@@ -192,7 +193,7 @@ impl Conninfo {
                 pairs.entry(key).or_insert(value);
             }
         }
-        // An empty value leaves the default, everywhere.
+        // As in libpq, an empty value stands for the default.
         pairs.retain(|_, value| !value.is_empty());
         let user = pairs.get("user").cloned().or_else(|| here.user());
         let user = user.unwrap_or_else(|| "postgres".into());
@@ -257,13 +258,13 @@ fn take_service(pairs: &mut Pairs, here: &impl Surroundings) -> Result<(), Conni
     })
 }
 
-/// A file in the user's directory.
+/// The path of a file in the user's home directory; `None` if `HOME` is not set.
 fn home(here: &impl Surroundings, file: &str) -> Option<PathBuf> {
     here.variable("HOME")
         .map(|home| Path::new(&home).join(file))
 }
 
-/// The file of passwords, where there is one that others cannot read.
+/// The contents of the password file; `None` if there is no file that only its owner can read.
 fn passfile(pairs: &Pairs, here: &impl Surroundings, warnings: &mut Vec<String>) -> Option<String> {
     let path = pairs
         .get("passfile")
@@ -338,7 +339,7 @@ fn hosts(pairs: &Pairs) -> Result<Vec<Host>, ConninfoError> {
         .collect()
 }
 
-/// Where a server on this machine listens, else where Debian's would.
+/// The directory in which a server on this machine has its socket; Debian's directory if there is no socket.
 fn socket_directory(port: u16) -> String {
     let socket = format!(".s.PGSQL.{port}");
     let has_socket = |directory: &&&str| Path::new(directory).join(&socket).exists();

@@ -1,16 +1,16 @@
-//! What libpq looks at around a process: its environment and its user.
+//! The parts of a process's surroundings that libpq reads: the environment and the user.
 
 use std::fs;
 
-/// What surrounds a process, as far as libpq looks at it.
+/// The environment and the user of a process, as far as libpq reads them.
 pub trait Surroundings {
-    /// A variable of the environment.
+    /// The value of an environment variable; `None` if it is not set.
     fn variable(&self, name: &str) -> Option<String>;
     /// The name of the user who runs this process.
     fn user(&self) -> Option<String>;
 }
 
-/// Those of this process.
+/// The surroundings of this process.
 #[derive(Debug, Clone, Copy)]
 pub struct OwnSurroundings;
 

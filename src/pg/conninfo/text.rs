@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::ConninfoError;
 
-/// Keywords that are taken into account, with the variable that stands in for each.
+/// Keywords that replbench uses, each with the environment variable that supplies its value when it is missing.
 pub(super) const USED: [(&str, &str); 16] = [
     ("host", "PGHOST"),
     ("hostaddr", "PGHOSTADDR"),
@@ -24,7 +24,7 @@ pub(super) const USED: [(&str, &str); 16] = [
     ("channel_binding", "PGCHANNELBINDING"),
 ];
 
-/// Keywords of libpq's that change nothing which replbench measures or promises: read and left alone.
+/// Keywords of libpq that do not affect anything that replbench measures or promises. They are accepted and ignored.
 const WITHOUT_EFFECT: [&str; 15] = [
     "application_name",
     "fallback_application_name",
@@ -43,7 +43,8 @@ const WITHOUT_EFFECT: [&str; 15] = [
     "max_protocol_version",
 ];
 
-/// Keywords of libpq's by which somebody asks for what replbench cannot do, with the values that ask for nothing.
+/// Keywords of libpq that ask for something that replbench does not support, each with the values that are accepted nevertheless because
+/// they ask for nothing.
 const UNSUPPORTED: [(&str, &[&str]); 12] = [
     ("replication", &["false", "off", "no", "0"]),
     ("gssencmode", &["disable", "prefer"]),
@@ -59,10 +60,10 @@ const UNSUPPORTED: [(&str, &[&str]); 12] = [
     ("ssl_max_protocol_version", &["TLSv1.3"]),
 ];
 
-/// Values by keyword. Of a keyword that comes twice, the last counts.
+/// Values by keyword. If a keyword is given twice, the last value counts.
 pub(super) type Pairs = BTreeMap<&'static str, String>;
 
-/// Reads either form.
+/// Parses a connection string in either form.
 pub(super) fn parse(text: &str) -> Result<Pairs, ConninfoError> {
     let uri = ["postgresql://", "postgres://"];
     if let Some(rest) = uri.iter().find_map(|scheme| text.strip_prefix(scheme)) {
@@ -82,7 +83,7 @@ pub(super) fn is_keyword(word: &str) -> bool {
         || UNSUPPORTED.iter().any(|(key, _)| *key == word)
 }
 
-/// Notes a value under its keyword. An empty value is none, as libpq has it.
+/// Stores a value under its keyword. As in libpq, an empty value counts as not given.
 pub(super) fn insert(pairs: &mut Pairs, key: &str, value: String) -> Result<(), ConninfoError> {
     if let Some((key, _)) = USED.iter().find(|(it, _)| *it == key) {
         pairs.insert(key, value);
@@ -98,7 +99,7 @@ pub(super) fn insert(pairs: &mut Pairs, key: &str, value: String) -> Result<(), 
     }
 }
 
-/// The keywords and values of `key=value ...`, whatever they are.
+/// Splits `key=value ...` into keywords and values. Accepts any keyword.
 pub(super) fn split(text: &str) -> Result<Vec<(&str, String)>, ConninfoError> {
     let mut pairs = Vec::new();
     let mut rest = text.trim_start();
@@ -116,7 +117,7 @@ pub(super) fn split(text: &str) -> Result<Vec<(&str, String)>, ConninfoError> {
     Ok(pairs)
 }
 
-/// A value, quoted or not, and what comes after it.
+/// Reads a value, quoted or not, and returns it with the rest of the text.
 fn take_value<'a>(text: &'a str, key: &str) -> Result<(String, &'a str), ConninfoError> {
     let quoted = text.strip_prefix('\'');
     let text = quoted.unwrap_or(text);
@@ -136,7 +137,7 @@ fn take_value<'a>(text: &'a str, key: &str) -> Result<(String, &'a str), Conninf
     Ok((value, ""))
 }
 
-/// What comes after the scheme: `[user[:password]@][host[:port],...][/database][?key=value&...]`.
+/// Parses the part of a URI after the scheme: `[user[:password]@][host[:port],...][/database][?key=value&...]`.
 fn parse_uri(text: &str) -> Result<Pairs, ConninfoError> {
     let mut pairs = Pairs::new();
     let (text, parameters) = match text.split_once('?') {
@@ -165,7 +166,7 @@ fn parse_uri(text: &str) -> Result<Pairs, ConninfoError> {
     let hosts: Vec<_> = hosts.split(',').map(split_port).collect::<Result<_, _>>()?;
     let list = |which: fn(&(&str, &str)) -> String| {
         let all: Vec<_> = hosts.iter().map(which).collect();
-        // A list of nothing but commas is none.
+        // A list of only commas counts as not given.
         if all.iter().all(String::is_empty) {
             String::new()
         } else {
@@ -180,7 +181,7 @@ fn parse_uri(text: &str) -> Result<Pairs, ConninfoError> {
             .split_once('=')
             .ok_or_else(|| ConninfoError::NoEquals(parameter.to_owned()))?;
         match (decode(key)?.as_str(), value) {
-            // As JDBC writes it.
+            // JDBC's form of `sslmode=require`.
             ("ssl", "true") => note("sslmode", "require")?,
             (key, value) => note(key, value)?,
         }
@@ -188,7 +189,7 @@ fn parse_uri(text: &str) -> Result<Pairs, ConninfoError> {
     Ok(pairs)
 }
 
-/// `host`, `host:port` or `[address]:port`.
+/// Splits `host`, `host:port` or `[address]:port` into host and port. A missing port is empty.
 fn split_port(text: &str) -> Result<(&str, &str), ConninfoError> {
     let Some(rest) = text.strip_prefix('[') else {
         return Ok(text.split_once(':').unwrap_or((text, "")));
@@ -202,7 +203,7 @@ fn split_port(text: &str) -> Result<(&str, &str), ConninfoError> {
     }
 }
 
-/// Resolves `%20` and the like.
+/// Decodes percent-encoded bytes such as `%20`.
 fn decode(text: &str) -> Result<String, ConninfoError> {
     let malformed = || ConninfoError::Percent(text.to_owned());
     let mut bytes = Vec::with_capacity(text.len());

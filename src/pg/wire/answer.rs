@@ -1,4 +1,4 @@
-//! What a server says to one request, up to the message that it is ready for the next.
+//! The messages with which a server answers one request, up to the message that it is ready for the next request.
 
 use postgres_protocol::message::backend;
 use tokio_postgres::error::SqlState;
@@ -6,52 +6,52 @@ use tokio_postgres::error::SqlState;
 use super::input::{Broken, Message};
 use crate::pg::Failure;
 
-/// The most bytes of rows that are kept of one answer.
+/// The most bytes of rows or notices that one answer may hold.
 const MOST: usize = 16 * 1024 * 1024;
 
-/// What is kept of an answer, besides what is counted.
+/// What an answer keeps of the messages, besides its counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Keeps {
     #[default]
     LastRow,
     Rows,
-    /// And the last row.
+    /// The texts of notices, and the last row.
     Notices,
 }
 
-/// The answer to one request. It is reused from request to request, and so is its memory.
+/// The answer to one request. It is reused for the next request, to keep its memory.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// Rows as the protocol has them: all, or only the last.
+    /// The bodies of the kept row messages: all rows, or only the last.
     rows: Vec<u8>,
-    /// Where each of them ends.
+    /// The end of each kept row in `rows`.
     ends: Vec<usize>,
-    /// Rows that came.
+    /// The number of rows received.
     pub count: u64,
-    /// What is kept of all that comes.
+    /// What the answer keeps.
     pub keeps: Keeps,
     /// The texts of notices, a line each.
     pub notices: String,
-    /// Rows that the command says it met.
+    /// The number of rows that the command affected, according to its tag.
     pub met: u64,
-    /// Statements that the server has taken for preparation.
+    /// The number of statements that the server has parsed to prepare them.
     pub parsed: usize,
-    /// The server warned that a commit may not have been replicated.
+    /// Whether the server warned that a commit may not have been replicated.
     pub warned: bool,
     pub failure: Option<Failure>,
-    /// With `failure` the server ends the session.
+    /// Whether the server ends the session after `failure`.
     pub is_fatal: bool,
 }
 
 /// The server is ready for the next request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ready {
-    /// A transaction block is open, failed or not.
+    /// Whether a transaction block is open, even if it has failed.
     pub in_transaction: bool,
 }
 
 impl Answer {
-    /// Forgets everything, before the next request.
+    /// Clears the answer before the next request.
     pub fn clear(&mut self) {
         self.rows.clear();
         self.ends.clear();
@@ -61,7 +61,7 @@ impl Answer {
         self.notices.clear();
     }
 
-    /// Takes the next message. `Some`: it was the last one of this answer.
+    /// Takes in the next message. `Some` if the message completes this answer.
     pub fn take(&mut self, message: Message<'_>) -> Result<Option<Ready>, Broken> {
         match message.tag {
             backend::READY_FOR_QUERY_TAG => {
@@ -127,7 +127,7 @@ impl Answer {
         Ok(None)
     }
 
-    /// The columns of every row that was kept. `None`: NULL, or there is no such column.
+    /// The first `N` columns of every kept row. A column is `None` if it is NULL or if the row does not have it.
     pub fn kept<const N: usize>(&self) -> impl Iterator<Item = Result<[Option<&[u8]>; N], Broken>> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         let rows = starts.zip(&self.ends);
@@ -152,7 +152,7 @@ fn columns<const N: usize>(row: &[u8]) -> Result<[Option<&[u8]>; N], Broken> {
     Ok(columns)
 }
 
-/// The number at the end of a command's tag: "INSERT 0 1", "UPDATE 5". Zero where there is none.
+/// The number at the end of a command tag, such as "INSERT 0 1" or "UPDATE 5"; zero if there is none.
 fn rows_met(body: &[u8]) -> u64 {
     let tag = body.strip_suffix(b"\0").unwrap_or(body);
     let digits = tag.iter().rev().take_while(|byte| byte.is_ascii_digit());
@@ -163,10 +163,10 @@ fn rows_met(body: &[u8]) -> u64 {
     })
 }
 
-/// An error or a notice.
+/// The fields of an error or notice message.
 #[derive(Debug, Default)]
 pub(super) struct ServerSaid<'a> {
-    /// Not translated, unlike the other one.
+    /// The severity of field `V`, which the server never translates, unlike that of field `S`.
     severity: &'a [u8],
     code: &'a [u8],
     message: &'a [u8],
@@ -200,7 +200,8 @@ impl<'a> ServerSaid<'a> {
         [b"FATAL".as_slice(), b"PANIC"].contains(&self.severity)
     }
 
-    /// A cancelled wait for synchronous replication answers success, and only this warning says otherwise.
+    /// A commit whose wait for synchronous replication was cancelled reports success; only this warning shows that it may not be
+    /// replicated.
     fn warns_of_replication(&self) -> bool {
         self.code == SqlState::WARNING.code().as_bytes() && self.file == b"syncrep.c"
     }
@@ -258,7 +259,7 @@ mod tests {
         assert_eq!(failure.to_string(), "terminating; now (SQLSTATE 57P01)");
     }
 
-    /// What tokio-postgres is built on, given the same message.
+    /// The parser that tokio-postgres uses, given the same message.
     fn reference(tag: u8, body: &[u8]) -> Option<backend::Message> {
         let mut whole = BytesMut::new();
         whole.put_u8(tag);

@@ -1,17 +1,17 @@
-//! Cuts what a server sends into messages.
+//! Splits the bytes that a server sends into messages.
 
 use std::io::{self, Read};
 
 use postgres_protocol::message::backend::Header;
 
-/// A message of more bytes is not kept: its body is skipped as it comes.
+/// The largest message, in bytes, that is kept. The body of a larger one is skipped as it arrives.
 const MOST: usize = 64 * 1024;
-/// Bytes that one read asks for at least.
+/// The fewest bytes that one read asks for.
 const ROOM: usize = 8 * 1024;
-/// The tag and the length before every body.
+/// The size in bytes of the tag and length before every body.
 const HEADER: usize = 5;
 
-/// The other side does not speak the protocol, or not the part of it that was asked for.
+/// The peer does not follow PostgreSQL's protocol, or sent a message that the request does not permit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("this is not PostgreSQL's protocol: {0}")]
 pub struct Broken(pub(super) String);
@@ -26,23 +26,23 @@ impl Broken {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message<'a> {
     pub tag: u8,
-    /// `None` where it was too long to keep.
+    /// `None` if the body was too long to keep.
     pub body: Option<&'a [u8]>,
 }
 
-/// What has been received and not been taken yet: at most one message that is kept, and one read.
+/// Bytes that were received and not taken yet: at most one message that is kept, and the bytes of one read.
 #[derive(Debug, Default)]
 pub struct Input {
     buffer: Vec<u8>,
-    /// What has been taken of the buffer, and what has been filled.
+    /// The number of bytes of the buffer that have been taken, and the number that have been filled.
     taken: usize,
     filled: usize,
-    /// What is still to come of a message that is not kept.
+    /// The number of bytes still to come of a message that is skipped.
     skipped: usize,
 }
 
 impl Input {
-    /// Reads once; `Ok(0)` at the end of the stream.
+    /// Reads from the source once. `Ok(0)` at the end of the stream.
     pub fn read_from(&mut self, source: &mut impl Read) -> io::Result<usize> {
         if self.taken > 0 {
             self.buffer.copy_within(self.taken..self.filled, 0);
@@ -60,7 +60,7 @@ impl Input {
         Ok(count)
     }
 
-    /// The next message, if all of it has come.
+    /// The next message; `None` if it has not arrived completely.
     pub fn message(&mut self) -> Result<Option<Message<'_>>, Broken> {
         let waiting = &self.buffer[self.taken..self.filled];
         let header = Header::parse(waiting).map_err(|error| Broken(error.to_string()))?;
@@ -68,7 +68,7 @@ impl Input {
             return Ok(None);
         };
         let tag = header.tag();
-        // The length counts itself, and is 4 at least.
+        // The length field counts itself, so it is at least 4, but not the tag.
         let whole = usize::try_from(header.len()).unwrap_or(0) + 1;
         if whole > MOST {
             let here = whole.min(waiting.len());
@@ -101,10 +101,10 @@ mod tests {
         bytes
     }
 
-    /// A tag and its body.
+    /// A message's tag and body.
     type Received = (u8, Option<Vec<u8>>);
 
-    /// All messages of a stream that comes in pieces of these sizes.
+    /// All messages of a stream that arrives in pieces of these sizes.
     fn messages(stream: &[u8], pieces: &[usize]) -> Result<Vec<Received>, Broken> {
         let mut input = Input::default();
         let mut found = Vec::new();

@@ -1,8 +1,7 @@
-//! PostgreSQL's protocol, version 3.0, over a socket that never blocks: for a client that runs many connections in one loop.
+//! PostgreSQL's protocol, version 3.0, over a socket that never blocks, for a client that runs many connections in one loop.
 //!
-//! What is sent is written by `postgres-protocol`; what is received is cut into messages here, in memory that is bounded
-//! whatever the server sends. What is wrong with it is an error, never a panic.
-//! Source: PostgreSQL documentation, "Frontend/Backend Protocol".
+//! `postgres-protocol` writes the messages to the server. Messages from the server are split here, in memory that is bounded whatever the
+//! server sends. An invalid message is an error, never a panic. Source: PostgreSQL documentation, "Frontend/Backend Protocol".
 
 mod answer;
 mod input;

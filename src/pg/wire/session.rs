@@ -1,4 +1,4 @@
-//! A session of a server: opened, made ready, and asked one request after another, without ever blocking.
+//! A session on a server: it is opened, prepares its statements, and sends one request after another, without ever blocking.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,16 +14,16 @@ use super::start_up::{CancelKey, StartUp};
 use crate::pg::{Endpoint, Failure, TAKES_NO_WRITES};
 use crate::poll::Interest;
 
-/// What every session of a kind is opened with.
+/// The settings and statements with which every session of a kind is opened.
 #[derive(Debug, Default)]
 pub struct Opening {
     application_name: &'static str,
     /// Settings of the session, such as `-c jit=off`.
     options: Option<&'static str>,
-    /// Whether a server that takes no writes is one that cannot be used.
+    /// Whether a server that accepts no writes is refused.
     writes: bool,
     statements: Vec<String>,
-    /// Asks that all statements be prepared.
+    /// The messages that ask the server to prepare all statements.
     prepare: BytesMut,
 }
 
@@ -36,7 +36,7 @@ impl Opening {
         }
     }
 
-    /// For sessions that write.
+    /// Refuses servers that accept no writes.
     #[must_use]
     pub fn for_writes(self) -> Self {
         Self {
@@ -45,7 +45,7 @@ impl Opening {
         }
     }
 
-    /// Has a statement prepared under a name. Fails where one of them has a NUL.
+    /// Prepares a statement under a name in every session. Fails if the name or the SQL contains a NUL byte.
     pub fn prepare(&mut self, name: &str, sql: &str) -> io::Result<()> {
         frontend::parse(name, sql, [], &mut self.prepare)?;
         self.statements.push(sql.to_owned());
@@ -62,10 +62,10 @@ enum Stage {
     Asked,
 }
 
-/// What has come of a message.
+/// What the bytes read from the socket have brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// More is to come.
+    /// The answer is not complete.
     Awaiting,
     /// The session is open and idle.
     Opened,
@@ -73,7 +73,7 @@ pub enum Event {
     Answered(Ready),
 }
 
-/// A session of a server, or on its way there. After an error it is spent.
+/// A session that is open or being opened. It cannot be used after an error.
 #[derive(Debug)]
 pub struct Session {
     endpoint: Arc<Endpoint>,
@@ -108,7 +108,7 @@ impl Session {
         &self.endpoint
     }
 
-    /// What to wait for on its socket.
+    /// What the poll has to wait for on the session's socket.
     pub fn interest(&self) -> Interest {
         match self.stage {
             Stage::Connecting => Interest::ReadableOrWritable,
@@ -127,12 +127,12 @@ impl Session {
         )
     }
 
-    /// What to send where, so that the server cancels what it runs for this session.
+    /// The key of a cancel request for this session's statement, and the address to send it to. `None` if the server has sent no key.
     pub fn cancel_key(&self) -> Option<(CancelKey, &Address)> {
         Some((self.cancel_key?, &self.address))
     }
 
-    /// Why it could not be opened, as a sentence.
+    /// Extends a failure to open the session with what was being done.
     pub fn opening_failed(&self, failure: Failure) -> Failure {
         let what = if matches!(self.stage, Stage::Preparing) {
             let sql = self.opening.statements.get(self.answer.parsed);
@@ -147,14 +147,14 @@ impl Session {
         }
     }
 
-    /// Sends a request; what came of the last one is forgotten.
+    /// Sends a request and clears the answer to the previous one.
     pub fn ask(&mut self, request: &[u8]) -> io::Result<()> {
         self.answer.clear();
         self.stage = Stage::Asked;
         self.socket.send(request)
     }
 
-    /// The socket has room.
+    /// Writes to the socket, which is writable.
     pub fn on_writable(&mut self) -> Result<(), Failure> {
         if matches!(self.stage, Stage::Connecting) {
             self.socket.connected()?;
@@ -168,7 +168,7 @@ impl Session {
         Ok(())
     }
 
-    /// The socket has something to read.
+    /// Reads from the socket, which is readable.
     pub fn on_readable(&mut self) -> Result<Event, Failure> {
         if matches!(self.stage, Stage::Connecting) || !self.socket.receive()? {
             return Ok(Event::Awaiting);
@@ -222,11 +222,11 @@ impl Session {
         Ok(event)
     }
 
-    /// Says goodbye, as far as that is possible without waiting.
+    /// Sends the message that ends the session, as far as that is possible without waiting.
     pub fn close(mut self) {
         let mut goodbye = BytesMut::new();
         frontend::terminate(&mut goodbye);
-        // The server notices the end of the connection as well.
+        // If this fails, the server still notices that the connection is closed.
         let _ = self.socket.send(&goodbye);
     }
 }

@@ -1,4 +1,4 @@
-//! A connection that never blocks, encrypted or not, and what waits in it on either side.
+//! A connection that never blocks, encrypted or not, with its input and output buffers.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -19,10 +19,10 @@ use crate::pg::Endpoint;
 use crate::pg::tls::{Tls, server_end_point};
 use crate::poll::Interest;
 
-/// Asks a server for TLS: a length, and a number that stands where the version of the protocol would.
+/// The request for TLS: a length, and a number in the place of the protocol version.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// Where a server listens.
+/// An address at which a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     Tcp(SocketAddr),
@@ -41,7 +41,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// The addresses of an endpoint, at least one.
+/// The addresses of an endpoint; at least one.
 pub fn resolve(endpoint: &Endpoint) -> io::Result<Vec<Address>> {
     if let Some(address) = endpoint.address {
         return Ok(vec![Address::Tcp((address, endpoint.port).into())]);
@@ -59,11 +59,11 @@ pub fn resolve(endpoint: &Endpoint) -> io::Result<Vec<Address>> {
     Ok(found)
 }
 
-/// Whether what goes over the connection is encrypted.
+/// Whether and how the connection is encrypted.
 #[derive(Debug)]
 enum Encryption {
     None,
-    /// The server is asked for it; so much of the request has been sent.
+    /// The client asks the server for TLS. `sent` bytes of the request have been sent.
     Requested {
         tls: Tls,
         sent: usize,
@@ -71,19 +71,19 @@ enum Encryption {
     Tls(Box<ClientConnection>),
 }
 
-/// A connection to a server, or on its way there.
+/// A connection to a server that is open or being opened.
 #[derive(Debug)]
 pub struct Socket {
-    /// Of either family: what is asked of it is the same for both.
+    /// A TCP or Unix-domain socket: the operations used here are the same for both.
     stream: TcpStream,
     encryption: Encryption,
     pub input: Input,
-    /// What has not been sent yet, in clear text.
+    /// Bytes that have not been sent yet, before encryption.
     pub output: BytesMut,
 }
 
 impl Socket {
-    /// Begins to connect. The socket becomes writable when that has ended, in either way.
+    /// Begins to connect. The socket becomes writable when connecting has succeeded or failed.
     pub fn connect(address: &Address, tls: Option<&Tls>) -> io::Result<Self> {
         let stream = match address {
             Address::Tcp(address) => {
@@ -97,7 +97,7 @@ impl Socket {
             }
             Address::Unix(address) => begin(AddressFamily::UNIX, address)?,
         };
-        // A socket of the machine's own has no need of it, and no server offers it there.
+        // A Unix-domain socket needs no TLS, and no server offers TLS there.
         let tls = tls.filter(|_| matches!(address, Address::Tcp(_)));
         Ok(Self {
             stream,
@@ -110,12 +110,12 @@ impl Socket {
         })
     }
 
-    /// How connecting ended. To be asked once the socket is writable.
+    /// Whether connecting succeeded. Call this once the socket is writable.
     pub fn connected(&self) -> io::Result<()> {
         self.stream.take_error()?.map_or(Ok(()), Err)
     }
 
-    /// What to wait for, once it is connected.
+    /// What the poll has to wait for once the socket is connected.
     pub fn interest(&self) -> Interest {
         let has_to_write = match &self.encryption {
             Encryption::None => !self.output.is_empty(),
@@ -129,7 +129,7 @@ impl Socket {
         }
     }
 
-    /// What binds a proof of the password to this connection; `None` where there is nothing to bind it to.
+    /// The data that binds a password's proof to this connection; `None` if the connection has none.
     pub fn channel_binding(&self) -> Option<Vec<u8>> {
         match &self.encryption {
             Encryption::Tls(tls) => server_end_point(tls),
@@ -156,7 +156,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Sends what waits, as far as the socket takes it.
+    /// Sends waiting output, as far as the socket takes it.
     pub fn flush(&mut self) -> io::Result<()> {
         let done = match &mut self.encryption {
             Encryption::None => write_all(&self.stream, &mut self.output),
@@ -174,7 +174,7 @@ impl Socket {
         }
     }
 
-    /// Reads what there is. `false`: there was nothing for `input`. The end of the stream is an error.
+    /// Reads what has arrived. `false` if `input` got nothing. The end of the stream is an error.
     pub fn receive(&mut self) -> io::Result<bool> {
         let received = match &mut self.encryption {
             Encryption::None => self.input.read_from(&mut &self.stream),
@@ -188,13 +188,13 @@ impl Socket {
             Err(error) => Err(error),
         };
         if matches!(self.encryption, Encryption::Tls(_)) {
-            // The handshake has its own replies.
+            // TLS may have replies of its own to send.
             self.flush()?;
         }
         received
     }
 
-    /// The answer to the request for TLS. Exactly one byte is read: whatever comes after it must be encrypted.
+    /// Reads the answer to the request for TLS. Exactly one byte is read, because everything after it must be encrypted.
     fn take_answer(&mut self) -> io::Result<()> {
         let Encryption::Requested { tls, .. } = &self.encryption else {
             return Ok(());
@@ -243,7 +243,7 @@ fn write_all(mut stream: &TcpStream, output: &mut BytesMut) -> io::Result<()> {
     Ok(())
 }
 
-/// Hands what waits over to TLS, and sends what that has ready. During the handshake it keeps what it is handed.
+/// Gives the waiting output to TLS and sends the encrypted bytes. During the handshake TLS buffers what it is given.
 fn encrypt(
     tls: &mut ClientConnection,
     mut stream: &TcpStream,
@@ -255,14 +255,15 @@ fn encrypt(
         }
         let taken = tls.writer().write(output)?;
         output.advance(taken);
-        // Nothing: all is sent, or the handshake has to end first.
+        // TLS took nothing: everything is sent, or the handshake has to end first.
         if taken == 0 {
             return Ok(());
         }
     }
 }
 
-/// Reads once, and takes in all that became readable by it: the socket would not tell of it again. 0: the stream has ended.
+/// Reads the socket once and takes in all bytes that TLS can decrypt then, because the poll would not report these again. 0 means that the
+/// stream has ended.
 fn decrypt(
     tls: &mut ClientConnection,
     mut stream: &TcpStream,

@@ -1,4 +1,4 @@
-//! From an open socket to a session: the start-up message and authentication.
+//! Turns an open socket into a session: the start-up message and authentication.
 
 use std::fmt;
 use std::io;
@@ -16,7 +16,7 @@ use crate::pg::connection::READ_ONLY;
 use crate::pg::conninfo::ChannelBinding;
 use crate::pg::{Endpoint, Failure, Password};
 
-/// Kinds of authentication, as the protocol numbers them.
+/// The kinds of authentication, with the protocol's numbers.
 mod kind {
     pub(super) const OK: u32 = 0;
     pub(super) const CLEARTEXT_PASSWORD: u32 = 3;
@@ -26,7 +26,7 @@ mod kind {
     pub(super) const SASL_FINAL: u32 = 12;
 }
 
-/// By which another connection can ask the server to cancel what this one runs.
+/// The key with which another connection can ask the server to cancel the statement of this session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CancelKey {
     process_id: i32,
@@ -34,18 +34,18 @@ pub struct CancelKey {
 }
 
 impl CancelKey {
-    /// Writes the request, which is the only message of its connection.
+    /// Writes the cancel request, which is the only message of its connection.
     pub fn write(self, out: &mut BytesMut) {
         frontend::cancel_request(self.process_id, self.secret, out);
     }
 }
 
-/// A start-up under way.
+/// A start-up in progress.
 pub struct StartUp {
     user: String,
     password: Option<Password>,
     scram: Option<ScramSha256>,
-    /// Of an encrypted connection.
+    /// The channel-binding data of an encrypted connection; `None` if there is none.
     channel_binding: Option<Vec<u8>>,
     wanted: ChannelBinding,
     is_bound: bool,
@@ -88,18 +88,18 @@ impl StartUp {
         })
     }
 
-    /// What an encrypted connection gives to bind the proof of a password to it.
+    /// Sets the data that binds the proof of a password to an encrypted connection.
     pub fn bind_to(&mut self, channel_binding: Option<Vec<u8>>) {
         self.channel_binding = channel_binding;
     }
 
-    /// Takes the next message and writes the reply, if it wants one. `true`: the session is ready.
+    /// Takes in the next message and writes the reply, if one is needed. `true` if the session is ready.
     pub fn take(&mut self, message: Message<'_>, out: &mut BytesMut) -> Result<bool, Failure> {
         let body = message.body.unwrap_or_default();
         match message.tag {
             backend::AUTHENTICATION_TAG => self.authenticate(body, out)?,
             backend::BACKEND_KEY_DATA_TAG => {
-                // A longer secret belongs to protocol 3.2, which was not asked for.
+                // Only protocol 3.2 has longer secrets, and replbench did not ask for it.
                 let (process_id, secret) = body
                     .split_first_chunk::<4>()
                     .and_then(|(id, secret)| Some((id, secret.first_chunk::<4>()?)))
@@ -126,12 +126,12 @@ impl StartUp {
         Ok(false)
     }
 
-    /// `None`: the server gave none.
+    /// The session's cancel key; `None` if the server sent none.
     pub fn cancel_key(&self) -> Option<CancelKey> {
         self.cancel_key
     }
 
-    /// Whether the server has said that it takes no writes.
+    /// Whether the server has reported that it accepts no writes.
     pub fn is_read_only(&self) -> bool {
         self.is_read_only
     }
