@@ -1,7 +1,7 @@
-//! The rows that are measured: what load and probe hand over while a cell runs, and the rows of the CSV files.
+//! The measured data: the messages of load and probes while a cell runs, and the rows of the CSV files.
 //!
-//! Units stand in the column names. An `Option` that is `None` is an empty field: unknown, never zero. Times `t_us`
-//! are microseconds from the start of the cell's measurement phase; negative ones belong to the warm-up.
+//! Column names end with their units. An `Option` that is `None` is an empty field: unknown, never zero. Times `t_us` are microseconds from
+//! the start of the cell's measurement phase; negative ones belong to the warm-up.
 
 mod event;
 mod fault;
@@ -19,7 +19,7 @@ pub use looks::{LentLooks, Looks};
 
 use crate::clock::Stamp;
 
-/// When a cell's phases begin. Seconds count from the start of the measurement.
+/// The beginnings of a cell's warm-up and measurement phase. Seconds count from the start of the measurement phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timeline {
     pub start: Stamp,
@@ -34,12 +34,12 @@ impl Timeline {
         }
     }
 
-    /// From the start of the measurement, in nanoseconds.
+    /// Nanoseconds from the start of the measurement phase; negative during the warm-up.
     pub fn offset_ns(&self, at: Stamp) -> i64 {
         at.signed_since(self.measure_from)
     }
 
-    /// The same in microseconds, as the columns `t_us` have it.
+    /// Microseconds from the start of the measurement phase, as in the columns `t_us`.
     pub fn t_us(&self, at: Stamp) -> i64 {
         self.offset_ns(at) / 1_000
     }
@@ -52,12 +52,12 @@ impl Timeline {
         }
     }
 
-    /// The second in which this instant lies.
+    /// The index of the second that contains this instant.
     pub fn second_at(&self, at: Stamp) -> i64 {
         self.offset_ns(at).div_euclid(1_000_000_000)
     }
 
-    /// The second in which the warm-up begins.
+    /// The index of the second in which the warm-up begins.
     pub fn first_second(&self) -> i64 {
         self.second_at(self.start)
     }
@@ -72,19 +72,21 @@ impl Timeline {
     }
 }
 
-/// An acknowledged commit, as the load tells the probes of it. Its stamps are of the machine that runs both.
+/// An acknowledged commit, as the load reports it to the probes. Its stamps belong to the machine that runs both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Commit {
     /// The primary's transaction id.
     pub xid: u64,
-    /// By which a subscriber shows it; `None` where its key is of no type that can be looked for.
+    /// The row whose change shows the commit on a subscriber; `None` if its key has a type that the probes cannot look for, or if the
+    /// probes cannot recognise the change.
     pub row: Option<ChangedRow>,
-    /// When the transaction (its COMMIT, if it is a message of its own) was sent.
+    /// When the transaction was sent or, if COMMIT is a message of its own, when COMMIT was sent.
     pub sent: Stamp,
     pub acked: Stamp,
-    /// Whether the arrival fell into the measurement phase.
+    /// Whether the arrival belongs to the measurement phase.
     pub measured: bool,
-    /// By which of the servers that the load asks: 0 is the primary with which the cell began.
+    /// The server that acknowledged the commit, as an index into the servers that the load tries: 0 is the primary with which the cell
+    /// began.
     pub server: u8,
     /// Whether the server warned that the commit may not have been replicated.
     pub warned: bool,
@@ -99,30 +101,30 @@ pub struct ChangedRow {
     pub change: RowChange,
 }
 
-/// What identifies a row of a table.
+/// The value of the key column of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RowKey {
     Number(i64),
     Uuid(u128),
 }
 
-/// What became of the row.
+/// The change of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RowChange {
     Inserted,
     Updated {
-        /// What the update raised the row's version to.
+        /// The row's version after the update.
         version: i64,
-        /// The row was there before the first transaction: where it is absent now, it has been deleted since.
+        /// Whether the row existed before the first transaction. If such a row is absent, it has been deleted since.
         was_there: bool,
     },
     Deleted {
-        /// As of an update.
+        /// Whether the row existed before the first transaction.
         was_there: bool,
     },
 }
 
-/// Whether a row describes warm-up or measurement.
+/// The phase of a cell that a row describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -145,71 +147,71 @@ pub struct CellRow {
     pub measured_s: f64,
     /// Empty for a closed loop.
     pub offered_tps: Option<f64>,
-    /// Acknowledged transactions a second of the measurement phase.
+    /// Acknowledged transactions per second of the measurement phase.
     pub achieved_tps: f64,
     /// Arrivals that were due.
     pub offered: u64,
     pub acked: u64,
-    /// Acknowledged with a warning that the commit may not have been replicated.
+    /// Transactions that were acknowledged with a warning that the commit may not have been replicated.
     pub acked_with_warning: u64,
     pub failed: u64,
-    /// Sent, connection lost or deadline passed before an answer.
+    /// Transactions that were sent, but the connection was lost or the deadline passed before an answer.
     pub indeterminate: u64,
-    /// Due but never sent.
+    /// Arrivals that were due but never sent.
     pub missed: u64,
-    /// Most arrivals that were due and not yet sent.
+    /// The most arrivals that were due and not yet sent at one time.
     pub peak_backlog: u64,
     pub peak_in_flight: u64,
-    /// How late the generator itself was. Empty for a closed loop, and in runs before this column.
+    /// How late the generator itself was. Empty in a closed loop, and in runs from before this column.
     #[serde(default)]
     pub dispatch_lag_p99_us: Option<f64>,
-    /// By how much the load's waits for arrivals ended early, to make up for how late the machine wakes a thread. Empty with
-    /// `client = "pool"`, and in runs before this column.
+    /// How long before an arrival the load's waits ended, to make up for how late the machine wakes a thread. Empty with `client = "pool"`,
+    /// and in runs from before this column.
     #[serde(default)]
     pub timer_early_us: Option<f64>,
-    /// CPU time of the load threads, share of one core.
+    /// CPU time of the load threads, as a share of one core.
     pub load_cpu_share: Option<f64>,
     pub probe_cpu_share: Option<f64>,
     pub host_busy_share: Option<f64>,
     pub host_steal_share: Option<f64>,
     pub wal_bytes: Option<i64>,
-    /// Run first on newly made servers, and part of no figure; `false` in runs older than this column.
+    /// Whether the cell only warmed up newly created servers and is part of no figure; `false` in runs from before this column.
     #[serde(default)]
     pub discarded: bool,
-    /// Checkpoints of the primary, from the first arrival to the end of the drain.
+    /// The number of checkpoints of the primary, from the first arrival to the end of the drain.
     #[serde(default)]
     pub checkpoints: Option<u64>,
-    /// Runs of autovacuum (vacuum or analyze) on the primary and on subscribers, from the start of the measurement to the end
-    /// of the drain.
+    /// The number of autovacuum runs (vacuum or analyze) on the primary and on subscribers, from the start of the measurement phase to the
+    /// end of the drain.
     #[serde(default)]
     pub autovacuums: Option<u64>,
-    /// Full-page images in the primary's WAL, over the same time.
+    /// The number of full-page images in the primary's WAL, from the start of the measurement phase to the end of the drain.
     #[serde(default)]
     pub full_page_images: Option<u64>,
-    /// Whether an open loop was offered more than was answered within its phase; empty where that cannot be told (a closed loop,
-    /// a cell in which replbench stood still) and in runs before this column.
+    /// Whether an open loop was offered more than was answered within its phase. Empty if that cannot be told (in a closed loop, or if
+    /// replbench itself was not running for a while) and in runs from before this column.
     #[serde(default)]
     pub overloaded: Option<bool>,
     pub valid: bool,
-    /// Why the cell is invalid, or what to know about it; sentences separated by `; `.
+    /// Why the cell is invalid, or what a reader should know about it: sentences separated by `; `.
     pub notes: String,
 }
 
-/// A row of `intervals.csv`: one second of one cell. Percentiles are of the transactions that ended in it: those that failed,
-/// were never answered or never sent count as slower than all others, and a percentile among them is empty.
+/// A row of `intervals.csv`: one second of one cell. Percentiles are of the transactions that ended in this second. Transactions that
+/// failed, were never answered or were never sent count as slower than all others, and a percentile that falls among them is empty.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IntervalRow {
     pub cell_id: u32,
     pub t_us: i64,
     pub length_us: u64,
     pub phase: Phase,
-    /// This and the next counts are of what happened in the interval, to arrivals of any phase: those offered up to its end are
-    /// those sent, those missed and the backlog.
+    /// Arrivals that became due. This and the following counts are of what happened in the interval to arrivals of any phase. Added up from
+    /// the start, `offered` equals `sent` plus `missed` plus the backlog.
     pub offered: u64,
     pub sent: u64,
     pub acked: u64,
     pub failed: u64,
-    /// Due, and given up before they were sent. Unknown in runs before this column.
+    /// Arrivals that were due and given up before they were sent. Empty in runs from before this column.
     #[serde(default)]
     pub missed: Option<u64>,
     /// Arrivals that were due and not yet sent at the end of the interval.
@@ -226,7 +228,7 @@ pub struct IntervalRow {
     pub response_p99_us: Option<f64>,
     pub response_max_us: Option<f64>,
     pub wal_bytes: Option<i64>,
-    /// Most backends seen waiting for synchronous replication.
+    /// The most backends seen waiting for synchronous replication.
     pub syncrep_waiters: Option<i64>,
     pub host_busy_share: Option<f64>,
     pub host_steal_share: Option<f64>,
@@ -235,15 +237,15 @@ pub struct IntervalRow {
     pub probe_cpu_share: Option<f64>,
 }
 
-/// A row of `lag.csv`: one node at one sample. All from the upstream's view, but for the `received_*` and `replayed_*` columns,
-/// which the node says itself. A node that is gone, and one whose upstream did not answer, has a row with empty figures: see
+/// A row of `lag.csv`: one node in one sample. The columns show the upstream's view, except for the `received_*` and `replayed_*` columns,
+/// which the node reports itself. A node that is gone, or whose upstream did not answer, has a row with empty figures: see
 /// [`LagRow::presence`].
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LagRow {
     pub cell_id: u32,
     pub t_us: i64,
     pub node: String,
-    /// `streaming`, `catchup` ... as in `pg_stat_replication`; empty when the upstream knows no such node.
+    /// `streaming`, `catchup` and so on, as in `pg_stat_replication`; empty if the upstream knows no such node.
     pub state: Option<String>,
     pub sync_state: Option<String>,
     pub sent_lag_bytes: Option<i64>,
@@ -253,31 +255,32 @@ pub struct LagRow {
     pub write_lag_us: Option<i64>,
     pub flush_lag_us: Option<i64>,
     pub replay_lag_us: Option<i64>,
-    /// Age of the node's last reply to its upstream.
+    /// The age of the node's last reply to its upstream.
     pub reply_age_us: Option<i64>,
-    /// WAL that the node's slot holds back on its upstream.
+    /// The WAL that the node's slot holds back on its upstream.
     pub slot_retained_bytes: Option<i64>,
     pub slot_wal_status: Option<String>,
-    /// Distance of the node's own receive position behind the primary's. Both are read at the same time, to the round trip, so
-    /// that a node that is not behind may seem ahead by a few hundred bytes. Empty if one of the two answered late.
+    /// How far the node's own receive position is behind the primary's position. Both are read at the same time, give or take a round trip,
+    /// so a node that is not behind may seem a few hundred bytes ahead. Empty if one of the two answered late.
     pub received_lag_bytes: Option<i64>,
-    /// The same of its replay position: on a subscriber the end of the last transaction it has applied, so that WAL without
-    /// changes for it counts as well.
+    /// How far the node's own replay position is behind the primary's position. On a subscriber it is the end of the last transaction that
+    /// the subscriber has applied, so WAL without changes for the subscriber counts as lag too.
     pub replayed_lag_bytes: Option<i64>,
-    /// `now() - pg_last_xact_replay_timestamp()`: grows on an idle primary, for comparison only.
+    /// `now() - pg_last_xact_replay_timestamp()`, for comparison only: it grows while the primary is idle.
     pub replay_timestamp_age_us: Option<i64>,
-    /// From the sample's instant to the upstream's answer: its error in time, longer than the sampler's interval if it came late.
-    /// Empty when the upstream did not answer. For an archive standby, which has none, the primary's if both have answered.
+    /// Time from the sample's instant to the upstream's answer. This is the sample's error in time; it is longer than the sampler's
+    /// interval if the answer came late. Empty if the upstream did not answer. An archive standby has no upstream: its value is the
+    /// primary's if both have answered.
     pub sampler_rtt_us: Option<i64>,
 }
 
-/// What a lag sample says of a node, before any figure.
+/// Whether a lag sample shows that a node was there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Presence {
     Present,
-    /// Its upstream answered and knew no such node.
+    /// The node's upstream answered and did not know the node.
     Gone,
-    /// Its upstream did not answer: whether the node was there, and how far, is unknown.
+    /// The node's upstream did not answer, so it is unknown whether the node was there and how far it had come.
     Unanswered,
 }
 
@@ -293,8 +296,8 @@ impl LagRow {
     }
 }
 
-/// A row of `visibility.csv`: the commits acknowledged in one second of one cell, as seen by one node. Delays count from
-/// the acknowledgement, may be negative, and are an interval: not seen by `lo`, seen by `hi`.
+/// A row of `visibility.csv`: the commits acknowledged in one second of one cell, as seen by one node. Delays count from the
+/// acknowledgement and may be negative. Each is an interval: the commit was not yet visible at `lo` and was visible at `hi`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VisibilityRow {
     pub cell_id: u32,
@@ -302,38 +305,38 @@ pub struct VisibilityRow {
     pub node: String,
     pub commits: u64,
     pub seen: u64,
-    /// Not seen by the end of the drain (censored).
+    /// Commits that were not seen by the end of the drain (censored).
     pub unseen: u64,
     pub p50_lo_us: Option<f64>,
     pub p50_hi_us: Option<f64>,
     pub p99_lo_us: Option<f64>,
     pub p99_hi_us: Option<f64>,
     pub max_hi_us: Option<f64>,
-    /// Median width of the intervals.
+    /// The median width of the intervals from `lo` to `hi`.
     pub resolution_us: Option<f64>,
-    /// Commits of the measurement phase that were acknowledged by the end of the second and not visible by then. Empty in runs before
-    /// this column.
+    /// The number of commits of the measurement phase that were acknowledged by the end of the second and not visible by then. Empty in
+    /// runs from before this column.
     #[serde(default)]
     pub commits_behind: Option<u64>,
 }
 
-/// Which way a metric is better.
+/// Whether lower or higher values of a metric are better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     LowerIsBetter,
     HigherIsBetter,
-    /// Context: no verdict is given on it.
+    /// The metric is context only: its changes are not judged.
     Neutral,
 }
 
-/// A row of `summary.csv`: one figure of one cell. `value` is empty when the quantile falls among the censored.
+/// A row of `summary.csv`: one figure of one cell. `value` is empty if the quantile falls among censored observations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SummaryRow {
     pub cell_id: u32,
     pub mode: String,
     pub rep: u32,
-    /// The replica that the figure is about; empty for the primary. `standby` in older runs.
+    /// The replica that the figure is about; empty for the primary. Older runs call the column `standby`.
     #[serde(alias = "standby")]
     pub node: Option<String>,
     pub metric: String,
@@ -341,7 +344,7 @@ pub struct SummaryRow {
     pub value: Option<f64>,
     pub unit: String,
     pub direction: Direction,
-    /// Observations behind the figure, censored ones included.
+    /// The number of observations behind the figure, including censored ones.
     pub n: u64,
 }
 

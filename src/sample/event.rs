@@ -1,13 +1,13 @@
-//! The rows of `events.csv`, and the kinds of events that there are.
+//! The rows of `events.csv`, and the kinds of events.
 
 use serde::{Deserialize, Serialize};
 
-/// A row of `events.csv`: something that happened at a time, or a count of it.
+/// A row of `events.csv`: an event at a time, or a count of such events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventRow {
-    /// Empty outside a cell.
+    /// The cell in which the event happened; empty outside a cell.
     pub cell_id: Option<u32>,
-    /// From the start of the cell's measurement phase; outside a cell, from the start of the run.
+    /// Microseconds from the start of the cell's measurement phase or, outside a cell, from the start of the run.
     pub t_us: i64,
     pub node: Option<String>,
     pub kind: EventKind,
@@ -17,7 +17,7 @@ pub struct EventRow {
 }
 
 impl EventRow {
-    /// The row of an event of no node, with nothing counted.
+    /// The row of an event that concerns no node and has no count.
     pub fn new(
         cell_id: Option<u32>,
         t_us: i64,
@@ -40,35 +40,35 @@ impl EventRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum EventKind {
-    /// A cluster was made.
+    /// A cluster was created.
     Provisioned,
-    /// Transactions that the server refused within a second, with its SQLSTATE.
+    /// Transactions that the server refused within a second, with the SQLSTATE that it sent.
     Error,
     /// Transactions that were sent and never answered.
     Indeterminate,
-    /// Transactions for which no connection could be had.
+    /// Transactions for which no connection could be opened.
     NoConnection,
     /// A probe lost its server.
     Reconnect,
-    /// Looks at a standby that saw less than an earlier one.
+    /// Looks at a standby that saw less than an earlier look.
     Backwards,
-    /// A server ended.
+    /// A server process ended.
     Exit,
-    /// replbench itself stood still.
+    /// replbench itself was not running for a while.
     Stall,
-    /// A fault is about to befall a node; `detail` is as the plan has it.
+    /// A fault is about to begin on a node; `detail` is the fault as the plan writes it.
     FaultBegan,
     /// A node has become the primary.
     Promoted,
-    /// A standby has ended a long query, because replay had waited for it long enough.
+    /// A standby has cancelled a long query, because replay had waited for it long enough.
     QueryCancelled,
     /// A fault has been undone.
     FaultEnded,
-    /// Rows of a table (in `detail`) on a node, counted after the cell.
+    /// The number of rows of a table (named in `detail`) on a node, counted after the cell.
     Rows,
-    /// They are not as many as were acknowledged.
+    /// A number of rows that does not agree with the acknowledged transactions.
     RowsWrong,
-    /// One that this version does not know, from a record of another.
+    /// A kind that this version does not know, from a run that another version recorded.
     Other(String),
 }
 

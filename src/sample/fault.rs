@@ -1,68 +1,69 @@
-//! The rows of `faults.csv` and `audit.csv`: what a fault did to a cell, and what became of every acknowledged commit.
+//! The rows of `faults.csv` and `audit.csv`: the effects of a fault on a cell, and the checks of all acknowledged commits.
 
 use serde::{Deserialize, Serialize};
 
-/// A row of `faults.csv`: one fault of one cell. Times of day count from the start of the cell's measurement phase.
+/// A row of `faults.csv`: one fault of one cell. Points in time are microseconds from the start of the cell's measurement phase.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FaultRow {
     pub cell_id: u32,
-    /// As the plan has it: `failover primary at 4 s for 5 s`.
+    /// The fault as the plan writes it: `failover primary at 4 s for 5 s`.
     pub fault: String,
     pub node: String,
-    /// Whether it stops the primary.
+    /// Whether the fault stops the primary.
     pub stops_primary: bool,
     pub began_us: i64,
-    /// When it had been undone; empty if it never was.
+    /// When the fault had been undone; empty if it was never undone.
     pub ended_us: Option<i64>,
-    /// The node that became the primary.
+    /// The node that became the primary; empty if none did.
     pub promoted: Option<String>,
-    /// From the beginning of the fault to the first acknowledgement of a transaction that was sent after the primary had died.
-    /// Empty for faults of other nodes, and if there was none.
+    /// Time from the beginning of the fault to the first acknowledgement of a transaction that was sent after the primary had died. Empty
+    /// for faults of other nodes, and if there was no such acknowledgement.
     pub rto_us: Option<i64>,
-    /// From the last acknowledgement before that one to that one.
+    /// Time from the last acknowledgement of a transaction that was sent before the primary died to the acknowledgement that ends `rto_us`.
     pub unavailable_us: Option<i64>,
-    /// Acknowledged commits that the primary does not have after the cell, whichever node that is then.
+    /// The number of acknowledged commits that the primary does not have after the cell, whichever node is the primary then.
     pub lost: Option<u64>,
-    /// From the acknowledgement of the first lost commit to the beginning of the fault; 0 if none was lost.
+    /// Time from the acknowledgement of the first lost commit to the beginning of the fault; 0 if no commit was lost.
     pub lost_span_us: Option<i64>,
-    /// WAL that the old primary had written by the last lag sample before it ended, for commits that were acknowledged or not, and the new one does not have: at least so much.
-    /// Empty where no other node became the primary.
+    /// Lower limit of the WAL that the old primary had written and the new one does not have, whether or not its commits were acknowledged.
+    /// The old primary's position is that of the last lag sample before it ended. Empty if no other node became the primary.
     #[serde(default)]
     pub lost_wal_bytes: Option<i64>,
-    /// How long the node that had failed took to replicate again, from the moment at which that was begun.
+    /// Time that the failed node took to replicate again, from when its return was begun.
     pub rejoin_us: Option<i64>,
-    /// Most backends seen waiting for synchronous replication during the fault.
+    /// The most backends seen waiting for synchronous replication during the fault.
     #[serde(default)]
     pub syncrep_waiters: Option<i64>,
-    /// Commits acknowledged during the fault. This and the next columns are of the fault's node, and empty for faults of the primary and
-    /// without `[probes] visibility`.
+    /// The number of commits acknowledged during the fault. This and the following columns concern the fault's node. They are empty for
+    /// faults of the primary and without `[probes] visibility`.
     #[serde(default)]
     pub commits: Option<u64>,
-    /// Those of them that a read on the node 100 ms after the acknowledgement misses: at least, and at most.
+    /// The least number of these commits that a read on the node 100 ms after the acknowledgement misses. `stale_hi` is the greatest
+    /// number.
     #[serde(default)]
     pub stale_lo: Option<u64>,
     #[serde(default)]
     pub stale_hi: Option<u64>,
-    /// From the acknowledgement until the slowest of them was seen; empty if one of them never was.
+    /// Time from the acknowledgement until the slowest of these commits was seen; empty if one of them was never seen.
     #[serde(default)]
     pub slowest_us: Option<i64>,
 }
 
-/// A row of `audit.csv`: one promise, checked on one node after a cell in which a fault had happened.
+/// A row of `audit.csv`: one promise, checked on one node after a cell with a fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRow {
     pub cell_id: u32,
     pub node: String,
     pub check: AuditCheck,
     pub result: AuditResult,
-    /// How many commits or rows were looked at.
+    /// The number of commits or rows that were checked.
     pub examined: u64,
     pub violations: u64,
     pub detail: String,
 }
 
 impl AuditRow {
-    /// The row of a promise that any violation breaks.
+    /// The row of a promise that a single violation breaks.
     pub fn new(
         cell_id: u32,
         node: &str,
@@ -87,41 +88,41 @@ impl AuditRow {
     }
 }
 
-/// What is promised.
+/// The promises that are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditCheck {
-    /// Every acknowledged commit is there.
+    /// The node has every acknowledged commit.
     Present,
-    /// Those that are not are the latest ones: none of them was acknowledged before one was sent that is there.
+    /// Lost commits are the latest ones: none of them was acknowledged before a commit was sent that the node has.
     Suffix,
     /// Every row was acknowledged, or its transaction's outcome is unknown.
     NoPhantom,
-    /// No row is gone that no transaction deleted.
+    /// Every missing row was deleted by a transaction.
     NoneMissing,
-    /// No key is there twice.
+    /// No two rows have the same key.
     NoDuplicate,
-    /// All columns of all rows are as on the primary.
+    /// All columns of all rows are the same as on the primary.
     SameContents,
-    /// The node that had been the primary acknowledges nothing once another one is, and takes no writes when it is back.
+    /// The old primary acknowledges nothing once another node is the primary, and accepts no writes when it is back.
     Fenced,
     /// No read on a replica sees less than an earlier one.
     MonotonicReads,
-    /// What commits wait for the replay of has them when they are acknowledged.
+    /// If commits wait for a replica's replay, they are visible on the replica when they are acknowledged.
     VisibleWhenAcked,
-    /// A restore of the primary ends at its target.
+    /// Every restore of the primary ends at its target.
     TargetReached,
     /// Every commit that was acknowledged before the target was taken is restored.
     BeforeTarget,
-    /// None that was sent after the target had been taken is.
+    /// No commit that was sent after the target had been taken is restored.
     AfterTarget,
-    /// Of the two known commits the one before the target is restored and the other is not.
+    /// The known commit before the target is restored, and the known commit after it is not.
     KnownCommits,
-    /// As many rows are restored as the restored commits left.
+    /// The number of restored rows is the number that the restored commits left.
     RestoredRows,
-    /// Restored rows that no commit changed afterwards are as on the primary.
+    /// Restored rows that no commit changed afterwards have the same contents as on the primary.
     RestoredContents,
-    /// A restore by LSN has the rows of the one by name.
+    /// A restore to the target's LSN has the same rows as a restore to its name.
     SameByLsn,
 }
 
@@ -148,17 +149,17 @@ impl AuditCheck {
         }
     }
 
-    /// Of the rows that nodes have after a cell.
+    /// Whether the promise is about the rows that nodes have after a cell.
     pub fn is_of_rows(self) -> bool {
         self <= Self::SameContents
     }
 
-    /// Whether it is about a server that was restored to a point in time, and not about a node.
+    /// Whether the promise is about a server that was restored to a point in time, and not about a node.
     pub fn is_of_a_restore(self) -> bool {
         self >= Self::TargetReached
     }
 
-    /// What violates it, after a number.
+    /// A description of the violations, to be printed after their number.
     pub fn violation(self) -> &'static str {
         match self {
             Self::Present => "acknowledged commits are not there",
@@ -183,7 +184,7 @@ impl AuditCheck {
     }
 }
 
-/// How a promise was kept.
+/// Whether a promise was kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditResult {

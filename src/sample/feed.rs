@@ -1,7 +1,7 @@
-//! What passes from the load to the probes while a cell runs: how many transactions are in flight, and every acknowledged commit.
+//! Tells the probes, while a cell runs, how many transactions of the load are in flight, and every acknowledged commit.
 //!
-//! The receiving side looks at its nodes as long as anything is in flight, and takes commits in between. It sleeps only when
-//! nothing is, and only then does the sending side have to wake it, which costs it a system call.
+//! The probes look at their nodes while anything is in flight, and take commits in between. They sleep only while nothing is in flight.
+//! Only then does the load have to wake them, which costs the load a system call.
 
 use std::cell::RefCell;
 use std::io;
@@ -14,23 +14,23 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender, error::TryRecv
 
 use super::Commit;
 
-/// The history of transactions has parted: what a primary that died had not sent to the one that took its place is lost.
+/// A fork in the history of transactions: commits that the failed primary had not sent to the new primary are lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fork {
-    /// The first transaction id that the new primary gives out, whether or not the old one had given it out as well.
+    /// The first transaction id that the new primary assigns, whether or not the old one had assigned it too.
     pub next_xid: u64,
-    /// The node that became the primary, and is a replica no more.
+    /// The node that became the primary and is no longer a replica.
     pub promoted: String,
 }
 
-/// What the sending side tells.
+/// A message from the load to the probes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
     Commit(Commit),
     Fork(Fork),
 }
 
-/// The two ends of a feed.
+/// Makes a feed and returns its two ends.
 pub fn feed() -> io::Result<(FeedSender, FeedReceiver)> {
     let (commits, received) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared {
@@ -48,9 +48,9 @@ pub fn feed() -> io::Result<(FeedSender, FeedReceiver)> {
 #[derive(Debug)]
 struct Shared {
     in_flight: AtomicI64,
-    /// The receiving side sleeps, or is about to.
+    /// Whether the receiver sleeps or is about to sleep.
     asleep: AtomicBool,
-    /// Readable once it has to wake.
+    /// An eventfd that is readable once the receiver has to wake up.
     wake: OwnedFd,
 }
 
@@ -62,17 +62,17 @@ pub struct FeedSender {
 }
 
 impl FeedSender {
-    /// Tells that another server is the primary. It may have acknowledged commits already.
+    /// Tells the probes that another server is the primary. The new primary may have acknowledged commits already.
     pub fn fork(&self, fork: Fork) {
-        // As of a commit.
+        // The probes may have ended already.
         let _ = self.commits.send(Told::Fork(fork));
         self.send([], 0);
     }
 
-    /// Tells of acknowledged commits, and by how much the number of transactions in flight has changed.
+    /// Tells the probes of acknowledged commits, and of the change in the number of transactions in flight.
     pub fn send(&self, commits: impl IntoIterator<Item = Commit>, in_flight: i64) {
         let mut wakes = in_flight > 0;
-        // Commits first: what is no longer in flight is known by then.
+        // Commits are sent first, so that the probes know of them when they are no longer in flight.
         for commit in commits {
             // The probes may have ended already; the commit is counted all the same.
             wakes |= self.commits.send(Told::Commit(commit)).is_ok();
@@ -80,16 +80,16 @@ impl FeedSender {
         if in_flight != 0 {
             self.shared.in_flight.fetch_add(in_flight, Ordering::SeqCst);
         }
-        // Either this side sees that the other sleeps, or that one sees what was just told: see `FeedReceiver::falls_asleep`.
+        // Either this side sees that the receiver sleeps, or the receiver sees what was just sent: see `FeedReceiver::falls_asleep`.
         fence(Ordering::SeqCst);
         if wakes && self.shared.asleep.swap(false, Ordering::SeqCst) {
-            // Fails only when it has been written to 2^64 times.
+            // This fails only if the eventfd has been written to 2^64 times.
             let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
         }
     }
 }
 
-/// The probes' end. Its descriptor becomes readable when it was asleep and is told of something.
+/// The probes' end. Its descriptor becomes readable when something is sent while the receiver is asleep.
 #[derive(Debug)]
 pub struct FeedReceiver {
     commits: RefCell<UnboundedReceiver<Told>>,
@@ -97,38 +97,38 @@ pub struct FeedReceiver {
 }
 
 impl FeedReceiver {
-    /// The next that was told; `None` when all has been taken.
+    /// The next message; `None` if all messages have been taken.
     pub fn take(&self) -> Option<Told> {
         self.commits.borrow_mut().try_recv().ok()
     }
 
-    /// Whether a transaction was sent that has not ended.
+    /// Whether a transaction has been sent and has not ended.
     pub fn is_in_flight(&self) -> bool {
         self.shared.in_flight.load(Ordering::SeqCst) > 0
     }
 
-    /// Whether no commit waits and none can come any more.
+    /// Whether all messages have been taken and no further one can come.
     pub fn is_over(&self) -> bool {
         let mut commits = self.commits.borrow_mut();
         commits.is_empty() && commits.try_recv() == Err(TryRecvError::Disconnected)
     }
 
-    /// Has the other side wake this one from here on. `false`: there is something to do already.
+    /// Makes the load wake the receiver from now on. `false` if there is something to do already.
     pub fn falls_asleep(&self) -> bool {
         self.shared.asleep.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         !self.is_in_flight() && self.commits.borrow().is_empty()
     }
 
-    /// This side is awake again, and need not be woken.
+    /// Notes that the receiver is awake again and need not be woken.
     pub fn is_awake(&self) {
         self.shared.asleep.store(false, Ordering::SeqCst);
     }
 
-    /// The descriptor was readable, and is not any more.
+    /// Resets the descriptor after it became readable.
     pub fn was_called(&self) {
         let mut count = [0; 8];
-        // Another thread may have been faster.
+        // This fails if another thread has read first.
         let _ = rustix::io::read(&self.shared.wake, &mut count);
     }
 }

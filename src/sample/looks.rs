@@ -1,4 +1,4 @@
-//! Looks at replicas that a thread makes besides its own work, because it is awake anyway.
+//! Looks at replicas, which a thread can make besides its own work because it is awake anyway.
 
 use std::io;
 
@@ -8,31 +8,31 @@ use super::Timeline;
 use crate::clock::Stamp;
 use crate::poll::{Event, Poll};
 
-/// What looks at replicas. It never blocks; the thread that carries it has a [`Poll`] of its own sockets.
+/// Makes looks at replicas. It never blocks; the thread that runs it waits for its sockets in the thread's own [`Poll`].
 pub trait Looks: Send + std::fmt::Debug {
-    /// Adds its sockets to the poll of the thread that makes the looks from here on; keys are from `first_key` up. `shares_thread`: that
-    /// thread has other work to do, so that few of its wake-ups should be for the looks alone.
+    /// Adds the sockets to the poll of the thread that makes the looks from now on, with keys from `first_key` up. `shares_thread` means
+    /// that the thread has other work to do, so that few of its wake-ups should be for the looks alone.
     fn attach(&mut self, poll: &Poll, first_key: u64, shares_thread: bool) -> io::Result<()>;
 
     fn set_timeline(&mut self, timeline: Timeline);
 
-    /// The thread has ended a wait.
+    /// Called when the thread has ended a wait.
     fn on_wake(&mut self);
 
-    /// One of its sockets has something to do.
+    /// Called when there is an event on one of the sockets.
     fn on_event(&mut self, poll: &Poll, event: Event);
 
-    /// The thread has done its other work and is about to wait. When it must be awake again at the latest.
+    /// Called when the thread has done its other work and is about to wait. Returns when the thread must be awake again at the latest.
     fn before_sleep(&mut self, poll: &Poll, now: Stamp) -> Stamp;
 
-    /// Whether every commit has been seen and no other can come.
+    /// Whether every commit has been seen and no further one can come.
     fn is_done(&self) -> bool;
 
-    /// Hands over what has not been. No look is made any more.
+    /// Hands over the results that have not been handed over yet. No look is made afterwards.
     fn end(&mut self);
 }
 
-/// Looks on loan to a thread of the load, which gives them back when it has no transaction in flight any more.
+/// Looks that are lent to a load thread, which gives them back when it has no transaction in flight any more.
 #[derive(Debug)]
 pub struct LentLooks {
     pub looks: Box<dyn Looks>,
