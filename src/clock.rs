@@ -1,7 +1,7 @@
-//! The one place where clocks are read: monotonic stamps, wall time, CPU time, and a timer that wakes on a stamp.
+//! The only place where clocks are read: monotonic stamps, wall time, CPU time, and a timer that wakes at a stamp.
 //!
-//! Everything measured carries a [`Stamp`] of this host's `CLOCK_MONOTONIC`, so that two of them may be
-//! subtracted. Wall time labels a run, and tells when a server of this host made a look ([`Clocks::stamp_of`]).
+//! All measurements use a [`Stamp`] of this host's `CLOCK_MONOTONIC`, so that any two of them may be subtracted. Wall time labels a run,
+//! and serves to convert times reported by servers on this host ([`Clocks::stamp_of`]).
 #![allow(
     clippy::disallowed_methods,
     reason = "this module is where clocks are read"
@@ -35,12 +35,12 @@ impl Stamp {
         self.0
     }
 
-    /// Time since `earlier`; zero when `earlier` is later.
+    /// Time since `earlier`; zero if `earlier` is in fact later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// Signed nanoseconds from `origin` to here.
+    /// Nanoseconds from `origin` to this stamp; negative if `origin` is later.
     pub fn signed_since(self, origin: Self) -> i64 {
         self.0.wrapping_sub(origin.0).cast_signed()
     }
@@ -65,7 +65,7 @@ impl Sub<Duration> for Stamp {
 }
 
 fn nanos(time: Timespec) -> u64 {
-    // Monotonic and CPU clocks start at zero: both fields are never negative.
+    // Monotonic and CPU clocks start at zero, so neither field is negative.
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
@@ -74,18 +74,18 @@ pub fn now() -> Stamp {
     Stamp(nanos(clock_gettime(ClockId::Monotonic)))
 }
 
-/// The host's clocks at one instant. Taken twice, they tell whether they went on alike.
+/// The host's clocks at one instant. Two readings show whether the clocks advanced alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clocks {
     monotonic: Stamp,
-    /// As the monotonic clock, and going on while the host is suspended.
+    /// Like the monotonic clock, but also advances while the host is suspended.
     boot_ns: u64,
     wall_ns: i128,
 }
 
 impl Clocks {
     pub fn read() -> Self {
-        // Between two reads the thread may lose its processor: of a few tries the narrowest counts.
+        // The thread may lose its processor between two reads, so the narrowest of several tries counts.
         let tries = (0..5).map(|_| {
             let before = now();
             let boot_ns = nanos(clock_gettime(ClockId::Boottime));
@@ -106,7 +106,7 @@ impl Clocks {
         self.monotonic
     }
 
-    /// The instant at which the wall clock began to say so many microseconds since 1970, as long as it has gone on evenly since.
+    /// The instant at which the wall clock reached this number of microseconds since 1970, provided that it has advanced evenly since.
     pub fn stamp_of(&self, unix_us: i64) -> Option<Stamp> {
         let ahead = i128::from(unix_us) * 1_000 - self.wall_ns;
         let nanos = i128::from(self.monotonic.0) + ahead;
@@ -122,13 +122,13 @@ impl Clocks {
         Duration::from_nanos(self.elapsed_ns(earlier))
     }
 
-    /// How long the host was suspended since `earlier`: the monotonic clock stood still meanwhile.
+    /// How long the host was suspended since `earlier`. The monotonic clock does not advance during that time.
     pub fn suspended(&self, earlier: &Self) -> Duration {
         let boot_ns = self.boot_ns.saturating_sub(earlier.boot_ns);
         Duration::from_nanos(boot_ns.saturating_sub(self.elapsed_ns(earlier)))
     }
 
-    /// Nanoseconds by which the wall clock went ahead of the clock that also counts suspended time (behind it: negative).
+    /// Nanoseconds by which the wall clock advanced more than the clock that also counts suspended time; negative if it advanced less.
     pub fn wall_moved_ns(&self, earlier: &Self) -> i128 {
         let boot_ns = i128::from(self.boot_ns) - i128::from(earlier.boot_ns);
         self.wall_ns - earlier.wall_ns - boot_ns
@@ -140,24 +140,24 @@ pub fn wall() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
-/// CPU time the calling thread has used.
+/// CPU time that the calling thread has used.
 pub fn thread_cpu() -> Duration {
     Duration::from_nanos(nanos(clock_gettime(ClockId::ThreadCPUTime)))
 }
 
-/// CPU time this process has used, all threads together.
+/// CPU time that this process has used, all threads together.
 pub fn process_cpu() -> Duration {
     Duration::from_nanos(nanos(clock_gettime(ClockId::ProcessCPUTime)))
 }
 
-/// What was asked for, or in words what is still missing: "accept connections".
+/// What was asked for, or a description of what is still missing, such as "accept connections".
 pub type Answer<T> = Result<T, String>;
 
-/// Time between two questions of a wait.
+/// The pause between two attempts of a wait.
 const POLL: Duration = Duration::from_millis(5);
 
-/// Asks every 5 ms until there is an answer; at the deadline `late` makes an error of what is still missing. Asks once
-/// at least. An error of the question itself ends the wait.
+/// Calls `ask` every 5 ms, and at least once, until it succeeds. At the deadline `late` makes an error of what is still missing. An error
+/// of `ask` itself ends the wait.
 pub async fn wait_until<T, E>(
     deadline: Duration,
     mut ask: impl AsyncFnMut() -> Result<Answer<T>, E>,
@@ -173,7 +173,7 @@ pub async fn wait_until<T, E>(
     }
 }
 
-/// As [`wait_until`], for a thread without a runtime: `None` when the deadline came first.
+/// As [`wait_until`], for a thread without a runtime. `None` if the deadline came first.
 pub fn block_until<T>(deadline: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let due = now() + deadline;
     loop {
@@ -185,12 +185,12 @@ pub fn block_until<T>(deadline: Duration, mut ask: impl FnMut() -> Option<T>) ->
     }
 }
 
-/// Wakes at a [`Stamp`], to some 20 µs, where tokio's own timer rounds up to a millisecond.
-/// Backed by a timerfd on `CLOCK_MONOTONIC`; must be made inside a tokio runtime.
+/// Wakes at a [`Stamp`] with an accuracy of about 20 µs, whereas tokio's own timer rounds up to a millisecond. Uses a timerfd on
+/// `CLOCK_MONOTONIC`; must be created inside a tokio runtime.
 #[derive(Debug)]
 pub struct Timer {
     fd: AsyncFd<OwnedFd>,
-    /// What the kernel was last told.
+    /// The instant for which the kernel's timer was last armed.
     armed: Stamp,
 }
 
@@ -212,11 +212,11 @@ impl Timer {
         })
     }
 
-    /// Sleeps until `due`; returns at once when it has passed. Dropping the future disarms nothing,
-    /// but a call with another time re-arms.
+    /// Sleeps until `due`; returns at once if `due` has passed. Dropping the future does not disarm the timer, but a call with another time
+    /// arms it anew.
     ///
-    /// One system call a sleep, and none to go on with one that was dropped: the descriptor is never read. Arming it
-    /// anew takes back an expiration, and the next one is a new edge, which is what tokio waits for.
+    /// A sleep costs one system call, and resuming a dropped sleep costs none, because the descriptor is never read. Arming it anew
+    /// withdraws an expiration, and the next expiration is a new edge, which is what tokio waits for.
     pub async fn sleep_until(&mut self, due: Stamp) -> io::Result<()> {
         if now() >= due {
             return Ok(());
@@ -227,8 +227,8 @@ impl Timer {
             if now() >= due {
                 return Ok(());
             }
-            // Left over from a sleep that was dropped, or another processor's clock is ahead of this one's: armed
-            // again, the timer cannot be missed.
+            // The expiration is left over from a dropped sleep, or another processor's clock is ahead of this one's. Arming the timer again
+            // makes sure that the expiration cannot be missed.
             self.armed = Stamp::default();
         }
     }
@@ -359,7 +359,7 @@ mod tests {
                         () = tokio::task::yield_now() => {}
                     }
                 }
-                // An expiration of an earlier, cancelled sleep must neither end the next sleep nor replace its own.
+                // The expiration of an earlier, cancelled sleep must neither end the next sleep nor take the place of its expiration.
                 if round % 2 == 0 {
                     std::thread::sleep(Duration::from_millis(3));
                     tokio::task::yield_now().await;

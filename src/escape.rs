@@ -1,9 +1,9 @@
-//! Text that others wrote (a server, a file, a name in a profile), made fit to show and to write.
+//! Makes text from elsewhere (a server, a file, a name in a profile) safe to show and to write.
 
 use std::borrow::Cow;
 
-/// Control characters, escape sequences and marks that turn the direction of writing or hide themselves become visible
-/// codes, since a name must not repaint a terminal or reorder a page. Line ends and tabs become spaces.
+/// Replaces control characters, escape sequences, invisible characters and marks that change the writing direction by visible codes,
+/// because a name must not repaint a terminal or reorder a page. Line ends and tabs become spaces.
 pub fn escape_control(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_hostile) {
         return Cow::Borrowed(text);
@@ -32,8 +32,8 @@ pub fn is_invisible(c: char) -> bool {
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// A cell of a CSV file that a spreadsheet would run as a formula gets an apostrophe in front. The full-width signs count as
-/// the plain ones do in some spreadsheets.
+/// Puts an apostrophe before a CSV cell that a spreadsheet would run as a formula. Full-width signs are treated like the plain ones,
+/// because some spreadsheets do so.
 pub fn escape_formula(cell: &str) -> Cow<'_, str> {
     let start = cell.trim_start_matches(' ');
     if start.starts_with(['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠']) {
@@ -43,12 +43,12 @@ pub fn escape_formula(cell: &str) -> Cow<'_, str> {
     }
 }
 
-/// Both: a cell of a CSV file with text from elsewhere.
+/// Applies both [`escape_control`] and [`escape_formula`] to a CSV cell with text from elsewhere.
 pub fn escape_cell(text: &str) -> String {
     escape_formula(&escape_control(text)).into_owned()
 }
 
-/// An SQL identifier, quoted whatever it contains.
+/// The name as a quoted SQL identifier, whatever characters it contains.
 pub fn quote_ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -1,19 +1,19 @@
-//! `HdrHistograms` of durations with fixed bounds, and a signed pair of them.
+//! `HdrHistograms` of durations with fixed bounds, and a pair of them for signed durations.
 //!
-//! Values are nanoseconds up to one hour, exact below 2,048 ns and with three significant digits above; larger ones saturate,
-//! and nothing is ever resized while measuring. Percentiles of several are those of the merged histogram.
+//! Values are nanoseconds up to one hour, exact below 2,048 ns and with three significant digits above. Larger values are recorded as one
+//! hour, so a histogram is never resized while measuring. A percentile of several histograms is that of the merged histogram.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram as Hdr;
 use serde::{Deserialize, Serialize};
 
-/// The unit of the finest buckets. A larger one would be the resolution of everything below 2,048 times itself.
+/// The width of the finest buckets in nanoseconds. With a larger one, all values below 2,048 times this width would be rounded to it.
 const LOWEST_NS: u64 = 1;
 const HIGHEST_NS: u64 = 3_600_000_000_000;
 const DIGITS: u8 = 3;
 
-/// A distribution of durations. Serialised as its recorded buckets.
+/// A distribution of durations. It is serialised as its recorded buckets: value in nanoseconds and count.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub struct Histogram(Hdr<u64>);
@@ -61,7 +61,7 @@ impl Histogram {
         self.0.saturating_record_n(nanos, count);
     }
 
-    /// Adds all of `other`.
+    /// Adds all observations of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.0
             .add(&other.0)
@@ -80,9 +80,8 @@ impl Histogram {
         self.0.is_empty()
     }
 
-    /// The value below which a share `q` (0 to 1) of `population` lies, where `population - count()`
-    /// observations are known only to be larger than all recorded ones (censored).
-    /// `None` when nothing was recorded or the quantile falls among the censored.
+    /// The quantile `q` (0 to 1) of `population` observations. `population - count()` of them are censored: it is only known that they are
+    /// larger than all recorded ones. `None` if nothing was recorded or the quantile falls among the censored observations.
     pub fn quantile_of(&self, q: f64, population: u64) -> Option<Duration> {
         if self.is_empty() || population == 0 {
             return None;
@@ -95,12 +94,13 @@ impl Histogram {
         if rank == 0 || rank > self.count() {
             return None;
         }
-        // The library multiplies by the count and rounds up. From half a rank below, rounding errors do not reach the next rank.
+        // The library multiplies the quantile by the count and rounds up. Half a rank is subtracted, so that rounding errors do not reach
+        // the next rank.
         let quantile = (rank as f64 - 0.5) / self.count() as f64;
         Some(Duration::from_nanos(self.0.value_at_quantile(quantile)))
     }
 
-    /// The value below which a share `q` (0 to 1) lies; `None` when empty.
+    /// The quantile `q` (0 to 1) of the recorded values; `None` if there are none.
     pub fn quantile(&self, q: f64) -> Option<Duration> {
         self.quantile_of(q, self.count())
     }
@@ -113,7 +113,7 @@ impl Histogram {
         (!self.is_empty()).then(|| Duration::from_secs_f64(self.0.mean() / 1e9))
     }
 
-    /// Recorded buckets in rising order: the upper value of each in nanoseconds, and its count.
+    /// The recorded buckets in ascending order: the upper value of each bucket in nanoseconds, and its count.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.0.iter_recorded().map(|bucket| {
             (
@@ -129,26 +129,26 @@ impl Histogram {
     }
 }
 
-/// Which observation, counted from 1, is the quantile `q` (0 to 1) of `population` (nearest rank).
+/// The rank, counted from 1, of the observation that is the quantile `q` (0 to 1) of `population` observations (nearest rank).
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "a share of `PARTS` is not negative and lies below it, and the rank lies between 1 and `population`"
 )]
 pub fn rank(q: f64, population: u64) -> u64 {
-    // In whole numbers: 0.07 times 100 is 7.000000000000001, whose ceiling is 8.
+    // Calculated in integers, because as floating-point numbers 0.07 times 100 is 7.000000000000001, whose ceiling is 8.
     const PARTS: u128 = 1_000_000_000_000;
     let parts = (q.clamp(0.0, 1.0) * PARTS as f64).round() as u128;
     let rank = (parts * u128::from(population)).div_ceil(PARTS) as u64;
     rank.max(1).min(population)
 }
 
-/// A distribution of signed durations: two histograms, one each side of zero.
+/// A distribution of signed durations: one histogram for each side of zero.
 #[derive(Debug, Clone, Default)]
 pub struct SignedHistogram {
-    /// Magnitudes of the values below zero.
+    /// The magnitudes of negative values.
     pub negative: Histogram,
-    /// The values from zero up.
+    /// The values of zero and above.
     pub positive: Histogram,
 }
 
@@ -175,7 +175,8 @@ impl SignedHistogram {
         self.negative.count() + self.positive.count()
     }
 
-    /// The quantile `q` in signed seconds, where `population - count()` observations are censored on the right.
+    /// The quantile `q` (0 to 1) in signed seconds. `population - count()` observations are censored: they are larger than all recorded
+    /// ones.
     pub fn quantile_of(&self, q: f64, population: u64) -> Option<f64> {
         if population == 0 || self.count() == 0 {
             return None;
@@ -183,7 +184,7 @@ impl SignedHistogram {
         let rank = rank(q, population);
         let below = self.negative.count();
         if rank <= below {
-            // The rank-th smallest is the (below - rank + 1)-th smallest magnitude from the far end.
+            // Magnitudes are in reverse order: the rank-th smallest value has the (below - rank + 1)-th smallest magnitude.
             let magnitude = self.negative.at_rank(below - rank + 1);
             magnitude.map(|value| -value.as_secs_f64())
         } else {
@@ -246,7 +247,7 @@ mod tests {
         assert_eq!(rank(1.0, u64::MAX), u64::MAX);
     }
 
-    /// Values whose buckets hold one each, so that a rank that is off by one shows.
+    /// Values that each have a bucket of their own, so that a rank that is off by one shows.
     fn well_separated(index: u64) -> u64 {
         (1_000 + index % 1_000) << (index / 1_000)
     }

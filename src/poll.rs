@@ -1,7 +1,7 @@
-//! Waits for sockets and for instants.
+//! Waits for events on sockets and for instants.
 //!
-//! A kernel wakes a thread late: the timer's interrupt, then the way back to a processor. So before an arrival the wait ends early by
-//! what this machine usually needs, and the rest is spent asking the sockets without sleeping.
+//! The kernel wakes a thread late, because the timer's interrupt and the return to a processor take time. So a wait for an arrival ends
+//! early by the usual lateness of this machine, and the thread spends the rest polling its sockets without sleeping.
 
 use std::fmt;
 use std::io;
@@ -15,17 +15,17 @@ use rustix::io::Errno;
 
 use crate::clock::{self, Stamp};
 
-/// Waits by which the machine's lateness is measured, and how long each is.
+/// The number of waits with which the machine's lateness is measured, and the length of each.
 const TRIES: usize = 41;
 const TRY: Duration = Duration::from_micros(150);
-/// The longest time by which a wait ends early.
+/// The longest time by which a wait for an arrival may end early.
 const EARLIEST: Duration = Duration::from_micros(80);
-/// The most of a processor that waiting without sleeping may take.
+/// The largest share of one processor that waiting without sleeping may take.
 const SPIN_SHARE: f64 = 0.05;
-/// Time without sleeping that may be spent at once.
+/// The longest time without sleeping that may be spent at once.
 const SPIN_BURST: Duration = Duration::from_millis(2);
 
-/// What to wait for on a socket.
+/// The events to wait for on a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interest {
     Readable,
@@ -41,20 +41,20 @@ impl From<Interest> for epoll::EventFlags {
     }
 }
 
-/// Something to do on the socket of this key.
+/// An event on the socket that has this key.
 #[derive(Debug, Clone, Copy)]
 pub struct Event {
     pub key: u64,
     pub is_writable: bool,
 }
 
-/// The sockets of one thread.
+/// The sockets of one thread, and its waits.
 pub struct Poll {
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
-    /// By how much a wait for an arrival ends early.
+    /// How long before an arrival a wait for it stops sleeping.
     early: Duration,
-    /// Time that may be spent without sleeping, and when it was last counted.
+    /// The time that may be spent without sleeping, and when it was last updated.
     credit: Duration,
     credited: Stamp,
 }
@@ -67,7 +67,7 @@ impl fmt::Debug for Poll {
 }
 
 impl Poll {
-    /// Of the calling thread, which from here on is woken as exactly as the kernel can.
+    /// A poll for the calling thread. From now on the kernel wakes this thread as exactly as it can.
     pub fn new() -> io::Result<Self> {
         rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
         let mut poll = Self {
@@ -77,14 +77,14 @@ impl Poll {
             credit: SPIN_BURST,
             credited: clock::now(),
         };
-        // On one processor, whoever waits without sleeping waits for itself.
+        // With only one processor, a thread that waits without sleeping holds up the others that it waits for.
         if std::thread::available_parallelism().is_ok_and(|it| it.get() > 1) {
             poll.early = poll.lateness()?.min(EARLIEST);
         }
         Ok(poll)
     }
 
-    /// How late a wait usually ends: three in four are sooner.
+    /// The usual lateness of a wait: the third quartile of the measured ones.
     fn lateness(&mut self) -> io::Result<Duration> {
         let mut late = Vec::with_capacity(TRIES);
         for _ in 0..TRIES {
@@ -96,7 +96,7 @@ impl Poll {
         Ok(late[TRIES * 3 / 4])
     }
 
-    /// By how much a wait for an arrival ends early.
+    /// How long before an arrival a wait for it stops sleeping.
     pub fn early(&self) -> Duration {
         self.early
     }
@@ -115,12 +115,12 @@ impl Poll {
         Ok(epoll::delete(&self.epoll, socket)?)
     }
 
-    /// Waits until there is something to do on a socket, or until this instant.
+    /// Waits until there is an event on a socket, or until this instant.
     pub fn wait(&mut self, until: Stamp) -> io::Result<()> {
         self.sleep(until.since(clock::now()))
     }
 
-    /// As [`Poll::wait`], for an instant that is not to be missed by more than can be helped.
+    /// As [`Poll::wait`], for an instant that should be met as exactly as possible.
     pub fn wait_exactly(&mut self, until: Stamp) -> io::Result<()> {
         let now = clock::now();
         let earned = now.since(self.credited).mul_f64(SPIN_SHARE);
@@ -144,7 +144,7 @@ impl Poll {
         Ok(())
     }
 
-    /// What there is to do after a wait.
+    /// The next event of the last wait; `None` when all have been taken.
     pub fn next_event(&mut self) -> Option<Event> {
         let event = self.events.pop()?;
         let flags = event.flags;

@@ -1,7 +1,8 @@
-//! Which settings of PostgreSQL's are replbench's own to make, and why. The one list: profiles, sessions and clusters refuse by it.
-//! Pure; knows no values.
+//! The PostgreSQL settings that only replbench may set, and why. Profiles, sessions and clusters all refuse settings by this list. Pure;
+//! knows no values.
 
-/// By name. Either replbench sets it itself, or another value would make a measurement untrue or a server unreachable.
+/// Reserved settings, each with the reason. Either replbench itself sets the setting, or another value would make a measurement wrong or a
+/// server unreachable.
 const RESERVED: [(&str, &str); 33] = [
     ("allow_alter_system", "a mode is switched with ALTER SYSTEM"),
     ("archive_cleanup_command", ARCHIVE),
@@ -44,7 +45,7 @@ const RESERVED: [(&str, &str); 33] = [
     ("wal_level", TOPOLOGY),
 ];
 
-/// Whole families, by how their names begin.
+/// Reserved families of settings, by the beginning of their names.
 const RESERVED_FAMILIES: [(&str, &str); 4] = [
     ("include", FILES),
     ("krb_", LOGIN),
@@ -60,8 +61,7 @@ const LOOPBACK: &str = "servers listen on 127.0.0.1 alone, without TLS and witho
 const MODE: &str = "it is what a mode sets";
 const TOPOLOGY: &str = "it follows from the topology";
 
-/// Why a setting is replbench's own to make; `None` of any other. Names are alike in upper and lower case, as the server takes
-/// them.
+/// Why only replbench may set a setting; `None` for settings that a user may set. Upper and lower case are the same, as for the server.
 pub fn reserved(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
     let exact = RESERVED.iter().find(|(reserved, _)| *reserved == name);
@@ -73,7 +73,7 @@ pub fn reserved(name: &str) -> Option<&'static str> {
     exact.or_else(family).map(|(_, reason)| *reason)
 }
 
-/// Whether it can be a setting's name at all: letters, digits, `_` and, for an extension's, `.`.
+/// Whether `name` can be the name of a setting: letters, digits, `_` and, for an extension's setting, `.`.
 pub fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.".contains(&byte);
     (1..=63).contains(&name.len())

@@ -1,5 +1,4 @@
-//! What a cluster consists of: roles, nodes, and how much the servers write into their WAL.
-//! Pure words; knows neither servers nor measurements.
+//! The parts of a cluster: roles, nodes, and how much the servers write into their WAL. Pure data; knows neither servers nor measurements.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -7,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a node is in a cluster.
+/// The role of a node in a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -16,7 +15,7 @@ pub enum Role {
     Standby,
     /// Streams physically from a standby.
     CascadingStandby,
-    /// Replays archived WAL segments; streams from nobody.
+    /// Replays archived WAL segments and streams from no server.
     ArchiveStandby,
     /// Applies a logical publication of the primary.
     Subscriber,
@@ -33,12 +32,12 @@ impl Role {
         }
     }
 
-    /// Whether a walreceiver of this node streams WAL byte for byte.
+    /// Whether this node has a walreceiver that streams the primary's WAL byte for byte.
     pub fn streams_physically(self) -> bool {
         matches!(self, Self::Standby | Self::CascadingStandby)
     }
 
-    /// Whether transaction ids on this node are those of the primary.
+    /// Whether transaction ids on this node are the primary's.
     pub fn is_physical(self) -> bool {
         !matches!(self, Self::Subscriber)
     }
@@ -50,23 +49,23 @@ impl fmt::Display for Role {
     }
 }
 
-/// One server of a topology. Its name is also the `application_name` under which it replicates.
+/// One server of a topology. Its name is also the `application_name` with which it replicates.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Node {
     pub name: String,
     pub role: Role,
-    /// The node it receives from; `None` for the primary and for an archive standby.
+    /// The node from which this node receives; `None` for the primary and for an archive standby.
     pub upstream: Option<String>,
-    /// Server settings of its own, beyond those of all nodes.
+    /// Server settings of this node alone, in addition to those of all nodes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
 }
 
-/// How many nodes of each kind hang on one primary.
+/// The numbers of replicas of each kind in a topology with one primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub struct NodeCounts {
     pub standbys: u8,
-    /// Standbys of the first standby.
+    /// Standbys that stream from the first standby.
     pub cascading: u8,
     pub archive: u8,
     pub subscribers: u8,
@@ -79,7 +78,7 @@ pub struct Topology {
     nodes: Vec<Node>,
 }
 
-/// As manifests have it: the older ones by counts.
+/// The topology in a manifest. Older manifests record only the numbers of nodes.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum RecordedTopology {
@@ -103,7 +102,7 @@ impl From<Topology> for Vec<Node> {
 }
 
 impl From<NodeCounts> for Topology {
-    /// `primary`, `s1`.., `c1`.., `a1`.., `sub1`...
+    /// Names the nodes `primary`, `s1`.., `c1`.., `a1`.., `sub1`...
     fn from(counts: NodeCounts) -> Self {
         let node = |name: String, role, upstream: Option<&str>| Node {
             name,
@@ -131,12 +130,12 @@ impl From<NodeCounts> for Topology {
 }
 
 impl Topology {
-    /// The name of the primary that replbench makes.
+    /// The name of the primary that replbench creates.
     pub const PRIMARY: &'static str = "primary";
-    /// The most nodes of one kind: names and connection limits are planned for it.
+    /// The most nodes of one kind. Names and connection limits are planned for this number.
     pub const MOST: u8 = 16;
 
-    /// A primary and what replicates from it, by name and role.
+    /// A primary and its replicas, by name and role.
     pub fn of_replicas(replicas: impl IntoIterator<Item = (String, Role)>) -> Self {
         let primary = (Self::PRIMARY.to_owned(), Role::Primary);
         let nodes = std::iter::once(primary).chain(replicas);
@@ -161,7 +160,7 @@ impl Topology {
         self.nodes.iter().filter(|node| node.role != Role::Primary)
     }
 
-    /// How many nodes have this role.
+    /// The number of nodes that have this role.
     pub fn count(&self, role: Role) -> u16 {
         let count = self.nodes.iter().filter(|node| node.role == role).count();
         u16::try_from(count).unwrap_or(u16::MAX)
@@ -171,7 +170,7 @@ impl Topology {
         self.count(role) > 0
     }
 
-    /// Gives nodes settings of their own, those of them that are here.
+    /// Sets nodes' own settings, by node name. Names that are not in this topology are ignored.
     #[must_use]
     pub fn with_settings(mut self, settings: &BTreeMap<String, BTreeMap<String, String>>) -> Self {
         for node in &mut self.nodes {
@@ -182,7 +181,7 @@ impl Topology {
         self
     }
 
-    /// What `wal_level` these nodes need.
+    /// The `wal_level` that these nodes need.
     pub fn wal_level(&self) -> WalLevel {
         if self.has(Role::Subscriber) {
             WalLevel::Logical
@@ -191,8 +190,8 @@ impl Topology {
         }
     }
 
-    /// How these replicas differ from those of `base`, such as `2 subscribers instead of 2 standbys` or `1 standby fewer`.
-    /// `None`: in nothing.
+    /// How these replicas differ from those of `base`, such as `2 subscribers instead of 2 standbys` or `1 standby fewer`. `None` if they
+    /// have the same numbers of each kind.
     pub fn difference_from(&self, base: &Self) -> Option<String> {
         let (mut more, mut fewer) = (Vec::new(), Vec::new());
         for (role, one, many) in KINDS {
@@ -214,7 +213,7 @@ impl Topology {
     }
 }
 
-/// Kinds of replicas, with a name for one and for several.
+/// The kinds of replicas, each with its name in the singular and the plural.
 const KINDS: [(Role, &str, &str); 4] = [
     (Role::Standby, "standby", "standbys"),
     (
@@ -227,7 +226,7 @@ const KINDS: [(Role, &str, &str); 4] = [
 ];
 
 impl fmt::Display for Topology {
-    /// The kinds of nodes and how many; then each node's own settings.
+    /// Prints the number of nodes of each kind, then the own settings of each node.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("1 primary")?;
         for (role, one, many) in KINDS {
@@ -251,7 +250,7 @@ impl fmt::Display for Topology {
 #[serde(rename_all = "snake_case")]
 pub enum WalLevel {
     Replica,
-    /// More than `Replica`, for subscribers.
+    /// The level that subscribers need. Writes more WAL than `Replica`.
     Logical,
 }
 

@@ -1,5 +1,5 @@
-//! Quantities with a unit: rates, LSNs, distances in the write-ahead log, durations as people write them.
-//! Pure; refuses values that could not be measured with.
+//! Quantities with a unit: rates, LSNs, distances in the write-ahead log, durations as people write them. Pure; refuses values with which
+//! nothing could be measured.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A value that does not parse, with what was expected instead.
+/// A value that cannot be parsed, and what was expected instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{value}` is not {expected}")]
 pub struct UnitError {
@@ -23,13 +23,13 @@ impl UnitError {
         }
     }
 
-    /// What would have been accepted.
+    /// A description of the values that are accepted.
     pub fn expected(&self) -> &'static str {
         self.expected
     }
 }
 
-/// Transactions a second; finite and above zero.
+/// Transactions per second; finite and above zero.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "f64", into = "f64")]
 pub struct Rate(f64);
@@ -84,7 +84,7 @@ impl Lsn {
         self.0
     }
 
-    /// Bytes of log from `earlier` to here; negative when `earlier` is ahead.
+    /// Bytes of WAL from `earlier` to this position; negative if `earlier` is ahead.
     pub fn distance_from(self, earlier: Self) -> LsnDistance {
         LsnDistance(self.0.wrapping_sub(earlier.0).cast_signed())
     }
@@ -127,7 +127,7 @@ impl LsnDistance {
     }
 }
 
-/// Reads a duration with a unit: `300 ms`, `5s`, `1 min 30 s`. Between 1 ns and 24 hours, or zero.
+/// Parses a duration with a unit, such as `300 ms`, `5s` or `1 min 30 s`. Zero is accepted, else it is between 1 ns and 24 hours.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     const EXPECTED: &str =
         "a duration with a unit, such as `300 ms`, `5 s` or `2 min`, at most 24 h";
@@ -140,7 +140,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     Ok(duration)
 }
 
-/// A duration as a person would have written it, nothing rounded: `10 s`, `1.5 s`, `100 ms`, `24 h`.
+/// A duration as a person would write it, without rounding: `10 s`, `1.5 s`, `100 ms`, `24 h`.
 pub fn exact_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     if duration.is_zero() {
@@ -153,7 +153,7 @@ pub fn exact_duration(duration: Duration) -> String {
             return format!("{} min", seconds / 60);
         }
     }
-    // The standard library's form is exact and lacks only the space.
+    // The standard library's format is exact; only the space before the unit is missing.
     let text = format!("{duration:?}");
     let unit = text
         .find(|it: char| !it.is_ascii_digit() && it != '.')
@@ -161,9 +161,9 @@ pub fn exact_duration(duration: Duration) -> String {
     format!("{} {}", &text[..unit], &text[unit..])
 }
 
-/// Reads a share: `5%`, `5 %` or `0.05`. Above zero and at most 1,000 %.
+/// Parses a share such as `5%`, `5 %` or `0.05`. It must be above zero and at most 1,000 %.
 ///
-/// From 1 up it needs the percent sign: whoever writes `5` means 5 %, and 500 % would let everything pass.
+/// Numbers from 1 up need the percent sign: a user who writes `5` means 5 %, and a share of 500 % would let everything pass.
 pub fn parse_share(text: &str) -> Result<f64, String> {
     const EXPECTED: &str = "expected a share such as `5%` or `0.05`, above 0 and at most 1000%";
     let text = text.trim();
@@ -193,13 +193,13 @@ pub fn counted(count: u64, noun: &str) -> String {
     format!("{} {noun}{plural}", thousands(count))
 }
 
-/// A share as a percentage, with up to three digits behind the point.
+/// A share as a percentage, with up to three decimals.
 pub fn exact_share(share: f64) -> String {
     let percent = format!("{:.3}", share * 100.0);
     format!("{} %", percent.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// Reads a number of bytes with a unit: `512 B`, `64 kB` (64,000), `1.5 MiB` (powers of 1,024). Whole bytes, at most 1 PiB.
+/// Parses a number of bytes with a unit: `512 B`, `64 kB` (64,000), `1.5 MiB` (powers of 1,024). It must be whole bytes, at most 1 PiB.
 pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
     const MOST: f64 = (1_u64 << 50) as f64;
     let refuse = || UnitError::new(text, BYTES_EXPECTED);
@@ -226,11 +226,11 @@ pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
     Ok(bytes)
 }
 
-/// What [`parse_bytes`] reads.
+/// The values that [`parse_bytes`] accepts.
 pub const BYTES_EXPECTED: &str =
     "a number of bytes with a unit, such as \"512 B\", \"64 kB\" (64,000) or \"1 MiB\"";
 
-/// Largest first, and of those that people mix up the binary one first.
+/// Units of bytes, from the largest down.
 const BYTE_UNITS: [(&str, u64); 7] = [
     ("GiB", 1 << 30),
     ("GB", 1_000_000_000),
@@ -241,7 +241,7 @@ const BYTE_UNITS: [(&str, u64); 7] = [
     ("B", 1),
 ];
 
-/// Bytes as a person would have written them, nothing rounded: `1 MiB`, `64 kB`, `1,500 B`.
+/// Bytes as a person would write them, without rounding: `1 MiB`, `64 kB`, `1,500 B`.
 pub fn exact_bytes(bytes: u64) -> String {
     let fitting = BYTE_UNITS
         .iter()
@@ -252,12 +252,12 @@ pub fn exact_bytes(bytes: u64) -> String {
     format!("{} {unit}", thousands(bytes / scale))
 }
 
-/// A duration as a person reads it, three significant digits: `0.21 ms`, `14.3 ms`, `2.05 s`.
+/// A duration with three significant digits, for people: `0.21 ms`, `14.3 ms`, `2.05 s`.
 pub fn format_duration(duration: Duration) -> String {
     format_seconds(duration.as_secs_f64())
 }
 
-/// As [`format_duration`], for signed seconds.
+/// As [`format_duration`], for a signed number of seconds.
 pub fn format_seconds(seconds: f64) -> String {
     let magnitude = seconds.abs();
     let (value, unit) = if magnitude == 0.0 {
@@ -272,7 +272,7 @@ pub fn format_seconds(seconds: f64) -> String {
     format!("{} {unit}", three_digits(value))
 }
 
-/// Bytes as a person reads them, in powers of 1,024: `0 B`, `96 kiB`, `1.25 MiB`.
+/// Bytes with three significant digits, for people, in powers of 1,024: `0 B`, `96 kiB`, `1.25 MiB`.
 pub fn format_bytes(bytes: f64) -> String {
     let magnitude = bytes.abs();
     for (scale, unit) in [
@@ -287,7 +287,7 @@ pub fn format_bytes(bytes: f64) -> String {
     format!("{bytes:.0} B")
 }
 
-/// Three significant digits without an exponent; integers from 100 up.
+/// The value with three significant digits and without an exponent; from 100 up rounded to an integer.
 pub fn three_digits(value: f64) -> String {
     let magnitude = value.abs();
     if magnitude >= 99.95 || magnitude == 0.0 {
@@ -299,7 +299,7 @@ pub fn three_digits(value: f64) -> String {
     }
 }
 
-/// Bounds of a share: `0.35 to 8.1 %`, or one figure where both read alike.
+/// The limits of a share: `0.35 to 8.1 %`, or one figure if both round to the same text.
 pub fn format_share_band((lo, hi): (f64, f64)) -> String {
     let (low, high) = (percent(lo), percent(hi));
     if low == high {
@@ -324,7 +324,7 @@ fn percent(share: f64) -> String {
     }
 }
 
-/// A factor: three decimals near one, where the difference to one is the point, else three significant digits.
+/// A ratio: with three decimals near one, where the difference from one matters, else with three significant digits.
 pub fn format_ratio(value: f64) -> String {
     if value.abs() < 1.1 {
         format!("{value:.3}")
@@ -346,7 +346,7 @@ pub fn thousands(value: u64) -> String {
     out
 }
 
-/// A rate as it is told: whole numbers where they say enough.
+/// A rate for people: an integer from 10 up, else three significant digits.
 pub fn format_rate(per_second: f64) -> String {
     if per_second < 10.0 {
         three_digits(per_second)
@@ -355,8 +355,9 @@ pub fn format_rate(per_second: f64) -> String {
     }
 }
 
-/// A rate that servers can keep up with who answered so many a second under overload: four fifths, rounded down to two digits.
-/// What they answer then is the most they can, and a queue is long before its server is busy all the time. `None` below 1/s.
+/// A rate that servers can sustain if they answered this many transactions per second under overload: four fifths of it, rounded down to
+/// two digits. The rate under overload is the most that the servers can do, and queues grow long before a server is fully busy. `None`
+/// below 1/s.
 pub fn with_headroom(answered_per_second: f64) -> Option<u64> {
     let most = answered_per_second * 0.8;
     if most < 1.0 {

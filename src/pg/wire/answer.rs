@@ -30,7 +30,7 @@ pub struct Answer {
     pub count: u64,
     /// What the answer keeps.
     pub keeps: Keeps,
-    /// The texts of notices, a line each.
+    /// The texts of notices, one per line.
     pub notices: String,
     /// The number of rows that the command affected, according to its tag.
     pub met: u64,
