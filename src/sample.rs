@@ -145,7 +145,7 @@ pub struct CellRow {
     pub started_at: String,
     pub warmup_s: f64,
     pub measured_s: f64,
-    /// Empty for a closed loop.
+    /// Arrivals per second that the plan asks for; empty in a closed loop.
     pub offered_tps: Option<f64>,
     /// Acknowledged transactions per second of the measurement phase.
     pub achieved_tps: f64,

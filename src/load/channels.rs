@@ -12,7 +12,7 @@ use crate::plan::Priority;
 use crate::sample::{FeedSender, LentLooks, Timeline};
 
 /// The longest sleep of a load thread, and so the longest time until it notices that it was asked to stop.
-pub(super) const NAP: Duration = Duration::from_millis(50);
+pub(super) const MAX_SLEEP: Duration = Duration::from_millis(50);
 
 /// What a load thread reports once its connections are open.
 #[derive(Debug, Clone, Copy)]

@@ -36,12 +36,12 @@ impl Entry {
         }
     }
 
-    fn count_rows(&self, met: &[u64], second: &mut Second) {
-        for (change, met) in self.changes.iter().zip(met) {
-            let met = i64::try_from(*met).unwrap_or(i64::MAX);
+    fn count_rows(&self, affected: &[u64], second: &mut Second) {
+        for (change, affected) in self.changes.iter().zip(affected) {
+            let affected = i64::try_from(*affected).unwrap_or(i64::MAX);
             match change {
-                Some((Change::Insert, table)) => second.change_rows(*table, met),
-                Some((Change::Delete, table)) => second.change_rows(*table, -met),
+                Some((Change::Insert, table)) => second.change_rows(*table, affected),
+                Some((Change::Delete, table)) => second.change_rows(*table, -affected),
                 Some((Change::Update, _)) | None => {}
             }
         }
@@ -114,7 +114,7 @@ impl Ending {
 pub(super) struct Reply {
     pub(super) row: Option<ReturnedRow>,
     /// The number of rows that each statement affected.
-    pub(super) met: SmallVec<[u64; 4]>,
+    pub(super) affected: SmallVec<[u64; 4]>,
     /// When COMMIT was sent; `None` if the transaction is a single statement, without a COMMIT of its own.
     pub(super) commit_sent: Option<Stamp>,
     /// Whether the server warned that the commit may not have been replicated.
@@ -324,7 +324,7 @@ impl Counters {
                 });
                 let Reply { warned, server, .. } = reply;
                 let entry = &entries[attempt.transaction];
-                entry.count_rows(&reply.met, second);
+                entry.count_rows(&reply.affected, second);
                 if records {
                     second.service.record(now.since(sent));
                     second.response.record(now.since(due));

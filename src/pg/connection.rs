@@ -319,7 +319,7 @@ pub async fn connect(
     if let Some(address) = endpoint.address {
         config.hostaddr(address);
     }
-    // On the heap: the state of a TLS connection is large.
+    // The future is boxed because the state of a TLS connection is large.
     let opened = Box::pin(open(config, endpoint.tls.as_ref()));
     let connected =
         tokio::time::timeout(deadline, opened)

@@ -60,12 +60,12 @@ impl Connection {
                 .map(|it| &values[*it])
                 .collect::<SmallVec<[_; 8]>>()
         };
-        let mut met = SmallVec::new();
+        let mut affected = SmallVec::new();
         if !before.is_empty() {
             client.batch_execute("BEGIN").await?;
         }
         for (statement, indices) in before {
-            met.push(client.execute_raw(statement, of(indices)).await?);
+            affected.push(client.execute_raw(statement, of(indices)).await?);
         }
         let (statement, indices) = last;
         let mut rows = pin!(client.query_raw(statement, of(indices)).await?);
@@ -74,7 +74,7 @@ impl Connection {
             row = Some(next);
             count += 1;
         }
-        met.push(count);
+        affected.push(count);
         let commit_sent = if before.is_empty() {
             None
         } else {
@@ -96,7 +96,7 @@ impl Connection {
         };
         Ok(Reply {
             row,
-            met,
+            affected,
             commit_sent,
             warned: self.session.warnings().count() > warnings,
             server: self.server,

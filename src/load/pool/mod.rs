@@ -21,7 +21,7 @@ use connection::{Connector, open_failure};
 use transact::{SharedFeed, ThreadState};
 
 use super::channels::Opened;
-use super::channels::{NAP, ThreadChannels};
+use super::channels::{MAX_SLEEP, ThreadChannels};
 use super::counters::Draws;
 use super::feed_buffer::FeedBuffer;
 use super::orders::ThreadOrders;
@@ -141,7 +141,7 @@ impl Dispatcher {
             let wake = [end, backlog.next_due().filter(|_| !held_up)]
                 .into_iter()
                 .flatten()
-                .fold(second_end.min(now + NAP), Stamp::min);
+                .fold(second_end.min(now + MAX_SLEEP), Stamp::min);
             if wake <= clock::now() {
                 tokio::task::yield_now().await;
             } else if held_up {
@@ -215,7 +215,7 @@ impl Dispatcher {
                 }
                 counters.second_end()
             };
-            let wake = second_end.min(now + NAP);
+            let wake = second_end.min(now + MAX_SLEEP);
             let wake = end.map_or(wake, |end| wake.min(end));
             self.timer.sleep_until(wake).await?;
         }
@@ -242,7 +242,7 @@ impl Dispatcher {
                 }
                 counters.second_end()
             };
-            let wake = deadline.min(second_end).min(now + NAP);
+            let wake = deadline.min(second_end).min(now + MAX_SLEEP);
             tokio::select! {
                 () = self.thread.finished.notified() => {}
                 slept = self.timer.sleep_until(wake) => slept?,

@@ -169,9 +169,9 @@ impl Connection {
         reply.warned |= answer.warned;
         if self.request.is_last_statement(step) {
             reply.row = requests.returned(running.attempt.transaction, answer)?;
-            reply.met.push(answer.count);
+            reply.affected.push(answer.count);
         } else if self.request.is_statement(step) {
-            reply.met.push(answer.met);
+            reply.affected.push(answer.affected);
         }
         let next = step + 1;
         if next < self.request.steps() {

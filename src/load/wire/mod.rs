@@ -19,7 +19,7 @@ use connection::Ended;
 use connections::{Connections, FOREIGN_KEYS, Next};
 use request::{Request, Requests};
 
-use super::channels::{NAP, Opened, ThreadChannels};
+use super::channels::{MAX_SLEEP, Opened, ThreadChannels};
 use super::counters::{Attempt, Counters, Draws, Ending, Entry};
 use super::feed_buffer::FeedBuffer;
 use super::orders::ThreadOrders;
@@ -385,7 +385,11 @@ impl LoadLoop {
 
     /// Waits for the next answer, arrival or end of a second.
     fn wait(&mut self, now: Stamp, reopens: Option<Stamp>) -> io::Result<()> {
-        let mut wake = self.counters.second_end().min(now + NAP).min(self.expires);
+        let mut wake = self
+            .counters
+            .second_end()
+            .min(now + MAX_SLEEP)
+            .min(self.expires);
         let looks = self.looks.as_mut();
         let looks = looks.map(|it| it.looks.before_sleep(self.connections.poll(), clock::now()));
         for bound in [reopens, self.end, self.drain_deadline, looks] {

@@ -33,7 +33,7 @@ pub struct Answer {
     /// The texts of notices, one per line.
     pub notices: String,
     /// The number of rows that the command affected, according to its tag.
-    pub met: u64,
+    pub affected: u64,
     /// The number of statements that the server has parsed to prepare them.
     pub parsed: usize,
     /// Whether the server warned that a commit may not have been replicated.
@@ -55,7 +55,7 @@ impl Answer {
     pub fn clear(&mut self) {
         self.rows.clear();
         self.ends.clear();
-        (self.count, self.met, self.parsed) = (0, 0, 0);
+        (self.count, self.affected, self.parsed) = (0, 0, 0);
         (self.warned, self.is_fatal) = (false, false);
         self.failure = None;
         self.notices.clear();
@@ -89,15 +89,15 @@ impl Answer {
                 self.ends.push(self.rows.len());
             }
             backend::COMMAND_COMPLETE_TAG => {
-                self.met = rows_met(message.body.unwrap_or_default());
+                self.affected = rows_affected(message.body.unwrap_or_default());
             }
             backend::ERROR_RESPONSE_TAG => {
-                let said = ServerSaid::of(message.body);
+                let said = ErrorOrNotice::of(message.body);
                 self.is_fatal |= said.ends_session();
                 self.failure.get_or_insert_with(|| said.failure());
             }
             backend::NOTICE_RESPONSE_TAG => {
-                let said = ServerSaid::of(message.body);
+                let said = ErrorOrNotice::of(message.body);
                 self.warned |= said.warns_of_replication();
                 if self.keeps == Keeps::Notices {
                     if self.notices.len() > MOST {
@@ -153,7 +153,7 @@ fn columns<const N: usize>(row: &[u8]) -> Result<[Option<&[u8]>; N], Broken> {
 }
 
 /// The number at the end of a command tag, such as "INSERT 0 1" or "UPDATE 5"; zero if there is none.
-fn rows_met(body: &[u8]) -> u64 {
+fn rows_affected(body: &[u8]) -> u64 {
     let tag = body.strip_suffix(b"\0").unwrap_or(body);
     let digits = tag.iter().rev().take_while(|byte| byte.is_ascii_digit());
     let digits = digits.count();
@@ -165,7 +165,7 @@ fn rows_met(body: &[u8]) -> u64 {
 
 /// The fields of an error or notice message.
 #[derive(Debug, Default)]
-pub(super) struct ServerSaid<'a> {
+pub(super) struct ErrorOrNotice<'a> {
     /// The severity of field `V`, which the server never translates, unlike that of field `S`.
     severity: &'a [u8],
     code: &'a [u8],
@@ -174,7 +174,7 @@ pub(super) struct ServerSaid<'a> {
     file: &'a [u8],
 }
 
-impl<'a> ServerSaid<'a> {
+impl<'a> ErrorOrNotice<'a> {
     pub(super) fn of(body: Option<&'a [u8]>) -> Self {
         let Some(body) = body else {
             return Self {
@@ -236,7 +236,7 @@ mod tests {
         answer.take(message(b'C', b"INSERT 0 17\0")).unwrap();
         let ready = answer.take(message(b'Z', b"I")).unwrap();
         assert!(ready.is_some_and(|it| !it.in_transaction));
-        assert_eq!((answer.count, answer.met), (1, 17));
+        assert_eq!((answer.count, answer.affected), (1, 17));
         let columns = [Some(b"ab".as_slice()), None, Some(b"c".as_slice()), None];
         assert_eq!(answer.kept::<4>().next(), Some(Ok(columns)));
         answer.keeps = Keeps::Rows;
@@ -319,7 +319,7 @@ mod tests {
             let Some(backend::Message::ErrorResponse(theirs)) = reference(b'E', &body) else {
                 panic!("it is an error");
             };
-            let said = ServerSaid::of(Some(&body));
+            let said = ErrorOrNotice::of(Some(&body));
             let theirs: Vec<_> = theirs
                 .fields()
                 .map(|it| Ok((it.type_(), it.value_bytes().to_vec())))

@@ -10,7 +10,7 @@ use postgres_protocol::authentication::sasl::{
 };
 use postgres_protocol::message::{backend, frontend};
 
-use super::answer::ServerSaid;
+use super::answer::ErrorOrNotice;
 use super::input::{Broken, Message};
 use crate::pg::connection::READ_ONLY;
 use crate::pg::conninfo::ChannelBinding;
@@ -110,7 +110,7 @@ impl StartUp {
                 });
             }
             backend::ERROR_RESPONSE_TAG => {
-                return Err(ServerSaid::of(message.body).failure());
+                return Err(ErrorOrNotice::of(message.body).failure());
             }
             backend::READY_FOR_QUERY_TAG => return Ok(true),
             backend::PARAMETER_STATUS_TAG => {
