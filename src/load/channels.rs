@@ -30,7 +30,7 @@ pub(super) struct ThreadChannels {
     pub(super) feed: Option<FeedSender>,
     pub(super) looks: Option<LentLooks>,
     pub(super) seconds: mpsc::UnboundedSender<(u16, Second)>,
-    /// Receives a message once all connections of the thread are open, or cannot be opened.
+    /// Used once: when all connections of the thread are open, or could not be opened.
     pub(super) ready: oneshot::Sender<Result<Opened, LoadError>>,
     pub(super) start: oneshot::Receiver<Timeline>,
     pub(super) stop: Stopper,
