@@ -368,10 +368,10 @@ where
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
             match message {
                 // A commit whose wait for synchronous replication was cancelled reports success; only this warning shows that it may not be
-                // replicated.
+                // replicated. It is known by its source file, because the server may write messages in any language.
                 Ok(AsyncMessage::Notice(notice))
                     if notice.code() == &SqlState::WARNING
-                        && notice.message().contains("synchronous replication") =>
+                        && notice.file() == Some("syncrep.c") =>
                 {
                     counter.0.fetch_add(1, Ordering::Relaxed);
                 }
