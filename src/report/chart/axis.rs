@@ -1,5 +1,5 @@
-//! Axes: from values to places, and the marks along them. Every constructor takes any values at all, none, infinite or alike,
-//! and gives an axis of some length with labels on it.
+//! Axes: they map values to places and carry the tick marks. Every constructor accepts any values, also none, infinite ones or equal
+//! ones, and returns an axis with a length above zero and labels.
 
 use itertools::Itertools as _;
 
@@ -15,7 +15,7 @@ pub(super) struct Axis {
     hi: f64,
 }
 
-/// A mark on an axis; one without a label is a fine line only.
+/// A mark on an axis. With an empty label it is only a fine line.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Tick {
     pub(super) at: f64,
@@ -26,7 +26,7 @@ pub(super) struct Tick {
 enum Map {
     Linear,
     Log,
-    /// Linear near zero and logarithmic far from it; the turn is at this value.
+    /// Linear near zero and logarithmic far from it; the transition is at about this absolute value.
     Asinh(f64),
 }
 
@@ -40,10 +40,10 @@ impl Map {
     }
 }
 
-/// No measured quantity is larger; a damaged file may say so.
+/// The largest absolute value that can have been measured. A damaged file may hold larger ones, which are ignored.
 const LARGEST: f64 = 1e18;
 
-/// The least and the greatest value that can have been measured.
+/// The least and the greatest of the values that can have been measured; `None` if there are none.
 fn range(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     let measured = values.into_iter().filter(|value| value.abs() <= LARGEST);
     measured.minmax().into_option()
@@ -60,13 +60,13 @@ impl Axis {
         }
     }
 
-    /// From zero to a round number at or beyond the greatest value.
+    /// A linear axis from zero to a round number at or above the greatest value.
     pub(super) fn from_zero(title: &str, values: impl IntoIterator<Item = f64>) -> Self {
         let hi = range(values).map_or(1.0, |(_, hi)| if hi > 0.0 { hi } else { 1.0 });
         Self::linear(title, 0.0, hi)
     }
 
-    /// Between round numbers at or beyond two ends.
+    /// A linear axis from a round number at or below `lo` to a round number at or above `hi`.
     pub(super) fn linear(title: &str, lo: f64, hi: f64) -> Self {
         let hi = if hi > lo { hi } else { lo + 1.0 };
         let step = round_step(lo, hi, 5);
@@ -77,7 +77,7 @@ impl Axis {
         Self::new(title, round_steps(lo, hi, step), Map::Linear, (lo, hi))
     }
 
-    /// From zero to exactly `end`, where there is a mark too.
+    /// A linear axis from zero to exactly `end` seconds, with a mark at `end`.
     pub(super) fn seconds(title: &str, end: f64) -> Self {
         let end = if end > 0.0 { end.min(LARGEST) } else { 1.0 };
         let step = round_step(0.0, end, 5);
@@ -88,12 +88,12 @@ impl Axis {
         Self::new(title, ticks, Map::Linear, (0.0, end))
     }
 
-    /// Without marks, for rows that have names instead.
+    /// An axis without marks, for rows that have names instead.
     pub(super) fn unmarked() -> Self {
         Self::new("", Vec::new(), Map::Linear, (0.0, 1.0))
     }
 
-    /// Places of things in a row, the first at 0, some of them named.
+    /// An axis of `count` items at 0, 1, 2 and so on, with labels for some of them: the item's index and its name.
     pub(super) fn row(title: &str, count: usize, names: Vec<(usize, String)>) -> Self {
         let tick = |(at, name): (usize, String)| Tick::new(at as f64, &name);
         let ticks = names.into_iter().map(tick).collect();
@@ -101,8 +101,8 @@ impl Axis {
         Self::new(title, ticks, Map::Linear, ends)
     }
 
-    /// Between the least and the greatest value, which differ by a tenth on the axis even if they do not: noise is not made
-    /// to look like change. Logarithmic where they are far apart.
+    /// An axis around the values. It spans at least a tenth of the largest magnitude, so that noise does not look like change. It is
+    /// logarithmic if all values are positive and the greatest is more than eight times the least.
     pub(super) fn around(title: &str, values: &[f64]) -> Self {
         const FAR: f64 = 8.0;
         let Some((lo, hi)) = range(values.iter().copied()) else {
@@ -117,7 +117,7 @@ impl Axis {
         Self::linear(title, (lo - margin).max(floor), hi + margin)
     }
 
-    /// Logarithmic over the positive values, between labels at or beyond the least and the greatest.
+    /// A logarithmic axis over the positive values, from a label at or below the least to a label at or above the greatest.
     pub(super) fn log(title: &str, values: impl IntoIterator<Item = f64>) -> Self {
         let (lo, hi) =
             range(values.into_iter().filter(|value| *value > 0.0)).unwrap_or((0.1, 10.0));
@@ -126,7 +126,7 @@ impl Axis {
         Self::new(title, ticks, Map::Log, (lo, hi))
     }
 
-    /// Milliseconds: logarithmic, unless one is at or below zero.
+    /// An axis of milliseconds: logarithmic, or [`Axis::signed_ms`] if a value is at or below zero.
     pub(super) fn ms(title: &str, values: &[f64]) -> Self {
         match range(values.iter().copied()) {
             Some((lo, hi)) if lo <= 0.0 => Self::signed_ms(title, lo, hi),
@@ -134,7 +134,7 @@ impl Axis {
         }
     }
 
-    /// Bytes either side of zero, linear up to a kibibyte.
+    /// An axis of bytes on both sides of zero: linear up to about 1 kiB, logarithmic beyond.
     pub(super) fn bytes(title: &str, values: impl IntoIterator<Item = f64>) -> Self {
         const TURN: f64 = 1024.0;
         let (lo, hi) = range(values).unwrap_or((0.0, TURN));
@@ -150,7 +150,7 @@ impl Axis {
         Self::between(title, ticks, Map::Asinh(TURN), lo.min(0.0), hi.max(TURN))
     }
 
-    /// Milliseconds either side of zero, linear up to a tenth of one.
+    /// An axis of milliseconds on both sides of zero: linear up to about 0.05 ms, logarithmic beyond.
     pub(super) fn signed_ms(title: &str, lo: f64, hi: f64) -> Self {
         let (lo, hi) = (lo.clamp(-1e9, 0.0), hi.clamp(0.1, 1e9));
         let mut ticks = vec![Tick::new(0.0, "0")];
@@ -163,7 +163,8 @@ impl Axis {
         Self::between(title, ticks, Map::Asinh(0.05), lo, hi)
     }
 
-    /// Between the marks at or beyond two ends, as far as there are such.
+    /// An axis from the last mark at or below `lo` to the first mark at or above `hi`. Without such a mark, the axis ends at `lo` or `hi`
+    /// itself.
     fn between(title: &str, mut ticks: Vec<Tick>, map: Map, lo: f64, hi: f64) -> Self {
         ticks.sort_by(|a, b| a.at.total_cmp(&b.at));
         let places = || ticks.iter().map(|tick| tick.at);
@@ -173,7 +174,7 @@ impl Axis {
         Self::new(title, ticks, map, (lo, hi))
     }
 
-    /// Percentiles by their nines, from the median.
+    /// An axis of percentiles by their nines, that is -log10(1 - share): 0 is 0 %, 1 is 90 %, 2 is 99 %. It begins at 0 %.
     pub(super) fn nines(title: &str, values: impl IntoIterator<Item = f64>) -> Self {
         let hi = range(values).map_or(3.0, |(_, hi)| hi.clamp(1.0, 9.0));
         let marks = [
@@ -195,7 +196,7 @@ impl Axis {
         Self::new(title, ticks, Map::Linear, (0.0, hi))
     }
 
-    /// Shares from 0 to 100 %.
+    /// A linear axis of shares from 0 to 100 %.
     pub(super) fn shares(title: &str) -> Self {
         let ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
             .into_iter()
@@ -204,7 +205,7 @@ impl Axis {
         Self::new(title, ticks, Map::Linear, (0.0, 1.0))
     }
 
-    /// Logarithmic shares, from `floor` to 100 %.
+    /// A logarithmic axis of shares from `floor` (0.01 is 1 %) to 100 %.
     pub(super) fn log_shares(title: &str, floor: f64) -> Self {
         let lo = if floor > 0.0 {
             floor.clamp(1e-7, 0.1)
@@ -219,7 +220,7 @@ impl Axis {
         Self::new(title, ticks, Map::Log, (lo, 1.0))
     }
 
-    /// Where a value lies, 0 to 1, held inside the axis. NaN lies at the start.
+    /// The place of a value: 0 is the start of the axis and 1 its end. Values beyond an end lie at that end, NaN lies at the start.
     pub(super) fn place(&self, value: f64) -> f64 {
         let (lo, hi) = (self.map.apply(self.lo), self.map.apply(self.hi));
         let share = (self.map.apply(value) - lo) / (hi - lo);
@@ -230,7 +231,7 @@ impl Axis {
         }
     }
 
-    /// The values at even steps along the axis, both ends included.
+    /// The values at `count` equal steps along the axis, both ends included.
     pub(super) fn steps(&self, count: u32) -> Vec<f64> {
         let (lo, hi) = (self.map.apply(self.lo), self.map.apply(self.hi));
         (0..=count)
@@ -255,7 +256,7 @@ impl Tick {
     }
 }
 
-/// A number as an axis shows it: no digits that say nothing.
+/// A number as an axis shows it, without trailing zeros after the decimal point.
 pub(super) fn number(value: f64) -> String {
     let text = if value.abs() >= 100.0 || value == 0.0 {
         format!("{value:.0}")
@@ -281,10 +282,10 @@ fn three_digits_below_one(value: f64) -> String {
     text.to_owned()
 }
 
-/// `99.96 %`, by its nines.
+/// The label of a percentile given by its nines, such as `99.96 %`.
 fn percentile(nines: f64) -> String {
     let percent = 100.0 * (1.0 - 10_f64.powf(-nines));
-    // As many decimals as tell it from the next one with a nine more.
+    // Enough decimals to show the distance from 100 %.
     let mut decimals = 0;
     while decimals < 9 && 10_f64.powi(-decimals) > (100.0 - percent) * 1.001 {
         decimals += 1;
@@ -312,8 +313,8 @@ fn round_steps(lo: f64, hi: f64, step: f64) -> Vec<Tick> {
         .collect()
 }
 
-/// The ends of a logarithmic axis and its marks: labels at 1, 2 and 5 of each power of ten while there are few, at every
-/// power otherwise, and at round numbers where the whole range lies between two neighbouring digits or so.
+/// The ends of a logarithmic axis and its marks. A range over several powers of ten has labels at the powers only, a shorter one also at
+/// digits between these (2 and 5, then more), and one of less than a factor of 1.6 at round numbers.
 fn log_ticks(lo: f64, hi: f64) -> (f64, f64, Vec<Tick>) {
     const NARROW: f64 = 1.6;
     if hi / lo < NARROW {
@@ -429,7 +430,7 @@ mod tests {
         }
     }
 
-    /// The outermost labels stand at or beyond the data.
+    /// Checks that the outermost labels stand at or beyond the data.
     fn check_ends(axis: &Axis, lo: f64, hi: f64) {
         let labelled = || axis.ticks.iter().filter(|tick| !tick.label.is_empty());
         let (first, last) = (labelled().next().unwrap(), labelled().next_back().unwrap());

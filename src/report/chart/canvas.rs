@@ -1,30 +1,30 @@
-//! Draws marks by what they mean (ink, grid, series 2) into an SVG.
+//! Draws lines, areas and texts into an SVG. The caller names their role (ink, grid, series 2), not their colour.
 //!
-//! A mark has the class of its meaning, which the style sheet gives a light and a dark colour. The light one stays as an attribute,
-//! for viewers that read no style sheet. Places are whole numbers on a grid four times as fine as CSS pixels.
+//! Each role is a CSS class, to which the style sheet gives a light and a dark colour. The light colour is also an attribute, for viewers
+//! that ignore style sheets. Coordinates in the SVG are whole numbers on a grid four times as fine as CSS pixels.
 
 use std::fmt;
 use std::fmt::Write as _;
 
 use itertools::Itertools as _;
 
-/// Steps of the grid in one CSS pixel.
+/// Grid steps per CSS pixel.
 const FINE: f64 = 4.0;
-/// Said once, at the root.
+/// Font family of all texts, set once on the `svg` element.
 const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
-/// Width of most lines, in steps of the grid; said at the root as well.
+/// Width of most lines in grid steps, set once on the `svg` element.
 const LINE: i32 = 4;
 
-/// What a mark means; its colour follows.
+/// The role of a mark, which determines its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Paint {
     Ink,
     Muted,
     Grid,
     Background,
-    /// One of the six colours of Okabe and Ito; higher numbers start again.
+    /// One of six colours from the palette of Okabe and Ito; index 6 has the first colour again.
     Series(usize),
-    /// From 0 (least) to [`Paint::HEAT_STEPS`] - 1.
+    /// A shade of a heatmap, from 0 (lowest) to [`Paint::HEAT_STEPS`] - 1.
     Heat(usize),
 }
 
@@ -43,20 +43,20 @@ impl Paint {
         }
     }
 
-    /// As attributes of a mark that is filled with it; `class` is one more class of it.
+    /// The attributes of a mark that is filled with this paint. `class` is empty or a further class with a space before it.
     fn fill(self, class: &str) -> String {
         let id = self.id();
         format!(r#" class="f{id}{class}" fill="{}""#, COLOURS[id].0)
     }
 
-    /// As attributes of a line.
+    /// The attributes of a line with this paint.
     fn stroke(self) -> String {
         let id = self.id();
         format!(r#" class="s{id}" stroke="{}""#, COLOURS[id].0)
     }
 }
 
-/// Light and dark colour by the number of a paint.
+/// Light and dark colour of each paint, by [`Paint::id`].
 const COLOURS: [(&str, &str); 4 + Paint::SERIES + Paint::HEAT_STEPS] = [
     ("#1b1f24", "#e6e8eb"),
     ("#57606a", "#a3abb5"),
@@ -78,7 +78,7 @@ const COLOURS: [(&str, &str); 4 + Paint::SERIES + Paint::HEAT_STEPS] = [
     ("#083f72", "#d3ecff"),
 ];
 
-/// How a line is broken, so that series differ without colour too.
+/// The dash pattern of a line, so that series can be told apart without colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dash {
     Solid,
@@ -95,7 +95,7 @@ impl Dash {
         Self::ALL[index % Self::ALL.len()]
     }
 
-    /// As an attribute of a line.
+    /// The attribute of a line with this pattern; empty for a solid line.
     fn attribute(self) -> &'static str {
         match self {
             Self::Solid => "",
@@ -106,7 +106,7 @@ impl Dash {
     }
 }
 
-/// A line's look.
+/// The look of a line. `width` is in CSS pixels, `opacity` is from 0 to 1.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stroke {
     pub(super) paint: Paint,
@@ -134,23 +134,23 @@ impl Stroke {
     }
 }
 
-/// Where a text lies in relation to its point.
+/// The horizontal alignment of a text to its point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Anchor {
-    /// Starts at the point.
+    /// The text starts at the point.
     Start,
     Middle,
     End,
 }
 
-/// A text's look.
+/// The look of a text. `size` is in CSS pixels.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Type {
     pub(super) size: f64,
     pub(super) paint: Paint,
     pub(super) anchor: Anchor,
     pub(super) bold: bool,
-    /// Keeps lines behind the text from crossing it.
+    /// Whether the text has an outline in the background's colour, so that lines behind it do not cross its letters.
     pub(super) halo: bool,
 }
 
@@ -185,7 +185,7 @@ impl Type {
     }
 }
 
-/// About how wide a text is, in CSS pixels: without a font there is no way to know.
+/// The estimated width of a text in CSS pixels. The exact width depends on the viewer's font, which is not known.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
     let ems: f64 = text
         .chars()
@@ -199,7 +199,7 @@ pub(super) fn text_width(text: &str, size: f64) -> f64 {
     ems * size
 }
 
-/// About how wide the widest of some texts is.
+/// The estimated width of the widest of several texts, in CSS pixels; 0 without texts.
 pub(super) fn widest<'a>(texts: impl IntoIterator<Item = &'a str>, size: f64) -> f64 {
     let widths = texts.into_iter().map(|text| text_width(text, size));
     widths.fold(0.0, f64::max)
@@ -208,7 +208,7 @@ pub(super) fn widest<'a>(texts: impl IntoIterator<Item = &'a str>, size: f64) ->
 /// Top left and bottom right of a rectangle.
 pub(super) type Corners = ((f64, f64), (f64, f64));
 
-/// Marks in CSS pixels, from the top left.
+/// An SVG that is being drawn. Coordinates and sizes are in CSS pixels, from the top left corner.
 pub(super) struct Canvas {
     body: String,
     width: f64,
@@ -227,7 +227,7 @@ impl Canvas {
     }
 
     fn element(&mut self, element: fmt::Arguments<'_>) {
-        // Written to a string, which does not fail.
+        // Writing to a string does not fail.
         let _ = writeln!(self.body, "{element}");
     }
 
@@ -255,7 +255,7 @@ impl Canvas {
         ));
     }
 
-    /// What lies between two lines.
+    /// Fills the area between two lines.
     pub(super) fn band(
         &mut self,
         line: &[(f64, f64)],
@@ -276,7 +276,7 @@ impl Canvas {
         ));
     }
 
-    /// Many rectangles of one paint as a single element: a heatmap has thousands.
+    /// Draws many rectangles of one paint as a single element, because a heatmap has thousands of them.
     pub(super) fn rects(&mut self, rects: &[Corners], paint: Paint) {
         if rects.is_empty() {
             return;
@@ -290,9 +290,9 @@ impl Canvas {
         self.element(format_args!(r#"<path d="{path}"{fill}/>"#));
     }
 
-    /// Many discs of one paint as a single element: a history has a thousand.
+    /// Draws many discs of one paint as a single element, because a history may have a thousand of them.
     pub(super) fn specks(&mut self, at: &[(f64, f64)], radius: f64, paint: Paint) {
-        // A line of no length with round ends is a disc.
+        // A line of length zero with round ends is a disc.
         let path = at.iter().format_with("", |at, write| {
             let (x, y) = fine(*at);
             write(&format_args!("M{x} {y}h0"))
@@ -301,7 +301,7 @@ impl Canvas {
         self.strokes(&path.to_string(), stroke, "round");
     }
 
-    /// Many upright lines of one paint as a single element, each from a place up or down to a height.
+    /// Draws many vertical lines as a single element, each from a point to another y coordinate.
     pub(super) fn whiskers(&mut self, ends: &[((f64, f64), f64)], stroke: Stroke) {
         let path = ends.iter().format_with("", |(from, to), write| {
             let ((x, y), end) = (fine(*from), grid(*to));
@@ -321,13 +321,13 @@ impl Canvas {
         ));
     }
 
-    /// A disc with a rim in the background's colour, so that it stands out from lines below it.
+    /// Draws a disc with a rim in the background's colour, so that it stands out from lines below it.
     pub(super) fn dot(&mut self, at: (f64, f64), radius: f64, paint: Paint) {
         self.disc(at, radius + 1.5, Paint::Background);
         self.disc(at, radius, paint);
     }
 
-    /// As [`Canvas::dot`], hollow.
+    /// Draws a disc as [`Canvas::dot`] does, but hollow.
     pub(super) fn ring(&mut self, at: (f64, f64), radius: f64, paint: Paint) {
         self.dot(at, radius, paint);
         self.disc(at, radius - 2.0, Paint::Background);
@@ -379,12 +379,12 @@ pub(crate) struct Drawing {
 }
 
 impl Drawing {
-    /// In CSS pixels, at its own size.
+    /// The unscaled width in CSS pixels.
     pub(crate) fn width(&self) -> f64 {
         self.width
     }
 
-    /// The `svg` element. `id` is unique on the page; the style sheet is left out where the page brings [`style`].
+    /// The `svg` element. `id` must be unique on the page; `style` is `None` where the page itself contains [`style()`].
     pub(crate) fn svg(
         &self,
         id: &str,
@@ -412,13 +412,13 @@ impl Drawing {
     }
 }
 
-/// The classes of all paints, light and dark.
+/// The style sheet with the classes of all paints, light and dark.
 pub(crate) fn style() -> String {
     let rules = |dark: bool| {
         let mut out = String::new();
         for (id, (light_colour, dark_colour)) in COLOURS.iter().enumerate() {
             let colour = if dark { dark_colour } else { light_colour };
-            // Written to a string, which does not fail.
+            // Writing to a string does not fail.
             let _ = write!(
                 out,
                 ".rb .f{id}{{fill:{colour}}}.rb .s{id}{{stroke:{colour}}}"
@@ -442,7 +442,7 @@ fn escape(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
-/// As an attribute; opaque is what is not said.
+/// The opacity attribute; empty for an opaque mark, since that is the default.
 fn opaque(opacity: f64) -> String {
     if opacity < 1.0 {
         format!(r#" opacity="{opacity}""#)
@@ -451,7 +451,7 @@ fn opaque(opacity: f64) -> String {
     }
 }
 
-/// As an attribute; the width of most lines is inherited.
+/// The width attribute of a line; empty for [`LINE`], which is inherited from the `svg` element.
 fn line_width(pixels: f64) -> String {
     match grid(pixels) {
         LINE => String::new(),
@@ -471,7 +471,7 @@ fn fine((x, y): (f64, f64)) -> (i32, i32) {
     (grid(x), grid(y))
 }
 
-/// Points on the grid, without those that repeat the one before.
+/// Points on the grid as a list of coordinates, without points that repeat the previous one.
 fn corners(points: &[(f64, f64)]) -> String {
     let points = points.iter().copied().map(fine).dedup();
     points.map(|(x, y)| format!("{x},{y}")).join(" ")

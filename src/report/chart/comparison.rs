@@ -1,4 +1,4 @@
-//! A comparison as a forest: each figure's factor with its interval, beside the band of changes that do not matter.
+//! A comparison as a forest plot: each figure's factor with its interval, over the band of changes that do not matter.
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Drawing, Paint, Stroke, Type, widest};
@@ -10,11 +10,11 @@ use crate::report::comparison::{by_mode, figure_name, interval_text};
 use crate::units::format_ratio;
 
 const ROW: f64 = 22.0;
-/// On a phone a figure's name stands above its interval.
+/// Height of a row on a phone, where a figure's name stands above its interval.
 const TALL_ROW: f64 = 34.0;
 const PANEL_HEAD: f64 = 30.0;
 const PANEL_GAP: f64 = 14.0;
-/// Rows beyond these are in the table only.
+/// The most rows that are drawn, unless the first panel alone has more; the others are in the table only.
 const MOST_ROWS: usize = 90;
 const LONGEST_NAME: usize = 26;
 
@@ -23,14 +23,14 @@ struct Panel<'a> {
     rows: Vec<Drawn<'a>>,
 }
 
-/// A row that has a factor.
+/// A row of the comparison that has a factor, and so can be drawn.
 struct Drawn<'a> {
     row: &'a Row,
     name: String,
     ratio: f64,
 }
 
-/// `None` where no figure has a factor.
+/// The chart of a comparison; `None` if no figure has a factor.
 pub(crate) fn chart(comparison: &Comparison) -> Option<Chart> {
     let (panels, left_out) = panels(comparison);
     (!panels.is_empty()).then_some(())?;
@@ -105,7 +105,7 @@ impl<'a> Drawn<'a> {
         (row.scale == Scale::Ratio).then_some(Self { row, name, ratio })
     }
 
-    /// Ends of the interval; open ones are infinitely far.
+    /// The ends of the interval. An open end is 0 or infinity. `None` without an interval.
     fn interval(&self) -> Option<(f64, f64)> {
         let bounds = self.row.interval?;
         Some((bounds.lo.unwrap_or(0.0), bounds.hi.unwrap_or(f64::INFINITY)))
@@ -123,7 +123,7 @@ impl<'a> Drawn<'a> {
     }
 }
 
-/// `1.51× (1.38..1.65)`
+/// The factor of a figure with its interval, such as `1.51× (1.38..1.65)`.
 fn factor(drawn: &Drawn<'_>) -> String {
     let ratio = format_ratio(drawn.ratio);
     match drawn.interval() {
@@ -180,7 +180,7 @@ fn draw(comparison: &Comparison, panels: &[Panel<'_>], layout: Layout) -> Drawin
     canvas.finish()
 }
 
-/// What stands beside a mark: the verdict as a word, since colour is not seen by all.
+/// The text beside a mark. It names the verdict, because not every reader can tell colours apart.
 fn words(drawn: &Drawn<'_>, layout: Layout) -> String {
     let verdict = drawn.row.word();
     if layout.is_narrow() {
@@ -216,7 +216,7 @@ fn draw_row(canvas: &mut Canvas, frame: &Frame, layout: Layout, top: f64, drawn:
             if is_closed {
                 canvas.line((end, y - 4.0), (end, y + 4.0), Stroke::new(paint, 2.0));
             } else {
-                // An open end points on.
+                // An open end is an arrowhead that points outwards.
                 let head = [(end + inwards, y - 4.0), (end, y), (end + inwards, y + 4.0)];
                 canvas.path(&head, Stroke::new(paint, 2.0));
             }
@@ -226,7 +226,7 @@ fn draw_row(canvas: &mut Canvas, frame: &Frame, layout: Layout, top: f64, drawn:
     mark(canvas, at, drawn.row.verdict, paint);
 }
 
-/// A shape for each verdict.
+/// Draws the mark of a figure, with a different shape for each verdict.
 fn mark(canvas: &mut Canvas, at: (f64, f64), verdict: Verdict, paint: Paint) {
     let (x, y) = at;
     match verdict {

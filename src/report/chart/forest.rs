@@ -1,4 +1,4 @@
-//! Each mode against the baseline: factors with their intervals.
+//! Each mode against the baseline, as a forest plot: factors with their intervals.
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Drawing, Paint, Type, widest};

@@ -1,10 +1,11 @@
-//! What charts share: the two widths they are drawn at, a plot area with its axes, labels that keep out of each other's way.
+//! What charts share: the two widths at which they are drawn, a plot area with its axes, and labels that do not overlap.
 
 use super::axis::{Axis, Tick};
 use super::canvas::{Anchor, Canvas, Drawing, Paint, Stroke, Type, text_width, widest};
 use super::legend::{Key, legend, legend_height};
 
-/// The width that a drawing is made for. A phone gets drawings of its own: a wide one scaled down has letters too small to read.
+/// The width for which a drawing is made. Phones have their own drawings, because a wide drawing that is scaled down has letters too
+/// small to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
     Wide,
@@ -43,7 +44,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// The line at the factor one of a horizontal axis of factors, and what it means above it.
+    /// Draws a vertical line at the factor 1 of a horizontal axis of factors, with `label` above the line.
     pub(super) fn mark_one(&self, canvas: &mut Canvas, label: &str) {
         let one = self.at_x(1.0);
         let (above, below) = ((one, self.top - 4.0), (one, self.bottom));
@@ -64,10 +65,10 @@ impl Frame {
         (self.at_x(x), self.at_y(y))
     }
 
-    /// The grid, the marks with their labels, and the titles.
+    /// Draws the grid, the labels of the marks, and the titles of both axes.
     pub(super) fn draw(&self, canvas: &mut Canvas) {
         self.draw_without_y_title(canvas);
-        // Above the axis, so that it is read without turning the head.
+        // The title stands above the axis and not along it, so that nobody has to turn the head to read it.
         let title = (self.left, self.top - 14.0);
         canvas.text(title, &self.y.title, Type::new(Anchor::Start));
     }
@@ -80,7 +81,7 @@ impl Frame {
         canvas.text(title, &self.x.title, Type::new(Anchor::Middle));
     }
 
-    /// A line from top to bottom.
+    /// Draws a vertical line at a value of the x axis, over the whole height of the plot area.
     pub(super) fn upright(&self, canvas: &mut Canvas, value: f64, stroke: Stroke) {
         let x = self.at_x(value);
         canvas.line((x, self.top), (x, self.bottom), stroke);
@@ -102,7 +103,7 @@ impl Frame {
         canvas.line((self.left, self.bottom), (self.right, self.bottom), edge);
     }
 
-    /// Labels below: those at both ends first, then the others as far as they touch none.
+    /// Draws the labels below the plot area: first those at both ends, then the others that touch no label.
     pub(super) fn draw_x_labels(&self, canvas: &mut Canvas) {
         const GAP: f64 = 6.0;
         let span = |tick: &Tick| {
@@ -124,7 +125,8 @@ impl Frame {
     }
 }
 
-/// The ticks whose labels stand `gap` apart, the first and the last among them.
+/// The ticks whose labels are drawn, at least `gap` apart. The first and the last tick take precedence over the others. `span` gives the
+/// start and the end of a label.
 fn free_labels(ticks: &[Tick], gap: f64, span: impl Fn(&Tick) -> (f64, f64)) -> Vec<&Tick> {
     let mut labelled: Vec<&Tick> = ticks.iter().filter(|tick| !tick.label.is_empty()).collect();
     if labelled.len() > 2 {
@@ -144,8 +146,8 @@ fn free_labels(ticks: &[Tick], gap: f64, span: impl Fn(&Tick) -> (f64, f64)) -> 
     labelled
 }
 
-/// Names at the right ends of lines, unless they are in the legend: each at the height of its line's end, moved apart where they would
-/// touch.
+/// Writes names at the right ends of lines, each at the height of its line's end; names that would touch are moved apart. Draws nothing
+/// on a phone, where the names are in the legend.
 pub(super) fn label_ends(
     canvas: &mut Canvas,
     layout: Layout,
@@ -157,7 +159,7 @@ pub(super) fn label_ends(
         return;
     }
     let mut order: Vec<usize> = (0..ends.len()).collect();
-    // Of ends at one height the one further right is labelled higher, so that leaders do not cross.
+    // If two lines end at the same height, the one that ends further right has the higher label, so that leader lines do not cross.
     order.sort_by(|a, b| {
         let ((a_x, a_y), (b_x, b_y)) = (ends[*a].0, ends[*b].0);
         a_y.total_cmp(&b_y).then(b_x.total_cmp(&a_x))
@@ -167,7 +169,7 @@ pub(super) fn label_ends(
     for (index, y) in order.into_iter().zip(placed) {
         let ((end_x, end_y), key) = &ends[index];
         let label_x = frame.right + 34.0;
-        // From the floor, where many lines end, leaders could not be told apart.
+        // Many lines end at the bottom of the plot area. Their leader lines could not be told apart, so they have none.
         let on_floor = *end_y > frame.bottom - 1.0;
         if !on_floor {
             let (bend, end) = ((frame.right + 6.0, y), (frame.right + 10.0, y));
@@ -179,13 +181,13 @@ pub(super) fn label_ends(
     }
 }
 
-/// The room that [`label_ends`] needs right of the frame.
+/// The width in CSS pixels that [`label_ends`] needs to the right of the frame.
 pub(super) fn label_room(keys: &[Key]) -> f64 {
     let names = keys.iter().map(|key| key.name.as_str());
     (widest(names, 12.0) + 42.0).min(260.0)
 }
 
-/// A plot as wide as the page, of lines that bear their names at their right ends (see [`label_ends`]) or, on a phone, in the legend.
+/// A plot as wide as the page. Its lines have their names at their right ends (see [`label_ends`]) or, on a phone, in the legend.
 pub(super) fn plot_of_lines(
     layout: Layout,
     lines: &[Key],
@@ -210,9 +212,9 @@ pub(super) fn plot_of_lines(
     (canvas, frame)
 }
 
-/// Moves sorted places apart until neighbours are `gap` from each other, between `lo` and `hi` as far as they fit.
+/// Moves sorted places apart until neighbours have a distance of at least `gap`. The places stay between `lo` and `hi` if there is room.
 pub(super) fn spread(wanted: &[f64], gap: f64, lo: f64, hi: f64) -> Vec<f64> {
-    // Clusters of labels that touch, each with the mean of what its members want.
+    // Clusters of labels that touch: the mean of the places that the members want, and the number of members.
     let mut clusters: Vec<(f64, usize)> = Vec::new();
     let start = |(centre, count): (f64, usize)| {
         let length = gap * (count.max(1) - 1) as f64;
@@ -237,7 +239,7 @@ pub(super) fn spread(wanted: &[f64], gap: f64, lo: f64, hi: f64) -> Vec<f64> {
         .collect()
 }
 
-/// The rectangle of one panel, its title and labels included.
+/// The rectangle of one panel, including its title and labels.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Area {
     pub(super) left: f64,
@@ -246,7 +248,8 @@ pub(super) struct Area {
     pub(super) bottom: f64,
 }
 
-/// Lays out panels of one height below `top`, two in a row where there is room. The areas row by row, and where the last one ends.
+/// Lays out panels of the same height below `top`, two in a row where there is room. Returns the areas row by row, and the bottom of the
+/// last row.
 pub(super) fn panels(layout: Layout, count: usize, top: f64, height: f64) -> (Vec<Area>, f64) {
     const GAP: f64 = 20.0;
     let columns = layout.pick(2, 1).clamp(1, count.max(1));
@@ -265,7 +268,7 @@ pub(super) fn panels(layout: Layout, count: usize, top: f64, height: f64) -> (Ve
     (areas.collect(), bottom)
 }
 
-/// A legend, and a panel for each of some things below it.
+/// Draws a legend and, below it, a panel for each of `things`.
 pub(super) fn panels_with_legend<T>(
     layout: Layout,
     keys: &[Key],

@@ -1,4 +1,4 @@
-//! Response times over time: the darker, the larger the share of a moment's arrivals.
+//! A heatmap of response times over time. The darker a cell, the larger its share of the arrivals of that moment.
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Corners, Drawing, Paint, Type};
@@ -8,7 +8,7 @@ use super::{Chart, Table, both, first_modes, left_out, seconds};
 use crate::analyse::{Analysis, TimeSeries};
 use crate::record::ResponseSecond;
 
-/// Shares from which each shade begins: a tail of one in a thousand is to be seen beside a bulk of a half.
+/// The share above which each shade begins. The steps are uneven, so that a tail of one in a thousand is visible beside a bulk of a half.
 const FROM: [f64; Paint::HEAT_STEPS] = [0.0, 0.002, 0.005, 0.02, 0.05, 0.1, 0.2, 0.35];
 
 pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
@@ -72,7 +72,7 @@ fn starts_ms(bin: u16) -> f64 {
     ResponseSecond::bin_start(bin) * 1e3
 }
 
-/// What the shades mean.
+/// Draws the legend of the shades.
 fn key(canvas: &mut Canvas) {
     canvas.text((4.0, 14.0), "share of replies", Type::new(Anchor::Start));
     for step in 0..Paint::HEAT_STEPS {
@@ -90,7 +90,7 @@ fn panel(canvas: &mut Canvas, line: &TimeSeries, area: Area, y: Axis) {
     let mut rects: [Vec<Corners>; Paint::HEAT_STEPS] = Default::default();
     for column in &line.heat {
         let (x0, x1) = (frame.at_x(column.start_s), frame.at_x(column.end_s));
-        // Neighbouring bins of one shade are one rectangle.
+        // Neighbouring bins of the same shade are drawn as one rectangle.
         let runs = column.bins.chunk_by(|(low, share), (high, other)| {
             low + 1 == *high && shade(*share) == shade(*other)
         });

@@ -1,4 +1,4 @@
-//! What the host's processors did, second by second: busy, taken by other guests, waiting for a disk.
+//! What the host's processors did, second by second: busy, taken by other guests of a virtual machine's host, waiting for a disk.
 
 use super::axis::Axis;
 use super::canvas::{Canvas, Dash, Drawing, Paint, Stroke};
@@ -8,7 +8,7 @@ use super::time::{fault_key, groups, known_lines, time_frame};
 use super::{Chart, Table, both, first_modes, left_out};
 use crate::analyse::{Analysis, HostPoint, TimeSeries};
 
-/// Above this share the processors shape the result.
+/// The share of busy processors above which waiting for a processor affects the measured times.
 const BUSY: f64 = 0.8;
 
 type Share = fn(&HostPoint) -> Option<f64>;
@@ -116,7 +116,7 @@ fn panel(canvas: &mut Canvas, line: &TimeSeries, area: Area) {
     for span in &line.spans {
         let groups = groups(line, span, &line.host, |point| point.start_s);
         for (_, paint, dash, share) in SHARES {
-            // Of seconds that are drawn as one the largest counts: what disturbs is to be seen.
+            // Where several seconds are drawn as one point, it shows the largest share, so that short disturbances stay visible.
             let place = |points: &Vec<&HostPoint>| {
                 let shares = points.iter().filter_map(|point| share(point));
                 let largest = shares.max_by(f64::total_cmp)?;

@@ -1,4 +1,4 @@
-//! Bytes that each replica had yet to replay, over time, with gaps where that is unknown.
+//! Bytes of WAL that each replica had yet to replay, over time, with gaps where the number is unknown.
 
 use itertools::Itertools as _;
 
@@ -12,7 +12,7 @@ use crate::analyse::{Analysis, LagPoint, TimeSeries};
 use crate::metric::Spread;
 use crate::units::{format_bytes, thousands};
 
-/// More replicas than there are colours are not told apart.
+/// The most replicas that are drawn: one for each colour, since more could not be told apart.
 const MOST_REPLICAS: usize = Paint::SERIES;
 
 pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
@@ -39,7 +39,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
     })
 }
 
-/// Medians of the cells' quantiles would hide a bad repetition: this shows the worst of each.
+/// The table below the chart. Each quantile is that of its worst repetition, because a median over repetitions would hide a bad one.
 fn table(analysis: &Analysis) -> Table {
     let mut table = Table::new(&[
         "mode",
@@ -121,7 +121,7 @@ fn panel(canvas: &mut Canvas, line: &TimeSeries, area: Area, y: Axis, keys: &[Ke
     }
 }
 
-/// Pieces of a line between gaps and between repetitions.
+/// Splits a replica's line at gaps and between repetitions.
 fn unbroken(frame: &Frame, points: &[LagPoint]) -> Vec<Vec<(f64, f64)>> {
     let is_joined =
         |a: &LagPoint, b: &LagPoint| a.rep == b.rep && a.bytes.is_some() && b.bytes.is_some();

@@ -1,8 +1,8 @@
-//! What each mark of a chart means: samples of the marks with their names, in rows.
+//! The legend of a chart: a sample of each mark with its name, in rows.
 
 use super::canvas::{Anchor, Canvas, Dash, Paint, Stroke, Type, text_width};
 
-/// A mark's name and look.
+/// An entry of a legend: the name of a mark and its look.
 #[derive(Debug, Clone)]
 pub(super) struct Key {
     pub(super) name: String,
@@ -10,7 +10,7 @@ pub(super) struct Key {
     pub(super) mark: Mark,
 }
 
-/// The marks that charts are made of.
+/// The kinds of marks in charts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Mark {
     Line(Dash),
@@ -19,17 +19,17 @@ pub(super) enum Mark {
     Ring,
     /// A pale bar behind a line.
     Bar,
-    /// An area, this opaque.
+    /// An area with this opacity, from 0 to 1.
     Area(f64),
-    /// A bar with an upright end on either side.
+    /// A bar with a short vertical line at both ends.
     Interval,
-    /// An arrow that leads down.
+    /// An arrow that points down.
     Down,
-    /// An upright dashed line.
+    /// A vertical dashed line.
     Event,
-    /// A faint upright line.
+    /// A faint vertical line, as it stands between repetitions.
     Part,
-    /// A plain upright line.
+    /// A plain vertical line.
     Upright,
 }
 
@@ -42,7 +42,7 @@ impl Key {
         }
     }
 
-    /// The line that it stands for.
+    /// The look of the line that this entry stands for.
     pub(super) fn stroke(&self, width: f64) -> Stroke {
         let stroke = Stroke::new(self.paint, width);
         match self.mark {
@@ -51,7 +51,7 @@ impl Key {
         }
     }
 
-    /// The mark between two places of a row.
+    /// Draws a sample of the mark between `from` and `to` at the height `y`.
     pub(super) fn draw_sample(&self, canvas: &mut Canvas, from: f64, to: f64, y: f64) {
         let x = f64::midpoint(from, to);
         let line = |width: f64| Stroke::new(self.paint, width);
@@ -77,7 +77,7 @@ impl Key {
     }
 }
 
-/// A bar with an upright end on either side.
+/// Draws a bar with a short vertical line at both ends.
 pub(super) fn draw_interval(canvas: &mut Canvas, from: f64, to: f64, y: f64, paint: Paint) {
     canvas.line((from, y), (to, y), Stroke::new(paint, 2.5));
     for end in [from, to] {
@@ -85,14 +85,14 @@ pub(super) fn draw_interval(canvas: &mut Canvas, from: f64, to: f64, y: f64, pai
     }
 }
 
-/// From a place downwards: the truth lies somewhere below.
+/// Draws an arrow down from a point whose true value lies somewhere below.
 pub(super) fn arrow_down(canvas: &mut Canvas, (x, y): (f64, f64), paint: Paint) {
     canvas.line((x, y), (x, y + 8.0), Stroke::new(paint, 2.0));
     let tip = [(x - 4.0, y + 7.0), (x + 4.0, y + 7.0), (x, y + 13.0)];
     canvas.polygon(&tip, paint, 1.0);
 }
 
-/// Names in rows with a sample of each mark. Returns the height that they took.
+/// Draws names in rows, with a sample of each mark. Returns the height of all rows in CSS pixels.
 pub(super) fn legend(canvas: &mut Canvas, left: f64, top: f64, right: f64, keys: &[Key]) -> f64 {
     const ROW: f64 = 18.0;
     let (mut x, mut y) = (left, top + ROW / 2.0);
@@ -109,7 +109,7 @@ pub(super) fn legend(canvas: &mut Canvas, left: f64, top: f64, right: f64, keys:
     y + ROW / 2.0 - top
 }
 
-/// How high [`legend`] will be.
+/// The height of [`legend`] in CSS pixels, without drawing it.
 pub(super) fn legend_height(left: f64, right: f64, keys: &[Key]) -> f64 {
     let mut scratch = Canvas::new(1.0, 1.0);
     legend(&mut scratch, left, 0.0, right, keys)

@@ -1,4 +1,4 @@
-//! Offered against achieved, second by second, with what lies between them shaded.
+//! Offered and achieved rate, second by second, with the backlog shaded on top of the achieved rate.
 
 use super::axis::Axis;
 use super::canvas::{Canvas, Dash, Drawing, Paint, Stroke};
@@ -97,7 +97,7 @@ fn panel(analysis: &Analysis, canvas: &mut Canvas, line: &TimeSeries, area: Area
     }
 }
 
-/// Points as one: the mean of their rates and the largest of their backlogs.
+/// Merges points into one: the mean of their rates, weighted by duration, and the largest of their backlogs. `None` without points.
 fn merged(points: &[&LoadPoint]) -> Option<LoadPoint> {
     let seconds: f64 = points.iter().map(|point| point.end_s - point.start_s).sum();
     let mean = |rate: fn(&LoadPoint) -> f64| {

@@ -33,19 +33,19 @@ use crate::units::format_seconds;
 /// A chart with its words and the figures it shows.
 #[derive(Debug, Clone)]
 pub(crate) struct Chart {
-    /// Name of its file without the extension, and of its place on the page.
+    /// Name of the chart's file without the extension; also its anchor on the page.
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
-    /// What it shows, in words, for screen readers.
+    /// What the chart shows, in words, for screen readers.
     pub(crate) description: String,
-    /// How to read it.
+    /// How to read the chart.
     pub(crate) caption: String,
     pub(crate) drawings: Drawings,
     pub(crate) table: Table,
 }
 
 impl Chart {
-    /// As a file of its own.
+    /// The SVG as a separate file, with its style sheet.
     pub(crate) fn svg(&self) -> String {
         let wide = &self.drawings.wide;
         wide.svg(self.id, self.title, &self.description, Some(&style()))
@@ -74,16 +74,16 @@ impl Table {
         }
     }
 
-    /// In words, a sentence for each row.
+    /// The table in words, a sentence for each row.
     fn describe(&self, sentence: impl Fn(&[String]) -> String) -> String {
         self.rows.iter().map(|row| sentence(row)).join(" ")
     }
 }
 
-/// More modes than this do not fit a chart and are in its table only.
+/// The most modes that a chart draws; the others do not fit and are in its table only.
 const MOST_MODES: usize = 6;
 
-/// All charts for which there is data, the one for the first screen first.
+/// All charts for which there is data. The first is the overview, which stands on the first screen of the page.
 pub(crate) fn charts(analysis: &Analysis) -> Vec<Chart> {
     [
         overview::chart(analysis),
@@ -112,12 +112,12 @@ fn mode_paint(analysis: &Analysis, mode: &str) -> (Paint, Dash) {
     (Paint::Series(index), Dash::nth(index / Paint::SERIES))
 }
 
-/// What is drawn where not all modes fit.
+/// The modes that are drawn if not all of them fit.
 fn first_modes<T>(modes: &[T]) -> &[T] {
     &modes[..modes.len().min(MOST_MODES)]
 }
 
-/// A sentence for charts that leave modes out.
+/// A sentence about modes that a chart leaves out; empty if it leaves out none.
 fn left_out(count: usize) -> String {
     if count > MOST_MODES {
         format!(" The first {MOST_MODES} of {count} modes are drawn; the table has all.")
@@ -126,7 +126,7 @@ fn left_out(count: usize) -> String {
     }
 }
 
-/// Seconds for a table; infinite ones were never seen, unknown ones are a dash.
+/// A time in seconds as text for a table: `not seen` if it is infinite, a dash if it is `None`.
 fn seconds(value: Option<f64>) -> String {
     match value {
         Some(value) if value.is_finite() => format_seconds(value),
@@ -135,7 +135,7 @@ fn seconds(value: Option<f64>) -> String {
     }
 }
 
-/// A time for a table, with its interval over repetitions.
+/// A time in seconds as text for a table, with its interval over repetitions.
 fn with_interval(estimate: Option<Estimate>) -> String {
     let text = seconds(estimate.map(|estimate| estimate.value));
     match estimate.and_then(|estimate| estimate.interval) {
@@ -153,8 +153,8 @@ fn interval_text(interval: Interval) -> String {
     format!("{} to {hi}", format_seconds(interval.lo))
 }
 
-/// As [`with_interval`], of a time until a mode's commits are visible: one that the probe's looks cannot tell from zero is an
-/// upper bound.
+/// As [`with_interval`], for the time until a mode's commits are visible. A time that the probe's looks cannot tell from zero is marked
+/// as an upper bound.
 fn visible(mode: &ModeFigures, estimate: Option<Estimate>) -> String {
     let text = with_interval(estimate);
     if estimate.is_some_and(|estimate| mode.is_upper_bound(estimate.value)) {
@@ -171,7 +171,7 @@ fn values(estimate: &Estimate) -> impl Iterator<Item = f64> + use<> {
     ends.chain([estimate.value])
 }
 
-/// Bounds of a delay for a table.
+/// The bounds of a delay in seconds, as text for a table. Without `hi` the commit was not seen.
 fn delay_bounds(lo: Option<f64>, hi: Option<f64>) -> String {
     match (lo, hi) {
         (_, None) => "not seen".into(),
@@ -180,7 +180,7 @@ fn delay_bounds(lo: Option<f64>, hi: Option<f64>) -> String {
     }
 }
 
-/// Both widths of a drawing.
+/// Draws a chart at both widths.
 fn both(draw: impl Fn(Layout) -> Drawing) -> Drawings {
     Drawings {
         wide: draw(Layout::Wide),

@@ -1,4 +1,4 @@
-//! The first screen: per mode, how long a commit takes and how long until the worst replica shows it.
+//! The chart of the first screen: how long a commit takes in each mode, and how long until it is visible on the worst replica.
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type, text_width, widest};
@@ -10,7 +10,7 @@ use super::{
 use crate::analyse::{Analysis, Estimate, ModeFigures};
 
 const ROW: f64 = 38.0;
-/// How far below the worst replica's line the best one's is.
+/// Distance in CSS pixels of the best replica's line below the worst replica's line.
 const BEST_BELOW: f64 = 11.0;
 
 pub(crate) fn chart(analysis: &Analysis) -> Option<Chart> {
@@ -78,7 +78,7 @@ fn has_upper_bounds(modes: &[&ModeFigures]) -> bool {
     })
 }
 
-/// What the marks mean, in the order of their importance.
+/// The entries of the legend, the most important first.
 fn keys(modes: &[&ModeFigures]) -> Vec<Key> {
     let has_best = modes.iter().any(|mode| mode.visibility_best_p50.is_some());
     let (worst, best) = ("worst replica", "best replica");
@@ -134,7 +134,8 @@ fn draw(analysis: &Analysis, modes: &[&ModeFigures], layout: Layout) -> Drawing 
 
 type Figures = fn(&ModeFigures) -> [Option<Estimate>; 2];
 
-/// One half of the chart: a median and a 99th percentile a mode, and the same for its best replica where there are several.
+/// One half of the chart: the median and the 99th percentile of each mode. `best` gives the same of the mode's best replica where there
+/// are several; it is `None` for the half that is not about replicas.
 struct Side {
     title: &'static str,
     figures: Figures,
@@ -181,7 +182,7 @@ fn draw_side(
 ) {
     frame.draw_grid(canvas);
     frame.draw_x_labels(canvas);
-    // A long title starts over the names where the plot alone is too narrow for it.
+    // If the plot is too narrow for the title, the title starts above the names of the modes.
     let room = frame.right - frame.left;
     let fits = text_width(side.title, 12.0) <= room;
     let title = (if fits { frame.left } else { 4.0 }, frame.top - 16.0);
@@ -208,7 +209,7 @@ fn draw_side(
     }
 }
 
-/// A sign above each figure that is an upper bound only.
+/// Draws `≤` above each figure that is only an upper bound.
 fn mark_upper_bounds(
     canvas: &mut Canvas,
     frame: &Frame,
@@ -224,7 +225,7 @@ fn mark_upper_bounds(
     }
 }
 
-/// From the median to the 99th percentile, each within its interval.
+/// Draws a line from the median to the 99th percentile, with the interval of each behind it.
 fn draw_range(
     canvas: &mut Canvas,
     frame: &Frame,

@@ -1,4 +1,4 @@
-//! The percentile spectrum of response time: one bold line a mode over all repetitions, a thin one for each.
+//! The percentile spectrum of response time: for each mode a bold line over all repetitions, and a thin line for each repetition.
 
 use super::axis::Axis;
 use super::canvas::{Dash, Drawing, Paint, Stroke};
@@ -48,7 +48,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
     })
 }
 
-/// The line's value at so many nines, if it reaches them.
+/// The response time in seconds at a percentile given by its nines (2 is 99 %). `None` if the mode's line ends before.
 fn at(spectrum: &Spectrum, nines: f64) -> Option<f64> {
     let points = &spectrum.merged.points;
     let after = points.iter().position(|(at, _)| *at >= nines - 1e-9)?;

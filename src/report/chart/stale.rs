@@ -1,4 +1,4 @@
-//! P(stale): the chance that a read some time after the acknowledgement misses the row.
+//! P(stale): the probability that a read on a replica misses a row, by the time since the acknowledgement of its commit.
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type};
@@ -8,7 +8,7 @@ use super::{Chart, Table, both, mode_paint, seconds};
 use crate::analyse::{Analysis, ReplicaCurve};
 use crate::units::format_share_band;
 
-/// More lines than this cannot be told apart.
+/// The most lines that are drawn; more could not be told apart.
 const MOST_LINES: usize = 8;
 const STEPS: u32 = 160;
 
@@ -66,7 +66,7 @@ fn table(curves: &[&ReplicaCurve]) -> Table {
     table
 }
 
-/// Which replicas are not drawn, and why.
+/// Sentences about the replicas that are not drawn, and why.
 fn notes(curves: &[&ReplicaCurve], shown: &[&ReplicaCurve]) -> String {
     let never: Vec<String> = curves
         .iter()
@@ -86,7 +86,7 @@ fn notes(curves: &[&ReplicaCurve], shown: &[&ReplicaCurve]) -> String {
     notes
 }
 
-/// All curves that are not 0 by definition while they are few, else the worst of each mode.
+/// The curves that are drawn: all that are not 0 by definition, or only the worst of each mode if there are more than [`MOST_LINES`].
 fn shown<'a>(curves: &[&'a ReplicaCurve]) -> Vec<&'a ReplicaCurve> {
     let open = curves.iter().filter(|curve| !curve.is_never_stale());
     let open: Vec<&ReplicaCurve> = open.copied().collect();
@@ -105,13 +105,14 @@ fn shown<'a>(curves: &[&'a ReplicaCurve]) -> Vec<&'a ReplicaCurve> {
     worst.take(MOST_LINES).collect()
 }
 
-/// The name and the look of each line.
+/// The name and the look of each curve's line.
 fn keys(analysis: &Analysis, curves: &[&ReplicaCurve]) -> Vec<Key> {
     let modes = curves.chunk_by(|a, b| a.mode == b.mode);
     let replicas = modes.flat_map(|curves| curves.iter().enumerate());
     let key = |(nth, curve): (usize, &&ReplicaCurve)| {
         let (paint, dash) = mode_paint(analysis, &curve.mode);
-        // The first replica has its mode's own pattern, by which a seventh mode differs from the first.
+        // The first replica keeps the dash pattern of its mode: only that distinguishes a seventh mode from the first, which has the
+        // same colour.
         let dash = if nth == 0 { dash } else { Dash::nth(nth) };
         let name = format!("{} {}", curve.mode, curve.node);
         Key::new(name, paint, Mark::Line(dash))
@@ -131,7 +132,7 @@ fn draw(analysis: &Analysis, curves: &[&ReplicaCurve], layout: Layout) -> Drawin
         .filter_map(|curve| Some(curve.range()?.1))
         .fold(1e-3, f64::max);
     let most = curves.iter().map(|curve| curve.commits).max().unwrap_or(1);
-    // One commit in all of them is the least share there is.
+    // The smallest share above zero is one commit of the replica with most commits.
     let floor = 10_f64
         .powf((1.0 / most.max(1) as f64).log10().floor())
         .max(1e-5);
@@ -148,7 +149,7 @@ fn draw(analysis: &Analysis, curves: &[&ReplicaCurve], layout: Layout) -> Drawin
         ends.extend(drawn.end.map(|end| (end, key)));
         labels.extend(drawn.label);
     }
-    // On the line that stands highest, where nothing is above it.
+    // The label stands on the highest line, because no other line is above it.
     if let Some((x, y)) = labels.into_iter().min_by(|a, b| a.1.total_cmp(&b.1)) {
         let text = Type::new(Anchor::Start).halo();
         canvas.text((x + 6.0, y - 9.0), "at most", text);
@@ -157,7 +158,7 @@ fn draw(analysis: &Analysis, curves: &[&ReplicaCurve], layout: Layout) -> Drawin
     canvas.finish()
 }
 
-/// One replica: its upper bound as a line, the band below it, both grey up to its resolution.
+/// Draws one replica: the upper bound as a line and the band below it down to the lower bound, both grey up to the replica's resolution.
 fn draw_curve(
     canvas: &mut Canvas,
     frame: &Frame,
@@ -170,7 +171,7 @@ fn draw_curve(
     let (mut lower, mut upper) = (Vec::new(), Vec::new());
     for ms in &steps {
         let (lo, hi) = curve.stale(ms / 1e3);
-        // The line falls to the floor there, and goes no further.
+        // The upper bound has reached the bottom of the plot, so the line ends here.
         let is_over = hi <= floor;
         lower.push(frame.at((*ms, if is_over { floor } else { lo })));
         upper.push(frame.at((*ms, hi.max(floor))));
@@ -180,7 +181,7 @@ fn draw_curve(
     }
     let end = upper.len();
     let grey_end = steps[..end].partition_point(|ms| *ms <= resolution_ms);
-    // Where grey ends the rest begins, if there is any.
+    // The coloured part begins at the last grey point, so that both parts join; it is empty if everything is grey.
     let rest = if grey_end < end {
         grey_end.saturating_sub(1)
     } else {
@@ -201,9 +202,9 @@ fn draw_curve(
     }
 }
 
-/// Places of a curve that is drawn.
+/// Places on a curve that has been drawn.
 struct Drawn {
-    /// Where it may bear a label.
+    /// A place for a label; `None` if the whole curve is grey.
     label: Option<(f64, f64)>,
     end: Option<(f64, f64)>,
 }

@@ -1,4 +1,4 @@
-//! Panels over the measured seconds of a mode, its repetitions side by side.
+//! Panels over the measured time of a mode, with its repetitions side by side.
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Paint, Stroke, Type};
@@ -6,12 +6,12 @@ use super::frame::{Area, Frame};
 use super::legend::{Key, Mark};
 use crate::analyse::{Analysis, RepetitionSpan, TimeSeries};
 
-/// Points of a line in a panel: no screen shows more.
+/// The most points of a line in a panel; no screen shows more.
 const MOST_POINTS: usize = 400;
-/// How opaque the band of a fault is.
+/// Opacity of the band of a fault, from 0 to 1.
 const FAULT: f64 = 0.2;
 
-/// The modes of which something is known over time; `None` where there is no such mode.
+/// The time series that `is_known` accepts, one for each mode; `None` if it accepts none.
 pub(super) fn known_lines(
     analysis: &Analysis,
     is_known: impl Fn(&TimeSeries) -> bool,
@@ -21,7 +21,8 @@ pub(super) fn known_lines(
     (!lines.is_empty()).then_some(lines)
 }
 
-/// Neighbouring points of a repetition, in as many groups as a panel can show.
+/// Splits the points of a repetition into groups of neighbours. A panel shows one point for each group: at most about [`MOST_POINTS`]
+/// over all repetitions of the mode.
 pub(super) fn groups<'a, T>(
     line: &TimeSeries,
     span: &RepetitionSpan,
@@ -35,13 +36,13 @@ pub(super) fn groups<'a, T>(
     points.chunks(size).map(<[_]>::to_vec).collect()
 }
 
-/// What the bands of [`time_frame`] mean, if there are any.
+/// The legend's entry for the bands of faults in [`time_frame`]; `None` if there was no fault.
 pub(super) fn fault_key(lines: &[&TimeSeries]) -> Option<Key> {
     let has_faults = lines.iter().any(|line| !line.faults.is_empty());
     has_faults.then(|| Key::new("fault", Paint::Muted, Mark::Area(FAULT)))
 }
 
-/// A panel over the measured seconds of a mode, its name above and lines between repetitions.
+/// Draws the frame of a panel over the measured time of a mode: its name above, lines between repetitions, and a band for each fault.
 pub(super) fn time_frame(
     canvas: &mut Canvas,
     line: &TimeSeries,
@@ -60,7 +61,7 @@ pub(super) fn time_frame(
     };
     for (start, end) in &line.faults {
         let (left, right) = (frame.at_x(*start), frame.at_x(*end));
-        // A short one is to be seen too.
+        // The band of a short fault is wide enough to be seen.
         let right = right.max(left + 1.5);
         let (from, to) = ((left, frame.top), (right, frame.bottom));
         canvas.rect(from, to, Paint::Muted, FAULT);

@@ -1,4 +1,4 @@
-//! The durability trade-off: what a commit takes against how far behind the worst replica is, one point a mode.
+//! The durability trade-off: the time of a commit against how far the worst replica is behind, with one point for each mode.
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type, text_width};
@@ -10,16 +10,16 @@ use super::{
 use crate::analyse::{Analysis, Estimate, ModeFigures};
 use crate::units::format_bytes;
 
-/// A mode's place: commit p99 in milliseconds against either measure of distance.
+/// A mode in the chart: commit p99 in milliseconds (`x`) against the chosen [`Distance`] of its worst replica (`y`).
 struct Point<'a> {
     mode: &'a str,
     x: Estimate,
     y: Estimate,
-    /// The truth may lie anywhere below `y`.
+    /// Whether the true value may lie anywhere below `y`.
     is_upper_bound: bool,
 }
 
-/// Which distance the y axis shows.
+/// What the y axis shows: visibility p99 in milliseconds, or replay lag p99 in bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Distance {
     Visibility,
@@ -157,7 +157,8 @@ fn draw(analysis: &Analysis, points: &[Point<'_>], distance: Distance, layout: L
     canvas.finish()
 }
 
-/// Writes a name beside its point, where it touches no point and no other name.
+/// Writes a name beside its point, where it touches no point and no other name if there is such a place. `taken` holds the rectangles
+/// (left, top, right, bottom) that are occupied.
 fn label(
     canvas: &mut Canvas,
     frame: &Frame,

@@ -1,4 +1,4 @@
-//! The history of a figure: a dot a run in the order of the commits, its interval, the levels, and a mark where they change.
+//! The history of a figure: a dot for each run in the order of the commits with its interval, the levels, and a mark at each change.
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Paint, Stroke, Type, text_width};
@@ -10,7 +10,7 @@ use crate::report::escape_control;
 use crate::report::text::number;
 use crate::units::format_ratio;
 
-/// A history as pictures, with the places of its runs so that they can be pointed at.
+/// A history as drawings, with the places of its runs so that a page can show a tip for the run under the pointer.
 #[derive(Debug, Clone)]
 pub(crate) struct Plot {
     pub(crate) title: String,
@@ -19,7 +19,7 @@ pub(crate) struct Plot {
     pub(crate) narrow: Spotted,
 }
 
-/// A drawing and where each of its runs is, in CSS pixels.
+/// A drawing and the place of each run in it, in CSS pixels.
 #[derive(Debug, Clone)]
 pub(crate) struct Spotted {
     pub(crate) drawing: Drawing,
@@ -27,10 +27,10 @@ pub(crate) struct Spotted {
 }
 
 const HEIGHT: f64 = 190.0;
-/// Marks of changes stand in this room above the plot.
+/// Height in CSS pixels of the space above the plot for the marks of changes.
 const MARKS: f64 = 34.0;
 
-/// A series, whole.
+/// Draws a whole series at both widths.
 pub(crate) fn plot(series: &Series) -> Plot {
     let shown = Shown {
         series,
@@ -51,7 +51,7 @@ pub(crate) fn plot(series: &Series) -> Plot {
     }
 }
 
-/// What is drawn.
+/// The series that is drawn, and the factor from its unit to the shown unit.
 struct Shown<'a> {
     series: &'a Series,
     scale: f64,
@@ -83,7 +83,7 @@ fn description(shown: &Shown<'_>, unit: &str) -> String {
     format!("{} runs; {newest}.{changes}", shown.series.points.len())
 }
 
-/// `1.35×`, or a difference in the shown unit.
+/// The size of a change: `1.35×`, or a difference in the shown unit.
 fn effect(change: &Change, scale: f64) -> String {
     match (change.effect, change.scale) {
         (None, _) => "from or to beyond what is measured,".into(),
@@ -118,7 +118,7 @@ fn draw(shown: &Shown<'_>, layout: Layout) -> Spotted {
     }
 }
 
-/// Some commits along the axis, the newest among them.
+/// Labels of the axis: the index and the abbreviated commit of some runs, the newest among them.
 fn names(shown: &Shown<'_>, layout: Layout) -> Vec<(usize, String)> {
     let points = &shown.series.points;
     let count = points.len();
@@ -142,7 +142,7 @@ fn draw_points(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) -> Vec<(f6
     for (index, point) in shown.series.points.iter().enumerate() {
         let x = frame.at_x(index as f64);
         let value = shown.value(point);
-        // What is larger than everything seen stands at the top, what is not there at the bottom.
+        // A censored figure is larger than everything recorded, so its spot is at the top; the spot of a missing figure is at the bottom.
         let beyond = if point.censored > 0 {
             frame.top
         } else {
@@ -179,7 +179,7 @@ fn draw_points(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) -> Vec<(f6
     spots
 }
 
-/// The median of each stretch between changes.
+/// Draws the median of each stretch between changes as a line; nothing if the series has no change.
 fn draw_levels(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) {
     let mut start = 0.0;
     let mut level = |from: f64, to: f64, value: Option<f64>| {
@@ -199,7 +199,7 @@ fn draw_levels(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) {
     }
 }
 
-/// A triangle above each change, towards where the level went: filled, or hollow when it was accepted.
+/// Draws a triangle above each change, which points up if the level rose and down otherwise: filled, or hollow if the change was accepted.
 fn draw_changes(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) {
     let mut free_from = f64::NEG_INFINITY;
     for change in &shown.series.changes {
@@ -212,7 +212,7 @@ fn draw_changes(canvas: &mut Canvas, frame: &Frame, shown: &Shown<'_>) {
         let stroke = Stroke::new(paint, 1.2).dashed(Dash::Dashed);
         canvas.line((x, frame.top - 6.0), (x, frame.bottom), stroke);
         let (top, bottom) = (frame.top - 20.0, frame.top - 7.0);
-        // Towards where the level went.
+        // A censored level (`None`) is higher than every other.
         let is_rise =
             change.after.unwrap_or(f64::INFINITY) > change.before.unwrap_or(f64::INFINITY);
         let (base, tip) = if is_rise {

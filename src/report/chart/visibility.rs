@@ -1,4 +1,5 @@
-//! When commits become visible: one panel a mode, one curve a replica, a band where the looks leave the moment open.
+//! When commits become visible: a panel for each mode, a curve for each replica, and a band where the looks of the probe leave the moment
+//! open.
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Dash, Drawing, Stroke, Type};
@@ -8,7 +9,7 @@ use super::{Chart, Paint, Table, both, delay_bounds, first_modes, left_out, mode
 use crate::analyse::{Analysis, ReplicaCurve};
 use crate::units::thousands;
 
-/// More replicas than this are not told apart in a panel.
+/// The most replicas that are drawn in a panel; more could not be told apart.
 const MOST_REPLICAS: usize = 4;
 const STEPS: u32 = 140;
 
@@ -58,7 +59,7 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
     })
 }
 
-/// From the earliest thousandth of the commits to the latest 99.9th percentile: the last few would squeeze the rest.
+/// An axis from the smallest 0.1st percentile to the largest 99.9th percentile of all curves. The few commits beyond would squeeze the rest.
 fn axis(modes: &[&[ReplicaCurve]]) -> Axis {
     let curves = || modes.iter().copied().flatten();
     let least = |curve: &ReplicaCurve| curve.quantile_lo(0.001).or_else(|| Some(curve.range()?.0));
