@@ -1,5 +1,5 @@
-//! What the audit of a run found, as text for a terminal: a line for each mode, one more for each promise that was violated, and one
-//! for each restore.
+//! The result of a run's audit as text for a terminal: the promises that were kept in each mode, then a line for each promise that was
+//! violated, and a line for each restore.
 
 use itertools::Itertools as _;
 
@@ -8,7 +8,7 @@ use crate::analyse::{Analysis, AuditLine, RestoreLine};
 use crate::sample::{AuditCheck, AuditResult};
 use crate::units::{plural, thousands};
 
-/// None wider than `width`.
+/// The result of the audit. No line is wider than `width` characters.
 pub fn text(analysis: &Analysis, width: usize) -> String {
     let of_modes = analysis.audit.chunk_by(|a, b| a.mode == b.mode);
     let told = of_modes.flat_map(|of_mode| {
@@ -20,7 +20,7 @@ pub fn text(analysis: &Analysis, width: usize) -> String {
         .collect()
 }
 
-/// One word a result, four letters long.
+/// The word for a result, four letters long.
 pub(super) fn word(check: AuditCheck, result: AuditResult) -> &'static str {
     match (result, check) {
         (AuditResult::Pass, _) => PASS,
@@ -30,7 +30,7 @@ pub(super) fn word(check: AuditCheck, result: AuditResult) -> &'static str {
     }
 }
 
-/// Of one mode, at least one line.
+/// The sentences about one mode, each with its word. `of_mode` has at least one line.
 fn sentences(of_mode: &[AuditLine]) -> Vec<(&'static str, String)> {
     let AuditLine {
         mode,
@@ -64,7 +64,7 @@ fn sentences(of_mode: &[AuditLine]) -> Vec<(&'static str, String)> {
     told
 }
 
-/// What a restored server has, and in which cell it was made.
+/// What was found on a restored server, and the cell in which it was restored, with the word for the result.
 pub(super) fn restored(line: &RestoreLine) -> (&'static str, String) {
     let RestoreLine {
         mode,

@@ -1,4 +1,4 @@
-//! The lines of a run's gates as text for a terminal and as a Markdown table. Words what `analyse` judged; judges nothing.
+//! The results of a run's gates as text for a terminal and as a Markdown table. Only formats them: `analyse` has evaluated the gates.
 
 use std::fmt::Write as _;
 
@@ -11,13 +11,13 @@ use crate::units::thousands;
 pub(super) const PASS: &str = "PASS";
 pub(super) const FAIL: &str = "FAIL";
 
-/// One paragraph a line, none wider than `width`; empty without gates. The verdicts have colours, as ANSI escapes.
+/// A paragraph for each gate, with no line wider than `width` characters; empty without gates. ANSI escapes colour the verdicts.
 pub fn text(lines: &[GateLine], width: usize) -> String {
     let told = |line| verdict_line(verdict(line), &sentence(line), width);
     lines.iter().map(told).collect()
 }
 
-/// A verdict of four letters in its colour, and the sentence beside it.
+/// A verdict of four letters in its colour, with the sentence beside it, folded to `width` characters.
 pub(super) fn verdict_line(word: &str, sentence: &str, width: usize) -> String {
     const MARGIN: &str = "      ";
     let colour = match word {
@@ -62,7 +62,7 @@ pub(super) fn verdict(line: &GateLine) -> &'static str {
     if line.passed { PASS } else { FAIL }
 }
 
-/// What a person calls it; a number where it has no name.
+/// The name of a gate, or its number if it has no name.
 pub(super) fn name(line: &GateLine) -> String {
     let name = line.gate.as_ref().and_then(|gate| gate.name.as_deref());
     name.map_or_else(
@@ -88,7 +88,7 @@ fn sentence(line: &GateLine) -> String {
     }
 }
 
-/// Text from a file as a table cell and nothing else.
+/// Text from a file, escaped so that it cannot end its table cell.
 fn escaped(text: &str) -> String {
     escape(&escape_control(text))
 }

@@ -1,5 +1,5 @@
-//! The page `report.html`: one file that asks nothing of the network. The answer first, then the charts, then what a sceptic
-//! asks: what is invalid, how was it measured, on what.
+//! The page `report.html`: one file that loads nothing from the network. The answer comes first, then the charts, then what a sceptic
+//! asks: what is invalid, how it was measured, and on which machine.
 
 pub(crate) mod environment;
 pub(crate) mod gates;
@@ -56,7 +56,7 @@ pub(super) fn page(run: &Run, analysis: &Analysis, charts: &[Chart]) -> String {
     shell.document(&body)
 }
 
-/// The answer, the first chart and the table of modes: what a run says to who has a minute.
+/// The answer, the first chart and the table of modes, for a reader who has only a minute. `beside` is as in [`figure_of`].
 pub(crate) fn first_screen(run: &Run, beside: Option<&str>) -> Markup {
     let analysis = Analysis::of(run);
     html! {
@@ -104,7 +104,7 @@ fn answer(analysis: &Analysis) -> Markup {
     }
 }
 
-/// What to know first; nothing where there is nothing to be said.
+/// The list of cautions, which a reader has to know first; empty if there are none.
 pub(crate) fn cautions_list(cautions: &[Caution]) -> Markup {
     html! {
         @if !cautions.is_empty() {
@@ -187,12 +187,12 @@ fn cell(estimate: Option<Estimate>, scale: f64) -> Markup {
     shown(figure(estimate, scale), None)
 }
 
-/// A declared figure in the unit that `scale` gives.
+/// A table cell with a declared figure and its interval, multiplied by `scale`.
 pub(crate) fn figure_cell(found: Option<&Figure>, scale: f64) -> Markup {
     shown(of_figure(found, scale), found)
 }
 
-/// A figure, its interval, and the replica that it is of.
+/// A table cell with a figure, its interval, and the name of its replica if it has one.
 fn shown((value, interval): Shown, of: Option<&Figure>) -> Markup {
     html! {
         td {
@@ -207,7 +207,8 @@ pub(crate) fn chart_section(chart: &Chart) -> Markup {
     section(chart.id, chart.title, &figure_of(chart, Some("")))
 }
 
-/// Both widths of a chart, its caption and its figures. `beside` leads to the directory that holds it as a file, if one does.
+/// Both widths of a chart, its caption and its figures. `beside` is the path from the page to the directory whose folder `charts` holds
+/// the chart as a file; `None` if there is no such file.
 pub(crate) fn figure_of(chart: &Chart, beside: Option<&str>) -> Markup {
     let (wide, narrow) = (format!("{}-wide", chart.id), format!("{}-narrow", chart.id));
     html! {
@@ -245,7 +246,7 @@ fn chart_table(chart: &Chart) -> Markup {
     scrolling(&format!("Figures: {}", chart.title), &content)
 }
 
-/// What not to rely on, and what to know.
+/// The section on validity: which cells are left out and why, warnings, and notes on valid repetitions.
 fn validity(run: &Run, analysis: &Analysis) -> Markup {
     let modes = &analysis.modes;
     let manifest = &run.manifest;

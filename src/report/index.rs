@@ -1,4 +1,4 @@
-//! `index.jsonl`: all runs of a directory of results, a line each, for tools that want to know what there is.
+//! `index.jsonl`: all runs of a directory of results, a line for each, for tools that look for runs.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use super::ReportError;
 use super::output::replace;
 use crate::analyse::IndexLine;
 
-/// The file's name.
+/// The name of the index file.
 const INDEX: &str = "index.jsonl";
 
-/// Replaces the index of `results`. It is made from the runs each time, and nothing reads it back.
+/// Replaces the index of `results`. The index is made from the runs each time; replbench itself never reads it.
 pub fn write_index(results: &Path, lines: &[IndexLine]) -> Result<(), ReportError> {
     let mut text = String::new();
     for line in lines {

@@ -1,5 +1,5 @@
-//! Draws what `analyse` decided: a page, its charts, a table for the terminal. Writes them into the run directory and
-//! nowhere else. Decides nothing and sees no server; everything comes from the files, so that an old run can be drawn again.
+//! Presents what `analyse` decided as a page with charts and as text for the terminal, and writes the files of a report. Makes no
+//! decision about figures and connects to no server: everything comes from files, so that an old run can be drawn again.
 
 pub mod audit;
 pub(crate) mod chart;
@@ -30,7 +30,7 @@ pub use crate::escape::escape_control;
 use crate::analyse::{Analysis, summary_of};
 use crate::record::{Run, files, renew_checksums};
 
-/// What was written.
+/// The paths of the files that were written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outputs {
     pub html: PathBuf,
@@ -38,8 +38,8 @@ pub struct Outputs {
     pub summary: PathBuf,
 }
 
-/// Rebuilds `summary.csv`, `report.html` and `charts/*.svg` from the other files of a run directory. The summary is left as it is when
-/// a measured file is not as it was recorded.
+/// Rebuilds `summary.csv`, `report.html` and `charts/*.svg` from the other files of a run directory. If a measured file is not as it was
+/// recorded, the summary and the checksums stay as they are.
 pub fn write(dir: &Path) -> Result<Outputs, ReportError> {
     let run = Run::open(dir)?;
     write_run(&run, &Analysis::of(&run))
@@ -54,7 +54,7 @@ pub fn write_run(run: &Run, analysis: &Analysis) -> Result<Outputs, ReportError>
     let summary = run.dir.join(files::SUMMARY);
     let html = run.dir.join(files::REPORT);
     output::replace(&html, html::page(run, analysis, &charts).as_bytes())?;
-    // Figures that were not made from what was recorded get no checksum, and replace none that were.
+    // Figures made from altered files must not replace a summary made from the recorded ones, and their files get no checksum.
     if !run.is_altered() {
         let rows = output::summary_csv(&summary_of(run, &analysis.cells))?;
         output::replace(&summary, rows.as_bytes())?;

@@ -1,4 +1,4 @@
-//! Writes files into a run directory: whole or not at all, and never through a symbolic link.
+//! Writes the files of reports: whole or not at all, and never through a symbolic link.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use crate::escape::escape_formula;
 use crate::record::{ReadError, WriteError};
 use crate::sample::SummaryRow;
 
-/// A report that could not be made.
+/// Why a report could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     #[error(transparent)]
@@ -29,7 +29,7 @@ pub enum ReportError {
     Csv(#[from] csv::Error),
 }
 
-/// Creates a directory, or takes one that is there and is no link to elsewhere.
+/// Creates a directory, or accepts one that exists. Refuses a symbolic link in its place.
 pub(crate) fn folder(path: &Path) -> Result<PathBuf, ReportError> {
     match fs::create_dir(path) {
         Ok(()) => Ok(path.to_owned()),
@@ -45,7 +45,7 @@ pub(crate) fn folder(path: &Path) -> Result<PathBuf, ReportError> {
     }
 }
 
-/// Puts a whole file in the place of whatever has that name. A link is replaced, not followed.
+/// Writes a whole file to `path`, in place of any file with that name. A symbolic link is replaced, not followed.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), ReportError> {
     let write = || -> io::Result<()> {
         let parent = path.parent().unwrap_or(Path::new("."));
@@ -60,7 +60,7 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), ReportError> {
     write().map_err(|source| failed(path, source))
 }
 
-/// Draws a chart as a file of its own in `folder`.
+/// Writes a chart as a separate SVG file in `folder` and returns its path.
 pub(super) fn draw(chart: &Chart, folder: &Path) -> Result<PathBuf, ReportError> {
     let path = folder.join(format!("{}.svg", chart.id));
     replace(&path, chart.svg().as_bytes())?;
@@ -74,7 +74,7 @@ pub(super) fn failed(path: &Path, source: io::Error) -> ReportError {
     }
 }
 
-/// The rows of `summary.csv`.
+/// The content of `summary.csv`.
 pub(super) fn summary_csv(rows: &[SummaryRow]) -> Result<String, csv::Error> {
     let rows = rows.iter().map(|row| SummaryRow {
         mode: plain(&row.mode),
@@ -85,7 +85,8 @@ pub(super) fn summary_csv(rows: &[SummaryRow]) -> Result<String, csv::Error> {
     csv_text(head, rows)
 }
 
-/// Rows below a head, which is there also when there are none. Where a row holds tuples, each of their values has a column.
+/// A CSV file: the column names of `head`, also if there are no rows, then the rows. Each value of a tuple within a row has a column of
+/// its own.
 pub(super) fn csv_text(
     head: &str,
     rows: impl Iterator<Item = impl Serialize>,
@@ -103,7 +104,7 @@ pub(super) fn csv_text(
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// A name as it stands in a CSV file.
+/// A name as it stands in a CSV file, where a spreadsheet must not take it for a formula.
 pub(super) fn plain(name: &str) -> String {
     escape_formula(name).into_owned()
 }

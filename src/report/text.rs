@@ -1,4 +1,4 @@
-//! Figures as text: the table of modes for a terminal, and the words that tables on the page share.
+//! Figures as text: the table of modes for a terminal, and functions that the tables on the page use too.
 
 use std::fmt::Write as _;
 
@@ -9,21 +9,21 @@ use crate::analyse::{Estimate, Figure, ModeFigures, ModesTable};
 use crate::plan::fold;
 use crate::units::{format_bytes, format_ratio, plural, thousands, three_digits};
 
-/// The narrowest table that is drawn: a mode and one figure.
+/// The least width in characters that a table is fitted to: enough for a mode and one figure.
 const NARROWEST: usize = 40;
 const LONGEST_NAME: usize = 24;
-/// Before a figure that is an upper bound only.
+/// Stands before a figure that is only an upper bound.
 pub(crate) const AT_MOST: &str = "≤ ";
 
-/// One column: its head in two lines, and for each mode a figure with its interval below.
+/// A column of the table: its head in two lines, and for each mode a figure with its interval below.
 struct Column {
     head: [&'static str; 2],
-    /// Columns with a higher number are left out first where the terminal is narrow.
+    /// On a narrow terminal, columns with the highest rank are left out first.
     rank: u8,
     cells: Vec<[String; 2]>,
 }
 
-/// The modes with means over repetitions and 95 % intervals, no line longer than `width`.
+/// The table of modes, with means over repetitions and 95 % intervals. No line is longer than `width` characters, or 40 if that is more.
 pub fn text_table(table: &ModesTable, width: usize) -> String {
     let width = width.max(NARROWEST);
     let columns = fitting(columns(table), width);
@@ -75,7 +75,7 @@ fn foot(table: &ModesTable, columns: &[Column], width: usize) -> String {
     let unseen = table.modes.iter().filter(|mode| mode.unseen > 0);
     let mut unseen = unseen.map(|mode| format!("{} {}", short(&mode.mode), thousands(mode.unseen)));
     let unseen = unseen.join(", ");
-    // Written to a string, which does not fail.
+    // Writing to a string does not fail.
     if !unseen.is_empty() {
         let _ = writeln!(out, "Commits never seen on a replica: {unseen}.");
     }
@@ -86,7 +86,8 @@ fn foot(table: &ModesTable, columns: &[Column], width: usize) -> String {
     out
 }
 
-/// Text in lines of at most `width` characters, with `first` before the first of them and `rest` before each other.
+/// Folds text into lines of at most `width` characters. `first` is put before the first line and `rest` before each further line; neither
+/// counts towards `width`.
 pub(super) fn folded(text: &str, width: usize, [first, rest]: [&str; 2]) -> String {
     let lines = fold(text, width).join(&format!("\n{rest}"));
     format!("{first}{lines}\n")
@@ -138,13 +139,13 @@ fn fitting(mut columns: Vec<Column>, width: usize) -> Vec<Column> {
     columns
 }
 
-/// With two spaces between columns.
+/// The width of all columns in characters, with two spaces between columns.
 fn total_width(columns: &[Column]) -> usize {
     let widths = columns.iter().map(|column| column.width() + 2);
     widths.sum::<usize>() - 2
 }
 
-/// The first column begins at the left, the others end at the right.
+/// A line of the table. The first column is aligned to the left, the others to the right.
 fn row(columns: &[Column], cells: &[&str]) -> String {
     let mut line = String::new();
     for (column, cell) in columns.iter().zip(cells) {
@@ -168,7 +169,7 @@ pub(super) fn short(name: &str) -> String {
     }
 }
 
-/// `6`, or `5/6` where some are invalid.
+/// The number of valid repetitions: `6`, or `5/6` if one of six is invalid.
 pub(super) fn repetitions(mode: &ModeFigures) -> String {
     if mode.invalid == 0 {
         mode.valid.to_string()
@@ -177,7 +178,7 @@ pub(super) fn repetitions(mode: &ModeFigures) -> String {
     }
 }
 
-/// A figure above its interval.
+/// A figure with its interval in the line below.
 fn stacked((value, interval): Shown) -> [String; 2] {
     let interval = interval.map(|(lo, hi)| format!("{lo}..{hi}"));
     [value, interval.unwrap_or_default()]
@@ -185,10 +186,10 @@ fn stacked((value, interval): Shown) -> [String; 2] {
 
 const NOTHING: &str = "–";
 
-/// A figure and its interval.
+/// A figure as text, and the two ends of its interval if it has one.
 pub(crate) type Shown = (String, Option<(String, String)>);
 
-/// A figure of a mode and its interval, in the unit that `scale` gives, marked where it is an upper bound only.
+/// A figure of a mode and its interval, multiplied by `scale`. [`AT_MOST`] stands before a figure that is only an upper bound.
 pub(crate) fn of_figure(found: Option<&Figure>, scale: f64) -> Shown {
     let (value, interval) = figure(found.and_then(|found| found.estimate), scale);
     if found.is_some_and(Figure::is_unresolved) {
@@ -207,7 +208,7 @@ pub(super) fn ratio_figure(ratio: Option<Estimate>) -> Shown {
     (format!("{}×", format_ratio(ratio.value)), interval)
 }
 
-/// The replica that the figures of visibility are of, where a mode has several.
+/// A sentence that names the replica with the largest visibility p99 of each mode that has several replicas; `None` if no mode has.
 fn slowest_to_show(table: &ModesTable) -> Option<String> {
     let mut modes = table.modes.iter().filter_map(|mode| {
         mode.summary.best("visibility", "p99")?;
@@ -219,12 +220,12 @@ fn slowest_to_show(table: &ModesTable) -> Option<String> {
         .then(|| format!("Visible p99: of the replica where it is largest, {modes}."))
 }
 
-/// A time until commits are visible on the replica where that takes longest, in milliseconds.
+/// The time in milliseconds until commits are visible, on the replica where it is longest.
 fn visible(mode: &ModeFigures, stat: &str) -> [String; 2] {
     stacked(of_figure(mode.summary.worst("visibility", stat), 1e-3))
 }
 
-/// A figure and its interval, in the unit that `scale` gives.
+/// A figure and its interval, multiplied by `scale`.
 pub(crate) fn figure(estimate: Option<Estimate>, scale: f64) -> Shown {
     let Some(estimate) = estimate else {
         return (NOTHING.into(), None);
@@ -243,7 +244,7 @@ pub(crate) fn figure(estimate: Option<Estimate>, scale: f64) -> Shown {
     (number(estimate.value * scale), interval)
 }
 
-/// Three significant digits, with a true minus sign.
+/// A number with three decimals below 1 and about three significant digits above, and with a typographic minus sign.
 pub(crate) fn number(value: f64) -> String {
     let text = if value.abs() < 0.995 && value != 0.0 {
         format!("{value:.3}")

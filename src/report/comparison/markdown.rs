@@ -1,4 +1,4 @@
-//! A comparison as Markdown, fit for a comment on a pull request.
+//! A comparison as Markdown for a comment on a pull request.
 
 use std::fmt::Write as _;
 
@@ -6,11 +6,11 @@ use super::{HEADS, Shown, by_mode, difference_text, legend, none_lost, notes, ta
 use crate::analyse::{Comparison, Consequence, Kind, Row, Subject};
 use crate::report::{escape_control, gates};
 
-/// A comment that begins with it may be replaced by the next.
+/// The hidden first line of the Markdown. A bot may replace an earlier comment that begins with this marker.
 const MARKER: &str = "<!-- replbench-comparison -->";
 
-/// The verdict first, then what changed, then every figure folded away. Begins with a hidden marker, by which a bot
-/// finds its last comment.
+/// The verdict first, then what changed, then every figure in a collapsed section. The text begins with a hidden marker, so that a bot can
+/// find its last comment.
 pub fn comparison_markdown(comparison: &Comparison) -> String {
     let mut out = format!("{MARKER}\n### replbench: {}\n\n", tally(&comparison.rows));
     if comparison.forced {
@@ -99,12 +99,12 @@ fn line(out: &mut String, cells: &[String; 9]) {
     let _ = writeln!(out, "| {} |", cells.join(" | "));
 }
 
-/// Inside backticks nothing but a backtick means anything.
+/// Text for a code span, in which only a backtick has a special meaning: it becomes an apostrophe.
 fn code(text: &str) -> String {
     escape_control(text).replace('`', "'")
 }
 
-/// Text with all markup escaped: it ends no cell, begins no tag and mentions no user.
+/// Text with its markup escaped, except for `*`: it cannot end a cell, begin a tag or mention a user.
 pub(in crate::report) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -121,6 +121,6 @@ pub(in crate::report) fn escape(text: &str) -> String {
             _ => out.push(c),
         }
     }
-    // Ours are the only stars: verdicts are made bold before.
+    // `*` is not escaped, because verdicts have been made bold before their cells come here.
     out
 }

@@ -1,4 +1,5 @@
-//! A comparison for people and machines: a terminal's table, Markdown, CSV, JSON. Words figures; decides nothing.
+//! A comparison for people and programs: a table for a terminal, a page, Markdown, CSV and JSON. Only formats figures: `analyse` has
+//! decided on the verdicts.
 
 mod markdown;
 mod page;
@@ -19,7 +20,7 @@ use crate::analyse::{Comparison, Difference, Kind, Row, Verdict};
 use crate::metric::Scale;
 use crate::units::format_ratio;
 
-/// The figures of a row as they are shown, in the units of the heading: times in ms, bytes in kiB.
+/// The figures of a row as text, in the units that are shown: times in ms, bytes in kiB, shares in %.
 struct Shown {
     figure: String,
     base: String,
@@ -35,7 +36,7 @@ struct Shown {
 
 const NOTHING: &str = "–";
 
-/// Over [`Shown::into_cells`].
+/// The column heads for [`Shown::into_cells`].
 const HEADS: [&str; 9] = [
     "figure", "base", "head", "ratio", "95 %", "q", "n", "MDE", "verdict",
 ];
@@ -94,7 +95,7 @@ impl Shown {
     }
 }
 
-/// `visibility p99 s1`.
+/// The name of a row's figure, such as `visibility p99 s1`.
 pub(crate) fn figure_name(row: &Row) -> String {
     let metric = match row.metric.as_str() {
         "achieved_tps" => "commits/s",
@@ -106,7 +107,7 @@ pub(crate) fn figure_name(row: &Row) -> String {
     [metric, stat, &node].join(" ").trim().replace("  ", " ")
 }
 
-/// `sync`, or `sync → remote_apply` where the modes differ.
+/// The mode of a row: `sync`, or `sync → remote_apply` if the modes of base and head differ.
 pub(crate) fn mode_name(row: &Row) -> String {
     if row.base_mode == row.head_mode {
         escape_control(&row.base_mode).into_owned()
@@ -119,7 +120,7 @@ pub(crate) fn mode_name(row: &Row) -> String {
     }
 }
 
-/// What is to be known of the way to the figures, a sentence each.
+/// Sentences that explain how the figures were computed and what the verdicts mean.
 pub(crate) fn legend(comparison: &Comparison) -> Vec<String> {
     let any = |is: fn(&Row) -> bool| comparison.rows.iter().any(is);
     let threshold = format!("{} %", comparison.threshold * 100.0);
@@ -179,7 +180,7 @@ pub(crate) fn legend(comparison: &Comparison) -> Vec<String> {
     out
 }
 
-/// From the unit of `summary.csv` to the unit that is shown.
+/// The factor from a unit of `summary.csv` to the unit that is shown.
 pub(crate) fn unit_scale(unit: &str) -> f64 {
     match unit {
         "us" => 1e-3,
@@ -189,7 +190,7 @@ pub(crate) fn unit_scale(unit: &str) -> f64 {
     }
 }
 
-/// The unit that [`unit_scale`] leads to.
+/// The unit of a value that has been multiplied by [`unit_scale`].
 pub(crate) fn shown_unit(unit: &str) -> &str {
     match unit {
         "us" => "ms",
@@ -201,7 +202,7 @@ pub(crate) fn shown_unit(unit: &str) -> &str {
 
 const UNITS: &str = "times in ms, replay lag in kiB, shares of arrivals and of commits in %";
 
-/// `1.38..1.65`; an end that is not known is open.
+/// The interval of a row's effect, such as `1.38..1.65`. An unknown end is shown as 0, −∞ or ∞.
 pub(crate) fn interval_text(row: &Row) -> String {
     let Some(bounds) = row.interval else {
         return NOTHING.into();
@@ -245,7 +246,7 @@ fn share(value: f64) -> String {
     }
 }
 
-/// `3 regressed, 10 equivalent`. That nothing failed on either side is no finding of its own.
+/// The number of figures with each verdict, such as `3 regressed, 10 equivalent`. Shares that are zero on both sides are not counted.
 pub(crate) fn tally(rows: &[Row]) -> String {
     let order = [
         Verdict::Regressed,
@@ -268,7 +269,7 @@ pub(crate) fn tally(rows: &[Row]) -> String {
     }
 }
 
-/// What is lost on neither side: `failed, missed, unseen: none on either side`.
+/// The names of the shares that are zero on both sides, as in `failed, missed, unseen: none on either side`; `None` if there are none.
 pub(crate) fn none_lost(rows: &[&Row]) -> Option<String> {
     let lost = rows.iter().filter(|row| row.is_none_lost());
     let names = lost.map(|row| row.metric.trim_end_matches("_share"));
@@ -276,7 +277,7 @@ pub(crate) fn none_lost(rows: &[&Row]) -> Option<String> {
     (!names.is_empty()).then(|| format!("{names}: none on either side"))
 }
 
-/// The notes of the rows, each once with the figures that it is about, unless it is about all.
+/// The notes of the rows without repetitions. Each note names its figures, unless it is about all rows.
 pub(crate) fn notes(rows: &[&Row]) -> Vec<String> {
     let mut found: Vec<(&str, Vec<String>)> = Vec::new();
     let parts = rows.iter().flat_map(|row| {
@@ -301,7 +302,7 @@ pub(crate) fn notes(rows: &[&Row]) -> Vec<String> {
     words.collect()
 }
 
-/// Rows of one mode after the other.
+/// The rows in groups by mode, with the mode's name.
 pub(crate) fn by_mode(comparison: &Comparison) -> Vec<(String, Vec<&Row>)> {
     let groups = comparison
         .rows
@@ -310,7 +311,7 @@ pub(crate) fn by_mode(comparison: &Comparison) -> Vec<(String, Vec<&Row>)> {
     named.collect()
 }
 
-/// `setting wal_compression (primary): off → on`.
+/// A difference between base and head, such as `setting wal_compression (primary): off → on`.
 pub(crate) fn difference_text(difference: &Difference) -> String {
     let value = |text: &str| match escape_control(text) {
         empty if empty.is_empty() => NOTHING.to_owned(),
@@ -324,15 +325,15 @@ pub(crate) fn difference_text(difference: &Difference) -> String {
     )
 }
 
-/// The comparison as JSON, with a line end. Its form: `schemas/comparison-1.json`.
+/// The comparison as JSON with a line end, in the format that `schemas/comparison-1.json` describes.
 pub fn comparison_json(comparison: &Comparison) -> String {
     let text = serde_json::to_string_pretty(comparison).expect("plain data becomes JSON");
     text + "\n"
 }
 
-/// One row a figure.
+/// The comparison as CSV, with a row for each figure.
 pub fn comparison_csv(comparison: &Comparison) -> Result<String, csv::Error> {
-    // A line of names for a line of values below.
+    // Each line of names here belongs to a line of values below.
     const COLUMNS: [&str; 10] = [
         "base_run,head_run",
         "base_mode,head_mode",

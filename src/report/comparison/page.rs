@@ -1,4 +1,4 @@
-//! A comparison as a page of its own, `comparison.html`, with its chart, and the other forms beside it.
+//! A comparison as the page `comparison.html` with its chart, and the same as JSON, CSV and Markdown beside the page.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,16 +28,16 @@ const CSS: &str = "\
 .verdicts td:last-child,.verdicts th:last-child{text-align:left}.regressed,.improved{font-weight:600}\
 .regressed{color:var(--bad)}.improved{color:var(--accent)}";
 
-/// What a page about a comparison shows, for whoever puts a frame around it.
+/// The content of a comparison's page. The caller of [`write_framed`] puts a frame around it.
 pub(crate) struct Content {
-    /// Title and subjects.
+    /// The title, and the runs that are compared.
     pub(crate) head: Markup,
-    /// Everything below them.
+    /// Everything below the head.
     pub(crate) main: Markup,
 }
 
-/// Writes `comparison.html` into `dir`, which is made if need be, with its chart `charts/effects.svg` and the comparison
-/// as JSON, CSV and Markdown. Returns the page's path.
+/// Writes `comparison.html` into `dir` with its chart `charts/effects.svg` and the comparison as JSON, CSV and Markdown. Creates `dir` if it
+/// does not exist. Returns the page's path.
 pub fn write_comparison(dir: &Path, comparison: &Comparison) -> Result<PathBuf, ReportError> {
     write_framed(dir, comparison, "", |content| {
         html! {
@@ -52,7 +52,7 @@ pub fn write_comparison(dir: &Path, comparison: &Comparison) -> Result<PathBuf, 
     })
 }
 
-/// As [`write_comparison`], in a frame and with rules of the caller's.
+/// As [`write_comparison`], with the caller's frame around the content and the caller's CSS rules in addition.
 pub(crate) fn write_framed(
     dir: &Path,
     comparison: &Comparison,

@@ -13,7 +13,7 @@ use crate::report::gates;
 use crate::report::text::folded;
 use crate::units::plural;
 
-/// Both sides, every figure, the sum of it; folded to `width` where it is prose.
+/// Both sides, every figure, and the number of figures with each verdict. Sentences are folded to `width` characters, tables are not.
 pub fn comparison_text(comparison: &Comparison, width: usize) -> String {
     let mut out = head(comparison, width);
     let groups = by_mode(comparison);
@@ -71,7 +71,7 @@ fn subject(subject: &Subject) -> String {
     text
 }
 
-/// The heads, the mode among them, and the figures.
+/// The lines of a mode's table: the heads, of which the first is the mode's name, then the figures.
 fn table_of((mode, rows): &(String, Vec<&Row>)) -> Vec<[String; 9]> {
     let mut heads = HEADS.map(str::to_owned);
     heads[0].clone_from(mode);
@@ -80,7 +80,7 @@ fn table_of((mode, rows): &(String, Vec<&Row>)) -> Vec<[String; 9]> {
     iter::once(heads).chain(cells).collect()
 }
 
-/// A name in a damaged file may be of any length, and a width may not: longer ones stand out of their column.
+/// The largest width of a column in characters. A name in a damaged file may have any length; a longer name exceeds its column.
 const MOST_WIDTH: usize = 80;
 
 fn widths(tables: &[Vec<[String; 9]>]) -> [usize; 9] {
@@ -93,7 +93,7 @@ fn widths(tables: &[Vec<[String; 9]>]) -> [usize; 9] {
     widths
 }
 
-/// The verdict has the rest of the line.
+/// Writes a line of a table. The verdict comes last and is not padded.
 fn line(out: &mut String, widths: &[usize; 9], [name, figures @ .., verdict]: &[String; 9]) {
     let _ = write!(out, "{name:<width$}", width = widths[0]);
     for (cell, width) in figures.iter().zip(&widths[1..]) {
@@ -104,8 +104,8 @@ fn line(out: &mut String, widths: &[usize; 9], [name, figures @ .., verdict]: &[
 
 const NOISE_HEAD: [&str; 6] = ["value", "spread", "MDE", "to find", "p", "verdict"];
 
-/// A configuration against itself: how far its repetitions spread, what was mistaken for a difference, and the smallest
-/// change that could be found here.
+/// The comparison of a configuration with itself: how far its repetitions spread, which figures were mistaken for a difference, and the
+/// smallest change that could be found here.
 pub fn noise_text(comparison: &Comparison, width: usize) -> String {
     let mut out = head(comparison, width);
     let groups = by_mode(comparison);

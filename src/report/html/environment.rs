@@ -1,4 +1,4 @@
-//! The end of the page: how it was measured, on what, what happened, and the files.
+//! The last sections of the page: the method, the environment, the events, and the files.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::record::{Manifest, NodeInfo, Run, files, is_drawn};
 use crate::sample::{CellRow, EventKind, EventRow};
 use crate::units::{format_bytes, thousands};
 
-/// Events beyond these are in `events.csv` only.
+/// The most events on the page; the others are in `events.csv` only.
 const MOST_EVENTS: usize = 60;
 
 pub(super) fn method(run: &Run) -> Markup {
@@ -138,7 +138,7 @@ fn pairs(tags: &BTreeMap<String, String>) -> String {
     pairs.join(", ")
 }
 
-/// Nodes with the same settings together: a cluster's servers differ in a few lines.
+/// Groups of nodes with the same settings: the nodes' names, and the settings.
 fn by_settings(nodes: &[NodeInfo]) -> Vec<(String, &BTreeMap<String, String>)> {
     let mut groups: Vec<(Vec<String>, &BTreeMap<String, String>)> = Vec::new();
     for node in nodes {
@@ -157,7 +157,7 @@ fn by_settings(nodes: &[NodeInfo]) -> Vec<(String, &BTreeMap<String, String>)> {
         .collect()
 }
 
-/// What happened, the row counts of every node left to the file.
+/// The section of events. The row counts of every node are left out; they are in `events.csv` only.
 pub(super) fn events(run: &Run) -> Markup {
     let told: Vec<&EventRow> = run
         .events

@@ -1,4 +1,4 @@
-//! The section of the page with a run's gates.
+//! The section of the page about a run's gates.
 
 use maud::{Markup, html};
 
@@ -8,7 +8,7 @@ use super::layout::{section, table};
 use crate::analyse::GateLine;
 use crate::units::thousands;
 
-/// Nothing for a run without gates.
+/// The section of gates; empty for a run without gates.
 pub(crate) fn gates(lines: &[GateLine]) -> Markup {
     if lines.is_empty() {
         return Markup::default();

@@ -1,8 +1,8 @@
-//! What pages are put together from: sections, and tables with the words that a reader needs who does not see them.
+//! The building blocks of pages: sections, and tables with labels for screen readers.
 
 use maud::{Markup, Render, html};
 
-/// A section with a heading; `#id` leads to it.
+/// A section with a heading. A link to `#id` leads to the section.
 pub(crate) fn section(id: &str, title: impl Render, content: &Markup) -> Markup {
     let heading = format!("{id}-h");
     html! {
@@ -13,14 +13,14 @@ pub(crate) fn section(id: &str, title: impl Render, content: &Markup) -> Markup 
     }
 }
 
-/// What may be wider than the page, and scrolls by itself then. `label` says what it is.
+/// Content that may be wider than the page and then scrolls by itself. `label` names the content for screen readers.
 pub(crate) fn scrolling(label: &str, content: &Markup) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label=(label) { (content) }
     }
 }
 
-/// A table under these heads, of rows that are whole.
+/// A table with the column heads `heads`. `rows` holds complete `tr` elements; `label` names the table for screen readers.
 pub(crate) fn table(label: &str, class: &str, heads: &[&str], rows: &Markup) -> Markup {
     let content = html! {
         table class=(class) {

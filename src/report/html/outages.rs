@@ -1,4 +1,4 @@
-//! The section of the page with what faults did: outages and losses of each mode, and the audit.
+//! The section of the page about the effects of faults: outages and losses of each mode, setbacks of replicas, the audit, and restores.
 
 use maud::{Markup, html};
 
@@ -10,7 +10,7 @@ use crate::metric::Unit;
 use crate::sample::AuditResult;
 use crate::units::{format_bytes, format_seconds, format_share_band, thousands};
 
-/// Nothing for a run without faults.
+/// The section of faults; empty for a run without faults.
 pub(crate) fn faults(analysis: &Analysis) -> Markup {
     if analysis.audit.is_empty() && analysis.setbacks.is_empty() {
         return Markup::default();
@@ -105,7 +105,7 @@ fn setbacks(lines: &[ModeSetback]) -> Markup {
     }
 }
 
-/// `bound` stands before a value that is known.
+/// A figure as text with `bound` before it: `unknown` if it is infinite, a dash if it is `None`.
 fn largest(figure: Option<Estimate>, bound: &str, unit: Unit) -> String {
     match figure {
         Some(found) if found.value.is_finite() => format!("{bound}{}", unit.rounded(found.value)),

@@ -1,4 +1,4 @@
-//! What every page has around its content: the head, the policy that keeps it off the network, the look.
+//! What every page has around its content: the head, the security policy that forbids network access, and the style sheet.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,20 +10,21 @@ use crate::report::escape_control;
 
 const CSS: &str = include_str!("../page.css");
 
-/// A page around its content.
+/// The parts of a page around its content.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shell<'a> {
     pub(crate) title: &'a str,
-    /// Rules beyond those that all pages share.
+    /// CSS rules in addition to those that all pages share.
     pub(crate) css: &'a str,
-    /// The one script that may run on it.
+    /// The only script that may run on the page.
     pub(crate) script: Option<&'a str>,
-    /// Whether pictures beside the page may be shown.
+    /// Whether the page may show image files from its own site.
     pub(crate) images: bool,
 }
 
 impl Shell<'_> {
-    /// The document. Nothing may be fetched, and no script runs but the page's own, whatever a name in a run says.
+    /// The HTML document around `body`. The page can fetch nothing but the allowed images, and runs no script but `script`, whatever a name
+    /// in a run contains.
     pub(crate) fn document(&self, body: &Markup) -> String {
         html! {
             (DOCTYPE)

@@ -1,6 +1,6 @@
 //! The newest figures as the GitHub action `benchmark-action/github-action-benchmark` reads them with `tool:
-//! customSmallerIsBetter` or `customBiggerIsBetter`: an array of entries with name, unit, value, and if wanted range and extra
-//! (its README, "Action inputs", and `extractCustomBenchmarkResult` in src/extract.ts).
+//! customSmallerIsBetter` or `customBiggerIsBetter`: an array of entries with name, unit, value, and optionally range and extra
+//! (the action's README, "Action inputs", and `extractCustomBenchmarkResult` in its src/extract.ts).
 
 use serde::Serialize;
 
@@ -19,8 +19,8 @@ struct Entry<'a> {
     extra: String,
 }
 
-/// The newest figure of each series of this direction; a file holds one direction, since the tool has but one a file. Left
-/// out is a series whose newest run is censored: it has no number.
+/// The newest figure of each series with this direction. A file holds only one direction, because the action applies one to the whole
+/// file. A series whose newest figure is censored has no number and is left out.
 pub fn trend_github_action_benchmark(series: &[Series], direction: Direction) -> String {
     let names = names(series, name);
     let entries = series.iter().zip(names).filter_map(|(one, name)| {
@@ -37,7 +37,8 @@ pub fn trend_github_action_benchmark(series: &[Series], direction: Direction) ->
     serde_json::to_string_pretty(&entries).expect("plain data becomes JSON") + "\n"
 }
 
-/// The action draws one chart a name, so the name holds what must be alike for two values to be compared.
+/// The name of a series' entry. The action draws a chart for each name, so the name holds what must be equal for two values to be
+/// comparable.
 fn name(one: &Series) -> String {
     let of = &one.conditions;
     let node = one.node.as_deref().map(|node| format!(" {node}"));

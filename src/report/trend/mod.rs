@@ -1,5 +1,5 @@
-//! A trend for people and machines: lines for a terminal, JSON, CSV, and the forms that other tools read. Words figures; decides
-//! nothing.
+//! A trend for people and programs: text for a terminal, JSON, CSV, and the formats of other tools. Only formats figures: `analyse` has
+//! decided on the changes.
 
 mod exports;
 mod openmetrics;
@@ -18,7 +18,7 @@ use itertools::Itertools as _;
 
 use crate::analyse::Series;
 
-/// A name for each series, the same as long as no other series has it too: then both get their id.
+/// A name for each series. If several series have the same name, the id of each is appended to it.
 fn names(series: &[Series], name: impl Fn(&Series) -> String) -> Vec<String> {
     let count = series.iter().map(&name).counts();
     let unique = |series: &Series| match name(series) {

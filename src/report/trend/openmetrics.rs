@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use crate::analyse::{Point, Series};
 use crate::report::escape_control;
 
-/// The families of figures: of which metric, its name, which ends with the base unit where it has one, and what it is.
+/// The metric families of figures: the metric of replbench; the family's name, which ends with the base unit if it has one; the help text.
 const FIGURES: [(&str, &str, &str); 5] = [
     (
         "achieved_tps",
@@ -36,13 +36,13 @@ const FIGURES: [(&str, &str, &str); 5] = [
     ),
 ];
 
-/// The newest valid run of each series. A censored figure has no sample, because its value is unknown.
+/// The figures of the newest valid run of each series. A censored figure has no sample, because its value is unknown.
 pub fn trend_openmetrics(series: &[Series]) -> String {
     let newest = series.iter().filter_map(|one| Some((one, one.newest()?)));
     let newest: Vec<(&Series, &Point)> = newest.collect();
     let mut out = String::new();
     for (metric, name, help) in FIGURES {
-        // Times are in microseconds elsewhere.
+        // Times of series are in microseconds.
         let divisor = if unit(name) == Some("seconds") {
             1e6
         } else {
@@ -79,7 +79,7 @@ pub fn trend_openmetrics(series: &[Series]) -> String {
     out + "# EOF\n"
 }
 
-/// The base unit at the end of a family's name.
+/// The base unit at the end of a family's name; `None` if the name has none.
 fn unit(name: &str) -> Option<&str> {
     let (_, last) = name.rsplit_once('_')?;
     ["seconds", "bytes"].contains(&last).then_some(last)
@@ -87,7 +87,7 @@ fn unit(name: &str) -> Option<&str> {
 
 type Labels = Vec<(&'static str, String)>;
 
-/// Nothing without samples.
+/// Writes a family with its metadata; nothing if it has no samples.
 fn write_family(
     out: &mut String,
     name: &str,
@@ -112,7 +112,7 @@ fn write_family(
     }
 }
 
-/// What a person selects by; the rest is in `replbench_run_info` of the same `series`.
+/// The labels that a person selects by. The other conditions are labels of `replbench_run_info` with the same `series`.
 fn selectors(one: &Series) -> Labels {
     let mut labels = vec![
         ("series", one.id.clone()),

@@ -1,6 +1,6 @@
-//! Runs as Apache Otava (once Hunter) reads them from CSV: a column with the time, one with the commit, one for each series
-//! (docs/CSV.md of apache/otava). It turns every cell of a column that it is told to analyse into a number and gives up at one
-//! that is empty (`CsvImporter.fetch_data` in otava/importer.py), so columns with gaps are for other eyes.
+//! Runs as Apache Otava (formerly Hunter) reads them from CSV: a column with the time, one with the commit, one for each series
+//! (docs/CSV.md of apache/otava). Otava turns every cell of an analysed column into a number and fails at an empty cell
+//! (`CsvImporter.fetch_data` in otava/importer.py), so columns with gaps are useful to other tools only.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use super::names;
 use crate::analyse::{Point, Series};
 use crate::report::output::{csv_text, plain};
 
-/// One row a valid run, in the order of the commits, for the series that share the conditions of the first: runs under other
-/// ones are no history of these. A run without any figure has no row, a censored figure no value.
+/// A row for each valid run, in the order of the commits. Only series with the conditions of the first series are included, because runs
+/// under other conditions do not belong to the same history. A run without any figure has no row, a censored figure has an empty cell.
 pub fn trend_otava(series: &[Series]) -> Result<String, csv::Error> {
     let same = |one: &&Series| one.conditions == series[0].conditions;
     let own: Vec<Series> = series.iter().filter(same).cloned().collect();
@@ -29,7 +29,7 @@ pub fn trend_otava(series: &[Series]) -> Result<String, csv::Error> {
     csv_text(&heads, rows)
 }
 
-/// The runs of any series, with their figures.
+/// The valid runs in their order, each with the figure of every series; runs without any figure are left out.
 fn rows(series: &[Series]) -> Vec<(&Point, Vec<Option<f64>>)> {
     let mut rows: BTreeMap<usize, (&Point, Vec<Option<f64>>)> = BTreeMap::new();
     for (column, one) in series.iter().enumerate() {
@@ -43,9 +43,9 @@ fn rows(series: &[Series]) -> Vec<(&Point, Vec<Option<f64>>)> {
     rows.into_values().filter(is_told).collect()
 }
 
-/// Letters, digits and underscores only.
+/// The name of a series' column: letters, digits and underscores only.
 fn column(one: &Series) -> String {
-    // The rate has its unit in its name.
+    // The name of a rate (`achieved_tps`) contains the unit already.
     let unit = (one.unit != "1/s").then(|| one.unit.clone());
     let parts = [
         Some(one.mode.clone()),

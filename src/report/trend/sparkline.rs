@@ -1,4 +1,4 @@
-//! A series in one line of text: blocks as high as the figures, and a mark under each change.
+//! A series as a sparkline: a line of blocks as high as the figures, and a line below it with a mark under each change.
 
 use std::ops::Range;
 
@@ -8,10 +8,10 @@ use crate::analyse::{Point, Series, Terms, median};
 
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Runs of which no figure counts.
+/// Stands for runs of which none has a valid figure.
 const INVALID: char = '·';
 
-/// Larger than everything recorded.
+/// Stands for a censored figure, which is larger than everything recorded.
 const CENSORED: char = '↑';
 
 const MARK: char = '^';
@@ -20,13 +20,13 @@ const MARK: char = '^';
 #[derive(Debug, PartialEq)]
 pub(super) struct Sparkline {
     pub(super) blocks: String,
-    /// Empty without changes.
+    /// Empty if the series has no change.
     pub(super) marks: String,
     pub(super) range: Option<(f64, f64)>,
 }
 
-/// Draws a series at most `width` characters wide. Where it is longer, a block is the median of neighbours, and no block
-/// has neighbours on both sides of a change unless changes are closer than a block is wide.
+/// Draws a series at most `width` characters wide. If it has more runs, a block shows the median of several neighbouring runs. A block does
+/// not mix runs before and after a change, unless changes are closer together than a block is wide.
 pub(super) fn sparkline(series: &Series, width: usize) -> Sparkline {
     let columns = columns(series, width.max(1));
     let values = columns
@@ -44,7 +44,8 @@ pub(super) fn sparkline(series: &Series, width: usize) -> Sparkline {
     }
 }
 
-/// The points of each column: as many in each, but a column that a change falls into begins with it.
+/// The points of each column, as ranges of indices. Columns have equally many points, except that a column with a change begins with the
+/// change.
 fn columns(series: &Series, width: usize) -> Vec<Range<usize>> {
     let points = series.points.len();
     let count = points.min(width);
@@ -52,7 +53,7 @@ fn columns(series: &Series, width: usize) -> Vec<Range<usize>> {
     let is_change = |index| series.changes.iter().any(|it| it.index == index);
     for change in &series.changes {
         let column = starts.partition_point(|start| *start <= change.index);
-        // The first column begins the series; a column moved twice would swallow the change before.
+        // The first column must start at the first point. Moving a column a second time would hide the change to which it was moved.
         if column > 1 && !is_change(starts[column - 1]) {
             starts[column - 1] = change.index;
         }
@@ -76,7 +77,8 @@ fn middle(points: &[Point]) -> Option<f64> {
     median(&values).map(|estimate| estimate.value)
 }
 
-/// Where all figures lie within the threshold, they are drawn in the middle third: noise must not look like a mountain range.
+/// The block for a figure. If all figures lie within the threshold, they are drawn in the middle third of the height, so that noise does
+/// not look like change.
 fn block(value: Option<f64>, range: Option<(f64, f64)>) -> char {
     let (Some(value), Some((lowest, highest))) = (value, range) else {
         return if value.is_some() { CENSORED } else { INVALID };

@@ -1,16 +1,16 @@
-//! A trend whole: JSON with everything, CSV with a row a point.
+//! A complete trend: JSON with everything, CSV with a row for each point.
 
 use serde::Serialize;
 
 use crate::analyse::{Series, TREND_VERSION, Terms};
 use crate::report::output::{csv_text, plain};
 
-/// The series as JSON, with a line end.
+/// All series as JSON, with a line end.
 pub fn trend_json(series: &[Series]) -> String {
     #[derive(Serialize)]
     struct Whole<'a> {
         schema_version: u32,
-        /// Share by which a level may change without mattering.
+        /// Relative change of a level that does not matter: 0.05 is 5 %.
         threshold: f64,
         series: &'a [Series],
     }
@@ -22,9 +22,9 @@ pub fn trend_json(series: &[Series]) -> String {
     serde_json::to_string_pretty(&whole).expect("plain data becomes JSON") + "\n"
 }
 
-/// One row a point.
+/// All series as CSV, with a row for each point.
 pub fn trend_csv(series: &[Series]) -> Result<String, csv::Error> {
-    // A line of names for a line of values below.
+    // Each line of names here belongs to a line of values below.
     const COLUMNS: [&str; 9] = [
         "series,profile,workload_hash,host_id",
         "cores,filesystem,postgresql,settings",

@@ -11,10 +11,10 @@ use crate::units::{format_bytes, format_seconds};
 
 const INDENT: &str = "  ";
 
-/// With fewer runs no change can be told from chance: see `analyse::change_points`.
+/// The fewest valid runs with which a change can be told from chance: see `analyse::change_points`.
 const FEWEST: usize = 8;
 
-/// Every series, no line wider than `width`; what there is to know of the way to the figures comes last.
+/// Every series, then sentences that explain the figures and signs. No line is wider than `width` characters.
 pub fn trend_text(series: &[Series], width: usize) -> String {
     let mut out = String::new();
     let mut shown: Option<&Conditions> = None;
@@ -37,14 +37,14 @@ pub fn trend_text(series: &[Series], width: usize) -> String {
     out
 }
 
-/// What continues a line is indented, as is everything that begins with an indent.
+/// Folds a paragraph. Its further lines are indented by one step more than its first line.
 fn paragraph(text: &str, width: usize) -> String {
     let first = if text.starts_with(INDENT) { INDENT } else { "" };
     let rest = format!("{first}{INDENT}");
     folded(text, width - 2 * INDENT.len(), [first, &rest])
 }
 
-/// The profile, server and host; the workload where another series of the profile has done other work.
+/// The profile, server and host of a series, and its workload's hash if another series of the profile has a different workload.
 fn conditions(one: &Series, all: &[Series]) -> String {
     let of = &one.conditions;
     let mut text = format!(
@@ -119,7 +119,7 @@ fn spark(out: &mut String, one: &Series, width: usize) {
     }
 }
 
-/// `  3f2a91c 2026-11-20: 1.83 ms → 2.09 ms, +14 % (p 0.005), regressed`.
+/// The line of a change, such as `  3f2a91c 2026-11-20: 1.83 ms → 2.09 ms, +14 % (p 0.005), REGRESSED`.
 fn sentence(one: &Series, change: &Change) -> String {
     let first = &one.points[change.index];
     let blessed = match (&change.reason, change.blessed) {
@@ -142,7 +142,8 @@ fn sentence(one: &Series, change: &Change) -> String {
     )
 }
 
-/// The first digits of the commit, with `+` when there were changes on top; the run where there is none.
+/// The first seven digits of the commit at which a change begins, with `+` if the directory had uncommitted changes. The run's id if the
+/// commit is not known.
 fn commit(one: &Series, change: &Change) -> String {
     let point = &one.points[change.index];
     match &point.commit {
@@ -176,7 +177,7 @@ fn effect(one: &Series, change: &Change) -> String {
     }
 }
 
-/// A figure with the unit that suits its size.
+/// A figure with a unit that suits its size; `not seen` for `None`.
 fn value(unit: &str, value: Option<f64>) -> String {
     let Some(value) = value else {
         return "not seen".into();
