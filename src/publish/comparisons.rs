@@ -1,5 +1,5 @@
-//! Which runs are compared on the site: both sides of every session, the newest run of each profile with the one before it that it may be
-//! compared with, and its modes with each other.
+//! Which runs are compared on the site: both sides of every session; the newest run of each profile with the newest earlier run that is
+//! comparable; and the modes of the newest run of each profile with each other.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::report::comparison::{PAGE, tally, write_framed};
 use crate::report::escape_control;
 use crate::report::html::layout::table;
 
-/// Of a profile, how many earlier runs are tried.
+/// How many earlier runs of a profile are tried until one is comparable with the newest run.
 const TRIED: usize = 50;
 
 /// A comparison on the site.
@@ -28,19 +28,19 @@ pub(super) struct Written {
     pub(super) title: String,
     pub(super) tally: String,
     verdict: Verdict,
-    /// When the newer side began.
+    /// When the head began, as text from its manifest.
     at: String,
-    /// Folders of the runs that it is about.
+    /// Names of the folders of the runs that are compared.
     runs: Vec<String>,
 }
 
 impl Written {
-    /// Modes of one run cost what they cost; a newer run that is slower has got worse.
+    /// Whether the head is worse than the base. This is never said of the modes of one run: they are expected to differ.
     fn has_regressed(&self) -> bool {
         self.verdict == Verdict::Regressed && self.runs.len() > 1
     }
 
-    /// To its page, where `root` leads to the folder of all.
+    /// A link to the comparison's page. `root` is the path from the linking page to the folder of all comparisons.
     pub(super) fn link(&self, root: &str) -> String {
         format!("{root}{}/{PAGE}", href(&self.slug))
     }
@@ -50,15 +50,15 @@ impl Written {
     }
 }
 
-/// What to compare.
+/// Two runs to compare, or the modes of one run.
 struct Pair<'a> {
     kind: &'static str,
-    /// `None`: the modes of the head.
+    /// `None` if the modes of the head are compared with each other.
     base: Option<&'a Entry>,
     head: &'a Entry,
 }
 
-/// Writes all of them, and the page that lists them.
+/// Writes all comparisons, and the page that lists them.
 pub(super) fn write(
     site: &Site,
     frame: &Frame,
@@ -82,7 +82,7 @@ pub(super) fn write(
     Ok(written)
 }
 
-/// The table of comparisons; `root` leads to their folder.
+/// The table of comparisons. `root` is the path from the page with the table to the folder of all comparisons.
 pub(super) fn list(written: &[Written], root: &str) -> Markup {
     if written.is_empty() {
         return html! {
@@ -116,7 +116,7 @@ fn pairs(catalog: &RunCatalog) -> Vec<Pair<'_>> {
             let earlier = catalog.runs[index + 1..].iter();
             let earlier =
                 earlier.filter(|base| base.is_sound() && base.profile() == entry.profile());
-            // The other side of its session has a comparison of its own.
+            // The two sides of a session are compared by `session` below.
             let earlier = earlier.filter(|base| !are_one_session(base, entry));
             let terms = Terms::default();
             let comparable =
@@ -137,7 +137,7 @@ fn are_one_session(one: &Entry, other: &Entry) -> bool {
     id(one).is_some() && id(one) == id(other)
 }
 
-/// The session that a run is the head of.
+/// The comparison of both sides of a session, if the run `head` is the session's head and the base is in the catalog.
 fn session<'a>(catalog: &'a RunCatalog, head: &'a Entry) -> Option<Pair<'a>> {
     let is_side = |entry: &Entry, side| entry.session().is_some_and(|it| it.side == side);
     let is_base = |base: &&Entry| is_side(base, Side::Base) && are_one_session(base, head);
@@ -149,7 +149,7 @@ fn session<'a>(catalog: &'a RunCatalog, head: &'a Entry) -> Option<Pair<'a>> {
     })
 }
 
-/// `None` where the two may not be compared after all.
+/// Writes a comparison's page and files. `None` if the two sides may not be compared.
 fn write_pair(
     site: &Site,
     frame: &Frame,

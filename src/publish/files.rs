@@ -1,4 +1,4 @@
-//! The raw files of a run that are published: those that replbench knows, and no others, since a directory may hold anything.
+//! The raw files of a run that are published: only files that replbench knows, since a run's directory may hold anything.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,25 +8,25 @@ use std::path::Path;
 
 use crate::record::files;
 
-/// The page in a run's folder.
+/// The name of the page in a run's folder.
 pub(super) const PAGE: &str = "index.html";
 
-/// A link from `root` to a run's page.
+/// A link to a run's page. `root` is the path from the linking page to the site's root.
 pub(super) fn link(root: &str, slug: &str) -> String {
     format!("{root}runs/{}/{PAGE}", href(slug))
 }
 
-/// A file of a run.
+/// A published file of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RawFile {
-    /// Relative to the run's directory.
+    /// Path relative to the run's directory.
     pub(super) name: String,
     pub(super) bytes: u64,
-    /// As recorded when the run ended; of early runs, files drawn from others have none.
+    /// SHA-256 from the run's manifest. `None` if the manifest has none, as for the charts and reports of early runs.
     pub(super) sha256: Option<String>,
 }
 
-/// The files that are there, links left out.
+/// The files of a run that exist and are published; symbolic links are left out. `digests` holds SHA-256 sums by file name.
 pub(super) fn raw_files(directory: &Path, digests: &BTreeMap<String, String>) -> Vec<RawFile> {
     const NAMES: [&str; 8] = [
         files::MANIFEST,
@@ -66,21 +66,21 @@ fn inside(directory: &Path, folder: &str, ending: &str) -> Vec<String> {
     names
 }
 
-/// A relative path as it stands in a link: every byte that could mean something else is encoded.
+/// A relative path as it stands in a link: every byte that has a special meaning there is percent-encoded.
 pub(super) fn href(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            // Written to a string, which does not fail.
+            // Writing to a string does not fail.
             let _ = write!(out, "%{byte:02X}");
         }
     }
     out
 }
 
-/// A name that is safe in paths and links of every system.
+/// A name without characters that have a special meaning in paths or links on any system.
 pub(super) fn slug(name: &str) -> String {
     const LONGEST: usize = 150;
     let safe = |c: char| {
@@ -94,7 +94,7 @@ pub(super) fn slug(name: &str) -> String {
     slug.trim_start_matches('.').to_owned()
 }
 
-/// Title and description of a picture that a report has drawn.
+/// Title and description from the SVG file of a chart; `None` if the file cannot be read or has no title.
 pub(super) fn words_of(picture: &Path) -> Option<(String, String)> {
     const MOST: u64 = 8 << 10;
     const LONGEST: usize = 700;

@@ -1,4 +1,4 @@
-//! What all pages of the site share: the way between them, the look, the script of filters and tips.
+//! What all pages of the site share: the navigation, the style sheet, and the script of filters and tips.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -14,13 +14,14 @@ use crate::report::html::Shell;
 
 const SCRIPT: &str = include_str!("site.js");
 
-/// The same for every page of one site.
+/// What is the same on every page of a site.
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) title: String,
-    /// When the newest run began: the time of the site, so that the same runs give the same bytes.
+    /// When the newest run began; `None` without runs. Pages show this time instead of the time of publication, so that the same runs
+    /// give the same bytes.
     as_of: Option<String>,
-    /// Whether there is a page of histories.
+    /// Whether the site has a page of histories.
     has_trend: bool,
 }
 
@@ -29,7 +30,7 @@ pub(super) const COMPARISONS: &str = "compare/index.html";
 pub(super) const TREND: &str = "trend.html";
 pub(super) const METHOD: &str = "method.html";
 
-/// The sections of the site: the first page of each, and its name.
+/// The sections of the site: the path of the first page of each, and the section's name.
 const SECTIONS: [(&str, &str); 4] = [
     (RESULTS, "Results"),
     (COMPARISONS, "Comparisons"),
@@ -37,18 +38,18 @@ const SECTIONS: [(&str, &str); 4] = [
     (METHOD, "Method"),
 ];
 
-/// A page to be framed.
+/// A page that gets the site's frame.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Page<'a> {
-    /// From the site's root.
+    /// Path relative to the site's root.
     pub(super) path: &'a str,
     pub(super) title: &'a str,
-    /// Whether it has a filter or a plot that is pointed at.
+    /// Whether the page needs the script, because it has a filter or a plot with tips.
     pub(super) has_script: bool,
 }
 
 impl Frame {
-    /// The rules of the site's own pages.
+    /// The CSS rules of the site's pages, in addition to those of reports.
     pub(super) const CSS: &str = include_str!("site.css");
 
     pub(super) fn new(title: String, catalog: &RunCatalog, has_trend: bool) -> Self {
@@ -60,7 +61,7 @@ impl Frame {
         }
     }
 
-    /// Puts a page around its head and content into its place.
+    /// Writes a page with the site's frame around its head and content.
     pub(super) fn write(
         &self,
         site: &Site,
@@ -78,7 +79,7 @@ impl Frame {
         site.page(Path::new(page.path), &text)
     }
 
-    /// What [`Frame::write`] puts into the document, for one that somebody else writes.
+    /// The body of the document that [`Frame::write`] writes, for documents that other functions write.
     pub(super) fn body(&self, page: Page<'_>, head: &Markup, main: &Markup) -> Markup {
         html! {
             a.skip href="#main" { "To the content" }
@@ -110,7 +111,7 @@ impl Frame {
     }
 }
 
-/// `2026-07-14 09:15` of a time in RFC 3339; other text as it is.
+/// A time in RFC 3339 as `2026-07-14 09:15`, in UTC; other text unchanged except for control characters.
 pub(super) fn moment(text: &str) -> String {
     let parsed: Option<jiff::Timestamp> = text.parse().ok();
     parsed.map_or_else(
@@ -119,7 +120,7 @@ pub(super) fn moment(text: &str) -> String {
     )
 }
 
-/// The first seven digits of a commit, and whether it had changes.
+/// The first seven digits of a commit, with `-dirty` if the directory had uncommitted changes. Text that is no hash is not shortened.
 pub(super) fn short_commit(commit: &str) -> String {
     let (hash, dirty) = match commit.strip_suffix("-dirty") {
         Some(hash) => (hash, "-dirty"),
@@ -130,7 +131,7 @@ pub(super) fn short_commit(commit: &str) -> String {
     format!("{}{dirty}", escape_control(shown))
 }
 
-/// A field of a filter: its name in the items' data, its label, what may be chosen.
+/// A field of a filter: the name of the items' data attribute, the label, and the values that can be chosen.
 pub(super) struct Choice {
     pub(super) name: &'static str,
     pub(super) label: &'static str,
@@ -138,7 +139,7 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// More than these are found by text.
+    /// The most values that can be chosen; items with other values can be found with the filter's text field.
     const MOST: usize = 60;
 
     pub(super) fn new<'a>(
@@ -156,8 +157,9 @@ impl Choice {
     }
 }
 
-/// A form that hides the `items` (a selector) without what was chosen; those that `counted` selects are counted as `noun`. Hidden itself
-/// until the script shows it: without one it does nothing.
+/// A form that hides all `items` (a CSS selector) that do not match what was chosen. It shows how many of the items that also match the
+/// selector `counted` are visible, and calls these `noun`. The form is hidden until the script shows it, because it does nothing without
+/// the script.
 pub(super) fn filter(items: &str, counted: &str, noun: &str, choices: &[Choice]) -> Markup {
     html! {
         form.filter hidden data-items=(items) data-counted=(counted) data-noun=(noun) aria-label="Filter" {
@@ -176,8 +178,8 @@ pub(super) fn filter(items: &str, counted: &str, noun: &str, choices: &[Choice])
     }
 }
 
-/// Spreads a list over pages of `most` bytes, of which the first has `taken` ones already. One page at least, and no page after the
-/// first without an item.
+/// Spreads a list over pages of at most `most` bytes each. On the first page, `taken` bytes are used already. An item that is larger than a
+/// page has a page to itself. There is at least one page, and every page after the first has an item.
 pub(super) fn pages_of<T>(
     items: Vec<T>,
     mut taken: usize,
@@ -199,13 +201,13 @@ pub(super) fn pages_of<T>(
     pages
 }
 
-/// The paths of so many pages: `first`, then `runs-2.html` and so on.
+/// The paths of the pages of a list: `first`, then `runs-2.html`, `runs-3.html` and so on if `others` is `runs`.
 pub(super) fn paths_of(pages: usize, first: &str, others: &str) -> Vec<String> {
     let others = (2..=pages).map(|number| format!("{others}-{number}.html"));
     std::iter::once(first.to_owned()).chain(others).collect()
 }
 
-/// Pages of one list: where this one stands among them.
+/// Links to all pages of a list, with the current page marked; empty if the list has only one page.
 pub(super) fn pager(paths: &[String], current: usize, noun: &str) -> Markup {
     html! {
         @if paths.len() > 1 {

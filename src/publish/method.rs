@@ -1,4 +1,4 @@
-//! How the numbers come about: METHODOLOGY.md as it was when replbench was built, and the machines of these runs.
+//! The page on the method: METHODOLOGY.md as it was when replbench was built, and the machines on which the runs were measured.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +34,8 @@ pub(super) fn write(site: &Site, frame: &Frame, catalog: &RunCatalog) -> Result<
     frame.write(site, page, &head, &main)
 }
 
-/// Markdown as HTML. Its title is the page's own; links lead to files of the source tree, which is not here, and become text.
+/// Markdown as HTML. The title is left out, because the page has one. Links become plain text, because they lead to files of the source
+/// tree, which the site does not contain.
 fn rendered(markdown: &str) -> String {
     let mut in_title = false;
     let is_shown = |event: &Event<'_>| {
@@ -56,14 +57,14 @@ fn rendered(markdown: &str) -> String {
     let events = Parser::new_ext(markdown, Options::ENABLE_TABLES).filter(is_shown);
     let mut out = String::new();
     pulldown_cmark::html::push_html(&mut out, events);
-    // A wide table scrolls by itself on a phone.
+    // On a phone, a wide table scrolls by itself.
     out.replace("<table>", REGION)
         .replace("</table>", "</table></div>")
 }
 
 const REGION: &str = "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Table\"><table class=\"text\">";
 
-/// Every machine that measured, and the servers on it.
+/// The section of all machines that measured, with the versions of PostgreSQL and the number of runs on each.
 fn machines(catalog: &RunCatalog) -> Markup {
     let mut found: BTreeMap<&str, (&Host, BTreeSet<&str>, usize)> = BTreeMap::new();
     for entry in &catalog.runs {

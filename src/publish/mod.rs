@@ -1,8 +1,8 @@
-//! The static site over many runs: what was found last, each run with its raw files, comparisons, histories, the method.
-//! Opens from `file://` and asks nothing of the network.
+//! The static site about many runs: the newest result, each run with its raw files, comparisons, histories, and the method.
+//! The site opens from `file://` and loads nothing from the network.
 //!
-//! Owns the directory that it writes and the choice of what is compared. Refuses to know git, clocks and servers; draws with what
-//! `report` draws with and decides nothing that `analyse` could.
+//! This module owns the site's directory and chooses what is compared. It knows nothing of git, clocks and servers, draws with the
+//! functions of `report`, and leaves every decision about figures to `analyse`.
 
 mod comparisons;
 mod files;
@@ -28,11 +28,11 @@ use site::Site;
 pub struct Options {
     /// The directory of results.
     pub results: PathBuf,
-    /// The site's directory: new, empty, or a site of ours.
+    /// The site's directory: new, empty, or a site that replbench has published.
     pub out: PathBuf,
-    /// What the site calls itself.
+    /// The title of the site.
     pub title: String,
-    /// What becomes of a run of which a file is not as it was recorded.
+    /// What to do with a run that has a file that is not as it was recorded.
     pub on_mismatch: OnMismatch,
     /// The commits of the benchmarked repository, each after its parents.
     pub order: Vec<String>,
@@ -41,25 +41,25 @@ pub struct Options {
 /// What was published.
 #[derive(Debug, Clone, Default)]
 pub struct Published {
-    /// The first page.
+    /// Path of the first page.
     pub index: PathBuf,
     pub runs: usize,
     pub comparisons: usize,
     pub series: usize,
     pub pages: usize,
     pub largest_page: usize,
-    /// Raw files that share their content with the originals, and those that had to be copied.
+    /// Number of raw files that are hard links to the originals; `copied` is the number of those that had to be copied.
     pub linked: usize,
     pub copied: usize,
-    /// What an earlier publication had and this one has not.
+    /// Number of files of an earlier publication that this one does not have, and that were removed.
     pub removed: usize,
-    /// Runs that were left out because a file is not as it was recorded.
+    /// Number of runs that were left out because a file is not as it was recorded.
     pub altered: usize,
-    /// What could not be read, for a person.
+    /// What could not be read, as text for a person.
     pub warnings: Vec<String>,
 }
 
-/// A site that could not be made.
+/// Why a site could not be published.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     #[error(
@@ -74,7 +74,7 @@ pub enum PublishError {
     Report(#[from] ReportError),
 }
 
-/// Reads every run and makes the site anew; what is as it was is left alone.
+/// Reads every run and makes the whole site. Files that have not changed are not written again.
 pub fn publish(options: &Options) -> Result<Published, PublishError> {
     let site = Site::open(&options.out)?;
     let (catalog, series) = RunCatalog::read(options)?;
@@ -95,7 +95,7 @@ pub fn publish(options: &Options) -> Result<Published, PublishError> {
     })
 }
 
-/// An error with the path that it is about.
+/// An I/O error with the path at which it occurred.
 fn failed(path: &Path, source: io::Error) -> PublishError {
     PublishError::Write {
         path: path.to_owned(),

@@ -1,4 +1,4 @@
-//! The first page: what was found last, and the table of all runs, on as many pages as it takes.
+//! The first page with the newest result, and the table of all runs on as many pages as it needs.
 
 use itertools::Itertools as _;
 use maud::{Markup, html};
@@ -18,9 +18,9 @@ use crate::report::html::first_screen;
 use crate::report::html::layout::{section, table};
 use crate::units::thousands;
 
-/// Rows of a page together; the rest of a page takes some 100 kB.
+/// The most bytes of table rows on a page; the rest of a page takes about 100 kB.
 const MOST_BYTES: usize = 600_000;
-/// Of what could not be read, as many are told on the page.
+/// The most warnings about unreadable input that the page shows.
 const MOST_WARNINGS: usize = 20;
 const MOST_COMPARISONS: usize = 12;
 
@@ -132,7 +132,7 @@ fn unreadable(catalog: &RunCatalog) -> Markup {
     }
 }
 
-/// The newest run that can be relied on, else the newest of all.
+/// The newest valid run, or the newest of all if none is valid, and the first comparisons.
 fn latest(catalog: &RunCatalog, comparisons: &[Written]) -> Markup {
     let sound = catalog.runs.iter().find(|entry| entry.is_sound());
     let newest = sound.or(catalog.runs.first());
@@ -167,10 +167,10 @@ fn newest_result(entry: &Entry, comparisons: &[Written]) -> Markup {
     )
 }
 
-/// Headline, chart and table from the distributions; where they do not read, the table of the summary.
+/// Headline, chart and table from the run's distributions, or the table from its summary if these cannot be read.
 fn first_look(entry: &Entry) -> Markup {
     let overview = format!("{}/overview.svg", files::CHARTS);
-    // What is not as it was recorded is on the site only when that was asked for.
+    // A run with altered files is in the catalog only if the user asked for that, so it is used here.
     match Run::open_with(&entry.run_summary.dir, OnMismatch::Use) {
         Ok(run) => {
             let beside = entry.has(&overview).then(|| base(entry));

@@ -1,4 +1,4 @@
-//! The page of one run: how it ended, what it found, its pictures, its surroundings, its raw files.
+//! The page of one run: how it ended, its figures, charts, plan, environment and raw files.
 
 use maud::{Markup, html};
 use rayon::prelude::*;
@@ -18,7 +18,7 @@ use crate::report::html::{cautions_list, figure_cell};
 use crate::report::text::AT_MOST;
 use crate::units::{format_bytes, plural};
 
-/// Every run: its page, and its raw files beside it.
+/// Writes the page of every run, with the run's raw files beside it.
 pub(super) fn write_all(
     site: &Site,
     frame: &Frame,
@@ -100,7 +100,7 @@ fn content(entry: &Entry, comparisons: &[Written]) -> Markup {
     }
 }
 
-/// What to know first, or that there is nothing.
+/// The cautions that a reader has to know first, or a sentence that the run is valid.
 fn trust(entry: &Entry) -> Markup {
     let run_summary = &entry.run_summary;
     let known = cautions(&run_summary.manifest, &run_summary.cells);
@@ -118,7 +118,7 @@ fn trust(entry: &Entry) -> Markup {
     }
 }
 
-/// The declared figures, of each mode a row.
+/// The table of the declared figures, with a row for each mode.
 pub(super) fn modes_table(modes: &[ModeSummary]) -> Markup {
     let heads = [
         "mode",
@@ -154,7 +154,7 @@ pub(super) fn modes_table(modes: &[ModeSummary]) -> Markup {
     }
 }
 
-/// As in the report; others come first.
+/// The order of charts, as in the report. Charts that are not listed come first.
 const ORDER: [&str; 9] = [
     "overview",
     "effects",
@@ -196,7 +196,7 @@ fn pictures(entry: &Entry) -> Markup {
     }
 }
 
-/// What was asked for.
+/// The section on what the run was asked to do.
 fn plan(entry: &Entry) -> Markup {
     let plan = &entry.run_summary.manifest.plan;
     let gates = plan.gates().len();
@@ -234,18 +234,18 @@ fn raw_files(entry: &Entry) -> Markup {
     section("files", "Files", &content)
 }
 
-/// `3f2a91c`, or a dash.
+/// A commit in short, such as `3f2a91c`, or a dash for `None`.
 pub(super) fn commit_text(commit: Option<&str>) -> String {
     commit.map_or_else(|| "–".into(), short_commit)
 }
 
-/// How a run ended, as a word of its own look.
+/// The status of a run as a word; every status but `complete` is highlighted.
 pub(super) fn status(entry: &Entry) -> Markup {
     let status = entry.run_summary.manifest.status;
     html! { span.status.bad[status != RunStatus::Complete] { (status.as_str()) } }
 }
 
-/// The run's folder as it stands on a page in the root.
+/// A link to the run's folder from a page in the site's root.
 pub(super) fn base(entry: &Entry) -> String {
     format!("runs/{}/", href(&entry.slug))
 }

@@ -1,4 +1,4 @@
-//! Every run there is, read once, newest first.
+//! All runs of a directory of results, each read once, newest first.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,11 +12,11 @@ use super::{Options, PublishError};
 use crate::analyse::{ModeSummary, Series, mode_summaries, read_blessings, run_summary, trend};
 use crate::record::{Altered, OnMismatch, RunStatus, RunSummary, Session, run_directories, verify};
 
-/// A run on its way to the site.
+/// A run that is published.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) run_summary: RunSummary,
-    /// The name of its folder on the site.
+    /// The name of the run's folder on the site.
     pub(super) slug: String,
     pub(super) modes: Vec<ModeSummary>,
     pub(super) files: Vec<RawFile>,
@@ -27,7 +27,7 @@ impl Entry {
         self.run_summary.manifest.started_at.parse().ok()
     }
 
-    /// Later times are greater, whatever their zone; runs of one moment are told apart by their ids.
+    /// A sort key: later runs are greater, whatever the time zone. Runs that began at the same moment are ordered by id.
     fn age(&self) -> (Option<jiff::Timestamp>, &str) {
         (self.began(), self.id())
     }
@@ -45,7 +45,7 @@ impl Entry {
         profile.unwrap_or("no profile")
     }
 
-    /// Whether its figures are to be relied on.
+    /// Whether the run's figures can be relied on.
     pub(super) fn is_sound(&self) -> bool {
         self.run_summary.manifest.status == RunStatus::Complete
     }
@@ -57,18 +57,19 @@ impl Entry {
 
 #[derive(Debug)]
 pub(super) struct RunCatalog {
-    /// Newest first.
+    /// All published runs, newest first.
     pub(super) runs: Vec<Entry>,
-    /// Runs that are in no history.
+    /// Number of runs that are in no history because there are enough newer ones, see [`MOST_RECENT`].
     pub(super) older: usize,
-    /// Directories that did not read, and why.
+    /// What could not be read and why: directories of runs, and lines of the file of blessings.
     pub(super) unreadable: Vec<String>,
-    /// How many of them did not because a file is not as it was recorded.
+    /// Number of runs in `unreadable` that were left out because a file is not as it was recorded.
     pub(super) altered: usize,
 }
 
 impl RunCatalog {
-    /// Reads them on all processors, and finds their histories. A directory that is no readable run is told of and left out.
+    /// Reads all runs in parallel and finds the histories of their figures. A directory that cannot be read as a run is left out and
+    /// listed in `unreadable`.
     pub(super) fn read(options: &Options) -> Result<(Self, Vec<Series>), PublishError> {
         let results = &options.results;
         let unread = |source| PublishError::Results {
@@ -117,7 +118,7 @@ impl RunCatalog {
     }
 }
 
-/// Why a run is not on the site.
+/// Why a run is left out of the site.
 #[derive(Debug, thiserror::Error)]
 enum Unread {
     #[error("{0}")]
@@ -126,7 +127,8 @@ enum Unread {
     Altered(String),
 }
 
-/// Every file of a run is published, and so every one of them must be as it was recorded.
+/// Reads a run and verifies all of its files, because all of them are published. `on_mismatch` decides what happens if a file is not as it
+/// was recorded.
 fn read_run(directory: &Path, on_mismatch: OnMismatch) -> Result<Entry, Unread> {
     let mut run_summary = run_summary(directory, on_mismatch).map_err(|error| {
         let source = std::error::Error::source(&error);
@@ -151,11 +153,11 @@ fn read_run(directory: &Path, on_mismatch: OnMismatch) -> Result<Entry, Unread> 
     })
 }
 
-/// Of the runs of one profile, workload and host this many make its histories: a picture has no room for more dots, and the
-/// search for changes takes a time that grows with their square.
+/// The most runs of the same profile, workload and host in a history. A chart has no room for more dots, and the search for changes takes
+/// a time that grows with the square of their number.
 const MOST_RECENT: usize = 600;
 
-/// The newest of each kind, and the others.
+/// Splits runs into the newest [`MOST_RECENT`] of each profile, workload and host, and the older ones.
 fn recent_ones(mut runs: Vec<Entry>) -> (Vec<Entry>, Vec<Entry>) {
     runs.sort_by_cached_key(|entry| Reverse(entry.began()));
     let mut counts: BTreeMap<[String; 3], usize> = BTreeMap::new();
@@ -173,7 +175,8 @@ fn recent_ones(mut runs: Vec<Entry>) -> (Vec<Entry>, Vec<Entry>) {
     })
 }
 
-/// A copy of a run, such as in a folder of published ones, is one run; others of the same name get a number.
+/// Gives every run a folder name of its own. A copy of a run (same id and folder name), such as one in a folder of published runs, is
+/// dropped. A different run whose folder name is already taken gets a number.
 fn name_apart(runs: &mut Vec<Entry>) {
     let mut seen = BTreeSet::new();
     runs.retain(|entry| {
@@ -194,7 +197,7 @@ fn name_apart(runs: &mut Vec<Entry>) {
     }
 }
 
-/// Paths of a run's folder on the site.
+/// The path of a run's folder, relative to the site's root.
 pub(super) fn folder_of(entry: &Entry) -> PathBuf {
     Path::new("runs").join(&entry.slug)
 }

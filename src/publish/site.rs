@@ -1,4 +1,5 @@
-//! The site's directory. Writes whole files or none, never through one that is there: a raw file may be a hard link to an original.
+//! The site's directory. A file is written whole and then replaces an existing one. An existing file is never written into, because a raw
+//! file may be a hard link to the original measurement.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,13 +11,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::{PublishError, Published, failed};
 use crate::report::output::{folder, replace};
 
-/// Whoever has this file in a directory lets replbench publish there.
+/// A directory with this file is a site, in which replbench may replace and remove files.
 const MARKER: &str = ".replbench-site";
 const MARKER_TEXT: &str =
     "Made by `replbench publish`, which replaces what is here when it publishes again.\n";
-/// Folders that hold nothing but what was published.
+/// Folders that hold only published files.
 const FOLDERS: [&str; 2] = ["runs", "compare"];
-/// Pages beside the first one that a smaller site has fewer of.
+/// Beginnings of the names of the numbered pages. A smaller site has fewer of these pages, so superfluous ones are removed.
 const NUMBERED: [&str; 2] = ["runs-", "trend-"];
 
 #[derive(Debug)]
@@ -25,23 +26,23 @@ pub(super) struct Site {
     log: Mutex<Log>,
 }
 
-/// What was done.
+/// What has been published so far.
 #[derive(Debug, Default)]
 struct Log {
-    /// Everything that belongs to the site, relative.
+    /// All files that belong to the site, relative to its root.
     kept: BTreeSet<PathBuf>,
-    /// Counts alone.
+    /// Only the counts are filled in.
     published: Published,
 }
 
 impl Site {
-    /// Takes a directory that is new, empty but for hidden files, or a site already.
+    /// Opens a directory that is new, empty except for hidden files, or already a site. Refuses every other directory.
     pub(super) fn open(root: &Path) -> Result<Self, PublishError> {
         fs::create_dir_all(root).map_err(|source| failed(root, source))?;
         let marker = root.join(MARKER);
         if !marker.is_file() {
             let entries = fs::read_dir(root).map_err(|source| failed(root, source))?;
-            // A work tree of a branch for pages holds `.git` and is as good as empty.
+            // The work tree of a branch for pages holds `.git`. With nothing else in it, it counts as empty.
             let is_shown =
                 |entry: &fs::DirEntry| !entry.file_name().as_encoded_bytes().starts_with(b".");
             if entries.flatten().any(|entry| is_shown(&entry)) {
@@ -55,7 +56,7 @@ impl Site {
         })
     }
 
-    /// Makes a folder, one level at a time so that no link leads out of the site.
+    /// Creates a folder and its parents, and refuses a symbolic link at each level, so that none leads out of the site.
     pub(super) fn folder(&self, relative: &Path) -> Result<PathBuf, PublishError> {
         let mut path = self.root.clone();
         for part in relative {
@@ -65,7 +66,7 @@ impl Site {
         Ok(path)
     }
 
-    /// Puts a page in its place. The folder is there.
+    /// Writes a page, unless it is there with the same content. The page's folder must exist.
     pub(super) fn page(&self, relative: &Path, text: &str) -> Result<(), PublishError> {
         let path = self.root.join(relative);
         let is_as_long = fs::symlink_metadata(&path)
@@ -77,7 +78,7 @@ impl Site {
         Ok(())
     }
 
-    /// Takes note of a page that somebody else has written into the site.
+    /// Records a page that another function has written into the site. `length` is in bytes.
     pub(super) fn keep_page(&self, relative: &Path, length: usize) {
         let mut log = self.log();
         log.published.pages += 1;
@@ -93,7 +94,7 @@ impl Site {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shares a raw file with its original, or copies it where the file system does not allow that.
+    /// Publishes a raw file as a hard link to its original, or as a copy if it cannot be linked.
     pub(super) fn share(&self, original: &Path, relative: &Path) -> Result<(), PublishError> {
         let path = self.root.join(relative);
         let is_linked = share(original, &path).map_err(|source| failed(&path, source))?;
@@ -104,7 +105,7 @@ impl Site {
         Ok(())
     }
 
-    /// Removes what an earlier publication had and this one has not. Returns what was done, in numbers.
+    /// Removes files of an earlier publication that this one does not have. Returns the counts.
     pub(super) fn finish(self) -> Result<Published, PublishError> {
         let log = self
             .log
@@ -133,7 +134,7 @@ impl Site {
     }
 }
 
-/// Whether the file is a link now; `false` for a copy.
+/// Makes `path` a hard link to `original`, or a copy of it. Returns whether it is a link.
 fn share(original: &Path, path: &Path) -> io::Result<bool> {
     let source = fs::symlink_metadata(original)?;
     if let Ok(there) = fs::symlink_metadata(path) {
@@ -151,12 +152,12 @@ fn share(original: &Path, path: &Path) -> io::Result<bool> {
     }
     match fs::hard_link(original, path) {
         Ok(()) => Ok(true),
-        // Another file system, one without links, or one owner's file in another's directory.
+        // The directory is on another file system, the file system has no hard links, or the original belongs to another user.
         Err(_) => copy(original, path).map(|()| false),
     }
 }
 
-/// Under another name first, so that half a copy is never taken for the file.
+/// Copies a file under a temporary name first, so that an incomplete copy is never taken for the file.
 fn copy(original: &Path, path: &Path) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
@@ -177,7 +178,8 @@ fn entries(folder: &Path) -> Result<Vec<fs::DirEntry>, PublishError> {
     }
 }
 
-/// Removes what is not kept below a folder, and folders that are empty then. Links are removed, never followed.
+/// Removes all files below a folder that are not in `kept`, then the folders that are empty. Symbolic links are removed as files are, and
+/// never followed.
 fn sweep(
     root: &Path,
     relative: &Path,
@@ -190,7 +192,7 @@ fn sweep(
         let kind = entry.file_type().map_err(|source| failed(&path, source))?;
         if kind.is_dir() {
             sweep(root, &relative, kept, removed)?;
-            // One that still holds something stays.
+            // This fails for a folder that still holds something, which is meant to stay.
             let _ = fs::remove_dir(&path);
         } else if !kept.contains(&relative) {
             fs::remove_file(&path).map_err(|source| failed(&path, source))?;

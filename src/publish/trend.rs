@@ -1,4 +1,4 @@
-//! The histories: a table of all series, then each with its picture, its changes and its runs, on as many pages as it takes.
+//! The histories: a table of all series, then each series with its chart, changes and runs, on as many pages as needed.
 
 use std::collections::BTreeMap;
 
@@ -21,14 +21,14 @@ use crate::report::html::layout::{scrolling, section, table};
 use crate::report::text::number;
 use crate::units::{format_ratio, thousands};
 
-/// Of a page's series together; a page may have a fifth more.
+/// The most bytes of series on a page; the rest of a page may take a fifth of that in addition.
 const MOST_BYTES: usize = 800_000;
-/// What a row of the table of all series takes, on the first page.
+/// The estimated bytes of a row in the table of all series, which is on the first page.
 const ROW_BYTES: usize = 500;
-/// Series that are in the table of all.
+/// The most series in the table of all series.
 const MOST_LISTED: usize = 600;
 
-/// A series ready to be put on a page.
+/// A series with its part of a page.
 struct Section<'a> {
     series: &'a Series,
     content: Markup,
@@ -109,10 +109,10 @@ fn choices(series: &[Series]) -> [Choice; 4] {
     ]
 }
 
-/// The table of all series, with the way to each.
+/// The table of all series, with a link to each. `series` has the path of each one's page.
 fn all(series: &[(&Series, &str)]) -> Markup {
     let rows = html! { @for (one, path) in series.iter().take(MOST_LISTED) {
-        // The table is on the first page itself.
+        // The table itself is on the first page, so a link to a series there needs no path.
         @let path = if *path == TREND { "" } else { path };
         tr data-profile=(escape_control(&one.conditions.profile)) data-mode=(escape_control(&one.mode)) data-figure=(one.figure())
             data-node=(escape_control(one.node.as_deref().unwrap_or_default())) {
@@ -139,7 +139,7 @@ fn all(series: &[(&Series, &str)]) -> Markup {
     section("all", "All series", &content)
 }
 
-/// Sections under a heading for the conditions that they share.
+/// Sections of series, with a heading before the first section of each set of conditions.
 fn grouped(sections: &[Section<'_>]) -> Markup {
     html! {
         @for (index, section) in sections.iter().enumerate() {
@@ -225,7 +225,7 @@ fn changes(series: &Series) -> Markup {
     table("Changes", "list", &heads, &rows)
 }
 
-/// `1.35× regressed`.
+/// The size of a change and its verdict, such as `1.35× regressed`.
 fn outcome(series: &Series, change: &Change) -> Markup {
     let effect = match (change.effect, change.scale) {
         (None, _) => String::new(),
@@ -265,7 +265,7 @@ fn interval_text(series: &Series, point: &Point) -> String {
     }
 }
 
-/// Newest first; the plot's tips read it.
+/// The table of a series' runs, newest first. The script takes the plot's tips from this table.
 fn runs(series: &Series, id: &str, slugs: &BTreeMap<&str, &str>) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Runs" {
