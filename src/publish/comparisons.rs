@@ -19,7 +19,7 @@ use crate::report::escape_control;
 use crate::report::html::layout::table;
 
 /// How many earlier runs of a profile are tried until one is comparable with the newest run.
-const TRIED: usize = 50;
+const MOST_TRIED: usize = 50;
 
 /// A comparison on the site.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ fn pairs(catalog: &RunCatalog) -> Vec<Pair<'_>> {
             let terms = Terms::default();
             let comparable =
                 |base: &&Entry| compare_runs(&base.run_summary, &entry.run_summary, &terms).is_ok();
-            pairs.extend(earlier.take(TRIED).find(comparable).map(|base| Pair {
+            pairs.extend(earlier.take(MOST_TRIED).find(comparable).map(|base| Pair {
                 kind: "runs",
                 base: Some(base),
                 head: entry,

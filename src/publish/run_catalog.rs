@@ -98,7 +98,7 @@ impl RunCatalog {
         let left_out = older.len();
         runs.extend(older);
         runs.sort_by(|a, b| b.age().cmp(&a.age()));
-        name_apart(&mut runs);
+        make_slugs_unique(&mut runs);
         let catalog = Self {
             runs,
             older: left_out,
@@ -177,7 +177,7 @@ fn recent_ones(mut runs: Vec<Entry>) -> (Vec<Entry>, Vec<Entry>) {
 
 /// Gives every run a folder name of its own. A copy of a run (same id and folder name), such as one in a folder of published runs, is
 /// dropped. A different run whose folder name is already taken gets a number.
-fn name_apart(runs: &mut Vec<Entry>) {
+fn make_slugs_unique(runs: &mut Vec<Entry>) {
     let mut seen = BTreeSet::new();
     runs.retain(|entry| {
         seen.insert((

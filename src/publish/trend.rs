@@ -14,7 +14,7 @@ use super::site::Site;
 use crate::analyse::{Change, Point, Series};
 use crate::metric::Scale;
 use crate::record::RunStatus;
-use crate::report::chart::{Plot, Spotted, trend_plot};
+use crate::report::chart::{Plot, PlotDrawing, trend_plot};
 use crate::report::comparison::{shown_unit, unit_scale};
 use crate::report::escape_control;
 use crate::report::html::layout::{scrolling, section, table};
@@ -181,7 +181,7 @@ fn history(series: &Series, slugs: &BTreeMap<&str, &str>) -> Markup {
     }
 }
 
-fn picture(width: &str, plot: &Plot, drawn: &Spotted, series: &Series, table: &str) -> Markup {
+fn picture(width: &str, plot: &Plot, drawn: &PlotDrawing, series: &Series, table: &str) -> Markup {
     let id = format!("{width}-{}", series.id);
     let spots: Vec<String> = drawn
         .spots

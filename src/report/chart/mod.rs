@@ -21,7 +21,7 @@ mod visibility;
 pub(crate) use canvas::{Drawing, style};
 pub(crate) use comparison::chart as comparison_chart;
 pub(crate) use overview::chart as overview_chart;
-pub(crate) use trend::{Plot, Spotted, plot as trend_plot};
+pub(crate) use trend::{Plot, PlotDrawing, plot as trend_plot};
 
 use canvas::{Dash, Paint};
 use frame::Layout;

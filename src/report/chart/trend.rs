@@ -15,13 +15,13 @@ use crate::units::format_ratio;
 pub(crate) struct Plot {
     pub(crate) title: String,
     pub(crate) description: String,
-    pub(crate) wide: Spotted,
-    pub(crate) narrow: Spotted,
+    pub(crate) wide: PlotDrawing,
+    pub(crate) narrow: PlotDrawing,
 }
 
 /// A drawing and the place of each run in it, in CSS pixels.
 #[derive(Debug, Clone)]
-pub(crate) struct Spotted {
+pub(crate) struct PlotDrawing {
     pub(crate) drawing: Drawing,
     pub(crate) spots: Vec<(f64, f64)>,
 }
@@ -92,7 +92,7 @@ fn effect(change: &Change, scale: f64) -> String {
     }
 }
 
-fn draw(shown: &Shown<'_>, layout: Layout) -> Spotted {
+fn draw(shown: &Shown<'_>, layout: Layout) -> PlotDrawing {
     let unit = shown_unit(&shown.series.unit);
     let points = &shown.series.points;
     let values = points.iter().flat_map(|it| [it.value, it.lo, it.hi]);
@@ -112,7 +112,7 @@ fn draw(shown: &Shown<'_>, layout: Layout) -> Spotted {
     let spots = draw_points(&mut canvas, &frame, shown);
     draw_levels(&mut canvas, &frame, shown);
     draw_changes(&mut canvas, &frame, shown);
-    Spotted {
+    PlotDrawing {
         drawing: canvas.finish(),
         spots,
     }
