@@ -1,4 +1,4 @@
-//! The command lines `docker` and `docker compose`, each call with a deadline.
+//! Calls of `docker` and `docker compose`, each with a deadline.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -11,25 +11,25 @@ use serde::Deserialize;
 use super::ComposeError;
 use crate::cluster::process;
 
-/// For calls that start or end nothing.
+/// The time-out of most calls. Calls that remove containers have [`REMOVAL`].
 const QUESTION: Duration = Duration::from_secs(30);
-/// For calls that end containers.
+/// The time-out of calls that remove containers, networks or volumes.
 const REMOVAL: Duration = Duration::from_mins(2);
-/// How much of what a failed call said is shown.
+/// The most lines that are shown of a failed call's messages or of a container's log.
 const MOST_LINES: usize = 12;
 
-/// The label with the name of the project: what bears it was made by replbench.
+/// The label with the name of the project. Everything with this label was made by replbench.
 pub(super) const PROJECT: &str = "replbench.project";
-/// The label with the process that made it.
+/// The label with the process that started the project.
 pub(super) const OWNER: &str = "replbench.owner";
 
-/// Docker, and which of the two composes there is.
+/// The Docker engine, with the compose command that is installed: `docker compose` or `docker-compose`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Engine {
     compose: &'static [&'static str],
 }
 
-/// What the engine says of a container.
+/// A container as `docker inspect` describes it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Container {
@@ -63,13 +63,13 @@ struct NetworkSettings {
     networks: Option<BTreeMap<String, Attachment>>,
 }
 
-/// How a container is on a network.
+/// How a container is attached to a network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Attachment {
-    /// By these names others on the network find it.
+    /// Names by which other containers on the network reach this one.
     aliases: Option<Vec<String>>,
-    /// What the file asks for; none: the engine chooses.
+    /// Addresses that the compose file asks for; `None` if the engine chooses.
     #[serde(rename = "IPAMConfig")]
     addresses: Option<Addresses>,
 }
@@ -83,7 +83,7 @@ struct Addresses {
 }
 
 impl Attachment {
-    /// The options of `docker network connect` that make it again.
+    /// The options of `docker network connect` that restore the attachment.
     fn options(&self) -> Vec<&str> {
         let aliases = self.aliases.iter().flatten();
         let aliases = aliases.map(|name| ("--alias", name.as_str()));
@@ -114,7 +114,7 @@ impl Container {
         service.map_or("", String::as_str)
     }
 
-    /// The networks that it is on, by their names.
+    /// The networks that the container is on, by their names.
     pub(super) fn networks(&self) -> BTreeMap<String, Attachment> {
         self.network_settings.networks.clone().unwrap_or_default()
     }
@@ -125,11 +125,11 @@ impl Container {
         pairs.find(|(own, _)| *own == name).map(|(_, value)| value)
     }
 
-    /// Address and port on this machine that lead to PostgreSQL's in the container.
+    /// The address and port on this machine that are forwarded to PostgreSQL's port in the container; `None` if no port is published.
     pub(super) fn published(&self) -> Option<(String, &str)> {
         let ports = self.network_settings.ports.as_ref()?;
         let bindings = ports.get("5432/tcp")?.as_ref()?;
-        // An engine that listens on both families says so in two lines.
+        // An engine that listens on IPv4 and IPv6 has a binding for each.
         let is_v6 = |binding: &&Binding| binding.host_ip.contains(':');
         let binding = bindings.iter().find(|it| !is_v6(it)).or(bindings.first())?;
         let address = match binding.host_ip.as_str() {
@@ -142,7 +142,7 @@ impl Container {
 }
 
 impl Engine {
-    /// Looks for Docker and asks the engine whether it is there.
+    /// Looks for Docker and compose, and checks that the engine answers.
     pub(super) async fn find() -> Result<Self, ComposeError> {
         let arguments = ["version", "--format", "{{.Server.Version}}"];
         match process::answer("docker", arguments, QUESTION).await {
@@ -166,7 +166,7 @@ impl Engine {
         Err(ComposeError::NoCompose)
     }
 
-    /// Runs compose on the file of a project; what it prints.
+    /// Runs compose on the file of a project, and returns its output.
     pub(super) async fn compose(
         self,
         project: &str,
@@ -181,7 +181,7 @@ impl Engine {
         call(self.compose[0], &all, deadline).await
     }
 
-    /// The containers of a project, also those that have ended.
+    /// The containers of a project, including those that have ended.
     pub(super) async fn containers(self, project: &str) -> Result<Vec<Container>, ComposeError> {
         let found = CONTAINERS.labelled(project, &[]).await?;
         let ids: Vec<_> = found.split_whitespace().collect();
@@ -196,11 +196,11 @@ impl Engine {
         })
     }
 
-    /// The end of what a container has written.
+    /// The last lines of a container's log; empty if the log cannot be read.
     pub(super) async fn log(self, id: &str) -> String {
         let lines = MOST_LINES.to_string();
         let arguments = ["logs", "--tail", &lines, id];
-        // Without it there is still the error that it would explain.
+        // The log only explains another error, so a failure to read it is not reported.
         let output = process::answer("docker", arguments, QUESTION).await;
         output.map_or_else(
             |_| String::new(),
@@ -208,25 +208,25 @@ impl Engine {
         )
     }
 
-    /// Does to a container what docker calls `kill`, `start`, `pause` or `unpause`.
+    /// Runs `docker kill`, `start`, `pause` or `unpause` on a container.
     pub(super) async fn order(self, action: &str, id: &str) -> Result<(), ComposeError> {
         docker(&[action, id], QUESTION).await.map(drop)
     }
 
-    /// Asks a container to end by its stop signal; one that has not within `grace` is killed.
+    /// Ends a container by its stop signal. The engine kills a container that has not ended within `grace`.
     pub(super) async fn stop(self, id: &str, grace: Duration) -> Result<(), ComposeError> {
         let seconds = grace.as_secs().to_string();
         let arguments = ["stop", "--time", &seconds, id];
         docker(&arguments, grace + QUESTION).await.map(drop)
     }
 
-    /// Takes a container off a network; its connections there are not told.
+    /// Detaches a container from a network. Its connections there stay open, and neither side is notified.
     pub(super) async fn disconnect(self, network: &str, id: &str) -> Result<(), ComposeError> {
         let arguments = ["network", "disconnect", network, id];
         docker(&arguments, QUESTION).await.map(drop)
     }
 
-    /// Puts a container back on a network, as it was on it.
+    /// Attaches a container to a network again, as it was attached before.
     pub(super) async fn connect(
         self,
         network: &str,
@@ -238,9 +238,9 @@ impl Engine {
         docker(&arguments.concat(), QUESTION).await.map(drop)
     }
 
-    /// Removes all that bears the project's label: containers with their volumes, networks, volumes. How many containers.
+    /// Removes everything with the project's label: containers with their volumes, networks, volumes. Returns the number of containers.
     pub(super) async fn remove(self, project: &str) -> Result<usize, ComposeError> {
-        // Not every engine ends a container that is paused.
+        // Some engines cannot remove a paused container.
         let paused = ["--filter", "status=paused"];
         for id in CONTAINERS
             .labelled(project, &paused)
@@ -263,7 +263,7 @@ impl Engine {
         Ok(containers)
     }
 
-    /// The projects of replbench's there are, each with the text of its owner.
+    /// All projects of replbench, each with the value of its owner label.
     pub(super) async fn projects(self) -> Result<BTreeMap<String, String>, ComposeError> {
         let format = format!("{{{{.Label \"{PROJECT}\"}}}}\t{{{{.Label \"{OWNER}\"}}}}");
         let filter = format!("label={PROJECT}");
@@ -278,7 +278,7 @@ impl Engine {
     }
 }
 
-/// What compose makes of a file, by the commands that list and remove it.
+/// A kind of object that compose creates, with the commands that list and remove it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Kind {
     list: &'static [&'static str],
@@ -299,7 +299,7 @@ const VOLUMES: Kind = Kind {
 };
 
 impl Kind {
-    /// The ids of those that bear the label of a project, with whitespace between them.
+    /// The ids of all objects of this kind with the label of a project, separated by whitespace.
     async fn labelled(self, project: &str, more: &[&str]) -> Result<String, ComposeError> {
         let filter = format!("label={PROJECT}={project}");
         let options = ["--quiet", "--filter", &filter];

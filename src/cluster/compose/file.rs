@@ -1,4 +1,4 @@
-//! What a compose file says of its nodes, and what replbench adds to it.
+//! What a compose file says about its nodes, and the labels that replbench adds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use super::ComposeError;
 use crate::topology::{Role, Topology};
 
-/// What a service is; a service without it is not measured.
+/// The label with the role of a service. A service without this label is not measured.
 const ROLE: &str = "replbench.role";
-/// The name under which it replicates, where that is not the service's.
+/// The label with the name under which a node replicates, if that is not the service's name.
 const NAME: &str = "replbench.name";
 
-/// A compose file as compose itself reads it, with variables filled in.
+/// A compose file as compose prints it, with variables filled in.
 #[derive(Debug, Deserialize)]
 pub(super) struct Config {
     #[serde(skip)]
@@ -32,7 +32,7 @@ struct Service {
     network_mode: Option<String>,
 }
 
-/// What compose takes in two forms: a map, or a list of its keys, which for labels is one of `name=value`.
+/// Entries that compose accepts in two forms: as a map, or as a list of keys. A list of labels consists of `name=value`.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Entries<T> {
@@ -74,9 +74,9 @@ impl Service {
 /// A network or a volume.
 #[derive(Debug, Deserialize)]
 struct Resource {
-    /// `true`, or a map with its name: it is not of this file.
+    /// `true`, or a map with the resource's name, if the resource is not made from this file.
     external: Option<Value>,
-    /// Of a network: nothing outside Docker reaches it, so that no published port goes through it.
+    /// For a network: whether nothing outside Docker reaches the network, so that no published port goes through it.
     #[serde(default)]
     internal: bool,
 }
@@ -88,16 +88,16 @@ impl Resource {
     }
 }
 
-/// The nodes of a file.
+/// The nodes of a compose file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Arrangement {
     pub(super) topology: Topology,
-    /// By the node's name.
+    /// The nodes' services, by the node's name.
     pub(super) services: BTreeMap<String, String>,
 }
 
 impl Arrangement {
-    /// What services are by their labels. `file`: what has them, for errors.
+    /// Derives the nodes from the labels of services. `file` names the source of the labels in errors.
     pub(super) fn of<'a>(
         services: impl Iterator<Item = (&'a str, BTreeMap<String, String>)>,
         file: &Path,
@@ -137,7 +137,7 @@ impl Arrangement {
                 "label the services that are to be measured: see README, \"Compose clusters\"",
             ));
         }
-        // In the order of roles, as everywhere, and by name.
+        // Sorted by role, as everywhere, and then by name.
         found.sort();
         let replicas = found.iter().filter(|(role, ..)| *role != Role::Primary);
         let replicas = replicas.map(|(role, name, _)| (name.clone(), *role));
@@ -166,7 +166,7 @@ impl Config {
         })
     }
 
-    /// What the labels say.
+    /// The nodes that the labels describe.
     pub(super) fn arrangement(&self, file: &Path) -> Result<Arrangement, ComposeError> {
         let services = self.services.iter();
         Arrangement::of(
@@ -175,7 +175,7 @@ impl Config {
         )
     }
 
-    /// The networks that a service is on, by their names in the file.
+    /// The names of the networks that a service is on, as the file has them.
     pub(super) fn networks(&self, service: &str) -> BTreeSet<&str> {
         let Some(service) = self.services.get(service) else {
             return BTreeSet::new();
@@ -188,15 +188,15 @@ impl Config {
         }
     }
 
-    /// Whether the file says that nothing outside Docker reaches a network.
+    /// Whether the file declares a network as internal, so that nothing outside Docker reaches it.
     pub(super) fn is_internal(&self, network: &str) -> bool {
         let all = self.networks.as_ref();
         let found = all.and_then(|it| it.get(network)?.as_ref());
         found.is_some_and(|it| it.internal)
     }
 
-    /// The file with `labels` on all that compose makes of it, and without health checks, which would cost processor time during a
-    /// measurement, unless a service waits for them.
+    /// The file with `labels` on everything that compose makes from it. Health checks are removed, because they would cost processor time
+    /// during a measurement, unless a service waits for one.
     pub(super) fn labelled(&self, labels: &BTreeMap<&str, String>) -> Value {
         let waits_for_health = self.services.values().any(Service::waits_for_health);
         let mut whole = self.whole.clone();
@@ -237,7 +237,7 @@ fn label(resource: &mut Value, labels: &BTreeMap<&str, String>) {
     }
 }
 
-/// The words of the label.
+/// The values of the label [`ROLE`].
 const ROLES: [(&str, Role); 4] = [
     ("primary", Role::Primary),
     ("standby", Role::Standby),

@@ -4,11 +4,11 @@ use super::engine::Container;
 use super::file::Arrangement;
 use crate::topology::{Node, Role};
 
-/// The way to a cluster's servers without Docker's proxy: from a container on a network that all of them are on.
+/// How to reach a cluster's servers without Docker's proxy: from a container on a network that all nodes are on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inside {
     network: String,
-    /// Nodes with the services by whose names they are reached there.
+    /// Nodes, each with the name of its service, which is its host name on the network.
     nodes: Vec<(Node, String)>,
     user: String,
 }
@@ -36,7 +36,7 @@ impl Inside {
 }
 
 impl std::fmt::Display for Inside {
-    /// A command line. The password is to be in `PGPASSWORD`.
+    /// A command line that runs replbench inside the network. The password must be in `PGPASSWORD`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
@@ -48,7 +48,7 @@ impl std::fmt::Display for Inside {
                 Role::Primary => "--primary ".to_owned(),
                 Role::Standby => format!("--standby {}=", node.name),
                 Role::Subscriber => format!("--subscriber {}=", node.name),
-                // An archive standby receives from nobody.
+                // An archive standby does not stream, so `replbench run` does not take one.
                 _ => continue,
             };
             let user = &self.user;

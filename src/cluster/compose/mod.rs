@@ -1,4 +1,4 @@
-//! Clusters of a compose file: docker compose starts them, replbench finds their nodes by labels, and all goes away by label.
+//! Clusters of a compose file: docker compose starts them, replbench finds their nodes by labels, and removes everything by label.
 
 mod engine;
 mod file;
@@ -25,27 +25,28 @@ use engine::{Attachment, Container, Engine, OWNER, PROJECT};
 use file::{Arrangement, Config};
 pub use inside::Inside;
 
-/// What begins every project's name.
+/// The beginning of every project's name.
 const PREFIX: &str = "replbench-";
-/// For images that are pulled and databases that are made.
+/// The time-out of `compose up`: for pulling images and creating databases.
 const UP: Duration = Duration::from_mins(10);
-/// For each wait after that: a server that answers, a replica that replicates.
+/// The time-out of each later wait: for a server to answer, or a replica to replicate.
 const READY: Duration = Duration::from_mins(2);
+/// The time-out of `compose config`, which starts nothing.
 const QUESTION: Duration = Duration::from_secs(30);
 
-/// A compose file whose labels say what its nodes are.
+/// A compose file whose labels say which services are nodes.
 #[derive(Debug)]
 pub struct ComposeFile {
     path: PathBuf,
     engine: Engine,
-    /// What is made of it gets this name. Compose 2 writes it into the names of networks and volumes when it reads the file.
+    /// The name of the project that is made from the file. Compose 2 puts it into the names of networks and volumes when it reads the file.
     project: String,
     config: Config,
     arrangement: Arrangement,
 }
 
 impl ComposeFile {
-    /// Asks Docker whether it is there, and compose how it reads the file. Starts nothing.
+    /// Checks that the Docker engine answers, and reads the file through compose. Starts nothing.
     pub async fn read(path: &Path) -> Result<Self, ComposeError> {
         if !path.is_file() {
             return Err(ComposeError::File {
@@ -73,7 +74,7 @@ impl ComposeFile {
         &self.arrangement.topology
     }
 
-    /// Its nodes, and which faults cannot befall them.
+    /// The file's nodes, and the faults that are not possible on them.
     pub fn nodes(&self) -> ComposeNodes {
         ComposeNodes {
             topology: self.arrangement.topology.clone(),
@@ -83,31 +84,31 @@ impl ComposeFile {
     }
 }
 
-/// Containers, networks and volumes that a file was made into.
+/// The containers, networks and volumes that were made from a compose file.
 #[derive(Debug)]
 pub(super) struct Project {
     engine: Engine,
     name: String,
-    /// Whether it stays after this process has ended.
+    /// Whether the project stays after this process has ended.
     is_kept: bool,
-    /// By the node's name.
+    /// The nodes' containers, by the node's name.
     containers: BTreeMap<String, NodeContainer>,
-    /// How to load the servers from inside their network.
+    /// How to load the servers from inside their network; `None` if they share no network.
     inside: Option<Inside>,
 }
 
-/// What is known of a node's container since it was started.
+/// A node's container as it was found after its start.
 #[derive(Debug)]
 struct NodeContainer {
     id: String,
-    /// By this name others on its networks find it.
+    /// The compose service, whose name other containers on its networks resolve.
     service: String,
-    /// By the name of the network.
+    /// The networks that the container is on, by their names.
     attachments: BTreeMap<String, Attachment>,
 }
 
 impl Project {
-    /// A project of which nothing is known yet.
+    /// A project whose containers have not been looked up yet.
     fn new(engine: Engine, name: &str, is_kept: bool) -> Self {
         Self {
             engine,
@@ -118,8 +119,8 @@ impl Project {
         }
     }
 
-    /// Starts what a file says, and makes `wanted` there; until `cancelled` resolves: then all that was started is removed before this
-    /// returns `None`. A failed start removes it as well.
+    /// Starts the services of a file, and creates the database and tables of `wanted` there. If `cancelled` resolves first, all that was
+    /// started is removed before this returns `None`. A failed start removes it as well.
     pub(super) async fn start(
         file: &ComposeFile,
         wanted: Option<Wanted<'_>>,
@@ -143,8 +144,8 @@ impl Project {
         }
     }
 
-    /// Starts all services, waits until every node replicates, and makes database and tables. After an error or when the future is
-    /// dropped there may be something: see [`Project::remove`].
+    /// Starts all services, waits until every node replicates, and creates the database and tables. After an error, or if the future is
+    /// dropped, parts of the project may exist: see [`Project::remove`].
     async fn bring_up(
         &mut self,
         file: &ComposeFile,
@@ -195,7 +196,7 @@ impl Project {
             let owner = ProcessId::of(std::process::id().cast_signed());
             labels.insert(OWNER, serde_json::to_string(&owner).unwrap_or_default());
         }
-        // Closed when compose has ended.
+        // The file must stay open until compose has ended.
         let (_file, labelled) = in_memory(&file.config.labelled(&labels).to_string())?;
         let arguments = ["up", "--detach", "--quiet-pull"];
         let done = file
@@ -205,9 +206,9 @@ impl Project {
         done.map(drop).map_err(|error| remedied(error, &file.path))
     }
 
-    /// Where the server in a container is reached, once it answers.
+    /// Waits until the server in a container answers, and returns its endpoint.
     async fn reach(&self, node: &Node, container: &Container) -> Result<Endpoint, ClusterError> {
-        // One that has ended publishes no port either.
+        // Checked first, because a container that has ended publishes no port either.
         self.check(&node.name).await?;
         let Some((host, port)) = container.published() else {
             let problem = format!(
@@ -237,7 +238,7 @@ impl Project {
                 Err(error) => error,
             };
             self.check(&node.name).await?;
-            // Docker takes connections for a server that is not there yet.
+            // Docker accepts connections even before the server listens, so without a pause this would retry at once.
             tokio::time::sleep(Duration::from_millis(200)).await;
             Ok(Err(format!("answer ({error})")))
         };
@@ -250,7 +251,7 @@ impl Project {
         clock::wait_until(READY, ask, late).await
     }
 
-    /// Makes sure that a node's container has not ended.
+    /// Makes sure that a node's container is running.
     async fn check(&self, node: &str) -> Result<(), ComposeError> {
         let state = self.inspect(node).await?.state;
         if state.running {
@@ -271,7 +272,7 @@ impl Project {
         &self.containers[node].id
     }
 
-    /// A node's container as it is now.
+    /// The current state of a node's container.
     async fn inspect(&self, node: &str) -> Result<Container, ComposeError> {
         let id = self.id(node);
         let containers = self.engine.containers(&self.name).await?;
@@ -280,7 +281,7 @@ impl Project {
         own.next().ok_or_else(gone)
     }
 
-    /// An error of a node with the end of its log, as long as there is one.
+    /// Adds the end of the container's log to an error about a node, if the container is known.
     async fn explained(&self, error: ClusterError) -> ClusterError {
         match error {
             ClusterError::Late {
@@ -302,12 +303,12 @@ impl Project {
         self.is_kept.then_some(self.name.as_str())
     }
 
-    /// SIGKILL to a node's container.
+    /// Sends SIGKILL to a node's container.
     pub(super) async fn kill(&self, node: &str) -> Result<(), ComposeError> {
         self.engine.order("kill", self.id(node)).await
     }
 
-    /// Ends a node's server as its container's stop signal has it do, which is to be without loss.
+    /// Ends a node's server by its container's stop signal. An error if the server does not shut down cleanly.
     pub(super) async fn shut_down(&self, node: &str, grace: Duration) -> Result<(), ComposeError> {
         self.engine.stop(self.id(node), grace).await?;
         match self.inspect(node).await?.state.exit_code {
@@ -323,18 +324,18 @@ impl Project {
         }
     }
 
-    /// A connection string of a standby's, made to lead to another node.
+    /// A standby's connection string, changed so that it leads to another node.
     pub(super) fn leading_to(&self, node: &str, conninfo: &str) -> String {
         let conninfo = setup::with(conninfo, "host", &self.containers[node].service);
         setup::with(&conninfo, "port", "5432")
     }
 
-    /// Stops all processes of a node's container, which keeps its connections.
+    /// Pauses all processes of a node's container. Its connections stay open.
     pub(super) async fn pause(&self, node: &str) -> Result<(), ComposeError> {
         self.engine.order("pause", self.id(node)).await
     }
 
-    /// Lets them go on, unless they do.
+    /// Lets the processes of a node's container continue if they are paused.
     pub(super) async fn unpause(&self, node: &str) -> Result<(), ComposeError> {
         if self.inspect(node).await?.state.paused {
             self.engine.order("unpause", self.id(node)).await?;
@@ -342,7 +343,7 @@ impl Project {
         Ok(())
     }
 
-    /// Starts a node's container again; returns when its server takes connections.
+    /// Starts a node's container again. Returns when its server accepts connections.
     pub(super) async fn restart(&self, node: &RunningNode) -> Result<(), ClusterError> {
         let name = &node.node.name;
         self.engine.order("start", self.id(name)).await?;
@@ -358,7 +359,7 @@ impl Project {
         Ok(())
     }
 
-    /// Removes containers, networks and volumes; of those that are to be kept, what was made for the run.
+    /// Removes containers, networks and volumes. If the project is kept, removes only what was created for the run.
     pub(super) async fn stop(self, nodes: &[RunningNode]) -> Result<(), ClusterError> {
         if self.is_kept {
             return setup::undo(nodes).await;
@@ -373,12 +374,12 @@ impl Project {
     }
 }
 
-/// A project that stays until somebody ends it.
+/// A project that stays until the user removes it.
 #[derive(Debug)]
 pub struct Kept {
     pub project: String,
     pub nodes: Vec<RunningNode>,
-    /// `None`: there is no network that all of them are on.
+    /// How to load the servers from inside their network; `None` if they share no network.
     pub inside: Option<Inside>,
 }
 
@@ -392,7 +393,8 @@ impl From<(Project, Vec<RunningNode>)> for Kept {
     }
 }
 
-/// Starts what a file says, to stay; until `cancelled` resolves: then what was started is removed before this returns `None`.
+/// Starts the services of a file as a project that stays. If `cancelled` resolves first, what was started is removed before this returns
+/// `None`.
 pub async fn up(
     file: &ComposeFile,
     cancelled: impl Future<Output = ()>,
@@ -401,7 +403,7 @@ pub async fn up(
     Ok(started.map(Kept::from))
 }
 
-/// The nodes of a project that was started before.
+/// Finds the nodes of a project that was started earlier.
 pub async fn find(project: &str) -> Result<Kept, ClusterError> {
     let engine = Engine::find().await?;
     let containers = engine.containers(project).await?;
@@ -415,7 +417,7 @@ pub async fn find(project: &str) -> Result<Kept, ClusterError> {
     Ok(Kept::from((this, nodes)))
 }
 
-/// Removes a project; how many containers it had.
+/// Removes a project. Returns how many containers it had.
 pub async fn down(project: &str) -> Result<usize, ComposeError> {
     let engine = Engine::find().await?;
     match engine.remove(project).await? {
@@ -424,7 +426,7 @@ pub async fn down(project: &str) -> Result<usize, ComposeError> {
     }
 }
 
-/// A project of a replbench that has ended without removing it.
+/// A removed project, left by a replbench process that ended without removing it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removed {
     pub project: String,
@@ -441,7 +443,7 @@ impl std::fmt::Display for Removed {
     }
 }
 
-/// Removes the projects whose replbench does not run any more; without Docker there are none.
+/// Removes projects whose replbench process is no longer running. Without Docker there are none.
 pub async fn clean() -> Result<Vec<Removed>, ComposeError> {
     let engine = match Engine::find().await {
         Err(ComposeError::NoDocker | ComposeError::NoEngine(_) | ComposeError::NoCompose) => {
@@ -451,7 +453,7 @@ pub async fn clean() -> Result<Vec<Removed>, ComposeError> {
     };
     let mut removed = Vec::new();
     for (project, owner) in engine.projects().await? {
-        // One without an owner was started to stay.
+        // A project without an owner was started to stay.
         let owner = serde_json::from_str::<ProcessId>(&owner);
         if owner.map_or(true, |owner| owner.is_running()) {
             continue;
@@ -465,7 +467,7 @@ pub async fn clean() -> Result<Vec<Removed>, ComposeError> {
     Ok(removed)
 }
 
-/// A file without a place on a disk, which nobody has to remove; its path for programs of this user.
+/// Creates a file in memory, which needs no removal. Also returns a path by which programs of this user can open the file.
 fn in_memory(text: &str) -> Result<(File, PathBuf), ComposeError> {
     let make = || -> std::io::Result<File> {
         let file = rustix::fs::memfd_create("replbench", rustix::fs::MemfdFlags::CLOEXEC)?;
@@ -481,7 +483,7 @@ fn in_memory(text: &str) -> Result<(File, PathBuf), ComposeError> {
     Ok((file, path.into()))
 }
 
-/// What to do about the usual reasons why services do not start.
+/// Adds a remedy to the usual errors that keep services from starting.
 fn remedied(error: ComposeError, file: &Path) -> ComposeError {
     let ComposeError::Command { outcome, .. } = error else {
         return error;

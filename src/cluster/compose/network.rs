@@ -1,4 +1,4 @@
-//! The networks of a compose cluster: which nodes can be cut off from the primary and stay readable, how that is done, and whether
+//! The networks of a compose cluster: which nodes can be cut off from the primary and stay readable, how a cut is made, and whether
 //! standbys reach each other.
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use super::file::{Arrangement, Config};
 use super::{ComposeError, Project};
 use crate::topology::{Role, Topology};
 
-/// By the node's name, why it cannot be cut off from the primary.
+/// The reasons why nodes cannot be cut off from the primary, by the node's name. Nodes that can be cut off are missing.
 pub(super) fn never_cut(config: &Config, arrangement: &Arrangement) -> BTreeMap<String, String> {
     let primary = &arrangement.services[Topology::PRIMARY];
     let replicas = arrangement.topology.replicas();
@@ -17,7 +17,8 @@ pub(super) fn never_cut(config: &Config, arrangement: &Arrangement) -> BTreeMap<
     reasons.collect()
 }
 
-/// Why a service cannot be cut off from the primary's, while this machine still reaches its published port.
+/// The reason why a service cannot be cut off from the primary's service while its published port stays reachable from this machine.
+/// `None` if it can.
 fn why_not_cut(config: &Config, service: &str, primary: &str) -> Option<String> {
     let own = config.networks(service);
     let primarys = config.networks(primary);
@@ -40,7 +41,7 @@ fn why_not_cut(config: &Config, service: &str, primary: &str) -> Option<String> 
     ))
 }
 
-/// Why no standby can take the primary's place; `None`: one can.
+/// The reason why no standby can take the primary's place; `None` if one can.
 pub(super) fn never_failed_over(config: &Config, arrangement: &Arrangement) -> Option<String> {
     let nodes = arrangement.topology.replicas();
     let standbys = nodes.filter(|node| node.role == Role::Standby);
@@ -56,7 +57,7 @@ pub(super) fn never_failed_over(config: &Config, arrangement: &Arrangement) -> O
 }
 
 impl Project {
-    /// Takes a node off the networks that it shares with another. Connections between them stay open and carry nothing.
+    /// Detaches a node from the networks that it shares with another. Connections between the two stay open but carry no data.
     pub(in crate::cluster) async fn cut_off(
         &self,
         node: &str,
@@ -70,7 +71,7 @@ impl Project {
         Ok(())
     }
 
-    /// Puts a node back on the networks that it was on when it was started, under the names that it had there.
+    /// Attaches a node again to the networks that it was on when it was started, with the names that it had there.
     pub(in crate::cluster) async fn reconnect(&self, node: &str) -> Result<(), ComposeError> {
         let own = &self.containers[node];
         let present = self.inspect(node).await?.networks();

@@ -1,4 +1,4 @@
-//! What is asked of a compose cluster's servers before a run: that they replicate, and a database with the tables.
+//! Prepares a compose cluster's servers for a run: checks that they replicate, and creates a database with the tables.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::cluster::{
 use crate::pg::{attach, provisioning};
 use crate::topology::Role;
 
-/// The database that is always there.
+/// The database that every server has.
 pub(super) const MAINTENANCE: &str = "postgres";
 
 /// Waits until every standby streams from the primary under its own name.
@@ -47,7 +47,8 @@ pub(super) async fn replicating(
     Ok(())
 }
 
-/// Makes the database on every server that takes writes, its tables, and subscriptions to them. The nodes in that database.
+/// Creates the database and its tables on every server that accepts writes, and the subscriptions. Returns the nodes with endpoints in that
+/// database.
 pub(super) async fn prepare(
     nodes: &[RunningNode],
     wanted: Wanted<'_>,
@@ -97,15 +98,15 @@ async fn publish(primary: &RunningNode, wanted: Wanted<'_>) -> Result<(), Cluste
         .in_database(DATABASE)
         .ask("publish the tables", async |client| {
             provisioning::create_publication(client, PUBLICATION, wanted.publish).await?;
-            // Whoever subscribes reads them for the initial copy; nothing else is in this database.
+            // The role that a subscription connects as needs to read the tables for the initial copy; nothing else is in this database.
             let grant = format!("GRANT SELECT ON {} TO PUBLIC", wanted.publish.join(", "));
             provisioning::execute(client, &grant).await
         })
         .await
 }
 
-/// Subscribes to the tables, with the connection string of the subscriber's own subscription. That one is disabled: its walsender
-/// would decode all that the load writes.
+/// Subscribes to the tables, with the connection string of the subscription that the subscriber already has. The existing subscriptions
+/// are disabled, because their walsenders would decode everything that the load writes.
 async fn subscribe(node: &RunningNode, deadline: Duration) -> Result<(), ClusterError> {
     let own = node
         .ask("look for its subscriptions", provisioning::subscriptions)
@@ -131,7 +132,8 @@ async fn subscribe(node: &RunningNode, deadline: Duration) -> Result<(), Cluster
     Ok(())
 }
 
-/// Removes what [`prepare`] made, and lets the file's own subscriptions go on. `nodes` are in the database that goes.
+/// Removes what [`prepare`] made, and enables the file's own subscriptions again. The endpoints of `nodes` are in the database that is
+/// removed.
 pub(super) async fn undo(nodes: &[RunningNode]) -> Result<(), ClusterError> {
     let subscribers = of_role(nodes, Role::Subscriber);
     for node in subscribers.clone() {
@@ -162,7 +164,7 @@ pub(super) async fn undo(nodes: &[RunningNode]) -> Result<(), ClusterError> {
     Ok(())
 }
 
-/// With another value of a keyword: of one given twice libpq takes the last.
+/// Adds a keyword with a new value to a connection string. If a keyword occurs twice, libpq takes the last value.
 pub(super) fn with(conninfo: &str, keyword: &str, value: &str) -> String {
     let is_uri = ["postgresql://", "postgres://"]
         .iter()
@@ -174,7 +176,7 @@ pub(super) fn with(conninfo: &str, keyword: &str, value: &str) -> String {
     }
 }
 
-/// Waits until the database is there, which on a standby was made on the primary.
+/// Waits until the database exists. On a standby it appears when its creation on the primary is replayed.
 async fn present(node: &RunningNode, deadline: Duration) -> Result<(), ClusterError> {
     let ask = async || {
         Ok(match admin(&node.endpoint).await {
@@ -183,7 +185,7 @@ async fn present(node: &RunningNode, deadline: Duration) -> Result<(), ClusterEr
                 Ok(())
             }
             Err(error) => {
-                // Each refusal is a line of the server's log.
+                // Each refused connection adds a line to the server's log, so this does not retry at once.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 Err(format!("have the database {DATABASE} ({error})"))
             }
