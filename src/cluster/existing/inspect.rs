@@ -1,4 +1,5 @@
-//! Looks at servers that exist: whether they are what somebody says, and whether this user may do what a run needs. Writes nothing.
+//! Inspects existing servers: whether they are what the user says they are, and whether the user has the rights that a run needs. Writes
+//! nothing.
 
 use std::net::IpAddr;
 
@@ -15,7 +16,7 @@ use crate::pg::conninfo::{self, Parameters};
 use crate::pg::{Endpoint, Failure, Session, locate};
 use crate::topology::{Role, Topology};
 
-/// Servers that were found to be what somebody says they are.
+/// Servers that have been confirmed to be what the user says they are.
 #[derive(Debug)]
 pub(in crate::cluster) struct Inspected {
     pub(super) survey: Survey,
@@ -107,24 +108,24 @@ pub(in crate::cluster) async fn inspect(servers: &Servers) -> Result<Inspected, 
     })
 }
 
-/// What is known of servers before there is a plan.
+/// What is known of existing servers before there is a plan.
 #[derive(Debug)]
 pub struct Survey {
     pub found: Found,
-    /// Whether all are on this machine, and so have its clock.
+    /// Whether all servers are on this machine, and so share its clock.
     pub are_local: bool,
-    /// Standbys that stream from the primary and were not named.
+    /// Standbys that stream from the primary but that the user did not name.
     pub others: Vec<Receiver>,
 }
 
-/// Looks at the servers, and leaves them.
+/// Inspects the servers and closes the connections to them.
 pub async fn survey(servers: &Servers) -> Result<Survey, ExistingError> {
     let inspected = inspect(servers).await?;
     inspected.primary.0.close().await;
     Ok(inspected.survey)
 }
 
-/// A server that answers.
+/// A server that accepts connections.
 struct Located {
     endpoint: Endpoint,
     session: Session,
@@ -136,7 +137,7 @@ async fn reach(
     node: &str,
     parameters: &Parameters,
 ) -> Result<Located, ExistingError> {
-    // Not even a connection to a server that nobody says is his.
+    // replbench does not even connect to a remote server unless the user says that it may be loaded.
     let hosts = parameters.hosts.iter();
     let mut elsewhere = hosts.filter(|(host, _)| !is_loopback(&host.name, host.address.as_deref()));
     if let Some((host, _)) = elsewhere.next().filter(|_| !servers.may_load) {
@@ -164,7 +165,7 @@ async fn reach(
     Ok(located)
 }
 
-/// A pooler refuses the settings of a session, with which the load says what its commits wait for.
+/// Refuses a connection pooler. A pooler rejects the session settings with which the load says what its commits wait for.
 async fn is_no_pooler(endpoint: &Endpoint) -> Result<(), ExistingError> {
     match crate::cluster::admin(endpoint).await {
         Ok(session) => session.close().await,
@@ -175,13 +176,13 @@ async fn is_no_pooler(endpoint: &Endpoint) -> Result<(), ExistingError> {
                 endpoint.place()
             )));
         }
-        // What else is wrong the next session meets as well.
+        // The next session meets any other error as well.
         Err(_) => {}
     }
     Ok(())
 }
 
-/// Whether the way there is this machine's own.
+/// Whether the endpoint is a loopback address or a Unix-domain socket of this machine.
 pub(in crate::cluster) fn is_local(endpoint: &Endpoint) -> bool {
     let address = endpoint.address.map(|it| it.to_string());
     is_loopback(&endpoint.host, address.as_deref())
@@ -202,12 +203,12 @@ impl Located {
         ask(&self.endpoint.node, &self.session, action, question).await
     }
 
-    /// Whoever replbench connects as, as a statement names him.
+    /// The quoted name of the user that replbench connects as.
     fn user(&self) -> String {
         quote_ident(&self.identity.user)
     }
 
-    /// The error that this user lacks a right. `grant`: what gives it.
+    /// Makes the error that this user lacks a right. `grant` is the statement that grants the right, or another remedy.
     fn lacks(&self, grant: &str) -> ExistingError {
         let (user, node) = (&self.identity.user, &self.endpoint.node);
         ExistingError::Unfit(format!("user `{user}` lacks a right on `{node}`: {grant}"))
@@ -228,7 +229,7 @@ impl Located {
         Err(self.lacks(&format!("GRANT CREATE ON DATABASE {database} TO {user}")))
     }
 
-    /// Makes sure that this user may say what commits wait for.
+    /// Makes sure that this user may change `synchronous_standby_names`.
     async fn may_set(&self) -> Result<(), ExistingError> {
         let (user, version) = (self.user(), self.identity.version_number);
         let may = self.ask("ask for the right to set names", async |client| {
@@ -248,7 +249,7 @@ impl Located {
         })
     }
 
-    /// Makes sure that it can subscribe to this primary.
+    /// Makes sure that this server can subscribe to the primary.
     async fn may_subscribe_to(&self, primary: &Self) -> Result<(), ExistingError> {
         let (node, place) = (&self.endpoint.node, self.endpoint.place());
         let refuse = |sentence| Err(ExistingError::Unfit(sentence));
@@ -283,7 +284,7 @@ impl Located {
         })
     }
 
-    /// Makes sure that it is a standby of this primary. The name under which it replicates.
+    /// Makes sure that this server is a standby of the primary. Returns the name under which it replicates.
     async fn is_of(&self, primary: &Self, given: Option<&str>) -> Result<String, ExistingError> {
         let (node, place) = (&self.endpoint.node, self.endpoint.place());
         let refuse = |sentence| Err(ExistingError::Unfit(sentence));
@@ -329,7 +330,7 @@ impl Located {
     }
 }
 
-/// What commits on the primary wait for.
+/// Determines the topology, what commits on the primary wait for, and what the run may change.
 fn found(
     primary: &Identity,
     replicas: Vec<(String, Role)>,

@@ -1,4 +1,5 @@
-//! The one schema that replbench has on a server of somebody else's: it bears a mark, and says what else was changed there.
+//! The only schema that replbench has on an existing server. Its comment has a mark that it is replbench's, and says what else was changed
+//! on the server.
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
@@ -8,24 +9,24 @@ use super::ask;
 use crate::cluster::error::ExistingError;
 use crate::pg::{Failure, Session, attach, provisioning};
 
-/// The first line of the schema's comment: only what bears it is ever removed.
+/// The first line of the schema's comment. Only a schema with this mark is ever removed.
 pub(super) const MARK: &str = "made by replbench; it may be dropped with all that is in it";
-/// What the tables are published as.
+/// The name of the publication of the tables.
 pub(super) const PUBLICATION: &str = "replbench";
 
-/// What was changed on a server outside the schema: the second line of its comment, written before the change.
+/// Changes on a server outside the schema. They are recorded in the second line of the schema's comment before they are made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Changes {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) subscriptions: Vec<String>,
-    /// Of subscriptions on other servers.
+    /// Slots on this server that belong to subscriptions on other servers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) slots: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) standby_names: Option<StandbyNames>,
 }
 
-/// What ALTER SYSTEM said of `synchronous_standby_names` before; `None`: nothing.
+/// The earlier value of `synchronous_standby_names` in postgresql.auto.conf; `None` if ALTER SYSTEM had not set it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StandbyNames {
     pub(super) written: Option<String>,
@@ -33,19 +34,19 @@ pub(super) struct StandbyNames {
 
 impl Changes {
     fn to_comment(&self) -> String {
-        // Names cannot fail to be written.
+        // Serialising names cannot fail.
         let line = serde_json::to_string(self).unwrap_or_default();
         format!("{MARK}\n{line}")
     }
 
-    /// `None`: the schema of that comment is not replbench's.
+    /// Parses a schema's comment; `None` if the schema is not replbench's.
     fn of_comment(comment: &str) -> Option<Self> {
         let rest = comment.strip_prefix(MARK)?;
         Some(serde_json::from_str(rest.trim()).unwrap_or_default())
     }
 }
 
-/// A schema of replbench's. As long as it lives, no other replbench uses the database.
+/// A schema of replbench's. While this value lives, no other replbench uses the database.
 #[derive(Debug)]
 pub(super) struct Marked {
     node: String,
@@ -55,8 +56,8 @@ pub(super) struct Marked {
 }
 
 impl Marked {
-    /// Takes the database for this process, and removes what a killed one left there. The schema is yet to be made.
-    /// The second: what that one had changed, if it left something.
+    /// Locks the database for this process, and removes what a killed run left there. Does not create the schema yet. If a schema of the
+    /// killed run was found, also returns the changes recorded in it.
     pub(super) async fn own(
         node: &str,
         session: Session,
@@ -95,7 +96,7 @@ impl Marked {
         self.run("make a schema", &create).await
     }
 
-    /// Writes down what is about to be changed outside the schema.
+    /// Records a change in the schema's comment. To be called before the change is made outside the schema.
     pub(super) async fn note(
         &mut self,
         change: impl FnOnce(&mut Changes),
@@ -105,7 +106,7 @@ impl Marked {
         self.run("note what is changed", &comment).await
     }
 
-    /// Makes sure that nobody has a slot or a subscription of such a name, so that what is removed later is replbench's.
+    /// Makes sure that no slot or subscription has one of these names, so that a slot or subscription that is removed later is replbench's.
     pub(super) async fn are_free(&self, names: &[String]) -> Result<(), ExistingError> {
         let taken = self.ask("look for slots and subscriptions", async |client| {
             attach::taken(client, names).await
@@ -136,7 +137,7 @@ impl Marked {
         .await
     }
 
-    /// Puts back what was changed, and removes what was made.
+    /// Undoes all recorded changes, and removes the publication and the schema.
     pub(super) async fn remove(&mut self) -> Result<(), ExistingError> {
         let changes = std::mem::take(&mut self.changes);
         self.ask("remove the subscription", async |client| {
@@ -146,7 +147,7 @@ impl Marked {
             Ok(())
         })
         .await?;
-        // Of a subscriber that is gone, or whose subscription was never finished.
+        // A slot remains if its subscriber is gone, or if creating the subscription was never finished.
         let dropped = self.ask("remove the slots", async |client| {
             attach::drop_slots(client, &changes.slots).await
         });
@@ -172,12 +173,12 @@ impl Marked {
         self.run("remove the schema", &drop).await
     }
 
-    /// Ends the session, and with it the claim on the database.
+    /// Ends the session, which also unlocks the database.
     pub(super) async fn close(self) {
         self.session.close().await;
     }
 
-    /// Asks the server something in the session that holds the database. `action`: what for, in an error.
+    /// Queries the server in the session that holds the lock. `action` says what the query is for, in an error.
     pub(super) async fn ask<T>(
         &self,
         action: &'static str,

@@ -1,5 +1,5 @@
-//! Servers that exist: found, checked, and left as they were. Of all that is theirs replbench writes into one schema of its own,
-//! which bears its mark; what else it was allowed to change is noted there first and put back.
+//! Servers that run already: located, checked, and left as they were found. replbench writes only into one schema of its own, which has its
+//! mark. Other permitted changes are recorded there before they are made, and are undone at the end.
 
 mod inspect;
 mod marked;
@@ -21,49 +21,49 @@ pub use inspect::{Survey, survey};
 use marked::{Marked, StandbyNames};
 pub use statements::Statements;
 
-/// Connections to the primary beside the load's.
+/// The number of connections to the primary that replbench needs besides those of the load.
 const OWN_CONNECTIONS: i64 = 12;
-/// For each entry of the schema, and for the initial copy of a subscriber.
+/// The time-out for each entry of the schema, and for the initial copy of a subscriber.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Servers as somebody names them.
+/// Existing servers as the user names them.
 #[derive(Debug, Clone)]
 pub struct Servers {
     pub primary: Parameters,
     pub standbys: Vec<NamedServer>,
     pub subscribers: Vec<NamedServer>,
-    /// How subscribers reach the primary, as libpq takes it; `None`: as this process does.
+    /// The libpq connection string with which subscribers reach the primary; `None` if they connect as this process does.
     pub publisher: Option<String>,
-    /// Somebody says that they may be loaded, though they are not on this machine.
+    /// Whether the user permits load on servers that are not on this machine.
     pub may_load: bool,
-    /// Somebody says that `synchronous_standby_names` may be changed for the time of a run.
+    /// Whether the user permits changes of `synchronous_standby_names` during the run.
     pub may_set: bool,
-    /// Somebody says that faults may befall them.
+    /// Whether the user permits faults on the servers.
     pub may_disturb: bool,
-    /// The schema that is made there.
+    /// The name of the schema that replbench creates on the servers.
     pub schema: String,
 }
 
-/// A replica.
+/// A replica as the user names it.
 #[derive(Debug, Clone)]
 pub struct NamedServer {
-    /// `None`: of a standby the one under which it replicates, of a subscriber `sub1`, `sub2`...
+    /// The replica's name. If `None`, a standby has the name under which it replicates, and subscribers are called `sub1`, `sub2`...
     pub name: Option<String>,
     pub parameters: Parameters,
 }
 
-/// Servers that are measured. As long as it lives, no other replbench uses their databases.
+/// Existing servers that are measured. While this value lives, no other replbench uses their databases.
 #[derive(Debug)]
 pub(super) struct Existing {
     primary: Marked,
     subscribers: Vec<Marked>,
     found: Found,
-    /// `synchronous_standby_names` as it was found.
+    /// The value of `synchronous_standby_names` before the run.
     standby_names: String,
 }
 
 impl Existing {
-    /// Makes the schema and what is to be in it, and subscriptions to it.
+    /// Creates the schema and its tables on the primary and the subscribers, and the subscriptions.
     pub(super) async fn take(
         servers: &Servers,
         inspected: Inspected,
@@ -71,7 +71,7 @@ impl Existing {
     ) -> Result<(Self, Vec<RunningNode>), ClusterError> {
         let (session, identity) = inspected.primary;
         check_connections(&identity, wanted.connections)?;
-        // What a killed run left on them holds slots of the primary, so they come first.
+        // Subscribers come first, because objects that a killed run left on them use slots of the primary.
         let mut subscribers = Vec::new();
         for node in of_role(&inspected.nodes, Role::Subscriber) {
             let session = super::admin(&node.endpoint).await?;
@@ -81,7 +81,7 @@ impl Existing {
         let owned = Marked::own(Topology::PRIMARY, session, &servers.schema).await?;
         let (primary, left) = owned;
         if left.is_some_and(|changes| changes.standby_names.is_some()) {
-            // They were looked at before, and the plan follows from them.
+            // The server was inspected before its settings were restored, and the plan depends on what was found.
             let sentence = "a killed run had changed synchronous_standby_names on the primary; it is as before now, so start this run again";
             return Err(ExistingError::Unfit(sentence.into()).into());
         }
@@ -148,7 +148,7 @@ impl Existing {
         let name = &node.node.name;
         marked.are_free(std::slice::from_ref(name)).await?;
         marked.create().await?;
-        // From here on it is left like the others.
+        // From here on [`Existing::leave`] also cleans this subscriber.
         self.subscribers.push(marked);
         let marked = self.subscribers.last_mut().expect("it was pushed just now");
         marked
@@ -159,13 +159,13 @@ impl Existing {
         tables::copied(node, marked.session.client(), PATIENCE, || Ok(())).await
     }
 
-    /// Sees to it that commits of a session with the mode's level wait for what the mode says: `synchronous_standby_names` as it is
-    /// then, and what it names.
+    /// Makes commits of a session with the mode's level wait for the mode's standbys. Returns the resulting `synchronous_standby_names`, as
+    /// text and as the set of standbys that it names.
     pub(super) async fn enter(
         &self,
         mode: &Mode,
     ) -> Result<(String, Option<SyncSet>), ExistingError> {
-        // With `local` and `off` nobody is waited for, whatever the names.
+        // With `local` and `off` commits wait for no standby, so the names do not matter.
         let is_as_found = mode.sync == self.found.sync || mode.level <= SyncLevel::Local;
         let (names, set) = if is_as_found || !self.found.may_set {
             (self.standby_names.clone(), self.found.sync.clone())
@@ -179,8 +179,8 @@ impl Existing {
         Ok((names, set))
     }
 
-    /// Removes what was made, subscriptions with their slots first, and puts back what was changed. The first error is told, after
-    /// everything has been tried.
+    /// Removes all that was created, subscriptions with their slots first, and puts changed settings back. Continues after an error, and
+    /// returns the first one.
     pub(super) async fn leave(self) -> Result<(), ClusterError> {
         let mut first = Ok(());
         for mut marked in self.subscribers.into_iter().chain([self.primary]) {
@@ -192,7 +192,7 @@ impl Existing {
     }
 }
 
-/// Makes sure that there is room on the primary for the load's connections and replbench's own.
+/// Makes sure that the primary has enough free connections for the load and for replbench itself.
 pub(super) fn check_connections(primary: &Identity, of_load: u16) -> Result<(), ExistingError> {
     let (free, needed) = (
         primary.free_connections,
@@ -206,7 +206,7 @@ pub(super) fn check_connections(primary: &Identity, of_load: u16) -> Result<(), 
     )))
 }
 
-/// Asks a server something. `action`: what for, in an error.
+/// Queries a server. `action` says what the query is for, in an error.
 async fn ask<T>(
     node: &str,
     session: &Session,
@@ -221,7 +221,7 @@ async fn ask<T>(
     })
 }
 
-/// As a subscriber reaches the primary that this process reaches so.
+/// The connection string with which a subscriber reaches the primary in the same way as this process does.
 fn as_subscribers_write_it(primary: &Endpoint) -> String {
     let port = primary.port.to_string();
     let mut pairs = vec![
@@ -237,7 +237,7 @@ fn as_subscribers_write_it(primary: &Endpoint) -> String {
     super::conf::conninfo(&pairs)
 }
 
-/// Removes what a killed run left on servers, subscribers before the primary. Where there was something.
+/// Removes what a killed run left on servers, subscribers before the primary. Returns the places of the servers where something was found.
 pub async fn clean(
     subscribers: &[Parameters],
     primary: &Parameters,

@@ -1,4 +1,4 @@
-//! What a run is going to send to servers that exist, for whoever wants to read it before.
+//! The statements that a run is going to send to existing servers, for users who want to read them first.
 
 use super::marked::{MARK, PUBLICATION};
 use super::{NamedServer, Servers};
@@ -8,11 +8,11 @@ use crate::mode::{Mode, SyncSet};
 use crate::pg::{attach, provisioning};
 use crate::topology::Topology;
 
-/// A statement, and the node that it is for.
+/// The name of a node, and a statement for it.
 type Addressed = (String, String);
 
-/// What makes and changes something there, apart from the workload: before the first cell, for every mode, and at the end. Each is
-/// the name of a node and a statement.
+/// The statements of a run that create or change something on the servers, apart from the workload: before the first cell, for each mode,
+/// and at the end.
 #[derive(Debug)]
 pub struct Statements {
     pub before: Vec<Addressed>,
@@ -76,7 +76,7 @@ impl Statements {
 }
 
 impl NamedServer {
-    /// The name of the subscriber at this place of the list.
+    /// The given name of a subscriber, or else `sub1`, `sub2`... by its `index` (from 0) in the list.
     pub(super) fn name_as_subscriber(&self, index: usize) -> String {
         self.name
             .clone()
@@ -84,13 +84,13 @@ impl NamedServer {
     }
 }
 
-/// How subscribers are going to reach the primary, without the password.
+/// The connection string with which subscribers are going to reach the primary, with the password hidden.
 fn shown_conninfo(servers: &Servers) -> String {
     if servers.publisher.is_some() {
         return "(as --publisher says)".into();
     }
     let primary = &servers.primary;
-    // There is one at least.
+    // Parsed parameters have at least one host.
     let host = &primary.hosts[0].0;
     let port = host.port.to_string();
     conf::conninfo(&[
