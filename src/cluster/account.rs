@@ -1,4 +1,5 @@
-//! Whose servers they are: PostgreSQL refuses to run as root, so root's servers belong to `postgres`, else `nobody`.
+//! The system user that runs the servers. PostgreSQL refuses to run as root, so under root they run as `postgres`, or as `nobody` if
+//! there is no such user.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,7 +13,7 @@ pub(super) struct Account {
     pub(super) name: String,
     pub(super) uid: u32,
     pub(super) gid: u32,
-    /// Whether servers must change to it; otherwise it is whoever runs replbench.
+    /// Whether servers must change to this user. If not, it is the user that runs replbench.
     pub(super) drops: bool,
 }
 
@@ -40,12 +41,12 @@ impl Account {
             })
     }
 
-    /// Whom servers have to become first.
+    /// User id and group id that a server must change to; `None` if it keeps those of replbench.
     pub(super) fn to_become(&self) -> Option<(u32, u32)> {
         self.drops.then_some((self.uid, self.gid))
     }
 
-    /// Gives a file or directory to the servers' user; of no effect when that is the caller.
+    /// Makes the servers' user the owner of a file or directory. Does nothing if replbench already runs as that user.
     pub(super) fn own(&self, path: &Path) -> Result<(), ClusterError> {
         if !self.drops {
             return Ok(());
@@ -54,7 +55,7 @@ impl Account {
             .map_err(ClusterError::io("change the owner of", path))
     }
 
-    /// The first ancestor through which this user may not pass, with its mode.
+    /// The nearest ancestor directory that this user may not pass through, with its permission bits.
     pub(super) fn barrier(&self, path: &Path) -> io::Result<Option<(PathBuf, u32)>> {
         for ancestor in path.ancestors().skip(1) {
             let metadata = ancestor.metadata()?;
@@ -113,7 +114,7 @@ mod tests {
             gid: 12_345,
             drops: true,
         };
-        // The temporary directory itself is 0700 and comes after `closed` on the way up.
+        // The temporary directory has mode 0700 too, but `closed` is nearer to the path and is found first.
         let barrier = stranger.barrier(&closed.join("inner")).unwrap();
         assert_eq!(barrier, Some((closed.clone(), 0o600)));
         std::fs::set_permissions(&closed, PermissionsExt::from_mode(0o700)).unwrap();

@@ -1,4 +1,4 @@
-//! Finds the PostgreSQL server binaries of this machine. Knows where distributions put them; starts nothing but
+//! Finds the PostgreSQL server binaries of this machine in the places where distributions install them. Starts nothing but
 //! `postgres --version` and `pg_config`.
 
 use std::cmp::Reverse;
@@ -14,7 +14,7 @@ pub struct Binaries {
     directory: PathBuf,
     version: String,
     major: i32,
-    /// Set when the installation brings its own libpq, which the loader would not find otherwise.
+    /// The directory of the installation's own libpq, which the loader would not find otherwise; `None` if it brings none.
     library_path: Option<PathBuf>,
 }
 
@@ -23,17 +23,17 @@ impl Binaries {
     pub const OLDEST: i32 = 14;
     const PROGRAMS: [&'static str; 3] = ["initdb", "postgres", "pg_basebackup"];
 
-    /// The named directory, or the first of `PG_CONFIG`, `pg_config`, `PATH`, and the places of distributions
-    /// that holds a server. A client-only installation is passed over, a named directory never is.
+    /// The installation in the named directory, or in the first of `PG_CONFIG`, `pg_config`, `PATH` and the directories of distributions
+    /// that holds a usable server. An unusable installation is skipped during the search, but a named directory must be usable.
     pub fn find(explicit: Option<&Path>) -> Result<Self, BinariesError> {
         if let Some(directory) = explicit {
             return Self::at(directory);
         }
         let mut searched = Vec::new();
         for (place, directories) in candidates() {
-            // An old or partial installation in one place does not hide a good one in another.
+            // An old or partial installation does not hide a good one in another place.
             let usable = directories.iter().filter_map(|it| Self::at(it).ok());
-            // The first one of the newest version.
+            // Among the newest versions the first one found is taken.
             if let Some(best) = usable.min_by_key(|it| Reverse(it.major)) {
                 return Ok(best);
             }
@@ -86,7 +86,7 @@ impl Binaries {
         &self.directory
     }
 
-    /// Such as `15.8` or `18beta1`.
+    /// The version as the server prints it, such as `15.8` or `18beta1`.
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -100,7 +100,7 @@ impl Binaries {
     }
 }
 
-/// Places in order of preference, each with the directories it offers.
+/// Places to search in order of preference, each with the directories to look in.
 fn candidates() -> Vec<(String, Vec<PathBuf>)> {
     let mut places = Vec::new();
     if let Some(config) = std::env::var_os("PG_CONFIG") {
@@ -122,7 +122,7 @@ fn candidates() -> Vec<(String, Vec<PathBuf>)> {
     places
 }
 
-/// The programs' directories of all versions. `root`: what the names of the versions' directories begin with.
+/// The `bin` directories of all installed versions. `root` is the common beginning of the versions' directories.
 fn versioned(root: &str) -> Vec<PathBuf> {
     let (parent, prefix) = root.rsplit_once('/').unwrap_or_default();
     let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
@@ -138,8 +138,8 @@ fn bindir_of(pg_config: &Path) -> Vec<PathBuf> {
         .unwrap_or_default()
 }
 
-/// The `lib` beside the binaries when it holds a libpq. An installation unpacked by hand needs it: with
-/// another libpq its walreceiver does not stream. For a packaged one there is no such file, and none is needed.
+/// The `lib` directory beside the binaries, if it holds a libpq. An installation unpacked by hand needs it: with another libpq its
+/// walreceiver does not stream. A packaged installation has no such file and needs none.
 fn library_path(directory: &Path) -> Option<PathBuf> {
     let library = directory.parent()?.join("lib");
     let own = std::fs::read_dir(&library)
@@ -149,7 +149,7 @@ fn library_path(directory: &Path) -> Option<PathBuf> {
     own.then_some(library)
 }
 
-/// `postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)` gives `15.8` and 15.
+/// Parses the output of `postgres --version`: `postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)` gives `15.8` and 15.
 fn version_of(text: &str) -> Option<(String, i32)> {
     let version = text
         .split_once("(PostgreSQL)")?

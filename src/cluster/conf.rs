@@ -1,4 +1,4 @@
-//! What stands in a server's configuration, why, and how hostile paths are quoted there. Pure.
+//! The configuration files of a server: which settings they contain and why, and how special characters in paths are quoted. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use super::error::ClusterError;
 use crate::server_settings;
 use crate::topology::{Role, Topology, WalLevel};
 
-/// Refuses settings that are not a profile's to make.
+/// Refuses settings that a profile must not set.
 pub(super) fn check(settings: &BTreeMap<String, String>) -> Result<(), ClusterError> {
     for (name, value) in settings {
         let refuse = |reason| {
@@ -27,7 +27,7 @@ pub(super) fn check(settings: &BTreeMap<String, String>) -> Result<(), ClusterEr
     Ok(())
 }
 
-/// Everything a node's configuration is made of.
+/// The inputs of a node's configuration.
 pub(super) struct Conf<'a> {
     pub(super) node: &'a str,
     pub(super) role: Role,
@@ -36,12 +36,13 @@ pub(super) struct Conf<'a> {
     pub(super) wal_level: WalLevel,
     pub(super) client_connections: u16,
     pub(super) archive: &'a Path,
-    /// Those of all nodes, then the node's own, which win.
+    /// The settings for all nodes, then those for this node, which take precedence.
     pub(super) settings: [&'a BTreeMap<String, String>; 2],
 }
 
 impl Conf<'_> {
-    /// A whole postgresql.conf. Replaces initdb's, so that nothing depends on what initdb found out about the host.
+    /// The complete text of postgresql.conf. It replaces the file that initdb wrote, so that nothing depends on what initdb detected on
+    /// the host.
     pub(super) fn render(&self) -> String {
         let mut text = String::from("# written by replbench; changes are lost\n");
         let own = self.own();
@@ -57,42 +58,42 @@ impl Conf<'_> {
     fn own(&self) -> Vec<(&'static str, String)> {
         let nodes = self.topology.replicas().count();
         let mut own: Vec<(&'static str, String)> = vec![
-            // Reachable from this host alone: TCP on the loopback, with a password. No socket, because its path could be too long.
+            // The server is reachable from this host only, over loopback TCP with a password. No socket, because its path could be too long.
             ("listen_addresses", "127.0.0.1".into()),
             ("port", self.port.to_string()),
             ("unix_socket_directories", String::new()),
             ("cluster_name", self.node.into()),
             ("password_encryption", "scram-sha-256".into()),
-            // The default, said aloud: without it a commit's cost is fiction.
+            // This is the default. It is set explicitly because without it the time of a commit would be meaningless.
             ("fsync", "on".into()),
-            // What is needed and not more: `logical` writes more WAL.
+            // The lowest level that is enough, because `logical` writes more WAL.
             ("wal_level", self.wal_level.setting().into()),
-            // A replica takes one sender, its creation two, an initial copy one for each of two tables.
+            // A replica needs one sender while it runs, two while it is created, and one for each of two tables during the initial copy.
             ("max_wal_senders", (nodes * 4 + 4).to_string()),
             ("max_replication_slots", (nodes * 4 + 4).to_string()),
-            // A base backup makes its slot after its start: until then the checkpoint of another one that is taken at
-            // the same time could remove the WAL it begins with. Seen with 1 MB segments.
+            // A base backup creates its slot after it has begun. Until then, the checkpoint of a concurrent base backup could remove the WAL
+            // that it starts from. This happened with segments of 1 MB.
             ("wal_keep_size", "64MB".into()),
-            // The load's and the probes' connections, and some for a person who looks on.
+            // Connections of the load and of the probes, and some for a person who wants to look at the servers.
             (
                 "max_connections",
                 (self.client_connections + 24).to_string(),
             ),
-            // The apply worker and two copies at a time, beside the default's parallel workers. A standby may not
-            // have fewer than its primary, so all nodes have the same.
+            // The apply worker and two table copies at a time, beside the default's parallel workers. A standby may not have fewer than its
+            // primary, so all nodes have the same number.
             ("max_worker_processes", "16".into()),
             ("max_logical_replication_workers", "8".into()),
-            // The value that initdb would have chosen on any machine of today.
+            // The value that initdb would choose on any current machine.
             ("shared_buffers", "128MB".into()),
-            // No checkpoint falls into a short cell by itself: replbench asks for one before each.
+            // No timed checkpoint should start during a short cell: replbench asks for one before each cell.
             ("checkpoint_timeout", "30min".into()),
             ("max_wal_size", "4GB".into()),
-            // The default of 5 s makes a failover or a restart of a standby look slow in some runs and not in others.
+            // With the default of 5 s a failover or a restart of a standby would look slow in some runs and not in others.
             ("wal_retrieve_retry_interval", "500ms".into()),
-            // Checkpoints explain outliers; the log is where they are found.
+            // Checkpoints often explain outliers, so the log shows when they ran.
             ("log_checkpoints", "on".into()),
             ("log_line_prefix", "%m [%p] %q%a ".into()),
-            // The same words and hours in every log.
+            // Messages and time zone are the same in every log.
             ("lc_messages", "C".into()),
             ("timezone", "UTC".into()),
             ("log_timezone", "UTC".into()),
@@ -106,17 +107,17 @@ impl Conf<'_> {
     fn archiving(&self) -> Vec<(&'static str, String)> {
         let archive = shell_quote(&self.archive.to_string_lossy());
         match self.role {
-            // Copied under another name first: a standby never sees half a segment.
+            // A segment is copied under another name first, so that a standby never reads an incomplete segment.
             Role::Primary => vec![
                 ("archive_mode", "on".into()),
                 (
                     "archive_command",
                     format!("cp %p {archive}/%f.part && mv {archive}/%f.part {archive}/%f"),
                 ),
-                // Log shipping is as stale as its segments are long: the shortest there is.
+                // A log-shipping standby lags by up to the time that a segment stays open: this is the shortest possible.
                 ("archive_timeout", "1s".into()),
             ],
-            // Asked every half second for a segment that is not there yet, so it says nothing then.
+            // The standby runs this every half second while the segment is missing, so the command prints nothing then.
             Role::ArchiveStandby => vec![(
                 "restore_command",
                 format!("test -f {archive}/%f && cp {archive}/%f %p"),
@@ -126,7 +127,7 @@ impl Conf<'_> {
     }
 }
 
-/// Who may come: anybody from this host who knows the password.
+/// `pg_hba.conf`: all users from this host, with the password.
 pub(super) const HBA: &str = "\
 # written by replbench
 host all         all 127.0.0.1/32 scram-sha-256
@@ -139,12 +140,12 @@ fn line(text: &mut String, name: &str, value: &str) {
     let _ = writeln!(text, "{name} = '{value}'");
 }
 
-/// For `archive_command` and `restore_command`, in which a percent sign begins a placeholder.
+/// Quotes a path for the shell in `archive_command` and `restore_command`, where a percent sign begins a placeholder.
 fn shell_quote(path: &str) -> String {
     format!("'{}'", path.replace('%', "%%").replace('\'', r"'\''"))
 }
 
-/// A libpq connection string.
+/// Builds a libpq connection string.
 pub(super) fn conninfo(pairs: &[(&str, &str)]) -> String {
     let pairs: Vec<_> = pairs
         .iter()
@@ -188,7 +189,7 @@ mod tests {
     #[test]
     fn a_path_with_quotes_and_percent_signs_survives_three_levels_of_quoting() {
         let text = render(Role::Primary, r"/it's 100% \here");
-        // The shell's quoting ('\'' around the apostrophe), the placeholder's (%%), then the file's ('' and \\).
+        // The shell's quoting ('\'' for the apostrophe), the placeholder's (%% for the percent sign), then the file's ('' and \\).
         assert!(
             text.contains(r"cp %p ''/it''\\''''s 100%% \\here''/%f.part"),
             "{text}"

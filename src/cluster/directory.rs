@@ -1,7 +1,7 @@
-//! A cluster's directory: what lies where, who uses it at the moment, and how it goes away.
+//! A cluster's directory: its layout, which processes use it, and how it is removed.
 //!
-//! The marker file says "replbench made this" and who did, and carries a lock: replbench and every keeper share it, so a
-//! directory whose lock is free has nobody, and only then may it be removed.
+//! A marker file says that replbench made the directory, and which process did. replbench and every keeper hold a shared lock on the
+//! marker. If the lock is free, no process uses the directory, and only then may it be removed.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
@@ -21,7 +21,7 @@ use crate::clock;
 const MARKER: &str = ".replbench-cluster";
 const DISCARD: &str = ".discard";
 
-/// Paths within a cluster's directory.
+/// The paths within a cluster's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layout {
     root: PathBuf,
@@ -48,7 +48,7 @@ impl Layout {
         self.root.join(name).join("server.log")
     }
 
-    /// The one file with the password, apart from initdb's, which is removed right after use.
+    /// The only file with the password, apart from initdb's, which is removed right after use.
     pub(super) fn passfile(&self) -> PathBuf {
         self.root.join("pgpass")
     }
@@ -62,7 +62,7 @@ impl Layout {
     }
 }
 
-/// A share in a directory's use; ends with the process at the latest.
+/// A shared lock on a directory's marker, which says that this process uses the directory. It ends with the process at the latest.
 #[derive(Debug)]
 pub(super) struct Lease(File);
 
@@ -80,23 +80,24 @@ impl Lease {
         flock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
     }
 
-    /// Waits until this share is the last one and removes the directory, unless another does. False when the deadline came
-    /// first.
+    /// Waits until no other process holds the lock, then removes the directory, unless another process does so first. Returns false if the
+    /// deadline passes first.
     pub(super) fn discard_within(self, directory: &Path, deadline: Duration) -> io::Result<bool> {
         let removed = clock::block_until(deadline, || {
             if !is_marked(directory) {
                 return Some(Ok(()));
             }
-            // A failed upgrade loses the share: from then on somebody else may find itself the last.
+            // A failed attempt to make the lock exclusive also gives up the shared lock. Another process may then be the last user.
             let is_last = flock(&self.0, FlockOperation::NonBlockingLockExclusive).is_ok();
             is_last.then(|| remove(directory))
         });
         removed.transpose().map(|removed| removed.is_some())
     }
 
-    /// Gives the share back, and if it was the last one of a directory to be discarded, removes that.
+    /// Releases the lock. If no other process holds it and the directory is marked for discarding, removes the directory.
     ///
-    /// Of several at once exactly one finds itself the last: a failed upgrade loses the share it had.
+    /// If several processes do this at once, only one removes the directory: a failed attempt to make the lock exclusive also gives up
+    /// the shared lock.
     pub(super) fn discard(self, directory: &Path) -> io::Result<()> {
         if directory.join(DISCARD).exists()
             && flock(&self.0, FlockOperation::NonBlockingLockExclusive).is_ok()
@@ -107,10 +108,10 @@ impl Lease {
     }
 }
 
-/// A directory of replbench's own without a cluster. When the process that claimed it has died, `clean` removes it.
+/// Marks a directory of replbench's that holds no cluster. If the process that claimed it has died, `clean` removes the directory.
 #[derive(Debug)]
 pub struct Claim {
-    /// Held until this is dropped, or the process is gone.
+    /// The lock is held until the claim is dropped or the process ends.
     _lease: Lease,
 }
 
@@ -123,12 +124,12 @@ impl Claim {
     }
 }
 
-/// What the marker says.
+/// The content of the marker file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Marker {
     /// The replbench that made the directory.
     owner: ProcessId,
-    /// How many directories above were made for this one alone, and go with it when they are empty.
+    /// How many of the parent directories were made for this directory alone. They are removed with it if they are empty.
     own_parents: usize,
 }
 
@@ -141,7 +142,7 @@ impl Marker {
     }
 
     fn to_text(&self) -> String {
-        // Numbers and a short string cannot fail to be written.
+        // Serialising numbers and a short string cannot fail.
         serde_json::to_string(self).unwrap_or_default() + "\n"
     }
 
@@ -151,7 +152,7 @@ impl Marker {
     }
 }
 
-/// The replbench that made the directory. Unknown if the marker is unreadable.
+/// The replbench process that made the directory; `None` if the marker is unreadable.
 pub(super) fn owner(directory: &Path) -> Option<ProcessId> {
     Marker::read(directory).map(|marker| marker.owner)
 }
@@ -161,17 +162,17 @@ pub(super) fn is_marked(directory: &Path) -> bool {
     directory.join(MARKER).is_file()
 }
 
-/// From now on the last one to leave removes the directory.
+/// Marks the directory so that the last process to release its lock removes the directory.
 pub(super) fn mark_for_discarding(directory: &Path) -> io::Result<()> {
     File::create(directory.join(DISCARD)).map(drop)
 }
 
-/// The directory stays when the last one leaves.
+/// Removes the mark, so that the directory stays when the last process releases its lock.
 pub(super) fn unmark_for_discarding(directory: &Path) -> io::Result<()> {
     unless_gone(std::fs::remove_file(directory.join(DISCARD)))
 }
 
-/// A removal that finds nothing has what it wanted.
+/// Treats the removal of a file or directory that does not exist as a success.
 pub(super) fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -179,7 +180,8 @@ pub(super) fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Removes a directory with all that is in it, if it is there. A command that was killed may write a little longer, while its disk is busy.
+/// Removes a directory with its contents, if it exists. Tries again for up to 5 s, because a killed command may go on writing for a
+/// while if the disk is busy.
 pub(super) fn remove_all(directory: &Path) -> io::Result<()> {
     let attempt = || unless_gone(std::fs::remove_dir_all(directory));
     let removed = clock::block_until(Duration::from_secs(5), || {
@@ -190,8 +192,8 @@ pub(super) fn remove_all(directory: &Path) -> io::Result<()> {
     removed.unwrap_or_else(attempt)
 }
 
-/// Removes a marked directory and those above that were made for it. The marker goes last, so that what an interrupted
-/// removal leaves is still known as replbench's.
+/// Removes a marked directory, and the empty parents that were made for it. The marker is removed last, so that an interrupted removal
+/// leaves a directory that is still recognised as replbench's.
 pub(super) fn remove(directory: &Path) -> io::Result<()> {
     let own_parents = Marker::read(directory).map_or(0, |marker| marker.own_parents);
     for entry in std::fs::read_dir(directory)? {
@@ -210,7 +212,7 @@ pub(super) fn remove(directory: &Path) -> io::Result<()> {
     }
     std::fs::remove_dir(directory)?;
     for parent in directory.ancestors().skip(1).take(own_parents) {
-        // Another cluster may be in it.
+        // The parent may hold another cluster.
         if std::fs::remove_dir(parent).is_err() {
             break;
         }
@@ -218,13 +220,13 @@ pub(super) fn remove(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a directory that clusters will lie in, and what is missing above it.
+/// Creates a directory for clusters, with its missing parents, so that the servers' user can reach it.
 pub fn create_reachable(directory: &Path) -> io::Result<()> {
     create_passable(directory, &Account::for_servers()).map(drop)
 }
 
-/// Makes the missing ones of a directory and its parents, each so that the servers' user may pass, whatever the umask; those that were
-/// made.
+/// Creates a directory and its missing parents so that the servers' user may pass through them, whatever the umask. Returns the
+/// directories that it created.
 fn create_passable<'a>(wanted: &'a Path, account: &Account) -> io::Result<Vec<&'a Path>> {
     let missing = |path: &&Path| !path.as_os_str().is_empty() && path.symlink_metadata().is_err();
     let mut missing: Vec<_> = wanted.ancestors().take_while(missing).collect();
@@ -242,7 +244,7 @@ fn create_passable<'a>(wanted: &'a Path, account: &Account) -> io::Result<Vec<&'
     Ok(missing)
 }
 
-/// Makes the directory and its marker; refuses one that has anything in it.
+/// Creates the directory and its marker. Refuses a directory that is not empty.
 pub(super) fn create(
     wanted: &Path,
     own_parents: usize,
@@ -250,7 +252,7 @@ pub(super) fn create(
 ) -> Result<PathBuf, ClusterError> {
     let mut made = Vec::new();
     let path = place(wanted, account, &mut made).inspect_err(|_| {
-        // A refusal leaves nothing behind; what is not empty is not only this one's.
+        // After a refusal the directories that were created are removed, except those that other processes already use.
         for directory in made.iter().rev() {
             let _ = std::fs::remove_dir(directory);
         }
@@ -266,7 +268,8 @@ pub(super) fn create(
     Ok(path)
 }
 
-/// Makes the directory where the servers' user can reach it; its canonical path, and in `made` what was not there before.
+/// Creates the directory and checks that the servers' user can reach it. Returns its canonical path, and in `made` the directories that
+/// it created.
 fn place<'a>(
     wanted: &'a Path,
     account: &Account,
@@ -292,7 +295,7 @@ fn place<'a>(
     } else {
         *made = create_passable(wanted, account)
             .or_else(|error| match error.kind() {
-                // Another run has removed an empty parent just now.
+                // Another run has just removed an empty parent.
                 io::ErrorKind::NotFound => create_passable(wanted, account),
                 _ => Err(error),
             })
@@ -323,7 +326,7 @@ fn place<'a>(
     Ok(path)
 }
 
-/// A directory for one node, or for the archive.
+/// Creates the directory of one node or of the archive.
 pub(super) fn create_inner(path: &Path, account: &Account) -> Result<(), ClusterError> {
     std::fs::DirBuilder::new()
         .mode(0o700)

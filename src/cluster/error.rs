@@ -1,4 +1,4 @@
-//! What can go wrong between a topology and running servers. Each names its subject, the value and a remedy.
+//! Errors between a topology and running servers. Each names its subject, the value and a remedy.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub enum ClusterError {
         problem: String,
         remedy: String,
     },
-    /// Such a cluster cannot be had: why, and what to ask for instead.
+    /// The requested cluster is impossible: the reason, and what to ask for instead.
     #[error("{0}")]
     Unfit(String),
     #[error("no {wanted} free ports between {first} and {last} on 127.0.0.1; end some listeners, or see `replbench clean`", first = .range.0, last = .range.1)]
@@ -26,7 +26,7 @@ pub enum ClusterError {
     Io {
         action: &'static str,
         path: PathBuf,
-        /// Not a `source`: it is part of the sentence, and a chain would print it twice.
+        /// Not a `source`, because the message already includes the cause and printing the error chain would repeat it.
         cause: io::Error,
     },
     /// A short command such as initdb failed or took too long.
@@ -60,7 +60,7 @@ pub enum ClusterError {
         action: &'static str,
         failure: Failure,
     },
-    /// Whoever gave the schema knows what its entries are.
+    /// A statement of the schema failed. `index` counts its entries from 0: the caller that gave the schema knows what each entry is.
     #[error("entry {} of the schema: {failure}", .index + 1)]
     Schema { index: usize, failure: Failure },
     #[error("these servers cannot {action}: replbench did not start them itself")]
@@ -71,7 +71,7 @@ pub enum ClusterError {
     Compose(#[from] ComposeError),
     #[error("no standby streams from the primary, so that none can take its place; ask for one")]
     NoCandidate,
-    /// Any of the others, during a start: what was built so far is kept to be looked at.
+    /// Any other error during a start. What was built so far is kept so that it can be examined.
     #[error("{cause}\n(what was built is kept in `{directory}`; `replbench clean` removes it)", directory = .directory.display())]
     Start {
         directory: PathBuf,
@@ -80,7 +80,7 @@ pub enum ClusterError {
 }
 
 impl ClusterError {
-    /// Makes an error of what went wrong with a path.
+    /// Makes an error from an I/O error on a path.
     pub(super) fn io(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
         move |cause| Self::Io {
             action,
@@ -90,7 +90,7 @@ impl ClusterError {
     }
 }
 
-/// Servers that cannot be measured.
+/// Existing servers cannot be used for a measurement.
 #[derive(Debug, thiserror::Error)]
 pub enum ExistingError {
     #[error(transparent)]
@@ -106,7 +106,7 @@ pub enum ExistingError {
     Unfit(String),
 }
 
-/// A compose cluster that cannot be had.
+/// A compose cluster could not be started, found, changed or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum ComposeError {
     #[error(
@@ -133,13 +133,13 @@ pub enum ComposeError {
     Node {
         node: String,
         problem: String,
-        /// The last lines of its container's log, if there are any.
+        /// The last lines of the container's log; empty if there are none.
         log: String,
     },
 }
 
 impl ComposeError {
-    /// An error of a node of whose log nothing is told.
+    /// An error about a node, without its container's log.
     pub(super) fn node(node: &str, problem: impl Into<String>) -> Self {
         Self::Node {
             node: node.to_owned(),
@@ -157,7 +157,7 @@ fn tail(log: &str) -> String {
     }
 }
 
-/// No usable PostgreSQL.
+/// No usable PostgreSQL installation was found.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BinariesError {
     #[error("no PostgreSQL server binaries found (looked at {searched}); install them with `{install}`, or name their directory with --pg-bindir", searched = .searched.join(", "), install = install_command())]
@@ -176,7 +176,7 @@ pub enum BinariesError {
     },
 }
 
-/// The command that installs a server on this machine, by the package manager it has.
+/// The command that installs a PostgreSQL server with this machine's package manager.
 fn install_command() -> &'static str {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has = |program: &str| std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
@@ -195,7 +195,7 @@ fn install_command() -> &'static str {
     "sudo apt-get install postgresql"
 }
 
-/// The last lines of a log, and where the rest is.
+/// The last lines of a log, and the path of the whole log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogTail {
     pub path: PathBuf,
@@ -215,7 +215,7 @@ impl LogTail {
             let length = file.metadata().map_or(0, |metadata| metadata.len());
             let start = length.saturating_sub(Self::BYTES);
             if file.seek(SeekFrom::Start(start)).is_ok() {
-                // What could be read is shown; the path tells where the rest is.
+                // A read error leaves a shorter text. The path still names the whole log.
                 let _ = file.take(Self::BYTES).read_to_end(&mut bytes);
             }
         }
@@ -229,7 +229,7 @@ impl LogTail {
 }
 
 impl std::fmt::Display for LogTail {
-    /// Names the log only while it is there: a cluster that was removed has taken its logs along.
+    /// Names the log only if the file still exists: removing a cluster also removes its logs.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let is_there = self.path.exists();
         let path = self.path.display();

@@ -1,4 +1,4 @@
-//! Replaces a primary that has died by a standby, and takes the dead one back as a standby of the new one.
+//! Promotes a standby after the primary has died, and makes the former primary a standby of the new one.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -17,25 +17,27 @@ use crate::pg::provisioning::{Synchronous, checkpoint, set_synchronous};
 use crate::topology::{Node, Role};
 use crate::units::Lsn;
 
-/// Between two questions whether a standby has become the primary: it is part of the time that a failover takes.
+/// The interval between checks whether a standby has been promoted. Short, because it adds to the measured time of a failover.
 const POLL: Duration = Duration::from_millis(1);
 
-/// A standby has become the primary.
+/// The result of promoting a standby.
 #[derive(Debug, Clone)]
 pub struct Promotion {
-    /// The nodes that are left: the primary first, then those that stream from it.
+    /// All nodes except the primary that died. The new primary comes first.
     pub nodes: Vec<RunningNode>,
-    /// The first transaction id that the new primary gives out. The old one had perhaps given it out as well: such a transaction is lost.
+    /// The next transaction id that the new primary assigns. The old primary may have assigned this id and later ones as well: those
+    /// transactions are lost.
     pub next_xid: u64,
-    /// Up to where the new primary had the WAL of the old one: what that had written beyond is lost.
+    /// The end of the old primary's WAL on the new primary: WAL that the old primary wrote beyond this position is lost. `None` if the
+    /// standby received no WAL by streaming.
     pub parted: Option<Lsn>,
 }
 
-/// The node that had been the primary is a standby.
+/// A replica that replicates again after it was rewound or copied anew.
 #[derive(Debug, Clone)]
 pub struct Rejoined {
     pub node: RunningNode,
-    /// By what it was brought to the new primary's history: `pg_rewind` or `a new base backup`.
+    /// How the replica was brought to the primary's state: `pg_rewind`, `a new base backup` or `a new initial copy`.
     pub by: &'static str,
     pub took: Duration,
 }
@@ -47,7 +49,8 @@ impl Promotion {
 }
 
 impl Cluster {
-    /// Makes every standby ready to become the primary of a mode: it has slots for the others, and knows for whom its commits will wait.
+    /// Prepares every standby to be promoted in this mode: creates replication slots for the other nodes, and sets which standbys its commits
+    /// will wait for.
     pub async fn prepare_failover(&self, mode: &Mode) -> Result<(), ClusterError> {
         let prepare = candidates(&self.nodes).map(async |node| {
             let set = mode.sync.as_ref();
@@ -74,12 +77,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// The nodes that can become the primary.
+    /// The nodes that can be promoted.
     pub fn successors(&self) -> impl Iterator<Item = &RunningNode> {
         candidates(&self.nodes)
     }
 
-    /// After the primary has been killed: makes the standby the primary that has most of its WAL.
+    /// Promotes the standby that has the most WAL. To be called after the primary has been killed.
     pub async fn fail_over(&self) -> Result<Promotion, ClusterError> {
         if let Kind::Existing(_) = self.kind {
             let action = "be failed over";
@@ -88,7 +91,7 @@ impl Cluster {
         let old = self.primary();
         let received = candidates(&self.nodes).map(|node| self.received(node));
         let received = try_join_all(received).await?.into_iter();
-        // The first of those that have the same.
+        // Several standbys may have the same position: the first of them is taken.
         let most = received.min_by_key(|(_, position)| Reverse(*position));
         let (chosen, parted) = most.ok_or(ClusterError::NoCandidate)?;
         let next_xid = self.promote(chosen).await?;
@@ -111,7 +114,7 @@ impl Cluster {
         })
     }
 
-    /// Has the other standbys stream from the new primary; does not wait until they do.
+    /// Makes the other standbys stream from the new primary; does not wait until they do.
     pub async fn follow(&self, promotion: &Promotion) -> Result<(), ClusterError> {
         let primary = promotion.primary().node.name.as_str();
         let others = promotion.nodes.iter();
@@ -129,7 +132,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// How a standby is to stream from another node.
+    /// How a standby must connect to stream from another node.
     async fn upstream(
         &self,
         upstream: &str,
@@ -153,7 +156,7 @@ impl Cluster {
         }
     }
 
-    /// Up to where a standby has the WAL of a primary that has died, once nothing more can come.
+    /// The end of the WAL that a standby has received from a primary that has died. Waits until the standby no longer receives.
     async fn received<'a>(
         &self,
         node: &'a RunningNode,
@@ -171,7 +174,7 @@ impl Cluster {
         Ok((node, position))
     }
 
-    /// Promotes the standby; the first transaction id that it gives out.
+    /// Promotes the standby and waits until its recovery has ended. Returns the next transaction id that it assigns.
     async fn promote(&self, node: &RunningNode) -> Result<u64, ClusterError> {
         let session = admin(&node.endpoint).await?;
         let failed = query(node, "promote it");
@@ -191,9 +194,11 @@ impl Cluster {
         Ok(next)
     }
 
-    /// Takes the primary that has died back as a standby of the new one: by `pg_rewind` where its settings allow that, else by a new base
-    /// backup. Returns when it streams. `None`: it stays stopped. The data of a container can be rewound by nobody but another container
-    /// with its volumes, and the way and password by which it would stream are known to its standbys alone.
+    /// Makes the primary that died a standby of the new one, with `pg_rewind` if its settings allow that, otherwise with a new base backup.
+    /// Returns when it streams.
+    ///
+    /// `None` for a compose cluster, where the former primary stays stopped: only another container with its volumes could rewind its
+    /// data, and only the standbys know the address and password for streaming.
     pub async fn rejoin(&self, promotion: &Promotion) -> Result<Option<Rejoined>, ClusterError> {
         if let Kind::Compose(_) = self.kind {
             return Ok(None);
@@ -206,8 +211,8 @@ impl Cluster {
             upstream: Some(primary.node.name.clone()),
             ..self.primary().node.clone()
         };
-        // Until its first checkpoint the new primary's control file names the old timeline, and pg_rewind before PostgreSQL 16 finds nothing
-        // to do.
+        // Before its first checkpoint the new primary's control file still names the old timeline. pg_rewind before PostgreSQL 16 would then
+        // find nothing to do.
         primary.ask("checkpoint", checkpoint).await?;
         let (node, by) = provision::rejoin(workspace, primary, &node).await?;
         Ok(Some(Rejoined {
@@ -218,7 +223,7 @@ impl Cluster {
     }
 }
 
-/// The name of a standby's slot, which has lower-case letters, digits and underscores alone.
+/// The name of a standby's slot. Slot names may contain only lower-case letters, digits and underscores; others become underscores.
 fn slot(standby: &str) -> String {
     let fits = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit();
     let lower = standby.to_ascii_lowercase();
@@ -230,7 +235,7 @@ fn candidates(nodes: &[RunningNode]) -> impl Iterator<Item = &RunningNode> {
     of_role(nodes, Role::Standby)
 }
 
-/// What is left of a set when one of its nodes is the primary; `None`: nobody to wait for.
+/// The set of standbys to wait for without the node `name`, for the time when that node is the primary. `None` if nobody is left.
 fn without(set: &SyncSet, name: &str) -> Option<SyncSet> {
     let nodes = set.nodes.iter().filter(|node| *node != name);
     let nodes: Vec<_> = nodes.cloned().collect();
@@ -243,7 +248,7 @@ fn without(set: &SyncSet, name: &str) -> Option<SyncSet> {
 }
 
 impl Workspace {
-    /// How the standby `name` streams from another node.
+    /// How the standby `name` must connect to stream from another node.
     pub(super) fn upstream(&self, upstream: &str, name: &str) -> sql::Upstream {
         sql::Upstream {
             conninfo: self.conninfo(name, upstream, &[("application_name", name)]),

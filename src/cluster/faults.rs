@@ -1,4 +1,4 @@
-//! What faults do to nodes, and how it is undone.
+//! How faults on nodes are caused and undone.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::pg::{fault, provisioning};
 use crate::topology::Topology;
 
 impl Cluster {
-    /// SIGKILL to the postmaster of a node and to all its processes, stopped ones too.
+    /// Sends SIGKILL to the postmaster of a node and to all its processes, including stopped ones. Returns when the server has ended.
     pub async fn kill(&self, name: &str) -> Result<(), ClusterError> {
         self.node(name)?;
         if let Kind::Compose(project) = &self.kind {
@@ -38,7 +38,7 @@ impl Cluster {
         self.note_processes()
     }
 
-    /// Writes down which processes serve the nodes now.
+    /// Records in the cluster's state file which processes run the nodes now.
     pub(super) fn note_processes(&self) -> Result<(), ClusterError> {
         let workspace = self.workspace("be started again")?;
         let mut nodes = self.nodes.clone();
@@ -50,7 +50,7 @@ impl Cluster {
         workspace.complete(&nodes)
     }
 
-    /// Has a subscriber refuse every new row, so that its apply worker fails and tries again; or take them again.
+    /// With `refuse`, makes a subscriber reject every new row, so that its apply worker fails and retries. Without it, undoes that.
     pub async fn refuse_rows(&self, name: &str, refuse: bool) -> Result<(), ClusterError> {
         let node = self.node(name)?;
         node.ask("have its tables refuse rows or take them", async |client| {
@@ -62,7 +62,7 @@ impl Cluster {
         .await
     }
 
-    /// Stops the walsender that streams to a node. What is returned lets it go on when it is dropped.
+    /// Stops the walsender that streams to a node. Dropping the returned value lets the walsender continue.
     pub async fn pause_sending(&self, name: &str) -> Result<StoppedProcess, ClusterError> {
         self.workspace("have a process stopped")?;
         let node = self.node(name)?;
@@ -79,7 +79,7 @@ impl Cluster {
         stopped.map_err(ClusterError::io("stop the walsender of", Path::new(name)))
     }
 
-    /// Makes the network between a node and the one that it replicates from worse or better.
+    /// Sets the condition of the network between a node and its upstream.
     pub async fn set_network(&self, name: &str, condition: Condition) -> Result<(), ClusterError> {
         let node = self.node(name)?;
         let action = "have their network changed";
@@ -96,15 +96,15 @@ impl Cluster {
         Ok(())
     }
 
-    /// Stops all processes of a node's server. What is returned lets those of this process go on when it is dropped;
-    /// [`Cluster::unfreeze`] is for the others.
+    /// Stops all processes of a node's server. Dropping the returned values lets processes that this process stopped continue;
+    /// [`Cluster::unfreeze`] does so for a node in a container.
     pub async fn freeze(&self, name: &str) -> Result<Vec<StoppedProcess>, ClusterError> {
         self.node(name)?;
         if let Kind::Compose(project) = &self.kind {
             project.pause(name).await?;
             return Ok(Vec::new());
         }
-        // It may have been started anew.
+        // The server is looked up now, because the node may have been restarted.
         let server = self.workspace("have its processes stopped")?.server(name);
         let pid = server.and_then(|server| Pid::from_raw(server.process().pid));
         let none = || std::io::Error::other("it has none");
@@ -112,7 +112,7 @@ impl Cluster {
         stopped.map_err(ClusterError::io("stop the processes of", Path::new(name)))
     }
 
-    /// Lets a node's server go on that Docker has stopped, unless it does.
+    /// Lets a node's server continue if Docker has paused its container.
     pub async fn unfreeze(&self, name: &str) -> Result<(), ClusterError> {
         if let Kind::Compose(project) = &self.kind {
             self.node(name)?;
@@ -121,7 +121,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends a node's server as an administrator does who wants it to be quick: transactions are cut off, standbys get all WAL.
+    /// Shuts a node's server down fast, as an administrator would: transactions are aborted, and standbys receive all WAL first.
     pub async fn shut_down(&self, name: &str) -> Result<(), ClusterError> {
         self.node(name)?;
         let deadline = Duration::from_secs(20);

@@ -1,5 +1,6 @@
-//! Whether servers replicate, now: something is written on the primary, and each replica has to have it within a deadline. What the
-//! servers' views say is told beside it and not believed: a standby behind a cut network calls itself `streaming` for a minute.
+//! Checks whether servers replicate now: writes on the primary, and expects each replica to have that write within a deadline. The
+//! servers' statistics views are reported beside the result but not trusted: a standby behind a cut network is shown as `streaming`
+//! for a minute.
 
 use std::time::Duration;
 
@@ -13,19 +14,19 @@ use crate::pg::{self, Endpoint, Session, provisioning};
 use crate::topology::{Node, Role};
 use crate::units::{Lsn, format_bytes, format_duration};
 
-/// Reaching a server, and one question to it, may take so long each.
+/// The time-out for connecting to a server, and for each query.
 const ANSWER: Duration = Duration::from_secs(5);
-/// Between two looks at how far a replica is.
+/// The interval between queries of a replica's position.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// From where on something is to be warned of.
+/// Limits beyond which a node is reported as not healthy.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// What was just written must be on a replica's disk within this, and replayed.
+    /// The longest time until a write on the primary must be on a replica's disk, and must be replayed.
     pub patience: Duration,
-    /// WAL that a replica has not replayed.
+    /// The most WAL, in bytes, that a replica may still have to replay without a warning.
     pub lag_bytes: u64,
-    /// WAL that a slot holds back.
+    /// The most WAL, in bytes, that a slot may hold back without a warning.
     pub retained_bytes: u64,
 }
 
@@ -57,10 +58,10 @@ impl Verdict {
     }
 }
 
-/// Servers at one moment.
+/// The health of all servers at one moment.
 #[derive(Debug, Clone, Serialize)]
 pub struct Health {
-    /// The worst of all nodes.
+    /// The worst verdict of all nodes.
     pub verdict: Verdict,
     pub nodes: Vec<NodeHealth>,
 }
@@ -71,28 +72,33 @@ pub struct NodeHealth {
     pub role: Role,
     pub place: String,
     pub verdict: Verdict,
-    /// Why it is not good.
+    /// The reasons for a verdict other than good.
     pub reasons: Vec<String>,
     pub version: Option<String>,
-    /// As its upstream has it.
+    /// The state of replication to this node, from `pg_stat_replication` of its upstream.
     pub state: Option<String>,
     pub sync_state: Option<String>,
-    /// Bytes of WAL that the node had not been sent, not on disk and not replayed.
+    /// Bytes of WAL that the upstream has not sent to this node yet; `None` if unknown.
     pub unsent_bytes: Option<i64>,
+    /// Bytes of WAL that are not on this node's disk yet; `None` if unknown.
     pub unflushed_bytes: Option<i64>,
+    /// Bytes of WAL that this node has not replayed yet; `None` if unknown.
     pub unreplayed_bytes: Option<i64>,
-    /// From before something was written on the primary until it was known to be on the replica's disk, and to be replayed or applied there.
+    /// Milliseconds from just before the write on the primary until it was known to be on the replica's disk; `None` if it was not there
+    /// within the deadline.
     pub received_ms: Option<f64>,
+    /// Milliseconds from just before the write on the primary until it was known to be replayed or applied on the replica; `None` if it
+    /// was not within the deadline.
     pub replayed_ms: Option<f64>,
-    /// Since the last message from its upstream.
+    /// Seconds since the last message from the upstream.
     pub silent_s: Option<f64>,
     pub is_replay_paused: bool,
-    /// The most that a slot for it holds back.
+    /// Bytes of WAL that this replica's slot holds back on its upstream.
     pub retained_bytes: Option<i64>,
     pub conflicts: Option<i64>,
 }
 
-/// Looks at all servers; the first is the primary.
+/// Checks all servers. The first member is the primary.
 pub async fn check(members: &[RunningNode], limits: Limits) -> Health {
     let sessions = join_all(members.iter().map(|it| reach(&it.endpoint))).await;
     let primary = sessions.first().and_then(|it| it.as_ref().ok());
@@ -101,7 +107,7 @@ pub async fn check(members: &[RunningNode], limits: Limits) -> Health {
         .clone()
         .map(|(member, session)| replicates_as(member, session.as_ref().ok()));
     let names = join_all(names).await;
-    // Before it is written, so that no time is told that is too short.
+    // The time is taken before the write, so that no reported time is too short.
     let marked = clock::now();
     let mark = write(primary).await;
     let replicas = reached.zip(&names).skip(1);
@@ -110,12 +116,12 @@ pub async fn check(members: &[RunningNode], limits: Limits) -> Health {
             return Arrival::default();
         };
         let asked = if member.node.role == Role::Subscriber {
-            // It is the publisher that knows what it has confirmed.
+            // The publisher knows what a subscriber has confirmed.
             (primary, Some(name.as_str()))
         } else {
             (session, None)
         };
-        // An archive standby gets WAL when a segment is full, and not before.
+        // An archive standby receives WAL only when a segment is complete, so there is no wait for it.
         let patience = match member.node.role {
             Role::ArchiveStandby => Duration::ZERO,
             _ => limits.patience,
@@ -149,13 +155,13 @@ pub async fn check(members: &[RunningNode], limits: Limits) -> Health {
 }
 
 async fn reach(endpoint: &Endpoint) -> Result<Session, String> {
-    // What is written here must not wait for a standby that may be gone.
+    // Commits of this session must not wait for a standby that may be gone.
     let options = Some("-c synchronous_commit=local");
     let connected = pg::connect(endpoint, "replbench status", options, ANSWER).await;
     connected.map_err(|error| error.to_string())
 }
 
-/// The name under which a node replicates: a standby's own, a subscriber's subscription's.
+/// The name under which a node replicates: a standby's own name, or the name of a subscriber's subscription.
 async fn replicates_as(member: &RunningNode, session: Option<&Session>) -> String {
     let own = member.node.name.clone();
     let Some(session) = session.filter(|_| member.node.role == Role::Subscriber) else {
@@ -167,7 +173,7 @@ async fn replicates_as(member: &RunningNode, session: Option<&Session>) -> Strin
     }
 }
 
-/// Writes into the primary's WAL; the end of what was written.
+/// Writes a message into the primary's WAL. Returns the position of its end.
 async fn write(primary: Option<&Session>) -> Result<Lsn, String> {
     let primary = primary.ok_or("it cannot be reached")?;
     let written = timely(provisioning::fence(primary.client())).await?;
@@ -179,22 +185,22 @@ async fn facts(session: Result<&Session, &String>) -> Result<Facts, String> {
     facts.map_err(|error| pg::describe(&error).to_string())
 }
 
-/// The answer to a question, within its deadline.
+/// Waits for a query's answer until the time-out `ANSWER`.
 async fn timely<T>(question: impl Future<Output = T>) -> Result<T, String> {
     let answer = tokio::time::timeout(ANSWER, question).await;
     answer.map_err(|_| format!("no answer within {} s", ANSWER.as_secs()))
 }
 
-/// After how long a replica had what was written; `None`: not within the deadline.
+/// The times from the write on the primary until a replica had received and replayed it; `None` if not within the deadline.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Arrival {
     received: Option<Duration>,
     replayed: Option<Duration>,
-    /// Up to where the replica had replayed or applied in the last look.
+    /// The position up to which the replica had replayed or applied WAL at the last query.
     reached: Option<Lsn>,
 }
 
-/// Asks a standby itself, or the publisher about the subscriber of a name.
+/// Waits for the write to arrive. Queries the standby itself, or for a subscriber the publisher, by the name in `subscriber`.
 async fn arrival(
     (session, subscriber): (&Session, Option<&str>),
     mark: Lsn,
@@ -203,7 +209,7 @@ async fn arrival(
 ) -> Arrival {
     let mut found = Arrival::default();
     let due = marked + patience;
-    // Once at least.
+    // The replica is queried at least once, even without patience.
     loop {
         let asked = async {
             match subscriber {
@@ -217,7 +223,7 @@ async fn arrival(
         let took = clock::now().since(marked);
         let has = |position: Option<Lsn>| position.is_some_and(|it| it >= mark);
         found.reached = replayed;
-        // What it has replayed it has received, from an archive if not from its upstream.
+        // Replayed WAL counts as received, even if it came from an archive and not from the upstream.
         if has(received) || has(replayed) {
             found.received.get_or_insert(took);
         }
@@ -232,7 +238,7 @@ async fn arrival(
     found
 }
 
-/// Pure: from what servers say to what is to be said of one.
+/// Derives the health of one node from the servers' answers. Pure.
 fn judge(
     (member, replicates_as): (&RunningNode, &str),
     own: &Result<Facts, String>,
@@ -293,7 +299,7 @@ fn judge(
         return found;
     }
     let Some(upstream) = &member.node.upstream else {
-        // It has no upstream that could say how far behind it is.
+        // No upstream reports how far this node is behind, so the lag is computed from the position it has replayed.
         let written = mark.as_ref().ok().zip(arrival.reached);
         found.unreplayed_bytes = written.map(|(mark, at)| mark.distance_from(at).bytes());
         found.judge_replay(facts, limits);

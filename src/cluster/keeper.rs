@@ -1,9 +1,9 @@
-//! The process between replbench and one server, so that no server outlives replbench whatever becomes of it.
+//! The process between replbench and one server. It ensures that no server outlives replbench, however replbench ends.
 //!
-//! A keeper holds one end of a pipe whose other end only replbench has. When that end closes, by exit, panic or
-//! SIGKILL, the keeper ends its server, stopped or not, unless it was told before to let it stay. Should the keeper
-//! itself be killed, the server's parent-death signal ends it. A supervisor does the same for a command and all that
-//! it starts. Knows one server and one directory; never a cluster, nor SQL.
+//! A keeper holds one end of a pipe, and only replbench holds the other end. When that end closes, by exit, panic or SIGKILL, the keeper
+//! ends its server, even if the server is stopped, unless replbench had told it to let the server run on. If the keeper itself is killed,
+//! the server's parent-death signal ends the server. A supervisor does the same for a command and all processes that the command
+//! starts. This module knows one server and one directory, but neither clusters nor SQL.
 
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,21 +24,21 @@ use super::process;
 use super::tree;
 use crate::clock;
 
-/// After this an abandoned server gets SIGKILL. Its own immediate shutdown takes some 20 ms.
+/// How long a server may take to end after replbench has gone, before it is sent SIGKILL. Its immediate shutdown takes some 20 ms.
 const ABANDONED_GRACE: Duration = Duration::from_secs(3);
-/// How long the children of a dead postmaster may take to notice.
+/// How long the child processes of a dead postmaster may take to end by themselves.
 const ORPHAN_GRACE: Duration = Duration::from_millis(500);
 
-/// What replbench asks of a keeper through its pipe; one byte each.
+/// A request from replbench to a keeper, sent as one byte through the pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ask {
-    /// SIGINT: sessions end, a checkpoint is written.
+    /// Fast shutdown by SIGINT: sessions end, and a checkpoint is written.
     Fast = b'f' as isize,
-    /// SIGQUIT: at once, recovery follows at the next start.
+    /// Immediate shutdown by SIGQUIT: the next start needs recovery.
     Immediate = b'i' as isize,
     /// SIGKILL to the server and all its processes.
     Kill = b'k' as isize,
-    /// The server stays when the pipe closes.
+    /// Keep the server running when the pipe closes.
     Detach = b'd' as isize,
 }
 
@@ -54,9 +54,9 @@ impl Ask {
     }
 }
 
-/// Changes user, ties its life to its parent's, becomes the program. Returns only when that fails.
+/// Changes the user, sets the parent-death signal, then executes the program. Returns only if that fails.
 ///
-/// Must run in a process of one thread: user and group are changed for the calling thread.
+/// Must run in a process with one thread, because user and group are changed for the calling thread only.
 pub fn exec(order: &ExecOrder) -> io::Error {
     fn prepare(order: &ExecOrder) -> io::Result<()> {
         if let Some((uid, gid)) = order.program.account {
@@ -65,7 +65,7 @@ pub fn exec(order: &ExecOrder) -> io::Error {
             rustix::thread::set_thread_gid(gid)?;
             rustix::thread::set_thread_uid(Uid::from_raw(uid))?;
         }
-        // Only now: a change of user clears it. SIGQUIT lets a server remove its shared memory.
+        // Set after the change of user, which would clear it. SIGQUIT lets a server remove its shared memory.
         set_parent_process_death_signal(Some(Signal::QUIT))?;
         let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
         if i64::from(parent) != i64::from(order.parent) {
@@ -81,14 +81,14 @@ pub fn exec(order: &ExecOrder) -> io::Error {
     }
 }
 
-/// Starts the server, keeps it until it ends or is abandoned, returns how it ended as a shell would say it:
-/// its status, or 128 and the signal.
+/// Starts the server and watches it until it ends or replbench is gone. Returns the server's exit status as a shell reports it: the exit
+/// code, or 128 + n for signal n.
 pub fn keep(order: &KeeperOrder) -> io::Result<u8> {
-    // A session of its own: neither the keeper nor its server hears a terminal's Ctrl-C or hang-up.
-    // Refused only to the leader of a process group, which does not hear them either.
+    // A new session, so that neither the keeper nor its server receives a terminal's Ctrl-C or hang-up. The call fails only for the leader of
+    // a process group, which does not receive them either.
     let _ = setsid();
     rustix::thread::set_name(c"pgkeeper")?;
-    // Backends that lose their postmaster become children of the keeper, so that none can be missed.
+    // Backends whose postmaster has died become children of the keeper, so that the keeper finds all of them.
     set_child_subreaper(Some(rustix::process::getpid()))?;
     let lease = Lease::share(&order.directory)?;
     let mut server = ServerProcess::start(order)?;
@@ -117,12 +117,12 @@ impl ServerProcess {
     fn start(order: &KeeperOrder) -> io::Result<Self> {
         let child = process::spawn_server(&order.program, &order.log)?;
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
-        // A parent that is gone already shows as the end of stdin, right below.
+        // An error is ignored: if the parent is gone, the first read from stdin shows that.
         let _ = writeln!(io::stdout(), "{}", child.id());
         Ok(Self { child, pidfd })
     }
 
-    /// Passes orders on until the server has ended (false) or the orders' giver has (true).
+    /// Carries out requests until the server has ended (returns false) or replbench is gone (returns true).
     fn attend(&mut self) -> io::Result<bool> {
         let stdin = io::stdin();
         let mut listening = true;
@@ -162,12 +162,12 @@ impl ServerProcess {
         }
     }
 
-    /// Immediate shutdown, and SIGKILL to whatever is left of it after the grace.
+    /// Shuts the server down immediately, and sends SIGKILL to its remaining processes after `ABANDONED_GRACE`.
     fn end_tree(&self) -> io::Result<()> {
         self.shut_down(Signal::QUIT)?;
         let due = clock::now() + ABANDONED_GRACE;
         while clock::now() < due {
-            // Again and again: a process stopped between the look and the signal would hold all of them up.
+            // Repeated, because a process that is stopped between the listing and the signal would hold up all the others.
             let (ended, _) = wait_for(&self.pidfd, None, Some(Duration::from_millis(200)))?;
             if ended {
                 return Ok(());
@@ -178,7 +178,7 @@ impl ServerProcess {
         Ok(())
     }
 
-    /// Sends a signal that asks for the end. A stopped process does not hear it.
+    /// Sends a shutdown signal. Stopped processes are continued first, because they would not react to it.
     fn shut_down(&self, signal: Signal) -> io::Result<()> {
         signal_descendants(Signal::CONT);
         match pidfd_send_signal(&self.pidfd, signal) {
@@ -188,7 +188,7 @@ impl ServerProcess {
     }
 }
 
-/// Whether a process has ended, and whether the pipe has something to say.
+/// Waits, at most for `timeout`. Returns whether the process has ended, and whether the pipe has data or is closed.
 fn wait_for(
     process: &OwnedFd,
     pipe: Option<&io::Stdin>,
@@ -215,16 +215,16 @@ fn wait_for(
     Ok((ready(0), ready(1)))
 }
 
-/// Runs a command and returns its status as a shell would say it. With it, or with the pipe on standard input, ends
-/// every process that it has started, in whatever session or group.
+/// Runs a command and returns its exit status as a shell reports it. When the command ends, or the pipe on standard input closes, kills
+/// every process that the command has started, in whatever session or group.
 pub fn supervise(program: &Program) -> io::Result<u8> {
-    // Refused only to the leader of a process group, which a terminal's signals do not reach either.
+    // The call fails only for the leader of a process group, which a terminal's signals do not reach either.
     let _ = setsid();
-    // The servers' user, which is another one only under root, must reach what is checked out and built.
+    // Under root the servers run as another user, who must be able to read what is checked out and built.
     if rustix::process::geteuid().is_root() {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     }
-    // Whoever loses its parent becomes a child of this process, so that none can be missed.
+    // Processes that lose their parent become children of this process, so that it finds all of them.
     set_child_subreaper(Some(rustix::process::getpid()))?;
     let mut child = process::spawn_supervised(program)?;
     let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
@@ -236,7 +236,7 @@ pub fn supervise(program: &Program) -> io::Result<u8> {
     Ok(shell_status(status))
 }
 
-/// A process's end in one number: its exit code, or 128 and the signal.
+/// A process's exit status in one number: its exit code, or 128 + n for signal n.
 fn shell_status(status: ExitStatus) -> u8 {
     let code = status
         .code()
@@ -246,18 +246,18 @@ fn shell_status(status: ExitStatus) -> u8 {
 
 fn signal_descendants(signal: Signal) {
     for pid in tree::descendants(rustix::process::getpid()) {
-        // One that has ended meanwhile needs neither to go on nor to be killed.
+        // A process that has ended meanwhile needs no signal, so an error is ignored.
         let _ = kill_process(pid, signal);
     }
 }
 
-/// Waits for the processes a dead postmaster has left to the keeper, and after the grace kills them.
+/// Waits for the processes that a dead postmaster has left, and kills them after `grace`.
 ///
-/// Even SIGKILL is not instant under load; the keeper stays meanwhile, so that its own end says that nothing is left.
+/// Under load even SIGKILL takes a while. The keeper waits for that, so that the end of the keeper shows that no process is left.
 fn sweep(grace: Duration) {
     let due = clock::now() + grace;
     clock::block_until(grace + Duration::from_mins(1), || {
-        // Not `waitpid(None)`, which sees only the own process group: backends lead sessions of theirs.
+        // `waitpid(None)` would see only this process group, but backends lead sessions of their own.
         loop {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some(_)) | Err(Errno::INTR) => {}

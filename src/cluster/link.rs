@@ -1,8 +1,8 @@
-//! The network between a node and the one it replicates from, where a plan asks for one that can be cut and slowed: a TCP proxy on the
-//! loopback. Knows bytes and ports; never what a node is.
+//! A TCP proxy on the loopback between a node and its upstream, used if a plan asks for a network that can be cut and slowed. Knows bytes
+//! and ports, but not nodes.
 //!
-//! It behaves as a network does, not as a server: while it is cut nothing passes, neither data nor the end of a connection, and nobody
-//! is told. What was on its way arrives when it is not cut any more.
+//! The proxy behaves like a network, not like a server. While it is cut nothing passes, neither data nor the end of a connection, and
+//! neither side is notified. Data that was on its way arrives after the cut has ended.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener as StdListener};
@@ -18,34 +18,35 @@ use tokio::task::JoinSet;
 
 use crate::clock::{self, Stamp, Timer};
 
-/// Read at once, and the most of such parts that are on their way in one direction: 4 MiB, as much as a socket holds.
+/// The most bytes that are read at once, as one part.
 const PART: usize = 16 * 1024;
+/// The most parts on their way in one direction: with 16 KiB each these are 4 MiB, as much as a socket buffers.
 const PARTS: usize = 256;
 
-/// How a network is.
+/// The condition of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Condition {
     pub is_cut: bool,
-    /// In each direction.
+    /// The delay in each direction.
     pub delay: Duration,
-    /// At most this is added to the delay, evenly distributed; bytes keep their order.
+    /// The most that is added to the delay at random, evenly distributed. Bytes keep their order.
     pub jitter: Duration,
-    /// Bytes a second in each direction; `None`: as many as go.
+    /// Bytes per second in each direction; `None` if unlimited.
     pub bandwidth: Option<u64>,
 }
 
-/// A way to another server that can be made worse.
+/// A connection path to another server, whose condition can be changed.
 #[derive(Debug)]
 pub(super) struct Link {
     port: u16,
     condition: watch::Sender<Condition>,
-    /// The port of the server that it leads to.
+    /// The port of the server that connections are forwarded to.
     target: watch::Sender<u16>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Link {
-    /// Leads nowhere until it is told where.
+    /// Opens the proxy. It has no target until [`Link::lead_to`] is called.
     pub(super) fn open() -> io::Result<Self> {
         let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
@@ -55,7 +56,7 @@ impl Link {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        // A thread of its own: what else the process does delays nothing that is on its way.
+        // The proxy has its own thread, so that other work of this process does not delay the data on its way.
         let thread = std::thread::Builder::new()
             .name("link".into())
             .spawn(move || runtime.block_on(serve(listener, conditions, targets)))?;
@@ -71,7 +72,7 @@ impl Link {
         self.port
     }
 
-    /// New connections lead there.
+    /// Sets the server's port that new connections are forwarded to.
     pub(super) fn lead_to(&self, port: u16) {
         self.target.send_replace(port);
     }
@@ -83,11 +84,11 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // The thread ends when there is nobody to set its condition any more.
+        // The thread ends when the sender of its condition is dropped.
         let (nobody, _) = watch::channel(Condition::default());
         drop(std::mem::replace(&mut self.condition, nobody));
         if let Some(thread) = self.thread.take() {
-            // A panic of it has been told.
+            // If the thread has panicked, its message was already printed.
             let _ = thread.join();
         }
     }
@@ -113,11 +114,11 @@ async fn serve(
             () = gone(&mut conditions) => break,
         }
     }
-    // Dropped, the connections are closed.
+    // Ending the tasks closes their connections.
     connections.shutdown().await;
 }
 
-/// Resolves when nobody can set the condition any more.
+/// Resolves when the sender of the condition has been dropped.
 async fn gone(conditions: &mut watch::Receiver<Condition>) {
     while conditions.changed().await.is_ok() {}
 }
@@ -143,14 +144,14 @@ async fn connect(
 
 /// Waits until the network is not cut.
 async fn uncut(conditions: &mut watch::Receiver<Condition>) {
-    // An error means that the link is gone, and this task with it.
+    // An error means that the link was dropped, which also ends this task.
     let _ = conditions.wait_for(|it| !it.is_cut).await;
 }
 
-/// Bytes, and when they are to arrive at the earliest; none: the end.
+/// The earliest time of arrival, and the bytes. No bytes mean the end of the stream.
 type Part = (Stamp, Vec<u8>);
 
-/// One direction of a connection.
+/// Transfers data in one direction of a connection.
 async fn pass(
     from: OwnedReadHalf,
     to: OwnedWriteHalf,
@@ -171,13 +172,13 @@ async fn send(
     let mut last = Stamp::default();
     loop {
         let mut part = vec![0; PART];
-        // A connection that breaks ends as one that is closed does.
+        // A broken connection is treated as a closed one.
         let count = from.read(&mut part).await.unwrap_or(0);
         part.truncate(count);
         uncut(&mut conditions).await;
         let Condition { delay, jitter, .. } = *conditions.borrow();
         let jitter = jitter.mul_f64(rand::rng().random_range(0.0..=1.0));
-        // What was sent earlier arrives earlier.
+        // No part may arrive before one that was sent earlier.
         last = last.max(clock::now() + delay + jitter);
         if parts.send((last, part)).await.is_err() || count == 0 {
             return Ok(());
@@ -191,7 +192,7 @@ async fn deliver(
     mut conditions: watch::Receiver<Condition>,
 ) -> io::Result<()> {
     let mut timer = Timer::new()?;
-    // When the way is free again after the last part.
+    // The time at which the last part has left the link, given its bandwidth.
     let mut free = Stamp::default();
     while let Some((arrival, part)) = arriving.recv().await {
         let due = arrival.max(free);
@@ -219,7 +220,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// A link to a server that sends back what it gets.
+    /// A link to a server that echoes what it receives.
     fn echo() -> (Link, TcpStream) {
         let server = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let link = Link::open().unwrap();
@@ -236,7 +237,7 @@ mod tests {
         (link, client)
     }
 
-    /// Sends so many bytes, and how long it took until they were back.
+    /// Sends `count` bytes. Returns the time until they have come back.
     fn there_and_back(client: &mut TcpStream, count: usize) -> Duration {
         let sent = clock::now();
         client.write_all(&vec![7; count]).unwrap();
@@ -259,7 +260,7 @@ mod tests {
             ..Condition::default()
         });
         let took = there_and_back(&mut client, 300_000);
-        // Both directions at the same time, but for the last part.
+        // Both directions transfer at the same time, except for the last part.
         assert!(took >= Duration::from_millis(280), "{took:?}");
         link.set(Condition::default());
         there_and_back(&mut client, 1_000_000);

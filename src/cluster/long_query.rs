@@ -1,4 +1,4 @@
-//! A query on a standby that holds up replay: it may still see rows that the primary removes.
+//! A long query on a standby that conflicts with replay, because it may still see rows that the primary removes.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -13,19 +13,19 @@ use crate::pg::fault::{self as sql, DeadRows};
 use crate::pg::provisioning::execute;
 use crate::pg::{Failure, Session};
 
-/// Between two runs of VACUUM on the primary.
+/// The interval between runs of VACUUM on the primary.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The query would end by itself so long after the fault; as long is waited for its end.
+/// How long after the requested length the query would end by itself. Also the time-out for the end of the query once it is terminated.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A query that runs. Dropped, it ends too.
+/// A running query. Dropping the value ends the query too.
 #[derive(Debug)]
 pub struct LongQuery {
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<Option<Conflict>, ClusterError>>,
 }
 
-/// The standby has ended the query itself, because replay had waited for it as long as `max_standby_streaming_delay` allows.
+/// The standby cancelled the query because replay had waited for it as long as `max_standby_streaming_delay` allows.
 #[derive(Debug, Clone)]
 pub struct Conflict {
     pub at: Stamp,
@@ -33,7 +33,7 @@ pub struct Conflict {
 }
 
 impl Cluster {
-    /// Begins a query on a physical replica that takes longer than `length`, and removes rows on the primary that it may still see.
+    /// Begins a query on a physical replica that takes longer than `length`, and removes rows on the primary that the query may still see.
     pub async fn begin_long_query(
         &self,
         name: &str,
@@ -64,9 +64,9 @@ impl Cluster {
 }
 
 impl LongQuery {
-    /// Ends the query; whether the standby had done so before.
+    /// Ends the query. Returns the conflict if the standby had cancelled the query before.
     pub async fn end(self) -> Result<Option<Conflict>, ClusterError> {
-        // It may have ended.
+        // Sending fails only if the task has ended already.
         let _ = self.stop.send(());
         // The task does not panic, and nothing aborts it.
         self.task.await.unwrap_or(Ok(None))
@@ -78,7 +78,7 @@ struct Running {
     rows: DeadRows,
     standby: RunningNode,
     session: Session,
-    /// The process that runs the query.
+    /// The process id of the backend that runs the query.
     backend: i32,
     primary: RunningNode,
     vacuum: Session,
@@ -92,7 +92,7 @@ impl Running {
     ) -> Result<Option<Conflict>, ClusterError> {
         let conflict = self.until(length, &mut stopped).await?;
         if conflict.is_some() {
-            // The table stays as long as the fault: whoever ends that wants to hear of it.
+            // The conflict is reported when the fault is ended. The table is kept until then.
             let _ = stopped.await;
         }
         self.on_primary(&self.rows.drop).await?;
@@ -115,7 +115,7 @@ impl Running {
                 }
                 _ = &mut *stopped => {
                     self.terminate().await?;
-                    // Its answer is that it was terminated.
+                    // The query fails because it was terminated, so its result is ignored.
                     let _ = tokio::time::timeout(DEADLINE, &mut slept).await;
                     return Ok(None);
                 }
@@ -128,7 +128,7 @@ impl Running {
         }
     }
 
-    /// Removes rows, as long as the primary is there: another fault may have ended it.
+    /// Executes a statement on the primary. A lost connection is no error, because another fault may have ended the primary.
     async fn on_primary(&self, statement: &str) -> Result<(), ClusterError> {
         match execute(self.vacuum.client(), statement).await {
             Err(failure) if failure.connection_lost => Ok(()),

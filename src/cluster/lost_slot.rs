@@ -1,4 +1,4 @@
-//! A replica whose slot is lost: WAL that it still needs is removed, and only a new copy brings it back.
+//! Makes a replica lose its slot: removes WAL that the replica still needs, so that only a new copy can bring it back.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use crate::pg::provisioning::{self, checkpoint, fence, switch_wal};
 use crate::pg::{Failure, Session};
 use crate::topology::Role;
 
-/// For the other replicas to need nothing of the WAL that is removed, and for its removal.
+/// The time-out for the other replicas to advance their slots beyond the WAL that is removed, and for its removal.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 impl Cluster {
-    /// Kills a replica and has the primary remove WAL that its slot still needs. The slots of others are spared.
+    /// Kills a replica and makes the primary remove WAL that the replica's slot still needs. The slots of other replicas are not lost.
     pub async fn lose_slot(&self, name: &str) -> Result<(), ClusterError> {
         self.workspace("lose a slot")?;
         self.kill(name).await?;
@@ -28,7 +28,7 @@ impl Cluster {
         fence(session.client()).await.map_err(failed)?;
         switch_wal(session.client()).await.map_err(failed)?;
         let switched = fence(session.client()).await.map_err(failed)?;
-        // A logical slot moves on when its replica has confirmed the running transactions, which a checkpoint writes down.
+        // A logical slot advances when its subscriber has confirmed a record of running transactions, which a checkpoint writes.
         checkpoint(session.client()).await.map_err(failed)?;
         let others = async || {
             let slots = sql::slots(session.client()).await.map_err(failed)?;
@@ -69,7 +69,7 @@ impl Cluster {
         clock::wait_until(DEADLINE, ask, |missing| primary.late(missing, DEADLINE)).await
     }
 
-    /// Makes a replica anew that has lost its slot; returns when it replicates.
+    /// Copies a replica again that has lost its slot. Returns when it replicates.
     pub async fn make_anew(&self, name: &str) -> Result<Rejoined, ClusterError> {
         let begun = clock::now();
         let workspace = self.workspace("make a replica anew")?;
@@ -101,7 +101,7 @@ impl Cluster {
     }
 }
 
-/// Ends a subscription and empties its tables; what its apply worker waited for.
+/// Drops a subscription and empties its tables. Returns the `synchronous_commit` of the subscription.
 async fn unsubscribe(client: &Client, name: &str) -> Result<String, Failure> {
     let level = provisioning::subscription_level(client, name).await?;
     let tables = sql::subscribed(client, name).await?;

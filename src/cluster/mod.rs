@@ -1,8 +1,8 @@
-//! Builds clusters of real PostgreSQL servers on this machine, switches their mode, and takes them away again.
+//! Builds clusters of real PostgreSQL servers on this machine, switches their mode, and removes them.
 //!
-//! Owns processes, directories, ports and passwords. Refuses to know profiles and measurements: it is told a
-//! topology, a schema and settings, and answers with endpoints. Nothing of it survives the process that started it,
-//! SIGKILL included, unless it was asked to.
+//! Owns processes, directories, ports and passwords. Knows nothing of profiles and measurements: callers give it a
+//! topology, a schema and settings, and it returns endpoints. Servers that it starts itself end with the process, even if that is
+//! killed by SIGKILL, unless the cluster was detached. A compose project that a killed process left is removed by `replbench clean`.
 
 mod account;
 mod binaries;
@@ -62,17 +62,17 @@ use compose::Project;
 use existing::Existing;
 use workspace::Workspace;
 
-/// The database that is made on every node, and the superuser's name.
+/// The name of the database on every node, and of the superuser.
 pub const DATABASE: &str = "replbench";
-/// What the tables are published as.
+/// The name of the publication of the tables.
 const PUBLICATION: &str = "replbench";
 
-/// How long a cluster lives.
+/// How long a cluster's servers and directory last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
-    /// Until it is stopped or its process ends, however; then its directory goes as well.
+    /// The cluster is stopped explicitly or ends with the process that started it, however that ends. Its directory is removed then.
     Scratch,
-    /// Until it is stopped or its process ends; the directory stays.
+    /// The cluster is stopped explicitly or ends with the process that started it. Its directory stays.
     Process,
 }
 
@@ -81,26 +81,26 @@ pub enum Lifetime {
 pub struct ClusterConfig {
     pub topology: Topology,
     pub binaries: Binaries,
-    /// Made if absent, and empty otherwise.
+    /// The cluster's directory: created if absent, and otherwise required to be empty.
     pub directory: PathBuf,
-    /// At least this; more if the topology needs it. Clusters that are compared have the same.
+    /// The lowest `wal_level` to set; the topology may need a higher one. Set to the same value for clusters that are compared.
     pub wal_level: WalLevel,
-    /// How many directories above it are for it alone, and go with it when they are empty.
+    /// How many of the parent directories belong to this cluster alone. They are removed with the cluster's directory if they are empty.
     pub own_parents: usize,
     /// Server settings for every node, beyond replbench's own.
     pub settings: BTreeMap<String, String>,
-    /// Connections that clients will want to each node at most.
+    /// The most connections that clients open to a node.
     pub max_connections: u16,
-    /// The replbench executable, which keepers are run from.
+    /// The replbench executable from which keepers are started.
     pub launcher: PathBuf,
     /// Statements run on the primary and on each subscriber, in the database [`DATABASE`].
     pub schema: Vec<String>,
     /// Tables to publish, quoted and qualified. Needed for subscribers.
     pub publish: Vec<String>,
-    /// Whether replicas replicate over a network that can be cut and slowed, at the cost of a proxy.
+    /// Whether replication goes through a proxy for each replica, so that the network can be cut and slowed.
     pub has_links: bool,
     pub lifetime: Lifetime,
-    /// For each single wait of a start: a server's readiness, a base backup, an initial copy.
+    /// The time-out of each single wait during the start: for a server's readiness, a base backup, an initial copy.
     pub deadline: Duration,
 }
 
@@ -132,36 +132,36 @@ impl ClusterConfig {
     }
 }
 
-/// What servers are to have that were not made for the run.
+/// The schema, publication and connections that a run needs on servers that were not made for it.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// Statements run on the primary and on each subscriber.
     pub schema: &'a [String],
     /// Tables to publish, quoted and qualified.
     pub publish: &'a [String],
-    /// Connections to the primary that the load opens.
+    /// Number of connections that the load opens to the primary.
     pub connections: u16,
 }
 
-/// A server that runs and has its place in the cluster.
+/// A running server and its role in the cluster.
 #[derive(Debug, Clone)]
 pub struct RunningNode {
     pub node: Node,
     pub endpoint: Endpoint,
-    /// `None` where the server is not one of this process's.
+    /// `None` if this process did not start the server.
     pub process: Option<ServerProcess>,
 }
 
-/// What is known of a server that this process started.
+/// Process id and log of a server that this process started.
 #[derive(Debug, Clone)]
 pub struct ServerProcess {
-    /// The postmaster.
+    /// Process id of the postmaster.
     pub pid: i32,
     pub log: PathBuf,
 }
 
 impl RunningNode {
-    /// The same node, for sessions in another database.
+    /// The same node, with an endpoint in another database.
     fn in_database(&self, name: &str) -> Self {
         Self {
             endpoint: self.endpoint.with_database(name),
@@ -169,7 +169,7 @@ impl RunningNode {
         }
     }
 
-    /// Asks the server something in a session of its own. `action`: what for, in an error.
+    /// Queries the server in a session opened for this query. `action` says what the query is for, in an error.
     async fn ask<T>(
         &self,
         action: &'static str,
@@ -198,7 +198,7 @@ fn of_role(nodes: &[RunningNode], role: Role) -> impl Iterator<Item = &RunningNo
     nodes.iter().filter(move |node| node.node.role == role)
 }
 
-/// Found by its role, not by its place in the list: the primary can change.
+/// Finds the primary by its role, because its place in the list can change.
 fn primary(nodes: &[RunningNode]) -> &RunningNode {
     let primary = of_role(nodes, Role::Primary).next();
     primary.expect("a cluster has a primary")
@@ -218,7 +218,8 @@ fn replicas(nodes: &[RunningNode]) -> impl Iterator<Item = &RunningNode> {
 
 /// Running servers that replicate.
 ///
-/// What goes over SQL is the same whoever started them; the rest each kind does in its own way, or not at all.
+/// Operations over SQL are the same for every kind of cluster. The others differ by who started the servers, and some kinds
+/// refuse them.
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<RunningNode>,
@@ -229,26 +230,27 @@ pub struct Cluster {
 /// Who started the servers.
 #[derive(Debug)]
 enum Kind {
-    /// This process, in a directory of its own.
+    /// This process started them, in a directory of its own.
     Provisioned(Workspace),
-    /// Somebody else.
+    /// They ran before this process and are not its own.
     Existing(Existing),
-    /// docker compose, for this process.
+    /// docker compose started them for this process.
     Compose(Project),
 }
 
 impl Cluster {
-    /// Builds everything and returns when every replica replicates: standbys stream, subscriptions have made their
+    /// Builds the cluster and returns when every replica replicates: standbys stream, subscriptions have finished their
     /// initial copy, an archive standby takes connections.
     ///
-    /// A failed start stops what it had started and keeps the directory, save where the schema was refused. A dropped future leaves nothing.
+    /// A failed start stops the servers that it started and keeps the directory, except if the schema was refused. If the future is
+    /// dropped, the servers end and a scratch directory is removed.
     pub async fn start(config: ClusterConfig) -> Result<Self, ClusterError> {
         let started = Self::start_unless(config, std::future::pending()).await?;
         Ok(started.expect("a future that never resolves cancels nothing"))
     }
 
-    /// As [`Cluster::start`], until `cancelled` resolves: then all that was started is stopped and removed before this
-    /// returns `None`.
+    /// Does the same as [`Cluster::start`] unless `cancelled` resolves first: then the servers are stopped and a scratch directory is
+    /// removed before this returns `None`.
     pub async fn start_unless(
         config: ClusterConfig,
         cancelled: impl Future<Output = ()>,
@@ -269,7 +271,7 @@ impl Cluster {
                     kind: Kind::Provisioned(workspace),
                 }))
             }
-            // A mistake in the schema leaves nothing to look at.
+            // After an error in the schema the directory holds nothing worth examining.
             Some(Err(cause @ ClusterError::Schema { .. })) => {
                 workspace.cancel().await?;
                 Err(cause)
@@ -278,7 +280,7 @@ impl Cluster {
         }
     }
 
-    /// Takes servers that exist, and makes the tables there.
+    /// Connects to servers that already run, and creates the tables there.
     pub async fn attach(servers: &Servers, wanted: Wanted<'_>) -> Result<Self, ClusterError> {
         let inspected = existing::inspect(servers).await?;
         let (existing, nodes) = Existing::take(servers, inspected, wanted).await?;
@@ -289,8 +291,9 @@ impl Cluster {
         })
     }
 
-    /// Starts what a compose file says, and makes database and tables there; until `cancelled` resolves: then all that was started
-    /// is removed before this returns `None`. A failed start removes it as well. `is_kept`: its end does not.
+    /// Starts the services of a compose file, and creates the database and tables there. If `cancelled` resolves first, all that was
+    /// started is removed before this returns `None`. A failed start removes it as well. With `is_kept` the project stays after the cluster
+    /// is stopped or this process has ended.
     pub async fn compose(
         file: &ComposeFile,
         wanted: Wanted<'_>,
@@ -305,7 +308,8 @@ impl Cluster {
         }))
     }
 
-    /// Ends the servers at once and keeps the directory, with their logs, for whoever reads of the cause.
+    /// Ends servers that this process started at once, and keeps their directory with the logs, so that the cause can be investigated.
+    /// Removes a compose project, and removes from existing servers what was made there.
     pub async fn abandon(self, cause: ClusterError) -> ClusterError {
         match self.kind {
             Kind::Provisioned(workspace) => Self::failed(workspace, cause).await,
@@ -322,7 +326,7 @@ impl Cluster {
         }
     }
 
-    /// Lets it outlive this process, until `cluster down`.
+    /// Lets the servers run on after this process, until `cluster down`.
     pub async fn detach(self) -> Result<(), ClusterError> {
         match self.kind {
             Kind::Provisioned(workspace) => workspace.detach(&self.nodes).await,
@@ -332,7 +336,7 @@ impl Cluster {
         }
     }
 
-    /// Each node after its upstream.
+    /// The nodes, each after its upstream.
     pub fn nodes(&self) -> &[RunningNode] {
         &self.nodes
     }
@@ -345,16 +349,16 @@ impl Cluster {
         replicas(&self.nodes)
     }
 
-    /// Where this process keeps its servers; an error says what cannot be done to others.
+    /// The workspace of a cluster that this process started. For other clusters an error that says that `action` is impossible.
     fn workspace(&self, action: &'static str) -> Result<&Workspace, ClusterError> {
         self.own().ok_or(ClusterError::NotOwn { action })
     }
 
-    /// Where the load connects in a mode.
+    /// The endpoint that the load connects to in this mode.
     pub fn load_endpoint(&self, mode: &Mode) -> Endpoint {
         let endpoint = &self.primary().endpoint;
         match &self.kind {
-            // The mode is the server's own setting.
+            // Here the server's own settings make the mode, so the session needs no option.
             Kind::Provisioned(_) | Kind::Compose(_) => endpoint.clone(),
             Kind::Existing(_) => {
                 let level = mode.level.setting();
@@ -374,7 +378,7 @@ impl Cluster {
             .all(|node| existing::is_local(&node.endpoint))
     }
 
-    /// The compose project whose servers stay after this process has ended.
+    /// The name of the compose project, if its servers stay after this process has ended.
     pub fn kept_project(&self) -> Option<&str> {
         match &self.kind {
             Kind::Compose(project) => project.kept_name(),
@@ -382,7 +386,7 @@ impl Cluster {
         }
     }
 
-    /// `None` where the servers are somebody else's.
+    /// The workspace; `None` if this process did not start the servers itself.
     fn own(&self) -> Option<&Workspace> {
         match &self.kind {
             Kind::Provisioned(workspace) => Some(workspace),
@@ -390,7 +394,7 @@ impl Cluster {
         }
     }
 
-    /// Of servers that this process started.
+    /// The cluster's directory; `None` if this process did not start the servers itself.
     pub fn directory(&self) -> Option<&Path> {
         self.own().map(|own| own.layout.root())
     }
@@ -400,13 +404,13 @@ impl Cluster {
         self.own().map(|own| own.layout.passfile())
     }
 
-    /// The programs from which this process started the servers.
+    /// The PostgreSQL installation that the servers run from; `None` if this process did not start them itself.
     pub fn binaries(&self) -> Option<&Binaries> {
         self.own().map(|own| &own.config.binaries)
     }
 
-    /// Switches the primary to the mode; returns when a fresh session has it and every replica has the
-    /// `sync_state` that follows from it.
+    /// Switches the primary to the mode. Returns when a new session has the mode's settings and every replica has the `sync_state` that
+    /// follows from them.
     pub async fn apply_mode(&self, mode: &Mode) -> Result<Restore<'_>, ClusterError> {
         match &self.kind {
             Kind::Provisioned(_) | Kind::Compose(_) => {
@@ -425,14 +429,14 @@ impl Cluster {
         await_caught_up(&self.nodes, deadline).await
     }
 
-    /// A checkpoint or restartpoint on all nodes at once, after which nothing from before waits to be written back.
+    /// Makes a checkpoint or restartpoint on all nodes at once, so that no earlier changes remain to be written back.
     pub async fn checkpoint(&self) -> Result<(), ClusterError> {
         futures_util::future::try_join_all(self.nodes.iter().map(|node| async {
             let session = admin(&node.endpoint).await?;
             let done = provisioning::checkpoint(session.client()).await;
             session.close().await;
             match done {
-                // Of somebody else's servers it is their own affair.
+                // A user of existing servers may lack the right to checkpoint. Their checkpoints are then left to their administrator.
                 Err(failure) if self.is_refused(&failure) => Ok(()),
                 done => done.map_err(query(node, "checkpoint")),
             }
@@ -441,22 +445,22 @@ impl Cluster {
         let Some(directory) = self.directory().map(Path::to_owned) else {
             return Ok(());
         };
-        // initdb and pg_basebackup did not sync: without this the kernel would write their files during a cell.
+        // initdb and pg_basebackup did not sync their files. Without this the kernel would write them during a cell.
         let synced = tokio::task::spawn_blocking(move || {
             let sync = || Ok(rustix::fs::syncfs(std::fs::File::open(&directory)?)?);
             sync().map_err(ClusterError::io("sync", &directory))
         });
-        // The runtime ends.
+        // The task fails only if the runtime is ending.
         synced.await.unwrap_or(Ok(()))
     }
 
-    /// Whether a server that is somebody else's refused for lack of a right.
+    /// Whether an existing server refused a statement because the user lacks a right.
     fn is_refused(&self, failure: &Failure) -> bool {
         let lacks_right = failure.sqlstate.as_ref() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
         matches!(self.kind, Kind::Existing(_)) && lacks_right
     }
 
-    /// Nodes whose server ended without having been asked to: name, and how with the end of the log.
+    /// Nodes whose server ended without having been asked to: the name, and how the server ended, with the end of its log.
     pub fn exited(&self) -> Vec<(String, String)> {
         let servers = self.own().map(Workspace::servers).unwrap_or_default();
         servers
@@ -468,7 +472,8 @@ impl Cluster {
             .collect()
     }
 
-    /// The server's version and what differs from PostgreSQL's defaults. This cluster's own paths are replaced.
+    /// The server's version and the settings that differ from PostgreSQL's defaults. The path of the cluster's directory is replaced by
+    /// `<cluster>`.
     pub async fn settings(&self, name: &str) -> Result<ServerSettings, ClusterError> {
         let node = self.node(name)?;
         let mut found = node
@@ -483,7 +488,8 @@ impl Cluster {
         Ok(found)
     }
 
-    /// Stops all servers, replicas first, and removes the directory if it is scratch; leaves servers that exist as they were.
+    /// Stops all servers, replicas first, and removes a scratch directory or a compose project that is not kept. Existing servers run on
+    /// and are put back into their former state.
     pub async fn stop(self) -> Result<(), ClusterError> {
         match self.kind {
             Kind::Provisioned(workspace) => workspace.stop().await,
@@ -493,7 +499,7 @@ impl Cluster {
     }
 }
 
-/// A session for replbench's own statements, which never wait for a standby.
+/// Opens a session for replbench's own statements, whose commits never wait for a standby.
 async fn admin(endpoint: &Endpoint) -> Result<Session, ClusterError> {
     Ok(pg::connect(
         endpoint,
@@ -504,7 +510,7 @@ async fn admin(endpoint: &Endpoint) -> Result<Session, ClusterError> {
     .await?)
 }
 
-/// Makes an error of what a server has answered.
+/// Makes an error from a query that failed on a node.
 fn query(node: &RunningNode, action: &'static str) -> impl Fn(Failure) -> ClusterError + Copy {
     move |failure| ClusterError::Query {
         node: node.node.name.clone(),

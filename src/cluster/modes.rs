@@ -1,4 +1,4 @@
-//! Switches a running cluster from one mode to another, and makes sure that it is there before anybody measures.
+//! Switches a running cluster from one mode to another, and makes sure that the new mode is in effect before anything is measured.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -42,8 +42,8 @@ pub(super) async fn apply<'a>(
         states: expected_states(nodes, mode.sync.as_ref()),
     };
     entry.wait(&session, mode, deadline).await?;
-    // Commits wait only when the checkpointer has heard of it too, some milliseconds after the walsenders whose
-    // states were just seen. It reads the signal before it takes up a checkpoint.
+    // Commits wait only after the checkpointer has read the new setting too, some milliseconds after the walsenders whose states were
+    // just seen. The checkpointer handles the reload before it begins a checkpoint.
     provisioning::checkpoint(session.client())
         .await
         .map_err(query(primary, "checkpoint"))?;
@@ -51,8 +51,8 @@ pub(super) async fn apply<'a>(
     Ok(before)
 }
 
-/// Sets what may be set on servers that exist, then waits until a session of the load has the mode, and the standbys are what the
-/// servers' settings make them.
+/// Sets `synchronous_standby_names` on existing servers if that is permitted. Then waits until a session of the load has the mode's
+/// settings, and the standbys have the `sync_state` that follows from the servers' settings.
 pub(super) async fn enter_existing(
     nodes: &[RunningNode],
     existing: &Existing,
@@ -74,14 +74,14 @@ pub(super) async fn enter_existing(
     Ok(())
 }
 
-/// What is to be seen when a mode is there.
+/// The settings and states that show that a mode is in effect.
 struct Entry<'a> {
     primary: &'a RunningNode,
-    /// As which a session of the load connects.
+    /// The endpoint that a session of the load connects to.
     client: &'a Endpoint,
-    /// `synchronous_standby_names` and `synchronous_commit` of such a session.
+    /// The expected `synchronous_standby_names` and `synchronous_commit` of a session of the load.
     settings: (String, String),
-    /// The `sync_state` of each node that streams from the primary.
+    /// The expected `sync_state` of each node that streams from the primary, by the node's name.
     states: BTreeMap<String, String>,
 }
 
@@ -95,7 +95,7 @@ impl Entry<'_> {
         let ask = async || {
             let seen = self.as_a_client_sees_it().await?;
             let mut states = states(self.primary, session.client()).await?;
-            // Others may receive from a server that exists.
+            // Standbys that are not part of the cluster may stream from an existing server.
             states.retain(|name, _| self.states.contains_key(name));
             if seen == self.settings && states == self.states {
                 return Ok(Ok(()));
@@ -112,7 +112,7 @@ impl Entry<'_> {
         .await
     }
 
-    /// A session without any option of replbench's own.
+    /// The settings that a client sees in a session without replbench's own options.
     async fn as_a_client_sees_it(&self) -> Result<(String, String), ClusterError> {
         let deadline = Duration::from_secs(10);
         let session = pg::connect(self.client, "replbench admin", None, deadline).await?;
@@ -124,7 +124,8 @@ impl Entry<'_> {
     }
 }
 
-/// A subscriber that commits count on must have its own commits on disk before it confirms them.
+/// Sets the `synchronous_commit` of subscriptions. A subscriber that commits on the primary wait for must have its own commits on disk
+/// before it confirms them.
 async fn set_subscriptions(nodes: &[RunningNode], mode: &Mode) -> Result<(), ClusterError> {
     let subscribers = of_role(nodes, Role::Subscriber);
     try_join_all(subscribers.map(async |node| {
@@ -161,7 +162,7 @@ async fn states(
         .collect())
 }
 
-/// The `sync_state` that each node which streams from the primary must have.
+/// The `sync_state` that each node streaming from the primary must have.
 fn expected_states(nodes: &[RunningNode], set: Option<&SyncSet>) -> BTreeMap<String, String> {
     nodes
         .iter()
@@ -229,7 +230,7 @@ pub async fn await_caught_up(
     Ok(())
 }
 
-/// Asks until the answer is at or past the target.
+/// Asks repeatedly until the position is at or past the target.
 async fn reached(
     node: &RunningNode,
     target: Lsn,

@@ -1,12 +1,13 @@
-//! Command lines of the processes that replbench starts from its own executable: a keeper, and what becomes a server.
+//! Command lines of the processes that replbench starts from its own executable: keepers, and processes that then execute a server or
+//! another program.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// What a keeper is started with.
+/// The arguments of a keeper.
 #[derive(Debug, Clone)]
 pub struct KeeperOrder {
-    /// The cluster's directory: locked while the keeper lives, removed by the last one if it is to be discarded.
+    /// The cluster's directory. Locked while the keeper lives; removed by the last process that uses it, if it is marked for discarding.
     pub directory: PathBuf,
     pub log: PathBuf,
     pub program: Program,
@@ -23,16 +24,16 @@ impl KeeperOrder {
     }
 }
 
-/// What the small process is started with that becomes a server or an initdb.
+/// The arguments of the process that then executes a server or another program.
 #[derive(Debug, Clone)]
 pub struct ExecOrder {
-    /// The process that must still be the parent.
+    /// The id of the process that must still be the parent.
     pub parent: u32,
     pub program: Program,
 }
 
 impl ExecOrder {
-    /// For a child of this process.
+    /// An order for a child of this process.
     pub(super) fn of(program: Program) -> Self {
         Self {
             parent: std::process::id(),
@@ -40,7 +41,7 @@ impl ExecOrder {
         }
     }
 
-    /// With which replbench becomes the program.
+    /// The arguments with which replbench executes the program in its place.
     pub fn to_arguments(&self) -> Vec<OsString> {
         let mut line: Vec<OsString> = vec!["__exec".into(), "--parent".into()];
         line.push(self.parent.to_string().into());
@@ -49,10 +50,10 @@ impl ExecOrder {
     }
 }
 
-/// What is run, and as whom.
+/// A program to run, and the user to run it as.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// User and group to become first.
+    /// User id and group id to change to first; `None` to keep the current user.
     pub account: Option<(u32, u32)>,
     pub path: OsString,
     pub arguments: Vec<OsString>,

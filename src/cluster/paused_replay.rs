@@ -1,4 +1,4 @@
-//! A physical replica whose replay is paused, by its own clock: if this process ends, the server resumes all the same.
+//! Pauses the replay of a physical replica. A session on the server resumes replay after a given time, even if this process has ended.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use super::{Cluster, RunningNode, admin, query};
 use crate::pg::fault as sql;
 use crate::pg::provisioning::{self, execute};
 
-/// A pause that lasts until it is ended, and not much longer than it should in any case.
+/// A pause of replay. It lasts until [`PausedReplay::end`], or until the server itself resumes replay 5 s after the requested length.
 #[derive(Debug)]
 pub struct PausedReplay {
     node: RunningNode,
-    /// The server's process that will resume.
+    /// The process id of the backend that resumes replay by itself.
     backend: i32,
     guard: JoinHandle<()>,
 }
 
 impl Cluster {
-    /// Pauses the replay of a physical replica, which receives WAL meanwhile, for about `length`. Returns when it is paused.
+    /// Pauses the replay of a physical replica for about `length`; the replica still receives WAL. Returns when replay is paused.
     pub async fn pause_replay(
         &self,
         name: &str,
@@ -31,7 +31,7 @@ impl Cluster {
             .await
             .map_err(query(&node, "pause the replay"))?;
         let guard = tokio::spawn(async move {
-            // It ends when it is terminated, or with the server.
+            // The statement ends with an error if its backend is terminated or the server ends, so the result is ignored.
             let _ = execute(guard.client(), &sql::resume_after(length)).await;
             guard.close().await;
         });
@@ -53,7 +53,7 @@ impl PausedReplay {
                 sql::terminate(client, self.backend).await
             })
             .await?;
-        // It does not panic, and nothing aborts it.
+        // The task does not panic, and nothing aborts it.
         let _ = self.guard.await;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Restores the primary to a point in time, from a base backup and the archive, into a server of its own.
+//! Restores the primary to a point in time, from a base backup and the archive, on a separate server.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,22 +18,22 @@ use crate::pg::recovery as sql;
 use crate::topology::{Node, Role};
 use crate::units::Lsn;
 
-/// What the base backup is called among the cluster's directories.
+/// The name of the base backup's directory within the cluster's directory.
 const BASE: &str = "base-backup";
 
-/// A point in time of the primary, by all the names that a restore can be told.
+/// A point in time of the primary, in each of the forms that a recovery target can take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoveryPoint {
     pub name: String,
-    /// Where the restore point ends in the WAL.
+    /// The position in the WAL where the restore point ends.
     pub lsn: Lsn,
-    /// The server's clock just after it.
+    /// The server's time just after the restore point, for `recovery_target_time`.
     pub time: String,
-    /// Rows that were committed before the point and after it.
+    /// The ids of a row committed before the point, and of a row committed after it.
     pub markers: [i64; 2],
-    /// Commits acknowledged by then are before the point.
+    /// Taken just before the restore point was requested: commits acknowledged by this time are before the point.
     pub asked: Stamp,
-    /// Commits sent from then on are after it.
+    /// Taken just after the restore point was made: commits sent from this time on are after the point.
     pub taken: Stamp,
 }
 
@@ -47,7 +47,7 @@ impl RecoveryPoint {
     }
 }
 
-/// Up to where a restore replays the WAL.
+/// The point at which a restore stops replaying WAL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecoveryTarget {
     Name(String),
@@ -56,7 +56,7 @@ pub enum RecoveryTarget {
 }
 
 impl RecoveryTarget {
-    /// One word.
+    /// The kind of target in one word.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Name(_) => "name",
@@ -70,8 +70,8 @@ impl RecoveryTarget {
             Self::Name(name) => vec![("recovery_target_name", name.clone())],
             Self::Lsn(lsn) => vec![
                 ("recovery_target_lsn", lsn.to_string()),
-                // It is where the restore point ends and the next record begins. Inclusive, which is the default, means with that
-                // record, and it may be a commit.
+                // At this position the restore point ends and the next record begins. The default, inclusive recovery, would also replay that
+                // record, which may be a commit.
                 ("recovery_target_inclusive", "off".into()),
             ],
             Self::Time(time) => vec![("recovery_target_time", time.clone())],
@@ -92,16 +92,16 @@ impl fmt::Display for RecoveryTarget {
     }
 }
 
-/// A server that has what the primary had at a target, and takes connections as a primary of its own.
+/// A server restored to a target. It accepts connections as an independent primary.
 #[derive(Debug, Clone)]
 pub struct Restored {
     pub node: RunningNode,
-    /// The copying of the base backup, the start and the replay, until it had left recovery.
+    /// The time for copying the base backup, starting the server and replaying WAL, until the server had left recovery.
     pub took: Duration,
 }
 
 impl Cluster {
-    /// Makes the table of known commits, then a base backup of the primary for restores, in place of an earlier one.
+    /// Creates the table of known commits, then makes a base backup of the primary for restores, replacing an earlier one.
     pub async fn back_up_for_restores(&self) -> Result<(), ClusterError> {
         let workspace = self.workspace("be restored")?;
         let primary = self.primary();
@@ -110,11 +110,11 @@ impl Cluster {
             .await?;
         remove(&workspace.layout.node(BASE))?;
         directory::create_inner(&workspace.layout.node(BASE), &workspace.account)?;
-        // A restore has no other WAL than the archive's.
+        // The base backup contains no WAL, so that a restore uses only WAL from the archive.
         provision::base_backup(workspace, primary, BASE, &["--wal-method=none"]).await
     }
 
-    /// Commits a row, takes a point in time, and commits another row.
+    /// Commits a row, creates a restore point, and commits another row.
     pub async fn take_recovery_point(&self) -> Result<RecoveryPoint, ClusterError> {
         let primary = self.primary();
         let taking = primary.ask("take a recovery target", async |client| {
@@ -138,7 +138,7 @@ impl Cluster {
         taken.unwrap_or_else(|_| late())
     }
 
-    /// Waits until the archive has all that the primary has committed so far.
+    /// Waits until the archive has the WAL of all commits of the primary so far.
     pub async fn await_archived(&self, deadline: Duration) -> Result<(), ClusterError> {
         let workspace = self.workspace("be restored")?;
         let primary = self.primary();
@@ -150,15 +150,15 @@ impl Cluster {
                 Ok(file)
             })
             .await?;
-        // It gets its name when it is whole.
+        // A segment gets its final name only when it is complete.
         let archived = workspace.layout.archive().join(&file);
         let missing = || format!("archive its WAL segment {file} (see archive_command)");
         let ask = async || Ok(archived.exists().then_some(()).ok_or_else(missing));
         clock::wait_until(deadline, ask, |missing| primary.late(missing, deadline)).await
     }
 
-    /// Makes a server of the base backup and the archive, called `name`, and returns when it has replayed up to the target and takes
-    /// connections. There is room for one at a time; [`Cluster::remove_restored`] ends it, and what is left of one that failed.
+    /// Restores the base backup and the archive to a new server called `name`. Returns when it has replayed up to the target and accepts
+    /// connections. Only one such server can exist at a time. [`Cluster::remove_restored`] removes it, also after a failed restore.
     pub async fn restore_to(
         &self,
         target: &RecoveryTarget,
@@ -171,7 +171,7 @@ impl Cluster {
         settings.extend(target.settings());
         let node = Node {
             name: name.to_owned(),
-            // What it replays comes from the archive, and it archives nothing.
+            // The role of an archive standby, because the server replays WAL from the archive and archives nothing.
             role: Role::ArchiveStandby,
             upstream: None,
             settings,
@@ -196,7 +196,7 @@ impl Cluster {
         })
     }
 
-    /// Ends a restored server and removes its directory, if there are any.
+    /// Ends a restored server and removes its directory, if they exist.
     pub async fn remove_restored(&self, name: &str) -> Result<(), ClusterError> {
         let workspace = self.workspace("be restored")?;
         if let Some(server) = workspace.server(name) {
@@ -214,7 +214,7 @@ fn remove(directory: &Path) -> Result<(), ClusterError> {
     directory::remove_all(directory).map_err(ClusterError::io("remove", directory))
 }
 
-/// Waits until the server has left recovery, which it does at its target. If it does not reach that, it ends.
+/// Waits until the server has left recovery, as it does at its target. A server that cannot reach its target ends instead.
 async fn recovered(
     workspace: &Workspace,
     node: &RunningNode,
@@ -248,7 +248,7 @@ async fn recovered(
     Ok(())
 }
 
-/// That the server has ended, where it does so just now.
+/// The error that the server has ended; `None` if it is still running after 5 s.
 async fn gone(workspace: &Workspace, node: &RunningNode) -> Option<ClusterError> {
     let server = workspace.server(&node.node.name)?;
     server.ended_within(Duration::from_secs(5)).await;

@@ -1,4 +1,5 @@
-//! Reserves ports on the loopback: a locked file keeps other replbenches away, a bind check everybody else.
+//! Reserves ports on the loopback. A locked file keeps other replbench processes from taking a port; a trial bind finds ports that
+//! other programs use.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -10,14 +11,14 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::error::ClusterError;
 
-/// Ports that are this process's while it holds their locks.
+/// Ports reserved for this process while it holds their locks.
 #[derive(Debug)]
 pub(super) struct Ports {
     held: Vec<(u16, File)>,
 }
 
-/// Below the ephemeral range of Linux (32768..), from which outgoing connections would take a port between the
-/// check and the server's start; above the well-known services.
+/// The first and last port to choose from. Below Linux's ephemeral range (32768 and up), from which outgoing connections could take a
+/// port between the check and the server's start; above the well-known services.
 const RANGE: (u16, u16) = (21_000, 31_999);
 
 impl Ports {
@@ -46,8 +47,8 @@ impl Ports {
     }
 }
 
-/// The lock goes with the file descriptor, so a killed replbench leaves none behind. The files stay: a removed
-/// file could be locked by one process and made anew by the next.
+/// Locks a port; `None` if that is not possible. The lock ends with the file descriptor, so a killed replbench leaves none behind. The
+/// lock files are never removed: one process could lock a removed file while the next one creates a new file.
 fn lock(directory: &Path, port: u16) -> Option<File> {
     let file = File::options()
         .create(true)
@@ -59,7 +60,7 @@ fn lock(directory: &Path, port: u16) -> Option<File> {
     Some(file)
 }
 
-/// One directory a user, checked to be a directory of that user: /tmp is everybody's.
+/// The lock directory of this user. Checks that it is a directory owned by this user, because everybody can write to /tmp.
 fn lock_directory() -> Result<PathBuf, ClusterError> {
     let uid = rustix::process::geteuid().as_raw();
     let path = std::env::temp_dir().join(format!("replbench-ports-{uid}"));

@@ -1,5 +1,5 @@
-//! The one place where processes are started: short commands with a deadline, keepers, and the servers under them.
-//! Knows programs, users and files; never what a cluster is.
+//! The only module that starts processes: short commands with a deadline, keepers, and the servers under the keepers. Knows programs,
+//! users and files, but not clusters.
 #![allow(
     clippy::disallowed_methods,
     reason = "this module is where processes are started"
@@ -21,12 +21,12 @@ use super::orders::{ExecOrder, KeeperOrder, Program};
 use super::tree;
 use crate::clock;
 
-/// The program that runs, even when a build has replaced or removed its file, and where the servers' user may not
-/// read it.
+/// The path of the running executable. It works even if a build has replaced or removed the file, and where the servers' user may not
+/// read the file.
 pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
-/// A command that inherits nothing which would change what PostgreSQL's programs do: a `PGPASSWORD` or `PGOPTIONS`
-/// of the user's is neither read nor handed to a server's environment. Also for programs other than PostgreSQL's.
+/// A command without the user's environment variables that begin with `PG`, such as `PGPASSWORD` and `PGOPTIONS`. They would change what
+/// PostgreSQL's programs do, and would end up in a server's environment. Also used for programs other than PostgreSQL's.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
@@ -34,28 +34,28 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
             command.env_remove(name);
         }
     }
-    // Messages in English, so that a log's tail reads the same everywhere.
+    // Messages are in English, so that the end of a log reads the same everywhere.
     command.env("LC_ALL", "C").stdin(Stdio::null());
     command
 }
 
-/// A process that was stopped by SIGSTOP. Dropped, it goes on, if it is still there.
+/// A process stopped by SIGSTOP. Dropping the value lets the process continue, if it still exists.
 #[derive(Debug)]
 pub struct StoppedProcess(OwnedFd);
 
 impl StoppedProcess {
     pub(super) fn stop(pid: Pid) -> io::Result<Self> {
-        // By a descriptor: no other process that gets the number later is meant.
+        // Signals go through a descriptor, so that they cannot reach another process that gets the same id later.
         let process = pidfd_open(pid, PidfdFlags::empty())?;
         pidfd_send_signal(&process, Signal::STOP)?;
         Ok(Self(process))
     }
 
-    /// A process and its descendants, itself first so that it makes no more of them.
+    /// Stops a process and its descendants. The process itself is stopped first, so that it starts no more of them.
     pub(super) fn stop_family(pid: Pid) -> io::Result<Vec<Self>> {
         let mut stopped = vec![Self::stop(pid)?];
         for child in tree::descendants(pid) {
-            // One that has ended meanwhile is none.
+            // A descendant that has ended meanwhile is left out.
             stopped.extend(Self::stop(child));
         }
         Ok(stopped)
@@ -64,12 +64,12 @@ impl StoppedProcess {
 
 impl Drop for StoppedProcess {
     fn drop(&mut self) {
-        // One that has ended needs nothing.
+        // A process that has ended needs no signal, so an error is ignored.
         let _ = pidfd_send_signal(&self.0, Signal::CONT);
     }
 }
 
-/// As [`command`], for a program that needs libraries where the loader would not find them.
+/// The same as [`command`], for a program whose libraries the loader would not find.
 fn command_with(program: &Path, library_path: Option<&Path>) -> Command {
     let mut command = command(program);
     if let Some(path) = library_path {
@@ -78,7 +78,7 @@ fn command_with(program: &Path, library_path: Option<&Path>) -> Command {
     command
 }
 
-/// What a quick command prints, or what went wrong.
+/// Runs a short command. Returns what it prints, or a description of the failure.
 pub(super) fn output(
     program: &Path,
     arguments: &[&str],
@@ -91,7 +91,7 @@ pub(super) fn output(
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("it cannot be run: {error}"))?;
-    // Such output fits into a pipe: the program does not block on it, so its end may be awaited first.
+    // The output fits into the pipe's buffer, so the program does not block, and its end may be awaited before the output is read.
     let Some(status) = clock::block_until(deadline, || child.try_wait().transpose()) else {
         let _ = child.kill();
         let _ = child.wait();
@@ -111,7 +111,7 @@ pub(super) fn output(
     }
 }
 
-/// "exited with status 1", "was killed by signal 9".
+/// How a process ended, such as "exited with status 1" or "was killed by signal 9".
 pub(super) fn ended(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with status {code}"),
@@ -120,37 +120,37 @@ pub(super) fn ended(status: ExitStatus) -> String {
     }
 }
 
-/// A short command of one node's creation.
+/// A short command that helps to create one node.
 pub(super) struct Task<'a> {
     pub(super) node: &'a str,
     pub(super) program: Program,
     pub(super) library_path: Option<&'a Path>,
     pub(super) launcher: &'a Path,
-    /// Where it runs; the servers' user can enter it.
+    /// The working directory of the command, which the servers' user can enter.
     pub(super) directory: &'a Path,
     pub(super) log: &'a Path,
     pub(super) deadline: Duration,
 }
 
-/// Kills the command when its future is dropped or its deadline has come.
+/// A command that is killed if its future is dropped or its deadline passes.
 struct Killed(Child);
 
 impl Drop for Killed {
-    /// With its children, and until they are gone: the `postgres` that an initdb runs would go on filling the
-    /// directory that is about to be removed. They are killed first, while the parent they are found by lives.
+    /// Kills the command with its descendants and waits until they are gone. Otherwise the `postgres` that an initdb runs would go on
+    /// filling the directory that is about to be removed. The descendants are killed first, because they are found through their parent.
     fn drop(&mut self) {
         if !matches!(self.0.try_wait(), Ok(None)) {
             return;
         }
         let own = Pid::from_child(&self.0);
-        // Stopped, it starts no other child between the look and the kill.
+        // A stopped process starts no other child between the listing and the kill.
         let _ = kill_process(own, Signal::STOP);
         let family: Vec<_> = tree::descendants(own)
             .into_iter()
             .filter_map(|pid| Some((pid, tree::started(pid.as_raw_nonzero().get())?)))
             .collect();
         for (pid, _) in &family {
-            // One that has ended meanwhile is what was wanted.
+            // An error means that the process has ended already, which is the purpose.
             let _ = kill_process(*pid, Signal::KILL);
         }
         let _ = self.0.kill();
@@ -175,7 +175,7 @@ impl Task<'_> {
             .arg0("replbench")
             .args(ExecOrder::of(self.program.clone()).to_arguments())
             .current_dir(self.directory)
-            // A terminal's Ctrl-C is for replbench, which ends the command itself.
+            // A terminal's Ctrl-C must reach only replbench, which ends the command itself.
             .process_group(0)
             .stdout(log)
             .stderr(errors);
@@ -222,7 +222,7 @@ fn append(log: &Path) -> Result<File, ClusterError> {
         .map_err(ClusterError::io("write", log))
 }
 
-/// Starts a keeper: its orders come through a pipe on stdin, the pid of its server goes out on stdout.
+/// Starts a keeper. It reads requests from a pipe on stdin and writes the process id of its server to stdout.
 pub(super) fn spawn_keeper(
     launcher: &Path,
     library_path: Option<&Path>,
@@ -239,7 +239,8 @@ pub(super) fn spawn_keeper(
         .map_err(ClusterError::io("run", launcher))
 }
 
-/// replbench as a supervisor of a command and of all that it starts, which end with the pipe on its standard input.
+/// A command that runs replbench as a supervisor of a program. The program and all processes that it starts end when the supervisor's
+/// standard input closes.
 pub fn supervisor(program: impl Into<OsString>, arguments: &[OsString]) -> Command {
     let mut command = command(OWN_EXECUTABLE);
     command
@@ -251,7 +252,7 @@ pub fn supervisor(program: impl Into<OsString>, arguments: &[OsString]) -> Comma
     command
 }
 
-/// replbench that becomes a program, with this process's own environment.
+/// A command that runs replbench to execute a program in its place, with this process's own environment.
 fn becoming(program: &Program) -> Command {
     let mut command = Command::new(OWN_EXECUTABLE);
     command
@@ -261,25 +262,25 @@ fn becoming(program: &Program) -> Command {
     command
 }
 
-/// Starts a supervisor's command, which writes where the supervisor does.
+/// Starts a supervisor's command. Its output goes where the supervisor's goes.
 pub(super) fn spawn_supervised(program: &Program) -> io::Result<Child> {
     becoming(program).spawn()
 }
 
-/// Starts a keeper's server. Its output goes to a file: a pipe would fill, or break with its reader.
+/// Starts a keeper's server. Its output goes to a file, because a pipe could fill up, or break when its reader ends.
 pub(super) fn spawn_server(program: &Program, log: &Path) -> io::Result<Child> {
     let log = File::options().create(true).append(true).open(log)?;
     let errors = log.try_clone()?;
     becoming(program).stdout(log).stderr(errors).spawn()
 }
 
-/// Becomes the program; returns only if that fails.
+/// Executes the program in place of this process. Returns only if that fails.
 pub(super) fn replace(program: &Program) -> io::Error {
     Command::new(&program.path).args(&program.arguments).exec()
 }
 
-/// Runs a program of somebody else's, with this process's own environment, and returns what it printed. Killed with all of its
-/// process group when the deadline has come, or when the future is dropped.
+/// Runs an external program with this process's own environment, and returns what it printed. Its whole process group is killed when
+/// the deadline passes or the future is dropped.
 pub(super) async fn answer(
     program: &str,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -288,12 +289,12 @@ pub(super) async fn answer(
     let mut command = Command::new(program);
     command
         .args(arguments)
-        // Messages in English, so that what they say is found in the documentation.
+        // Messages are in English, so that they can be found in the documentation.
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // A terminal's Ctrl-C is for replbench, which ends the program itself.
+        // A terminal's Ctrl-C must reach only replbench, which ends the program itself.
         .process_group(0);
     let child = tokio::process::Command::from(command).spawn()?;
     let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
@@ -303,17 +304,17 @@ pub(super) async fn answer(
         let message = format!("it did not end within {} s", deadline.as_secs_f64());
         return Err(io::Error::new(io::ErrorKind::TimedOut, message));
     };
-    // It has ended by itself, and its number may be another's from now on.
+    // The program has ended by itself, so its process group must not be killed: its id may belong to another process from now on.
     std::mem::forget(group);
     output
 }
 
-/// Ends a process group when dropped.
+/// Kills a process group when dropped.
 struct KilledGroup(Pid);
 
 impl Drop for KilledGroup {
     fn drop(&mut self) {
-        // Where all have ended there is nothing to be done.
+        // An error means that all processes of the group have ended.
         let _ = rustix::process::kill_process_group(self.0, Signal::KILL);
     }
 }

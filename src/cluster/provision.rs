@@ -1,4 +1,4 @@
-//! Builds the nodes: initdb and base backups, servers, schema, publication and subscriptions.
+//! Builds the nodes: runs initdb and base backups, starts servers, and creates the schema, publication and subscriptions.
 
 use futures_util::future::{try_join, try_join_all, try_join3};
 
@@ -11,7 +11,7 @@ use crate::clock;
 use crate::pg::provisioning;
 use crate::topology::{Node, Role};
 
-/// All nodes, ready. Servers with a data directory of their own come first, then what copies the primary.
+/// Builds all nodes and returns when all are ready. The primary and the subscribers are made first, then the copies of the primary.
 pub(super) async fn build(workspace: &Workspace) -> Result<Vec<RunningNode>, ClusterError> {
     for node in &workspace.nodes {
         directory::create_inner(&workspace.layout.node(&node.name), &workspace.account)?;
@@ -35,7 +35,7 @@ pub(super) async fn build(workspace: &Workspace) -> Result<Vec<RunningNode>, Clu
     Ok(nodes)
 }
 
-/// Everything that streams physically, from the primary on: each node once its upstream is there.
+/// Makes all standbys that stream, each as soon as its upstream is ready.
 async fn copies(
     workspace: &Workspace,
     primary: &RunningNode,
@@ -57,7 +57,7 @@ async fn copies(
     }
 }
 
-/// A server of its own, with the database and the schema: a primary or a subscriber.
+/// Makes a server by initdb, with the database and the schema: a primary or a subscriber.
 async fn init_server(workspace: &Workspace, node: &Node) -> Result<RunningNode, ClusterError> {
     let password = workspace.layout.node(&node.name).join("initdb.pw");
     directory::write(&password, workspace.password.reveal(), &workspace.account)?;
@@ -70,7 +70,7 @@ async fn init_server(workspace: &Workspace, node: &Node) -> Result<RunningNode, 
         "--auth=scram-sha-256".into(),
         "--encoding=UTF8".into(),
         "--locale=C".into(),
-        // The next checkpoint's sync covers what matters, and a crash of the host costs a scratch cluster.
+        // The next checkpoint syncs what matters, and a crash of the host would cost only a scratch cluster.
         "--no-sync".into(),
         "--no-instructions".into(),
     ];
@@ -105,7 +105,7 @@ async fn init_server(workspace: &Workspace, node: &Node) -> Result<RunningNode, 
     Ok(running)
 }
 
-/// A base backup of `upstream` into the node's data directory.
+/// Makes a base backup of `upstream` in the node's data directory, and writes the node's configuration.
 async fn back_up(
     workspace: &Workspace,
     upstream: &RunningNode,
@@ -117,7 +117,7 @@ async fn back_up(
     workspace.configure(node)
 }
 
-/// A base backup of `upstream` into the data directory of this name. `extra` says how its WAL gets there.
+/// Makes a base backup of `upstream` in the data directory of `name`. `extra` says how the backup gets its WAL.
 pub(super) async fn base_backup(
     workspace: &Workspace,
     upstream: &RunningNode,
@@ -133,14 +133,14 @@ pub(super) async fn base_backup(
         "--checkpoint=fast".into(),
         "--no-sync".into(),
         "--no-password".into(),
-        // The servers were made a second ago and have no page that could be damaged.
+        // A manifest would only serve to detect damage, and the servers were made a second ago.
         "--no-manifest".into(),
     ];
     arguments.extend(extra.iter().map(Into::into));
     workspace.command(name, "pg_basebackup", arguments).await
 }
 
-/// A standby that streams from `upstream` through a slot of its own.
+/// Makes a standby that streams from `upstream` through its own slot.
 async fn copy(
     workspace: &Workspace,
     upstream: &RunningNode,
@@ -154,7 +154,7 @@ async fn copy(
     Ok(running)
 }
 
-/// A standby, which has ended, copied again from `upstream`.
+/// Copies a standby again from `upstream`. Its server must have ended.
 pub(super) async fn replace(
     workspace: &Workspace,
     upstream: &RunningNode,
@@ -165,7 +165,7 @@ pub(super) async fn replace(
     copy(workspace, upstream, node).await
 }
 
-/// A standby that replays what the primary archives, and connects to nobody.
+/// Makes a standby that replays WAL from the archive and connects to no other server.
 async fn restore(
     workspace: &Workspace,
     primary: &RunningNode,
@@ -177,7 +177,8 @@ async fn restore(
     workspace.launch(node).await
 }
 
-/// Makes the node, which was the primary and has died, a standby that streams from `upstream`; how.
+/// Makes the node, a former primary that has died, a standby that streams from `upstream`. Also returns how: `pg_rewind` or
+/// `a new base backup`.
 pub(super) async fn rejoin(
     workspace: &Workspace,
     upstream: &RunningNode,
@@ -197,13 +198,13 @@ pub(super) async fn rejoin(
     let by = if rewound.await.is_ok() {
         "pg_rewind"
     } else {
-        // It wants data checksums or wal_log_hints, and all WAL since the histories parted. Its reasons are in the log.
+        // pg_rewind needs data checksums or wal_log_hints, and all WAL since the timelines diverged. The log says why it failed.
         directory::remove_all(&data).map_err(ClusterError::io("remove", &data))?;
         back_up(workspace, upstream, node, &[]).await?;
         "a new base backup"
     };
     workspace.configure(node)?;
-    // pg_rewind has copied the other node's.
+    // pg_rewind has copied the configuration of the other node.
     let own = workspace.upstream(&upstream.node.name, &node.name).conf();
     for (name, content) in [
         ("postgresql.auto.conf", own.as_str()),
@@ -216,7 +217,7 @@ pub(super) async fn rejoin(
     Ok((running, by))
 }
 
-/// Waits until `node` streams from `upstream`: taking connections is not yet replicating.
+/// Waits until `node` streams from `upstream`: a standby may accept connections before it replicates.
 async fn streaming(
     workspace: &Workspace,
     upstream: &RunningNode,
@@ -242,7 +243,7 @@ async fn streaming(
     Ok(())
 }
 
-/// Subscribes each subscriber and waits for its initial copy.
+/// Creates each subscriber's subscription and waits for its initial copy.
 pub(super) async fn subscribe(
     workspace: &Workspace,
     primary: &RunningNode,

@@ -1,4 +1,4 @@
-//! What a change of mode replaced on the servers, and the way back.
+//! The settings that a change of mode has replaced on the servers, so that they can be put back.
 
 use futures_util::future::try_join_all;
 
@@ -7,18 +7,19 @@ use super::{RunningNode, of_role, primary};
 use crate::pg::provisioning::{self, Synchronous};
 use crate::topology::Role;
 
-/// What the servers had before a mode was applied. They keep the mode until this is undone. The default: nothing was replaced.
+/// The servers' settings before a mode was applied. The servers keep the mode until [`Restore::undo`] is called. The default value means
+/// that nothing was replaced.
 #[derive(Debug, Default)]
 #[must_use = "undo it, or `keep` the mode"]
 pub struct Restore<'a> {
-    /// `None`: nothing was replaced there.
+    /// The primary's settings; `None` if nothing was replaced there.
     primary: Option<(&'a RunningNode, Synchronous)>,
-    /// Subscribers, each with what its apply worker waited for.
+    /// Subscribers, each with the earlier `synchronous_commit` of its subscription.
     subscribers: Vec<(&'a RunningNode, String)>,
 }
 
 impl<'a> Restore<'a> {
-    /// Reads what is about to be replaced.
+    /// Reads the settings that are about to be replaced.
     pub(super) async fn read(nodes: &'a [RunningNode]) -> Result<Self, ClusterError> {
         let primary = primary(nodes);
         let synchronous = primary
@@ -42,7 +43,7 @@ impl<'a> Restore<'a> {
         })
     }
 
-    /// Puts everything back. The servers take it up some milliseconds later.
+    /// Puts all settings back. The servers apply them some milliseconds later.
     pub async fn undo(self) -> Result<(), ClusterError> {
         if let Some((primary, synchronous)) = self.primary {
             primary

@@ -1,4 +1,4 @@
-//! One running server from replbench's side: its keeper, what is asked of it, and how it ended.
+//! One running server as replbench handles it: its keeper, the requests sent to the keeper, and how the server ended.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::orders::KeeperOrder;
 use super::process;
 use crate::clock;
 
-/// A server with its keeper. Dropping it closes the keeper's pipe, which ends the server unless it is detached.
+/// A server with its keeper. Dropping the value closes the keeper's pipe, which ends the server unless it is detached.
 #[derive(Debug)]
 pub(super) struct Server {
     node: String,
@@ -24,13 +24,13 @@ pub(super) struct Server {
 
 #[derive(Debug)]
 struct Keeper {
-    /// Orders are written to its standard input, which is closed with it.
+    /// The keeper's process. Requests are written to its standard input, which closes when this value is dropped.
     child: Child,
     asked: bool,
 }
 
 impl Server {
-    /// Starts the server of a node; returns when it has a pid, long before it accepts connections.
+    /// Starts the server of a node. Returns when the server has a process id, long before it accepts connections.
     pub(super) async fn launch(
         node: &str,
         launcher: &Path,
@@ -48,7 +48,7 @@ impl Server {
                 asked: false,
             }),
         };
-        // The line comes at once or the keeper ends, and then the reader ends too.
+        // Either the keeper writes the line at once, or it ends and with it the read.
         let reading = tokio::task::spawn_blocking(move || {
             let mut line = String::new();
             announced
@@ -81,7 +81,7 @@ impl Server {
         }
     }
 
-    /// How the server ended, if it has without having been asked to.
+    /// How the server ended, with the end of its log; `None` if it is running or was asked to end.
     pub(super) fn ended_unasked(&self) -> Option<(String, LogTail)> {
         let mut keeper = self.keeper();
         let status = keeper.status().filter(|_| !keeper.asked)?;
@@ -118,12 +118,12 @@ impl Server {
         let mut keeper = self.keeper();
         keeper.asked = true;
         if let Some(orders) = &mut keeper.child.stdin {
-            // A keeper that is gone has ended its server already.
+            // A keeper that is gone has already ended its server.
             let _ = orders.write_all(&[ask.byte()]);
         }
     }
 
-    /// Asks the server to end and waits until it has.
+    /// Asks the server to end and waits until it has ended.
     pub(super) async fn end(&self, ask: Ask, deadline: Duration) -> Result<(), ClusterError> {
         self.ask(ask);
         if self.ended_within(deadline).await {
@@ -136,14 +136,14 @@ impl Server {
         Err(self.late(awaited, deadline))
     }
 
-    /// Waits for the server and its keeper; false when the deadline came first.
+    /// Waits until the server and its keeper have ended. Returns false if the deadline passes first.
     pub(super) async fn ended_within(&self, deadline: Duration) -> bool {
         let ended = async || Ok(self.keeper().status().ok_or_else(String::new));
         clock::wait_until(deadline, ended, |_| ()).await.is_ok()
     }
 
-    /// Waits until the server says in its pid file that it takes connections. The file may still be the one of a server that was
-    /// killed.
+    /// Waits until the server's pid file says that it accepts connections. The file may still be that of an earlier server that was killed,
+    /// so its process id is compared.
     pub(super) async fn accepting(
         &self,
         data: &Path,
@@ -151,7 +151,7 @@ impl Server {
     ) -> Result<(), ClusterError> {
         let file = data.join("postmaster.pid");
         let ask = async || {
-            // The eighth line, as pg_ctl reads it: "starting", "ready", "standby", padded with blanks.
+            // The eighth line is the status, as pg_ctl reads it: "starting", "ready" or "standby", padded with blanks.
             let text = std::fs::read_to_string(&file).unwrap_or_default();
             let is_own = text
                 .lines()
@@ -167,13 +167,13 @@ impl Server {
     }
 
     fn keeper(&self) -> MutexGuard<'_, Keeper> {
-        // Nothing is left half done under this lock.
+        // A panic under this lock leaves no partial change, so a poisoned lock can be used.
         self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Keeper {
-    /// How it has ended, if it has; it can be asked again and again.
+    /// The keeper's exit status; `None` while it is running. May be called repeatedly.
     fn status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }

@@ -1,4 +1,4 @@
-//! Clusters that another process started: what is known of them is a file in their directory, and /proc.
+//! Clusters that another process started, as far as they are known from a file in their directory and from /proc.
 
 use std::fmt;
 use std::io;
@@ -18,13 +18,13 @@ use crate::clock;
 use crate::pg::{Endpoint, Password};
 use crate::topology::Node;
 
-/// How long the keepers of a dead replbench may take: an abandoned server gets SIGKILL after three seconds.
+/// How long the keepers of a dead replbench may take to end: an abandoned server is sent SIGKILL after three seconds.
 const KEEPERS: Duration = Duration::from_secs(10);
 
-/// A cluster's file about itself. Without the password, which is in the passfile beside it.
+/// The content of a cluster's state file. It does not contain the password, which is in the passfile beside it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ClusterState {
-    /// Not in the file: where it was found.
+    /// The directory in which the file was found. Not part of the file.
     #[serde(skip)]
     pub directory: PathBuf,
     pub postgresql: String,
@@ -32,12 +32,12 @@ pub struct ClusterState {
     pub nodes: Vec<NodeState>,
 }
 
-/// One server as its starter wrote it down.
+/// One server, as recorded by the process that started it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NodeState {
     pub node: Node,
     pub port: u16,
-    /// The postmaster.
+    /// The process of the postmaster.
     #[serde(flatten)]
     pub process: ProcessId,
 }
@@ -64,13 +64,13 @@ pub(super) fn write(
             })
             .collect(),
     };
-    // Names, numbers and paths cannot fail to be written.
+    // Serialising names, numbers and paths cannot fail.
     let text = serde_json::to_string_pretty(&state).unwrap_or_default();
     directory::write(&layout.state(), &(text + "\n"), account)
 }
 
 impl ClusterState {
-    /// Reads the cluster that a directory holds.
+    /// Reads the state of the cluster in a directory.
     pub fn load(path: &Path) -> Result<Self, ClusterError> {
         let refuse = |problem: String, remedy: &str| ClusterError::Directory {
             path: path.to_owned(),
@@ -107,7 +107,7 @@ impl ClusterState {
         Layout::new(self.directory.clone()).passfile()
     }
 
-    /// Where a node is reached, with the password from the passfile.
+    /// The endpoint of a node, with the password from the passfile.
     pub fn endpoint(&self, node: &NodeState) -> Result<Endpoint, ClusterError> {
         let passfile = self.passfile();
         let text =
@@ -122,7 +122,7 @@ impl ClusterState {
         ))
     }
 
-    /// Stops the servers that still run, replicas first. Returns how many did.
+    /// Stops the servers that still run, replicas first. Returns how many were running.
     pub fn stop(&self) -> Result<usize, ClusterError> {
         let mut stopped = 0;
         for node in self.nodes.iter().rev() {
@@ -149,7 +149,8 @@ impl ClusterState {
 }
 
 impl NodeState {
-    /// A fast shutdown, an immediate one after ten seconds, SIGKILL after another three.
+    /// Stops the server by a fast shutdown, by an immediate one after ten seconds, and by SIGKILL after another three. Returns whether the
+    /// server was running.
     fn stop(&self, directory: &Path) -> Result<bool, ClusterError> {
         let failed = ClusterError::io("stop the server of", directory);
         let Some(pid) = Pid::from_raw(self.process.pid) else {
@@ -158,14 +159,14 @@ impl NodeState {
         let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else {
             return Ok(false);
         };
-        // Looked at after the handle was taken: the handle is then of the process that was meant.
+        // Checked after the handle was opened, so that the handle is known to belong to the intended process.
         if !self.process.is_running() {
             return Ok(false);
         }
         for (signal, seconds) in [(Signal::INT, 10), (Signal::QUIT, 3), (Signal::KILL, 2)] {
             let family = tree::descendants(pid);
             for child in &family {
-                // A stopped child would never hear its postmaster. One that has ended needs no resuming.
+                // A stopped child would not react to its postmaster. A child that has ended needs no signal, so an error is ignored.
                 let _ = kill_process(*child, Signal::CONT);
             }
             let _ = pidfd_send_signal(&handle, Signal::CONT);
@@ -188,14 +189,14 @@ impl NodeState {
     }
 }
 
-/// What a cleaning has found, and done about it.
+/// The result of `clean` for one directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cleaned {
-    /// Removed, after ending so many servers.
+    /// The directory was removed, after this number of servers was ended.
     Removed { directory: PathBuf, servers: usize },
-    /// Somebody works in it.
+    /// A running process uses the directory.
     InUse { directory: PathBuf },
-    /// It was started to stay.
+    /// The cluster was detached so that it stays.
     Detached { directory: PathBuf },
 }
 
@@ -226,8 +227,8 @@ impl fmt::Display for Cleaned {
     }
 }
 
-/// Looks for clusters that a killed replbench has left, complete or not: under `root`, some levels deep, and behind every
-/// running server whose directory bears replbench's marker and lies under `root`. Ends and removes those nobody uses.
+/// Looks for clusters that a killed replbench has left, complete or not. Searches some levels deep under `root`, and checks the
+/// directories of all running servers that lie under `root` and have replbench's marker. Ends and removes the clusters that are not used.
 pub fn clean(root: &Path) -> Result<Vec<Cleaned>, ClusterError> {
     const DEPTH: usize = 5;
     let root = root
@@ -258,22 +259,22 @@ fn clean_one(directory: PathBuf) -> Result<Cleaned, ClusterError> {
         if owner.is_none_or(|owner| owner.is_running()) {
             return Ok(Cleaned::InUse { directory });
         }
-        // Its keepers are about to end their servers, and the last one to remove the directory.
+        // The keepers are about to end their servers, and the last keeper removes the directory.
         clock::block_until(KEEPERS, || (!Lease::is_held(&directory)).then_some(()));
     } else if owner.is_some_and(|owner| owner.is_running()) {
-        // About to take its share.
+        // The owner is about to lock the directory.
         return Ok(Cleaned::InUse { directory });
     }
     let servers = end_workers(&directory);
     if Lease::is_held(&directory) {
         return Ok(Cleaned::InUse { directory });
     }
-    // A detached cluster whose host was restarted has no keeper any more, and its data were to be state.
+    // A detached cluster has no keeper any more after a restart of its host, but its data are to be kept.
     if is_detached() {
         return Ok(Cleaned::Detached { directory });
     }
     let mut removed = Ok(());
-    // What a dying process still writes makes a removal fail.
+    // Files that a dying process still writes make a removal fail.
     clock::block_until(Duration::from_secs(5), || {
         removed = directory::unless_gone(directory::remove(&directory));
         removed.is_ok().then_some(())
@@ -282,8 +283,8 @@ fn clean_one(directory: PathBuf) -> Result<Cleaned, ClusterError> {
     Ok(Cleaned::Removed { directory, servers })
 }
 
-/// Kills whatever of a cluster's still works in the directory; how many servers there were. Nothing of it is to be state, so
-/// nothing is asked of it.
+/// Kills the cluster's processes that still work in the directory, and returns how many of them were servers. The data are not kept,
+/// so there is no orderly shutdown.
 fn end_workers(directory: &Path) -> usize {
     let mut servers = 0;
     clock::block_until(Duration::from_secs(10), || {
@@ -291,7 +292,7 @@ fn end_workers(directory: &Path) -> usize {
         left.retain(|worker| worker.directory.starts_with(directory));
         servers = servers.max(left.iter().filter(|it| it.is_postmaster).count());
         for worker in &left {
-            // One that has ended meanwhile is what was wanted.
+            // An error means that the process has ended already, which is the purpose.
             let _ = kill_process(worker.pid, Signal::KILL);
         }
         left.is_empty().then_some(())
@@ -307,7 +308,7 @@ fn search(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     let Some(depth) = depth.checked_sub(1) else {
         return;
     };
-    // What may not be read is not replbench's.
+    // A directory that cannot be read does not belong to replbench.
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             search(&entry.path(), depth, found);

@@ -1,4 +1,5 @@
-//! Tables on a server that takes writes, and their initial copy on a subscriber: the same whoever started the servers.
+//! Creates the tables on a primary or subscriber, and waits for the initial copy of a subscriber. Works in the same way whoever started
+//! the servers.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::{RunningNode, admin, query};
 use crate::clock;
 use crate::pg::provisioning;
 
-/// Makes the tables, each entry within the deadline.
+/// Creates the tables. Each entry of `ddl` must finish within the deadline.
 pub(super) async fn create(
     node: &RunningNode,
     ddl: &[String],
@@ -28,7 +29,7 @@ pub(super) async fn create(
     Ok(())
 }
 
-/// Waits until the subscription of the node's name has copied every table. `check` fails when there is nothing more to wait for.
+/// Waits until the subscription with the node's name has copied every table. `check` fails if the copy can no longer finish.
 pub(super) async fn copied(
     node: &RunningNode,
     client: &Client,

@@ -1,4 +1,4 @@
-//! What a cluster of this process stands on: directory, ports, password, the servers that run, and the commands that make them.
+//! The resources of a cluster that this process runs: its directory, ports, password and running servers, and the commands that build it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -26,10 +26,11 @@ use crate::clock;
 use crate::pg::{Endpoint, Password};
 use crate::topology::{Node, Role, Topology};
 
-/// Runs of `initdb` and `pg_basebackup` at a time, so that each finishes within its deadline on a machine of two cores.
+/// How many `initdb` and `pg_basebackup` commands run at a time. Limited so that each finishes within its deadline on a machine with two
+/// cores.
 const COMMANDS_AT_ONCE: usize = 4;
 
-/// What a cluster stands on. Dropped, it takes everything with it.
+/// The resources of a cluster. Dropping the value ends the servers, and removes the directory if it is to be discarded.
 #[derive(Debug)]
 pub(super) struct Workspace {
     pub(super) config: ClusterConfig,
@@ -37,24 +38,24 @@ pub(super) struct Workspace {
     pub(super) account: Account,
     pub(super) password: Password,
     ports: Ports,
-    /// By the node that replicates over it.
+    /// The proxies of the replication connections, by the name of the replicating node.
     links: BTreeMap<String, Link>,
     pub(super) nodes: Vec<Node>,
-    /// In the order in which they came up, hence each after its upstream. There is one of each node at most.
+    /// The servers in the order of their last start: each after its upstream, until one is restarted. At most one for each node.
     servers: Mutex<Vec<Arc<Server>>>,
     commands: Semaphore,
     lease: Option<Lease>,
-    /// Whether a drop removes the directory.
+    /// Whether the directory is removed with the workspace.
     discard: bool,
 }
 
 impl Workspace {
-    /// Checks the order, then takes directory, ports and a password.
+    /// Checks the configuration, then reserves ports, creates the directory and generates a password.
     pub(super) fn prepare(config: ClusterConfig) -> Result<Self, ClusterError> {
         check(&config)?;
         let account = Account::for_servers();
         let nodes = config.topology.nodes().to_vec();
-        // One more for what is restored from the archive.
+        // One more port, for a server that is restored from the archive.
         let restored = usize::from(config.topology.has(Role::ArchiveStandby));
         let ports = Ports::reserve(nodes.len() + restored)?;
         let mut links = BTreeMap::new();
@@ -68,7 +69,7 @@ impl Workspace {
         let lease = Lease::share(&root).map_err(ClusterError::io("lock the marker in", &root))?;
         let discard = config.lifetime == Lifetime::Scratch;
         if discard {
-            // The keepers see it when this process is no longer there to tell them.
+            // The mark tells the keepers to remove the directory if this process ends before it can.
             directory::mark_for_discarding(&root).map_err(ClusterError::io("mark", &root))?;
         }
         let layout = Layout::new(root);
@@ -101,7 +102,7 @@ impl Workspace {
         self.registry().clone()
     }
 
-    /// The server of a node, until another one takes its place.
+    /// The current server of a node.
     pub(super) fn server(&self, node: &str) -> Option<Arc<Server>> {
         self.servers().into_iter().find(|it| it.node() == node)
     }
@@ -111,22 +112,22 @@ impl Workspace {
         self.server(node).map_or(Ok(()), |server| server.check())
     }
 
-    /// Forgets the server of a node, which has ended.
+    /// Removes the server of a node from the list. The server must have ended.
     pub(super) fn forget(&self, node: &str) {
         self.registry().retain(|it| it.node() != node);
     }
 
     fn registry(&self) -> MutexGuard<'_, Vec<Arc<Server>>> {
-        // Nothing is left half done under this lock.
+        // A panic under this lock leaves no partial change, so a poisoned lock can be used.
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The cluster is ready: writes down what runs.
+    /// Writes the state file of a cluster that is ready.
     pub(super) fn complete(&self, nodes: &[RunningNode]) -> Result<(), ClusterError> {
         state::write(&self.layout, &self.config, nodes, &self.account, false)
     }
 
-    /// Lets the servers outlive this process. Only now is the cluster one that `clean` leaves alone.
+    /// Lets the servers run on after this process. From then on `clean` leaves the cluster alone.
     pub(super) async fn detach(mut self, nodes: &[RunningNode]) -> Result<(), ClusterError> {
         for server in self.servers() {
             server.check()?;
@@ -142,46 +143,47 @@ impl Workspace {
         if written.is_ok() {
             self.discard = false;
         } else {
-            // The first error is the one to tell.
+            // The error in writing is the one to report, so an error in stopping is ignored.
             let _ = self.stop().await;
         }
         written
     }
 
-    /// Ends all servers at once and leaves the directory to be looked at.
+    /// Ends all servers at once and keeps the directory so that it can be examined. Returns its path.
     pub(super) async fn abandon(mut self) -> PathBuf {
         self.discard = false;
-        // A directory that is gone cannot be kept either.
+        // An error is ignored: if the directory is gone, there is nothing to keep.
         let _ = directory::unmark_for_discarding(self.layout.root());
         self.end(Ask::Immediate, Duration::from_secs(5)).await;
         self.layout.root().to_owned()
     }
 
-    /// Ends and removes what there is of a cluster that is not wanted any more.
+    /// Ends the servers of a cluster that is not wanted any more, and removes the directory if it is to be discarded.
     pub(super) async fn cancel(self) -> Result<(), ClusterError> {
         self.end(Ask::Immediate, Duration::from_secs(5)).await;
         self.stop().await
     }
 
-    /// Stops all servers, replicas before what they replicate from, so that none of them has to be waited for.
+    /// Stops all servers, replicas before the primary, so that the primary does not have to wait for replicas. Removes the directory if it is
+    /// to be discarded.
     pub(super) async fn stop(mut self) -> Result<(), ClusterError> {
         if !self.end(Ask::Fast, Duration::from_secs(20)).await {
             self.end(Ask::Immediate, Duration::from_secs(5)).await;
         }
         let mut killed = Ok(());
         for server in self.servers() {
-            // The others are killed even so.
+            // After an error the other servers are killed all the same.
             killed = killed.and(server.end(Ask::Kill, Duration::from_secs(5)).await);
         }
         killed?;
         if std::mem::take(&mut self.discard)
             && let Some(lease) = self.lease.take()
         {
-            // A server whose start was cancelled is known to its keeper alone, which shares the directory until it has ended.
+            // The server of a cancelled start is known only to its keeper, which keeps the directory locked until the server has ended.
             let root = self.layout.root().to_owned();
             let deadline = Duration::from_secs(10);
             let discard = move || lease.discard_within(&root, deadline);
-            // A removal that the end of the runtime cuts short is finished by `replbench clean`.
+            // If the end of the runtime interrupts the removal, `replbench clean` can finish it.
             let discarded = tokio::task::spawn_blocking(discard).await;
             let root = self.layout.root();
             let is_removed = discarded.unwrap_or(Ok(true));
@@ -196,7 +198,8 @@ impl Workspace {
         Ok(())
     }
 
-    /// Asks in the order of replication from its far end, then waits for all; whether all ended in time.
+    /// Asks the replicas to end, the last started first, and waits for them; then does the same with the primary. Returns whether all ended
+    /// within the deadline.
     async fn end(&self, ask: Ask, deadline: Duration) -> bool {
         let servers = self.servers();
         let due = clock::now() + deadline;
@@ -216,7 +219,7 @@ impl Workspace {
         all
     }
 
-    /// Of a node; what is none of them is a restored server, of which there is one at a time.
+    /// The port of a node. Any other name is a restored server, of which only one exists at a time.
     pub(super) fn port(&self, node: &str) -> u16 {
         let mut nodes = self.nodes.iter();
         let index = nodes.position(|other| other.name == node);
@@ -237,7 +240,7 @@ impl Workspace {
         }
     }
 
-    /// Runs a program of PostgreSQL's for a node.
+    /// Runs a PostgreSQL program for a node.
     pub(super) async fn command(
         &self,
         node: &str,
@@ -270,12 +273,12 @@ impl Workspace {
         .await
     }
 
-    /// The network between a node and the one that it replicates from.
+    /// The proxy between a node and its upstream; `None` if the node replicates without one.
     pub(super) fn link(&self, node: &str) -> Option<&Link> {
         self.links.get(node)
     }
 
-    /// How libpq of `node` reaches another one, without a password in it.
+    /// The connection string with which `node` reaches `upstream`. It names the passfile and contains no password.
     pub(super) fn conninfo(&self, node: &str, upstream: &str, extra: &[(&str, &str)]) -> String {
         let mut port = self.port(upstream);
         if let Some(link) = self.link(node) {
@@ -290,7 +293,7 @@ impl Workspace {
             ("port", &port),
             ("user", DATABASE),
             ("passfile", &passfile),
-            // The servers offer neither, so do not negotiate.
+            // The servers offer neither SSL nor GSSAPI encryption, so libpq need not negotiate.
             ("sslmode", "disable"),
             ("gssencmode", "disable"),
         ];
@@ -317,11 +320,11 @@ impl Workspace {
         Ok(())
     }
 
-    /// Starts the node's server, in place of one that has ended, and waits until it takes connections.
+    /// Starts the node's server, in place of one that has ended, and waits until it accepts connections.
     pub(super) async fn launch(&self, node: &Node) -> Result<RunningNode, ClusterError> {
         self.forget(&node.name);
         let data = self.layout.data(&node.name);
-        // Its settings are in its files.
+        // All settings are in the configuration files.
         let arguments = vec!["-D".into(), data.clone().into()];
         let order = KeeperOrder {
             directory: self.layout.root().to_owned(),
@@ -336,7 +339,7 @@ impl Workspace {
         Ok(self.running(node, &server))
     }
 
-    /// A program as the servers' user runs it.
+    /// A program that runs as the servers' user.
     fn program(&self, path: PathBuf, arguments: Vec<OsString>) -> Program {
         Program {
             account: self.account.to_become(),
@@ -348,12 +351,12 @@ impl Workspace {
 
 impl Drop for Workspace {
     fn drop(&mut self) {
-        // The ends of the pipes: each keeper ends its server.
+        // Dropping the servers closes the keepers' pipes, so each keeper ends its server.
         self.registry().clear();
         if let Some(lease) = self.lease.take()
             && self.discard
         {
-            // With servers running this is not the last share, and their keepers remove the directory.
+            // While servers are running, their keepers also hold the lock, so the last keeper removes the directory.
             let _ = lease.discard(self.layout.root());
         }
     }
