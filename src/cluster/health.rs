@@ -17,7 +17,7 @@ use crate::units::{Lsn, format_bytes, format_duration};
 /// The time-out for connecting to a server, and for each query.
 const ANSWER: Duration = Duration::from_secs(5);
 /// The interval between queries of a replica's position.
-const LOOK: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Limits beyond which a node is reported as not healthy.
 #[derive(Debug, Clone, Copy)]
@@ -233,7 +233,7 @@ async fn arrival(
         if has(replayed) || clock::now() >= due {
             break;
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     found
 }

@@ -92,12 +92,12 @@ pub fn keep(order: &KeeperOrder) -> io::Result<u8> {
     set_child_subreaper(Some(rustix::process::getpid()))?;
     let lease = Lease::share(&order.directory)?;
     let mut server = ServerProcess::start(order)?;
-    let abandoned = server.attend()?;
+    let abandoned = server.serve_requests()?;
     if abandoned {
         server.end_tree()?;
     }
     let status = server.child.wait()?;
-    sweep(if abandoned {
+    reap_orphans(if abandoned {
         Duration::ZERO
     } else {
         ORPHAN_GRACE
@@ -123,7 +123,7 @@ impl ServerProcess {
     }
 
     /// Carries out requests until the server has ended (returns false) or replbench is gone (returns true).
-    fn attend(&mut self) -> io::Result<bool> {
+    fn serve_requests(&mut self) -> io::Result<bool> {
         let stdin = io::stdin();
         let mut listening = true;
         let mut detached = false;
@@ -232,7 +232,7 @@ pub fn supervise(program: &Program) -> io::Result<u8> {
     while wait_for(&pidfd, Some(&stdin), None)? == (false, false) {}
     signal_descendants(Signal::KILL);
     let status = child.wait()?;
-    sweep(Duration::ZERO);
+    reap_orphans(Duration::ZERO);
     Ok(shell_status(status))
 }
 
@@ -254,7 +254,7 @@ fn signal_descendants(signal: Signal) {
 /// Waits for the processes that a dead postmaster has left, and kills them after `grace`.
 ///
 /// Under load even SIGKILL takes a while. The keeper waits for that, so that the end of the keeper shows that no process is left.
-fn sweep(grace: Duration) {
+fn reap_orphans(grace: Duration) {
     let due = clock::now() + grace;
     clock::block_until(grace + Duration::from_mins(1), || {
         // `waitpid(None)` would see only this process group, but backends lead sessions of their own.

@@ -19,9 +19,9 @@ use tokio::task::JoinSet;
 use crate::clock::{self, Stamp, Timer};
 
 /// The most bytes that are read at once, as one part.
-const PART: usize = 16 * 1024;
+const PART_BYTES: usize = 16 * 1024;
 /// The most parts on their way in one direction: with 16 KiB each these are 4 MiB, as much as a socket buffers.
-const PARTS: usize = 256;
+const MAX_PARTS: usize = 256;
 
 /// The condition of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -157,7 +157,7 @@ async fn pass(
     to: OwnedWriteHalf,
     conditions: watch::Receiver<Condition>,
 ) -> io::Result<()> {
-    let (parts, arriving) = mpsc::channel(PARTS);
+    let (parts, arriving) = mpsc::channel(MAX_PARTS);
     let sending = send(from, parts, conditions.clone());
     let delivering = deliver(to, arriving, conditions);
     tokio::try_join!(sending, delivering)?;
@@ -171,7 +171,7 @@ async fn send(
 ) -> io::Result<()> {
     let mut last = Stamp::default();
     loop {
-        let mut part = vec![0; PART];
+        let mut part = vec![0; PART_BYTES];
         // A broken connection is treated as a closed one.
         let count = from.read(&mut part).await.unwrap_or(0);
         part.truncate(count);

@@ -35,13 +35,13 @@ pub(super) async fn apply<'a>(
     provisioning::set_synchronous(session.client(), &synchronous)
         .await
         .map_err(query(primary, "set what commits wait for"))?;
-    let entry = Entry {
+    let check = ModeCheck {
         primary,
         client: &primary.endpoint,
         settings: (names, mode.level.setting().to_owned()),
         states: expected_states(nodes, mode.sync.as_ref()),
     };
-    entry.wait(&session, mode, deadline).await?;
+    check.wait(&session, mode, deadline).await?;
     // Commits wait only after the checkpointer has read the new setting too, some milliseconds after the walsenders whose states were
     // just seen. The checkpointer handles the reload before it begins a checkpoint.
     provisioning::checkpoint(session.client())
@@ -63,19 +63,19 @@ pub(super) async fn enter_existing(
     let (names, set) = existing.enter(mode).await?;
     let primary = primary(nodes);
     let session = admin(&primary.endpoint).await?;
-    let entry = Entry {
+    let check = ModeCheck {
         primary,
         client,
         settings: (names, mode.level.setting().to_owned()),
         states: expected_states(nodes, set.as_ref()),
     };
-    entry.wait(&session, mode, deadline).await?;
+    check.wait(&session, mode, deadline).await?;
     session.close().await;
     Ok(())
 }
 
 /// The settings and states that show that a mode is in effect.
-struct Entry<'a> {
+struct ModeCheck<'a> {
     primary: &'a RunningNode,
     /// The endpoint that a session of the load connects to.
     client: &'a Endpoint,
@@ -85,7 +85,7 @@ struct Entry<'a> {
     states: BTreeMap<String, String>,
 }
 
-impl Entry<'_> {
+impl ModeCheck<'_> {
     async fn wait(
         &self,
         session: &Session,
@@ -93,7 +93,7 @@ impl Entry<'_> {
         deadline: Duration,
     ) -> Result<(), ClusterError> {
         let ask = async || {
-            let seen = self.as_a_client_sees_it().await?;
+            let seen = self.client_settings().await?;
             let mut states = states(self.primary, session.client()).await?;
             // Standbys that are not part of the cluster may stream from an existing server.
             states.retain(|name, _| self.states.contains_key(name));
@@ -113,7 +113,7 @@ impl Entry<'_> {
     }
 
     /// The settings that a client sees in a session without replbench's own options.
-    async fn as_a_client_sees_it(&self) -> Result<(String, String), ClusterError> {
+    async fn client_settings(&self) -> Result<(String, String), ClusterError> {
         let deadline = Duration::from_secs(10);
         let session = pg::connect(self.client, "replbench admin", None, deadline).await?;
         let seen = provisioning::synchronous(session.client())

@@ -133,9 +133,9 @@ pub(super) struct Task<'a> {
 }
 
 /// A command that is killed if its future is dropped or its deadline passes.
-struct Killed(Child);
+struct KillOnDrop(Child);
 
-impl Drop for Killed {
+impl Drop for KillOnDrop {
     /// Kills the command with its descendants and waits until they are gone. Otherwise the `postgres` that an initdb runs would go on
     /// filling the directory that is about to be removed. The descendants are killed first, because they are found through their parent.
     fn drop(&mut self) {
@@ -179,7 +179,7 @@ impl Task<'_> {
             .process_group(0)
             .stdout(log)
             .stderr(errors);
-        let mut child = Killed(
+        let mut child = KillOnDrop(
             command
                 .spawn()
                 .map_err(ClusterError::io("run", self.launcher))?,
@@ -253,7 +253,7 @@ pub fn supervisor(program: impl Into<OsString>, arguments: &[OsString]) -> Comma
 }
 
 /// A command that runs replbench to execute a program in its place, with this process's own environment.
-fn becoming(program: &Program) -> Command {
+fn exec_command(program: &Program) -> Command {
     let mut command = Command::new(OWN_EXECUTABLE);
     command
         .arg0("replbench")
@@ -264,14 +264,14 @@ fn becoming(program: &Program) -> Command {
 
 /// Starts a supervisor's command. Its output goes where the supervisor's goes.
 pub(super) fn spawn_supervised(program: &Program) -> io::Result<Child> {
-    becoming(program).spawn()
+    exec_command(program).spawn()
 }
 
 /// Starts a keeper's server. Its output goes to a file, because a pipe could fill up, or break when its reader ends.
 pub(super) fn spawn_server(program: &Program, log: &Path) -> io::Result<Child> {
     let log = File::options().create(true).append(true).open(log)?;
     let errors = log.try_clone()?;
-    becoming(program).stdout(log).stderr(errors).spawn()
+    exec_command(program).stdout(log).stderr(errors).spawn()
 }
 
 /// Executes the program in place of this process. Returns only if that fails.
@@ -298,7 +298,7 @@ pub(super) async fn answer(
         .process_group(0);
     let child = tokio::process::Command::from(command).spawn()?;
     let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-    let group = group.map(KilledGroup);
+    let group = group.map(KillGroupOnDrop);
     let ended = tokio::time::timeout(deadline, child.wait_with_output()).await;
     let Ok(output) = ended else {
         let message = format!("it did not end within {} s", deadline.as_secs_f64());
@@ -310,9 +310,9 @@ pub(super) async fn answer(
 }
 
 /// Kills a process group when dropped.
-struct KilledGroup(Pid);
+struct KillGroupOnDrop(Pid);
 
-impl Drop for KilledGroup {
+impl Drop for KillGroupOnDrop {
     fn drop(&mut self) {
         // An error means that all processes of the group have ended.
         let _ = rustix::process::kill_process_group(self.0, Signal::KILL);

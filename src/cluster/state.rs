@@ -19,7 +19,7 @@ use crate::pg::{Endpoint, Password};
 use crate::topology::Node;
 
 /// How long the keepers of a dead replbench may take to end: an abandoned server is sent SIGKILL after three seconds.
-const KEEPERS: Duration = Duration::from_secs(10);
+const KEEPER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The content of a cluster's state file. It does not contain the password, which is in the passfile beside it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -260,7 +260,9 @@ fn clean_one(directory: PathBuf) -> Result<Cleaned, ClusterError> {
             return Ok(Cleaned::InUse { directory });
         }
         // The keepers are about to end their servers, and the last keeper removes the directory.
-        clock::block_until(KEEPERS, || (!Lease::is_held(&directory)).then_some(()));
+        clock::block_until(KEEPER_DEADLINE, || {
+            (!Lease::is_held(&directory)).then_some(())
+        });
     } else if owner.is_some_and(|owner| owner.is_running()) {
         // The owner is about to lock the directory.
         return Ok(Cleaned::InUse { directory });

@@ -12,7 +12,7 @@ use super::ComposeError;
 use crate::cluster::process;
 
 /// The time-out of most calls. Calls that remove containers have [`REMOVAL`].
-const QUESTION: Duration = Duration::from_secs(30);
+const CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// The time-out of calls that remove containers, networks or volumes.
 const REMOVAL: Duration = Duration::from_mins(2);
 /// The most lines that are shown of a failed call's messages or of a container's log.
@@ -145,7 +145,7 @@ impl Engine {
     /// Looks for Docker and compose, and checks that the engine answers.
     pub(super) async fn find() -> Result<Self, ComposeError> {
         let arguments = ["version", "--format", "{{.Server.Version}}"];
-        match process::answer("docker", arguments, QUESTION).await {
+        match process::answer("docker", arguments, CALL_DEADLINE).await {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(ComposeError::NoDocker);
             }
@@ -158,7 +158,7 @@ impl Engine {
         let known: [&[&str]; 2] = [&["docker", "compose"], &["docker-compose"]];
         for compose in known {
             let arguments = [&compose[1..], &["version"]].concat();
-            let asked = process::answer(compose[0], arguments, QUESTION).await;
+            let asked = process::answer(compose[0], arguments, CALL_DEADLINE).await;
             if asked.is_ok_and(|output| output.status.success()) {
                 return Ok(Self { compose });
             }
@@ -189,7 +189,7 @@ impl Engine {
             return Ok(Vec::new());
         }
         let inspect = ["inspect", "--type", "container"];
-        let text = docker(&[&inspect, &ids[..]].concat(), QUESTION).await?;
+        let text = docker(&[&inspect, &ids[..]].concat(), CALL_DEADLINE).await?;
         serde_json::from_str(&text).map_err(|error| ComposeError::Command {
             command: "docker inspect".into(),
             outcome: format!("answered something else than expected: {error}"),
@@ -201,7 +201,7 @@ impl Engine {
         let lines = MOST_LINES.to_string();
         let arguments = ["logs", "--tail", &lines, id];
         // The log only explains another error, so a failure to read it is not reported.
-        let output = process::answer("docker", arguments, QUESTION).await;
+        let output = process::answer("docker", arguments, CALL_DEADLINE).await;
         output.map_or_else(
             |_| String::new(),
             |output| last_lines(&[output.stdout, output.stderr].concat()),
@@ -210,20 +210,20 @@ impl Engine {
 
     /// Runs `docker kill`, `start`, `pause` or `unpause` on a container.
     pub(super) async fn order(self, action: &str, id: &str) -> Result<(), ComposeError> {
-        docker(&[action, id], QUESTION).await.map(drop)
+        docker(&[action, id], CALL_DEADLINE).await.map(drop)
     }
 
     /// Ends a container by its stop signal. The engine kills a container that has not ended within `grace`.
     pub(super) async fn stop(self, id: &str, grace: Duration) -> Result<(), ComposeError> {
         let seconds = grace.as_secs().to_string();
         let arguments = ["stop", "--time", &seconds, id];
-        docker(&arguments, grace + QUESTION).await.map(drop)
+        docker(&arguments, grace + CALL_DEADLINE).await.map(drop)
     }
 
     /// Detaches a container from a network. Its connections there stay open, and neither side is notified.
     pub(super) async fn disconnect(self, network: &str, id: &str) -> Result<(), ComposeError> {
         let arguments = ["network", "disconnect", network, id];
-        docker(&arguments, QUESTION).await.map(drop)
+        docker(&arguments, CALL_DEADLINE).await.map(drop)
     }
 
     /// Attaches a container to a network again, as it was attached before.
@@ -235,7 +235,7 @@ impl Engine {
     ) -> Result<(), ComposeError> {
         let options = attachment.options();
         let arguments = [&["network", "connect"], &options[..], &[network, id]];
-        docker(&arguments.concat(), QUESTION).await.map(drop)
+        docker(&arguments.concat(), CALL_DEADLINE).await.map(drop)
     }
 
     /// Removes everything with the project's label: containers with their volumes, networks, volumes. Returns the number of containers.
@@ -270,7 +270,7 @@ impl Engine {
         let mut found = BTreeMap::new();
         for kind in [CONTAINERS, NETWORKS, VOLUMES] {
             let options = ["--filter", &filter, "--format", &format];
-            let text = docker(&[kind.list, &options].concat(), QUESTION).await?;
+            let text = docker(&[kind.list, &options].concat(), CALL_DEADLINE).await?;
             let pairs = text.lines().filter_map(|line| line.split_once('\t'));
             found.extend(pairs.map(|(project, owner)| (project.to_owned(), owner.to_owned())));
         }
@@ -303,7 +303,7 @@ impl Kind {
     async fn labelled(self, project: &str, more: &[&str]) -> Result<String, ComposeError> {
         let filter = format!("label={PROJECT}={project}");
         let options = ["--quiet", "--filter", &filter];
-        docker(&[self.list, &options, more].concat(), QUESTION).await
+        docker(&[self.list, &options, more].concat(), CALL_DEADLINE).await
     }
 }
 

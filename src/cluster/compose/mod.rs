@@ -32,7 +32,7 @@ const UP: Duration = Duration::from_mins(10);
 /// The time-out of each later wait: for a server to answer, or a replica to replicate.
 const READY: Duration = Duration::from_mins(2);
 /// The time-out of `compose config`, which starts nothing.
-const QUESTION: Duration = Duration::from_secs(30);
+const CONFIG_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A compose file whose labels say which services are nodes.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl ComposeFile {
         let engine = Engine::find().await?;
         let project = format!("{PREFIX}{:08x}", rand::random::<u32>());
         let text = engine
-            .compose(&project, path, &["config"], QUESTION)
+            .compose(&project, path, &["config"], CONFIG_DEADLINE)
             .await?;
         let config = Config::read(path, &text)?;
         Ok(Self {
