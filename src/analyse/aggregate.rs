@@ -1,4 +1,4 @@
-//! The figures of each mode of a run over its valid repetitions. Several repetitions become one figure in one way, here, for
+//! The figures of each mode of a run over its valid repetitions. How several repetitions become one figure is defined only here, for
 //! everything that shows one: terminal, report, comparisons, gates, histories, index and site.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,13 +7,13 @@ use super::stats::{Estimate, arithmetic_mean, geometric_mean, median};
 use crate::metric::{Metric, Over, Scale};
 use crate::record::RunSummary;
 
-/// A mode of a run.
+/// The figures of one mode of a run.
 #[derive(Debug, Clone)]
 pub struct ModeSummary {
     pub mode: String,
     pub valid: usize,
     pub invalid: usize,
-    /// In the order of their declaration, those of replicas by name.
+    /// In the order in which the metrics are declared; the figures of replicas by the replica's name.
     pub figures: Vec<Figure>,
 }
 
@@ -22,14 +22,15 @@ pub struct ModeSummary {
 pub struct Figure {
     pub metric: Metric,
     pub node: Option<String>,
-    /// In the unit of the metric. Infinite when it falls among the censored; `None` when a value is no number.
+    /// The estimate over the valid repetitions, in the unit of the metric; infinite if it falls among the censored repetitions. `None` if a
+    /// value is not a number.
     pub estimate: Option<Estimate>,
-    /// Of a delay of visibility, which is an upper bound: the median distance between the looks.
+    /// For a visibility delay, which is an upper bound: the median distance between the looks, in the same unit. `None` for other metrics.
     pub resolution: Option<f64>,
 }
 
 impl Figure {
-    /// Whether the looks lie as far apart as the figure is large: then it is an upper bound and no more.
+    /// Whether the distance between the looks is as large as the figure or larger, so that the figure is only an upper bound.
     pub fn is_unresolved(&self) -> bool {
         is_unresolved(
             self.estimate.map(|estimate| estimate.value),
@@ -39,13 +40,13 @@ impl Figure {
 }
 
 impl ModeSummary {
-    /// A figure of the mode; of one that every replica has, that of the replica where it is largest.
+    /// The mode's figure for this metric. If every replica has one, the figure of the replica where it is largest.
     pub fn worst(&self, metric: &str, stat: &str) -> Option<&Figure> {
         self.known(metric, stat)
             .max_by(|a, b| value(a).total_cmp(&value(b)))
     }
 
-    /// Of a figure that every replica has, that of the replica where it is smallest; `None` where there is one replica only.
+    /// The figure of the replica where this metric is smallest; `None` if only one replica has it.
     pub fn best(&self, metric: &str, stat: &str) -> Option<&Figure> {
         let smallest = self
             .known(metric, stat)
@@ -67,7 +68,7 @@ impl ModeSummary {
     }
 }
 
-/// Whether a delay is an upper bound and no more.
+/// Whether a delay is only an upper bound, because the distance between the looks is as large as the delay or larger.
 pub(super) fn is_unresolved(delay: Option<f64>, resolution: Option<f64>) -> bool {
     let known = delay.filter(|delay| delay.is_finite()).zip(resolution);
     known.is_some_and(|(delay, resolution)| resolution >= delay.abs())
@@ -77,11 +78,12 @@ fn value(figure: &Figure) -> f64 {
     figure.estimate.map_or(f64::NAN, |estimate| estimate.value)
 }
 
-/// One figure of the same figure of several repetitions; infinite values stand for censored ones.
+/// Combines one metric's values of several repetitions into one figure; infinite values stand for censored ones. `None` if there are no
+/// values or one is not a number.
 ///
-/// A mean on the scale of the metric, with Student's t interval: geometric for times and rates, so that the quotient of two figures is
-/// the mean ratio of their repetitions, arithmetic for what has no natural zero. With a censored repetition no mean is
-/// known, and the median stands in. A maximum is the largest of all repetitions, and a count is their sum: neither has an interval.
+/// A mean is taken on the scale of the metric, with Student's t interval: geometric for times and rates, so that the quotient of two
+/// figures is the mean ratio of their repetitions, arithmetic for metrics without a natural zero. If a repetition is censored, the mean is
+/// unknown, and the median is used instead. A maximum is the largest of all repetitions, and a count is their sum: neither has an interval.
 pub(super) fn over_repetitions(metric: Metric, values: &[f64]) -> Option<Estimate> {
     if values.is_empty() || values.iter().any(|value| value.is_nan()) {
         return None;
@@ -101,7 +103,7 @@ pub(super) fn over_repetitions(metric: Metric, values: &[f64]) -> Option<Estimat
     Some(Estimate { value, interval, n })
 }
 
-/// The modes in the order of the plan.
+/// The figures of all modes, in the order of the plan.
 pub fn mode_summaries(run_summary: &RunSummary) -> Vec<ModeSummary> {
     let names = run_summary.mode_names();
     names

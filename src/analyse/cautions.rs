@@ -1,5 +1,5 @@
-//! What to know of a run before its figures: that it is invalid or was cut short, that the servers were offered more than they
-//! could answer, that the host was busy, that transactions failed. From the manifest and the counted columns of `cells.csv`.
+//! Warnings that a reader needs before the figures of a run: that it is invalid or was cut short, that the servers were offered more than
+//! they could answer, that the host was busy, that transactions failed. They come from the manifest and the counts in `cells.csv`.
 
 use itertools::Itertools as _;
 
@@ -7,14 +7,14 @@ use crate::record::{Manifest, RunStatus};
 use crate::sample::CellRow;
 use crate::units::{format_rate, plural, thousands, with_headroom};
 
-/// In a run that does not say whether it was overloaded, fewer answers than this share of the arrivals mean so.
+/// A run that does not record whether it was overloaded counts as overloaded if fewer than this share of its arrivals were answered.
 const ANSWERED: f64 = 0.97;
-/// Above this share of its processors the host shapes the result.
+/// If more than this share of the host's processors was busy, the host affects the result.
 const HOST_BUSY: f64 = 0.80;
-/// Reasons beyond these stand in the manifest.
+/// The most reasons in one sentence; the manifest has all of them.
 const MOST_REASONS: usize = 2;
 
-/// A sentence that comes before all figures.
+/// A sentence that is shown before all figures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caution {
     pub text: String,
@@ -23,9 +23,9 @@ pub struct Caution {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The figures are not to be relied on, or not all there, or a gate failed.
+    /// The figures must not be relied on or are incomplete, or a gate or the audit failed.
     Alarm,
-    /// The figures hold, for the conditions that the sentence names.
+    /// The figures hold, but only under the conditions that the sentence names.
     Note,
 }
 
@@ -45,7 +45,7 @@ impl Caution {
     }
 }
 
-/// Everything to be known first, gates aside; the gravest first.
+/// All cautions about a run except those about its gates and its audit: overload, status, lost transactions, busy host.
 pub fn cautions(manifest: &Manifest, cells: &[CellRow]) -> Vec<Caution> {
     let mut out: Vec<Caution> = overload(manifest, cells).into_iter().collect();
     out.extend(status(manifest));
@@ -67,7 +67,7 @@ pub fn status_text(manifest: &Manifest, cells: &[CellRow]) -> String {
 
 /// Whether a cell in an open loop was offered more than was answered.
 fn is_overloaded(cell: &CellRow) -> bool {
-    // Cells that say how late the generator was also say whether they were overloaded, where it can be told.
+    // Cells that record how late the generator was also record whether they were overloaded, if that could be told.
     let is_told = match (cell.overloaded, cell.dispatch_lag_p99_us) {
         (Some(overloaded), _) => overloaded,
         (None, Some(_)) => false,
@@ -76,11 +76,12 @@ fn is_overloaded(cell: &CellRow) -> bool {
     is_told && cell.offered_tps.is_some()
 }
 
-/// Answered is what was acknowledged in the measurement phase, or refused by the server.
+/// Whether too few arrivals were answered. Transactions count as answered if they were acknowledged in the measurement phase, failed or are
+/// indeterminate.
 fn is_overloaded_by_counts(cell: &CellRow) -> bool {
     let a_second = |count: u64| count as f64 / cell.measured_s;
     let refused = cell.failed.saturating_add(cell.indeterminate);
-    // Of the arrivals that came: a Poisson process has more or fewer of them than its rate says.
+    // Compared with the arrivals that were due, not with the rate: a Poisson process has more or fewer arrivals than its rate says.
     let is_measured = cell.measured_s > 0.0 && cell.offered > 0;
     is_measured && cell.achieved_tps + a_second(refused) < ANSWERED * a_second(cell.offered)
 }
@@ -116,7 +117,7 @@ fn overload(manifest: &Manifest, cells: &[CellRow]) -> Option<Caution> {
     })
 }
 
-/// Why not to rely on the figures, if so.
+/// Why the figures must not be relied on or are incomplete; `None` for a run that is complete and valid.
 fn status(manifest: &Manifest) -> Option<Caution> {
     let because = because(&manifest.invalid_reasons);
     let text = match manifest.status {
@@ -144,7 +145,8 @@ fn because(reasons: &[String]) -> String {
     format!(": {}{and_more}", told.join("; "))
 }
 
-/// What was not acknowledged as it should be, of each mode a sentence. Valid and invalid cells count alike.
+/// A sentence for each mode with transactions that failed, were never sent, were never answered or were acknowledged with a warning. Valid
+/// and invalid cells count alike.
 fn losses(cells: &[CellRow]) -> Vec<Caution> {
     let modes = cells.iter().map(|cell| cell.mode.as_str()).unique();
     let of_mode = |mode| {

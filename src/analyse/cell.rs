@@ -1,9 +1,9 @@
-//! The figures of one cell: quantiles over everything that was offered, per replica visibility and lag.
+//! The figures of one cell: quantiles over everything that was offered, and visibility and lag of each replica.
 //!
-//! An arrival that was never sent, whose answer never came, or that failed, has a response time that is unknown and larger than
-//! any recorded: it is censored on the right. Quantiles are taken over recorded and censored together, and one that
-//! falls among the censored is empty. Leaving these arrivals out would make a stalled server look fast, and one that refuses
-//! the slow half of its transactions too.
+//! An arrival that was never sent, was never answered or failed has a response time that is unknown and larger than any recorded one: it is
+//! censored on the right. Quantiles are taken over recorded and censored arrivals together, and a quantile that falls among the censored is
+//! empty. Leaving these arrivals out would make a stalled server look fast, and also a server that refuses the slow half of its
+//! transactions.
 
 use itertools::Itertools as _;
 
@@ -48,7 +48,8 @@ fn figures(run: &Run, cell: &CellRow, histograms: &CellHistograms) -> CellFigure
     }
 }
 
-/// Of the faults that stopped the primary: only for these it is known whether commits were lost, or when one was acknowledged again.
+/// The figures of the faults that stopped the primary. Whether commits were lost, and when one was acknowledged again, is known only for
+/// such faults. `None` if there were none.
 fn outage(run: &Run, cell: &CellRow) -> Option<OutageFigures> {
     let own = run.faults.iter().filter(|it| it.cell_id == cell.cell_id);
     let faults: Vec<&FaultRow> = own.filter(|it| it.stops_primary).collect();
@@ -57,14 +58,14 @@ fn outage(run: &Run, cell: &CellRow) -> Option<OutageFigures> {
         let times = faults.iter().filter_map(|it| time(it));
         times.max().map(seconds)
     };
-    // One fault after which nothing was acknowledged lasts longer than all others.
+    // A fault after which nothing was acknowledged counts as longer than all others.
     let longest_if_ended = |time: fn(&FaultRow) -> Option<i64>| {
         let times = faults
             .iter()
             .map(|it| time(it).map_or(f64::INFINITY, seconds));
         times.fold(0.0, f64::max)
     };
-    // Every fault of a cell has what was lost in the whole of it.
+    // Each fault row of a cell has the number of commits that were lost in the whole cell.
     let lost = faults.iter().filter_map(|it| it.lost).max();
     (!faults.is_empty()).then(|| OutageFigures {
         recovery: longest_if_ended(|it| it.rto_us),
@@ -76,15 +77,16 @@ fn outage(run: &Run, cell: &CellRow) -> Option<OutageFigures> {
     })
 }
 
-/// Most backends that waited for synchronous replication at a time while a fault lasted, and the number of faults.
+/// The most backends that waited for synchronous replication at the same time during a fault, and the number of faults for which that is
+/// known. `None` if it is known for none.
 fn most_waiters(run: &Run, cell: &CellRow) -> Option<(i64, u64)> {
     let own = run.faults.iter().filter(|it| it.cell_id == cell.cell_id);
     let waiters: Vec<_> = own.filter_map(|it| it.syncrep_waiters).collect();
     Some((*waiters.iter().max()?, waiters.len() as u64))
 }
 
-/// Arrivals of a cell that belong to a distribution and are not recorded in it: their value is larger than all others. To
-/// the service time belongs what was sent, to the others every arrival.
+/// The number of a cell's arrivals that belong to the distribution `tag` but are not recorded in it: their values are larger than all
+/// recorded ones. The service time is a distribution over the arrivals that were sent, the other distributions are over all arrivals.
 pub(super) fn censored(cell: &CellRow, tag: &str) -> u64 {
     let (unsent, uncommitted) = (cell.missed, cell.indeterminate.saturating_add(cell.failed));
     match tag {
@@ -94,7 +96,7 @@ pub(super) fn censored(cell: &CellRow, tag: &str) -> u64 {
     }
 }
 
-/// The mode's replicas in the order of the topology, then any other that was seen.
+/// The mode's replicas in the order of the topology, then any other replica that has measurements.
 fn replica_names(run: &Run, cell: &CellRow, histograms: &CellHistograms) -> Vec<String> {
     let planned = run.mode(&cell.mode).map(|mode| mode.topology.replicas());
     let planned = planned.into_iter().flatten();
@@ -142,7 +144,8 @@ fn replica(run: &Run, cell: &CellRow, histograms: &CellHistograms, node: String)
     }
 }
 
-/// What the lag samples of a replica say in one column.
+/// One column of a replica's lag samples: the values, and the number of samples without one because the replica was gone or its upstream
+/// did not answer.
 #[derive(Debug, Default)]
 struct LagSamples {
     values: Vec<f64>,
@@ -151,9 +154,9 @@ struct LagSamples {
 }
 
 impl LagSamples {
-    /// A replica that was gone has no value, and the WAL went on without it; how far one was whose upstream did not answer is
-    /// unknown. An empty column of one that was there says nothing: `pg_stat_replication` empties its times when there is
-    /// nothing to replay.
+    /// Samples in which the replica was gone are counted, because the WAL went on without it. So are samples that its upstream did not
+    /// answer: how far the replica was behind is unknown. An empty column of a replica that was there is ignored: `pg_stat_replication`
+    /// empties its times when there is nothing to replay.
     fn of<'a>(
         rows: impl IntoIterator<Item = &'a LagRow>,
         column: impl Fn(&LagRow) -> Option<f64>,
@@ -171,12 +174,12 @@ impl LagSamples {
     }
 
     fn spread(self) -> Option<Spread> {
-        // What is not known is larger than all that is.
+        // Unknown values count as larger than all known ones.
         Spread::of_samples(self.values, self.gone + self.unanswered)
     }
 }
 
-/// The commits of a cell that a node had to show, and those that it did not before the drain ended.
+/// The number of a cell's commits that a node had to show, and the number of these that it had not shown when the drain ended.
 pub(super) fn commits_and_unseen(run: &Run, cell: &CellRow, node: &str) -> (u64, u64) {
     visibility_rows(run, cell)
         .filter(|row| row.node == node)
@@ -185,7 +188,8 @@ pub(super) fn commits_and_unseen(run: &Run, cell: &CellRow, node: &str) -> (u64,
         })
 }
 
-/// The median over all commits of a cell, each taken at its second's median.
+/// The median width of a replica's visibility intervals in a cell, in seconds, over all commits seen: each commit counts with the median
+/// width of its second. `None` if no commit was seen.
 pub(super) fn resolution(run: &Run, cell: &CellRow, node: &str) -> Option<f64> {
     let mut seconds: Vec<(f64, u64)> = visibility_rows(run, cell)
         .filter(|row| row.node == node && row.seen > 0)
@@ -204,13 +208,14 @@ pub(super) fn resolution(run: &Run, cell: &CellRow, node: &str) -> Option<f64> {
     })
 }
 
-/// Rows of the measurement phase; commits sent in it and acknowledged after it belong to it.
+/// Visibility rows from the start of the measurement phase. Rows after its end are included: commits sent in the phase and acknowledged
+/// after it belong to it.
 fn visibility_rows<'a>(run: &'a Run, cell: &CellRow) -> impl Iterator<Item = &'a VisibilityRow> {
     let rows = run.visibility_of(cell.cell_id).iter();
     rows.filter(|row| row.t_us >= 0)
 }
 
-/// Samples taken while load was offered and measured.
+/// Lag samples of the measurement phase.
 pub(super) fn lag_rows<'a>(run: &'a Run, cell: &CellRow) -> impl Iterator<Item = &'a LagRow> {
     let end_us = cell.measured_s * 1e6;
     let rows = run.lag_of(cell.cell_id).iter();
@@ -243,7 +248,7 @@ mod tests {
         assert_eq!((found.gone, found.unanswered), (1, 2));
         let spread = found.spread().unwrap();
         assert_eq!((spread.p50, spread.p99, spread.n), (Some(50.0), None, 100));
-        // A replica that had nothing to replay has no time, and was there.
+        // The replica was there in the first 97 samples and had nothing to replay: it has no time, and none of these samples counts.
         let times = LagSamples::of(&rows, |row| row.replay_lag_us.map(|us| us as f64));
         assert_eq!((times.gone, times.unanswered), (1, 2));
     }

@@ -1,13 +1,13 @@
-//! Where in a series, commit after commit, the level changed. Pure; knows numbers only, not commits or metrics.
+//! Finds where the level of a series changed, from commit to commit. Pure; knows numbers only, not commits or metrics.
 //!
-//! E-divisive (D. S. Matteson and N. A. James, *A Nonparametric Approach for Multiple Change Point Analysis of
-//! Multivariate Data*, J. Am. Stat. Assoc. 109, 2014) with distances to the power of 1. The series is split where the
-//! energy distance between the values left of the split and some stretch right of it is largest; then the parts are split
-//! in the same way, the best split of all parts first. A split is believed if few permutations of the values within the
-//! parts allow one as good; the first that is not believed ends the search. No distribution is assumed, and a
-//! change of spread counts as one of level does.
+//! E-divisive (D. S. Matteson and N. A. James, *A Nonparametric Approach for Multiple Change Point Analysis of Multivariate Data*, J. Am.
+//! Stat. Assoc. 109, 2014) with distances to the power of 1. The series is split where the energy distance between the values left of the
+//! split and some stretch right of it is largest; then the parts are split in the same way, the best split of all parts first. A split is
+//! accepted if few permutations of the values within the parts have a split as good; the first split that is not accepted ends the search.
+//! No distribution is assumed, and a change of spread counts in the same way as a change of level.
 //!
-//! Of three values a side 2 in 20 orders are as far apart as can be, which is no 5 %: it takes some eight values to find anything.
+//! With three values on each side, 2 of 20 orders are as far apart as possible, which is more than 5 %: finding a change takes about eight
+//! values.
 
 use std::ops::Range;
 
@@ -15,31 +15,31 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-/// The fewest values of a segment.
+/// The smallest number of values in a segment.
 const FEWEST: usize = 3;
 
-/// Permutations behind a p; the smallest p is 1 / 200.
+/// Number of permutations for a p-value; the smallest possible p-value is 1 / 200.
 const PERMUTATIONS: usize = 199;
 
-/// The most permutations that may do as well as the data at a level of 5 %: (9 + 1) / 200.
+/// The most permutations that may have a split as good as the data if the split is to be significant at 5 %: (9 + 1) / 200.
 const MOST_AS_GOOD: usize = 9;
 
-/// Energies of a series from 0 to 1 that differ by less are the same, summed in another order.
+/// Energies (of a series scaled to 0..1) that differ by less than this are equal: they are the same sum in another order.
 const ROUNDING: f64 = 1e-9;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ChangePoint {
-    /// The first value of the new segment.
+    /// Index of the first value of the new segment.
     pub index: usize,
-    /// The share of permutations that allow as good a split. It speaks of this split given those found before it.
+    /// The share of permutations with a split as good as this one, given the splits that were found before it.
     pub p: f64,
 }
 
-/// The change points in order of index. A seed fixes the permutations.
+/// The change points in order of index. `seed` determines the permutations.
 ///
-/// Infinite (censored) values have no distance: a series with one is replaced by its mid-ranks, in which all censored values
-/// tie as the largest, so that it matters that they are large and not how large. A series with a value that is not a number
-/// has no change points. Time grows with the square of the length.
+/// Infinite (censored) values have no distance, so a series with one is replaced by its mid-ranks. All censored values then tie as the
+/// largest: it matters that they are large, not how large. A series with a value that is not a number has no change points. Time grows with
+/// the square of the length.
 pub fn change_points(values: &[f64], seed: u64) -> Vec<ChangePoint> {
     let Some(series) = on_unit_scale(values) else {
         return Vec::new();
@@ -61,7 +61,8 @@ pub fn change_points(values: &[f64], seed: u64) -> Vec<ChangePoint> {
     found
 }
 
-/// From 0 to 1, or as mid-ranks where the span is infinite; `None` when nothing differs.
+/// The values scaled to 0..1, or their mid-ranks scaled in the same way if the span is infinite. `None` if all values are equal or one is
+/// not a number.
 fn on_unit_scale(values: &[f64]) -> Option<Vec<f64>> {
     if values.iter().any(|value| value.is_nan()) {
         return None;
@@ -95,15 +96,15 @@ fn mid_ranks(values: &[f64]) -> Vec<f64> {
 struct Segment {
     range: Range<usize>,
     split: Option<Split>,
-    /// Its values, in another order with each permutation.
+    /// The segment's values, shuffled again for each permutation.
     shuffled: Vec<f64>,
-    /// The energy of the best split of each permutation so far. Kept, because a split elsewhere does not change them.
+    /// The energy of the best split of each permutation so far. Kept, because splitting another segment does not change these energies.
     energies: Vec<f64>,
 }
 
 #[derive(Clone, Copy)]
 struct Split {
-    /// The first index right of it, in the series.
+    /// Index in the series of the first value right of the split.
     at: usize,
     energy: f64,
 }
@@ -122,7 +123,7 @@ impl Segment {
         }
     }
 
-    /// The energy of the best split of a permutation; they must be asked for in turn, and may be asked for again.
+    /// The energy of the best split of a permutation. Permutations must be asked for in ascending order, and may be asked for again.
     fn energy_of(
         &mut self,
         permutation: usize,
@@ -147,8 +148,8 @@ fn best_split(segments: &[Segment]) -> Option<(usize, Split)> {
         .max_by(|a, b| a.1.energy.total_cmp(&b.1.energy))
 }
 
-/// The p of the best split, or `None` as soon as it can no longer reach the level: most splits fail within some twenty
-/// permutations, and a failure needs no p.
+/// The p-value of the best split; `None` as soon as it can no longer be significant. Most splits fail within some twenty permutations, and
+/// a split that fails needs no p-value.
 fn significance(
     segments: &mut [Segment],
     energy: f64,
@@ -169,7 +170,7 @@ fn significance(
     Some((as_good + 1) as f64 / (PERMUTATIONS + 1) as f64)
 }
 
-/// Looks for the best split of a segment; holds the memory it needs for that.
+/// Finds the best split of a segment, and keeps the memory that it needs for that.
 ///
 /// With S(a, b) the sum of distances within the values from a to b, m values left of a split and k up to the end
 /// of the stretch right of it, n = k - m, the statistic of the paper
@@ -185,7 +186,7 @@ fn significance(
 struct Scan {
     /// S(0, k) / (k - 1).
     whole: Vec<f64>,
-    /// S(m, k) for the m at hand.
+    /// S(m, k) for the current m.
     right: Vec<f64>,
     /// 2 (k - 1) / k.
     weight: Vec<f64>,
@@ -205,7 +206,7 @@ impl Scan {
         };
         for left in (FEWEST..length).rev() {
             let energy = self.best_right_of(left, values);
-            // Of equal ones the earliest.
+            // The earliest of several equally good splits wins.
             if energy >= best.energy {
                 best = Split { at: left, energy };
             }
@@ -241,8 +242,8 @@ impl Scan {
         }
     }
 
-    /// The largest energy of a split with `left` values on its left, over all ends of the stretch right of it. Must be asked
-    /// for every split from the last to the first.
+    /// The largest energy of a split with `left` values on its left, over all ends of the stretch right of it. Must be called for every
+    /// split from the last to the first, because each call adds to the sums of the one before.
     fn best_right_of(&mut self, left: usize, values: &[f64]) -> f64 {
         let value = values[left];
         let within_left = self.whole[left];
@@ -268,13 +269,13 @@ impl Scan {
 
 #[cfg(test)]
 mod tests {
-    //! Reference values: energies and places from the splitting code of the R package `ecp` (`cran/ecp` at 616241c, run in
-    //! R 4.2.2, with the weight mn/(m+n) that it rounds down to a whole number left as it is) and, alike, from an independent
-    //! brute force in Python after the paper; both give the same change points, with p = 0.005 for each at 199 permutations.
+    //! Reference values: energies and places from the splitting code of the R package `ecp` (`cran/ecp` at 616241c, run in R 4.2.2, with
+    //! the weight mn/(m+n) that it rounds down to a whole number left as it is) and from an independent brute force in Python after the
+    //! paper, which agrees. Both give the same change points, with p = 0.005 for each at 199 permutations.
 
     use super::*;
 
-    /// Up at 10, down at 18.
+    /// The level rises at index 10 and falls at index 18.
     const UP_AND_DOWN: [f64; 24] = [
         10.1, 9.8, 10.3, 9.9, 10.0, 10.2, 9.7, 10.4, 10.0, 9.9, 11.9, 12.2, 11.8, 12.1, 12.0, 12.4,
         11.7, 12.3, 10.2, 9.9, 10.1, 10.5, 9.8, 10.0,
@@ -289,8 +290,8 @@ mod tests {
         5.2, 4.9, 5.1, 5.4, 4.8, 5.0, 5.3, 5.1, 4.7, 5.2, 5.0, 5.1, 4.9, 5.3,
     ];
 
-    /// Annual flow of the Nile at Aswan 1871-1970 (R's `datasets::Nile`): the change of 1899 is that of G. W. Cobb,
-    /// *The problem of the Nile*, Biometrika 65, 1978.
+    /// Annual flow of the Nile at Aswan 1871-1970 (R's `datasets::Nile`): the change of 1899 is the one that G. W. Cobb found, *The problem
+    /// of the Nile*, Biometrika 65, 1978.
     const NILE: [f64; 100] = [
         1120.0, 1160.0, 963.0, 1210.0, 1160.0, 1160.0, 813.0, 1230.0, 1370.0, 1140.0, 995.0, 935.0,
         1110.0, 994.0, 1020.0, 960.0, 1180.0, 799.0, 958.0, 1140.0, 1100.0, 1210.0, 1150.0, 1250.0,

@@ -4,7 +4,7 @@ use super::cell::censored;
 use crate::histogram::Histogram;
 use crate::record::{Run, tags};
 
-/// The spectrum of a mode: every valid repetition, and all of them merged.
+/// The spectrum of a mode: a line for every valid repetition, and one for all of them merged.
 #[derive(Debug, Clone)]
 pub struct Spectrum {
     pub mode: String,
@@ -12,7 +12,7 @@ pub struct Spectrum {
     pub merged: SpectrumLine,
 }
 
-/// Points (nines, seconds): nines is `-log10(1 - q)`, so 1 is the 90th percentile and 2 the 99th.
+/// A line of points (nines, seconds): nines is `-log10(1 - q)`, so 1 is the 90th percentile and 2 the 99th.
 #[derive(Debug, Clone, Default)]
 pub struct SpectrumLine {
     pub points: Vec<(f64, f64)>,
@@ -20,12 +20,12 @@ pub struct SpectrumLine {
     pub n: u64,
 }
 
-/// Steps of a line in a factor of ten of the observations that lie above.
+/// Points of a line per factor of ten in the share of observations that lie above.
 const STEPS: u32 = 24;
-/// A line stops where fewer observations than this lie above: beyond it every point is an anecdote.
+/// A line stops where fewer observations than this lie above: points beyond would rest on too few observations.
 const FEWEST_ABOVE: f64 = 10.0;
 
-/// The spectra of response time, one a mode, in the order of the plan.
+/// The spectra of response time, one for each mode, in the order of the plan.
 pub fn spectra(run: &Run) -> Vec<Spectrum> {
     run.mode_names()
         .into_iter()
@@ -58,7 +58,7 @@ fn spectrum(run: &Run, mode: String) -> Spectrum {
 fn line(histogram: &Histogram, censored: u64) -> SpectrumLine {
     let n = histogram.count().saturating_add(censored);
     let mut points = Vec::new();
-    // The least of all is an extreme of its own kind, and would draw a cliff.
+    // Starts at step 1: step 0 is the minimum, an extreme of its own kind, and would draw a cliff.
     for step in 1.. {
         let nines = f64::from(step) / f64::from(STEPS);
         let above = 10_f64.powf(-nines);

@@ -1,8 +1,8 @@
-//! Judges a run by its gates: one line for each gate, mode and replica. A gate judges the figure that every table shows of its mode,
-//! over the valid repetitions (see `aggregate`).
+//! Evaluates the gates of a run: one line for each gate, mode and replica. A gate is evaluated on the figure over the valid repetitions
+//! that every table shows for its mode (see `aggregate`).
 //!
-//! A gate holds or it does not: it has no interval, since a bound is a promise about what happened here. What cannot be known
-//! fails: a gate that passes for want of data guards nothing.
+//! A gate passes or fails. It has no interval, since a bound is a promise about what happened in this run. A gate whose figure is unknown
+//! fails: a gate that passes for lack of data would guard nothing.
 
 use itertools::Itertools as _;
 use serde::{Deserialize as _, Serialize};
@@ -15,29 +15,29 @@ use crate::record::Run;
 use crate::sample::{CellRow, EventKind, EventRow};
 use crate::topology::Topology;
 
-/// A gate on one mode and, for a metric of replicas, one replica.
+/// The result of a gate for one mode and, for a metric of replicas, one replica.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct GateLine {
-    /// Counts the gates of the plan from 1; one gate may have several lines.
+    /// The gate's number in the plan, counted from 1; one gate may have several lines.
     pub number: usize,
-    /// `None` when the manifest's gate cannot be read.
+    /// `None` if the manifest's gate cannot be read.
     pub gate: Option<Gate>,
-    /// `None` when no mode of the run is meant.
+    /// `None` if the gate names no mode and the run has none, or if the gate cannot be read.
     pub mode: Option<String>,
     pub node: Option<String>,
-    /// In seconds, bytes, transactions a second, or a count.
+    /// In seconds, bytes, transactions a second, or a count; `None` if there is no figure, or it is censored.
     pub value: Option<f64>,
-    /// The figure is not known, but larger than this: it falls among observations that were never made.
+    /// A lower limit of a figure that is unknown because it falls among the censored observations; in the unit of `value`.
     pub beyond: Option<f64>,
     /// Observations behind the figure.
     pub n: u64,
     pub passed: bool,
-    /// Why there is no figure, or what else it rests on.
+    /// Why there is no figure, or a remark on it.
     pub reason: Option<String>,
 }
 
 impl GateLine {
-    /// What is judged: `browse: visibility.max on s1 under async`.
+    /// What is judged, as text: `browse: visibility.max on s1 under async`.
     pub fn subject(&self) -> String {
         let Some(gate) = &self.gate else {
             return format!("gate {}", self.number);
@@ -54,7 +54,7 @@ impl GateLine {
         text
     }
 
-    /// The figure: `4.21 ms`, `more than 5.03 s`, or `no data`.
+    /// The figure as text: `4.21 ms`, `more than 5.03 s`, or `no data`.
     pub fn found(&self) -> String {
         let Some(gate) = &self.gate else {
             return "no data".into();
@@ -64,7 +64,8 @@ impl GateLine {
             (Some(value), _) => {
                 let (Limit::Max(bound) | Limit::Min(bound)) = gate.limit;
                 let rounded = unit.rounded(value);
-                // Next to its bound it must not look as if it kept it, or broke it.
+                // A value that differs from its bound but is rounded to the same text is shown exactly. Rounded, it would look as if it had
+                // passed, or failed.
                 if value.total_cmp(&bound).is_ne() && rounded == unit.rounded(bound) {
                     unit.exactly(value)
                 } else {
@@ -76,7 +77,7 @@ impl GateLine {
         }
     }
 
-    /// The bound: `at most 5 s`.
+    /// The bound as text: `at most 5 s`.
     pub fn wanted(&self) -> String {
         self.gate.as_ref().map_or_else(String::new, Gate::wanted)
     }
@@ -88,12 +89,12 @@ struct Figure {
     value: Option<f64>,
     beyond: Option<f64>,
     n: u64,
-    /// Whether a repetition of it is unknown, and larger than everything recorded: such a figure keeps no upper bound.
+    /// Whether the figure of some repetition is censored, that is, larger than everything recorded: such a figure fails every `max` gate.
     is_open: bool,
     reason: Option<String>,
 }
 
-/// The lines of a run's gates, as its manifest has them; none when it has no gates.
+/// Evaluates the gates in a run's manifest; empty if it has none.
 pub fn gates(run: &Run) -> Vec<GateLine> {
     if run.manifest.plan.gates().is_empty() {
         return Vec::new();
@@ -101,7 +102,7 @@ pub fn gates(run: &Run) -> Vec<GateLine> {
     gates_of(run, &cell_figures(run))
 }
 
-/// As [`gates`], of figures that are already at hand, one for each cell of the run.
+/// Like [`gates`], with the figures given, one element for each cell of the run.
 pub(super) fn gates_of(run: &Run, figures: &[CellFigures]) -> Vec<GateLine> {
     let evaluator = GateEvaluator { run, figures };
     let mut lines = Vec::new();
@@ -119,7 +120,7 @@ pub(super) fn gates_of(run: &Run, figures: &[CellFigures]) -> Vec<GateLine> {
     lines
 }
 
-/// The sentence for the headline; `None` without gates.
+/// The sentence about all gates for the headline; `None` if there are none.
 pub(super) fn sentence(lines: &[GateLine]) -> Option<String> {
     const MOST_TOLD: usize = 3;
     let broken: Vec<&GateLine> = lines.iter().filter(|line| !line.passed).collect();
@@ -146,7 +147,7 @@ pub(super) fn sentence(lines: &[GateLine]) -> Option<String> {
     Some(format!("{head}: {}.", parts.join("; ")))
 }
 
-/// A failed line in a few words.
+/// A failed line as a few words.
 fn told(line: &GateLine) -> String {
     match (line.value, line.beyond, &line.reason) {
         (None, None, Some(reason)) => format!("{} has no data ({reason})", line.subject()),
@@ -159,10 +160,10 @@ fn told(line: &GateLine) -> String {
     }
 }
 
-/// The gates' view of a run.
+/// Evaluates gates on a run.
 struct GateEvaluator<'a> {
     run: &'a Run,
-    /// One for each cell.
+    /// The figures of the run's cells, one element for each cell.
     figures: &'a [CellFigures],
 }
 
@@ -192,8 +193,8 @@ impl GateEvaluator<'_> {
         lines
     }
 
-    /// The nodes that a gate is about in a mode, `None` for the mode as a whole. Where a mode should have some and has none
-    /// the gate has no data; one that names a replica is about the modes that have it.
+    /// The nodes of a mode that a gate applies to; `None` stands for the mode as a whole. A gate that names a replica applies only to the
+    /// modes that have this replica. A gate on every replica of a mode that has none is an error: it has no data.
     fn nodes(&self, gate: &Gate, mode: &str) -> Result<Vec<Option<String>>, String> {
         if !gate.metric.is_of_replica() {
             return Ok(vec![None]);
@@ -232,7 +233,7 @@ impl GateEvaluator<'_> {
         over_cells(metric, &found.collect::<Result<Vec<_>, _>>()?)
     }
 
-    /// The figure of one cell, or why it is none to judge by.
+    /// The figure of one cell, or the reason why it cannot be judged.
     fn measured(
         &self,
         metric: Metric,
@@ -249,7 +250,7 @@ impl GateEvaluator<'_> {
             }
         });
         let measured = measured.ok_or_else(|| format!("cell {id} has no `{metric}` on record"))?;
-        // What acknowledged commits left in a damaged directory must not pass for all of them.
+        // In a damaged directory, the acknowledged commits that are left must not pass for all of them.
         let commits = match metric.gated().map(|gated| gated.population) {
             Some(Population::Acknowledged) => measured.n.saturating_sub(measured.censored),
             Some(Population::Commits) => measured.n,
@@ -268,7 +269,7 @@ impl GateEvaluator<'_> {
     }
 }
 
-/// The figure of the mode, from those of its valid repetitions.
+/// Combines the figures of a mode's valid repetitions.
 fn over_cells(metric: Metric, found: &[Measured]) -> Result<Figure, String> {
     let scale = 1.0 / metric.unit().per_base();
     let values: Vec<f64> = found
@@ -299,8 +300,8 @@ fn over_cells(metric: Metric, found: &[Measured]) -> Result<Figure, String> {
     })
 }
 
-/// What a figure that is not known is larger than, in base units: a maximum than all that was recorded, a mean than the
-/// least of what the repetitions in which it is not known recorded.
+/// A lower limit of a censored figure, in base units. `open` are the repetitions in which it is censored. A maximum is larger than the
+/// largest value that any of them recorded, a mean is larger than the smallest of their largest values.
 fn least_beyond(metric: Metric, open: &[&Measured]) -> Option<f64> {
     let recorded = open.iter().filter_map(|measured| measured.largest);
     let largest = recorded.reduce(if metric.stat == Stat::Max {
@@ -342,7 +343,8 @@ fn line(
     }
 }
 
-/// What the count of the primary's rows after a cell has found. Such a cell is invalid, and speaks against its mode all the same.
+/// A mismatch that the count of the primary's rows after a cell has found, as a sentence; `None` if there is none. Such a cell is invalid,
+/// but a mode with one fails the gate nevertheless.
 fn lost_rows(run: &Run, cells: &[&CellRow]) -> Option<String> {
     cells
         .iter()
@@ -350,8 +352,8 @@ fn lost_rows(run: &Run, cells: &[&CellRow]) -> Option<String> {
         .map(|wrong| wrong.detail.clone())
 }
 
-/// A read on the primary sees what the primary acknowledged, at once, as long as no row is lost: that is what the count of its
-/// rows after each cell shows.
+/// The visibility delay on the primary itself, which is 0: a read there sees at once what the primary acknowledged, as long as no row is
+/// lost. The count of its rows after each cell shows that none is. An error if the rows were not counted after one of the cells.
 fn audited(run: &Run, cells: &[&CellRow]) -> Result<Figure, String> {
     let tables = run.manifest.plan.tables.unwrap_or(0).max(1);
     let uncounted = |cell: &&&CellRow| primary_events(run, cell, &EventKind::Rows).count() < tables;

@@ -1,5 +1,5 @@
-//! The answer in sentences: what does synchronous replication cost, how stale are reads, how far did a replica fall behind.
-//! No sentence without data behind it, and none that claims a difference its interval does not show.
+//! The answer in sentences: what does synchronous replication cost, how stale are reads, how far did a replica fall behind. No sentence is
+//! made without data, and none claims a difference that its interval does not show.
 
 use itertools::Itertools as _;
 
@@ -66,17 +66,17 @@ fn alone(base: &ModeFigures) -> Option<String> {
     ))
 }
 
-/// What is to be said of one mode.
+/// What the headline says about one mode.
 enum Cost {
-    /// A sentence.
+    /// A sentence of its own.
     Told(String),
     /// Part of the sentence that names all modes without a difference that matters.
     Equivalent(String),
-    /// Part of the sentence that names all modes of which nothing is shown.
+    /// Part of the sentence that names all modes for which nothing is shown.
     Inconclusive(String),
 }
 
-/// One sentence for each mode that costs or saves something, and one for all others of a kind.
+/// One sentence for each mode that costs or saves something, one for all equivalent modes and one for all inconclusive modes.
 fn costs(run: &Run, table: &ModesTable, base: &ModeFigures) -> Vec<String> {
     let (mut told, mut alike, mut open) = (Vec::new(), Vec::new(), Vec::new());
     for mode in table.modes.iter().skip(1) {
@@ -105,7 +105,8 @@ fn costs(run: &Run, table: &ModesTable, base: &ModeFigures) -> Vec<String> {
     told
 }
 
-/// What one mode costs against the baseline, in the figures and by the verdict of the comparison of modes.
+/// The cost of one mode compared with the baseline, from the figures and the verdict of the comparison of modes. `None` if there is no
+/// comparison.
 fn cost(run: &Run, table: &ModesTable, mode: &ModeFigures, base: &ModeFigures) -> Option<Cost> {
     let row = table.row(&mode.mode, "response", "p50")?;
     let ratio = row.effect.filter(|_| row.scale == Scale::Ratio)?;
@@ -181,7 +182,7 @@ fn waiting(mode: &Mode) -> Option<String> {
     Some(format!("Waiting for {who} {what}"))
 }
 
-/// How often a read misses a commit, as bounds: the looks of the probe leave open what lies between.
+/// How often a read misses a commit, as bounds: a commit became visible at some time between two of the probe's looks.
 fn staleness(table: &ModesTable, curves: &[ReplicaCurve]) -> Option<String> {
     let worst: Vec<&ReplicaCurve> = table
         .modes
@@ -206,7 +207,8 @@ fn staleness(table: &ModesTable, curves: &[ReplicaCurve]) -> Option<String> {
     ))
 }
 
-/// `0.35 to 8.1 % of cases under async`: the mode's most stale replica, and the one that its commits wait for beside it.
+/// `0.35 to 8.1 % of cases under async`: the share on the mode's most stale replica, followed by the share on the replica that its commits
+/// wait for, if that is another one.
 fn stale_part(curves: &[ReplicaCurve], worst: &ReplicaCurve, after: f64, is_first: bool) -> String {
     let share = |curve: &ReplicaCurve| {
         let band = format_share_band(curve.stale(after));
@@ -235,7 +237,8 @@ fn stale_part(curves: &[ReplicaCurve], worst: &ReplicaCurve, after: f64, is_firs
     }
 }
 
-/// The curve of the replica on which most reads are stale, judged a millisecond after the acknowledgement, then by the tail.
+/// The curve of the mode's most stale replica: by the share of stale reads a millisecond after the acknowledgement, then by the 99th
+/// percentile of the delay.
 pub(super) fn worst_curve<'a>(curves: &'a [ReplicaCurve], mode: &str) -> Option<&'a ReplicaCurve> {
     let tail = |curve: &ReplicaCurve| curve.quantile(0.99).unwrap_or(f64::INFINITY);
     curves
@@ -247,8 +250,8 @@ pub(super) fn worst_curve<'a>(curves: &'a [ReplicaCurve], mode: &str) -> Option<
         })
 }
 
-/// The first moment of 1 ms, 10 ms ... by which the least stale mode has shown half of its commits, those aside that are never
-/// stale at all.
+/// The first of 1 ms, 10 ms ... after the acknowledgement at which the least stale mode has shown at least half of its commits, in seconds.
+/// Modes that are never stale do not count.
 fn telling_moment(curves: &[&ReplicaCurve]) -> Option<f64> {
     let least = |after: f64| {
         let open = curves.iter().filter(|curve| !curve.is_never_stale());
@@ -265,7 +268,7 @@ fn telling_moment(curves: &[&ReplicaCurve]) -> Option<f64> {
     )
 }
 
-/// The most that a replica had yet to replay.
+/// A sentence about the largest replay lag of any replica.
 fn furthest_behind(table: &ModesTable) -> Option<String> {
     let (mode, (bytes, node)) = table
         .modes

@@ -1,4 +1,4 @@
-//! A run in one line: what `results/index.jsonl` holds of it.
+//! A run as one line of `results/index.jsonl`.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::record::{Manifest, RunStatus, RunSummary};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct IndexLine {
     pub run_id: String,
-    /// The run's directory, relative to that of the index.
+    /// The run's directory, relative to the directory of the index.
     pub directory: String,
     pub status: RunStatus,
     pub started_at: String,
@@ -28,7 +28,7 @@ pub struct IndexLine {
     pub modes: Vec<IndexMode>,
 }
 
-/// A mode over its valid repetitions.
+/// The figures of a mode over its valid repetitions.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct IndexMode {
     pub mode: String,

@@ -1,8 +1,8 @@
 //! Decides what a recorded run says: percentiles, figures over repetitions, effects, sentences, curves. Pure functions of a
 //! [`Run`]; sees no server, draws and prints nothing.
 //!
-//! The repetition is the unit of every interval, never the second or the transaction: transactions of one cell share a
-//! server, a cache and a moment, and their number says nothing of how another repetition would come out.
+//! The repetition is the unit of every interval, never the second or the transaction: transactions of one cell share a server, a cache and
+//! a moment, and their number says nothing about how another repetition would come out.
 
 mod aggregate;
 mod cautions;
@@ -61,18 +61,18 @@ pub use verdict::{Evidence, Limits, Verdict, judge};
 use crate::metric::CellFigures;
 use crate::record::Run;
 
-/// Everything that the report draws, decided once.
+/// Everything that the report draws, computed once.
 #[derive(Debug)]
 pub struct Analysis {
     pub cells: Vec<CellFigures>,
     pub modes: ModesTable,
     pub gates: Vec<GateLine>,
-    /// Only of runs with faults.
+    /// Empty in runs without faults.
     pub outages: Vec<ModeOutages>,
     pub setbacks: Vec<ModeSetback>,
     pub audit: Vec<AuditLine>,
     pub restores: Vec<RestoreLine>,
-    /// What to know before the headline.
+    /// What a reader must know before the headline.
     pub cautions: Vec<Caution>,
     pub headline: Vec<String>,
     pub spectra: Vec<Spectrum>,

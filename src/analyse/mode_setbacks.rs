@@ -1,4 +1,4 @@
-//! What faults of replicas did in each mode: to reads there, and until the replica had caught up.
+//! What faults of replicas did in each mode: to reads on the replica, and to the replica until it had caught up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,29 +8,37 @@ use crate::record::Run;
 use crate::sample::FaultRow;
 use crate::units::{format_seconds, format_share_band, thousands};
 
-/// A replica that faults befell, over the valid repetitions of a mode. Times are seconds; infinite where a repetition knows no end.
+/// What the faults of one replica did to it, over the valid repetitions of a mode. Times are in seconds, and infinite if they did not end
+/// in some repetition.
 #[derive(Debug, Clone)]
 pub struct ModeSetback {
     pub mode: String,
     pub node: String,
-    /// As the plan has them.
+    /// The faults as they are written in the plan.
     pub faults: Vec<String>,
-    /// Commits acknowledged during the faults, and the share of them that a read 100 ms later missed: at least, and at most.
+    /// Commits acknowledged during the faults.
     pub commits: u64,
+    /// Bounds (least, most) of the share of `commits` that a read on the replica 100 ms after the acknowledgement missed; `None` if
+    /// unknown.
     pub stale: Option<(f64, f64)>,
-    /// The largest of all repetitions.
+    /// From the acknowledgement until the slowest of `commits` was visible, the largest of all repetitions.
     pub slowest: Option<Estimate>,
+    /// The most commits that the replica did not show at the end of a second, from the beginning of a fault until it had caught up; the
+    /// largest of all repetitions.
     pub behind: Option<Estimate>,
+    /// The most bytes of WAL that the replica had yet to replay over the same time, the largest of all repetitions.
     pub lag: Option<Estimate>,
-    /// An upper bound: the lag sample that says so is the first in which it had caught up.
+    /// From the end of a fault until the replica had caught up, the largest of all repetitions. An upper bound, because it is taken at the
+    /// first lag sample in which the replica had caught up.
     pub catch_up: Option<Estimate>,
-    /// The mean of all repetitions; a lower bound. `None` where it did not catch up in one of them.
+    /// Bytes of WAL per second at which the replica caught up, the mean of all repetitions; a lower bound. `None` if the replica did not
+    /// catch up in one of them.
     pub rate: Option<Estimate>,
-    /// The most that a lag sample saw.
+    /// The most backends waiting for synchronous replication in any lag sample during the faults.
     pub waiters: Option<i64>,
 }
 
-/// The replicas that faults befell, in the order of the plan's modes.
+/// The replicas that had faults, in the order of the plan's modes.
 pub(super) fn setbacks(run: &Run, table: &ModesTable) -> Vec<ModeSetback> {
     let of_mode = |mode: &ModeFigures| {
         let valid = |id: u32| {
@@ -47,7 +55,7 @@ pub(super) fn setbacks(run: &Run, table: &ModesTable) -> Vec<ModeSetback> {
         }
         let all = by_node.into_iter();
         let all = all.map(|(node, faults)| of_replica(mode, node, &faults));
-        // Of the primary nothing of this is known.
+        // None of this is known for the primary.
         all.filter(|it| it.lag.is_some() || it.stale.is_some())
             .collect::<Vec<_>>()
     };
@@ -81,7 +89,7 @@ fn of_replica(mode: &ModeFigures, node: &str, faults: &[&FaultRow]) -> ModeSetba
     }
 }
 
-/// What faults of replicas did to reads there.
+/// A sentence for each replica about what its faults did to reads there.
 pub(super) fn sentences(setbacks: &[ModeSetback]) -> impl Iterator<Item = String> {
     setbacks.iter().filter_map(|it| {
         let stale = format_share_band(it.stale?);

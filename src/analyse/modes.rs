@@ -1,4 +1,4 @@
-//! The modes of a run side by side: their figures over repetitions, and what each differs in from the baseline. The ratios are those of
+//! The modes of a run side by side: their figures over repetitions, and how each differs from the baseline. The ratios are taken from
 //! [`compare_modes`], so that a report and `compare --by mode` say the same.
 
 use super::aggregate::{Figure, ModeSummary, mode_summaries};
@@ -12,23 +12,24 @@ use crate::record::{Run, RunSummary};
 /// The modes of a run.
 #[derive(Debug, Clone)]
 pub struct ModesTable {
-    /// The first mode of the plan; others are compared with it.
+    /// The first mode of the plan; the other modes are compared with it.
     pub baseline: Option<String>,
     /// In the order of the plan.
     pub modes: Vec<ModeFigures>,
-    /// Cells that are in no figure.
+    /// Cells that no figure includes.
     pub excluded: Vec<Excluded>,
-    /// Every mode against the baseline; `None` where there is one only.
+    /// The comparison of every mode with the baseline; `None` if there is only one mode.
     pub comparison: Option<Comparison>,
-    /// How it was known when standbys showed a commit, if the manifest says.
+    /// How the probes found out when standbys showed a commit; `None` if the manifest does not say.
     pub method: Option<VisibilityMethod>,
 }
 
-/// A mode over its valid repetitions. Times are seconds; infinite means that a commit was not seen before the drain ended.
+/// The figures of a mode over its valid repetitions. Times are in seconds; an infinite time falls among the censored observations, such as
+/// commits that were not seen before the drain ended.
 #[derive(Debug, Clone)]
 pub struct ModeFigures {
     pub mode: String,
-    /// What a commit waits for, if the manifest says.
+    /// What a commit waits for; `None` if the manifest does not say.
     pub explanation: Option<String>,
     pub valid: usize,
     pub invalid: usize,
@@ -36,46 +37,46 @@ pub struct ModeFigures {
     pub service_p50: Option<Estimate>,
     pub response_p50: Option<Estimate>,
     pub response_p99: Option<Estimate>,
-    /// On the replica where it is largest, which [`Self::summary`] names.
+    /// The visibility delay on the replica where it is largest, which [`Self::summary`] names.
     pub visibility_p50: Option<Estimate>,
     pub visibility_p99: Option<Estimate>,
-    /// On the replica where it is smallest; `None` where there is one replica only.
+    /// The visibility delay on the replica where it is smallest; `None` if there is only one replica.
     pub visibility_best_p50: Option<Estimate>,
     pub visibility_best_p99: Option<Estimate>,
-    /// Median width of the intervals that visibility is known by, on the replica of `visibility_p99`.
+    /// Median width of the intervals in which visibility delays are known to lie, in seconds, on the replica of `visibility_p99`.
     pub visibility_resolution: Option<f64>,
-    /// The 99th percentile of the samples, on the replica where it is largest.
+    /// The 99th percentile of the lag samples, in bytes, on the replica where it is largest.
     pub lag_p99_bytes: Option<Estimate>,
-    /// The most of any sample of any repetition, and the replica.
+    /// The largest replay lag in any sample of any repetition, in bytes, and the replica.
     pub lag_peak: Option<(f64, String)>,
     pub unseen: u64,
     /// Samples in which a replica was gone.
     pub gaps: u64,
     /// Samples that a replica's upstream did not answer.
     pub unanswered: u64,
-    /// `None` for the baseline itself and where no block has both.
+    /// `None` for the baseline itself, and if no block has both modes.
     pub ratios: Option<Ratios>,
-    /// Every figure, in the units of the summary.
+    /// Every figure of the mode, in the units of `summary.csv`.
     pub summary: ModeSummary,
 }
 
 impl ModeFigures {
-    /// Whether a visibility of so many seconds is no more than an upper bound, because the looks that found it lie as far apart
-    /// as it is large.
+    /// Whether a visibility delay of this many seconds is only an upper bound, because the distance between the looks is as large or
+    /// larger.
     pub fn is_upper_bound(&self, seconds: f64) -> bool {
         let resolution = self.visibility_resolution;
         seconds.is_finite() && resolution.is_some_and(|resolution| resolution >= seconds.abs())
     }
 }
 
-/// Factors to the baseline, paired by block; `None` where a figure of a pair is censored.
+/// Ratios of a mode's figures to the baseline's, paired by block; `None` if a figure of a pair is censored.
 #[derive(Debug, Clone, Copy)]
 pub struct Ratios {
     pub response_p50: Option<Estimate>,
     pub response_p99: Option<Estimate>,
 }
 
-/// A cell that counts for nothing.
+/// An invalid cell, which no figure includes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Excluded {
     pub cell_id: u32,
@@ -94,7 +95,7 @@ pub(super) fn from_figures(run: &Run, cells: &[CellFigures]) -> ModesTable {
         warnings: Vec::new(),
         altered: Vec::new(),
     };
-    // The run is told to be invalid where it is; its modes are set side by side all the same.
+    // The modes of an invalid run are compared as well; another sentence says that the run is invalid.
     let terms = Terms {
         force: true,
         ..Terms::default()
@@ -124,7 +125,7 @@ pub(super) fn from_figures(run: &Run, cells: &[CellFigures]) -> ModesTable {
 }
 
 impl ModesTable {
-    /// What to do about a resolution that is too coarse; empty where nothing finer is to be had.
+    /// Advice for a resolution that is too coarse, as a sentence after a space; empty if there is no finer method.
     pub fn finer(&self) -> &'static str {
         match self.method {
             Some(VisibilityMethod::Push) => {
@@ -134,7 +135,7 @@ impl ModesTable {
         }
     }
 
-    /// What the comparison with the baseline says of a figure of the mode as a whole.
+    /// The row of the comparison with the baseline for a figure of the mode as a whole.
     pub(super) fn row(&self, mode: &str, metric: &str, stat: &str) -> Option<&Row> {
         row(self.comparison.as_ref()?, mode, metric, stat)
     }
@@ -207,7 +208,7 @@ fn ratios(comparison: &Comparison, mode: &str) -> Option<Ratios> {
         })
 }
 
-/// A censored repetition has no ratio, and the mean of the others would flatter the mode.
+/// The ratio in a row. A censored repetition has no ratio, and the mean of the others would flatter the mode, so the ratio is then `None`.
 fn ratio(row: &Row) -> Option<Estimate> {
     let is_known = row.scale == Scale::Ratio && row.base_censored + row.head_censored == 0;
     Some(Estimate {

@@ -1,4 +1,4 @@
-//! What faults did to each mode: how long nothing was acknowledged, what was lost, and which promises the audit found kept.
+//! What faults did to each mode: how long nothing was acknowledged, what was lost, and which promises the audit found to be kept.
 
 use std::collections::BTreeMap;
 
@@ -8,36 +8,38 @@ use crate::record::Run;
 use crate::sample::{AuditCheck, AuditResult, AuditRow, FaultRow};
 use crate::units::{format_bytes, format_seconds, plural, thousands};
 
-/// A mode whose primary was stopped by faults. Times are seconds.
+/// What faults that stopped the primary did in a mode, over its valid repetitions. Times are in seconds.
 #[derive(Debug, Clone)]
 pub struct ModeOutages {
     pub mode: String,
-    /// Acknowledged commits that were looked for in the valid repetitions, and those of them that were lost in each.
+    /// Acknowledged commits that the audit looked for in the valid repetitions.
     pub looked_for: u64,
+    /// Acknowledged commits that were lost, in each valid repetition for which that is known.
     pub lost: Vec<u64>,
     /// Valid repetitions in which nothing was acknowledged after a fault.
     pub without_end: usize,
-    /// From the acknowledgement of the first lost commit to the fault, the longest of all repetitions.
+    /// From the acknowledgement of the first lost commit to the fault, the longest time of all repetitions.
     pub lost_span: Option<f64>,
-    /// WAL of the old primary that the new one did not have, the most of all repetitions: at least so many bytes.
+    /// Bytes of WAL of the old primary that the new primary did not have: a lower bound, and the most of all repetitions.
     pub lost_wal: Option<i64>,
     pub rto: Option<Estimate>,
     pub unavailability: Option<Estimate>,
     pub rejoin: Option<Estimate>,
 }
 
-/// A promise over all cells and nodes of a mode.
+/// The audit of one promise over all cells and nodes of a mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditLine {
     pub mode: String,
     pub check: AuditCheck,
-    /// The worst of all cells and nodes.
+    /// The worst result of all cells and nodes.
     pub result: AuditResult,
     pub nodes: usize,
-    /// Commits or rows that were looked at in all cells, and those that violate it, on the node with most of these.
+    /// Commits or rows that were examined in all cells, on the node with the most violations.
     pub examined: u64,
+    /// Commits or rows that violate the promise in all cells, on the same node.
     pub violations: u64,
-    /// The worst cell and node, and what was found there; empty if there is nothing to tell.
+    /// What was found on the node and in the cell with the worst result; empty if nothing violates the promise.
     pub evidence: String,
 }
 
@@ -51,7 +53,7 @@ pub(super) fn outages(run: &Run, table: &ModesTable) -> Vec<ModeOutages> {
         for cell in cells {
             let own = |it: &&FaultRow| it.cell_id == cell.cell_id && it.stops_primary;
             let faults: Vec<_> = run.faults.iter().filter(own).collect();
-            // Each fault of a cell has what was lost in the whole of it, and each node the same commits to have.
+            // Each fault row of a cell has the number of commits lost in the whole cell, and each node is audited for the same commits.
             lost.extend(faults.iter().find_map(|it| it.lost));
             let present =
                 |it: &&AuditRow| it.cell_id == cell.cell_id && it.check == AuditCheck::Present;
@@ -76,7 +78,7 @@ pub(super) fn outages(run: &Run, table: &ModesTable) -> Vec<ModeOutages> {
     table.modes.iter().filter_map(of_mode).collect()
 }
 
-/// The promises of every mode, in the order of the plan.
+/// The audit of every promise in every mode, in the order of the plan.
 pub(super) fn audit_lines(run: &Run, table: &ModesTable) -> Vec<AuditLine> {
     let mode_of: BTreeMap<u32, &str> = run
         .cells
@@ -131,7 +133,7 @@ fn line(mode: &str, rows: &[&AuditRow]) -> Option<AuditLine> {
     })
 }
 
-/// What a promise that was broken is told by, before everything else.
+/// A sentence for each broken promise, to be shown before everything else.
 pub(super) fn alarms(lines: &[AuditLine]) -> impl Iterator<Item = String> {
     let broken = lines.iter().filter(|it| it.result == AuditResult::Fail);
     broken.map(|it| {
@@ -144,7 +146,7 @@ pub(super) fn alarms(lines: &[AuditLine]) -> impl Iterator<Item = String> {
     })
 }
 
-/// What stopping the primary cost in each mode.
+/// A sentence for each mode about what stopping the primary cost.
 pub(super) fn sentences(outages: &[ModeOutages]) -> impl Iterator<Item = String> {
     outages.iter().map(sentence)
 }
@@ -184,7 +186,7 @@ fn sentence(it: &ModeOutages) -> String {
     )
 }
 
-/// When commits were acknowledged again. Over repetitions of which some did not end, only the median is known.
+/// When commits were acknowledged again, as text. If in some repetitions none was, only the median over the repetitions is known.
 fn again(it: &ModeOutages) -> String {
     let found = it.rto.filter(|rto| rto.value.is_finite());
     let Some(rto) = found else {

@@ -1,4 +1,4 @@
-//! What restores to a point in time had: a sentence for each of them.
+//! Restores to a point in time: for each of them, a sentence about the commits that it restored.
 
 use super::modes::ModesTable;
 use super::outages::AuditLine;
@@ -12,13 +12,13 @@ pub struct RestoreLine {
     pub mode: String,
     pub cell_id: u32,
     pub node: String,
-    /// The worst of its promises.
+    /// The worst result of all promises about the restore.
     pub result: AuditResult,
-    /// Which commits are there.
+    /// Which commits were restored.
     pub sentence: String,
 }
 
-/// The restores of every mode, in the order of the plan, then of their cells.
+/// The restores in the order of the plan's modes, then of the cells.
 pub(super) fn restore_lines(run: &Run, table: &ModesTable) -> Vec<RestoreLine> {
     let own = || run.audit.iter().filter(|row| row.check.is_of_a_restore());
     let worst = |row: &AuditRow| {
@@ -46,7 +46,8 @@ pub(super) fn restore_lines(run: &Run, table: &ModesTable) -> Vec<RestoreLine> {
     lines
 }
 
-/// That all restores of a mode had what they should. Of one that had not, or did not reach its target, an alarm tells.
+/// A sentence for each mode in which all restores had the commits that they should have. If a restore had not, or did not reach its target,
+/// an alarm says so instead.
 pub(super) fn sentences(
     lines: &[RestoreLine],
     audit: &[AuditLine],

@@ -1,4 +1,4 @@
-//! The figures of a run's cells, from its summary or, where that is missing, from what was measured.
+//! The figures of a run's cells, from the run's summary or, if that is missing, from what was measured.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,8 +8,8 @@ use crate::metric::Metric;
 use crate::record::{OnMismatch, ReadError, Run, RunSummary};
 use crate::sample::SummaryRow;
 
-/// Reads the run in `dir` with the figures that are compared. A summary that is missing, cut short or older than the cells is
-/// made again from the distributions, in memory only; one that is not as it was recorded is not.
+/// Reads the run in `dir` with the figures that are compared. A summary that is missing, cut short or older than the cells is made again
+/// from the distributions, in memory only. A summary that is not as it was recorded is not made again, unless `on_mismatch` says to use it.
 pub fn run_summary(dir: &Path, on_mismatch: OnMismatch) -> Result<RunSummary, ReadError> {
     let mut run_summary = RunSummary::open(dir, on_mismatch, Metric::is_needed)?;
     let is_refused = on_mismatch == OnMismatch::LeaveOut && !run_summary.altered.is_empty();
@@ -27,7 +27,7 @@ pub fn run_summary(dir: &Path, on_mismatch: OnMismatch) -> Result<RunSummary, Re
     Ok(run_summary)
 }
 
-/// Summaries of older runs have counts and not their shares.
+/// Adds the shares to summaries of older runs, which have only the counts.
 fn add_shares(rows: &mut Vec<SummaryRow>) {
     let share = |row: &SummaryRow| {
         let metric = Metric::of(&format!("{}_share", row.metric), "value")?;
@@ -49,7 +49,7 @@ fn add_shares(rows: &mut Vec<SummaryRow>) {
     rows.extend(shares);
 }
 
-/// Whether every cell is in the summary, as the same repetition. Compares ids, because a mode's name may carry a guard against CSV formulas.
+/// Whether the summary has every cell, as the same repetition. Compares ids, because a mode's name may carry a guard against CSV formulas.
 fn is_whole(run_summary: &RunSummary) -> bool {
     let Some(figures) = &run_summary.figures else {
         return false;

@@ -1,23 +1,24 @@
-//! How far a fault sets its node back, and how long the node takes to make up for it.
+//! How far a fault sets a node back, and how long the node takes to catch up.
 
 use crate::metric::{SetbackFigures, Spread};
 use crate::record::Run;
 use crate::sample::{CellRow, FaultRow, LagRow, VisibilityRow};
 
-/// Below a page of WAL a node is not behind: which record was in flight when the sample was taken is chance.
+/// Bytes up to which a node does not count as behind, a page of WAL: which record was in flight when the sample was taken is chance.
 const BEHIND: i64 = 8_192;
 
-/// What the lag samples say of one fault.
+/// What the lag samples show of one fault.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct OfFault {
     peak: Option<f64>,
     took: Option<f64>,
     rate: Option<f64>,
-    /// When it had caught up, in microseconds; `None`: never.
+    /// When the node had caught up, in microseconds from the start of the measurement phase; `None` if it never had.
     caught_us: Option<i64>,
 }
 
-/// `None`: no fault befell it, or it became the primary, which is behind nobody.
+/// How faults set back a node in a cell. `None` if no fault that left the primary running concerned the node, or if the node became the
+/// primary, which is behind nobody.
 pub(super) fn setback(run: &Run, cell: &CellRow, node: &str) -> Option<SetbackFigures> {
     let of_cell = |fault: &&FaultRow| fault.cell_id == cell.cell_id;
     let faults: Vec<_> = run.faults.iter().filter(of_cell).collect();
@@ -29,7 +30,7 @@ pub(super) fn setback(run: &Run, cell: &CellRow, node: &str) -> Option<SetbackFi
         .iter()
         .filter(|row| row.node == node)
         .collect();
-    // Where the primary is another one afterwards, there is nothing to make up for.
+    // Faults that stop the primary are left out: another node is the primary afterwards, and the old one has nothing to catch up on.
     let own = |it: &&FaultRow| it.node == node && !it.stops_primary;
     let faults: Vec<&FaultRow> = faults.into_iter().filter(own).collect();
     if faults.is_empty() {
@@ -61,7 +62,7 @@ pub(super) fn setback(run: &Run, cell: &CellRow, node: &str) -> Option<SetbackFi
     })
 }
 
-/// The most commits that the node did not show at the end of a second in which the fault lasted, or the node had not caught up.
+/// The most commits that the node did not show at the end of a second, from the beginning of the fault until the node had caught up.
 fn most_behind(fault: &FaultRow, caught_us: Option<i64>, rows: &[&VisibilityRow]) -> Option<u64> {
     let until = caught_us.unwrap_or(i64::MAX);
     let ends = |row: &&&VisibilityRow| (fault.began_us..=until).contains(&(row.t_us + 1_000_000));
@@ -71,7 +72,7 @@ fn most_behind(fault: &FaultRow, caught_us: Option<i64>, rows: &[&VisibilityRow]
         .max()
 }
 
-/// A value that is `None` is larger than all that are known; without values there is no spread.
+/// The distribution of the values. A value that is `None` is unknown and larger than all known ones. `None` if there are no values.
 fn spread(values: impl Iterator<Item = Option<f64>>) -> Option<Spread> {
     let (known, unknown): (Vec<_>, Vec<_>) = values.partition(Option::is_some);
     let known = known.into_iter().flatten().collect();
@@ -80,7 +81,7 @@ fn spread(values: impl Iterator<Item = Option<f64>>) -> Option<Spread> {
     Spread::of_samples(known, censored).or(unknown)
 }
 
-/// `None`: the fault was not undone, or there is no sample of it.
+/// `None` if the fault was not undone, or if there is no lag sample from its beginning until the node had caught up.
 fn of_fault(fault: &FaultRow, lag: &[&LagRow]) -> Option<OfFault> {
     let before = lag.iter().filter(|row| row.t_us < fault.began_us);
     let usual = before.filter_map(|row| row.replay_lag_bytes).max();
@@ -102,7 +103,7 @@ fn of_fault(fault: &FaultRow, lag: &[&LagRow]) -> Option<OfFault> {
     let to_make_up = at_end.map(|bytes| bytes - usual).filter(|it| *it > 0);
     let rate = to_make_up.and_then(|bytes| match took {
         None => Some(0.0),
-        // The same sample says that it was behind and that it had caught up.
+        // The sample that shows the node behind is also the one that shows that it had caught up.
         Some(0.0) => None,
         Some(took) => Some(bytes as f64 / took),
     });

@@ -12,23 +12,24 @@ use crate::histogram::{SignedHistogram, rank};
 use crate::record::tags::{Bound, Origin};
 use crate::record::{CellHistograms, Run};
 
-/// What all valid repetitions of a mode say about one replica.
+/// The visibility of a mode's commits on one replica, over all valid repetitions.
 #[derive(Debug, Clone)]
 pub struct ReplicaCurve {
     pub mode: String,
     pub node: String,
-    /// Commits that it should have shown, unseen ones included.
+    /// Commits that the replica should have shown, including those not seen before the drain ended.
     pub commits: u64,
     pub unseen: u64,
     /// Median width of the intervals, in seconds: shorter times than this cannot be told apart.
     pub resolution: Option<f64>,
-    /// For a replica whose replay each commit awaits: the commits that were acknowledged with a warning, without that wait.
+    /// Set if every commit waits for the replay on this replica: the number of commits that were acknowledged with a warning, because their
+    /// wait was cancelled.
     cancelled_waits: Option<u64>,
     lo: Cumulative,
     hi: Cumulative,
 }
 
-/// Sorted delays in seconds with the number of commits up to each.
+/// Sorted delays in seconds, each with the number of commits up to this delay.
 #[derive(Debug, Clone, Default)]
 struct Cumulative(Vec<(f64, u64)>);
 
@@ -64,7 +65,7 @@ impl Cumulative {
         after.checked_sub(1).map_or(0, |last| self.0[last].1)
     }
 
-    /// The delay by which so many commits had become visible.
+    /// The delay in seconds by which `rank` commits had become visible.
     fn at_rank(&self, rank: u64) -> Option<f64> {
         self.0
             .iter()
@@ -76,8 +77,9 @@ impl Cumulative {
 impl ReplicaCurve {
     /// Bounds of the share of commits that a read `seconds` after the acknowledgement misses; between 0 and 1.
     ///
-    /// A commit that awaits the replay on this replica is visible there when it is acknowledged, whatever the looks leave open.
-    /// Those count as possibly stale whose wait was cancelled, and those that a look after the acknowledgement missed.
+    /// If commits wait for the replay on this replica, a commit is visible there when it is acknowledged, although the looks do not show
+    /// it. In this case only two kinds of commits count as possibly stale: those whose wait was cancelled, and those that a look after the
+    /// acknowledgement missed.
     pub fn stale(&self, seconds: f64) -> (f64, f64) {
         let (lo, hi) = self.measured_stale(seconds);
         match self.cancelled_waits {
@@ -94,7 +96,7 @@ impl ReplicaCurve {
         self.cancelled_waits.is_some()
     }
 
-    /// Whether no read after an acknowledgement can miss the row, because every commit awaited the replay here.
+    /// Whether no read after an acknowledgement can miss the row, because every commit has waited for the replay on this replica.
     pub fn is_never_stale(&self) -> bool {
         self.is_awaited() && self.stale(0.0).1 <= 0.0
     }
@@ -108,7 +110,7 @@ impl ReplicaCurve {
         (lo.min(hi), hi)
     }
 
-    /// Commits seen that have no entry on this side: they count as visible at once on the lower one.
+    /// The number of seen commits that have no entry in `curve`. In the curve of lower bounds such commits count as visible at once.
     fn missing_from(&self, curve: &Cumulative) -> u64 {
         self.hi.total().saturating_sub(curve.total())
     }
@@ -119,20 +121,20 @@ impl ReplicaCurve {
         (1.0 - hi, 1.0 - lo)
     }
 
-    /// Upper bound of the delay of a share of all commits, in seconds; `None` when it falls among the unseen.
+    /// Upper bound of the delay within which a share of all commits is visible, in seconds; `None` if it falls among the unseen commits.
     pub fn quantile(&self, share: f64) -> Option<f64> {
         self.hi.at_rank(rank(share, self.commits))
     }
 
-    /// Lower bound of the delay of a share of all commits, in seconds; `None` when it falls among the unseen or among commits
-    /// for which no look tells a lower bound.
+    /// Lower bound of the delay within which a share of all commits is visible, in seconds; `None` if it falls among the unseen commits, or
+    /// among commits for which no look gives a lower bound.
     pub fn quantile_lo(&self, share: f64) -> Option<f64> {
         let visible = self.missing_from(&self.lo);
         let rank = rank(share, self.commits).checked_sub(visible)?;
         (rank > 0).then(|| self.lo.at_rank(rank)).flatten()
     }
 
-    /// The least and the greatest delay on record, in seconds.
+    /// The smallest and the largest delay on record, in seconds.
     pub fn range(&self) -> Option<(f64, f64)> {
         let least = self.lo.0.first().or(self.hi.0.first())?;
         let greatest = self.hi.0.last()?;
@@ -172,7 +174,7 @@ fn mode_curves(run: &Run, mode: &str) -> Vec<ReplicaCurve> {
             }
         }
     }
-    // While a fault keeps a replica away, commits may wait for another one in its place.
+    // While a fault keeps a replica from streaming, commits may wait for another replica in its place.
     let faults = &run.manifest.plan.faults;
     let mode_as_planned = run
         .mode(mode)
@@ -247,7 +249,8 @@ mod tests {
     #[test]
     fn a_read_on_the_replica_that_commits_await_is_never_stale() {
         let mut awaited = curve(0);
-        // No look after an acknowledgement missed a commit; when each became visible before, the looks leave open.
+        // No look after an acknowledgement missed a commit. The looks do not show when, before its acknowledgement, each commit became
+        // visible.
         awaited.lo.0.retain(|(delay, _)| *delay <= 0.0);
         assert!(awaited.stale(0.0).1 > 0.5, "{:?}", awaited.stale(0.0));
         awaited.cancelled_waits = Some(0);

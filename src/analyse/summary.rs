@@ -11,7 +11,7 @@ pub fn summarise(run: &Run) -> Vec<SummaryRow> {
     summary_of(run, &cell_figures(run))
 }
 
-/// As [`summarise`], of figures that are already at hand, one for each cell of the run.
+/// Like [`summarise`], with the figures given, one element for each cell of the run.
 pub fn summary_of(run: &Run, figures: &[CellFigures]) -> Vec<SummaryRow> {
     let cells = run.cells.iter().zip(figures);
     cells
@@ -40,7 +40,7 @@ fn row(cell: &CellRow, node: Option<&String>, metric: Metric, measured: Measured
         metric: metric.name().into(),
         stat: metric.stat.as_str().into(),
         value: match metric.unit() {
-            // One of many arrivals is not rounded away.
+            // One of many arrivals must not be rounded away.
             Unit::Share => measured.value.map(|share| rounded(share, 1e9)),
             _ => measured.value.map(|value| rounded(value, 1e3)),
         },
@@ -50,8 +50,8 @@ fn row(cell: &CellRow, node: Option<&String>, metric: Metric, measured: Measured
     }
 }
 
-/// Times to the nanosecond, other units to a thousandth: nothing here is measured to more, and a sum of binary fractions has a
-/// tail of digits.
+/// Rounds to a multiple of 1 / `parts`. Times are rounded to the nanosecond, other units except shares to a thousandth: nothing is measured
+/// more precisely, and a sum of binary fractions has a tail of digits.
 fn rounded(value: f64, parts: f64) -> f64 {
     (value * parts).round() / parts
 }

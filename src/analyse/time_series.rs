@@ -1,4 +1,4 @@
-//! What happened when: the valid repetitions of a mode side by side on one axis of measured seconds.
+//! What happened when: the valid repetitions of a mode one after the other on an axis of measured seconds.
 
 use super::cell::lag_rows;
 use crate::record::{ResponseSecond, Run};
@@ -8,15 +8,15 @@ use crate::sample::{CellRow, EventKind, IntervalRow, Phase};
 #[derive(Debug, Clone, Default)]
 pub struct TimeSeries {
     pub mode: String,
-    /// The repetitions, end to end from second 0.
+    /// The repetitions, end to end from second 0 of the axis.
     pub spans: Vec<RepetitionSpan>,
     pub load: Vec<LoadPoint>,
     pub host: Vec<HostPoint>,
     pub heat: Vec<HeatColumn>,
-    /// By replica, in the order of the topology; `None` where the replica was gone or its upstream did not answer.
+    /// Lag samples by replica, in the order of the topology.
     pub lag: Vec<(String, Vec<LagPoint>)>,
     pub marks: Vec<Mark>,
-    /// From when to when there was a fault.
+    /// Start and end of each stretch of time with a fault, in seconds on the axis.
     pub faults: Vec<(f64, f64)>,
 }
 
@@ -28,7 +28,7 @@ pub struct RepetitionSpan {
     pub end_s: f64,
 }
 
-/// Rates in one second.
+/// The load in one second. Rates are transactions per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LoadPoint {
     pub start_s: f64,
@@ -38,20 +38,20 @@ pub struct LoadPoint {
     pub backlog: u64,
 }
 
-/// What the host's processors did in one second, as shares of all of them; `None` where it is not known.
+/// The shares of the host's processors in one second; `None` if unknown.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HostPoint {
     pub start_s: f64,
     pub end_s: f64,
-    /// Neither idle nor waiting for a disk.
+    /// Share neither idle nor waiting for a disk.
     pub busy: Option<f64>,
-    /// Taken by other guests of a virtual machine's host.
+    /// Share taken by other guests of a virtual machine's host.
     pub steal: Option<f64>,
-    /// Idle while a disk was waited for.
+    /// Share idle while waiting for a disk.
     pub iowait: Option<f64>,
 }
 
-/// Response times in one stretch of time: bins of [`ResponseSecond`] and shares of the column's transactions.
+/// Response times in one stretch of time: bins of [`ResponseSecond`], each with its share of the column's transactions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeatColumn {
     pub start_s: f64,
@@ -67,7 +67,7 @@ pub struct LagPoint {
     pub rep: u32,
 }
 
-/// Something that happened.
+/// An event on the axis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mark {
     pub at_s: f64,
@@ -75,17 +75,17 @@ pub struct Mark {
     pub detail: String,
 }
 
-/// Columns of a heatmap: more are merged, since no screen shows them.
+/// The most columns of a heatmap; more columns are merged, since no screen shows them.
 const MOST_COLUMNS: usize = 120;
-/// Points of a lag line, for the same reason.
+/// The most points of a lag line, since no screen shows more.
 const MOST_POINTS: usize = 600;
 const MOST_MARKS: usize = 40;
-/// What is shorter at the end of a phase is no second of its own.
+/// Shortest interval with a rate of its own, in microseconds. A shorter one at the end of a phase is added to the second before.
 const SHORTEST_US: u64 = 500_000;
-/// Longer cells do not exist; a damaged `measured_s` must not stretch the axis.
+/// Longest cell, in seconds. Longer cells do not exist, and a damaged `measured_s` must not stretch the axis.
 const LONGEST_S: f64 = 7.0 * 86_400.0;
 
-/// One timeline a mode, in the order of the plan.
+/// One time series for each mode, in the order of the plan.
 pub fn time_series(run: &Run) -> Vec<TimeSeries> {
     run.mode_names()
         .into_iter()
@@ -133,8 +133,8 @@ fn time_series_of(run: &Run, mode: String) -> TimeSeries {
     line
 }
 
-/// The rows of the measurement phase. What is left of a phase after its last whole second, some milliseconds, has no rate of its
-/// own: it is part of the second before.
+/// The rows of the measurement phase. The few milliseconds that are left of a phase after its last whole second have no rate of their own:
+/// they are added to the second before.
 fn whole_seconds(run: &Run, cell: &CellRow) -> Vec<IntervalRow> {
     let rows = run
         .intervals_of(cell.cell_id)
@@ -157,7 +157,7 @@ fn add_second(seconds: &mut Vec<IntervalRow>, row: &IntervalRow) {
     }
 }
 
-/// The rates and the processors in each second that begins within the repetition.
+/// The rates and the processor shares of each second that begins within the repetition.
 fn points(seconds: &[IntervalRow], span: RepetitionSpan) -> (Vec<LoadPoint>, Vec<HostPoint>) {
     let point = |row: &IntervalRow| {
         let start_s = span.start_s + row.t_us as f64 / 1e6;
@@ -238,7 +238,7 @@ fn add_lag(
     }
 }
 
-/// Keeps the largest sample of each group, and every gap.
+/// Keeps one point of each group of neighbours: a gap if there is one, otherwise the largest sample.
 fn thin(points: &[LagPoint]) -> Vec<LagPoint> {
     let group = points.len().div_ceil(MOST_POINTS).max(1);
     points
@@ -260,7 +260,7 @@ fn marks(run: &Run, cell: &CellRow, span: RepetitionSpan) -> Vec<Mark> {
             && (0.0..=length_s).contains(&at_s)
             && !matches!(
                 row.kind,
-                // Faults are bands.
+                // Faults are shown as bands.
                 EventKind::Rows | EventKind::FaultBegan | EventKind::FaultEnded
             )
     });
@@ -272,7 +272,7 @@ fn marks(run: &Run, cell: &CellRow, span: RepetitionSpan) -> Vec<Mark> {
     .collect()
 }
 
-/// The stretches of a repetition with a fault; those that meet are one.
+/// The stretches of a repetition with a fault; stretches that overlap or touch are merged.
 fn faults(run: &Run, cell: &CellRow, span: RepetitionSpan) -> Vec<(f64, f64)> {
     let own = run.faults.iter().filter(|it| it.cell_id == cell.cell_id);
     let on_axis = |us: i64| (span.start_s + us as f64 / 1e6).clamp(span.start_s, span.end_s);
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn the_rest_of_a_phase_is_no_second_without_answers() {
-        // In 30 ms nothing need be due, and nothing acknowledged.
+        // Within 30 ms there may be no arrival that is due, and nothing that is acknowledged.
         let seconds = merged(&[
             row(0, 1_000_000, 500),
             row(1_000_000, 1_000_000, 500),

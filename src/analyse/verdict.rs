@@ -1,4 +1,4 @@
-//! What a comparison says in one word. Pure; knows nothing of what was measured or of how it is shown.
+//! The verdict of a comparison in one word. Pure; knows nothing about what was measured or how the verdict is shown.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::stats::Shift;
 use crate::sample::Direction;
 
-/// The share of false discoveries that is put up with.
+/// The largest share of false discoveries that is accepted (by the q-value).
 const LEVEL: f64 = 0.05;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -17,7 +17,7 @@ pub enum Verdict {
     Regressed,
     /// No difference that matters, and enough repetitions to say so.
     Equivalent,
-    /// If there is a difference, it is smaller than what the figure can tell.
+    /// If there is a difference, it is smaller than the figure can tell from none.
     BelowResolution,
     /// Neither a difference nor its absence could be shown.
     Inconclusive,
@@ -37,7 +37,7 @@ impl Verdict {
         }
     }
 
-    /// Of a change that is shown, to a larger value or to a smaller one.
+    /// The verdict on a change that is shown; `is_larger` says whether the value became larger or smaller.
     pub(super) fn of_change(direction: Direction, is_larger: bool) -> Self {
         match (direction, is_larger) {
             (Direction::LowerIsBetter, true) | (Direction::HigherIsBetter, false) => {
@@ -55,7 +55,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What is known of a change: its shift, and between which others it lies where the figures are bounds.
+/// What is known of a change: its shift and, if the figures are only bounds, the least and the most that the shift may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence {
     pub shift: Shift,
@@ -87,21 +87,21 @@ impl Evidence {
     }
 }
 
-/// The smallest changes that matter and that can be told, both not below zero and on the scale of the shift.
+/// The smallest change that matters and the smallest that can be told from none, neither below zero, on the scale of the shift.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     pub matters: f64,
-    /// What the figure cannot tell from no change.
+    /// The largest change that the figure cannot tell from none.
     pub floor: f64,
 }
 
 /// Judges a shift against the smallest one that matters.
 ///
-/// A change must be larger than the threshold with 95 % confidence and survive the correction for the other comparisons
-/// of the table. Equivalence is two one-sided tests at 5 % each (D. J. Schuirmann, *J. Pharmacokinet. Biopharm.* 15,
-/// 1987), hence the 90 % interval; its errors are not those that the q-value counts. A change that is shown to be below the floor of
-/// its figure, though not to be small enough not to matter, is below what can be told. So is one that the bounds of its figures
-/// leave open although the shift between them would be equivalent.
+/// A change must be larger than the threshold with 95 % confidence and survive the correction for the other comparisons of the table.
+/// Equivalence is two one-sided tests at 5 % each (D. J. Schuirmann, *J. Pharmacokinet. Biopharm.* 15, 1987), hence the 90 % interval; the
+/// q-value does not count the errors of these tests. `BelowResolution` has two cases: the change is shown to be below the floor of its
+/// figure, but not to be so small that it does not matter; or the bounds of the figures leave the change open, although the shift between
+/// the figures would be equivalent.
 pub fn judge(evidence: &Evidence, q: Option<f64>, limits: Limits, direction: Direction) -> Verdict {
     if evidence.shift.n.0 == 0 || evidence.shift.n.1 == 0 {
         return Verdict::NotComparable;

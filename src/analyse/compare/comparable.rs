@@ -1,4 +1,4 @@
-//! Whether two runs may be compared at all: what differs between them, and which of it forbids the comparison.
+//! Whether two runs may be compared at all: how they differ, and which differences forbid the comparison.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,22 +21,22 @@ pub struct Difference {
     pub consequence: Consequence,
 }
 
-/// What follows from a difference.
+/// The consequence of a difference for the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Consequence {
-    /// The runs are not comparable.
+    /// The difference makes the runs incomparable.
     Forbids,
-    /// It is what was to be compared: both sides of one session.
+    /// The difference is what is being compared, such as that between the two sides of a session.
     Subject,
-    /// Good to know.
+    /// The difference is only reported.
     Noted,
 }
 
-/// More than this of one kind says no more.
+/// The most settings that are reported as differences; more of them would say no more.
 const MOST: usize = 12;
 
-/// Everything in which two runs differ. `modes` are the names that are compared with each other.
+/// Everything in which two runs differ. `modes` are the pairs of modes, by name, that are compared with each other.
 pub(super) fn differences(
     base: &Manifest,
     head: &Manifest,
@@ -71,7 +71,7 @@ pub(super) fn differences(
     finder.found
 }
 
-/// The client as it was recorded, so that one which this version does not know is not taken for another.
+/// The client as it was recorded. A client that this version does not know keeps its recorded text, so that it is not taken for another.
 fn client(manifest: &Manifest) -> String {
     match (manifest.plan.client, manifest.plan.part("client")) {
         (Some(client), _) => client.to_string(),
@@ -79,7 +79,7 @@ fn client(manifest: &Manifest) -> String {
     }
 }
 
-/// Whether both are sides of one session, whose blocks are pairs.
+/// Whether the two runs are the sides of one session, so that their blocks form pairs.
 pub(super) fn same_session(base: &Manifest, head: &Manifest) -> bool {
     let id = |manifest: &Manifest| manifest.session.as_ref().map(|session| session.id.clone());
     base.run_id != head.run_id && id(base).is_some() && id(base) == id(head)
@@ -88,7 +88,7 @@ pub(super) fn same_session(base: &Manifest, head: &Manifest) -> bool {
 struct Finder<'a> {
     base: &'a Manifest,
     head: &'a Manifest,
-    /// What follows from a difference in what a session may have been asked to compare.
+    /// The consequence of a difference in something that a session may have been asked to compare.
     asked: Consequence,
     found: Vec<Difference>,
 }
@@ -116,7 +116,7 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// An invalid run is not to be relied on, whatever it is compared with.
+    /// An invalid run must not be compared with any other, because its figures are not to be relied on. A run that did not end is noted.
     fn status(&mut self) {
         for (manifest, is_base) in [(self.base, true), (self.head, false)] {
             let consequence = match manifest.status {
@@ -151,7 +151,8 @@ impl<'a> Finder<'a> {
         self.field("host.kernel", Noted, |it| &it.host.kernel);
     }
 
-    /// Servers that replbench does not make itself are reached in another way, and others may use them.
+    /// How the servers were made. If replbench did not make the servers of either run itself, a difference forbids the comparison: such
+    /// servers are reached in another way, and others may use them.
     fn servers(&mut self) {
         let is_own = |it: &Manifest| {
             matches!(
@@ -167,7 +168,7 @@ impl<'a> Finder<'a> {
         self.field("servers", consequence, servers_made);
     }
 
-    /// What hardly matters, and may explain something.
+    /// Differences that hardly matter but may explain a result.
     fn noted(&mut self) {
         use Consequence::Noted;
         self.field("PostgreSQL version", Noted, versions);
@@ -178,7 +179,7 @@ impl<'a> Finder<'a> {
         self.field("seed", Noted, |it| it.seed);
     }
 
-    /// The hash decides; the parts of the plan say where it comes from.
+    /// The workload's hash decides whether the workloads differ; the parts of the plan say where.
     fn workload(&mut self) {
         if self.base.workload_hash == self.head.workload_hash {
             return;
@@ -193,13 +194,13 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// A part of the plan that must be alike.
+    /// A part of the plan that must be the same.
     fn part(&mut self, part: &str) {
         let (base, head) = (self.base.plan.part(part), self.head.plan.part(part));
         self.values(part.into(), base, head);
     }
 
-    /// The innermost values that differ.
+    /// Adds the innermost values in which two JSON values differ.
     fn values(&mut self, path: String, base: &Value, head: &Value) {
         if base == head {
             return;
@@ -224,7 +225,7 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// A mode of the same name must wait for the same nodes.
+    /// Modes of the same name must wait for the same nodes.
     fn mode(&mut self, one: &str, other: &str) {
         if one != other {
             let (one, other) = (one.into(), other.into());
@@ -238,7 +239,7 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// Settings of nodes that both have, by cluster and name.
+    /// Settings of the nodes that both runs have, matched by cluster and name.
     fn settings(&mut self) {
         let mut differ: BTreeMap<(&str, &str, &str), BTreeSet<&str>> = BTreeMap::new();
         for one in &self.base.nodes {
@@ -264,7 +265,7 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// Settings that name the directories of one run, or that a server computes from the others and its kernel.
+/// Settings that name the directories of one run, or that a server computes from other settings and its kernel.
 const OF_ONE_RUN: [&str; 5] = [
     "archive_command",
     "restore_command",
@@ -273,7 +274,7 @@ const OF_ONE_RUN: [&str; 5] = [
     "max_stack_depth",
 ];
 
-/// The settings of a node that another run would have had too.
+/// The settings of a node that are not specific to one run.
 pub(in crate::analyse) fn lasting_settings(node: &NodeInfo) -> BTreeMap<&str, &str> {
     let settings = node.settings.iter();
     let lasting = settings.filter(|(name, _)| !OF_ONE_RUN.contains(&name.as_str()));
@@ -282,7 +283,7 @@ pub(in crate::analyse) fn lasting_settings(node: &NodeInfo) -> BTreeMap<&str, &s
         .collect()
 }
 
-/// How long servers lived. New ones begin with cold caches and make the WAL segments that old ones use again.
+/// How long servers lived, in words. New servers begin with cold caches and create new WAL segments; old servers use theirs again.
 pub(in crate::analyse) fn servers_made(manifest: &Manifest) -> &'static str {
     match manifest.servers_made() {
         ServersMade::EveryBlock => "made anew for every block",
@@ -294,7 +295,8 @@ pub(in crate::analyse) fn servers_made(manifest: &Manifest) -> &'static str {
     }
 }
 
-/// In what the servers of two modes of a run differ apart from what commits wait for: their ratio is of that as well.
+/// How the servers of two modes of a run differ apart from what commits wait for, in words; the ratio of the two modes includes the effect
+/// of these differences. `None` if there are none, or a mode is unknown.
 pub(in crate::analyse) fn besides(manifest: &Manifest, mode: &str, base: &str) -> Option<String> {
     let (own, other) = (manifest.mode(mode)?, manifest.mode(base)?);
     let (own, other) = (&own.topology, &other.topology);

@@ -1,9 +1,9 @@
-//! A side on which more failed is not called better: what it did not do, or nobody saw, is in no other figure.
+//! A head on which more transactions failed is not called better: no other figure includes the work that was not done or that nobody saw.
 
 use super::super::verdict::Verdict;
 use super::rows::Row;
 
-/// The shares of arrivals and commits that came to nothing.
+/// The metrics that are shares of arrivals or commits: failed, without a known outcome, never sent, never seen.
 const SHARES: [&str; 4] = [
     "failed_share",
     "indeterminate_share",
@@ -11,7 +11,7 @@ const SHARES: [&str; 4] = [
     "unseen_share",
 ];
 
-/// Takes `improved` from every row of a mode in which the head failed more. `rows` are those of one mode.
+/// Changes `improved` to `inconclusive` in all rows if the head failed more. `rows` are the rows of one mode.
 pub(super) fn withhold_improvements(rows: &mut [Row]) {
     let Some(why) = rows.iter().find_map(more_failed) else {
         return;
@@ -29,8 +29,8 @@ pub(super) fn withhold_improvements(rows: &mut [Row]) {
     }
 }
 
-/// What failed more often at the head: any at all where the base has none, else what the interval shows. How much matters is
-/// another question: here it is only whether both sides did the same work.
+/// Says what failed more often at the head; `None` if nothing did. If the base has no failures, any failure counts; otherwise the interval
+/// must show an increase. The size of the increase does not matter here: the question is only whether both sides did the same work.
 fn more_failed(row: &Row) -> Option<String> {
     SHARES.contains(&row.metric.as_str()).then_some(())?;
     let (base, head) = (row.base?, row.head?);

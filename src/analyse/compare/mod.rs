@@ -1,7 +1,7 @@
-//! Two runs, or the modes of one, against each other: is the candidate better, worse, the same, or can it not be told?
+//! Compares two runs, or the modes of one run: is the candidate better, worse, the same, or can it not be told?
 //!
-//! The repetition is the unit. Where the repetitions of both sides took turns (modes of one run, sides of one session) they pair by
-//! block, which cancels what drifts; else they are two samples. Times and rates are compared as factors, on a logarithmic scale.
+//! The repetition is the unit. If the repetitions of both sides took turns (modes of one run, sides of one session), they are paired by
+//! block, which cancels drift; otherwise they are two samples. Times and rates are compared as factors, on a logarithmic scale.
 
 mod comparable;
 mod failures;
@@ -22,7 +22,7 @@ use crate::record::{Manifest, Run, RunSummary};
 use comparable::{differences, same_session};
 use samples::{Pair, Samples};
 
-/// Rises when a reader of an older version would misread a comparison.
+/// Version of the JSON form of a comparison. Rises when a reader of an older version would misread it.
 pub const COMPARISON_VERSION: u32 = 1;
 
 /// How to compare.
@@ -31,7 +31,7 @@ pub struct Terms {
     /// Relative threshold below which a change does not matter: 0.05 is 5 %.
     pub threshold: f64,
     pub metrics: Vec<Metric>,
-    /// Compare what is not comparable, and say so.
+    /// Whether to compare runs that are not comparable; the comparison then says that it was forced.
     pub force: bool,
 }
 
@@ -49,41 +49,41 @@ impl Default for Terms {
     }
 }
 
-/// What was found; the whole of the JSON form.
+/// The result of a comparison, and the whole of its JSON form.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
     pub schema_version: u32,
     pub kind: Kind,
     pub base: Subject,
     pub head: Subject,
-    /// Share by which a figure may change without mattering.
+    /// Relative threshold below which a change does not matter: 0.05 is 5 %.
     pub threshold: f64,
-    /// Whether the runs are not comparable and were compared all the same.
+    /// Whether the runs are not comparable and were compared nevertheless.
     pub forced: bool,
     pub differences: Vec<Difference>,
     /// What a reader should know.
     pub notes: Vec<String>,
     pub rows: Vec<Row>,
-    /// The lines of the head's gates; none where its profile has none.
+    /// The results of the gates in the head's profile; empty if it has none.
     pub gates: Vec<GateLine>,
-    /// The one word for a gate: the worst verdict of any row.
+    /// The worst verdict of any row, as the verdict on the whole.
     pub verdict: Verdict,
 }
 
 impl Comparison {
-    /// Judges the head by the gates of its profile, for which its distributions are needed.
+    /// Evaluates the gates of the head's profile, for which the head's distributions are needed.
     pub fn judge_gates(&mut self, head: &Run) {
         self.gates = gates(head);
     }
 
-    /// Whether the head is worse than it may be: a figure regressed, or a gate failed. Modes of one run cost what they cost,
-    /// and count as regressed only with `--fail-on-regression`.
+    /// Whether the head is worse than it may be: a figure regressed, or a gate failed. A mode that is slower than another of the same run
+    /// counts as regressed only with `--fail-on-regression` (`modes_may_regress`).
     pub fn has_failed(&self, modes_may_regress: bool) -> bool {
         let counts = self.kind != Kind::Modes || modes_may_regress;
         (counts && self.verdict == Verdict::Regressed) || self.gates.iter().any(|line| !line.passed)
     }
 
-    /// Whether a figure is neither shown to have changed nor shown not to have.
+    /// Whether some figure is neither shown to have changed nor shown to be unchanged, or there is no figure.
     pub fn is_undecided(&self) -> bool {
         let is_open = |row: &Row| {
             matches!(
@@ -95,26 +95,26 @@ impl Comparison {
     }
 }
 
-/// How the two sides came about.
+/// Where the two sides of a comparison come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Two runs, each by itself.
+    /// Two separate runs.
     Runs,
-    /// Two runs that took turns in one session.
+    /// The two runs of a session, which took turns.
     Session,
     /// Modes of one run.
     Modes,
 }
 
 impl Kind {
-    /// Whether repetitions pair by block.
+    /// Whether repetitions are paired by block.
     pub fn is_paired(self) -> bool {
         self != Self::Runs
     }
 }
 
-/// One side.
+/// One side of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Subject {
     pub run_id: String,
@@ -122,7 +122,7 @@ pub struct Subject {
     /// Commit of the directory that was benchmarked.
     pub commit: Option<String>,
     pub started_at: String,
-    /// What a side of a session was given.
+    /// What this side of a session was given besides the common profile; empty outside sessions.
     pub items: Vec<String>,
 }
 
@@ -141,7 +141,7 @@ impl Subject {
     }
 }
 
-/// Runs that must not be compared.
+/// Why runs must not be compared.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotComparable {
     #[error("not comparable: {}; --force compares all the same and says so", fields(.0))]
@@ -173,7 +173,7 @@ fn fields(differences: &[Difference]) -> String {
     each.collect::<Vec<_>>().join("; ")
 }
 
-/// The candidate `head` against the baseline `base`.
+/// Compares the candidate `head` with the baseline `base`.
 pub fn compare_runs(
     base: &RunSummary,
     head: &RunSummary,
@@ -193,7 +193,7 @@ pub fn compare_runs(
     conclude(kind, (base, head), found, &pairs.collect::<Vec<_>>(), terms)
 }
 
-/// Every mode of a run against its first.
+/// Compares every mode of a run with the run's first mode.
 pub fn compare_modes(run: &RunSummary, terms: &Terms) -> Result<Comparison, NotComparable> {
     let modes = run.mode_names();
     let (first, others) = match modes.as_slice() {
@@ -206,7 +206,7 @@ pub fn compare_modes(run: &RunSummary, terms: &Terms) -> Result<Comparison, NotC
         }
     };
     let mut found = differences(&run.manifest, &run.manifest, &[]);
-    // The one run's status is not told of both sides.
+    // Both sides are the same run, so its status is reported once.
     found.dedup_by(|one, other| one.field == other.field);
     let pairs = others.iter().map(|other| Pair {
         base: Samples::of(run, first),
@@ -216,7 +216,7 @@ pub fn compare_modes(run: &RunSummary, terms: &Terms) -> Result<Comparison, NotC
     conclude(Kind::Modes, (run, run), found, &pairs, terms)
 }
 
-/// Modes of the same name; a single one on either side may have another.
+/// The pairs of modes to compare: those of the same name. If no name is common and each run has a single mode, these two form a pair.
 fn common_modes(
     base: &RunSummary,
     head: &RunSummary,
@@ -297,7 +297,7 @@ fn conclude(
     })
 }
 
-/// Modes whose servers differ are set side by side with a word of that.
+/// If the servers of a row's two modes differ, adds the differences to the row's note.
 fn note_servers(row: &mut Row, manifest: &Manifest) {
     if let Some(besides) = besides(manifest, &row.head_mode, &row.base_mode) {
         let with = format!("with {besides}");
@@ -308,7 +308,7 @@ fn note_servers(row: &mut Row, manifest: &Manifest) {
     }
 }
 
-/// The verdict that a gate goes by.
+/// The verdict on the whole comparison: the worst of any row, `NotComparable` without rows.
 fn worst(rows: &[Row]) -> Verdict {
     let any = |verdict| rows.iter().any(|row| row.verdict == verdict);
     [

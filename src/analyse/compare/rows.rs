@@ -1,4 +1,4 @@
-//! One figure of one mode on both sides: the values of the repetitions, the test, the verdict.
+//! One figure of one mode on both sides: the values of the repetitions, the test and the verdict.
 
 use serde::Serialize;
 
@@ -19,11 +19,13 @@ pub struct Row {
     pub stat: String,
     pub unit: String,
     pub direction: Direction,
-    /// In `unit`, over the repetitions, of pairs alone where repetitions pair: see `aggregate`. Where they do and none is censored, head over
-    /// or less base is the effect. `null` when unknown: no repetition has it, or it falls among the censored.
+    /// The figure of each side in `unit`, over the repetitions (see `aggregate`); over the paired repetitions only, if repetitions are
+    /// paired. In that case, if none is censored, the effect is head over base or head less base. `null` if unknown: no repetition has the
+    /// figure, or it falls among the censored.
     pub base: Option<f64>,
     pub head: Option<f64>,
-    /// Of a delay of visibility, which is an upper bound: the lower one, and the median distance between the looks.
+    /// For a visibility delay, which is an upper bound: its lower bound, and the median distance between the looks, in `unit`. `null` for
+    /// others.
     pub base_lo: Option<f64>,
     pub head_lo: Option<f64>,
     pub base_resolution: Option<f64>,
@@ -31,38 +33,38 @@ pub struct Row {
     /// Valid repetitions with this figure.
     pub base_n: usize,
     pub head_n: usize,
-    /// Repetitions of which nothing is known but that the figure is larger than everything recorded.
+    /// Repetitions in which the figure is censored: known only to be larger than everything recorded.
     pub base_censored: usize,
     pub head_censored: usize,
-    /// Pairs of repetitions behind the effect; `null` where they do not pair.
+    /// Pairs of repetitions behind the effect; `null` if repetitions are not paired.
     pub pairs: Option<usize>,
     pub scale: Scale,
     /// Head over base, or head less base in `unit`: see `scale`.
     pub effect: Option<f64>,
-    /// 95 % interval of the effect; a bound that is `null` is unbounded.
+    /// 95 % interval of the effect; a bound that is `null` is infinite.
     pub interval: Option<Bounds>,
     pub method: Option<Method>,
     pub p: Option<f64>,
-    /// After Benjamini and Hochberg, over all rows of the comparison.
+    /// `p` corrected for multiple tests after Benjamini and Hochberg, over all rows of the comparison.
     pub q: Option<f64>,
-    /// Standard deviation of the repetitions of a side, as a share or in `unit`; of both sides together, each about its own mean.
+    /// Standard deviation of the repetitions, pooled over both sides (each about its own mean), as a share or in `unit`: see `scale`.
     pub spread: Option<f64>,
-    /// The smallest change, as a share or in `unit`, that a test like this finds in 80 % of cases.
+    /// The smallest change, as a share or in `unit`, that such a test finds in 80 % of cases.
     pub detectable: Option<f64>,
     pub verdict: Verdict,
-    /// What is to be known of the figure: why there is no more to say, or what else differs.
+    /// A remark on the figure: why there is no verdict or interval, or what else differs between the sides.
     pub note: Option<String>,
-    /// Why it is not called improved, although it is by the figure alone.
+    /// Why the figure is not called improved, although the figure alone shows an improvement; `None` if it is not withheld.
     #[serde(skip)]
     pub withheld: Option<String>,
-    /// Whether two modes of one run are compared: choosing the slower is a cost and no regression.
+    /// Whether two modes of one run are compared: a slower mode is then called worse, not a regression.
     #[serde(skip)]
     pub of_modes: bool,
 }
 
 impl Row {
-    /// About how many repetitions a side would find a change of this share in 80 % of cases; the detectable change shrinks with the root of their number.
-    /// `None` where the effect is no ratio, or the spread unknown.
+    /// About how many repetitions each side needs to find a change of this share in 80 % of cases; the detectable change shrinks with the
+    /// square root of their number. `None` if the effect is not a ratio or the spread is unknown.
     pub fn repetitions_to_find(&self, share: f64) -> Option<u64> {
         let detectable = self.detectable.filter(|_| self.scale == Scale::Ratio)?;
         let repetitions = self.base_n.min(self.head_n) as f64;
@@ -77,7 +79,8 @@ impl Row {
             .then(|| (needed.ceil() as u64).max(FEWEST_PAIRS))
     }
 
-    /// Whether the looks lie as far apart as the figure of a side is large: then it is an upper bound and no more.
+    /// For base and head: whether the distance between the looks is as large as the figure or larger, so that the figure is only an upper
+    /// bound.
     pub fn is_unresolved(&self) -> [bool; 2] {
         [
             is_unresolved(self.base, self.base_resolution),
@@ -85,7 +88,7 @@ impl Row {
         ]
     }
 
-    /// The verdict in words.
+    /// The verdict in words; of two modes of one run, one is worse or better than the other.
     pub fn word(&self) -> &'static str {
         match self.verdict {
             Verdict::Regressed if self.of_modes => "worse",
@@ -94,7 +97,7 @@ impl Row {
         }
     }
 
-    /// Whether it says that nothing failed on either side.
+    /// Whether the figure is a share that is zero on both sides: nothing failed.
     pub fn is_none_lost(&self) -> bool {
         self.unit == Unit::Share.as_str() && (self.base, self.head) == (Some(0.0), Some(0.0))
     }
@@ -105,10 +108,10 @@ impl Row {
     }
 }
 
-/// Fewer pairs have no interval.
+/// The smallest number of pairs with an interval.
 const FEWEST_PAIRS: u64 = 3;
 
-/// A range whose ends may be open.
+/// A range; an end that is `None` is infinite.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Bounds {
     pub lo: Option<f64>,
@@ -116,7 +119,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The range, if neither end is open.
+    /// The range, if both ends are finite.
     pub(in crate::analyse) fn closed(self) -> Option<Interval> {
         let (lo, hi) = (self.lo?, self.hi?);
         Some(Interval { lo, hi })
@@ -126,7 +129,7 @@ impl Bounds {
 /// A row whose verdict waits for the q-value.
 pub(super) struct Tested {
     row: Row,
-    /// What the verdict will rest on; `None` where it is as the row says.
+    /// What the verdict is derived from; `None` if the row already has its final verdict.
     evidence: Option<(Evidence, Limits)>,
 }
 
@@ -150,7 +153,7 @@ impl Tested {
     }
 }
 
-/// Every declared figure of a mode.
+/// Tests every figure of a mode: those of the mode as a whole, then those of each replica.
 pub(super) fn test(pair: &Pair, kind: Kind, terms: &Terms) -> Vec<Tested> {
     let nodes = pair.nodes();
     let of = |of_replica: bool| {
@@ -165,7 +168,7 @@ pub(super) fn test(pair: &Pair, kind: Kind, terms: &Terms) -> Vec<Tested> {
     for node in &nodes {
         rows.extend(of(true).map(|metric| row(pair, kind, terms, *metric, Some(node))));
     }
-    // A figure that neither side measured is no finding.
+    // Figures that neither side measured have no row.
     rows.retain(|tested| tested.row.base_n + tested.row.head_n > 0);
     rows
 }
@@ -215,7 +218,7 @@ fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, node: Option<&str
         return Tested { row, evidence };
     }
     if metric.unit() == Unit::Share && base.iter().chain(head.iter()).all(|share| *share == 0.0) {
-        // Nothing to test, and no test to correct the others for.
+        // There is nothing to test, and no test for which the other p-values must be corrected.
         row.verdict = Verdict::Equivalent;
         row.pairs = kind.is_paired().then(|| base.in_blocks_of(&head).len());
         let evidence = None;
@@ -233,7 +236,7 @@ fn row(pair: &Pair, kind: Kind, terms: &Terms, metric: Metric, node: Option<&str
     Tested { row, evidence }
 }
 
-/// Fills in what the test says.
+/// Runs the test and fills its results into the row.
 fn tested(
     row: &mut Row,
     pair: &Pair,
@@ -272,7 +275,7 @@ fn tested(
     let finite = |value: f64| Some(scale.out_of(value)).filter(|value| value.is_finite());
     row.effect = of_figure.estimate.and_then(finite);
     row.interval = of_figure.interval95.map(|interval| Bounds {
-        // The factor 0 is the end of a scale that goes down to minus infinity.
+        // A lower end of minus infinity would become the factor 0; it is reported as infinite.
         lo: finite(interval.lo).filter(|_| interval.lo.is_finite()),
         hi: finite(interval.hi),
     });
@@ -284,8 +287,8 @@ fn tested(
     evidence
 }
 
-/// What a share of is meant where effects are differences. Delays of visibility count from the acknowledgement and may be
-/// negative; from the send they are whole. Other figures are measured against the larger side.
+/// The value of which the threshold is a share, if effects are differences. Delays of visibility count from the acknowledgement and may be
+/// negative, so the delay from the send is used for them. For other figures it is the larger side.
 fn yardstick(pair: &Pair, metric: Metric, node: Option<&str>, row: &Row) -> f64 {
     let from_send = metric.from_send();
     let from_send = from_send.and_then(|whole| pair.base.get(whole, node).over(whole));
@@ -293,7 +296,7 @@ fn yardstick(pair: &Pair, metric: Metric, node: Option<&str>, row: &Row) -> f64 
     from_send.unwrap_or_else(|| sides.fold(0.0, f64::max))
 }
 
-/// From run to run, on the scale of the comparison.
+/// The standard deviation of the repetitions, pooled over both sides: a share or in the unit of the figure. `None` if it is unknown.
 fn spread(scale: Scale, sides: [&Values; 2]) -> Option<f64> {
     let mut squares = 0.0;
     let mut degrees = 0;

@@ -1,4 +1,4 @@
-//! What a comparison is made of: the values of one figure in the valid repetitions of a mode.
+//! The input of a comparison: the values of one figure in the valid repetitions of a mode.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use crate::units::plural;
 pub(super) struct Samples {
     run_id: String,
     pub(super) mode: String,
-    /// Block by cell.
+    /// Block number by cell id.
     blocks: BTreeMap<u32, u32>,
     invalid: usize,
-    /// Value by cell; infinite when censored.
+    /// Values by figure and cell id; infinite if censored.
     figures: BTreeMap<Key, BTreeMap<u32, f64>>,
 }
 
@@ -51,7 +51,7 @@ impl Samples {
     pub(super) fn get(&self, metric: Metric, node: Option<&str>) -> Values {
         let key = (metric, node.map(Into::into));
         let by_cell = self.figures.get(&key).into_iter().flatten();
-        // A block holds a mode once; a damaged file that says otherwise keeps its last.
+        // A block has each mode once. If a damaged file has a mode twice in a block, the last value is used.
         let by_block = by_cell.map(|(cell, value)| (self.blocks[cell], *value));
         Values(by_block.collect())
     }
@@ -61,7 +61,7 @@ impl Samples {
     }
 }
 
-/// A mode on both sides.
+/// The repetitions of a mode on both sides.
 #[derive(Debug)]
 pub(super) struct Pair {
     pub(super) base: Samples,
@@ -80,14 +80,14 @@ impl Pair {
             .collect()
     }
 
-    /// In the order of their names, those of either side.
+    /// The replicas of either side, sorted by name.
     pub(super) fn nodes(&self) -> Vec<String> {
         let names = self.base.nodes().chain(self.head.nodes());
         names.sorted().dedup().cloned().collect()
     }
 }
 
-/// One figure of a mode by block; infinite when censored.
+/// The values of one figure of a mode by block number; infinite if censored.
 #[derive(Debug)]
 pub(super) struct Values(BTreeMap<u32, f64>);
 
@@ -115,7 +115,7 @@ impl Values {
         figure.is_finite().then_some(figure)
     }
 
-    /// The repetitions whose block the other side has too.
+    /// The repetitions whose block the other side has as well.
     pub(super) fn in_blocks_of(&self, other: &Self) -> Self {
         let common = self
             .0
@@ -128,7 +128,7 @@ impl Values {
         self.iter().map(|value| scale.to(*value)).collect()
     }
 
-    /// The blocks that both have, each side on the scale: base, head.
+    /// The values of the blocks that both sides have, as (base, head), on `scale`.
     pub(super) fn paired_with(&self, head: &Self, scale: Scale) -> Vec<(f64, f64)> {
         let pairs = self.0.iter().filter_map(|(block, base)| {
             let head = head.0.get(block)?;

@@ -1,14 +1,14 @@
 //! Estimates over repetitions with their intervals, and the comparison of two sides. Knows numbers only.
 //!
-//! - [`paired`] and [`unpaired`]: the [`Shift`] between two sides, censored figures included; [`benjamini_hochberg`]: many
-//!   of them in one table. That they keep their promises is simulated in `tests/simulation.rs`.
-//! - [`geometric_mean`], [`arithmetic_mean`]: the mean, of logarithms or as it is, with Student's t interval. Times and rates are skewed
-//!   and their effects are factors; on a logarithmic scale both become symmetric and additive. Pairs within a block
-//!   cancel what drifts from block to block (simulated false alarms at a drift of 10 %: 4.8 % against 60 % when one side runs after the other).
-//! - [`median`]: from 6 values on the interval between order statistics, which assumes nothing of the distribution and
-//!   whose coverage is binomial (n = 6: 96.9 %). With fewer no pair of order statistics reaches 95 %, even the extremes
-//!   cover 93.8 % at n = 5, so 3 to 5 values get the t interval on logarithms, or on the values themselves where one is not
-//!   above zero. One or two values get no interval: with two, t spans a factor of 12.7 standard errors and says nothing.
+//! - [`paired`] and [`unpaired`]: the [`Shift`] between two sides, including censored figures; [`benjamini_hochberg`]: the correction for
+//!   many of them in one table. `tests/simulation.rs` checks by simulation that their error rates are as promised.
+//! - [`geometric_mean`], [`arithmetic_mean`]: the mean, of logarithms or of the values, with Student's t interval. Times and rates are
+//!   skewed and their effects are factors; on a logarithmic scale they become symmetric and additive. Pairs within a block cancel what
+//!   drifts from block to block (simulated false alarms at a drift of 10 %: 4.8 % against 60 % when one side runs after the other).
+//! - [`median`]: from 6 values on the interval between order statistics, which assumes nothing about the distribution and whose coverage is
+//!   binomial (n = 6: 96.9 %). With fewer values no pair of order statistics reaches 95 %, even the extremes cover only 93.8 % at n = 5, so
+//!   3 to 5 values get the t interval on logarithms, or on the values themselves if one is not above zero. One or two values get no
+//!   interval: with two values, t spans a factor of 12.7 standard errors and says nothing.
 
 mod multiple;
 mod ordered;
@@ -23,10 +23,10 @@ use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
 /// Confidence of every interval in this file.
 const CONFIDENCE: f64 = 0.95;
 
-/// Fewer values than this have no interval.
+/// The smallest number of values with an interval.
 const FEWEST: usize = 3;
 
-/// A range that covers the true value in 95 % (or what its name says) of repetitions of the whole experiment.
+/// A range that covers the true value in 95 % of repetitions of the whole experiment, or in the percentage that its name says.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
     pub lo: f64,
@@ -49,15 +49,15 @@ impl Interval {
 /// A figure over repetitions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
-    /// May be infinite: more than half of the repetitions were censored.
+    /// Infinite if it falls among censored repetitions: for a median, if at least half of the repetitions are censored.
     pub value: f64,
-    /// `None` with too few repetitions, or infinite ones that no interval closes over.
+    /// `None` if there are too few repetitions (with a censored one, fewer than six), and for figures that have no interval.
     pub interval: Option<Interval>,
     pub n: usize,
 }
 
 impl Estimate {
-    /// On another scale, by a function that rises.
+    /// The estimate on another scale; `change` must be an increasing function.
     #[must_use]
     pub fn map(self, change: impl Fn(f64) -> f64) -> Self {
         Self {
@@ -68,7 +68,7 @@ impl Estimate {
     }
 }
 
-/// The quantile of Student's t that a two-sided 95 % interval needs.
+/// The quantile of Student's t for a two-sided 95 % interval.
 fn student_t(degrees: usize) -> Option<f64> {
     t_quantile(f64::midpoint(1.0, CONFIDENCE), degrees)
 }
@@ -112,8 +112,8 @@ pub fn median(values: &[f64]) -> Option<Estimate> {
     Some(Estimate { value, interval, n })
 }
 
-/// How far from each end the order statistics lie between which the median is with at least this confidence; `None`
-/// where the extremes do not reach it, at 95 % below n = 6.
+/// The depth, counted from each end, of the order statistics between which the median lies with at least this confidence. `None` if even
+/// the extremes do not reach the confidence, which at 95 % is below n = 6.
 fn order_statistics(n: usize, confidence: f64) -> Option<usize> {
     let binomial = Binomial::new(0.5, n as u64).ok()?;
     (1..=n / 2)

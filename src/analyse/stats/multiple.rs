@@ -3,7 +3,8 @@
 /// The q-values of p-values: the smallest share of false discoveries at which each would be reported (Y. Benjamini and
 /// Y. Hochberg, *Controlling the false discovery rate*, J. R. Stat. Soc. B 57, 1995).
 ///
-/// What has no p-value was not tested: it stays `None` and does not count among the tests. So does what is not a number.
+/// An entry without a p-value, or whose p-value is not a number, was not tested: its q-value is `None`, and it does not count among the
+/// tests.
 pub fn benjamini_hochberg(p_values: &[Option<f64>]) -> Vec<Option<f64>> {
     let mut tested: Vec<(usize, f64)> = p_values
         .iter()
@@ -15,7 +16,7 @@ pub fn benjamini_hochberg(p_values: &[Option<f64>]) -> Vec<Option<f64>> {
     let mut adjusted = vec![None; p_values.len()];
     let mut least: f64 = 1.0;
     for (rank, (index, p)) in tested.iter().enumerate().rev() {
-        // The factor first: it is at least 1, and so no rounding brings q below p.
+        // The factor is computed first: it is at least 1, so rounding cannot bring q below p.
         least = least.min(p * (tests / (rank + 1) as f64));
         adjusted[*index] = Some(least);
     }
@@ -30,7 +31,7 @@ mod tests {
 
     #[test]
     fn q_values_of_the_fifteen_of_1995_agree_with_r_and_scipy() {
-        // Benjamini and Hochberg 1995, section 4.1 (thrombolysis): the first four are discoveries at 5 %.
+        // Benjamini and Hochberg 1995, section 4.1 (thrombolysis): the first four p-values are discoveries at 5 %.
         let p = [
             0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262,
             0.5719, 0.6528, 0.7590, 1.000,

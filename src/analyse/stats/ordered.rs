@@ -1,21 +1,21 @@
-//! Differences in order of size, some of which are unknown. Knows numbers only.
+//! Differences in ascending order, some of which are unknown. Knows numbers only.
 //!
-//! The difference of two censored figures may be anything. It is neither dropped, which would flatter one side, nor
-//! given a value: what is asked from below takes it as smaller than all others, what is asked from above as larger,
-//! so that an interval holds whatever the difference was.
+//! The difference of two censored figures may be anything. It is neither dropped, which would flatter one side, nor given a value. For the
+//! lower end of an interval an unknown difference counts as smaller than all others, for the upper end as larger, so that the interval
+//! holds whatever the difference was.
 
 use super::Interval;
 
 #[derive(Debug)]
 pub(super) struct Ordered {
-    /// In order only at the places that were asked for.
+    /// The known differences, in ascending order only at the places that `of` was asked for.
     known: Vec<f64>,
     unknown: usize,
 }
 
 impl Ordered {
-    /// Of at least one difference. Puts what [`Self::median`] and an interval of each of the `depths` need in its place; the rest stays as it
-    /// came, because sorting the million differences of 1,000 against 1,000 values would take most of the time.
+    /// Takes at least one difference; one that is not a number is unknown. Sorts only the places that [`Self::median`] and an interval of
+    /// each of the `depths` need, because sorting the million differences of 1,000 against 1,000 values would take most of the time.
     pub(super) fn of(differences: Vec<f64>, depths: &[usize]) -> Self {
         let total = differences.len();
         let mut known = differences;
@@ -47,7 +47,7 @@ impl Ordered {
         &self.known
     }
 
-    /// `None` when it depends on what an unknown difference was, or lies between two infinities.
+    /// The median; `None` if it depends on the value of an unknown difference, or lies between two infinities.
     pub(super) fn median(&self) -> Option<f64> {
         let half = self.len() / 2;
         let (low, high) = if self.len() % 2 == 1 {
@@ -58,7 +58,7 @@ impl Ordered {
                 f64::midpoint(self.largest(half), self.largest(half + 1)),
             )
         };
-        // NaN, the middle of two infinities, equals nothing.
+        // The midpoint of minus and plus infinity is NaN, which equals nothing.
         #[expect(
             clippy::float_cmp,
             reason = "the same element of the same list, or another"
@@ -66,7 +66,7 @@ impl Ordered {
         (low == high).then_some(low)
     }
 
-    /// From the `depth`-th smallest to the `depth`-th largest; `None` when that is from minus to plus infinity.
+    /// The interval from the `depth`-th smallest to the `depth`-th largest difference; `None` if it extends from minus to plus infinity.
     pub(super) fn interval(&self, depth: usize) -> Option<Interval> {
         let interval = Interval {
             lo: self.smallest(depth),
@@ -87,7 +87,8 @@ impl Ordered {
     }
 }
 
-/// Selects every one of `places` (ascending, counted from `first`), each time in the part that is left.
+/// Puts into each of `places` the value that a sorted list would have there. `places` are ascending and count from `first`, the place of
+/// the first value.
 fn put_in_place(values: &mut [f64], places: &[usize], first: usize) {
     let middle = places.len() / 2;
     let Some(place) = places.get(middle) else {

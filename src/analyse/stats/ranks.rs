@@ -1,20 +1,21 @@
-//! How ranks fall when nothing differs: the distribution behind the Mann-Whitney test and its interval. Knows numbers only.
+//! The distribution of rank sums when the two sides do not differ, which the Mann-Whitney test and its interval are derived from. Knows
+//! numbers only.
 //!
-//! Exact by counting, over all ways to pick one side's ranks from the pool, what they sum to; ties keep their mid-ranks, so
-//! the count is that of the permutations of the data at hand. Ranks are doubled, which makes mid-ranks whole numbers.
+//! The distribution is exact: all ways to pick one side's ranks from the pool are counted by the sum of these ranks. Ties keep their
+//! mid-ranks, so the counts are those of all permutations of the data. Ranks are doubled, which makes mid-ranks whole numbers.
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
-/// Steps of counting that take a few milliseconds: 25 against 25 values are the most with ties that are counted.
+/// The most counting steps, which take a few milliseconds. With ties, the counts for up to 25 against 25 values need no more.
 const MOST_STEPS: usize = 2_500_000;
 
-/// Below this two probabilities are the same: 1 - 0.9 is not 0.1 in binary.
+/// Probabilities that differ by less than this are equal: 1 - 0.9 is not 0.1 in binary.
 const ROUNDING: f64 = 1e-12;
 
 /// The two-sided p of the Mann-Whitney test: twice the smaller tail.
 ///
-/// Finite values that are equal share their mid-rank. Infinite ones (censored) are equal in name only: whichever was
-/// larger is unknown, so they are put in the order that speaks most against a difference.
+/// Finite values that are equal share their mid-rank. Infinite (censored) values are not ties, because it is unknown which of them was
+/// larger: they are ranked in the order that speaks most against a difference.
 pub(super) fn two_sided_p(base: &[f64], head: &[f64]) -> f64 {
     let pool = Pool::of(base, head);
     pool.exact_p().unwrap_or_else(|| pool.normal_p())
@@ -22,9 +23,9 @@ pub(super) fn two_sided_p(base: &[f64], head: &[f64]) -> f64 {
 
 /// Both sides' values as doubled ranks.
 struct Pool {
-    /// Ascending.
+    /// The doubled ranks, ascending.
     doubled: Vec<usize>,
-    /// The least and the most that the ranks of head may sum to, depending on the order of the censored.
+    /// The smallest and the largest possible sum of head's doubled ranks: it depends on the order of the censored values.
     head: (usize, usize),
     n_base: usize,
     n_head: usize,
@@ -55,7 +56,7 @@ impl Pool {
         pool
     }
 
-    /// Gives the next ranks to a group of equal values.
+    /// Gives the next ranks to a group of equal values, `of_head` of which belong to head.
     fn rank(&mut self, size: usize, of_head: usize, finite: bool) {
         let first = self.doubled.len() + 1;
         let last = self.doubled.len() + size;
@@ -73,7 +74,7 @@ impl Pool {
         }
     }
 
-    /// The largest p that some order of the censored has.
+    /// The exact p-value, the largest over all orders of the censored values; `None` if counting would take too long.
     fn exact_p(&self) -> Option<f64> {
         let chosen = self.n_base.min(self.n_head);
         let unit = if self.doubled.iter().all(|rank| rank % 2 == 0) {
@@ -102,7 +103,7 @@ impl Pool {
         Some((2.0 * tail / total).min(1.0))
     }
 
-    /// With corrections for ties and continuity, as R's `wilcox.test(correct = TRUE)` has them.
+    /// The p-value of the normal approximation, with corrections for ties and continuity as in R's `wilcox.test(correct = TRUE)`.
     fn normal_p(&self) -> f64 {
         let expected = self.n_head * (self.doubled.len() + 1);
         let nearest = expected.clamp(self.head.0, self.head.1);
@@ -112,16 +113,16 @@ impl Pool {
         let (m, n) = (self.n_base as f64, self.n_head as f64);
         let all = m + n;
         let variance = m * n / 12.0 * (all + 1.0 - self.ties / (all * (all - 1.0)));
-        // Sums are doubled.
+        // The rank sums and the continuity correction of 0.5 are doubled here.
         let distance = (nearest.abs_diff(expected) as f64 - 1.0) / 2.0;
         (2.0 * Normal::standard().cdf(-distance / variance.sqrt())).min(1.0)
     }
 }
 
-/// The distribution, without ties, of the number of pairs (one value of each side) in which head is the smaller.
+/// The distribution, without ties, of the number of pairs (one value of each side) in which head's value is the smaller one.
 pub(super) struct Untied {
     sizes: (usize, usize),
-    /// `None` where counting would take too long.
+    /// The number of ways for each number of such pairs; `None` if counting would take too long.
     ways: Option<Vec<f64>>,
 }
 
@@ -136,8 +137,8 @@ impl Untied {
         }
     }
 
-    /// How deep from either end of the ordered differences the ends of an interval lie that covers the shift with at
-    /// least this confidence; `None` where even the outermost do not. With ties the coverage is higher, never lower.
+    /// How deep, counted from either end of the ordered differences, the ends of an interval lie that covers the shift with at least this
+    /// confidence. `None` if even the outermost differences do not cover it. With ties the coverage is higher, never lower.
     pub(super) fn depth(&self, confidence: f64) -> Option<usize> {
         let tail = (1.0 - confidence) / 2.0;
         let Some(ways) = &self.ways else {
@@ -169,7 +170,7 @@ impl Untied {
     }
 }
 
-/// In how many ways `chosen` of the `ranks` (ascending) reach each sum; `None` when counting would take too long.
+/// The number of ways in which `chosen` of the `ranks` (ascending) have each sum; `None` if counting would take too long.
 fn ways(ranks: &[usize], chosen: usize) -> Option<Vec<f64>> {
     let most: usize = ranks.iter().rev().take(chosen).sum();
     let steps = ranks.len().checked_mul(chosen)?.checked_mul(most)?;
@@ -271,7 +272,7 @@ mod tests {
 
     #[test]
     fn depths_are_those_of_pwilcox() {
-        // The most k with 2 * pwilcox(k - 1, m, n) <= 1 - confidence; 0: none.
+        // The largest k with 2 * pwilcox(k - 1, m, n) <= 1 - confidence; 0 if there is none.
         for (m, n, at_95, at_90) in [
             (3, 3, 0, 1),
             (3, 4, 0, 1),
@@ -307,7 +308,7 @@ mod tests {
     #[test]
     fn the_order_of_censored_values_is_taken_against_a_difference() {
         let base = [1.0, 2.0, 3.0, 4.0, 5.0, INF];
-        // The censored one of base may have been the largest of all.
+        // The censored value of base may have been the largest of all.
         let against = [1.0, 2.0, 3.0, 4.0, 5.0, 100.0];
         let head = [6.0, 7.0, 8.0, INF, INF, INF];
         assert_eq!(
@@ -315,7 +316,8 @@ mod tests {
             two_sided_p(&against, &[6.0, 7.0, 8.0, 9.0, 10.0, 11.0]).to_bits()
         );
         check(&[INF; 6], &[INF; 6], 1.0);
-        // All of one side, none of the other: nothing is unknown. 2 of choose(12, 6) = 924 orders are as far apart.
+        // All values of one side are censored and none of the other, so nothing is unknown. 2 of choose(12, 6) = 924 orders are as far
+        // apart.
         check(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[INF; 6], 2.0 / 924.0);
     }
 }

@@ -1,11 +1,12 @@
-//! How far one set of repetitions lies from another: estimate, intervals, p, and what could have been seen. Knows numbers only.
+//! How far one set of repetitions lies from another: estimate, intervals, p-value, and the smallest shift that could have been found. Knows
+//! numbers only.
 //!
-//! Values may be infinite: `+inf` is a censored figure, larger than all that was seen. It stays in the population. The
-//! difference of two censored figures is unknown and may be anything (`ordered.rs`); every interval holds and every p
-//! stays valid whatever it was.
+//! Values may be infinite: `+inf` is a censored figure, larger than all that was seen. It stays in the population. The difference of two
+//! censored figures is unknown and may be anything (`ordered.rs`); every interval holds and every p-value stays valid whatever this
+//! difference was.
 //!
-//! Interval and p go together: the 95 % interval leaves out 0 where p <= 0.05 (but for ties, zeros and rounding, where
-//! the interval is the careful one). A verdict asks for both.
+//! Interval and p-value go together: the 95 % interval leaves out 0 if p <= 0.05 (except with ties, zeros and rounding, where the interval
+//! is the more cautious of the two). A verdict needs both.
 
 use serde::Serialize;
 use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
@@ -25,10 +26,10 @@ pub struct Shift {
     /// May be infinite at one end; `None` with too few repetitions for the confidence.
     pub interval95: Option<Interval>,
     pub interval90: Option<Interval>,
-    /// Two-sided.
+    /// The two-sided p-value.
     pub p: Option<f64>,
-    /// The smallest true shift that the test finds at 5 % with a probability of 80 %, given the spread at hand. `None`
-    /// with censored values, or so few that no shift is ever found.
+    /// The smallest true shift that the test finds at 5 % with a probability of 80 %, given the measured spread. `None` with censored
+    /// values, or with so few values that no shift is ever found.
     pub detectable: Option<f64>,
     pub method: Method,
     /// Repetitions of base and of head.
@@ -47,7 +48,7 @@ pub enum Method {
 }
 
 impl Shift {
-    /// What is known of values of which there are none, or one is not a number.
+    /// The shift if there are no values or one is not a number: nothing is known.
     fn unknown(method: Method, n: (usize, usize)) -> Self {
         Self {
             estimate: None,
@@ -61,7 +62,7 @@ impl Shift {
     }
 }
 
-/// The shift within pairs (base, head). Three pairs are the fewest with an interval and a p.
+/// The shift within pairs (base, head). At least three pairs are needed for an interval and a p-value.
 pub fn paired(pairs: &[(f64, f64)]) -> Shift {
     let n = (pairs.len(), pairs.len());
     if pairs.is_empty()
@@ -80,9 +81,9 @@ pub fn paired(pairs: &[(f64, f64)]) -> Shift {
     }
 }
 
-/// Differences that are all the same have no spread to test against. The interval is then a point and p is 0, or 1 if they
-/// are all 0: the limits of what ever smaller spreads give. Any other p would make a change that is the same in every
-/// pair, to the resolution of the figures, less certain than one that varies a little.
+/// If all differences are equal, they have no spread to test against. The interval is then a point and p is 0, or 1 if the differences are
+/// all 0: these are the limits for a spread that goes to 0. Any other p would make a change that is the same in every pair, to the
+/// resolution of the figures, less certain than a change that varies a little.
 fn paired_t(differences: &[f64]) -> Shift {
     let n = differences.len();
     let mut shift = Shift::unknown(Method::PairedT, (n, n));
@@ -124,7 +125,7 @@ fn paired_order(differences: &[f64]) -> Shift {
     }
 }
 
-/// The median difference, and its 95 % and 90 % intervals from the differences so deep from either end.
+/// The median difference, and its 95 % and 90 % intervals, whose ends lie at the given depths from either end of the ordered differences.
 fn by_order(
     differences: Vec<f64>,
     depths: [Option<usize>; 2],
@@ -143,7 +144,7 @@ fn by_order(
     (ordered, shift)
 }
 
-/// The sign test: differences of 0 say nothing and are left out, unknown ones side with the fewer.
+/// The p-value of the sign test: differences of 0 say nothing and are left out, unknown differences are counted with the rarer sign.
 fn sign_test(ordered: &Ordered) -> Option<f64> {
     let count = |sign: fn(f64) -> bool| ordered.known().iter().filter(|d| sign(**d)).count();
     let (below, above) = (count(|d| d < 0.0), count(|d| d > 0.0));
@@ -156,8 +157,9 @@ fn sign_test(ordered: &Ordered) -> Option<f64> {
     Some((2.0 * binomial.cdf(fewer.min(n / 2))).min(1.0))
 }
 
-/// The shift between independent repetitions: the median of all differences (J. L. Hodges and E. L. Lehmann, 1963),
-/// with the interval and the p of the Mann-Whitney test, exact up to 25 against 25 and wherever else counting is cheap. Memory grows with the product of the sizes.
+/// The shift between independent repetitions: the median of all differences (J. L. Hodges and E. L. Lehmann, 1963), with the interval and
+/// the p-value of the Mann-Whitney test, exact up to 25 against 25 values and wherever else counting is cheap. Memory grows with the
+/// product of the sizes.
 pub fn unpaired(base: &[f64], head: &[f64]) -> Shift {
     let n = (base.len(), head.len());
     let is_nan = |values: &[f64]| values.iter().any(|value| value.is_nan());
@@ -179,7 +181,8 @@ pub fn unpaired(base: &[f64], head: &[f64]) -> Shift {
     }
 }
 
-/// From the pooled deviation, as for t, enlarged by the asymptotic relative efficiency of ranks, 3/pi for normal values.
+/// The smallest detectable shift: from the pooled deviation, as for t, enlarged by the asymptotic relative efficiency of ranks, which is
+/// 3/pi for normal values.
 fn detectable_by_ranks(base: &[f64], head: &[f64]) -> Option<f64> {
     let (of_base, of_head) = (Sample::of(base)?, Sample::of(head)?);
     let (m, n) = (base.len(), head.len());
@@ -200,7 +203,7 @@ struct Sample {
 }
 
 impl Sample {
-    /// `None` when a value is infinite or the sums overflow. Equal values have no deviation, not one of rounding.
+    /// `None` if a value is infinite or the sums overflow. Equal values have a deviation of exactly 0, without rounding errors.
     fn of(values: &[f64]) -> Option<Self> {
         let n = values.len() as f64;
         #[expect(clippy::float_cmp, reason = "the very same value")]

@@ -1,4 +1,4 @@
-//! Changes that people have accepted: `blessed.jsonl` beside the runs, a line each, fit to be committed and edited.
+//! Changes that people have accepted: one line each in `blessed.jsonl` beside the runs, a file to be committed and edited.
 
 use std::io;
 use std::path::Path;
@@ -11,20 +11,20 @@ use crate::record::read_file;
 /// The file's name, in the directory of results.
 pub const BLESSED: &str = "blessed.jsonl";
 
-/// From this commit on the new level is as it should be.
+/// An accepted change: from this commit on, the new level is as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blessing {
-    /// Its full hash.
+    /// Full hash of the commit.
     pub commit: String,
-    /// As for `--metric`: a figure or all of a kind; `null` for all.
+    /// A figure, or all figures of a kind, as in `--metric`; `null` for all figures.
     #[serde(default)]
     pub metric: Option<String>,
-    /// `null` for all.
+    /// `null` for all modes.
     #[serde(default)]
     pub mode: Option<String>,
     #[serde(default)]
     pub reason: Option<String>,
-    /// RFC 3339, UTC; for a person.
+    /// When the change was accepted, RFC 3339, UTC; only for people to read.
     #[serde(default)]
     pub at: String,
 }
@@ -37,7 +37,7 @@ impl Blessing {
         metric && self.mode.as_ref().is_none_or(|mode| *mode == series.mode)
     }
 
-    /// A line, if it is one.
+    /// Parses a line; the error says why the line is not a blessing.
     fn parse(line: &[u8]) -> Result<Self, String> {
         let blessing: Self =
             serde_json::from_slice(line).map_err(|error| format!("does not read: {error}"))?;
@@ -59,10 +59,10 @@ impl Blessing {
     }
 }
 
-/// A line has some hundred bytes.
+/// The most bytes of the file; a line has some hundred bytes.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// The blessings of a directory of results, none when it has no such file, and a warning for each line that is none.
+/// The blessings in a directory of results (none if it has no such file), and a warning for each line that is not one.
 pub fn read_blessings(results: &Path) -> io::Result<(Vec<Blessing>, Vec<String>)> {
     let path = results.join(BLESSED);
     let bytes = match read_file(&path, MOST_BYTES) {

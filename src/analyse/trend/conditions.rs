@@ -1,4 +1,4 @@
-//! What must be alike for runs to stand in one series: the machine, the work, the server and its settings.
+//! What must be the same for runs to be in one series: the machine, the work, the server and its settings.
 
 use std::collections::BTreeMap;
 
@@ -37,12 +37,12 @@ impl Conditions {
     }
 }
 
-/// Digits of a digest that are kept: enough to tell the settings of a lifetime from each other.
+/// Hexadecimal digits that are kept of a digest: enough to distinguish all settings that a user will ever measure.
 const DIGITS: usize = 12;
 
-/// What the servers of a mode were told: those of the cluster that the mode used, since a run that leaves out another mode
-/// with other servers measured this one the same. An A/B session's other binaries count as a setting, and so do the client, the priority of
-/// its threads and how long servers lived.
+/// A digest of what the servers of a mode were told. Only the servers of the mode's own cluster count: a run without some other mode, which
+/// uses other servers, has measured this mode in the same way. An A/B session's other binaries count as a setting, and so do the client,
+/// the priority of its threads and how long servers lived.
 pub(super) fn settings_digest(manifest: &Manifest, mode: &str) -> String {
     let resolved = manifest.mode(mode);
     let cluster = resolved.map(|mode| mode.topology.to_string());
@@ -70,12 +70,12 @@ pub(super) fn settings_digest(manifest: &Manifest, mode: &str) -> String {
         json!(binaries),
         json!(servers_made(manifest)),
     ];
-    // Runs without it keep the digest that they had before it was recorded.
+    // Runs without a recorded client keep the digest that they had before the client was recorded.
     let client = manifest.plan.part("client");
     if !client.is_null() {
         conditions.push(client.clone());
     }
-    // A priority that was asked for and not permitted is normal.
+    // A priority that was asked for but not permitted is recorded as normal.
     let priority = manifest.load_priority.filter(|it| *it != Priority::Normal);
     conditions.extend(priority.map(|it| json!(it)));
     digest(&Value::Array(conditions))

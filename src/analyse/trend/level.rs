@@ -1,4 +1,4 @@
-//! Where the level of a series changed, by how much, and whether somebody has accepted that.
+//! Where the level of a series changed, by how much, and whether somebody has accepted the change.
 
 use serde::Serialize;
 
@@ -12,39 +12,39 @@ use crate::analyse::verdict::{Limits, Verdict};
 use crate::metric::Scale;
 use crate::sample::Direction;
 
-/// Of the permutations behind every p. Fixed: the same runs give the same changes.
+/// Seed of the permutations behind every p-value. Fixed, so that the same runs give the same changes.
 const SEED: u64 = 1;
 
-/// Between two stretches of a series.
+/// A change of level between two stretches of a series.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Change {
-    /// The first of [`Series::points`] on the new level.
+    /// Index in [`Series::points`] of the first point on the new level.
     pub index: usize,
-    /// The last on the old one that counts.
+    /// Index of the last point on the old level that takes part in the search: see [`Point::counts`].
     pub previous: usize,
-    /// Medians of the stretches on both sides, up to the next change; `null` when censored.
+    /// Medians of the stretches before and after the change, up to the next change; `null` if censored.
     pub before: Option<f64>,
     pub after: Option<f64>,
     pub scale: Scale,
     /// After over before, or after less before in the unit of the series: see `scale`. `null` when one is censored.
     pub effect: Option<f64>,
-    /// The share of permutations of the points that allow as good a split.
+    /// The share of permutations of the points with a split as good.
     pub p: f64,
     pub verdict: Verdict,
-    /// Accepted by `replbench bless`: no longer counted as a regression.
+    /// Whether the change was accepted with `replbench bless`; an accepted change no longer counts as a regression.
     pub blessed: bool,
-    /// Why, in the words of whoever accepted it.
+    /// The reason, in the words of the person who accepted the change.
     pub reason: Option<String>,
-    /// Before and after; infinite when censored.
+    /// Levels before and after; infinite if censored.
     #[serde(skip)]
     pub(super) levels: (f64, f64),
-    /// The smallest shifts that matter and that can be told, on the scale of the change.
+    /// The smallest shift that matters and the smallest that can be told from none, on the scale of the change.
     #[serde(skip)]
     limits: Limits,
 }
 
 impl Change {
-    /// Whether the level is another one by more than the threshold.
+    /// Whether the level changed by more than the threshold, for better or worse.
     pub fn matters(&self) -> bool {
         matches!(self.verdict, Verdict::Regressed | Verdict::Improved)
     }
@@ -113,7 +113,7 @@ pub(super) fn changes(series: &Series, history: &History, blessed: &[Blessing]) 
     changes.collect()
 }
 
-/// A stretch has three values at least; infinite when more than half are censored.
+/// The median of a stretch, which has at least three values; infinite if at least half of them are censored.
 fn level(values: &[f64]) -> f64 {
     median(values).map_or(f64::NAN, |estimate| estimate.value)
 }
@@ -126,14 +126,15 @@ fn effect(scale: Scale, before: f64, after: f64) -> Option<f64> {
     (before.is_finite() && effect.is_finite()).then_some(effect)
 }
 
-/// What a share of is meant where figures are not above zero, as in a comparison: the delay from the send, else the larger level.
+/// The value of which the threshold is a share, for figures that may be zero or negative: the delay from the send if known, otherwise the
+/// larger level, as in a comparison.
 fn yardstick(before: f64, after: f64, from_send: impl Iterator<Item = Option<f64>>) -> f64 {
     let from_send: Vec<f64> = from_send.flatten().collect();
     let own = before.abs().max(after.abs());
     median(&from_send).map_or(own, |estimate| estimate.value)
 }
 
-/// One word for the change of level. That there is one at all was shown by the search, unless it is of the spread alone.
+/// The verdict on a change of level. The search has already shown that something changed, which may be the spread alone.
 fn verdict(scale: Scale, before: f64, after: f64, limits: Limits, direction: Direction) -> Verdict {
     if before.is_infinite() && after.is_infinite() {
         return Verdict::Inconclusive;
@@ -148,8 +149,8 @@ fn verdict(scale: Scale, before: f64, after: f64, limits: Limits, direction: Dir
     Verdict::of_change(direction, shift > 0.0)
 }
 
-/// Whether a blessing is of the commit that the new level begins with, or of one that came in after the last run on the old
-/// level. What was measured with changes on top of a commit was not at that commit.
+/// Whether a blessing accepts a change: its commit is the first one on the new level, or came in after the last run on the old level and
+/// not after that first one. A run with changes on top of a commit did not measure that commit.
 fn accepts(
     blessing: &Blessing,
     points: &[Point],

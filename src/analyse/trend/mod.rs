@@ -24,13 +24,13 @@ use crate::sample::Direction;
 use order::{History, in_order};
 use points::Identity;
 
-/// Rises when a reader of an older version would misread a trend.
+/// Version of the JSON form of a trend. Rises when a reader of an older version would misread it.
 pub const TREND_VERSION: u32 = 1;
 
 /// One figure of one mode under the same conditions, from the oldest commit to the newest.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Series {
-    /// A digest of everything that tells this series from others; stays the same as runs are added.
+    /// A digest of everything that tells this series from others; it stays the same as runs are added.
     pub id: String,
     pub conditions: Conditions,
     /// A digest of the settings of the mode's servers, of the mode itself and of the probes.
@@ -46,32 +46,32 @@ pub struct Series {
     pub changes: Vec<Change>,
 }
 
-/// A run.
+/// One run in a series.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Point {
-    /// The run's place among all runs that were given, whichever series they are of.
+    /// The run's place in the order of all runs that were given, of whichever series.
     pub place: usize,
     pub run_id: String,
-    /// With `-dirty` when the directory had changes; `null` when it was no repository.
+    /// The commit that was benchmarked, with `-dirty` if the directory had changes; `null` if the directory was not a repository.
     pub commit: Option<String>,
     pub started_at: String,
     pub status: RunStatus,
-    /// The figure over the valid repetitions; `null` when it falls among the censored, or there is no valid repetition.
+    /// The figure over the valid repetitions; `null` if it falls among the censored, or if there is no valid repetition.
     pub value: Option<f64>,
-    /// Its 95 % interval; a bound that is `null` beside one that is not is unbounded.
+    /// The 95 % interval of `value`. If only one of the two bounds is `null`, this bound is infinite.
     pub lo: Option<f64>,
     pub hi: Option<f64>,
     /// Valid repetitions.
     pub n: usize,
-    /// Those of them of which nothing is known but that the figure is larger than everything recorded.
+    /// Valid repetitions in which the figure is censored: known only to be larger than everything recorded.
     pub censored: usize,
-    /// What a share of is meant where figures are not above zero.
+    /// The value of which a threshold is a share, for figures that may be zero or negative: the delay from the send.
     #[serde(skip)]
     yardstick: Option<f64>,
 }
 
 impl Point {
-    /// Whether it takes part in the search for change points: an invalid run is not to be relied on, though it is shown.
+    /// Whether the point takes part in the search for change points. The figures of an invalid run are shown, but must not be relied on.
     pub fn counts(&self) -> bool {
         self.status != RunStatus::Invalid && self.n > 0
     }
@@ -91,7 +91,7 @@ impl Series {
         )
     }
 
-    /// Whether nothing was ever lost, in a history of what was.
+    /// Whether the series is a share that was always zero: nothing was ever lost.
     pub fn is_none_lost(&self) -> bool {
         self.unit == Unit::Share.as_str()
             && self.points.iter().all(|point| point.value == Some(0.0))
@@ -102,13 +102,13 @@ impl Series {
         self.points.iter().rev().find(|point| point.counts())
     }
 
-    /// The newest change that matters; one within the threshold leaves the level where it was.
+    /// The newest change that matters; a change within the threshold does not.
     pub fn standing(&self) -> Option<&Change> {
         self.changes.iter().rev().find(|change| change.matters())
     }
 
-    /// Whether a regression stands that nobody has accepted: since the last blessed change the level became worse, and the newest
-    /// is still worse than before. Half a recovery recovers nothing.
+    /// Whether there is a regression that nobody has accepted: since the last accepted change the level became worse, and the newest level
+    /// is still worse than the level before. Half a recovery does not end a regression.
     pub fn has_regressed(&self) -> bool {
         let accepted = self.changes.iter().rposition(|change| change.blessed);
         let open = &self.changes[accepted.map_or(0, |index| index + 1)..];
@@ -125,12 +125,12 @@ fn declared(series: &Series) -> Option<Metric> {
     Metric::of(&series.metric, &series.stat)
 }
 
-/// Every series of these runs; those with the newest run come first. `order` has the commits of the repository, each after its
-/// parents.
+/// Every series of these runs; series whose conditions have the newest run come first. `order` has the commits of the repository, each
+/// after its parents.
 ///
-/// Runs stand where their commit does, those of one commit by time, and those of its work tree with changes after it. A run
-/// whose commit is unknown or not in `order` comes behind the latest commit of which a run had been started before it,
-/// several such by time. A run that was found twice, such as in a folder of published copies, counts once.
+/// Runs are in the order of their commits. Runs of the same commit are in order of time, and runs of its work tree with changes come after
+/// them. A run whose commit is unknown or not in `order` comes after the latest commit that an earlier run measured; several such runs are
+/// in order of time. A run that was found twice, such as in a folder of published copies, counts once.
 pub fn trend<'a>(
     run_summaries: impl IntoIterator<Item = &'a RunSummary>,
     order: &[String],
@@ -139,8 +139,8 @@ pub fn trend<'a>(
     trend_of(run_summaries, order, blessed, |_| true)
 }
 
-/// As [`trend`], for those series alone that are `wanted`, which is asked before their change points are searched: that
-/// is what takes time.
+/// Like [`trend`], but only the series for which `wanted` returns true. It is called before the search for change points, which takes most
+/// of the time.
 pub fn trend_of<'a>(
     run_summaries: impl IntoIterator<Item = &'a RunSummary>,
     order: &[String],
@@ -159,7 +159,7 @@ pub fn trend_of<'a>(
         .map(|(identity, points)| assembled(identity, points))
         .filter(|series| wanted(series))
         .collect();
-    // A long history takes a tenth of a second a series.
+    // The search in a long history takes a tenth of a second per series, so the processors share it.
     all.par_iter_mut()
         .for_each(|series| series.changes = level::changes(series, &history, blessed));
     newest_first(&mut all);
@@ -183,7 +183,7 @@ fn assembled(identity: Identity, points: Vec<Point>) -> Series {
     }
 }
 
-/// Conditions without recent runs go to the end; the order within the same conditions stays.
+/// Moves conditions without recent runs to the end; the order within the same conditions stays.
 fn newest_first(all: &mut [Series]) {
     let mut newest: BTreeMap<Conditions, Option<jiff::Timestamp>> = BTreeMap::new();
     for series in all.iter() {

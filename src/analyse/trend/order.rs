@@ -1,4 +1,4 @@
-//! Runs in the order of the commits that they measured. Commits come from wherever `order` was made; no git here.
+//! Runs in the order of the commits that they measured. The caller gives the order of the commits; git is not used here.
 
 use std::collections::HashMap;
 
@@ -6,10 +6,10 @@ use itertools::Itertools as _;
 
 use crate::record::RunSummary;
 
-/// The end of the revision of a work tree with changes.
+/// The suffix of a revision whose work tree has changes.
 const DIRTY: &str = "-dirty";
 
-/// Where each commit stands, each after its parents.
+/// The place of each commit in the history; a commit comes after its parents.
 #[derive(Debug)]
 pub(super) struct History<'a>(HashMap<&'a str, usize>);
 
@@ -23,14 +23,15 @@ impl<'a> History<'a> {
         )
     }
 
-    /// The place of a revision, that of its commit when it has changes.
+    /// The place of a revision; a revision with changes has the place of its commit.
     pub(super) fn place(&self, revision: &str) -> Option<usize> {
         let commit = revision.strip_suffix(DIRTY).unwrap_or(revision);
         self.0.get(commit).copied()
     }
 }
 
-/// Behind a commit: first its own runs, then those of its work tree with changes, then runs of which nobody knows the commit.
+/// The order of runs at the same place: runs of the commit itself, then runs of its work tree with changes, then runs whose commit is
+/// unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Clean,
@@ -59,7 +60,7 @@ pub(super) fn in_order<'a>(
         let rank = if is_dirty { Rank::Dirty } else { Rank::Clean };
         (Some(place), rank, run_summary)
     });
-    // Stable: what is equal stays in order of time.
+    // The sort is stable: runs with equal keys stay in order of time.
     placed
         .sorted_by_key(|(place, rank, _)| (*place, *rank))
         .map(|(_, _, run_summary)| run_summary)

@@ -1,4 +1,4 @@
-//! A run as points: for each of its modes and figures that over the valid repetitions.
+//! The points of a run: for each of its modes and metrics, the figure over the valid repetitions.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,7 +10,7 @@ use crate::analyse::aggregate::over_repetitions;
 use crate::record::{Manifest, RunSummary};
 use crate::sample::CellRow;
 
-/// What tells a series from others, in the order in which they are shown.
+/// What tells a series from others. The order of the fields is the order in which series are shown.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Identity {
     pub(super) conditions: Conditions,
@@ -21,7 +21,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// A name of the series: the same whenever it is read.
+    /// A digest that names the series; it is the same whenever the series is computed.
     pub(super) fn id(&self) -> String {
         digest(&json!([
             self.conditions,
@@ -35,7 +35,7 @@ impl Identity {
 
 type Figure<'a> = (&'a str, Metric, Option<&'a str>);
 
-/// A point for every figure that any cell of the run has. Where all those cells are invalid, the point has no value.
+/// A point for every figure that any cell of the run has. If all cells with the figure are invalid, the point has no value.
 pub(super) fn of(run_summary: &RunSummary, place: usize) -> Vec<(Identity, Point)> {
     let cells: HashMap<u32, &CellRow> = run_summary
         .cells

@@ -21,7 +21,7 @@ const DEPRESSION: [(f64, f64); 9] = [
     (1.30, 1.29),
 ];
 
-/// The same, p. 69: permeability of the chorioamnion at term, and at 12 to 26 weeks.
+/// From the same book, p. 69: permeability of the chorioamnion at term, and at 12 to 26 weeks.
 const TERM: [f64; 10] = [0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46];
 const WEEKS: [f64; 5] = [1.15, 0.88, 0.90, 0.74, 1.21];
 
@@ -166,7 +166,7 @@ fn what_two_censored_figures_differ_by_is_unknown() {
     pairs.push((INF, INF));
     let shift = paired(&pairs);
     assert_eq!(shift.estimate, Some(1.0));
-    // The second from either end; the unknown one may be the first.
+    // The interval begins at the second difference from either end; the unknown one may be the first.
     ends(shift.interval95, 1.0, 1.0);
     // 2 * pbinom(1, 9, 0.5)
     close(shift.p, 0.039_062_5);
@@ -217,7 +217,7 @@ fn nonsense_has_nothing() {
     }
 }
 
-/// Eighths, so that sums are exact and ties are many.
+/// Values are eighths, so that sums are exact and ties are frequent.
 fn values(sizes: std::ops::Range<usize>) -> impl Strategy<Value = Vec<f64>> {
     proptest::collection::vec(
         (-40..40_i32).prop_map(|value| f64::from(value) / 8.0),
