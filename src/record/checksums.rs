@@ -1,7 +1,7 @@
-//! The manifest's checksums: made when a run ends, renewed for what is drawn anew, and compared with a file before it is read.
+//! The manifest's checksums: made when a run ends, renewed for files that are drawn anew, and compared with a file before it is read.
 //!
-//! A run that has not ended has none, and its files are read as they are. Nothing vouches for the manifest but itself; runs recorded
-//! before November 2026 have checksums of what was measured only, and none of `summary.csv`.
+//! A run that has not ended has no checksums, and its files are read as they are. No checksum covers the manifest itself. Runs recorded
+//! before November 2026 have checksums of the measured files only, and none of `summary.csv`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,16 +15,16 @@ use sha2::{Digest, Sha256};
 use super::rows::open_file;
 use super::{Manifest, files};
 
-/// What becomes of a file that is not as it was recorded.
+/// What to do with a file that is not as it was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnMismatch {
     LeaveOut,
-    /// As `--force` says.
+    /// Read the file nevertheless, as with `--force`.
     Use,
 }
 
 impl OnMismatch {
-    /// What `--force` says.
+    /// `Use` if `--force` was given.
     pub fn forced(is_forced: bool) -> Self {
         if is_forced { Self::Use } else { Self::LeaveOut }
     }
@@ -45,7 +45,7 @@ impl fmt::Display for Altered {
     }
 }
 
-/// Whether a file is made from the measured ones, and again by `replbench report`.
+/// Whether a file is made from the measured files, so that `replbench report` can make it again.
 pub fn is_drawn(name: &str) -> bool {
     matches!(name, files::SUMMARY | files::REPORT) || is_in(name, files::CHARTS)
 }
@@ -54,7 +54,7 @@ fn is_in(name: &str, folder: &str) -> bool {
     Path::new(name).starts_with(folder)
 }
 
-/// Those of `names` that are not as `manifest` says. All are as they should be when it has no checksum at all.
+/// The files among `names` that are not as the checksums in `manifest` say; none if it has no checksums at all.
 pub(super) fn altered(dir: &Path, manifest: &Manifest, names: &[&str]) -> Vec<Altered> {
     let found = names.iter().map(|name| compare(dir, manifest, name));
     found.flatten().collect()
@@ -70,7 +70,8 @@ fn compare(dir: &Path, manifest: &Manifest, name: &str) -> Option<Altered> {
     })
 }
 
-/// Every file of the run that is not as its manifest says: of those that have a checksum, and of the measured ones, which must.
+/// Every file of the run that is not as its manifest says. The files that have a checksum are checked, and the measured files, which must
+/// have one.
 pub fn verify(dir: &Path, manifest: &Manifest) -> Vec<Altered> {
     let mut names: BTreeSet<String> = manifest.files.keys().cloned().collect();
     names.extend(MEASURED.map(str::to_owned));
@@ -91,7 +92,7 @@ const MEASURED: [&str; 5] = [
     files::EVENTS,
 ];
 
-/// What is wrong with a file of a finished run.
+/// What is wrong with a file of a finished run; `None` if nothing is.
 fn problem(dir: &Path, name: &str, recorded: Option<&String>) -> Option<String> {
     let mut parts = Path::new(name).components();
     if !parts.all(|part| matches!(part, Component::Normal(_))) {
@@ -110,8 +111,8 @@ fn problem(dir: &Path, name: &str, recorded: Option<&String>) -> Option<String> 
     }
 }
 
-/// The checksums of every file of a run directory but those that change after its end: the manifest, and what a session's
-/// comparison wrote.
+/// The checksums of all files of a run directory, except those that change after the run's end: the manifest, and the files of a session's
+/// comparison.
 pub(super) fn checksums(dir: &Path) -> io::Result<BTreeMap<String, String>> {
     let mut names = Vec::new();
     let mut folders = vec![String::new()];

@@ -1,9 +1,9 @@
 //! Reads `HdrHistogram` interval logs (V2, compressed or not, tagged) without trusting them.
 //!
-//! The library's reader builds a histogram of 190 kB for each interval and believes the lengths it finds, which costs seconds
-//! on a long run and gigabytes on a damaged one. This one adds the few recorded buckets of an interval straight to the
-//! histogram of its tag, and refuses whatever a histogram of durations cannot be. Format:
-//! <https://github.com/HdrHistogram/HdrHistogram> (`AbstractHistogram.encodeIntoByteBuffer`, `HistogramLogReader`).
+//! The library's reader builds a histogram of 190 kB for each interval and believes the lengths that it finds, which costs seconds on a
+//! long run and gigabytes on a damaged one. This reader adds the few recorded buckets of an interval straight to the histogram of its tag,
+//! and refuses bytes that cannot be a histogram of durations. Format: <https://github.com/HdrHistogram/HdrHistogram>
+//! (`AbstractHistogram.encodeIntoByteBuffer`, `HistogramLogReader`).
 
 use std::io::{BufRead, Read};
 
@@ -14,23 +14,24 @@ use flate2::read::ZlibDecoder;
 
 const PLAIN: u32 = 0x1c84_9313;
 const COMPRESSED: u32 = 0x1c84_9314;
-/// A histogram of ours has 33,792 counts of at most nine bytes, all of them distinct in no run.
+/// The most bytes of a decompressed histogram. One that replbench has written has 33,792 counts of at most nine bytes, and no run fills all
+/// of them.
 const MOST_BYTES: u64 = 1 << 20;
-/// A line is one histogram in base64.
+/// The most bytes of a line, which holds one histogram in base64.
 const MOST_LINE: u64 = 2 << 20;
 
 /// One line of an interval log.
 #[derive(Debug)]
 pub(super) struct Interval {
     pub(super) tag: Option<String>,
-    /// Seconds, as written: since the log's base time, or since the epoch.
+    /// Start of the interval in seconds, as written: since the log's base time, or since the epoch.
     pub(super) start_s: f64,
     pub(super) length_s: f64,
-    /// The upper end of each recorded bucket, rising, and its count.
+    /// The upper end and the count of each recorded bucket, in ascending order.
     pub(super) buckets: Vec<(u64, u64)>,
 }
 
-/// The intervals of a log. Behind a line that is damaged there is nothing to be relied on.
+/// Iterates over the intervals of a log. Nothing after a damaged line can be relied on.
 pub(super) struct Intervals<R> {
     source: R,
     line: Vec<u8>,
@@ -46,7 +47,7 @@ impl<R: BufRead> Intervals<R> {
         }
     }
 
-    /// `None` at the end of the log.
+    /// The next interval; `None` at the end of the log.
     fn advance(&mut self) -> Result<Option<Interval>, String> {
         loop {
             self.line.clear();
@@ -126,7 +127,7 @@ fn decode(mut bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
     }
 }
 
-/// A histogram from behind its first word.
+/// Decodes an uncompressed histogram; `bytes` begin after its first word.
 fn decode_plain(mut bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
     let payload = usize::try_from(bytes.try_get_u32().ok()?).ok()?;
     let offset = bytes.try_get_u32().ok()?;
@@ -153,7 +154,7 @@ fn decode_plain(mut bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
     Some(buckets)
 }
 
-/// How the index of a count gives the values that it counts.
+/// How the index of a count determines the values that are counted there.
 struct Layout {
     half_magnitude: u32,
     unit_magnitude: u32,
@@ -169,7 +170,7 @@ impl Layout {
         })
     }
 
-    /// The upper end of the bucket at `index`, which a percentile is given at.
+    /// The upper end of the bucket at `index`, which is the value that percentiles are given at.
     fn value(&self, index: u64) -> Option<u64> {
         let half = 1_u64 << self.half_magnitude;
         let group = index >> self.half_magnitude;
@@ -187,7 +188,7 @@ impl Layout {
     }
 }
 
-/// `ZigZag LEB128-64b9B`: seven bits a byte, and all eight of the ninth.
+/// Reads a `ZigZag LEB128-64b9B` number: seven bits of each byte, and all eight bits of the ninth.
 fn read_varint(rest: &mut &[u8]) -> Option<i64> {
     let mut value = 0_u64;
     for position in 0..9 {

@@ -1,4 +1,4 @@
-//! The directory of results as a whole: which runs it holds, and which of them a word means.
+//! The directory of results as a whole: which runs it holds, and which of them a name given by the user means.
 
 use std::fs;
 use std::io;
@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 use super::files;
 
-/// Finds every run directory in `results`, and in those of its folders that are no runs themselves (such as `published`).
-/// Sorted by name, which begins with the time. Links to elsewhere are left alone.
+/// Finds every run directory in `results`, and in those of its folders that are not runs themselves (such as `published`). Sorted by name,
+/// which begins with the time. Symbolic links are not followed.
 pub fn run_directories(results: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for folder in folders(results)? {
         if is_run(&folder) {
             found.push(folder);
         } else {
-            // A folder that cannot be read holds no run that could be.
+            // A folder that cannot be read holds no run that can be read.
             let inner = folders(&folder).unwrap_or_default();
             found.extend(inner.into_iter().filter(|inner| is_run(inner)));
         }
@@ -23,7 +23,7 @@ pub fn run_directories(results: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Whether a directory holds a manifest; whether that can be read shows when it is.
+/// Whether a directory holds a manifest, which may be unreadable.
 pub fn is_run(directory: &Path) -> bool {
     directory.join(files::MANIFEST).is_file()
 }
@@ -40,7 +40,7 @@ fn folders(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The runs whose directory's name is `word`, or else begins with it.
+/// The runs whose directory is named `word`; if there are none, the runs whose directory's name begins with it.
 pub fn runs_named(directories: &[PathBuf], word: &str) -> Vec<PathBuf> {
     let name = |directory: &&PathBuf| directory.file_name().unwrap_or_default().to_owned();
     let exact: Vec<PathBuf> = directories

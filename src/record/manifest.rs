@@ -11,7 +11,7 @@ use crate::plan::{Priority, ServersMade, Side};
 use crate::sample::CellRow;
 use crate::units::{format_seconds, thousands};
 
-/// Rises when a reader of an older version would misread the directory.
+/// Version of the format of run directories. Rises when a reader of an older version would misread the directory.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// How a run ended, or that it has not.
@@ -24,7 +24,7 @@ pub enum RunStatus {
     Interrupted,
     /// Cut short by an error; what was measured is kept.
     Failed,
-    /// Complete, and not to be relied on: see `invalid_reasons`.
+    /// Complete, but not to be relied on: see `invalid_reasons`.
     Invalid,
 }
 
@@ -40,14 +40,14 @@ impl RunStatus {
     }
 }
 
-/// The whole file.
+/// The whole content of `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub schema_version: u32,
     pub run_id: String,
     pub status: RunStatus,
     pub invalid_reasons: Vec<String>,
-    /// What a reader should know though the run is valid.
+    /// What a reader should know although the run is valid.
     pub warnings: Vec<String>,
     /// RFC 3339, UTC.
     pub started_at: String,
@@ -56,7 +56,7 @@ pub struct Manifest {
     /// The resolved plan.
     #[serde(rename = "profile")]
     pub plan: RecordedPlan,
-    /// Of tables, transactions, load, phases and faults; runs in which it differs are not comparable.
+    /// Hash of tables, transactions, load, phases and faults; runs whose hashes differ are not comparable.
     #[serde(default)]
     pub workload_hash: String,
     pub seed: u64,
@@ -68,17 +68,19 @@ pub struct Manifest {
     /// `None` in runs older than this field: see [`Manifest::servers_made`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub servers_made: Option<ServersMade>,
-    /// What the load's threads were permitted of the plan's `priority`; `None` before the first cell, and in older runs.
+    /// The priority that the load's threads were permitted, which may be lower than the plan's `priority`; `None` before the first cell,
+    /// and in older runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_priority: Option<Priority>,
     pub host: Host,
     pub nodes: Vec<NodeInfo>,
-    /// SHA-256 by file name, of a finished run's files. Those that are drawn from the measured ones may be drawn anew, and get a new one.
+    /// SHA-256 of a finished run's files by file name. A file that is made from the measured ones may be drawn anew, and then gets a new
+    /// checksum.
     pub files: BTreeMap<String, String>,
 }
 
 impl Manifest {
-    /// Adds a warning, once however often it is given.
+    /// Adds a warning, unless it was added before.
     pub fn warn(&mut self, warning: String) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
@@ -92,13 +94,13 @@ impl Manifest {
         planned.chain(measured).unique().cloned().collect()
     }
 
-    /// The mode of this name, if the plan still reads as one.
+    /// The mode of this name; `None` if the plan has none, or if this version cannot read it.
     pub fn mode(&self, name: &str) -> Option<&Mode> {
         let mut modes = self.plan.modes.iter();
         modes.find(|mode| mode.name == name)?.mode.as_ref()
     }
 
-    /// How often the servers were made. Runs that do not say so made them anew in sessions only.
+    /// How often the servers were made. Runs that do not record it made new servers for every block in sessions, and otherwise once.
     pub fn servers_made(&self) -> ServersMade {
         let by_session = match self.session {
             Some(_) => ServersMade::EveryBlock,
@@ -108,11 +110,11 @@ impl Manifest {
     }
 }
 
-/// replbench itself.
+/// The replbench that made the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Harness {
     pub version: String,
-    /// Commit from which it was built, if known, with `-dirty`.
+    /// Commit from which replbench was built, with `-dirty` if there were changes; `None` if unknown.
     pub git: Option<String>,
 }
 
@@ -123,11 +125,11 @@ pub struct Subject {
     pub tags: BTreeMap<String, String>,
 }
 
-/// A run's place in a session: two runs measured in turns, of which blocks of one number are neighbours in time and share
-/// arrivals, so that they may be compared in pairs.
+/// A run's place in an A/B session of two runs that were measured in turns. Blocks of the two runs with the same number are neighbours in
+/// time and have the same arrivals, so that they may be compared in pairs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
-    /// The same on both sides, and of no other session: the run id of the base side.
+    /// The run id of the base side: the same on both sides, and different from that of any other session.
     pub id: String,
     pub side: Side,
     /// The run id of the other side.
@@ -145,16 +147,16 @@ pub struct Host {
     pub cores: u32,
     pub memory_bytes: u64,
     pub kernel: String,
-    /// Of the directory that holds the servers' data.
+    /// File system of the directory that holds the servers' data.
     pub filesystem: String,
     pub virtualisation: Option<String>,
-    /// `None`: not measured, as in runs older than this field.
+    /// `None` if not measured, as in runs older than this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fdatasync: Option<Fdatasync>,
 }
 
-/// How long it took to write 8 kB in place and have them on the disk (`fdatasync`), one after the other, in the directory of the
-/// servers' data before any server ran: the least that a commit waits for.
+/// How long writes of 8 kB in place took until they were on the disk (`fdatasync`), one write after the other, in the directory of the
+/// servers' data before any server ran. A commit waits at least this long.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Fdatasync {
     pub n: u64,
@@ -174,16 +176,16 @@ impl std::fmt::Display for Fdatasync {
     }
 }
 
-/// One server.
+/// One server of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeInfo {
-    /// Which of the run's clusters it belongs to, such as `1 primary, 2 standbys`.
+    /// The cluster of the run that the server belongs to, such as `1 primary, 2 standbys`.
     pub cluster: String,
     pub name: String,
     pub role: String,
-    /// As `server_version` says.
+    /// The server's setting `server_version`.
     pub version: String,
-    /// How load and probes reached it, where that was not directly over the loopback.
+    /// How load and probes reached the server; `None` if directly over the loopback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached: Option<String>,
     /// Settings whose source is not the default.

@@ -1,5 +1,5 @@
-//! The run directory: the waist of replbench. Everything measured ends here as files while the run goes, and everything
-//! after it is a function of those files.
+//! The run directory. Everything measured is written to its files while the run goes, and everything after the run is computed from these
+//! files.
 
 mod checksums;
 mod hlog;
@@ -32,14 +32,14 @@ pub mod files {
     pub const LAG: &str = "lag.csv";
     pub const VISIBILITY: &str = "visibility.csv";
     pub const EVENTS: &str = "events.csv";
-    /// Only in runs with faults, as the next.
+    /// This file and `audit.csv` exist only in runs with faults.
     pub const FAULTS: &str = "faults.csv";
     pub const AUDIT: &str = "audit.csv";
     pub const SUMMARY: &str = "summary.csv";
     pub const HISTOGRAMS: &str = "hist";
     pub const REPORT: &str = "report.html";
     pub const CHARTS: &str = "charts";
-    /// In the head of a session: the comparison with its base.
+    /// Folder in the run directory of a session's head: the comparison with its base.
     pub const COMPARISON: &str = "comparison";
 
     /// The interval log of a cell, inside [`HISTOGRAMS`].
@@ -48,21 +48,22 @@ pub mod files {
     }
 }
 
-/// Tags of the interval logs `hist/cell-NNN.hlog` (nanoseconds; measurement phase only, warm-up left out).
+/// Tags of the interval logs `hist/cell-NNN.hlog` (in nanoseconds; measurement phase only, without the warm-up).
 pub mod tags {
-    /// Intended start, or room under `max_in_flight`, to asking the pool: how late the generator itself was.
+    /// How late the generator itself was: from the intended start, or from when `max_in_flight` left room if that was later, until the pool
+    /// was asked for a connection.
     pub const DISPATCH_LAG: &str = "dispatch_lag";
-    /// Intended start to send.
+    /// From the intended start to the send.
     pub const START_LAG: &str = "start_lag";
-    /// Asking the pool to having a connection.
+    /// From asking the pool until there is a connection.
     pub const POOL_WAIT: &str = "pool_wait";
-    /// Send to reply.
+    /// From the send to the reply.
     pub const SERVICE: &str = "service";
-    /// Intended start to reply.
+    /// From the intended start to the reply.
     pub const RESPONSE: &str = "response";
 
-    /// One side of an interval of visibility on a node, counted from the acknowledgement or from the send. Delays below zero
-    /// go, by magnitude, to the tag with `.neg` at its end.
+    /// The tag of one bound of the visibility delays on a node, counted from the acknowledgement or from the send. Delays below zero are
+    /// recorded by magnitude under the tag with `.neg` at its end.
     pub fn visibility(node: &str, origin: Origin, bound: Bound, negative: bool) -> String {
         let origin = match origin {
             Origin::Ack => "ack",
@@ -76,19 +77,19 @@ pub mod tags {
         format!("visibility.{node}.{origin}.{bound}{sign}")
     }
 
-    /// From when a visibility delay counts.
+    /// The event from which a visibility delay counts.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub enum Origin {
         Ack,
         Send,
     }
 
-    /// Which end of the interval.
+    /// One of the two bounds of a visibility delay.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub enum Bound {
-        /// Start of the last poll that missed the commit.
+        /// Start of the last look that missed the commit.
         Lo,
-        /// End of the first poll that saw it.
+        /// End of the first look that saw the commit.
         Hi,
     }
 }

@@ -1,11 +1,11 @@
-//! A histogram's recorded buckets in little memory: a run of thousands of cells has tens of thousands of histograms.
+//! A histogram's recorded buckets in compact form, because a run of thousands of cells has tens of thousands of histograms.
 
-/// The distance of each value from the one before and its count, in bytes of seven bits (LEB128).
+/// For each bucket the difference of its value to the value before and its count, both in bytes of seven bits (LEB128).
 #[derive(Debug, Default)]
 pub(super) struct Packed(Box<[u8]>);
 
 impl Packed {
-    /// Of values that rise, and their counts.
+    /// Packs values in ascending order and their counts.
     pub(super) fn of(buckets: impl Iterator<Item = (u64, u64)>) -> Self {
         let mut bytes = Vec::new();
         let mut last = 0;

@@ -1,5 +1,5 @@
-//! Reads a run directory, whole or damaged. What cannot be read is named in the warnings and left out; only a manifest that
-//! is missing or unreadable is an error, because nothing says then what the other files are about.
+//! Reads a run directory, whole or damaged. What cannot be read is left out, with a warning. Only a manifest that is missing or unreadable
+//! is an error, because without it nothing says what the other files are about.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader};
@@ -21,15 +21,17 @@ use crate::histogram::{Histogram, SignedHistogram};
 use crate::mode::Mode;
 use crate::sample::{AuditRow, CellRow, EventRow, FaultRow, IntervalRow, LagRow, VisibilityRow};
 
-/// A manifest is a few kilobytes, with settings and checksums of 20,000 cells some megabytes.
+/// The most bytes of a manifest. It has a few kilobytes; with settings and checksums of 20,000 cells, some megabytes.
 pub(super) const MOST_MANIFEST: u64 = 8 << 20;
-/// Sixteen replicas of a kind with eight tags each stay below; a damaged log must not take the memory.
+/// The most tags of a log: a damaged log must not use up the memory. Sixteen replicas of each kind with eight tags each stay below this
+/// limit.
 const MOST_TAGS: usize = 600;
-/// Of a cell; no phase is longer than a day.
+/// The most seconds of response times of one cell; no phase is longer than a day.
 const MOST_SECONDS: usize = 100_000;
-/// Of all cells together, as they are kept in memory.
+/// The most bytes of memory for the histograms of all cells together.
 const MOST_HISTOGRAM_BYTES: usize = 512 << 20;
-/// No cell lasts so long, and the epoch is further away.
+/// If the first start in a log is later than this, in seconds, times count from the epoch. No cell lasts this long, and the epoch is longer
+/// ago.
 const EPOCH_BY_NOW_S: f64 = 1e8;
 
 /// A recorded run.
@@ -38,7 +40,7 @@ pub struct Run {
     pub dir: PathBuf,
     pub manifest: Manifest,
     pub cells: Vec<CellRow>,
-    /// In the order of the cells' ids, as the next two are.
+    /// In the order of the cells' ids, as `lag` and `visibility` are.
     pub intervals: Vec<IntervalRow>,
     pub lag: Vec<LagRow>,
     pub visibility: Vec<VisibilityRow>,
@@ -46,35 +48,35 @@ pub struct Run {
     pub faults: Vec<FaultRow>,
     pub audit: Vec<AuditRow>,
     pub histograms: BTreeMap<u32, CellHistograms>,
-    /// Files that are not as they were recorded. The measured ones among them are left out unless it was said to use them.
+    /// Files that are not as they were recorded. The measured ones among them are left out, unless [`OnMismatch::Use`] was given.
     pub altered: Vec<Altered>,
-    /// What could not be read, for a person.
+    /// Sentences about what could not be read.
     pub warnings: Vec<String>,
 }
 
-/// The histograms of one cell, all intervals of a tag merged. Kept packed, a fiftieth of the memory.
+/// The histograms of one cell; the intervals of a tag are merged. They are kept packed, which takes a fiftieth of the memory.
 #[derive(Debug, Default)]
 pub struct CellHistograms {
     by_tag: BTreeMap<String, Packed>,
-    /// Response times second by second.
+    /// Response times for each second.
     pub seconds: Vec<ResponseSecond>,
 }
 
 /// The response times of one interval, in coarse bins that take little memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResponseSecond {
-    /// From the start of the measurement.
+    /// Start in seconds from the start of the measurement phase.
     pub start_s: f64,
     pub length_s: f64,
-    /// Bin (see [`ResponseSecond::bin_start`]) and count, rising.
+    /// Bins (see [`ResponseSecond::bin_start`]) in ascending order, and their counts.
     pub bins: Box<[(u16, u32)]>,
 }
 
 impl ResponseSecond {
-    /// Bins in a factor of ten.
+    /// Number of bins per factor of ten.
     pub const PER_DECADE: u16 = 12;
 
-    /// Where a bin begins, in seconds; it ends where the next begins.
+    /// The start of a bin, in seconds; a bin ends where the next one begins.
     pub fn bin_start(bin: u16) -> f64 {
         1e-6 * 10_f64.powf(f64::from(bin) / f64::from(Self::PER_DECADE))
     }
@@ -126,12 +128,12 @@ pub enum ReadError {
 }
 
 impl Run {
-    /// Reads everything in `dir` that is as it was recorded.
+    /// Reads all files in `dir` that are as they were recorded.
     pub fn open(dir: &Path) -> Result<Self, ReadError> {
         Self::open_with(dir, OnMismatch::LeaveOut)
     }
 
-    /// Reads everything in `dir`.
+    /// Reads all files in `dir`; `on_mismatch` decides about those that are not as they were recorded.
     pub fn open_with(dir: &Path, on_mismatch: OnMismatch) -> Result<Self, ReadError> {
         let manifest = read_manifest(&dir.join(files::MANIFEST))?;
         let altered = verify(dir, &manifest);
@@ -146,7 +148,7 @@ impl Run {
         intervals.sort_by_key(|row| row.cell_id);
         lag.sort_by_key(|row| row.cell_id);
         visibility.sort_by_key(|row| row.cell_id);
-        // Discarded cells are recorded and left out of everything that is read.
+        // Discarded cells are recorded, but left out when a run is read.
         let discarded = cells.iter().filter(|cell| cell.discarded);
         let discarded: BTreeSet<u32> = discarded.map(|cell| cell.cell_id).collect();
         let counts = |cell_id: u32| !discarded.contains(&cell_id);
@@ -178,23 +180,22 @@ impl Run {
         })
     }
 
-    /// The seconds of a cell.
+    /// The rows of `intervals.csv` for a cell.
     pub fn intervals_of(&self, cell_id: u32) -> &[IntervalRow] {
         of_cell(&self.intervals, cell_id, |row| row.cell_id)
     }
 
-    /// The samples of lag of a cell.
+    /// The lag samples of a cell.
     pub fn lag_of(&self, cell_id: u32) -> &[LagRow] {
         of_cell(&self.lag, cell_id, |row| row.cell_id)
     }
 
-    /// The seconds of visibility of a cell.
+    /// The rows of `visibility.csv` for a cell.
     pub fn visibility_of(&self, cell_id: u32) -> &[VisibilityRow] {
         of_cell(&self.visibility, cell_id, |row| row.cell_id)
     }
 
-    /// Whether a measured file is not as it was recorded, so that nothing made from this run is to take the place of what was made
-    /// when it was.
+    /// Whether a measured file is not as it was recorded. Nothing made from such a run may replace what was made from the recorded files.
     pub fn is_altered(&self) -> bool {
         self.altered.iter().any(|it| !is_drawn(&it.name))
     }
@@ -204,12 +205,12 @@ impl Run {
         self.manifest.mode_names(&self.cells)
     }
 
-    /// The mode of this name, if the plan in the manifest still reads as one.
+    /// The mode of this name; `None` if the manifest's plan has none, or if this version cannot read it.
     pub fn mode(&self, name: &str) -> Option<&Mode> {
         self.manifest.mode(name)
     }
 
-    /// The cells of a mode, by repetition.
+    /// The cells of a mode, in the order of repetitions.
     pub fn cells_of(&self, mode: &str) -> Vec<&CellRow> {
         let mut cells: Vec<_> = self.cells.iter().filter(|cell| cell.mode == mode).collect();
         cells.sort_by_key(|cell| (cell.rep, cell.order_idx));
@@ -217,13 +218,14 @@ impl Run {
     }
 }
 
-/// The rows of one cell, of rows in the order of cells: looking through all of them for each cell takes minutes with thousands.
+/// The rows of one cell, by binary search in rows that are sorted by cell. With thousands of cells, searching all rows for each of them
+/// takes minutes.
 fn of_cell<T>(rows: &[T], cell_id: u32, id: impl Fn(&T) -> u32) -> &[T] {
     let rest = &rows[rows.partition_point(|row| id(row) < cell_id)..];
     &rest[..rest.partition_point(|row| id(row) == cell_id)]
 }
 
-/// The files of a run directory that are to be read, and what a person is told of those that were not as they should be.
+/// Reads the files of a run directory except those to be left out, and collects warnings about files that are not as they should be.
 pub(super) struct Source<'a> {
     dir: &'a Path,
     left_out: Vec<&'a str>,
@@ -243,7 +245,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Whether a file is not as it was recorded, and it was not said to use it.
+    /// Whether a file is left out: it is not as it was recorded, and the caller did not ask to use it.
     pub(super) fn leaves_out(&self, name: &str) -> bool {
         self.left_out.contains(&name)
     }
@@ -255,7 +257,7 @@ impl<'a> Source<'a> {
         read_rows(self.dir, name, &mut self.warnings)
     }
 
-    /// Of a file that is made only when there is something to write.
+    /// The rows of a file that is written only if there are rows; empty if there is no such file.
     fn rows_if_any<T: DeserializeOwned>(&mut self, name: &str) -> Vec<T> {
         if self.dir.join(name).exists() {
             self.rows(name)
@@ -265,7 +267,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// What a person is told of a file that is not as it was recorded.
+/// The warning about a file that is not as it was recorded.
 fn told(altered: &Altered, on_mismatch: OnMismatch) -> String {
     let then = match on_mismatch {
         OnMismatch::LeaveOut if is_drawn(&altered.name) => "`replbench report` makes it anew",
@@ -276,7 +278,7 @@ fn told(altered: &Altered, on_mismatch: OnMismatch) -> String {
 }
 
 impl CellHistograms {
-    /// The histogram of a tag of [`tags`]; `None` when the log has no such tag.
+    /// The histogram of one of the [`tags`]; `None` if the log has no such tag.
     pub fn get(&self, tag: &str) -> Option<Histogram> {
         let mut histogram = Histogram::new();
         for (nanos, count) in self.by_tag.get(tag)?.buckets() {
@@ -285,7 +287,7 @@ impl CellHistograms {
         Some(histogram)
     }
 
-    /// The memory that they take, nearly.
+    /// The approximate memory that the histograms take, in bytes.
     fn bytes(&self) -> usize {
         let tags = self.by_tag.iter();
         let tags = tags.map(|(tag, packed)| tag.len() + packed.bytes());
@@ -293,7 +295,7 @@ impl CellHistograms {
         tags.sum::<usize>() + seconds.sum::<usize>()
     }
 
-    /// Nodes for which there is visibility.
+    /// The nodes for which there are visibility delays.
     pub fn nodes(&self) -> Vec<String> {
         let node = |tag: &String| {
             let rest = tag.strip_prefix("visibility.")?;
@@ -344,8 +346,8 @@ pub(super) fn read_manifest(path: &Path) -> Result<Manifest, ReadError> {
     serde_json::from_value(value).map_err(garbage)
 }
 
-/// The histograms of the cells with what was wrong with them, in the order of the cells. Inflating them is nearly all of the work of
-/// reading a run, so that the processors share it.
+/// The histograms of the cells, in the order of the cells, each with what was wrong with its log. Decompressing the logs is nearly all of
+/// the work of reading a run, so the processors share it.
 fn read_all_histograms(
     source: &Source<'_>,
     cells: &[CellRow],
@@ -371,7 +373,7 @@ fn read_all_histograms(
     read.collect()
 }
 
-/// The histograms of a log up to its end or to what is wrong with it.
+/// The histograms of a log up to its end or its first error, and the error.
 fn read_histograms(path: &Path) -> (CellHistograms, Option<String>) {
     let mut merged = BTreeMap::new();
     let mut seconds = Vec::new();

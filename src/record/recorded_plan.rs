@@ -1,4 +1,4 @@
-//! The plan of a run as its manifest has it, read once into types.
+//! The plan of a run as the run's manifest has it, parsed once into types.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,8 +8,8 @@ use crate::plan::{Client, Expect, Fault, LoadPlan, Plan, ProbePlan};
 
 /// The resolved plan of a run.
 ///
-/// A part that is missing, or that another version of replbench wrote in another form, is `None`; the others are there all the
-/// same. The text of the plan stays as it was written.
+/// A part that is missing, or that another version of replbench wrote in another form, is `None`; this does not affect the other parts. The
+/// plan is also kept as it was written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Value", into = "Value")]
 pub struct RecordedPlan {
@@ -43,12 +43,12 @@ impl Default for RecordedPlan {
 }
 
 impl RecordedPlan {
-    /// A part as it was written, to be shown or compared; `null` where there is none.
+    /// A part of the plan as it was written, to be shown or compared; `null` if the plan does not have it.
     pub fn part(&self, name: &str) -> &Value {
         self.written.get(name).unwrap_or(&Value::Null)
     }
 
-    /// The gates as they were written: none of them may be left out because it cannot be read.
+    /// The gates as they were written: a gate that cannot be read must not be left out.
     pub fn gates(&self) -> &[Value] {
         match self.part("gates") {
             Value::Null => &[],

@@ -1,5 +1,5 @@
-//! The rows of CSV files, up to the end or to the first that is damaged. No file takes more memory than is declared here, however
-//! large it is and whatever it holds.
+//! Reads the rows of CSV files up to the end or to the first damaged row. No file takes more memory than the limits here, however large it
+//! is and whatever it holds.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -11,16 +11,17 @@ use serde::de::DeserializeOwned;
 
 use super::files;
 
-/// A row of ours has some hundred bytes; a note or a server's message may be long.
+/// The most bytes of a row. Most rows have some hundred bytes, but a note or a server's message may be long.
 const MOST_ROW_BYTES: u64 = 1 << 20;
-/// Of a file.
+/// The most bytes of a file.
 const MOST_BYTES: u64 = 512 << 20;
-/// Of a file: eleven days of seconds, or a day of lag of one replica. A million rows take up to half a gigabyte of memory.
+/// The most rows of a file: eleven days of seconds, or a day of lag samples of one replica. A million rows take up to half a gigabyte of
+/// memory.
 pub(super) const MOST_ROWS: usize = 1_000_000;
-/// Twenty modes, a thousand times.
+/// The most rows of `cells.csv`: twenty modes with a thousand repetitions.
 const MOST_CELLS: usize = 20_000;
 
-/// A file, as far as it may be read.
+/// A file that can be read only up to the limits on the bytes of a file and of a row.
 pub(super) struct Bounded {
     file: File,
     left: u64,
@@ -58,7 +59,7 @@ pub(super) fn reader(file: File) -> csv::Reader<Bounded> {
     })
 }
 
-/// Adds the rows that are `wanted`, up to the end or to the first that does not read.
+/// Adds the rows that are `wanted`, up to the end or to the first row that cannot be read.
 pub(super) fn add_rows<T: DeserializeOwned>(
     mut reader: csv::Reader<Bounded>,
     most: usize,
@@ -87,7 +88,7 @@ pub(super) fn warning(file: &str, problem: &str) -> String {
     format!("`{file}`: {problem}; what stands before is used")
 }
 
-/// The rows of a CSV file up to its end or to the first that does not read.
+/// The rows of a CSV file up to its end or to the first row that cannot be read.
 pub(super) fn read_rows<T: DeserializeOwned>(
     dir: &Path,
     name: &str,
@@ -109,7 +110,7 @@ fn read_rows_into<T: DeserializeOwned>(
 ) -> io::Result<Option<String>> {
     let mut file = open_file(&dir.join(name))?;
     if file.metadata()?.len() == 0 {
-        // A run may pass without an event or without replicas, never without cells.
+        // A run may have no event and no replicas, but always has cells.
         let is_damage = matches!(name, files::CELLS | files::INTERVALS);
         return Ok(is_damage.then(|| "is empty".into()));
     }
@@ -130,7 +131,7 @@ fn read_rows_into<T: DeserializeOwned>(
     Ok(None)
 }
 
-/// Opens a file, and nothing else that may stand in its place: a pipe would be waited for, and a device has no end.
+/// Opens a regular file and nothing else: opening a pipe would wait for a writer, and reading a device would not end.
 pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = File::options()
@@ -144,7 +145,7 @@ pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     }
 }
 
-/// A whole file of at most `most` bytes.
+/// Reads a whole file of at most `most` bytes.
 pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_file(path)?.take(most + 1).read_to_end(&mut bytes)?;

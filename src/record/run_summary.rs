@@ -1,4 +1,4 @@
-//! The light way to read a run: what it was and the figures of its cells, without distributions. Hundreds of runs are read so.
+//! The fast way to read a run: its manifest, its cells and their figures, without distributions. Used where hundreds of runs are read.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,22 +12,23 @@ use super::read::{ReadError, Source, read_manifest};
 use super::rows::{MOST_ROWS, add_rows, ends_with_newline, open_file, reader, warning};
 use crate::sample::{CellRow, SummaryRow};
 
-/// A run's manifest, cells and those figures of `summary.csv` that were asked for.
+/// A run's manifest, its cells, and the figures of `summary.csv` that were asked for.
 #[derive(Debug, Clone)]
 pub struct RunSummary {
     pub dir: PathBuf,
     pub manifest: Manifest,
     pub cells: Vec<CellRow>,
-    /// `None`: `summary.csv` is missing or damaged and must be made again from the measured files.
+    /// `None` if `summary.csv` is missing or damaged and must be made again from the measured files.
     pub figures: Option<Vec<SummaryRow>>,
-    /// Those of the files that were read that are not as they were recorded. They are left out unless it was said to use them.
+    /// The files that are not as they were recorded, of `cells.csv` and `summary.csv`. They are left out, unless [`OnMismatch::Use`] was
+    /// given.
     pub altered: Vec<Altered>,
-    /// What could not be read, for a person.
+    /// Sentences about what could not be read.
     pub warnings: Vec<String>,
 }
 
 impl RunSummary {
-    /// Reads the run in `dir`, and of its summary the rows whose metric and stat are `wanted`.
+    /// Reads the run in `dir`, and the rows of its summary whose metric and stat are `wanted`.
     pub fn open(
         dir: &Path,
         on_mismatch: OnMismatch,
@@ -61,13 +62,13 @@ impl RunSummary {
         })
     }
 
-    /// As [`Manifest::mode_names`].
+    /// Like [`Manifest::mode_names`].
     pub fn mode_names(&self) -> Vec<String> {
         self.manifest.mode_names(&self.cells)
     }
 }
 
-/// A summary is derived, so that half of one is worth nothing: it is all there or made again.
+/// Reads a summary. A damaged summary is an error as a whole: it is derived, so it can be made again, and half of it is worth nothing.
 fn read_summary(path: &Path, wanted: impl Fn(&str, &str) -> bool) -> io::Result<Vec<SummaryRow>> {
     let mut file = open_file(path)?;
     if file.metadata()?.len() == 0 || !ends_with_newline(&mut file)? {

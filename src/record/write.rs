@@ -1,4 +1,4 @@
-//! Writing a run directory while the run goes: every row reaches the file within a second of being made.
+//! Writes a run directory while the run goes: every row reaches its file within a second of being made.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ use crate::sample::{
     AuditRow, CellRow, EventKind, EventRow, FaultRow, IntervalRow, LagRow, VisibilityRow,
 };
 
-/// Space for the last manifest and the last rows.
+/// Name of a file that reserves disk space for the last manifest and the last rows.
 const RESERVE: &str = ".reserve";
 const RESERVE_BYTES: usize = 32 << 10;
 
@@ -74,7 +74,7 @@ impl Table {
             .map_err(|error| WriteError::at(&self.path)(csv_to_io(error)))
     }
 
-    /// Appends to a file that is made if there is none yet.
+    /// Appends to a file that is created with its first row.
     fn append_to(
         table: &mut Option<Self>,
         directory: &Path,
@@ -100,7 +100,7 @@ fn csv_to_io(error: csv::Error) -> io::Error {
     }
 }
 
-/// Writes one run directory, under the name `<run-id>.partial` until [`seal`] gives it its own.
+/// Writes one run directory, which is named `<run-id>.partial` until [`seal`] renames it.
 #[derive(Debug)]
 pub struct Recorder {
     directory: PathBuf,
@@ -110,14 +110,14 @@ pub struct Recorder {
     lag: Table,
     visibility: Table,
     events: Table,
-    /// Made with their first row: most runs have none.
+    /// This file and `audit` are created with their first row: most runs have no faults.
     faults: Option<Table>,
     audit: Option<Table>,
     log: Option<(u32, PathBuf, File)>,
 }
 
 impl Recorder {
-    /// Makes the directory under `results`. A run id that is taken gets a number behind it.
+    /// Creates the directory under `results`. If a run id is taken, a number is added to it.
     pub fn create(results: &Path, mut manifest: Manifest) -> Result<Self, WriteError> {
         fs::create_dir_all(results).map_err(WriteError::at(results))?;
         let wanted = manifest.run_id.clone();
@@ -191,7 +191,7 @@ impl Recorder {
         self.visibility.append(row)
     }
 
-    /// What a server says in it is escaped: it may hold control characters, or what a spreadsheet runs as a formula.
+    /// The texts that come from a server are escaped: they may hold control characters, or what a spreadsheet runs as a formula.
     pub fn event(&mut self, row: &EventRow) -> Result<(), WriteError> {
         self.events.append(&EventRow {
             node: row.node.as_deref().map(escape_cell),
@@ -233,7 +233,7 @@ impl Recorder {
         file.write_all(&lines).map_err(WriteError::at(path))
     }
 
-    /// Brings all rows to the files.
+    /// Writes all buffered rows to the files.
     pub fn flush(&mut self) -> Result<(), WriteError> {
         let tables = [
             &mut self.cells,
@@ -249,20 +249,21 @@ impl Recorder {
         Ok(())
     }
 
-    /// Gives back the space that was kept for the end, so that a full disk can still take the manifest's last word.
+    /// Removes the file that reserves disk space, so that the last manifest can be written even on a full disk.
     pub fn release_reserve(&self) {
-        // Gone already is as good.
+        // It does not matter if the file is already gone.
         let _ = fs::remove_file(self.directory.join(RESERVE));
     }
 
-    /// Flushes and closes the files. What remains to be done is to draw the report and to [`seal`] the directory.
+    /// Flushes and closes the files. After this, the report can be drawn and the directory sealed (see [`seal`]).
     pub fn close(mut self) -> Result<PathBuf, WriteError> {
         self.flush()?;
         Ok(self.directory)
     }
 }
 
-/// Lines of an interval log V2. The library writes a log in one go; ours grows, so its header is kept the first time only.
+/// Lines of an interval log V2. The library writes a log in one go, but replbench's logs grow, so the header is kept only in the first
+/// lines.
 fn interval_lines(
     measured_from: SystemTime,
     start: Duration,
@@ -293,7 +294,7 @@ fn interval_lines(
     Ok(lines)
 }
 
-/// Replaces the manifest in one step: a reader sees the old one or the new one.
+/// Replaces the manifest in one step: a reader sees either the old manifest or the new one.
 pub fn write_manifest(directory: &Path, manifest: &Manifest) -> Result<(), WriteError> {
     let path = directory.join(files::MANIFEST);
     let text = serde_json::to_vec_pretty(manifest)
@@ -310,7 +311,7 @@ fn write_manifest_text(directory: &Path, text: &[u8]) -> Result<(), WriteError> 
     fs::rename(&temporary, &path).map_err(WriteError::at(&path))
 }
 
-/// Writes the checksums of all files into the manifest and gives a finished directory its own name, which is returned.
+/// Writes the checksums of all files into the manifest, renames a finished directory to its run id, and returns the new path.
 pub fn seal(directory: &Path, mut manifest: Manifest) -> Result<PathBuf, WriteError> {
     manifest.files = checksums(directory).map_err(WriteError::at(directory))?;
     write_manifest(directory, &manifest)?;
@@ -319,15 +320,15 @@ pub fn seal(directory: &Path, mut manifest: Manifest) -> Result<PathBuf, WriteEr
     Ok(sealed)
 }
 
-/// The part of a manifest that is written anew.
+/// The part of a manifest that `renew_checksums` writes anew.
 #[derive(Deserialize)]
 struct Sums<'a> {
     #[serde(borrow)]
     files: &'a RawValue,
 }
 
-/// Puts the checksums of files that were drawn anew into the manifest, and leaves every other byte of it alone: it may be that of
-/// another version of replbench. A run without checksums has not ended, and gets none.
+/// Puts the checksums of files that were drawn anew into the manifest, and leaves every other byte of it alone, because another version of
+/// replbench may have written it. A run without checksums has not ended, and gets none.
 pub fn renew_checksums(directory: &Path, drawn: &[&Path]) -> Result<(), WriteError> {
     let path = directory.join(files::MANIFEST);
     let renewed = || -> io::Result<Option<String>> {
@@ -342,7 +343,7 @@ pub fn renew_checksums(directory: &Path, drawn: &[&Path]) -> Result<(), WriteErr
             sums.insert(name.to_string_lossy().into_owned(), checksum(file)?);
         }
         let new = serde_json::to_string_pretty(&sums)?.replace('\n', "\n  ");
-        // The old value is a part of the text.
+        // `old` is a part of `text`, so its address gives its place there.
         let start = old.as_ptr() as usize - text.as_ptr() as usize;
         let end = start + old.len();
         Ok((new != old).then(|| text[..start].to_owned() + &new + &text[end..]))
