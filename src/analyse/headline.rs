@@ -4,7 +4,7 @@
 use itertools::Itertools as _;
 
 use super::cautions::join;
-use super::compare::{Bounds, Terms, besides};
+use super::compare::{Bounds, Terms, server_differences};
 use super::gate::{self, GateLine};
 use super::modes::{ModeFigures, ModesTable};
 use super::staleness::ReplicaCurve;
@@ -116,10 +116,10 @@ fn cost(run: &Run, table: &ModesTable, mode: &ModeFigures, base: &ModeFigures) -
         || format!("Under {} the median commit took", mode.mode),
         |wait| format!("{wait} ({}) made the median commit take", mode.mode),
     );
-    let besides = besides(&run.manifest, &mode.mode, &base.mode)
-        .map_or_else(String::new, |besides| format!(", with {besides}"));
+    let differences = server_differences(&run.manifest, &mode.mode, &base.mode)
+        .map_or_else(String::new, |text| format!(", with {text}"));
     let against = format!(
-        "{} against {}{besides}",
+        "{} against {}{differences}",
         format_seconds(own / 1e6),
         format_seconds(other / 1e6)
     );
@@ -142,7 +142,7 @@ fn cost(run: &Run, table: &ModesTable, mode: &ModeFigures, base: &ModeFigures) -
         plural(pairs, "paired repetition"),
     );
     let part = format!(
-        "{} ({factor} times as long, {evidence}{besides})",
+        "{} ({factor} times as long, {evidence}{differences})",
         mode.mode
     );
     Some(match row.verdict {

@@ -9,7 +9,7 @@ const BEHIND: i64 = 8_192;
 
 /// What the lag samples show of one fault.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct OfFault {
+struct FaultLag {
     peak: Option<f64>,
     took: Option<f64>,
     rate: Option<f64>,
@@ -30,21 +30,21 @@ pub(super) fn setback(run: &Run, cell: &CellRow, node: &str) -> Option<SetbackFi
         .iter()
         .filter(|row| row.node == node)
         .collect();
-    // Faults that stop the primary are left out: another node is the primary afterwards, and the old one has nothing to catch up on.
+    // Faults that stop the primary are left out: if another node is the primary afterwards, there is no lag to make up for.
     let own = |it: &&FaultRow| it.node == node && !it.stops_primary;
     let faults: Vec<&FaultRow> = faults.into_iter().filter(own).collect();
     if faults.is_empty() {
         return None;
     }
     let sampled = faults.iter();
-    let sampled = sampled.filter_map(|fault| Some((*fault, of_fault(fault, &lag)?)));
-    let sampled: Vec<(&FaultRow, OfFault)> = sampled.collect();
+    let sampled = sampled.filter_map(|fault| Some((*fault, fault_lag(fault, &lag)?)));
+    let sampled: Vec<(&FaultRow, FaultLag)> = sampled.collect();
     let rows: Vec<_> = run
         .visibility_of(cell.cell_id)
         .iter()
         .filter(|row| row.node == node)
         .collect();
-    let behind = |(fault, of): &(&FaultRow, OfFault)| most_behind(fault, of.caught_us, &rows);
+    let behind = |(fault, of): &(&FaultRow, FaultLag)| most_behind(fault, of.caught_us, &rows);
     let rates = sampled.iter().filter_map(|(_, of)| of.rate);
     let seen = faults.iter().filter(|fault| fault.commits > Some(0));
     let slowest = seen.map(|fault| Some(fault.slowest_us? as f64 / 1e6));
@@ -82,7 +82,7 @@ fn spread(values: impl Iterator<Item = Option<f64>>) -> Option<Spread> {
 }
 
 /// `None` if the fault was not undone, or if there is no lag sample from its beginning until the node had caught up.
-fn of_fault(fault: &FaultRow, lag: &[&LagRow]) -> Option<OfFault> {
+fn fault_lag(fault: &FaultRow, lag: &[&LagRow]) -> Option<FaultLag> {
     let before = lag.iter().filter(|row| row.t_us < fault.began_us);
     let usual = before.filter_map(|row| row.replay_lag_bytes).max();
     let usual = usual.unwrap_or(0).max(BEHIND);
@@ -107,7 +107,7 @@ fn of_fault(fault: &FaultRow, lag: &[&LagRow]) -> Option<OfFault> {
         Some(0.0) => None,
         Some(took) => Some(bytes as f64 / took),
     });
-    Some(OfFault {
+    Some(FaultLag {
         peak: peak.map(|bytes| bytes as f64),
         took,
         rate,
@@ -137,7 +137,7 @@ mod tests {
         };
         let of = |bytes: &[Option<i64>]| {
             let rows = samples(bytes);
-            let found = of_fault(&fault, &rows.iter().collect::<Vec<_>>());
+            let found = fault_lag(&fault, &rows.iter().collect::<Vec<_>>());
             found.map(|it| (it.peak, it.took, it.rate))
         };
         let usual = [

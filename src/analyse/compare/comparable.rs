@@ -266,7 +266,7 @@ impl<'a> Finder<'a> {
 }
 
 /// Settings that name the directories of one run, or that a server computes from other settings and its kernel.
-const OF_ONE_RUN: [&str; 5] = [
+const RUN_SPECIFIC_SETTINGS: [&str; 5] = [
     "archive_command",
     "restore_command",
     "shared_memory_size",
@@ -277,7 +277,7 @@ const OF_ONE_RUN: [&str; 5] = [
 /// The settings of a node that are not specific to one run.
 pub(in crate::analyse) fn lasting_settings(node: &NodeInfo) -> BTreeMap<&str, &str> {
     let settings = node.settings.iter();
-    let lasting = settings.filter(|(name, _)| !OF_ONE_RUN.contains(&name.as_str()));
+    let lasting = settings.filter(|(name, _)| !RUN_SPECIFIC_SETTINGS.contains(&name.as_str()));
     lasting
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect()
@@ -297,7 +297,11 @@ pub(in crate::analyse) fn servers_made(manifest: &Manifest) -> &'static str {
 
 /// How the servers of two modes of a run differ apart from what commits wait for, in words; the ratio of the two modes includes the effect
 /// of these differences. `None` if there are none, or a mode is unknown.
-pub(in crate::analyse) fn besides(manifest: &Manifest, mode: &str, base: &str) -> Option<String> {
+pub(in crate::analyse) fn server_differences(
+    manifest: &Manifest,
+    mode: &str,
+    base: &str,
+) -> Option<String> {
     let (own, other) = (manifest.mode(mode)?, manifest.mode(base)?);
     let (own, other) = (&own.topology, &other.topology);
     let wal_level = |topology: &Topology| {

@@ -11,7 +11,7 @@ mod samples;
 use serde::Serialize;
 
 pub use comparable::{Consequence, Difference};
-pub(super) use comparable::{besides, lasting_settings, majors, servers_made};
+pub(super) use comparable::{lasting_settings, majors, server_differences, servers_made};
 pub use rows::{Bounds, Row};
 
 use super::gate::{GateLine, gates};
@@ -299,8 +299,8 @@ fn conclude(
 
 /// If the servers of a row's two modes differ, adds the differences to the row's note.
 fn note_servers(row: &mut Row, manifest: &Manifest) {
-    if let Some(besides) = besides(manifest, &row.head_mode, &row.base_mode) {
-        let with = format!("with {besides}");
+    if let Some(differences) = server_differences(manifest, &row.head_mode, &row.base_mode) {
+        let with = format!("with {differences}");
         row.note = Some(match row.note.take() {
             Some(note) => format!("{note}; {with}"),
             None => with,
