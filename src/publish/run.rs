@@ -155,7 +155,7 @@ pub(super) fn modes_table(modes: &[ModeSummary]) -> Markup {
 }
 
 /// The order of charts, as in the report. Charts that are not listed come first.
-const ORDER: [&str; 9] = [
+const ORDER: [&str; 10] = [
     "overview",
     "effects",
     "spectrum",
@@ -163,6 +163,7 @@ const ORDER: [&str; 9] = [
     "staleness",
     "tradeoff",
     "load",
+    "host",
     "heatmap",
     "lag",
 ];
