@@ -45,12 +45,13 @@ impl Caution {
     }
 }
 
-/// All cautions about a run except those about its gates and its audit: overload, status, lost transactions, busy host.
+/// All cautions about a run except those about its gates and its audit: overload, status, lost transactions, busy host; the gravest first.
 pub fn cautions(manifest: &Manifest, cells: &[CellRow]) -> Vec<Caution> {
     let mut out: Vec<Caution> = overload(manifest, cells).into_iter().collect();
     out.extend(status(manifest));
     out.extend(losses(cells));
     out.extend(busy_host(cells));
+    out.sort_by_key(|caution| caution.severity);
     out
 }
 
