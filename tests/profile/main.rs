@@ -1,6 +1,7 @@
 //! Profiles through the binary: what is accepted, what each wrong one is told, and the exit code.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 
+mod faults;
 mod gates;
 
 use std::fs;
@@ -553,16 +554,6 @@ fn a_reader_that_leaves_early_is_no_error() {
         .unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(text(&output.stderr), "");
-}
-
-#[test]
-fn a_bandwidth_of_nothing_is_refused_beside_a_delay_too() {
-    let fault = "[[fault]]\nkind = \"slow-network\"\ntarget = \"s1\"\nat = \"1 s\"\nfor = \"1 s\"\n\
-                 delay = \"5 ms\"\nbandwidth = \"0 B\"\n";
-    check(
-        GOOD.to_owned() + fault,
-        &["p.toml:9:13", "more than 0 B a second"],
-    );
 }
 
 #[test]
